@@ -1,0 +1,335 @@
+//! The agent's configuration: `agent.toml`, then `LONGSHORE__AGENT__…`, then flags.
+//!
+//! An unknown key or a wrong type stops the start and names the file and the place.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Everything that can be set. Sizes in bytes, times in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Identity, journal, output of containers. Mode 0700.
+    pub state_dir: PathBuf,
+    /// Files of running sessions; a tmpfs in production.
+    pub run_dir: PathBuf,
+    /// The container engine.
+    pub docker: DockerSection,
+    /// What the node keeps for itself.
+    pub reserved: Reserved,
+    /// What is offered instead of what was found.
+    pub offered: Offered,
+    /// Most containers at once; 0 = no limit.
+    pub max_containers: u32,
+    /// GPUs.
+    pub devices: Devices,
+    /// `auto`, `cdi`, `request`, `nodes`.
+    pub gpu_way: String,
+    /// Session networks.
+    pub network: Network,
+    /// Stored output.
+    pub logs: Logs,
+    /// Refuse new work, whatever the coordinator says.
+    pub local_cordon: bool,
+    /// Packets.
+    pub quic: Quic,
+    /// `require` or `off`: whether sessions run without the firewall in front of their networks.
+    pub firewall: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from("/var/lib/longshore-agent"),
+            run_dir: PathBuf::from("/run/longshore-agent"),
+            docker: DockerSection::default(),
+            reserved: Reserved::default(),
+            offered: Offered::default(),
+            max_containers: 0,
+            devices: Devices::default(),
+            gpu_way: "auto".to_owned(),
+            network: Network::default(),
+            logs: Logs::default(),
+            local_cordon: false,
+            quic: Quic::default(),
+            firewall: "require".to_owned(),
+        }
+    }
+}
+
+/// The container engine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerSection {
+    /// `unix:///…` or a path.
+    pub socket: String,
+    /// Containers created at once.
+    pub parallel_creates: usize,
+    /// Images pulled at once.
+    pub parallel_pulls: usize,
+}
+
+impl Default for DockerSection {
+    fn default() -> Self {
+        Self {
+            socket: "unix:///var/run/docker.sock".to_owned(),
+            parallel_creates: 4,
+            parallel_pulls: 2,
+        }
+    }
+}
+
+impl DockerSection {
+    /// The socket as a path.
+    #[must_use]
+    pub fn socket_path(&self) -> PathBuf {
+        PathBuf::from(self.socket.strip_prefix("unix://").unwrap_or(&self.socket))
+    }
+}
+
+/// What the node keeps for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reserved {
+    /// Cores.
+    pub cpu: u32,
+    /// Memory in MiB.
+    pub mem_mib: u64,
+}
+
+impl Default for Reserved {
+    fn default() -> Self {
+        Self {
+            cpu: 1,
+            mem_mib: 1024,
+        }
+    }
+}
+
+/// What is offered instead of what was found; for nodes that are shared with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Offered {
+    /// Cores; 0 = found less reserved.
+    pub cpu: u32,
+    /// Memory in MiB; 0 = found less reserved.
+    pub mem_mib: u64,
+}
+
+/// GPUs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Devices {
+    /// UUIDs or PCI addresses that are never offered.
+    pub mask: Vec<String>,
+    /// NVML elsewhere than where the loader finds it.
+    pub library: Option<PathBuf>,
+    /// Where device nodes are.
+    pub device_dir: PathBuf,
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self {
+            mask: Vec::new(),
+            library: None,
+            device_dir: PathBuf::from("/dev"),
+        }
+    }
+}
+
+/// Session networks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// From where subnets are cut.
+    pub pool: String,
+    /// Size of each.
+    pub prefix: u8,
+    /// Networks kept ready.
+    pub ready: usize,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            pool: "10.213.0.0/16".to_owned(),
+            prefix: 27,
+            ready: 4,
+        }
+    }
+}
+
+/// Stored output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// MiB per container.
+    pub container_cap_mib: u64,
+    /// MiB on the node.
+    pub node_cap_mib: u64,
+    /// Days after the end.
+    pub retention_days: u32,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self {
+            container_cap_mib: 64,
+            node_cap_mib: 20 * 1024,
+            retention_days: 30,
+        }
+    }
+}
+
+/// Packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quic {
+    /// Segmentation offload.
+    pub gso: bool,
+}
+
+impl Default for Quic {
+    fn default() -> Self {
+        Self { gso: true }
+    }
+}
+
+/// Why a configuration is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+impl Config {
+    /// Reads the file, if there is one, and lays the environment over it.
+    ///
+    /// # Errors
+    /// Unknown keys, wrong types, values that make no sense; with file, line or variable.
+    pub fn load(
+        file: Option<&Path>,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let mut table = match file {
+            None => toml::Table::new(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
+                // Read as the schema first: its errors know line and column.
+                toml::from_str::<Self>(&text)
+                    .map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
+                text.parse()
+                    .map_err(|e| ConfigError(format!("{}: {e}", path.display())))?
+            }
+        };
+        for (name, text) in environment {
+            if let Some(path) = name.strip_prefix("LONGSHORE__AGENT__") {
+                set(&mut table, path, text).map_err(|e| ConfigError(format!("{name}: {e}")))?;
+            }
+        }
+        let config: Self = table
+            .try_into()
+            .map_err(|e| ConfigError(format!("environment LONGSHORE__AGENT__…: {e}")))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if !matches!(self.gpu_way.as_str(), "auto" | "cdi" | "request" | "nodes") {
+            return Err(ConfigError(format!(
+                "gpu_way: \"{}\" is not one of auto, cdi, request, nodes",
+                self.gpu_way
+            )));
+        }
+        if !matches!(self.firewall.as_str(), "require" | "off") {
+            return Err(ConfigError(format!(
+                "firewall: \"{}\" is not one of require, off",
+                self.firewall
+            )));
+        }
+        let position = self
+            .devices
+            .mask
+            .iter()
+            .find(|m| m.bytes().all(|b| b.is_ascii_digit()));
+        if let Some(position) = position {
+            return Err(ConfigError(format!(
+                "devices.mask: \"{position}\" is a position; name the UUID or PCI address"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Sets `SECTION__KEY` in a table; the value is JSON when it can be.
+fn set(table: &mut toml::Table, path: &str, text: &str) -> Result<(), String> {
+    let parts: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
+    let (last, sections) = parts.split_last().ok_or("no key")?;
+    let mut inner = table;
+    for section in sections {
+        inner = inner
+            .entry(section.clone())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| format!("{section} is not a section"))?;
+    }
+    let value = serde_json::from_str::<toml::Value>(text)
+        .unwrap_or_else(|_| toml::Value::String(text.to_owned()));
+    inner.insert(last.clone(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let environment = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        Config::load(None, &environment)
+    }
+
+    #[test]
+    fn the_environment_wins_and_is_typed() {
+        let config = with(&[
+            ("LONGSHORE__AGENT__RESERVED__CPU", "0"),
+            ("LONGSHORE__AGENT__DEVICES__MASK", r#"["GPU-1"]"#),
+            ("LONGSHORE__AGENT__STATE_DIR", "/x"),
+            ("UNRELATED", "1"),
+        ])
+        .unwrap();
+        assert_eq!(config.reserved.cpu, 0);
+        assert_eq!(config.devices.mask, ["GPU-1"]);
+        assert_eq!(config.state_dir, Path::new("/x"));
+    }
+
+    #[test]
+    fn nonsense_stops_the_start() {
+        for (name, value) in [
+            ("LONGSHORE__AGENT__RESERVD__CPU", "0"),
+            ("LONGSHORE__AGENT__RESERVED__CPU", "-1"),
+            ("LONGSHORE__AGENT__RESERVED__CPU", "many"),
+            ("LONGSHORE__AGENT__GPU_WAY", "magic"),
+            ("LONGSHORE__AGENT__DEVICES__MASK", r#"["0"]"#),
+        ] {
+            assert!(with(&[(name, value)]).is_err(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_file_error_names_the_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, "max_containers = 3\nmax_contaners = 4\n").unwrap();
+        let error = Config::load(Some(&path), &BTreeMap::new())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("line 2") && error.contains("max_containers"),
+            "{error}"
+        );
+    }
+}

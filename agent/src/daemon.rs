@@ -1,0 +1,293 @@
+//! Puts the parts of an agent together.
+
+use crate::config::Config;
+use crate::devices::{Snapshots, nvml};
+use crate::host::{self, Host};
+use crate::identity::{Files, Identity};
+use crate::journal::{Condition, Journal};
+use crate::link::{self, LinkConfig, Shared};
+use crate::logs::{LogLimits, LogStore};
+use crate::network::PoolConfig;
+use crate::runtime::docker::{Docker, DockerConfig};
+use crate::runtime::{Containers, EngineInfo};
+use crate::supervisor::{self, SupervisorConfig};
+use anyhow::{Context as _, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use longshore_common::agent::GpuWay;
+use longshore_common::ids::InstanceId;
+use longshore_common::time::Timestamp;
+use ring::digest::{SHA256, digest};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+/// The first hello does not wait longer for the engine than this.
+const FIRST_LIST: Duration = Duration::from_millis(1500);
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    heard: tokio::sync::mpsc::Sender<link::Heard>,
+    link: JoinHandle<()>,
+    /// What it tells the coordinator.
+    pub shared: Arc<Shared>,
+    _lock: Option<File>,
+}
+
+/// Everything an agent is made from besides its engine.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its certificate.
+    pub files: Files,
+    /// Its configuration.
+    pub config: Config,
+    /// Its GPUs.
+    pub gpus: Snapshots,
+    /// Hash over machine id and engine id.
+    pub fingerprint: String,
+    /// Hash over the machine id.
+    pub machine: String,
+}
+
+/// Makes a directory with mode 0700 if it is absent.
+///
+/// # Errors
+/// What the file system says.
+pub fn private_dir(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the directory {}", path.display()))
+}
+
+/// Takes the state directory: two agents on one would start everything twice.
+///
+/// # Errors
+/// Another agent has it.
+pub fn lock_state(state_dir: &Path) -> Result<File> {
+    private_dir(state_dir)?;
+    let path = state_dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| path.display().to_string())?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| anyhow!("another agent uses {}", state_dir.display()))?;
+    Ok(file)
+}
+
+/// The machine's id as a hash; a machine without one gets an id of its own, kept in the
+/// state directory.
+///
+/// # Errors
+/// The id can be neither read nor made.
+pub fn machine(state_dir: &Path) -> Result<String> {
+    if let Some(hash) = Host::default().facts().machine_id_hash {
+        return Ok(hash);
+    }
+    let path = state_dir.join("machine-id");
+    if !path.exists() {
+        let id = format!("{:032x}", draw_u128());
+        crate::identity::write_synced(&path, id.as_bytes())?;
+    }
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    host::hash_machine_id(&text).ok_or_else(|| anyhow!("{} holds no id", path.display()))
+}
+
+/// Hash over machine and engine.
+#[must_use]
+pub fn fingerprint(machine: &str, engine_id: &str) -> String {
+    let hash = digest(&SHA256, format!("{machine}\n{engine_id}").as_bytes());
+    URL_SAFE_NO_PAD.encode(hash)
+}
+
+fn draw_u128() -> u128 {
+    u128::from(link::random_u64()) << 64 | u128::from(link::random_u64())
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Docker as this configuration wants it.
+///
+/// # Errors
+/// Settings of networks that make no sense.
+pub fn docker(config: &Config, identity: &Identity) -> Result<Docker> {
+    let network = PoolConfig {
+        range: config
+            .network
+            .pool
+            .parse()
+            .map_err(|e| anyhow!("network.pool: {e}"))?,
+        prefix: config.network.prefix,
+        warm: config.network.ready,
+        firewall: config
+            .firewall
+            .parse()
+            .map_err(|e| anyhow!("firewall: {e}"))?,
+    };
+    let docker = DockerConfig {
+        socket: config.docker.socket_path(),
+        state_dir: config.state_dir.clone(),
+        run_dir: config.run_dir.clone(),
+        parallel_creates: config.docker.parallel_creates,
+        parallel_pulls: config.docker.parallel_pulls,
+        gpu_way: forced_way(config),
+        device_dir: config.devices.device_dir.clone(),
+        network,
+        ..DockerConfig::new(identity.cluster, identity.agent)
+    };
+    Docker::connect(docker).map_err(|e| anyhow!("{e}"))
+}
+
+fn forced_way(config: &Config) -> Option<GpuWay> {
+    config.gpu_way.parse().ok() // "auto" is none of the ways
+}
+
+/// GPUs through NVML as this configuration wants them.
+#[must_use]
+pub fn gpus(config: &Config) -> Snapshots {
+    nvml::start(nvml::NvmlConfig {
+        library: config.devices.library.clone(),
+        mask: config.devices.mask.clone(),
+        ..nvml::NvmlConfig::default()
+    })
+}
+
+/// The id of the engine, if it answers in time. Without it the fingerprint is that of
+/// the last start.
+///
+/// # Errors
+/// The engine has never answered on this machine.
+pub async fn engine_id<C: Containers>(runtime: &C, state_dir: &Path) -> Result<String> {
+    let path = state_dir.join("engine-id");
+    match runtime.info().await {
+        Ok(EngineInfo { id, .. }) => {
+            let known = fs::read_to_string(&path).unwrap_or_default();
+            if known != id {
+                crate::identity::write_synced(&path, id.as_bytes())?;
+            }
+            Ok(id)
+        }
+        Err(error) => match fs::read_to_string(&path) {
+            Ok(id) => {
+                warn!(%error, "the container engine does not answer yet");
+                Ok(id)
+            }
+            Err(_) => bail!("{error}"),
+        },
+    }
+}
+
+/// Starts the parts. Returns once the agent is ready to dial.
+///
+/// # Errors
+/// A journal or store that cannot be opened.
+pub async fn start<C: Containers>(
+    parts: Parts,
+    runtime: Arc<C>,
+    lock: Option<File>,
+) -> Result<Agent> {
+    let Parts {
+        identity,
+        files,
+        config,
+        gpus,
+        fingerprint,
+        machine,
+    } = parts;
+    let (journal, condition) = Journal::open(&config.state_dir, identity.cluster, identity.agent)?;
+    if condition != Condition::Good {
+        info!(?condition, "journal");
+    }
+    let rebuilt = condition != Condition::Good;
+    let mib = |n: u64| n.saturating_mul(1 << 20);
+    let logs = Arc::new(LogStore::open(
+        &config.state_dir.join("logs"),
+        LogLimits {
+            container: mib(config.logs.container_cap_mib),
+            node: mib(config.logs.node_cap_mib),
+            retention: Duration::from_secs(u64::from(config.logs.retention_days) * 86_400),
+        },
+    )?);
+    let shared = Arc::new(Shared::new());
+    let work_key = URL_SAFE_NO_PAD
+        .decode(&identity.work_key)
+        .context("identity.json: work_key")?;
+    let size = |mib: u64| i64::try_from(mib.saturating_mul(1 << 20)).unwrap_or(i64::MAX);
+    let handles = supervisor::start(
+        SupervisorConfig {
+            cluster: identity.cluster,
+            agent: identity.agent,
+            work_key,
+            device_dir: config.devices.device_dir.clone(),
+            reserved_cpu: config.reserved.cpu,
+            reserved_mem: size(config.reserved.mem_mib),
+            offered_cpu: config.offered.cpu,
+            offered_mem: size(config.offered.mem_mib),
+            max_containers: config.max_containers,
+            local_cordon: config.local_cordon,
+            gpu_way: forced_way(&config),
+        },
+        runtime,
+        journal,
+        Arc::clone(&shared),
+        Arc::clone(&logs),
+        gpus,
+    );
+    let mut listed = handles.listed;
+    let first = listed.wait_for(|listed| *listed);
+    if rebuilt {
+        // Without a journal only the engine knows what runs: nothing is said before it answered.
+        let _ = first.await;
+    } else {
+        let _ = tokio::time::timeout(FIRST_LIST, first).await; // the journal is believed meanwhile
+    }
+    let link = tokio::spawn(link::run(
+        LinkConfig {
+            identity,
+            files,
+            instance: InstanceId::new(draw_u128()),
+            started: wall_clock(),
+            boot_id: Host::default().facts().boot_id.unwrap_or_default(),
+            fingerprint,
+            machine,
+            journal_rebuilt: condition == Condition::SetAside || condition == Condition::Missing,
+            gso: config.quic.gso,
+        },
+        Arc::clone(&shared),
+        logs,
+        handles.heard.clone(),
+    ));
+    Ok(Agent {
+        heard: handles.heard,
+        link,
+        shared,
+        _lock: lock,
+    })
+}
+
+impl Agent {
+    /// Says goodbye. Containers run on.
+    pub async fn stop(self) {
+        drop(self.heard);
+        self.link.abort();
+        let _ = self.link.await; // aborted
+    }
+}

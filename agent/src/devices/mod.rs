@@ -1,0 +1,32 @@
+//! GPUs behind one interface: `nvml` asks the driver's library on a thread of its own,
+//! `simulated` invents them.
+//!
+//! The supervisor never calls a driver: it reads the newest [`Snapshot`], which says
+//! itself how old it is.
+
+use longshore_common::agent::{Device, DeviceSample};
+use longshore_common::ids::DeviceId;
+use std::collections::BTreeMap;
+
+pub mod nvml;
+pub mod simulated;
+
+/// What is known about the GPUs of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// All devices ever seen in this life of the agent, with their health.
+    pub devices: Vec<Device>,
+    /// Live figures.
+    pub samples: BTreeMap<DeviceId, DeviceSample>,
+    /// Processes on the devices: process id and bytes of GPU memory.
+    pub processes: BTreeMap<DeviceId, Vec<(u32, Option<i64>)>>,
+    /// Version of the driver; empty = none.
+    pub driver_version: String,
+    /// Why there are no GPUs, if the library said so.
+    pub note: String,
+}
+
+/// A source of snapshots.
+///
+/// A snapshot is replaced about every 5 s and at once after an event of the driver.
+pub type Snapshots = tokio::sync::watch::Receiver<Snapshot>;

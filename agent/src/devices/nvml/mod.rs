@@ -1,0 +1,253 @@
+//! NVIDIA GPUs through the driver's own library, loaded at run time.
+//!
+//! | Thread | Does | Refuses to know |
+//! |---|---|---|
+//! | `gpu-calls` ([`calls`]) | every call of the library; sleeps in the library's event wait between two sweeps | health |
+//! | `gpu-watch` (here) | applies what `gpu-calls` tells to the health of each device ([`health`], pure), publishes, and sees when a call does not come back | the library |
+//!
+//! A call may hang in the kernel for good. Then all devices become *unresponsive*, the
+//! thread is given up and another one started; the agent itself never waits.
+//! No library is a machine without GPUs, not an error.
+
+use super::{Snapshot, Snapshots};
+use health::{Message, Tracker};
+use longshore_common::agent::Health;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+mod calls;
+mod health;
+
+/// XIDs after which a GPU is given out no more: uncorrectable memory errors, a bus or
+/// link that failed, a GPU processor that stopped. What programs cause is not among them.
+pub const CORDON_XIDS: [u32; 10] = [48, 62, 64, 74, 79, 92, 95, 119, 120, 140];
+
+/// How much longer than its deadline a hanging thread is waited for before it is given
+/// up: the first at once, because one call may be stuck alone; the next ones later,
+/// because they hang in the same place and a driver that recovers does so in minutes.
+const PATIENCE: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+];
+
+/// How GPUs are looked at.
+#[derive(Debug, Clone)]
+pub struct NvmlConfig {
+    /// The library; none = the system's `libnvidia-ml.so.1`.
+    pub library: Option<PathBuf>,
+    /// Time from one look to the next.
+    pub sample: Duration,
+    /// How long one call may take before the devices count as unresponsive.
+    pub deadline: Duration,
+    /// Time between two attempts to load the library on a machine that had no GPU so far.
+    pub retry: Duration,
+    /// Devices that are left out: UUIDs or PCI addresses, of a GPU or an instance.
+    pub mask: Vec<String>,
+    /// When not empty: the only devices that are taken, written like `mask`.
+    pub only: Vec<String>,
+    /// XIDs after which a device is cordoned for the rest of this agent's life.
+    pub cordon_xids: Vec<u32>,
+}
+
+impl Default for NvmlConfig {
+    fn default() -> Self {
+        Self {
+            library: None,
+            sample: Duration::from_secs(5),
+            deadline: Duration::from_secs(5),
+            retry: Duration::from_secs(60),
+            mask: Vec::new(),
+            only: Vec::new(),
+            cordon_xids: CORDON_XIDS.to_vec(),
+        }
+    }
+}
+
+/// Starts looking at the GPUs. The first change of the receiver is the first true answer.
+///
+/// Never fails and never blocks; why there are no GPUs stands in the snapshot's note. All
+/// threads end soon after the last receiver is dropped.
+#[must_use]
+pub fn start(config: NvmlConfig) -> Snapshots {
+    let (sender, snapshots) = watch::channel(Snapshot {
+        note: "the GPUs have not been looked at yet".to_owned(),
+        ..Snapshot::default()
+    });
+    let config = Arc::new(config);
+    let watching = std::thread::Builder::new()
+        .name("gpu-watch".to_owned())
+        .spawn({
+            let config = config.clone();
+            move || watch_over(&config, &sender)
+        });
+    if let Err(error) = watching {
+        tracing::error!(%error, "no thread for the GPUs: none are offered");
+    }
+    snapshots
+}
+
+/// Publishes what the calling thread tells and replaces that thread when it hangs.
+fn watch_over(config: &Arc<NvmlConfig>, sender: &watch::Sender<Snapshot>) {
+    let (reports, inbox) = mpsc::channel();
+    let mut tracker = Tracker::new(config.cordon_xids.clone());
+    let mut given_up = 0;
+    let mut caller = Caller::spawn(given_up, config, &reports);
+    // Fine enough to add little to the deadline, coarse enough to cost nothing.
+    let tick = (config.deadline / 5).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    while !sender.is_closed() {
+        match inbox.recv_timeout(tick) {
+            Ok((number, message)) if number == caller.number => {
+                tracker.apply(message);
+                publish(sender, tracker.snapshot());
+            }
+            // What a thread that was given up still has to say is old.
+            Ok(_) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => (),
+        }
+        let Some(late) = caller.late() else { continue };
+        if tracker.set_unresponsive() {
+            tracing::error!(deadline = ?config.deadline, "a call of the GPU library does not return");
+            publish(sender, tracker.snapshot());
+        }
+        if PATIENCE
+            .get(given_up)
+            .is_some_and(|patience| late >= *patience)
+        {
+            given_up += 1;
+            tracing::warn!(given_up, "gave up a thread that calls the GPU library");
+            caller.pulse.give_up();
+            caller = Caller::spawn(given_up, config, &reports);
+        }
+    }
+    caller.pulse.give_up();
+    if let Some(thread) = &caller.thread {
+        thread.thread().unpark();
+    }
+}
+
+fn publish(sender: &watch::Sender<Snapshot>, snapshot: Snapshot) {
+    let before = sender.send_replace(snapshot);
+    let after = sender.borrow();
+    if after.note != before.note && !after.note.is_empty() {
+        tracing::info!(note = after.note, "GPUs");
+    }
+    for device in &after.devices {
+        let old = before.devices.iter().find(|d| d.id == device.id);
+        let was = old.map_or(Health::Healthy, |d| d.health);
+        if was != device.health {
+            tracing::warn!(device = %device.id, %was, now = %device.health,
+                detail = device.health_detail, "the health of a device changed");
+        }
+    }
+}
+
+/// A thread that calls the library, seen from outside.
+struct Caller {
+    number: usize,
+    pulse: Arc<Pulse>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Caller {
+    fn spawn(
+        number: usize,
+        config: &Arc<NvmlConfig>,
+        reports: &mpsc::Sender<(usize, Message)>,
+    ) -> Self {
+        let pulse = Arc::new(Pulse::default());
+        let thread = std::thread::Builder::new()
+            .name("gpu-calls".to_owned())
+            .spawn({
+                let (config, pulse, reports) = (config.clone(), pulse.clone(), reports.clone());
+                move || {
+                    calls::run(&config, &pulse, |message| {
+                        // Nobody listens any more: the pulse says so, too.
+                        let _ = reports.send((number, message));
+                    });
+                }
+            });
+        Self {
+            number,
+            pulse,
+            thread: thread.ok(),
+        }
+    }
+
+    /// By how much a call is overdue. A thread that ended by itself panicked: that is
+    /// treated like a call that never comes back.
+    fn late(&self) -> Option<Duration> {
+        match &self.thread {
+            Some(thread) if !thread.is_finished() => self.pulse.late(),
+            Some(_) | None => Some(Duration::MAX),
+        }
+    }
+}
+
+/// What both threads see of the call in progress.
+#[derive(Debug)]
+struct Pulse {
+    /// Milliseconds on [`CLOCK`] when the present call should have returned.
+    due_ms: AtomicU64,
+    given_up: AtomicBool,
+}
+
+static CLOCK: LazyLock<Instant> = LazyLock::new(Instant::now);
+const NO_CALL: u64 = u64::MAX;
+
+fn elapsed_ms() -> u64 {
+    u64::try_from(CLOCK.elapsed().as_millis()).unwrap_or(NO_CALL - 1)
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self {
+            due_ms: AtomicU64::new(NO_CALL),
+            given_up: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Pulse {
+    /// Runs a call that has to be back after `allowed`.
+    fn during<T>(&self, allowed: Duration, call: impl FnOnce() -> T) -> T {
+        let allowed = u64::try_from(allowed.as_millis()).unwrap_or(NO_CALL);
+        let due = elapsed_ms().saturating_add(allowed).min(NO_CALL - 1);
+        self.due_ms.store(due, Ordering::Relaxed);
+        let answer = call();
+        self.due_ms.store(NO_CALL, Ordering::Relaxed);
+        answer
+    }
+
+    fn late(&self) -> Option<Duration> {
+        let due = self.due_ms.load(Ordering::Relaxed);
+        if due == NO_CALL {
+            return None;
+        }
+        elapsed_ms().checked_sub(due).map(Duration::from_millis)
+    }
+
+    fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps; wakes early when unparked after having been given up.
+    fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.is_given_up() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Facts and figures of this machine, and the figures of one container, read from the
+//! kernel's text files.
+//!
+//! Files are read one by one and only when asked for: no library that refreshes everything,
+//! no thread, no cache. What cannot be read is *unknown* (`None`), never zero. The parsers
+//! are pure and know only text.
+
+use rustix::time::{ClockId, clock_gettime};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub mod cgroup;
+
+pub use cgroup::{CgroupReader, ContainerStats};
+
+/// Where the kernel shows itself; another root is for tests.
+#[derive(Debug, Clone)]
+pub struct Host {
+    root: PathBuf,
+}
+
+/// What does not change until the next start of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Host name.
+    pub hostname: String,
+    /// Operating system for people, e.g. `Ubuntu 24.04.1 LTS`; empty = unknown.
+    pub os: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Architecture in Docker's words.
+    pub arch: &'static str,
+    /// Processors that are on line; 0 = unknown.
+    pub cores: u32,
+    /// Memory in bytes; 0 = unknown.
+    pub mem_total: i64,
+    /// 1 or 2; 0 = unknown. A machine with both counts as 1: the controllers are there.
+    pub cgroup_version: u8,
+    /// New at each start of the machine.
+    pub boot_id: Option<String>,
+    /// SHA-256 of the machine id in hex: tells machines apart without telling the id,
+    /// which is confidential. None on a machine without one.
+    pub machine_id_hash: Option<String>,
+}
+
+/// Size of a file system in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// What an ordinary user could still write.
+    pub free: i64,
+    /// The whole.
+    pub total: i64,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("/"),
+        }
+    }
+}
+
+impl Host {
+    /// A machine whose `/proc`, `/sys` and `/etc` lie below `root`.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Reads what does not change.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let names = rustix::system::uname();
+        let os = self
+            .text("etc/os-release")
+            .or_else(|| self.text("usr/lib/os-release"));
+        Facts {
+            hostname: names.nodename().to_string_lossy().into_owned(),
+            os: os.and_then(|text| os_name(&text)).unwrap_or_default(),
+            kernel: names.release().to_string_lossy().into_owned(),
+            arch: arch(),
+            cores: self
+                .text("sys/devices/system/cpu/online")
+                .and_then(|text| count_of_list(&text))
+                .unwrap_or(0),
+            mem_total: self.meminfo("MemTotal").unwrap_or(0),
+            cgroup_version: self.cgroup_version(),
+            boot_id: self
+                .text("proc/sys/kernel/random/boot_id")
+                .map(|text| text.trim().to_owned()),
+            machine_id_hash: self
+                .text("etc/machine-id")
+                .and_then(|text| hash_machine_id(&text)),
+        }
+    }
+
+    /// Load average over one minute, in thousandths.
+    #[must_use]
+    pub fn load_milli(&self) -> Option<i64> {
+        load_milli(&self.text("proc/loadavg")?)
+    }
+
+    /// Memory that could be had without swapping, in bytes.
+    #[must_use]
+    pub fn mem_available(&self) -> Option<i64> {
+        self.meminfo("MemAvailable")
+    }
+
+    /// Resident memory of this process, in bytes.
+    #[must_use]
+    pub fn own_rss(&self) -> Option<i64> {
+        kilobytes(&self.text("proc/self/status")?, "VmRSS")
+    }
+
+    /// The figures of the container that the process is the first one of; see
+    /// [`CgroupReader`].
+    #[must_use]
+    pub fn cgroup_of(&self, pid: u32) -> Option<CgroupReader> {
+        let membership = self.text(&format!("proc/{pid}/cgroup"))?;
+        CgroupReader::from_membership(&self.root.join("sys/fs/cgroup"), &membership)
+    }
+
+    fn cgroup_version(&self) -> u8 {
+        let cgroup = self.root.join("sys/fs/cgroup");
+        if cgroup.join("cgroup.controllers").exists() {
+            2
+        } else if cgroup.join("memory").exists() {
+            1
+        } else {
+            0
+        }
+    }
+
+    fn meminfo(&self, name: &str) -> Option<i64> {
+        kilobytes(&self.text("proc/meminfo")?, name)
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.root.join(path)).ok()
+    }
+}
+
+/// Milliseconds since the machine was started, time asleep included. No step of the wall
+/// clock moves it, so every deadline on this machine is kept in it.
+#[must_use]
+pub fn boot_clock_ms() -> i64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
+}
+
+/// The file system that holds `path`.
+///
+/// # Errors
+/// The path does not exist, or the file system does not answer.
+pub fn disk(path: &Path) -> std::io::Result<Disk> {
+    let stat = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.f_frsize));
+    Ok(Disk {
+        free: bytes(stat.f_bavail).unwrap_or(i64::MAX),
+        total: bytes(stat.f_blocks).unwrap_or(i64::MAX),
+    })
+}
+
+/// The processor's architecture in the words of Docker's image lists.
+#[must_use]
+pub fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        "x86" => "386",
+        other => other,
+    }
+}
+
+/// SHA-256 of a machine id, in hex. None when the text is no id, as on a machine whose
+/// first start is not over.
+#[must_use]
+pub fn hash_machine_id(text: &str) -> Option<String> {
+    let id = text.trim();
+    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, id.as_bytes());
+    Some(
+        digest
+            .as_ref()
+            .iter()
+            .fold(String::with_capacity(64), |mut hex, byte| {
+                // Writing to a string does not fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            }),
+    )
+}
+
+/// The name for people from `os-release`.
+fn os_name(text: &str) -> Option<String> {
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        let value = line.strip_prefix('=')?.trim();
+        Some(value.trim_matches(['"', '\'']).to_owned())
+    };
+    value("PRETTY_NAME").or_else(|| value("NAME"))
+}
+
+/// How many numbers a list like `0-3,8` names.
+fn count_of_list(text: &str) -> Option<u32> {
+    text.trim().split(',').try_fold(0_u32, |sum, part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        sum.checked_add(last.checked_sub(first)?.checked_add(1)?)
+    })
+}
+
+/// Bytes from a line like `MemTotal:  1024 kB`.
+fn kilobytes(text: &str, name: &str) -> Option<i64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let number: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    number.checked_mul(1024)
+}
+
+/// Thousandths from the first number of `/proc/loadavg`, which has two decimals.
+fn load_milli(text: &str) -> Option<i64> {
+    let first = text.split_whitespace().next()?;
+    longshore_common::amount::parse_milli(first).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_texts() {
+        let os = "NAME=\"Ubuntu\"\nPRETTY_NAME=\"Ubuntu 24.04.1 LTS\"\nID=ubuntu\n";
+        assert_eq!(os_name(os).as_deref(), Some("Ubuntu 24.04.1 LTS"));
+        assert_eq!(os_name("NAME=Void\n").as_deref(), Some("Void"));
+        assert_eq!(os_name("ID=x\n"), None);
+
+        assert_eq!(count_of_list("0-3,8\n"), Some(5));
+        assert_eq!(count_of_list("0\n"), Some(1));
+        assert_eq!(count_of_list("3-0\n"), None);
+        assert_eq!(count_of_list(""), None);
+
+        let memory = "MemTotal:       65536000 kB\nMemFree:  12 kB\nMemAvailable:   32768 kB\n";
+        assert_eq!(kilobytes(memory, "MemTotal"), Some(65_536_000 * 1024));
+        assert_eq!(kilobytes(memory, "MemAvailable"), Some(32_768 * 1024));
+        assert_eq!(kilobytes(memory, "Mem"), None);
+        assert_eq!(kilobytes("HugePages_Total:  0\n", "HugePages_Total"), None);
+
+        assert_eq!(load_milli("0.52 0.58 0.59 1/467 12345\n"), Some(520));
+        assert_eq!(load_milli("12.00 1.00 1.00 2/9 1\n"), Some(12_000));
+        assert_eq!(load_milli(""), None);
+    }
+
+    #[test]
+    fn machine_ids_are_hashed() {
+        let hash = hash_machine_id("0123456789abcdef0123456789abcdef\n").unwrap();
+        assert_eq!(hash.len(), 64);
+        assert_eq!(
+            hash_machine_id("0123456789abcdef0123456789abcdef"),
+            Some(hash)
+        );
+        assert_eq!(hash_machine_id("uninitialized\n"), None);
+        assert_eq!(hash_machine_id(""), None);
+    }
+
+    #[test]
+    fn an_empty_machine_is_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::at(folder.path());
+        let facts = host.facts();
+        assert_eq!(
+            (facts.cores, facts.mem_total, facts.cgroup_version),
+            (0, 0, 0)
+        );
+        assert_eq!((facts.boot_id, facts.machine_id_hash), (None, None));
+        assert_eq!((host.load_milli(), host.own_rss()), (None, None));
+        assert!(host.cgroup_of(1).is_none());
+    }
+
+    #[test]
+    fn this_machine_answers() {
+        let host = Host::default();
+        let facts = host.facts();
+        assert!(facts.cores > 0 && facts.mem_total > 0);
+        assert!(
+            host.mem_available()
+                .is_some_and(|free| free <= facts.mem_total)
+        );
+        assert!(host.own_rss().is_some_and(|rss| rss > 0));
+        assert!(boot_clock_ms() > 0);
+        let disk = disk(Path::new("/")).unwrap();
+        assert!(disk.free <= disk.total);
+    }
+}

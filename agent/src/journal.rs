@@ -1,0 +1,588 @@
+//! The agent's orders and deadlines on disk.
+//!
+//! One append-only file of records with length, version and CRC-32. A record that
+//! stands before an effect on the engine is synced before the effect. A torn tail is
+//! cut at the first record that does not fit. At 4 MiB the file is written anew, whole
+//! or not at all. It holds no secrets.
+//!
+//! What ran is told by the engine's labels; what was ordered, and which ends were
+//! reported, is told here.
+
+use longshore_common::ids::{
+    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, InstanceId,
+};
+use longshore_common::session::Reason;
+use longshore_common::wire::{Outcome, OutcomeNumber, SignedSet};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Size at which the file is written anew.
+const REWRITE_AT: u64 = 4 << 20;
+/// Largest record.
+const RECORD_MAX: usize = 8 << 20;
+/// Form of the records.
+const VERSION: u8 = 1;
+/// Length, version and checksum in front of each record.
+const HEADER: usize = 9;
+
+/// How far a key has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stage {
+    /// About to be created.
+    Intent,
+    /// Created; never started by us.
+    Created,
+    /// About to be started, or started.
+    Start,
+}
+
+/// What the journal knows of one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// How far it has come; none when it was refused.
+    pub stage: Option<Stage>,
+    /// The boot in which that stage was reached.
+    pub boot_id: String,
+    /// The fence under which it was accepted.
+    pub fence: Fence,
+    /// Docker's full id, once there is one.
+    pub docker_id: String,
+    /// A limit of the agent's own ended it: this is the reason.
+    pub local_stop: Option<Reason>,
+    /// Milliseconds on the boot clock at which its lifetime ends, in the boot of `boot_id`.
+    pub lifetime_boot_ms: Option<i64>,
+    /// How it ended, until acknowledged.
+    pub ended: Option<Outcome>,
+    /// That nothing is left of it, until acknowledged.
+    pub closed: Option<Outcome>,
+    /// `ended` was acknowledged.
+    pub ended_acked: bool,
+}
+
+impl KeyRecord {
+    fn new(fence: Fence, boot_id: &str) -> Self {
+        Self {
+            stage: None,
+            boot_id: boot_id.to_owned(),
+            fence,
+            docker_id: String::new(),
+            local_stop: None,
+            lifetime_boot_ms: None,
+            ended: None,
+            closed: None,
+            ended_acked: false,
+        }
+    }
+}
+
+/// Everything the journal says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contents {
+    /// Highest coordinator obeyed.
+    pub coordinator: Option<(CoordinatorGeneration, InstanceId)>,
+    /// The set that is applied.
+    pub set: Option<SignedSet>,
+    /// The fence held.
+    pub fence: Fence,
+    /// Per key.
+    pub keys: BTreeMap<ContainerKey, KeyRecord>,
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// Whose journal it is; the first record.
+    Owner {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Which agent.
+        agent: AgentId,
+    },
+    /// A coordinator was obeyed.
+    Coordinator(CoordinatorGeneration, InstanceId),
+    /// A set was applied.
+    Set(SignedSet, Fence),
+    /// A key is about to be created.
+    Intent {
+        /// Which.
+        key: ContainerKey,
+        /// Under which fence.
+        fence: Fence,
+        /// In which boot.
+        boot_id: String,
+        /// When its life ends, on the boot clock.
+        lifetime_boot_ms: Option<i64>,
+    },
+    /// The engine created it.
+    Created {
+        /// Which.
+        key: ContainerKey,
+        /// Docker's id.
+        docker_id: String,
+    },
+    /// It is about to be started.
+    Start {
+        /// Which.
+        key: ContainerKey,
+        /// In which boot.
+        boot_id: String,
+    },
+    /// A limit of the agent's own ends it.
+    LocalStop(ContainerKey, Reason),
+    /// Its life ends at another time.
+    Lifetime(ContainerKey, Option<i64>, String),
+    /// It ended, or its order was refused.
+    Ended(Box<Outcome>, Fence, String),
+    /// Nothing is left of it.
+    Closed(Box<Outcome>, Fence, String),
+    /// The coordinator has stored an outcome.
+    Acked(ContainerKey, OutcomeNumber),
+    /// A whole key, in a rewritten file.
+    Key(ContainerKey, Box<KeyRecord>),
+}
+
+impl Contents {
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Owner { .. } => (),
+            Record::Coordinator(generation, instance) => {
+                self.coordinator = Some((generation, instance));
+            }
+            Record::Set(set, fence) => {
+                self.set = Some(set);
+                self.fence = fence;
+            }
+            Record::Intent {
+                key,
+                fence,
+                boot_id,
+                lifetime_boot_ms,
+            } => {
+                let entry = self
+                    .keys
+                    .entry(key)
+                    .or_insert_with(|| KeyRecord::new(fence, &boot_id));
+                entry.stage = Some(Stage::Intent);
+                entry.boot_id = boot_id;
+                entry.lifetime_boot_ms = lifetime_boot_ms;
+            }
+            Record::Created { key, docker_id } => {
+                if let Some(entry) = self.keys.get_mut(&key) {
+                    entry.stage = Some(Stage::Created);
+                    entry.docker_id = docker_id;
+                }
+            }
+            Record::Start { key, boot_id } => {
+                if let Some(entry) = self.keys.get_mut(&key) {
+                    entry.stage = Some(Stage::Start);
+                    entry.boot_id = boot_id;
+                }
+            }
+            Record::LocalStop(key, reason) => {
+                if let Some(entry) = self.keys.get_mut(&key) {
+                    entry.local_stop = Some(reason);
+                }
+            }
+            Record::Lifetime(key, at, boot_id) => {
+                if let Some(entry) = self.keys.get_mut(&key) {
+                    entry.lifetime_boot_ms = at;
+                    entry.boot_id = boot_id;
+                }
+            }
+            Record::Ended(outcome, fence, boot_id) => {
+                let key = outcome.key;
+                let entry = self
+                    .keys
+                    .entry(key)
+                    .or_insert_with(|| KeyRecord::new(fence, &boot_id));
+                entry.ended = Some(*outcome);
+            }
+            Record::Closed(outcome, fence, boot_id) => {
+                let key = outcome.key;
+                let entry = self
+                    .keys
+                    .entry(key)
+                    .or_insert_with(|| KeyRecord::new(fence, &boot_id));
+                entry.closed = Some(*outcome);
+            }
+            Record::Acked(key, OutcomeNumber::Ended) => {
+                if let Some(entry) = self.keys.get_mut(&key) {
+                    entry.ended_acked = true;
+                }
+            }
+            Record::Acked(key, OutcomeNumber::Closed) => {
+                self.keys.remove(&key);
+            }
+            Record::Key(key, entry) => {
+                self.keys.insert(key, *entry);
+            }
+        }
+    }
+}
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("journal {path}: {source}")]
+pub struct JournalError {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// How the journal was found at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// All there.
+    Good,
+    /// There was none: a new node, or the file was lost.
+    Missing,
+    /// Its end was torn and cut off.
+    Cut,
+    /// It belonged to somebody else, or could not be read, and was set aside.
+    SetAside,
+}
+
+/// The open journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    owner: Record,
+    contents: Contents,
+}
+
+impl Journal {
+    /// Opens the journal of this agent in `dir`, or begins one.
+    ///
+    /// # Errors
+    /// A file system that does not do what it should.
+    pub fn open(
+        dir: &Path,
+        cluster: ClusterId,
+        agent: AgentId,
+    ) -> Result<(Self, Condition), JournalError> {
+        let path = dir.join("journal");
+        let fail = |source| JournalError {
+            path: path.clone(),
+            source,
+        };
+        let owner = Record::Owner { cluster, agent };
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(fail(error)),
+        };
+        let (contents, good, condition) = match &bytes {
+            None => (Contents::default(), 0, Condition::Missing),
+            Some(bytes) => {
+                let (records, good) = read_records(bytes);
+                let mut records = records.into_iter();
+                if records.next().as_ref() == Some(&owner) {
+                    let mut contents = Contents::default();
+                    records.for_each(|r| contents.apply(r));
+                    let condition = if good == bytes.len() {
+                        Condition::Good
+                    } else {
+                        Condition::Cut
+                    };
+                    (contents, good, condition)
+                } else {
+                    let aside = path.with_extension("set-aside");
+                    fs::rename(&path, &aside).map_err(fail)?;
+                    (Contents::default(), 0, Condition::SetAside)
+                }
+            }
+        };
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(fail)?;
+        file.set_len(good as u64).map_err(fail)?;
+        let mut journal = Self {
+            path: path.clone(),
+            file,
+            size: good as u64,
+            owner,
+            contents,
+        };
+        if journal.size == 0 {
+            let owner = journal.owner.clone();
+            journal.append(&owner).map_err(fail)?;
+        }
+        journal.file.sync_all().map_err(fail)?;
+        sync_dir(dir).map_err(fail)?;
+        Ok((journal, condition))
+    }
+
+    /// What it says.
+    #[must_use]
+    pub const fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// One key.
+    #[must_use]
+    pub fn key(&self, key: ContainerKey) -> Option<&KeyRecord> {
+        self.contents.keys.get(&key)
+    }
+
+    /// Writes records and waits until they are on the disk. After an error nothing may
+    /// be done that stands on them.
+    ///
+    /// # Errors
+    /// The disk is full or fails.
+    pub fn write(&mut self, records: Vec<Record>) -> Result<(), JournalError> {
+        let path = self.path.clone();
+        let fail = |source| JournalError { path, source };
+        let result = self.write_all(&records);
+        match result {
+            Ok(()) => {
+                records.into_iter().for_each(|r| self.contents.apply(r));
+                Ok(())
+            }
+            Err(error) => {
+                // Take back what may have been written in part; memory stays as it was.
+                let _ = self.file.set_len(self.size);
+                Err(fail(error))
+            }
+        }
+    }
+
+    fn write_all(&mut self, records: &[Record]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for record in records {
+            encode(record, &mut bytes)?;
+        }
+        self.file.write_all(&bytes)?;
+        self.file.sync_data()?;
+        self.size += bytes.len() as u64;
+        if self.size > REWRITE_AT {
+            // With the new records in, so that they are in the new file too.
+            let mut next = self.contents.clone();
+            records.iter().cloned().for_each(|r| next.apply(r));
+            self.rewrite(&next)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        encode(record, &mut bytes)?;
+        self.file.write_all(&bytes)?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn rewrite(&mut self, contents: &Contents) -> io::Result<()> {
+        let aside = self.path.with_extension("new");
+        let mut bytes = Vec::new();
+        encode(&self.owner, &mut bytes)?;
+        if let Some((generation, instance)) = contents.coordinator {
+            encode(&Record::Coordinator(generation, instance), &mut bytes)?;
+        }
+        if let Some(set) = &contents.set {
+            encode(&Record::Set(set.clone(), contents.fence), &mut bytes)?;
+        }
+        for (key, entry) in &contents.keys {
+            encode(&Record::Key(*key, Box::new(entry.clone())), &mut bytes)?;
+        }
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, &self.path)?;
+        if let Some(dir) = self.path.parent() {
+            sync_dir(dir)?;
+        }
+        self.file = OpenOptions::new().append(true).open(&self.path)?;
+        self.size = bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn encode(record: &Record, out: &mut Vec<u8>) -> io::Result<()> {
+    let body = postcard::to_stdvec(record).map_err(io::Error::other)?;
+    let len = u32::try_from(body.len())
+        .ok()
+        .filter(|len| (*len as usize) <= RECORD_MAX)
+        .ok_or_else(|| io::Error::other("a record is too long"))?;
+    out.extend_from_slice(&len.to_le_bytes());
+    out.push(VERSION);
+    out.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+    out.extend_from_slice(&body);
+    Ok(())
+}
+
+/// The records that fit, and how many bytes they take.
+fn read_records(mut bytes: &[u8]) -> (Vec<Record>, usize) {
+    let whole = bytes.len();
+    let mut records = Vec::new();
+    while let Some((record, rest)) = read_record(bytes) {
+        records.push(record);
+        bytes = rest;
+    }
+    (records, whole - bytes.len())
+}
+
+fn read_record(mut bytes: &[u8]) -> Option<(Record, &[u8])> {
+    let mut header = [0; HEADER];
+    bytes.read_exact(&mut header).ok()?;
+    let [l0, l1, l2, l3, version, c0, c1, c2, c3] = header;
+    let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    if version != VERSION || len > RECORD_MAX {
+        return None;
+    }
+    let (body, rest) = bytes.split_at_checked(len)?;
+    if crc32fast::hash(body) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        return None;
+    }
+    match postcard::take_from_bytes::<Record>(body) {
+        Ok((record, [])) => Some((record, rest)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::ids::{Attempt, Rank, SessionId};
+
+    fn key(n: u64) -> ContainerKey {
+        ContainerKey {
+            session: SessionId(n),
+            rank: Rank::MAIN,
+            attempt: Attempt::FIRST,
+        }
+    }
+
+    fn intent(n: u64) -> Record {
+        Record::Intent {
+            key: key(n),
+            fence: Fence(1),
+            boot_id: "b".into(),
+            lifetime_boot_ms: None,
+        }
+    }
+
+    fn open(dir: &Path) -> (Journal, Condition) {
+        Journal::open(dir, ClusterId::new(1), AgentId::new(2)).unwrap()
+    }
+
+    #[test]
+    fn says_after_a_restart_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, condition) = open(dir.path());
+        assert_eq!(condition, Condition::Missing);
+        journal
+            .write(vec![
+                intent(1),
+                Record::Created {
+                    key: key(1),
+                    docker_id: "abc".into(),
+                },
+            ])
+            .unwrap();
+        journal
+            .write(vec![Record::Start {
+                key: key(1),
+                boot_id: "b".into(),
+            }])
+            .unwrap();
+        let before = journal.contents().clone();
+        drop(journal);
+        let (journal, condition) = open(dir.path());
+        assert_eq!(condition, Condition::Good);
+        assert_eq!(journal.contents(), &before);
+        assert_eq!(journal.key(key(1)).unwrap().stage, Some(Stage::Start));
+    }
+
+    #[test]
+    fn a_tail_torn_anywhere_is_cut_at_the_last_whole_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path());
+        journal.write(vec![intent(1)]).unwrap();
+        let whole = fs::read(dir.path().join("journal")).unwrap();
+        journal.write(vec![intent(2)]).unwrap();
+        drop(journal);
+        let longer = fs::read(dir.path().join("journal")).unwrap();
+        for cut in whole.len()..longer.len() {
+            fs::write(dir.path().join("journal"), &longer[..cut]).unwrap();
+            let (journal, _) = open(dir.path());
+            assert!(
+                journal.key(key(1)).is_some() && journal.key(key(2)).is_none(),
+                "cut at {cut}"
+            );
+        }
+        for flip in whole.len()..longer.len() {
+            let mut bytes = longer.clone();
+            bytes[flip] ^= 0x40;
+            fs::write(dir.path().join("journal"), &bytes).unwrap();
+            let (journal, condition) = open(dir.path());
+            assert_eq!(condition, Condition::Cut);
+            assert!(
+                journal.key(key(1)).is_some() && journal.key(key(2)).is_none(),
+                "flipped {flip}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_agents_journal_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path());
+        journal.write(vec![intent(1)]).unwrap();
+        drop(journal);
+        let (journal, condition) =
+            Journal::open(dir.path(), ClusterId::new(1), AgentId::new(3)).unwrap();
+        assert_eq!(condition, Condition::SetAside);
+        assert!(journal.contents().keys.is_empty());
+        assert!(dir.path().join("journal.set-aside").exists());
+    }
+
+    #[test]
+    fn a_long_life_is_rewritten_and_says_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path());
+        let id = "x".repeat(200_000);
+        for n in 1..60 {
+            journal
+                .write(vec![
+                    intent(n),
+                    Record::Created {
+                        key: key(n),
+                        docker_id: id.clone(),
+                    },
+                ])
+                .unwrap();
+            if n > 2 {
+                journal
+                    .write(vec![Record::Acked(key(n - 2), OutcomeNumber::Closed)])
+                    .unwrap();
+            }
+        }
+        let before = journal.contents().clone();
+        assert!(fs::metadata(dir.path().join("journal")).unwrap().len() < REWRITE_AT + 500_000);
+        drop(journal);
+        let (journal, condition) = open(dir.path());
+        assert_eq!(condition, Condition::Good);
+        assert_eq!(journal.contents(), &before);
+        assert_eq!(journal.contents().keys.len(), 2);
+    }
+}

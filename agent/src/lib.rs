@@ -1,0 +1,18 @@
+//! The Longshore agent: the daemon on a GPU node.
+//!
+//! `supervisor` owns what this machine knows and does; `reconcile` and `limits` decide
+//! and are pure; `runtime`, `devices`, `host`, `journal`, `logs` and `link` touch the world.
+
+pub mod config;
+pub mod daemon;
+pub mod devices;
+pub mod host;
+pub mod identity;
+pub mod journal;
+pub mod limits;
+pub mod link;
+pub mod logs;
+pub mod network;
+pub mod reconcile;
+pub mod runtime;
+pub mod supervisor;

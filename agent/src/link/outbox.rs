@@ -1,0 +1,200 @@
+//! What the link sends, kept ready by the supervisor.
+
+use longshore_common::agent::{Inventory, NodeLoad, RuntimeState};
+use longshore_common::ids::{ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId};
+use longshore_common::session::ContainerState;
+use longshore_common::wire::{
+    ContainerReport, Notice, Outcome, OutcomeNumber, PullProgress, actual_hash,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Notices that wait at most; older ones are dropped and said to be.
+const NOTICES: usize = 256;
+
+/// Everything the coordinator should know.
+#[derive(Debug)]
+pub struct Outbox {
+    /// The coordinator that is obeyed.
+    pub coordinator: Option<(CoordinatorGeneration, InstanceId)>,
+    /// The fence that is held.
+    pub fence: Fence,
+    /// The set that is applied.
+    pub applied: Generation,
+    /// Whether the engine answers.
+    pub runtime: RuntimeState,
+    /// Figures of the last sample.
+    pub load: Option<NodeLoad>,
+    /// What the machine is, with a number that goes up when it changes.
+    pub inventory: (u64, Option<Inventory>),
+    /// Outcomes until acknowledged.
+    pub outcomes: BTreeMap<(ContainerKey, OutcomeNumber), Outcome>,
+    /// How far pulls are.
+    pub progress: BTreeMap<ContainerKey, PullProgress>,
+    /// What a person should hear about.
+    pub notices: VecDeque<Notice>,
+    reports: BTreeMap<ContainerKey, (u64, ContainerReport)>,
+    revision: u64,
+    hash: Option<u64>,
+}
+
+impl Outbox {
+    /// Says how a container stands. Nothing happens when that is known already.
+    pub fn report(&mut self, report: ContainerReport) -> bool {
+        if self
+            .reports
+            .get(&report.key)
+            .is_some_and(|(_, known)| *known == report)
+        {
+            return false;
+        }
+        self.revision += 1;
+        self.hash = None;
+        self.reports.insert(report.key, (self.revision, report));
+        true
+    }
+
+    /// Forgets a container that is closed and acknowledged.
+    pub fn forget(&mut self, key: ContainerKey) {
+        self.reports.remove(&key);
+        self.hash = None;
+    }
+
+    /// Adds a notice.
+    pub fn notice(&mut self, notice: Notice) {
+        if self.notices.len() >= NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+
+    /// All reports.
+    #[must_use]
+    pub fn all_reports(&self) -> Vec<ContainerReport> {
+        self.reports
+            .values()
+            .map(|(_, report)| report.clone())
+            .collect()
+    }
+
+    /// Reports newer than a revision, oldest first, and the revision they reach.
+    #[must_use]
+    pub fn reports_since(&self, revision: u64, most: usize) -> (Vec<ContainerReport>, u64, bool) {
+        let mut news: Vec<&(u64, ContainerReport)> = self
+            .reports
+            .values()
+            .filter(|(at, _)| *at > revision)
+            .collect();
+        news.sort_by_key(|(at, _)| *at);
+        let more = news.len() > most;
+        news.truncate(most);
+        let reached = if more {
+            news.last().map_or(revision, |(at, _)| *at)
+        } else {
+            self.revision
+        };
+        (
+            news.into_iter().map(|(_, report)| report.clone()).collect(),
+            reached,
+            more,
+        )
+    }
+
+    /// The number of the newest report.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Hash over what is not closed, see `wire::actual_hash`.
+    #[must_use]
+    pub fn hash(&mut self) -> u64 {
+        let reports = &self.reports;
+        *self.hash.get_or_insert_with(|| {
+            actual_hash(
+                reports
+                    .iter()
+                    .filter(|(_, (_, report))| report.state != ContainerState::Closed)
+                    .map(|(key, (_, report))| (key, report.state)),
+            )
+        })
+    }
+}
+
+/// What supervisor and link share.
+#[derive(Debug)]
+pub struct Shared {
+    outbox: Mutex<Outbox>,
+    /// Something in the outbox should not wait for the next beat.
+    pub changed: Notify,
+    /// Boot clock at the sending of the last heartbeat that was acknowledged; 0 = none.
+    pub acked_sent_ms: AtomicI64,
+    learned: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            outbox: Mutex::new(Outbox {
+                coordinator: None,
+                fence: Fence::default(),
+                applied: Generation::default(),
+                runtime: RuntimeState::Down,
+                load: None,
+                inventory: (0, None),
+                outcomes: BTreeMap::new(),
+                progress: BTreeMap::new(),
+                notices: VecDeque::new(),
+                reports: BTreeMap::new(),
+                revision: 0,
+                hash: None,
+            }),
+            changed: Notify::new(),
+            acked_sent_ms: AtomicI64::new(0),
+            learned: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The outbox. Held only for moments, never across an await.
+    pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Addresses to dial: the configured ones, then those the coordinator named.
+    #[must_use]
+    pub fn addresses(&self, configured: &[String]) -> Vec<String> {
+        let mut all = configured.to_vec();
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        for address in learned.iter() {
+            if !all.contains(address) {
+                all.push(address.clone());
+            }
+        }
+        all
+    }
+
+    /// Takes over the addresses the coordinator named.
+    pub fn learn(&self, addresses: &[String]) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        *learned = addresses.iter().take(8).cloned().collect();
+    }
+
+    /// Milliseconds since the last heartbeat the coordinator acknowledged was sent.
+    #[must_use]
+    pub fn since_acked_ms(&self, now_boot_ms: i64) -> Option<i64> {
+        match self.acked_sent_ms.load(Ordering::Relaxed) {
+            0 => None,
+            at => Some(now_boot_ms - at),
+        }
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new()
+    }
+}

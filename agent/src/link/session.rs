@@ -1,0 +1,522 @@
+//! One connection to the coordinator, from dialling to its end.
+
+use super::outbox::Shared;
+use super::{
+    CONNECT, Heard, LINK_ALPN, LinkConfig, client_config, endpoint, random_u64, resolve,
+    server_name,
+};
+use crate::identity::new_key;
+use crate::logs::LogStore;
+use longshore_common::time::Timestamp;
+use longshore_common::wire::{
+    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, Goodbye, Heartbeat, HeartbeatAck,
+    Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck, PullProgress, Refused,
+    SignedSet, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, Welcome,
+};
+use longshore_link::{FrameReader, LinkError, boot_ms, close, send};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// Every so many heartbeats carry figures.
+const LOAD_EVERY: u64 = 3;
+/// Progress of pulls is sent at most so often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// The link is dead after so many heartbeats without an acknowledgement.
+const DEAD_AFTER_BEATS: u32 = 5;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The agent stops.
+    Stopped,
+    /// The coordinator said no.
+    Refused { text: String, retry_ms: u32 },
+    /// The coordinator closed it.
+    Closed(CloseCode),
+    /// It could not be made, or broke.
+    Failed(String),
+}
+
+impl From<LinkError> for Ended {
+    fn from(error: LinkError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+pub(super) async fn run(
+    config: &LinkConfig,
+    address: &str,
+    shared: &Arc<Shared>,
+    logs: &Arc<LogStore>,
+    heard: &mpsc::Sender<Heard>,
+) -> Ended {
+    let connection = match tokio::time::timeout(CONNECT, dial(config, address)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Ended::Failed(error),
+        Err(_) => {
+            return Ended::Failed(format!(
+                "{address} did not answer in {} s",
+                CONNECT.as_secs()
+            ));
+        }
+    };
+    let result = talk(config, &connection, shared, logs, heard).await;
+    let _ = heard.send(Heard::Down).await; // a supervisor that is gone needs no news
+    let ended = match result {
+        Ok(never) => match never {},
+        Err(ended) => ended,
+    };
+    match (connection.close_reason(), ended) {
+        (_, ended @ (Ended::Stopped | Ended::Refused { .. })) => {
+            close(&connection, CloseCode::Normal, "");
+            ended
+        }
+        (Some(quinn::ConnectionError::ApplicationClosed(reason)), ended) => {
+            CloseCode::from_u64(reason.error_code.into_inner()).map_or(ended, Ended::Closed)
+        }
+        (_, ended) => {
+            close(&connection, CloseCode::Normal, "");
+            ended
+        }
+    }
+}
+
+async fn dial(config: &LinkConfig, address: &str) -> Result<quinn::Connection, String> {
+    let to = resolve(address).await?;
+    let tls = config.files.link_config().map_err(|e| e.to_string())?;
+    let mut endpoint = endpoint(to).map_err(|e| e.to_string())?;
+    endpoint.set_default_client_config(client_config(tls, LINK_ALPN, config.gso)?);
+    let name = server_name(config.identity.cluster);
+    let connecting = endpoint.connect(to, &name).map_err(|e| e.to_string())?;
+    connecting.await.map_err(|e| e.to_string())
+}
+
+enum Never {}
+
+struct Talk<'a> {
+    config: &'a LinkConfig,
+    shared: &'a Arc<Shared>,
+    heard: &'a mpsc::Sender<Heard>,
+    welcome: Welcome,
+    control_out: quinn::SendStream,
+    state_out: quinn::SendStream,
+    seq: u64,
+    /// Reports up to this revision were acknowledged.
+    acked: u64,
+    /// Revision reached and time of sending, by heartbeat.
+    flying: BTreeMap<u64, (u64, i64)>,
+    sent_outcomes: BTreeSet<(
+        longshore_common::ids::ContainerKey,
+        longshore_common::wire::OutcomeNumber,
+    )>,
+    sent_inventory: u64,
+    sent_progress: BTreeMap<longshore_common::ids::ContainerKey, PullProgress>,
+    progress_at: Instant,
+    last_ack: Instant,
+    renewing: Option<String>,
+}
+
+async fn talk(
+    config: &LinkConfig,
+    connection: &quinn::Connection,
+    shared: &Arc<Shared>,
+    logs: &Arc<LogStore>,
+    heard: &mpsc::Sender<Heard>,
+) -> Result<Never, Ended> {
+    let gone = |e: quinn::ConnectionError| Ended::Failed(e.to_string());
+    let (mut control_out, control_in) = connection.open_bi().await.map_err(gone)?;
+    let _ = control_out.set_priority(200);
+    let mut control = FrameReader::new(control_in, Cap::HELLO);
+    send(&mut control_out, &hello(config, shared)).await?;
+    let frame = tokio::time::timeout(CONNECT, control.next())
+        .await
+        .map_err(|_| Ended::Failed("the coordinator did not answer the hello".to_owned()))??;
+    if frame.kind == Refused::KIND {
+        let refused: Refused = frame.decode().map_err(LinkError::from)?;
+        return Err(Ended::Refused {
+            text: refused.text,
+            retry_ms: refused.retry_after_ms,
+        });
+    }
+    let welcome: Welcome = frame.decode().map_err(LinkError::from)?;
+    control.set_cap(Cap::CONTROL);
+    if welcome.cluster != config.identity.cluster {
+        return Err(Ended::Failed(
+            "the coordinator is of another cluster".to_owned(),
+        ));
+    }
+    shared.learn(&welcome.addresses);
+    info!(name = %welcome.name, group = %welcome.group, "linked");
+    let (state_out, state_in) = connection.open_bi().await.map_err(gone)?;
+    let _ = state_out.set_priority(100);
+    let mut state = FrameReader::new(state_in, Cap::STATE);
+    let mut talk = Talk {
+        config,
+        shared,
+        heard,
+        welcome: welcome.clone(),
+        control_out,
+        state_out,
+        seq: 0,
+        acked: 0,
+        flying: BTreeMap::new(),
+        sent_outcomes: BTreeSet::new(),
+        sent_inventory: 0,
+        sent_progress: BTreeMap::new(),
+        progress_at: Instant::now(),
+        last_ack: Instant::now(),
+        renewing: None,
+    };
+    tell(heard, Heard::Up(Box::new(welcome))).await?;
+    talk.send_inventory().await?;
+    talk.send_actual().await?;
+    talk.send_news().await?;
+    talk.beat().await?;
+    let mut next_beat = Instant::now() + talk.pause();
+    loop {
+        tokio::select! {
+            frame = control.next() => {
+                let ack: HeartbeatAck = frame?.decode().map_err(LinkError::from)?;
+                talk.take_ack(&ack).await?;
+            }
+            frame = state.next() => talk.take_state(&frame?).await?,
+            () = shared.changed.notified() => {
+                talk.send_inventory().await?;
+                talk.send_news().await?;
+                if talk.has_reports() {
+                    talk.beat().await?;
+                }
+            }
+            () = tokio::time::sleep_until(next_beat) => {
+                talk.check_alive()?;
+                talk.renew_if_due().await?;
+                talk.send_news().await?;
+                talk.beat().await?;
+                next_beat = Instant::now() + talk.pause();
+            }
+            opened = connection.accept_bi() => {
+                let (out, back) = opened.map_err(gone)?;
+                tokio::spawn(serve_stream(out, back, Arc::clone(logs)));
+            }
+            () = heard.closed() => {
+                let _ = send(&mut talk.control_out, &Goodbye { leaving: false }).await;
+                let _ = talk.control_out.finish();
+                return Err(Ended::Stopped);
+            }
+        }
+    }
+}
+
+async fn tell(heard: &mpsc::Sender<Heard>, news: Heard) -> Result<(), Ended> {
+    heard.send(news).await.map_err(|_| Ended::Stopped)
+}
+
+fn hello(config: &LinkConfig, shared: &Shared) -> Hello {
+    let outbox = shared.outbox();
+    let (coordinator_generation, coordinator_instance) = match outbox.coordinator {
+        Some((generation, instance)) => (generation, Some(instance)),
+        None => (Default::default(), None),
+    };
+    Hello {
+        agent: config.identity.agent,
+        cluster: config.identity.cluster,
+        instance: config.instance,
+        started: config.started,
+        boot_id: config.boot_id.clone(),
+        fingerprint: config.fingerprint.clone(),
+        machine: config.machine.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        coordinator_generation,
+        coordinator_instance,
+        fence: outbox.fence,
+        applied: outbox.applied,
+        journal_rebuilt: config.journal_rebuilt,
+    }
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+impl Talk<'_> {
+    /// Time to the next beat: the coordinator's wish, spread by a fifth both ways.
+    fn pause(&self) -> Duration {
+        let beat = u64::from(self.welcome.heartbeat_ms.clamp(100, 600_000));
+        let fifth = beat / 5;
+        Duration::from_millis(beat - fifth + random_u64() % (2 * fifth + 1))
+    }
+
+    fn check_alive(&self) -> Result<(), Ended> {
+        let limit = Duration::from_millis(u64::from(self.welcome.heartbeat_ms)) * DEAD_AFTER_BEATS;
+        if self.last_ack.elapsed() > limit {
+            return Err(Ended::Failed("heartbeats are not acknowledged".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn has_reports(&self) -> bool {
+        let reached = self
+            .flying
+            .last_key_value()
+            .map_or(self.acked, |(_, (at, _))| *at);
+        self.shared.outbox().revision() > reached
+    }
+
+    async fn beat(&mut self) -> Result<(), Ended> {
+        self.seq += 1;
+        let with_load = self.seq % LOAD_EVERY == 1;
+        let (heartbeat, reached) = {
+            let mut outbox = self.shared.outbox();
+            let (changed, reached, more) = outbox.reports_since(self.acked, MAX_REPORTS);
+            let heartbeat = Heartbeat {
+                seq: self.seq,
+                applied: outbox.applied,
+                actual_hash: outbox.hash(),
+                changed,
+                more,
+                runtime: outbox.runtime,
+                load: if with_load { outbox.load.clone() } else { None },
+                now: wall_clock(),
+            };
+            (heartbeat, reached)
+        };
+        self.flying.insert(self.seq, (reached, boot_ms()));
+        send(&mut self.control_out, &heartbeat).await?;
+        Ok(())
+    }
+
+    async fn take_ack(&mut self, ack: &HeartbeatAck) -> Result<(), Ended> {
+        let Some((reached, sent_ms)) = self.flying.remove(&ack.seq) else {
+            return Err(Ended::Failed(
+                "an acknowledgement of nothing came".to_owned(),
+            ));
+        };
+        self.flying.retain(|seq, _| *seq > ack.seq);
+        self.acked = self.acked.max(reached);
+        self.last_ack = Instant::now();
+        self.shared.acked_sent_ms.store(sent_ms, Ordering::Relaxed);
+        if ack.want_actual {
+            self.send_actual().await?;
+        }
+        Ok(())
+    }
+
+    async fn send_actual(&mut self) -> Result<(), Ended> {
+        let set = {
+            let outbox = self.shared.outbox();
+            ActualSet {
+                items: outbox.all_reports(),
+                applied: outbox.applied,
+                boot_id: self.config.boot_id.clone(),
+            }
+        };
+        send(&mut self.state_out, &set).await?;
+        Ok(())
+    }
+
+    async fn send_inventory(&mut self) -> Result<(), Ended> {
+        let news = {
+            let outbox = self.shared.outbox();
+            let (number, inventory) = &outbox.inventory;
+            (*number > self.sent_inventory).then(|| (*number, inventory.clone()))
+        };
+        if let Some((number, Some(inventory))) = news {
+            self.sent_inventory = number;
+            send(&mut self.state_out, &InventoryReport { inventory }).await?;
+        }
+        Ok(())
+    }
+
+    /// Outcomes this connection has not carried yet, notices, progress.
+    async fn send_news(&mut self) -> Result<(), Ended> {
+        let (outcomes, notices, progress) = {
+            let mut outbox = self.shared.outbox();
+            let outcomes: Vec<_> = outbox
+                .outcomes
+                .iter()
+                .filter(|(id, _)| !self.sent_outcomes.contains(id))
+                .map(|(id, outcome)| (*id, outcome.clone()))
+                .collect();
+            let notices: Vec<_> = outbox.notices.drain(..).collect();
+            let progress =
+                (self.progress_at.elapsed() >= PROGRESS_EVERY).then(|| outbox.progress.clone());
+            (outcomes, notices, progress)
+        };
+        for (id, outcome) in outcomes {
+            self.sent_outcomes.insert(id);
+            send(&mut self.state_out, &outcome).await?;
+        }
+        for notice in notices {
+            send(&mut self.state_out, &notice).await?;
+        }
+        if let Some(progress) = progress {
+            for (key, state) in &progress {
+                if self.sent_progress.get(key) != Some(state) {
+                    send(&mut self.state_out, state).await?;
+                }
+            }
+            self.sent_progress = progress;
+            self.progress_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    async fn take_state(&mut self, frame: &longshore_common::wire::Frame) -> Result<(), Ended> {
+        match frame.kind {
+            SignedSet::KIND => {
+                let set: SignedSet = frame.decode().map_err(LinkError::from)?;
+                tell(self.heard, Heard::Set(set)).await
+            }
+            OutcomeAck::KIND => {
+                let ack: OutcomeAck = frame.decode().map_err(LinkError::from)?;
+                self.sent_outcomes.remove(&(ack.key, ack.number));
+                tell(self.heard, Heard::Acked(ack)).await
+            }
+            CertIssued::KIND => {
+                let issued: CertIssued = frame.decode().map_err(LinkError::from)?;
+                if let Some(key_pem) = self.renewing.take() {
+                    match self
+                        .config
+                        .files
+                        .store_certificate(&key_pem, &issued.certificate)
+                    {
+                        Ok(()) => info!("certificate renewed"),
+                        Err(error) => warn!(%error, "the renewed certificate could not be stored"),
+                    }
+                }
+                Ok(())
+            }
+            _ if frame.is_skippable() => Ok(()),
+            _ => Err(Ended::Failed(format!(
+                "a frame of kind {} came",
+                frame.kind
+            ))),
+        }
+    }
+
+    /// Asks for a new certificate once two thirds of the present one's life are over.
+    async fn renew_if_due(&mut self) -> Result<(), Ended> {
+        // Looking at the file once a minute is often enough and costs nothing.
+        if self.renewing.is_some() || self.seq % 30 != 2 {
+            return Ok(());
+        }
+        let Ok((not_before, not_after)) = self.config.files.validity() else {
+            return Ok(());
+        };
+        let due = not_before + (not_after - not_before) * 2 / 3;
+        if wall_clock().0 / 1000 < due {
+            return Ok(());
+        }
+        match new_key() {
+            Ok((key, csr)) => {
+                self.renewing = Some(key.serialize_pem());
+                send(&mut self.state_out, &CertRequest { csr }).await?;
+            }
+            Err(error) => warn!(%error, "no new key could be made"),
+        }
+        Ok(())
+    }
+}
+
+async fn serve_stream(mut out: quinn::SendStream, back: quinn::RecvStream, logs: Arc<LogStore>) {
+    let mut frames = FrameReader::new(back, Cap::DATA);
+    let Ok(Ok(frame)) = tokio::time::timeout(CONNECT, frames.next()).await else {
+        return;
+    };
+    let served = match frame.decode::<StreamOpen>() {
+        Ok(StreamOpen::Logs(request)) => serve_logs(&mut out, &request, &logs).await,
+        Err(error) => {
+            send(
+                &mut out,
+                &StreamRefuse {
+                    text: error.to_string(),
+                },
+            )
+            .await
+        }
+    };
+    if served.is_ok() {
+        let _ = out.finish(); // the peer may have stopped reading
+    }
+}
+
+async fn serve_logs(
+    out: &mut quinn::SendStream,
+    request: &LogsRequest,
+    logs: &LogStore,
+) -> Result<(), LinkError> {
+    let reader = match logs.read(request.key, request.position, request.tail_lines) {
+        Ok(Some(reader)) => reader,
+        Ok(None) => {
+            let text = "no output of this container is kept on its node".to_owned();
+            return send(out, &StreamRefuse { text }).await;
+        }
+        Err(error) => {
+            return send(
+                out,
+                &StreamRefuse {
+                    text: error.to_string(),
+                },
+            )
+            .await;
+        }
+    };
+    send(out, &StreamAccept {}).await?;
+    let error = copy_logs(out, reader, request.follow).await?;
+    send(out, &StreamEnd { error }).await
+}
+
+/// Largest piece in one frame: the cap less room for the other members.
+const PIECE: usize = 60 * 1024;
+
+async fn copy_logs(
+    out: &mut quinn::SendStream,
+    mut reader: crate::logs::LogReader,
+    follow: bool,
+) -> Result<Option<String>, LinkError> {
+    loop {
+        loop {
+            match reader.next_now() {
+                Ok(Some(data)) => send_piecewise(out, data).await?,
+                Ok(None) => break,
+                Err(error) => return Ok(Some(error.to_string())),
+            }
+        }
+        if !follow {
+            return Ok(None);
+        }
+        tokio::select! {
+            more = reader.more() => if !more { return Ok(None) },
+            // A reader that went away must not be followed for ever.
+            stopped = out.stopped() => {
+                return Err(LinkError::Gone(format!("{stopped:?}")));
+            }
+        }
+    }
+}
+
+async fn send_piecewise(out: &mut quinn::SendStream, data: Data) -> Result<(), LinkError> {
+    if data.bytes.len() <= PIECE {
+        return send(out, &data).await;
+    }
+    let mut position = data.position;
+    for piece in data.bytes.chunks(PIECE) {
+        let part = Data {
+            position,
+            kind: data.kind,
+            at: data.at,
+            bytes: piece.to_vec(),
+        };
+        position += piece.len() as u64;
+        send(out, &part).await?;
+    }
+    Ok(())
+}

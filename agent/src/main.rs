@@ -1,0 +1,300 @@
+//! `longshore-agent`: the daemon on a GPU node.
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use longshore_agent::config::Config;
+use longshore_agent::daemon;
+use longshore_agent::identity::{Files, IdentityError, Token};
+use longshore_agent::link::{JoinError, JoinOrder, join, renew_expired};
+use longshore_agent::runtime::Containers as _;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// The agent of a Longshore node. Runs as root: whoever can talk to Docker is root anyway.
+#[derive(Debug, Parser)]
+#[command(name = "longshore-agent", version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// Identity, journal and output; overrides the file.
+    #[arg(long, global = true)]
+    state_dir: Option<PathBuf>,
+    /// Files of running sessions; overrides the file.
+    #[arg(long, global = true)]
+    run_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon.
+    Run,
+    /// Join a cluster.
+    Join {
+        /// The coordinator, HOST:PORT.
+        #[arg(long)]
+        coordinator: String,
+        /// `-` reads the token from standard input. A token is never taken as an argument.
+        #[arg(long)]
+        token: Option<String>,
+        /// Read the token from a file.
+        #[arg(long, conflicts_with = "token")]
+        token_file: Option<PathBuf>,
+        /// Name of this node; absent = its host name.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove the containers and networks of this node's agent.
+    Purge,
+    /// Look at the configuration.
+    Config {
+        /// `check` reads it and says what is wrong; `show` prints what is in force.
+        #[arg(value_parser = ["check", "show"])]
+        what: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        eprintln!("error: the TLS provider was installed twice");
+        return ExitCode::from(1);
+    }
+    set_up_log();
+    let environment = std::env::vars().collect();
+    let config = match configuration(&arguments, &environment) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Run => run(config).await,
+            Command::Join {
+                coordinator,
+                token,
+                token_file,
+                name,
+            } => enrol(config, coordinator, token, token_file, name).await,
+            Command::Purge => purge(config).await,
+            Command::Config { what } => {
+                if what == "show" {
+                    println!("{config:#?}");
+                } else {
+                    println!("ok");
+                }
+                Ok(())
+            }
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn set_up_log() {
+    let level = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(&level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let plain = std::io::stderr().is_terminal();
+    if std::env::var("LONGSHORE_LOG_FORMAT").as_deref() == Ok("json") {
+        builder.json().init();
+    } else {
+        builder.with_ansi(plain).init();
+    }
+}
+
+fn configuration(arguments: &Arguments, environment: &BTreeMap<String, String>) -> Result<Config> {
+    let directory = environment
+        .get("LONGSHORE_CONFIG_DIR")
+        .map_or("/etc/longshore", String::as_str);
+    let default = PathBuf::from(directory).join("agent.toml");
+    let file = match &arguments.config {
+        Some(file) => Some(file.clone()),
+        None => default.exists().then_some(default),
+    };
+    let mut config = Config::load(file.as_deref(), environment)?;
+    if let Some(dir) = &arguments.state_dir {
+        config.state_dir = std::path::absolute(dir).context("--state-dir")?;
+    }
+    if let Some(dir) = &arguments.run_dir {
+        config.run_dir = std::path::absolute(dir).context("--run-dir")?;
+    }
+    Ok(config)
+}
+
+async fn run(config: Config) -> Result<()> {
+    let lock = daemon::lock_state(&config.state_dir)?;
+    daemon::private_dir(&config.run_dir)?;
+    let files = Files::new(&config.state_dir);
+    let identity = files.load()?;
+    renew_if_expired(&identity, &files).await;
+    let machine = daemon::machine(&config.state_dir)?;
+    let docker = daemon::docker(&config, &identity)?;
+    let engine_id = daemon::engine_id(&docker, &config.state_dir).await?;
+    let fingerprint = daemon::fingerprint(&machine, &engine_id);
+    let gpus = daemon::gpus(&config);
+    info!(agent = %identity.agent, name = %identity.name, version = env!("CARGO_PKG_VERSION"), "agent starts");
+    let parts = daemon::Parts {
+        identity,
+        files,
+        config,
+        gpus,
+        fingerprint,
+        machine,
+    };
+    let agent = daemon::start(parts, Arc::new(docker), Some(lock)).await?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // without systemd nobody listens
+    wait_for_signal().await?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    info!("agent stops; containers run on");
+    agent.stop().await;
+    Ok(())
+}
+
+/// A certificate that expired while the machine was off is renewed with its own key.
+async fn renew_if_expired(identity: &longshore_agent::identity::Identity, files: &Files) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let expired = files
+        .validity()
+        .is_ok_and(|(_, end)| i64::try_from(now).is_ok_and(|now| now > end));
+    if expired {
+        match renew_expired(identity, files).await {
+            Ok(()) => info!("the expired certificate was renewed"),
+            Err(error) => error!(%error, "the certificate has expired and cannot be renewed now"),
+        }
+    }
+}
+
+async fn wait_for_signal() -> Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut hup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            _ = hup.recv() => warn!("nothing can be reloaded yet; restart the agent instead, containers run on"),
+        }
+    }
+}
+
+async fn enrol(
+    config: Config,
+    coordinator: String,
+    token: Option<String>,
+    token_file: Option<PathBuf>,
+    name: Option<String>,
+) -> Result<()> {
+    let _lock = daemon::lock_state(&config.state_dir)?;
+    let files = Files::new(&config.state_dir);
+    if files.exist() {
+        bail!(
+            "this machine has joined already ({}); to join anew, stop the agent and remove that directory",
+            config.state_dir.display()
+        );
+    }
+    let token = Token::parse(&read_token(token, token_file)?)?;
+    let machine = daemon::machine(&config.state_dir)?;
+    let probe = longshore_agent::identity::Identity {
+        agent: longshore_common::ids::AgentId::new(0),
+        cluster: longshore_common::ids::ClusterId::new(0),
+        name: String::new(),
+        coordinator: Vec::new(),
+        work_key: String::new(),
+    };
+    let docker = daemon::docker(&config, &probe)?;
+    let engine_id = match docker.info().await {
+        Ok(info) => info.id,
+        Err(error) => bail!("{error}; start it and join again"),
+    };
+    let facts = longshore_agent::host::Host::default().facts();
+    let order = JoinOrder {
+        address: coordinator,
+        token,
+        name: name.unwrap_or(facts.hostname),
+        fingerprint: daemon::fingerprint(&machine, &engine_id),
+        machine,
+    };
+    match join(order, &files).await {
+        Ok(identity) => {
+            println!("joined as {} ({})", identity.name, identity.agent);
+            Ok(())
+        }
+        Err(JoinError::Identity(IdentityError::Token)) => bail!("{}", IdentityError::Token),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read_token(token: Option<String>, file: Option<PathBuf>) -> Result<String> {
+    match (token.as_deref(), file) {
+        (Some("-"), _) => {
+            let mut text = String::new();
+            std::io::stdin()
+                .lock()
+                .take(4096)
+                .read_to_string(&mut text)?;
+            Ok(text)
+        }
+        (Some(_), _) => bail!(
+            "a token as an argument can be read by everybody on this machine; use --token - or --token-file"
+        ),
+        (None, Some(path)) => {
+            std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+        }
+        (None, None) => {
+            bail!("give the token on standard input with --token -, or with --token-file")
+        }
+    }
+}
+
+async fn purge(config: Config) -> Result<()> {
+    let _lock = daemon::lock_state(&config.state_dir)?;
+    let identity = Files::new(&config.state_dir).load()?;
+    let docker = daemon::docker(&config, &identity)?;
+    let found = docker.list().await?;
+    for container in &found {
+        docker
+            .remove(container.key, Some(&container.docker_id))
+            .await?;
+    }
+    docker.dispose().await?;
+    println!("removed {} containers", found.len());
+    Ok(())
+}

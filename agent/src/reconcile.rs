@@ -1,0 +1,426 @@
+//! Pure: what is wanted, what the journal says, what the engine has - what to do next.
+//!
+//! One step per key at a time; the supervisor runs it and asks again. Two rules hold in
+//! every branch: a process is started only if its key stands as *run* in the applied
+//! set and journal and engine agree that it never ran; and absence is never a verdict.
+
+use crate::journal::{KeyRecord, Stage};
+use crate::runtime::FoundStatus;
+use longshore_common::session::{Entry, Exit, Reason, Want};
+
+/// Everything known about one key.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Its entry in the applied set.
+    pub desired: Option<&'a Entry>,
+    /// What the journal says.
+    pub record: Option<&'a KeyRecord>,
+    /// What the engine has; none = no container of this name.
+    pub found: Option<&'a FoundStatus>,
+    /// The link is up and its set is applied: what had not been started before a
+    /// restart may be started, what was frozen may be thawed.
+    pub synced: bool,
+    /// The present boot.
+    pub boot_id: &'a str,
+}
+
+/// What to do next about one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    Wait,
+    /// Judge whether to take it; then note the intent, pull, create.
+    Prepare {
+        /// It was accepted before: it is not judged again.
+        accepted: bool,
+    },
+    /// Note that the engine has it as created.
+    NoteCreated,
+    /// Note the start, then start.
+    Start,
+    /// Take a running container over: limits, output.
+    Adopt,
+    /// Thaw.
+    Thaw,
+    /// Note how it ended.
+    End(Ending),
+    /// Stop its process.
+    Stop {
+        /// Seconds before the kill.
+        grace_s: u32,
+        /// Frozen: killed without being thawed.
+        kill: bool,
+    },
+    /// Remove the container, its network and files; note that nothing is left.
+    Remove,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself.
+    Exited(Exit),
+    /// By order or by a limit.
+    Stopped(Reason, Option<Exit>),
+    /// Gone without us.
+    Vanished {
+        /// With the machine.
+        rebooted: bool,
+    },
+}
+
+/// The next step for one key.
+#[must_use]
+pub fn next_step(known: Known<'_>) -> Step {
+    if known.record.is_some_and(|r| r.closed.is_some()) {
+        return Step::Wait; // its outcome is on the way
+    }
+    let local = known.record.and_then(|r| r.local_stop);
+    match known.desired {
+        Some(entry) if entry.want == Want::Stop => stop(known, entry),
+        Some(entry) => match local {
+            Some(reason) => stop_locally(known, entry, reason),
+            None => keep(known, entry),
+        },
+        // Ordered by nobody: a container of ours is reported and left alone, but a
+        // limit that ended it, or its end, is still noted.
+        None => match (known.record, known.found) {
+            (Some(record), Some(FoundStatus::Exited(exit))) if record.ended.is_none() => {
+                Step::End(exit_ending(record, exit))
+            }
+            _ => Step::Wait,
+        },
+    }
+}
+
+fn keep(known: Known<'_>, entry: &Entry) -> Step {
+    let Some(record) = known.record else {
+        return match known.found {
+            None if known.synced => Step::Prepare { accepted: false },
+            // The journal was lost: the label says it is ours.
+            Some(FoundStatus::Created) if known.synced => Step::NoteCreated,
+            Some(FoundStatus::Running | FoundStatus::Paused | FoundStatus::Exited(_)) => {
+                Step::Adopt
+            }
+            _ => Step::Wait,
+        };
+    };
+    if record.ended.is_some() {
+        return Step::Wait; // the coordinator says what follows
+    }
+    match (record.stage, known.found) {
+        (None, None) => Step::Prepare { accepted: false },
+        (None, Some(_)) => Step::NoteCreated,
+        (Some(Stage::Intent | Stage::Created), None) => Step::Prepare { accepted: true },
+        (Some(Stage::Intent), Some(FoundStatus::Created)) => Step::NoteCreated,
+        (Some(Stage::Created | Stage::Start), Some(FoundStatus::Created)) => {
+            if entry.want == Want::Run && known.synced {
+                Step::Start
+            } else {
+                Step::Wait
+            }
+        }
+        (Some(Stage::Intent | Stage::Created), Some(_)) => Step::Adopt,
+        (Some(Stage::Start), Some(FoundStatus::Running)) => Step::Wait,
+        (Some(Stage::Start), Some(FoundStatus::Paused)) => {
+            if known.synced && record.fence == entry.fence {
+                Step::Thaw
+            } else {
+                Step::Wait
+            }
+        }
+        (Some(Stage::Start), Some(FoundStatus::Exited(exit))) => {
+            let rebooted = record.boot_id != known.boot_id;
+            Step::End(if rebooted {
+                Ending::Vanished { rebooted }
+            } else {
+                Ending::Exited(exit.clone())
+            })
+        }
+        (Some(Stage::Start), None) => Step::End(Ending::Vanished {
+            rebooted: record.boot_id != known.boot_id,
+        }),
+    }
+}
+
+fn stop(known: Known<'_>, entry: &Entry) -> Step {
+    let order = entry.stop.as_ref();
+    let grace_s = order.map_or(0, |s| s.grace_s);
+    let reason = order.map_or(Reason::UserRequested, |s| s.reason);
+    let ended = known
+        .record
+        .is_none_or(|r| r.ended.is_some() || r.stage.is_none());
+    match known.found {
+        Some(FoundStatus::Running) => Step::Stop {
+            grace_s,
+            kill: false,
+        },
+        Some(FoundStatus::Paused) => Step::Stop {
+            grace_s: 0,
+            kill: true,
+        },
+        Some(FoundStatus::Exited(exit)) if !ended => {
+            let reason = known.record.and_then(|r| r.local_stop).unwrap_or(reason);
+            Step::End(Ending::Stopped(reason, Some(exit.clone())))
+        }
+        Some(FoundStatus::Created | FoundStatus::Exited(_)) | None => Step::Remove,
+    }
+}
+
+fn stop_locally(known: Known<'_>, entry: &Entry, reason: Reason) -> Step {
+    let ended = known.record.is_none_or(|r| r.ended.is_some());
+    match known.found {
+        Some(FoundStatus::Running) => Step::Stop {
+            grace_s: entry.limits.grace_s,
+            kill: false,
+        },
+        Some(FoundStatus::Paused) => Step::Stop {
+            grace_s: 0,
+            kill: true,
+        },
+        _ if ended => Step::Wait, // removed when the coordinator says stop
+        Some(FoundStatus::Exited(exit)) => Step::End(Ending::Stopped(reason, Some(exit.clone()))),
+        Some(FoundStatus::Created) | None => Step::End(Ending::Stopped(reason, None)),
+    }
+}
+
+fn exit_ending(record: &KeyRecord, exit: &Exit) -> Ending {
+    match record.local_stop {
+        Some(reason) => Ending::Stopped(reason, Some(exit.clone())),
+        None => Ending::Exited(exit.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::amount::Slots;
+    use longshore_common::ids::{Attempt, ContainerKey, Fence, Generation, Rank, SessionId};
+    use longshore_common::limits::SessionLimits;
+    use longshore_common::session::{ContainerSpec, PullRule, SessionType, StopOrder};
+    use longshore_common::time::Timestamp;
+    use longshore_common::wire::{Outcome, OutcomeNumber, Totals};
+    use std::collections::BTreeMap;
+
+    fn key() -> ContainerKey {
+        ContainerKey {
+            session: SessionId(1),
+            rank: Rank::MAIN,
+            attempt: Attempt::FIRST,
+        }
+    }
+
+    fn entry(want: Want) -> Entry {
+        Entry {
+            key: key(),
+            want,
+            spec: ContainerSpec {
+                image: "i".into(),
+                digest: None,
+                pull: PullRule::Digest,
+                command: vec![],
+                workdir: None,
+                tty: false,
+                environment: BTreeMap::new(),
+                uid: 20000,
+                gid: 20000,
+                slots: Slots::new(),
+                shm_bytes: 0,
+                pids_max: 1,
+                devices: vec![],
+                hostname: "h".into(),
+                owner: "o".into(),
+                kind: SessionType::Batch,
+            },
+            limits: SessionLimits {
+                grace_s: 30,
+                ..SessionLimits::default()
+            },
+            stop: (want == Want::Stop).then_some(StopOrder {
+                reason: Reason::UserRequested,
+                grace_s: 7,
+                forced: false,
+            }),
+            fence: Fence(1),
+            first_generation: Generation(1),
+            restartable: false,
+            designated: false,
+        }
+    }
+
+    fn record(stage: Stage) -> KeyRecord {
+        KeyRecord {
+            stage: Some(stage),
+            boot_id: "b".into(),
+            fence: Fence(1),
+            docker_id: "d".into(),
+            local_stop: None,
+            lifetime_boot_ms: None,
+            ended: None,
+            closed: None,
+            ended_acked: false,
+        }
+    }
+
+    fn exit(code: i32) -> FoundStatus {
+        FoundStatus::Exited(Exit {
+            code,
+            signal: None,
+            oom: false,
+            at: Timestamp(5),
+        })
+    }
+
+    fn ask(
+        want: Option<Want>,
+        record: Option<KeyRecord>,
+        found: Option<FoundStatus>,
+        synced: bool,
+    ) -> Step {
+        let desired = want.map(entry);
+        next_step(Known {
+            desired: desired.as_ref(),
+            record: record.as_ref(),
+            found: found.as_ref(),
+            synced,
+            boot_id: "b",
+        })
+    }
+
+    #[test]
+    fn the_table() {
+        use FoundStatus::{Created, Paused, Running};
+        use Want::{Prepare, Run, Stop as StopIt};
+        let cases = [
+            (Some(Prepare), None, None, Step::Prepare { accepted: false }),
+            (
+                Some(Prepare),
+                Some(Stage::Intent),
+                None,
+                Step::Prepare { accepted: true },
+            ),
+            (
+                Some(Run),
+                Some(Stage::Intent),
+                Some(Created),
+                Step::NoteCreated,
+            ),
+            (
+                Some(Prepare),
+                Some(Stage::Created),
+                Some(Created),
+                Step::Wait,
+            ),
+            (Some(Run), Some(Stage::Created), Some(Created), Step::Start),
+            (Some(Run), Some(Stage::Start), Some(Created), Step::Start),
+            (Some(Run), Some(Stage::Start), Some(Running), Step::Wait),
+            (Some(Run), Some(Stage::Start), Some(Paused), Step::Thaw),
+            (
+                Some(Run),
+                Some(Stage::Start),
+                None,
+                Step::End(Ending::Vanished { rebooted: false }),
+            ),
+            (
+                Some(StopIt),
+                Some(Stage::Start),
+                Some(Running),
+                Step::Stop {
+                    grace_s: 7,
+                    kill: false,
+                },
+            ),
+            (
+                Some(StopIt),
+                Some(Stage::Start),
+                Some(Paused),
+                Step::Stop {
+                    grace_s: 0,
+                    kill: true,
+                },
+            ),
+            (
+                Some(StopIt),
+                Some(Stage::Created),
+                Some(Created),
+                Step::Remove,
+            ),
+            (Some(StopIt), Some(Stage::Intent), None, Step::Remove),
+            (Some(StopIt), None, None, Step::Remove),
+            (None, Some(Stage::Start), Some(Running), Step::Wait),
+            (None, None, Some(Running), Step::Wait),
+        ];
+        for (want, stage, found, expected) in cases {
+            let got = ask(want, stage.map(record), found.clone(), true);
+            assert_eq!(got, expected, "{want:?} {stage:?} {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_noted_with_the_engines_own_code() {
+        let got = ask(
+            Some(Want::Run),
+            Some(record(Stage::Start)),
+            Some(exit(3)),
+            true,
+        );
+        assert!(matches!(
+            got,
+            Step::End(Ending::Exited(Exit { code: 3, .. }))
+        ));
+        let mut rebooted = record(Stage::Start);
+        rebooted.boot_id = "earlier".into();
+        let got = ask(Some(Want::Run), Some(rebooted), Some(exit(137)), true);
+        assert_eq!(got, Step::End(Ending::Vanished { rebooted: true }));
+    }
+
+    #[test]
+    fn alone_it_begins_nothing_and_ends_what_it_must() {
+        assert_eq!(ask(Some(Want::Run), None, None, false), Step::Wait);
+        let created = Some(record(Stage::Created));
+        assert_eq!(
+            ask(Some(Want::Run), created, Some(FoundStatus::Created), false),
+            Step::Wait
+        );
+        let mut over = record(Stage::Start);
+        over.local_stop = Some(Reason::LifetimeExceeded);
+        let got = ask(
+            Some(Want::Run),
+            Some(over.clone()),
+            Some(FoundStatus::Running),
+            false,
+        );
+        assert_eq!(
+            got,
+            Step::Stop {
+                grace_s: 30,
+                kill: false
+            }
+        );
+        let got = ask(Some(Want::Run), Some(over), Some(exit(143)), false);
+        assert!(matches!(
+            got,
+            Step::End(Ending::Stopped(Reason::LifetimeExceeded, Some(_)))
+        ));
+    }
+
+    #[test]
+    fn what_is_closed_is_never_touched_again() {
+        let mut closed = record(Stage::Start);
+        closed.closed = Some(Outcome {
+            key: key(),
+            number: OutcomeNumber::Closed,
+            end: None,
+            started_at: None,
+            at: Timestamp(0),
+            tail: vec![],
+            totals: Totals::default(),
+        });
+        for want in [Want::Prepare, Want::Run, Want::Stop] {
+            assert_eq!(
+                ask(Some(want), Some(closed.clone()), None, true),
+                Step::Wait
+            );
+        }
+    }
+}

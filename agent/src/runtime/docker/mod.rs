@@ -1,0 +1,895 @@
+//! Docker as the container engine: [`Docker`] implements
+//! [`Containers`](crate::runtime::Containers).
+//!
+//! | part | what it owns |
+//! |---|---|
+//! | `engine` | the connection, deadlines, kinds of failures |
+//! | `request` | what a container of ours is: one pure function |
+//! | `files` | home, run directory and account files of a container |
+//! | `found` | reading the engine's descriptions |
+//! | `pull` | images |
+//! | `gpu` | ways in which GPUs reach containers |
+//! | `output` | the engine's framing of output |
+//! | `verify` | the kernel's view of a running container |
+//!
+//! On the way from an order to a running container there are three calls: create,
+//! start, and one inspect for the process id. Everything else (networks, account files,
+//! facts of the engine) is made ready before or in the background.
+
+use crate::network::{Pool, PoolConfig, PoolError};
+use crate::runtime::{
+    Breach, Containers, CreateRequest, EngineInfo, Found, FoundStatus, Hint, ImageFacts,
+    OutputChunk, PullState, RuntimeError,
+};
+use bollard::models::{
+    ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, SystemInfo,
+    SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum,
+};
+use bollard::query_parameters::{
+    CreateContainerOptions, EventsOptions, KillContainerOptions, ListContainersOptions,
+    LogsOptions, RemoveContainerOptions, StopContainerOptions,
+};
+use engine::{CallError, Engine};
+use files::{Files, Paths};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use gpu::GpuConfig;
+use longshore_common::agent::GpuWay;
+use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
+use longshore_common::session::{Cause, PullRule};
+use pull::Pulls;
+use request::{LABEL, NodeFacts};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+pub mod engine;
+mod files;
+mod found;
+mod gpu;
+mod output;
+mod pull;
+pub mod request;
+mod verify;
+
+pub(crate) use found::key_of;
+pub use gpu::device_nodes;
+pub use request::spec_hash;
+
+/// Deadlines in seconds, by call.
+mod deadline {
+    /// Questions: an engine that is well answers in milliseconds.
+    pub(super) const ASK: u64 = 5;
+    /// May have to set up file systems on slow disks.
+    pub(super) const CREATE: u64 = 120;
+    pub(super) const START: u64 = 60;
+    /// The engine itself waits 12 s for a killed process.
+    pub(super) const KILL: u64 = 30;
+    pub(super) const REMOVE: u64 = 60;
+    /// Beyond the grace, for the kill at its end.
+    pub(super) const STOP_EXTRA: u64 = 10;
+}
+
+/// How long the program may take to replace the engine's init process before a start
+/// counts as one without watching further.
+const EXEC_WAIT: Duration = Duration::from_secs(2);
+/// Firewall and networks are looked after at most so often.
+const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// Self-tests of the GPU ways run programs; their answers change only with an installation.
+const WAYS_KEPT: Duration = Duration::from_secs(60);
+/// Inspects at once in a list.
+const PARALLEL_INSPECTS: usize = 8;
+
+/// What [`Docker`] is told by the agent's configuration.
+#[derive(Debug, Clone)]
+pub struct DockerConfig {
+    /// Path of the engine's socket; `unix://` may stand before it.
+    pub socket: PathBuf,
+    /// Whose containers these are.
+    pub cluster: ClusterId,
+    /// Whose containers these are.
+    pub agent: AgentId,
+    /// Homes and account files lie below it.
+    pub state_dir: PathBuf,
+    /// On tmpfs; what becomes `/run/longshore` lies below it.
+    pub run_dir: PathBuf,
+    /// Creates at once.
+    pub parallel_creates: usize,
+    /// Pulls at once.
+    pub parallel_pulls: usize,
+    /// The only way tried for GPUs; none = all.
+    pub gpu_way: Option<GpuWay>,
+    /// Oldest release of NVIDIA's toolkit that is used.
+    pub toolkit_floor: String,
+    /// Where device nodes lie; `/dev` outside tests.
+    pub device_dir: PathBuf,
+    /// Networks and firewall.
+    pub network: PoolConfig,
+}
+
+impl DockerConfig {
+    /// The defaults of the agent's configuration.
+    #[must_use]
+    pub fn new(cluster: ClusterId, agent: AgentId) -> Self {
+        Self {
+            socket: PathBuf::from("/var/run/docker.sock"),
+            cluster,
+            agent,
+            state_dir: PathBuf::from("/var/lib/longshore-agent"),
+            run_dir: PathBuf::from("/run/longshore-agent"),
+            parallel_creates: 4,
+            parallel_pulls: 2,
+            gpu_way: None,
+            toolkit_floor: "1.17.8".to_owned(),
+            device_dir: PathBuf::from("/dev"),
+            network: PoolConfig::default(),
+        }
+    }
+}
+
+/// A Docker engine, up or down. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Docker(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: DockerConfig,
+    engine: Arc<Engine>,
+    files: Files,
+    networks: Pool,
+    pulls: Pulls,
+    creates: Semaphore,
+    /// One image's account files are read at a time.
+    accounts: tokio::sync::Mutex<()>,
+    cache: Mutex<Cache>,
+}
+
+/// Each way with what its self-test said.
+type Ways = Vec<(GpuWay, Result<(), String>)>;
+
+/// What was learned and need not be asked again.
+#[derive(Debug, Default)]
+struct Cache {
+    facts: Option<Facts>,
+    ways: Option<(Instant, Ways)>,
+    upkeep: Option<Instant>,
+    /// Descriptions by full id, as long as they cannot have changed: see [`Docker::list`].
+    found: HashMap<String, Found>,
+}
+
+/// Facts of the engine that requests depend on.
+#[derive(Debug, Clone, Copy)]
+struct Facts {
+    cgroup_version: u8,
+    cgroup_systemd: bool,
+}
+
+impl Docker {
+    /// Prepares for an engine. Nothing is connected yet: it may come up later.
+    ///
+    /// # Errors
+    /// When the configuration of networks makes no sense.
+    pub fn connect(config: DockerConfig) -> Result<Self, PoolError> {
+        let engine = Arc::new(Engine::new(&config.socket));
+        let networks = Pool::new(
+            Arc::clone(&engine),
+            config.cluster,
+            config.agent,
+            config.network.clone(),
+        )?;
+        let files = Files {
+            state_dir: config.state_dir.clone(),
+            run_dir: config.run_dir.clone(),
+        };
+        Ok(Self(Arc::new(Inner {
+            pulls: Pulls::new(Arc::clone(&engine), config.parallel_pulls),
+            creates: Semaphore::new(config.parallel_creates.max(1)),
+            accounts: tokio::sync::Mutex::default(),
+            cache: Mutex::default(),
+            config,
+            engine,
+            files,
+            networks,
+        })))
+    }
+
+    /// Adopts networks, sets the firewall and makes networks ready. Happens by itself
+    /// with the first [`Containers::info`] that succeeds, and each minute after; call it
+    /// where the first session shall not wait for it.
+    ///
+    /// # Errors
+    /// When the engine is down, or the firewall is required and cannot be set.
+    pub async fn prepare(&self) -> Result<(), RuntimeError> {
+        self.facts().await?;
+        self.0.networks.upkeep().await
+    }
+
+    /// Removes what this agent left in the engine and the firewall beside containers:
+    /// for a node that leaves its cluster, and for tests.
+    ///
+    /// # Errors
+    /// When the engine is down.
+    pub async fn dispose(&self) -> Result<(), RuntimeError> {
+        self.0.networks.dispose().await
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.0.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Filters that match only containers of this cluster and agent.
+    fn own_labels(&self) -> Vec<String> {
+        let Inner { config, .. } = &*self.0;
+        vec![
+            format!("{LABEL}cluster={}", config.cluster),
+            format!("{LABEL}agent={}", config.agent),
+        ]
+    }
+
+    async fn system_info(&self) -> Result<SystemInfo, RuntimeError> {
+        let info = self
+            .0
+            .engine
+            .call("info", deadline::ASK, |client| async move {
+                client.info().await
+            })
+            .await
+            .map_err(|error| error.into_runtime(Cause::StartFailed))?;
+        self.cache().facts = Some(Facts {
+            cgroup_version: cgroup_version(&info),
+            cgroup_systemd: info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD),
+        });
+        Ok(info)
+    }
+
+    async fn facts(&self) -> Result<Facts, RuntimeError> {
+        let known = self.cache().facts;
+        if let Some(facts) = known {
+            return Ok(facts);
+        }
+        let info = self.system_info().await?;
+        let systemd = info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD);
+        Ok(Facts {
+            cgroup_version: cgroup_version(&info),
+            cgroup_systemd: systemd,
+        })
+    }
+
+    async fn ways(&self, info: &SystemInfo) -> Ways {
+        let kept = self.cache().ways.clone();
+        if let Some((at, ways)) = kept
+            && at.elapsed() < WAYS_KEPT
+        {
+            return ways;
+        }
+        let config = GpuConfig {
+            forced: self.0.config.gpu_way,
+            device_dir: self.0.config.device_dir.clone(),
+            toolkit_floor: self.0.config.toolkit_floor.clone(),
+        };
+        let ways = gpu::ways(info, &config).await;
+        self.cache().ways = Some((Instant::now(), ways.clone()));
+        ways
+    }
+
+    /// Looks after networks and firewall now and then, without anybody waiting for it.
+    fn upkeep_if_due(&self) {
+        let mut cache = self.cache();
+        if cache.upkeep.is_some_and(|at| at.elapsed() < UPKEEP_EVERY) {
+            return;
+        }
+        cache.upkeep = Some(Instant::now());
+        drop(cache);
+        let networks = self.0.networks.clone();
+        tokio::spawn(async move {
+            if let Err(error) = networks.upkeep().await {
+                tracing::warn!(%error, "networks of sessions");
+            }
+        });
+    }
+
+    async fn inspect(&self, name: &str) -> Result<ContainerInspectResponse, CallError> {
+        self.0
+            .engine
+            .call("inspect", deadline::ASK, |client| async move {
+                client.inspect_container(name, None).await
+            })
+            .await
+    }
+
+    /// A container of ours, and whether the description may be kept.
+    async fn look(&self, name: &str) -> Result<Option<Found>, RuntimeError> {
+        let inspected = match self.inspect(name).await {
+            Ok(inspected) => inspected,
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error.into_runtime(Cause::StartFailed)),
+        };
+        let labels = inspected
+            .config
+            .as_ref()
+            .and_then(|config| config.labels.as_ref());
+        let label = |name: &str| {
+            labels
+                .and_then(|all| all.get(&format!("{LABEL}{name}")))
+                .map(String::as_str)
+        };
+        let config = &self.0.config;
+        let ours = label("cluster") == Some(&config.cluster.to_string())
+            && label("agent") == Some(&config.agent.to_string());
+        let found = found::found(&inspected).filter(|_| ours);
+        if let Some(found) = &found {
+            self.cache()
+                .found
+                .insert(found.docker_id.clone(), found.clone());
+        }
+        Ok(found)
+    }
+
+    /// What is known of a listed container without asking again: a process that still
+    /// runs under its number, or an end that stays what it is.
+    fn known(&self, summary: &ContainerSummary) -> Option<Found> {
+        use ContainerSummaryStateEnum as S;
+        let found = self.cache().found.get(summary.id.as_deref()?).cloned()?;
+        let same = match (&found.status, summary.state) {
+            (FoundStatus::Running, Some(S::RUNNING)) => true,
+            (FoundStatus::Exited(_), Some(S::EXITED | S::DEAD)) => return Some(found),
+            _ => false,
+        };
+        let lives = found
+            .pid
+            .is_some_and(|pid| verify::is_of(pid, &found.docker_id));
+        (same && lives).then_some(found)
+    }
+
+    async fn list_own(&self) -> Result<Vec<ContainerSummary>, RuntimeError> {
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some([("label".to_owned(), self.own_labels())].into()),
+            ..ListContainersOptions::default()
+        };
+        self.0
+            .engine
+            .call("list", deadline::ASK, |client| async move {
+                client.list_containers(Some(options)).await
+            })
+            .await
+            .map_err(|error| error.into_runtime(Cause::StartFailed))
+    }
+
+    /// The image's own account files must be read before a container is made of it.
+    async fn ensure_accounts(&self, image_id: &str) -> Result<(), RuntimeError> {
+        let Inner {
+            config,
+            engine,
+            files,
+            accounts,
+            ..
+        } = &*self.0;
+        if files.has_accounts(image_id) {
+            return Ok(());
+        }
+        let _one = accounts.lock().await;
+        if files.has_accounts(image_id) {
+            return Ok(());
+        }
+        files::read_accounts(engine, files, (config.cluster, config.agent), image_id)
+            .await
+            .map_err(|error| match error {
+                CallError::Refused { message, .. } => RuntimeError::Failed {
+                    cause: engine::create_cause(&message),
+                    detail: message,
+                },
+                other => other.into_runtime(Cause::CreateFailed),
+            })
+    }
+
+    async fn make_files(&self, request: &CreateRequest) -> Result<Paths, RuntimeError> {
+        self.ensure_accounts(&request.image.id).await?;
+        let files = self.0.files.clone();
+        let request = request.clone();
+        tokio::task::spawn_blocking(move || files.make(&request))
+            .await
+            .expect("making files does not panic")
+            .map_err(|error| {
+                let full = error.kind() == std::io::ErrorKind::StorageFull;
+                let cause = if full {
+                    Cause::NoSpace
+                } else {
+                    Cause::CreateFailed
+                };
+                RuntimeError::Failed {
+                    cause,
+                    detail: format!("the files of the container: {error}"),
+                }
+            })
+    }
+
+    async fn create_with(
+        &self,
+        request: &CreateRequest,
+        network: String,
+    ) -> Result<String, RuntimeError> {
+        let facts = self.facts().await?;
+        let paths = self.make_files(request).await?;
+        let node = node_facts(facts, network, paths);
+        let body = request::build(request, &node).map_err(|refusal| RuntimeError::Failed {
+            cause: refusal.cause,
+            detail: refusal.detail,
+        })?;
+        let name = request.key.docker_name(request.cluster);
+        let options = CreateContainerOptions {
+            name: Some(name),
+            ..CreateContainerOptions::default()
+        };
+        let created = self
+            .0
+            .engine
+            .call("create", deadline::CREATE, |client| async move {
+                client.create_container(Some(options), body).await
+            })
+            .await
+            .map_err(|error| match error {
+                CallError::Refused { status: 409, .. } => RuntimeError::Conflict,
+                CallError::Refused { message, .. } => {
+                    let cause = engine::create_cause(&message);
+                    RuntimeError::Failed {
+                        cause,
+                        detail: message,
+                    }
+                }
+                other => other.into_runtime(Cause::CreateFailed),
+            })?;
+        Ok(created.id)
+    }
+
+    /// Waits until the engine's init process has become a parent of the program, or has
+    /// ended because there is none it could run: the engine reports that as an exit.
+    async fn await_program(&self, docker_id: &str, pid: Option<u32>) -> Result<(), RuntimeError> {
+        let deadline = Instant::now() + EXEC_WAIT;
+        if let Some(pid) = pid {
+            while Instant::now() < deadline {
+                match program(pid) {
+                    Program::Runs => return Ok(()),
+                    Program::NotYet => tokio::time::sleep(Duration::from_micros(300)).await,
+                    Program::Ended => break,
+                }
+            }
+        }
+        while Instant::now() < deadline {
+            let Some(found) = self.look(docker_id).await? else {
+                return Ok(());
+            };
+            match found.status {
+                FoundStatus::Exited(exit) if matches!(exit.code, 126 | 127) => {
+                    return self.not_executed(docker_id).await;
+                }
+                FoundStatus::Exited(_) | FoundStatus::Created | FoundStatus::Paused => {
+                    return Ok(());
+                }
+                // The process is gone and the engine has not noted it yet.
+                FoundStatus::Running => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a program that ended with 126 or 127 from one that never was executed: only
+    /// then the init process left its own words.
+    async fn not_executed(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        let options = LogsOptions {
+            stderr: true,
+            stdout: true,
+            tail: "20".to_owned(),
+            ..LogsOptions::default()
+        };
+        let words = self
+            .0
+            .engine
+            .call("logs", deadline::ASK, |client| async move {
+                let frames: Vec<_> = client.logs(docker_id, Some(options)).try_collect().await?;
+                Ok(frames
+                    .iter()
+                    .map(|frame| String::from_utf8_lossy(frame.as_ref()).into_owned())
+                    .collect::<String>())
+            })
+            .await
+            .map_err(|error| error.into_runtime(Cause::StartFailed))?;
+        match init_refusal(&words) {
+            Some((cause, detail)) => Err(RuntimeError::Failed { cause, detail }),
+            None => Ok(()),
+        }
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), RuntimeError> {
+        let until = Instant::now() + Duration::from_secs(deadline::REMOVE);
+        loop {
+            let options = RemoveContainerOptions {
+                v: true,
+                force: true,
+                link: false,
+            };
+            let result = self
+                .0
+                .engine
+                .call("remove", deadline::REMOVE, |client| async move {
+                    client.remove_container(name, Some(options)).await
+                })
+                .await;
+            match result {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_absent() => return Ok(()),
+                // Somebody removes it already; it is gone when it is gone.
+                Err(CallError::Refused { status: 409, .. }) if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(error) => return Err(error.into_runtime(Cause::StartFailed)),
+            }
+        }
+    }
+}
+
+impl Containers for Docker {
+    async fn info(&self) -> Result<EngineInfo, RuntimeError> {
+        let info = self.system_info().await?;
+        self.upkeep_if_due();
+        let gpu_ways = self.ways(&info).await;
+        Ok(EngineInfo {
+            gpu_ways,
+            cgroup_version: cgroup_version(&info),
+            cgroup_systemd: info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD),
+            live_restore: info.live_restore_enabled.unwrap_or(false),
+            root: PathBuf::from(info.docker_root_dir.unwrap_or_default()),
+            id: info.id.unwrap_or_default(),
+            version: info.server_version.unwrap_or_default(),
+            storage: info.driver.unwrap_or_default(),
+        })
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
+        let listed = self.list_own().await?;
+        let ours = listed
+            .into_iter()
+            .filter(|one| one.labels.as_ref().and_then(key_of).is_some());
+        let ours: Vec<ContainerSummary> = ours.collect();
+        self.cache()
+            .found
+            .retain(|id, _| ours.iter().any(|one| one.id.as_ref() == Some(id)));
+        let looks: Vec<Option<Found>> = stream::iter(ours)
+            .map(|summary| async move {
+                match self.known(&summary) {
+                    Some(found) => Ok(Some(found)),
+                    None => self.look(summary.id.as_deref().unwrap_or_default()).await,
+                }
+            })
+            .buffered(PARALLEL_INSPECTS)
+            .try_collect()
+            .await?;
+        Ok(looks.into_iter().flatten().collect())
+    }
+
+    async fn find(&self, key: ContainerKey) -> Result<Option<Found>, RuntimeError> {
+        let found = self.look(&key.docker_name(self.0.config.cluster)).await?;
+        Ok(found.filter(|found| found.key == key))
+    }
+
+    async fn ensure_image(
+        &self,
+        image: &str,
+        digest: Option<&str>,
+        rule: PullRule,
+        progress: mpsc::Sender<PullState>,
+    ) -> Result<ImageFacts, RuntimeError> {
+        let facts = self.0.pulls.ensure(image, digest, rule, &progress).await?;
+        self.ensure_accounts(&facts.id).await?;
+        Ok(facts)
+    }
+
+    async fn create(&self, request: &CreateRequest) -> Result<String, RuntimeError> {
+        let _place = self
+            .0
+            .creates
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let network = self.0.networks.acquire(request.key).await?;
+        let result = self.create_with(request, network).await;
+        match &result {
+            // The container exists, or may exist, and holds its network.
+            Ok(_) | Err(RuntimeError::Conflict) => (),
+            Err(error) if error.is_engine_trouble() => (),
+            Err(error) => {
+                if let RuntimeError::Failed {
+                    cause: Cause::NetworkFailed,
+                    ..
+                } = error
+                {
+                    self.0.networks.distrust();
+                }
+                self.0.networks.release(request.key);
+            }
+        }
+        result
+    }
+
+    async fn start(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        let result = self
+            .0
+            .engine
+            .call("start", deadline::START, |client| async move {
+                client.start_container(docker_id, None).await
+            })
+            .await;
+        if let Err(error) = result {
+            let CallError::Refused { message, .. } = &error else {
+                return Err(error.into_runtime(Cause::StartFailed));
+            };
+            let cause = engine::start_cause(message);
+            if cause == Cause::NetworkFailed {
+                self.0.networks.distrust();
+            } else if error.is_absent() {
+                return Err(RuntimeError::NotFound);
+            }
+            return Err(RuntimeError::Failed {
+                cause,
+                detail: message.clone(),
+            });
+        }
+        let found = self.look(docker_id).await?;
+        self.await_program(docker_id, found.and_then(|found| found.pid))
+            .await
+    }
+
+    async fn verify(
+        &self,
+        docker_id: &str,
+        request: &CreateRequest,
+    ) -> Result<Option<Breach>, RuntimeError> {
+        let known = self
+            .cache()
+            .found
+            .get(docker_id)
+            .and_then(|found| found.pid);
+        let pid = match known {
+            Some(pid) => Some(pid),
+            None => {
+                self.look(docker_id)
+                    .await?
+                    .ok_or(RuntimeError::NotFound)?
+                    .pid
+            }
+        };
+        let Some(pid) = pid else { return Ok(None) };
+        let granted = verify::Granted::of(request);
+        Ok(verify::compare(pid, docker_id, &granted).flatten())
+    }
+
+    async fn stop(&self, docker_id: &str, grace_s: u32) -> Result<(), RuntimeError> {
+        let options = StopContainerOptions {
+            t: Some(i32::try_from(grace_s).unwrap_or(i32::MAX)),
+            ..StopContainerOptions::default()
+        };
+        self.0
+            .engine
+            .call(
+                "stop",
+                u64::from(grace_s) + deadline::STOP_EXTRA,
+                |client| async move { client.stop_container(docker_id, Some(options)).await },
+            )
+            .await
+            .map_err(|error| error.into_runtime(Cause::StartFailed))
+    }
+
+    async fn kill(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        let options = KillContainerOptions {
+            signal: "SIGKILL".to_owned(),
+        };
+        let result = self
+            .0
+            .engine
+            .call("kill", deadline::KILL, |client| async move {
+                client.kill_container(docker_id, Some(options)).await
+            })
+            .await;
+        done_already(result, "not running")
+    }
+
+    async fn remove(&self, key: ContainerKey, docker_id: Option<&str>) -> Result<(), RuntimeError> {
+        let name = key.docker_name(self.0.config.cluster);
+        self.delete(docker_id.unwrap_or(&name)).await?;
+        if let Some(id) = docker_id {
+            self.cache().found.remove(id);
+        }
+        self.0.networks.release(key);
+        let files = self.0.files.clone();
+        tokio::task::spawn_blocking(move || files.remove(key))
+            .await
+            .expect("removing files does not panic")
+            .map_err(|error| RuntimeError::Failed {
+                cause: Cause::StartFailed,
+                detail: format!("the files of the container: {error}"),
+            })
+    }
+
+    async fn freeze(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        let result = self
+            .0
+            .engine
+            .call("pause", deadline::KILL, |client| async move {
+                client.pause_container(docker_id).await
+            })
+            .await;
+        done_already(result, "already paused")
+    }
+
+    async fn thaw(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        let result = self
+            .0
+            .engine
+            .call("unpause", deadline::KILL, |client| async move {
+                client.unpause_container(docker_id).await
+            })
+            .await;
+        done_already(result, "not paused")
+    }
+
+    async fn output(
+        &self,
+        docker_id: &str,
+        since: Option<longshore_common::time::Timestamp>,
+        sink: mpsc::Sender<OutputChunk>,
+    ) -> Result<(), RuntimeError> {
+        output::copy(&self.0.engine, docker_id, since, &sink).await
+    }
+
+    async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {
+        const WATCHED: [&str; 7] = [
+            "create", "start", "die", "oom", "pause", "unpause", "destroy",
+        ];
+        let options = EventsOptions {
+            filters: Some(
+                [
+                    ("type".to_owned(), vec!["container".to_owned()]),
+                    ("label".to_owned(), self.own_labels()),
+                    ("event".to_owned(), WATCHED.map(str::to_owned).to_vec()),
+                ]
+                .into(),
+            ),
+            ..EventsOptions::default()
+        };
+        let lost = |error: CallError| match error {
+            CallError::Refused { message, .. } => RuntimeError::Unreachable(message),
+            other => other.into_runtime(Cause::StartFailed),
+        };
+        let client = self.0.engine.client().await.map_err(lost)?;
+        let mut events = client.events(Some(options));
+        while let Some(event) = events.next().await {
+            let event = event.map_err(|error| lost(error.into()))?;
+            let labels = event.actor.and_then(|actor| actor.attributes);
+            if let Some(key) = labels.as_ref().and_then(key_of)
+                && sink.send(Hint { key }).await.is_err()
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A refusal that says that there is nothing to do is success.
+fn done_already(result: Result<(), CallError>, words: &str) -> Result<(), RuntimeError> {
+    match result {
+        Err(CallError::Refused { message, .. }) if message.contains(words) => Ok(()),
+        other => other.map_err(|error| error.into_runtime(Cause::StartFailed)),
+    }
+}
+
+fn cgroup_version(info: &SystemInfo) -> u8 {
+    match info.cgroup_version {
+        Some(SystemInfoCgroupVersionEnum::_2) => 2,
+        // Engines too old to say know no other.
+        _ => 1,
+    }
+}
+
+fn node_facts(facts: Facts, network: String, paths: Paths) -> NodeFacts {
+    use rustix::process::{Resource, getrlimit};
+    // The engine runs under the same service manager's bounds as the agent; asking for
+    // more than the machine allows would make every start fail.
+    NodeFacts {
+        cgroup_version: facts.cgroup_version,
+        cgroup_systemd: facts.cgroup_systemd,
+        nofile_max: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+        memlock_max: getrlimit(Resource::Memlock).maximum,
+        network,
+        home: paths.home,
+        run: paths.run,
+        passwd: paths.passwd,
+        group: paths.group,
+    }
+}
+
+/// Where the program of a container stands, from its first process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Runs,
+    NotYet,
+    Ended,
+}
+
+fn program(pid: u32) -> Program {
+    let proc = PathBuf::from("/proc").join(pid.to_string());
+    let Ok(first) = std::fs::read_link(proc.join("exe")) else {
+        return Program::Ended;
+    };
+    if first.file_name().is_none_or(|name| name != "docker-init") {
+        return Program::Runs; // no init process stands between
+    }
+    let Ok(children) =
+        std::fs::read_to_string(proc.join("task").join(pid.to_string()).join("children"))
+    else {
+        // Ended meanwhile, or a kernel that does not tell.
+        return if proc.exists() {
+            Program::Runs
+        } else {
+            Program::Ended
+        };
+    };
+    let Some(child) = children.split_whitespace().next() else {
+        return Program::NotYet;
+    };
+    match std::fs::read_link(Path::new("/proc").join(child).join("exe")) {
+        Ok(exe) if exe != first => Program::Runs,
+        _ => Program::NotYet,
+    }
+}
+
+/// The init process's own words when it could not run the program.
+fn init_refusal(words: &str) -> Option<(Cause, String)> {
+    let line = words
+        .lines()
+        .find(|line| line.starts_with("[FATAL tini") && line.contains("] exec "))?;
+    let detail = line
+        .split_once("] ")
+        .map_or(line, |(_, rest)| rest)
+        .trim()
+        .to_owned();
+    let cause = if line.contains("No such file") {
+        Cause::CommandNotFound
+    } else {
+        Cause::CommandNotExecutable
+    };
+    Some((cause, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_init_process() {
+        let missing =
+            init_refusal("[FATAL tini (6)] exec nosuch failed: No such file or directory\n");
+        assert_eq!(
+            missing,
+            Some((
+                Cause::CommandNotFound,
+                "exec nosuch failed: No such file or directory".to_owned()
+            ))
+        );
+        let forbidden = init_refusal("[FATAL tini (7)] exec /etc failed: Permission denied\n");
+        assert!(matches!(forbidden, Some((Cause::CommandNotExecutable, _))));
+        assert_eq!(init_refusal("sh: nosuch: not found\n"), None);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_down_is_no_error_at_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = DockerConfig::new(ClusterId::new(1), AgentId::new(2));
+        config.socket = dir.path().join("none.sock");
+        let docker = Docker::connect(config).unwrap();
+        let error = docker.info().await.unwrap_err();
+        assert!(error.is_engine_trouble(), "{error:?}");
+    }
+}

@@ -1,0 +1,581 @@
+//! Makes images present.
+//!
+//! One pull per image, with any number of callers waiting on it. A pull that nobody
+//! waits for any more ends; one that failed is not tried again at once.
+
+use super::engine::{CallError, Engine};
+use crate::runtime::{ImageFacts, PullState, RuntimeError};
+use bollard::models::{CreateImageInfo, ImageInspect};
+use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
+use futures_util::StreamExt;
+use longshore_common::session::{Cause, PullRule};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+
+/// A pull that tells nothing new for so long is given up.
+const STALL_S: u64 = 300;
+/// Waiters are told at most so often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// After a failure the same image is not pulled again for so long, doubling up to the
+/// second value, so that a broken registry is not hammered by every new order.
+const BACKOFF_FIRST: Duration = Duration::from_secs(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
+
+/// What a pull has come to.
+#[derive(Debug, Clone)]
+enum Stage {
+    Going(PullState),
+    Done(Result<(), RuntimeError>),
+}
+
+#[derive(Debug)]
+struct Failed {
+    error: RuntimeError,
+    until: Instant,
+    wait: Duration,
+}
+
+/// All pulls of one agent.
+#[derive(Debug)]
+pub(super) struct Pulls {
+    engine: Arc<Engine>,
+    places: Arc<Semaphore>,
+    going: Mutex<HashMap<String, Weak<watch::Sender<Stage>>>>,
+    failed: Arc<Mutex<HashMap<String, Failed>>>,
+}
+
+impl Pulls {
+    pub(super) fn new(engine: Arc<Engine>, parallel: usize) -> Self {
+        Self {
+            engine,
+            places: Arc::new(Semaphore::new(parallel.max(1))),
+            going: Mutex::default(),
+            failed: Arc::default(),
+        }
+    }
+
+    /// Makes an image present by the rule; the answer is the one that lies here now.
+    pub(super) async fn ensure(
+        &self,
+        image: &str,
+        digest: Option<&str>,
+        rule: PullRule,
+        progress: &mpsc::Sender<PullState>,
+    ) -> Result<ImageFacts, RuntimeError> {
+        let wanted = digest.filter(|_| rule == PullRule::Digest);
+        if let Some(facts) = self.present(image, wanted).await? {
+            return checked(facts);
+        }
+        if rule == PullRule::None {
+            let detail =
+                format!("the image {image} is not on this node, and the rule forbids pulling it");
+            return Err(RuntimeError::Failed {
+                cause: Cause::ImageNotAvailable,
+                detail,
+            });
+        }
+        let target = wanted.map_or_else(
+            || with_tag(image),
+            |digest| format!("{}@{digest}", repository(image)),
+        );
+        self.join(&target, progress).await?;
+        if let Some(digest) = wanted {
+            self.tag(image, digest).await;
+        }
+        match self.present(image, wanted).await? {
+            Some(facts) => checked(facts),
+            None if wanted.is_some() => {
+                let detail =
+                    format!("what the registry gave for {image} is not the recorded {target}");
+                Err(RuntimeError::Failed {
+                    cause: Cause::DigestMismatch,
+                    detail,
+                })
+            }
+            None => {
+                let detail = format!("the image {image} was pulled and is not there");
+                Err(RuntimeError::Failed {
+                    cause: Cause::ImageNotAvailable,
+                    detail,
+                })
+            }
+        }
+    }
+
+    /// The image on this node; none when it is absent or not the wanted one.
+    async fn present(
+        &self,
+        image: &str,
+        wanted: Option<&str>,
+    ) -> Result<Option<ImageFacts>, RuntimeError> {
+        if let Some(found) = self.inspect(image).await?
+            && wanted.is_none_or(|digest| has_digest(&found, digest))
+        {
+            return Ok(Some(facts(&found)));
+        }
+        let Some(digest) = wanted else {
+            return Ok(None);
+        };
+        let exact = format!("{}@{digest}", repository(image));
+        Ok(self.inspect(&exact).await?.map(|found| facts(&found)))
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<ImageInspect>, RuntimeError> {
+        let result = self
+            .engine
+            .call("inspect", 5, |client| async move {
+                client.inspect_image(name).await
+            })
+            .await;
+        match result {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_absent() => Ok(None),
+            // Not a name at all.
+            Err(CallError::Refused {
+                status: 400,
+                message,
+            }) => Err(RuntimeError::Failed {
+                cause: Cause::PullNotFound,
+                detail: message,
+            }),
+            Err(error) => Err(error.into_runtime(Cause::ImageNotAvailable)),
+        }
+    }
+
+    /// Gives what was pulled by digest the name it was asked by. A nicety: containers
+    /// are made from the id, so a failure changes nothing.
+    async fn tag(&self, image: &str, digest: &str) {
+        let repo = repository(image).to_owned();
+        let Some(tag) = tag_of(image) else { return };
+        let exact = format!("{repo}@{digest}");
+        let options = TagImageOptions {
+            repo: Some(repo),
+            tag: Some(tag.to_owned()),
+        };
+        let result = self
+            .engine
+            .call("tag", 5, |client| async move {
+                client.tag_image(&exact, Some(options)).await
+            })
+            .await;
+        if let Err(error) = result {
+            tracing::debug!(image, %error, "image not tagged");
+        }
+    }
+
+    /// Waits for the pull of `target`, starting it if none goes on.
+    async fn join(
+        &self,
+        target: &str,
+        progress: &mpsc::Sender<PullState>,
+    ) -> Result<(), RuntimeError> {
+        let mut stage = self.subscribe(target)?;
+        let mut told: Option<Instant> = None;
+        loop {
+            let now = stage.borrow_and_update().clone();
+            match now {
+                Stage::Done(result) => return result,
+                Stage::Going(state) => {
+                    if told.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
+                        // Somebody who has not read the last news needs no newer ones.
+                        let _ = progress.try_send(state);
+                        told = Some(Instant::now());
+                    }
+                }
+            }
+            if stage.changed().await.is_err() {
+                return match &*stage.borrow() {
+                    Stage::Done(result) => result.clone(),
+                    Stage::Going(_) => Err(RuntimeError::Unreachable(
+                        "the pull was broken off".to_owned(),
+                    )),
+                };
+            }
+        }
+    }
+
+    fn subscribe(&self, target: &str) -> Result<watch::Receiver<Stage>, RuntimeError> {
+        let mut going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
+        going.retain(|_, stage| stage.strong_count() > 0);
+        if let Some(sender) = going.get(target).and_then(Weak::upgrade) {
+            return Ok(sender.subscribe());
+        }
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = failed
+            .get(target)
+            .filter(|last| Instant::now() < last.until)
+        {
+            return Err(last.error.clone());
+        }
+        drop(failed);
+        let (sender, receiver) = watch::channel(Stage::Going(PullState::default()));
+        let sender = Arc::new(sender);
+        going.insert(target.to_owned(), Arc::downgrade(&sender));
+        let job = Job {
+            engine: Arc::clone(&self.engine),
+            places: Arc::clone(&self.places),
+            failed: Arc::clone(&self.failed),
+            target: target.to_owned(),
+            stage: sender,
+        };
+        tokio::spawn(job.run());
+        Ok(receiver)
+    }
+}
+
+/// One pull, in a task of its own so that no waiter's end ends it.
+struct Job {
+    engine: Arc<Engine>,
+    places: Arc<Semaphore>,
+    failed: Arc<Mutex<HashMap<String, Failed>>>,
+    target: String,
+    stage: Arc<watch::Sender<Stage>>,
+}
+
+impl Job {
+    async fn run(self) {
+        let result = tokio::select! {
+            result = self.pull() => result,
+            // Breaking the connection off makes the engine stop.
+            () = self.stage.closed() => return,
+        };
+        self.remember(&result);
+        self.stage.send_replace(Stage::Done(result));
+    }
+
+    async fn pull(&self) -> Result<(), RuntimeError> {
+        let _place = self
+            .places
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let options = CreateImageOptions {
+            from_image: Some(self.target.clone()),
+            ..CreateImageOptions::default()
+        };
+        let client = self.engine.client().await.map_err(pull_error)?;
+        let mut stream = client.create_image(Some(options), None, None);
+        let mut layers = Layers::default();
+        loop {
+            let stall = Duration::from_secs(STALL_S);
+            let Ok(item) = tokio::time::timeout(stall, stream.next()).await else {
+                let detail = format!("pulling {} made no progress for {STALL_S} s", self.target);
+                return Err(RuntimeError::Failed {
+                    cause: Cause::PullTimeout,
+                    detail,
+                });
+            };
+            match item {
+                None => return Ok(()),
+                Some(Ok(info)) => {
+                    layers.note(&info);
+                    self.stage.send_replace(Stage::Going(layers.state()));
+                }
+                Some(Err(error)) => return Err(pull_error(error.into())),
+            }
+        }
+    }
+
+    fn remember(&self, result: &Result<(), RuntimeError>) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Err(error @ RuntimeError::Failed { .. }) => {
+                let before = failed
+                    .get(&self.target)
+                    .filter(|last| same_cause(&last.error, error));
+                let wait = before.map_or(BACKOFF_FIRST, |last| (last.wait * 2).min(BACKOFF_MAX));
+                let entry = Failed {
+                    error: error.clone(),
+                    until: Instant::now() + wait,
+                    wait,
+                };
+                failed.insert(self.target.clone(), entry);
+            }
+            // Trouble of the engine says nothing about the image.
+            Ok(()) | Err(_) => {
+                failed.remove(&self.target);
+            }
+        }
+        // Names that nobody asks for any more.
+        failed.retain(|_, last| Instant::now() < last.until + BACKOFF_MAX);
+    }
+}
+
+fn same_cause(one: &RuntimeError, other: &RuntimeError) -> bool {
+    matches!(
+        (one, other),
+        (RuntimeError::Failed { cause: a, .. }, RuntimeError::Failed { cause: b, .. }) if a == b
+    )
+}
+
+/// What the engine said about each layer so far.
+#[derive(Debug, Default)]
+struct Layers(HashMap<String, Layer>);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Layer {
+    done: u64,
+    total: u64,
+    there: bool,
+}
+
+impl Layers {
+    fn note(&mut self, info: &CreateImageInfo) {
+        let (Some(id), Some(status)) = (&info.id, &info.status) else {
+            return;
+        };
+        if status.starts_with("Pulling from") {
+            return; // its id is the tag
+        }
+        let layer = self.0.entry(id.clone()).or_default();
+        match status.as_str() {
+            "Downloading" => {
+                let number =
+                    |value: Option<i64>| value.and_then(|v| u64::try_from(v).ok()).unwrap_or(0);
+                let detail = info.progress_detail.as_ref();
+                layer.done = number(detail.and_then(|d| d.current));
+                layer.total = number(detail.and_then(|d| d.total));
+            }
+            "Download complete" | "Pull complete" | "Already exists" => {
+                layer.there = true;
+                layer.done = layer.total;
+            }
+            _ => (),
+        }
+    }
+
+    fn state(&self) -> PullState {
+        let layers = || self.0.values();
+        let known = layers().all(|layer| layer.there || layer.total > 0);
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        PullState {
+            bytes_done: layers().map(|layer| layer.done).sum(),
+            // A total that is not known is not invented.
+            bytes_total: if known {
+                layers().map(|layer| layer.total).sum()
+            } else {
+                0
+            },
+            layers_done: number(layers().filter(|layer| layer.there).count()),
+            layers_total: number(self.0.len()),
+        }
+    }
+}
+
+/// Why a pull failed, from the engine's words.
+fn pull_error(error: CallError) -> RuntimeError {
+    let CallError::Refused { message, status } = error else {
+        return error.into_runtime(Cause::PullNetwork);
+    };
+    let text = message.to_ascii_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    // The engine says "access denied" of a repository that does not exist, too.
+    let cause = if has(&[
+        "not found",
+        "manifest unknown",
+        "does not exist",
+        "no such image",
+        "name unknown",
+        "no matching manifest",
+        "invalid reference",
+    ]) {
+        Cause::PullNotFound
+    } else if has(&["no space left"]) {
+        Cause::NoSpace
+    } else if has(&[
+        "unauthorized",
+        "no basic auth",
+        "denied",
+        "forbidden",
+        "authentication required",
+    ]) {
+        Cause::PullDenied
+    } else if status == 404 {
+        Cause::PullNotFound
+    } else {
+        Cause::PullNetwork
+    };
+    RuntimeError::Failed {
+        cause,
+        detail: message,
+    }
+}
+
+fn checked(facts: ImageFacts) -> Result<ImageFacts, RuntimeError> {
+    let node = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    if facts.arch.is_empty() || facts.arch == node {
+        return Ok(facts);
+    }
+    let detail = format!("the image is for {}, this node is {node}", facts.arch);
+    Err(RuntimeError::Failed {
+        cause: Cause::ArchMismatch,
+        detail,
+    })
+}
+
+fn facts(found: &ImageInspect) -> ImageFacts {
+    let config = found.config.as_ref();
+    ImageFacts {
+        id: found.id.clone().unwrap_or_default(),
+        environment: config.and_then(|c| c.env.clone()).unwrap_or_default(),
+        stop_signal: config
+            .and_then(|c| c.stop_signal.clone())
+            .unwrap_or_default(),
+        arch: found.architecture.clone().unwrap_or_default(),
+    }
+}
+
+fn has_digest(found: &ImageInspect, digest: &str) -> bool {
+    let listed = found.repo_digests.iter().flatten();
+    found.id.as_deref() == Some(digest)
+        || listed
+            .filter_map(|name| name.split_once('@'))
+            .any(|(_, own)| own == digest)
+}
+
+/// The reference without tag and digest.
+fn repository(image: &str) -> &str {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    match name.rsplit_once(':') {
+        // A colon before a slash belongs to a port.
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+fn tag_of(image: &str) -> Option<&str> {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    name.strip_prefix(repository(name))
+        .and_then(|rest| rest.strip_prefix(':'))
+}
+
+/// Without a tag the engine would pull every one there is.
+fn with_tag(image: &str) -> String {
+    if image.contains('@') || tag_of(image).is_some() {
+        image.to_owned()
+    } else {
+        format!("{image}:latest")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bollard::models::ProgressDetail;
+
+    #[test]
+    fn references_are_cut_at_the_right_colon() {
+        for (image, repo, tag, full) in [
+            ("base", "base", None, "base:latest"),
+            ("base:1", "base", Some("1"), "base:1"),
+            (
+                "reg:5000/team/base",
+                "reg:5000/team/base",
+                None,
+                "reg:5000/team/base:latest",
+            ),
+            (
+                "reg:5000/base:v2",
+                "reg:5000/base",
+                Some("v2"),
+                "reg:5000/base:v2",
+            ),
+            ("base@sha256:00", "base", None, "base@sha256:00"),
+            ("base:1@sha256:00", "base", Some("1"), "base:1@sha256:00"),
+        ] {
+            assert_eq!(
+                (repository(image), tag_of(image), with_tag(image).as_str()),
+                (repo, tag, full)
+            );
+        }
+    }
+
+    #[test]
+    fn words_of_registries_become_causes() {
+        for (message, cause) in [
+            (
+                "manifest for base:9 not found: manifest unknown",
+                Cause::PullNotFound,
+            ),
+            (
+                "pull access denied for x, repository does not exist or may require 'docker login'",
+                Cause::PullNotFound,
+            ),
+            ("unauthorized: authentication required", Cause::PullDenied),
+            (
+                "Head \"https://x/v2/\": no basic auth credentials",
+                Cause::PullDenied,
+            ),
+            ("write /x: no space left on device", Cause::NoSpace),
+            ("dial tcp: lookup x: no such host", Cause::PullNetwork),
+            ("net/http: TLS handshake timeout", Cause::PullNetwork),
+        ] {
+            let error = pull_error(CallError::Refused {
+                status: 500,
+                message: message.to_owned(),
+            });
+            assert!(
+                matches!(error, RuntimeError::Failed { cause: c, .. } if c == cause),
+                "{message}: {error:?}"
+            );
+        }
+        let down = pull_error(CallError::Unreachable("x".to_owned()));
+        assert!(down.is_engine_trouble());
+    }
+
+    #[test]
+    fn totals_are_told_once_all_are_known() {
+        let info = |id: &str, status: &str, bytes: Option<(i64, i64)>| CreateImageInfo {
+            id: Some(id.to_owned()),
+            status: Some(status.to_owned()),
+            progress_detail: bytes.map(|(current, total)| ProgressDetail {
+                current: Some(current),
+                total: Some(total),
+            }),
+            ..Default::default()
+        };
+        let mut layers = Layers::default();
+        layers.note(&info("1.0", "Pulling from base", None));
+        layers.note(&info("a", "Pulling fs layer", None));
+        layers.note(&info("b", "Downloading", Some((5, 10))));
+        let half = PullState {
+            bytes_done: 5,
+            bytes_total: 0,
+            layers_done: 0,
+            layers_total: 2,
+        };
+        assert_eq!(layers.state(), half);
+        layers.note(&info("a", "Already exists", None));
+        layers.note(&info("b", "Download complete", None));
+        layers.note(&info("b", "Extracting", Some((1, 99))));
+        let all = PullState {
+            bytes_done: 10,
+            bytes_total: 10,
+            layers_done: 2,
+            layers_total: 2,
+        };
+        assert_eq!(layers.state(), all);
+    }
+
+    #[test]
+    fn digests_are_compared_exactly() {
+        let found = ImageInspect {
+            id: Some("sha256:id".to_owned()),
+            repo_digests: Some(vec!["base@sha256:aa".to_owned()]),
+            ..Default::default()
+        };
+        assert!(has_digest(&found, "sha256:aa"));
+        assert!(
+            has_digest(&found, "sha256:id"),
+            "an image that never was in a registry"
+        );
+        assert!(!has_digest(&found, "sha256:a"));
+    }
+}

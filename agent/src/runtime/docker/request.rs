@@ -1,0 +1,444 @@
+//! The one function that makes a create request.
+//!
+//! Everything a container of ours is stands here, in one place, as a pure function of
+//! what was ordered and what this node is. What is not set is left at the engine's
+//! default. A golden test pins the whole request; a second test asserts over generated
+//! orders that nothing dangerous can be expressed.
+
+use crate::runtime::{CreateRequest, DeviceNode};
+use bollard::models::{
+    ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+};
+use longshore_common::agent::GpuWay;
+use longshore_common::session::{Cause, ContainerSpec};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+/// What the request needs to know of this node and of the things made for this container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// 1 or 2.
+    pub cgroup_version: u8,
+    /// Whether the engine's cgroup driver is systemd's.
+    pub cgroup_systemd: bool,
+    /// Most open files this machine lets a container have.
+    pub nofile_max: u64,
+    /// Most bytes this machine lets a container lock in memory; none = any number.
+    pub memlock_max: Option<u64>,
+    /// The session's network, by id.
+    pub network: String,
+    /// Its home directory on the node.
+    pub home: PathBuf,
+    /// The directory that becomes `/run/longshore`.
+    pub run: PathBuf,
+    /// The file that becomes `/etc/passwd`.
+    pub passwd: PathBuf,
+    /// The file that becomes `/etc/group`.
+    pub group: PathBuf,
+}
+
+/// The order asks for something that no container of ours may be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refusal {
+    /// What the session is told.
+    pub cause: Cause,
+    /// In words.
+    pub detail: String,
+}
+
+impl Refusal {
+    fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self {
+            cause,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Start of the names of our labels.
+pub const LABEL: &str = "io.longshore.";
+/// Where sessions work.
+pub const HOME: &str = "/home/work";
+/// What the spec wants for open files; enough for any training job.
+const NOFILE: u64 = 1_048_576;
+/// Processes and threads when the order names no number: zero would mean no limit.
+const PIDS_DEFAULT: u32 = 4096;
+/// Size of `/dev/shm` when the order names none: the engine's own default.
+const SHM_DEFAULT: i64 = 64 << 20;
+/// The holder only waits, and ends at once on the stop signal. The sleep is renewed
+/// because not every `sleep` knows "infinity".
+const HOLDER: &str = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done";
+
+/// Makes the whole create request.
+///
+/// # Errors
+/// [`Refusal`] when the order asks for root, for no limit, or for a device that is none.
+pub fn build(request: &CreateRequest, node: &NodeFacts) -> Result<ContainerCreateBody, Refusal> {
+    let spec = &request.spec;
+    // Above i32::MAX the engine refuses, and the last number means "unchanged" to the kernel.
+    if [spec.uid, spec.gid]
+        .iter()
+        .any(|id| *id == 0 || i32::try_from(*id).is_err())
+    {
+        let detail = format!(
+            "a container of this node may not run as {}:{}",
+            spec.uid, spec.gid
+        );
+        return Err(Refusal::new(Cause::LocalPolicy, detail));
+    }
+    let workdir = workdir(spec)?;
+    let (command, stop_signal) = command(request);
+    Ok(ContainerCreateBody {
+        image: Some(request.image.id.clone()),
+        entrypoint: Some(Vec::new()),
+        cmd: Some(command),
+        env: Some(environment(request)?),
+        user: Some(format!("{}:{}", spec.uid, spec.gid)),
+        working_dir: Some(workdir),
+        hostname: Some(spec.hostname.clone()),
+        domainname: Some(String::new()),
+        labels: Some(labels(request)),
+        tty: Some(spec.tty),
+        open_stdin: Some(spec.tty),
+        stdin_once: Some(false),
+        stop_signal: Some(stop_signal),
+        stop_timeout: Some(i64::from(request.grace_s)),
+        host_config: Some(host_config(request, node)?),
+        ..ContainerCreateBody::default()
+    })
+}
+
+/// A stable hash of an order, for the label by which a container is told from one made
+/// of another order.
+#[must_use]
+pub fn spec_hash(spec: &ContainerSpec) -> String {
+    let bytes = postcard::to_stdvec(spec).expect("plain data always has a byte form");
+    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+    digest.as_ref()[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, Refusal> {
+    let spec = &request.spec;
+    let memory = spec.slots.mem_bytes();
+    let cpu = spec.slots.cpu_milli();
+    if memory <= 0 || cpu <= 0 {
+        // The engine reads 0 as "no limit".
+        return Err(Refusal::new(
+            Cause::CreateFailed,
+            "the order grants no processor time or no memory",
+        ));
+    }
+    let pids = if spec.pids_max == 0 {
+        PIDS_DEFAULT
+    } else {
+        spec.pids_max
+    };
+    let shm = if spec.shm_bytes <= 0 {
+        SHM_DEFAULT
+    } else {
+        spec.shm_bytes
+    };
+    let gpus = gpus(request)?;
+    Ok(HostConfig {
+        nano_cpus: Some(cpu.saturating_mul(1_000_000)),
+        memory: Some(memory),
+        memory_swap: Some(memory),
+        pids_limit: Some(i64::from(pids)),
+        shm_size: Some(shm.min(memory)),
+        ulimits: Some(ulimits(request, node)),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        privileged: Some(false),
+        ipc_mode: Some("private".to_owned()),
+        // With version 1 the engine's default stays: not every kernel has the other.
+        cgroupns_mode: (node.cgroup_version == 2).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
+        init: Some(true),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        auto_remove: Some(false),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("local".to_owned()),
+            config: Some(pairs(&[("max-size", "10m"), ("max-file", "3")])),
+        }),
+        oom_score_adj: Some(500),
+        cgroup_parent: Some(
+            if node.cgroup_systemd {
+                "longshore.slice"
+            } else {
+                "/longshore"
+            }
+            .to_owned(),
+        ),
+        devices: gpus.devices,
+        device_requests: gpus.requests,
+        network_mode: Some(node.network.clone()),
+        mounts: Some(vec![
+            bind(&node.home, HOME, Access::ReadWrite),
+            bind(&node.passwd, "/etc/passwd", Access::ReadOnly),
+            bind(&node.group, "/etc/group", Access::ReadOnly),
+            bind(&node.run, "/run/longshore", Access::ReadOnly),
+        ]),
+        ..HostConfig::default()
+    })
+}
+
+fn workdir(spec: &ContainerSpec) -> Result<String, Refusal> {
+    let Some(path) = &spec.workdir else {
+        return Ok(HOME.to_owned());
+    };
+    if path.starts_with('/') && !path.chars().any(char::is_control) {
+        Ok(path.clone())
+    } else {
+        Err(Refusal::new(
+            Cause::CreateFailed,
+            format!("the working directory {path:?} is not an absolute path"),
+        ))
+    }
+}
+
+/// The command and the signal that stops it. The holder listens to SIGTERM, whatever
+/// the image says.
+fn command(request: &CreateRequest) -> (Vec<String>, String) {
+    let term = || "SIGTERM".to_owned();
+    if request.spec.command.is_empty() {
+        return (
+            ["/bin/sh", "-c", HOLDER].map(str::to_owned).to_vec(),
+            term(),
+        );
+    }
+    let signal = &request.image.stop_signal;
+    let signal = if signal.is_empty() {
+        term()
+    } else {
+        signal.clone()
+    };
+    (request.spec.command.clone(), signal)
+}
+
+/// Image's own, the order's, ours; each later one wins.
+fn environment(request: &CreateRequest) -> Result<Vec<String>, Refusal> {
+    let mut merged: BTreeMap<String, String> = BTreeMap::new();
+    for line in &request.image.environment {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        let value = if steers_from_image(name) {
+            // Left out, the engine would put the image's value back in.
+            String::new()
+        } else if matches!(name, "PATH" | "LD_LIBRARY_PATH") {
+            absolute_only(value)
+        } else {
+            value.to_owned()
+        };
+        merged.insert(name.to_owned(), value);
+    }
+    for (name, value) in &request.spec.environment {
+        let form = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+        // Refused at submit already; this is the second wall.
+        if form && !steers_from_order(name) {
+            merged.insert(name.clone(), value.clone());
+        }
+    }
+    let visible = match request.gpu_way {
+        Some(GpuWay::Request) if !request.spec.devices.is_empty() => gpu_ids(request)?.join(","),
+        // "none", an empty list or the image's own "all" would be read otherwise by some release.
+        _ => "void".to_owned(),
+    };
+    merged.insert("NVIDIA_VISIBLE_DEVICES".to_owned(), visible);
+    Ok(merged
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect())
+}
+
+/// Names in an image that would steer the loader, the engine or the choice of GPUs.
+fn steers_from_image(name: &str) -> bool {
+    const PREFIXES: [&str; 4] = ["NVIDIA_", "CUDA_MPS_", "DOCKER_", "LONGSHORE_"];
+    matches!(name, "LD_PRELOAD" | "LD_AUDIT") || PREFIXES.iter().any(|p| name.starts_with(p))
+}
+
+/// The same for an order, in which Longshore's own names are at home.
+fn steers_from_order(name: &str) -> bool {
+    name.starts_with("NVIDIA_")
+        || name.starts_with("DOCKER_")
+        || (name.starts_with("LD_") && name != "LD_LIBRARY_PATH")
+}
+
+fn absolute_only(list: &str) -> String {
+    let kept: Vec<&str> = list
+        .split(':')
+        .filter(|part| part.starts_with('/'))
+        .collect();
+    kept.join(":")
+}
+
+fn labels(request: &CreateRequest) -> HashMap<String, String> {
+    let key = request.key;
+    let mut labels: HashMap<String, String> = [
+        ("cluster", request.cluster.to_string()),
+        ("agent", request.agent.to_string()),
+        ("session", key.session.to_string()),
+        ("rank", key.rank.to_string()),
+        ("attempt", key.attempt.to_string()),
+        ("owner", request.spec.owner.clone()),
+        ("spec", spec_hash(&request.spec)),
+        ("fence", request.fence.to_string()),
+    ]
+    .map(|(name, value)| (format!("{LABEL}{name}"), value))
+    .into();
+    if let Some(at) = request.not_after {
+        labels.insert(format!("{LABEL}not_after"), at.to_string());
+    }
+    labels
+}
+
+fn ulimits(request: &CreateRequest, node: &NodeFacts) -> Vec<ResourcesUlimits> {
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let limit = |name: &str, value: i64| ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: Some(value),
+        hard: Some(value),
+    };
+    // More than the engine itself may raise makes every start fail.
+    let mut limits = vec![
+        limit("nofile", number(NOFILE.min(node.nofile_max))),
+        limit("core", 0),
+    ];
+    if !request.spec.devices.is_empty() {
+        limits.push(limit("memlock", node.memlock_max.map_or(-1, number)));
+    }
+    limits
+}
+
+#[derive(Default)]
+struct Gpus {
+    devices: Option<Vec<DeviceMapping>>,
+    requests: Option<Vec<DeviceRequest>>,
+}
+
+fn gpus(request: &CreateRequest) -> Result<Gpus, Refusal> {
+    let Some(way) = request.gpu_way else {
+        return Ok(Gpus::default());
+    };
+    let ids = match way {
+        GpuWay::Cdi | GpuWay::Request => gpu_ids(request)?,
+        GpuWay::Nodes => Vec::new(),
+    };
+    let devices = match way {
+        GpuWay::Cdi => Vec::new(),
+        GpuWay::Request | GpuWay::Nodes => request
+            .device_nodes
+            .iter()
+            .map(mapping)
+            .collect::<Result<_, _>>()?,
+    };
+    let requests = match way {
+        // An empty list of ids might be read as "all".
+        _ if ids.is_empty() => None,
+        GpuWay::Cdi => Some(DeviceRequest {
+            driver: Some("cdi".to_owned()),
+            device_ids: Some(
+                ids.iter()
+                    .map(|id| format!("nvidia.com/gpu={id}"))
+                    .collect(),
+            ),
+            ..DeviceRequest::default()
+        }),
+        GpuWay::Request => Some(DeviceRequest {
+            driver: Some("nvidia".to_owned()),
+            device_ids: Some(ids),
+            capabilities: Some(vec![
+                ["gpu", "compute", "utility"].map(str::to_owned).to_vec(),
+            ]),
+            ..DeviceRequest::default()
+        }),
+        GpuWay::Nodes => None,
+    };
+    Ok(Gpus {
+        devices: (!devices.is_empty()).then_some(devices),
+        requests: requests.map(|one| vec![one]),
+    })
+}
+
+/// Ids of the granted GPUs, each once. Only true hardware ids pass: "all" or a number
+/// would choose GPUs that were not granted.
+fn gpu_ids(request: &CreateRequest) -> Result<Vec<String>, Refusal> {
+    let ids: BTreeSet<&str> = request
+        .spec
+        .devices
+        .iter()
+        .filter(|grant| grant.slot.family() == "cuda")
+        .map(|grant| grant.device.as_str())
+        .collect();
+    ids.into_iter()
+        .map(|id| {
+            let form = id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/'));
+            if form && (id.starts_with("GPU-") || id.starts_with("MIG-")) {
+                Ok(id.to_owned())
+            } else {
+                Err(Refusal::new(
+                    Cause::DeviceMismatch,
+                    format!("\"{id}\" is not the id of a GPU"),
+                ))
+            }
+        })
+        .collect()
+}
+
+fn mapping(node: &DeviceNode) -> Result<DeviceMapping, Refusal> {
+    let inside = node.inside.to_string_lossy();
+    let name = inside.strip_prefix("/dev/").unwrap_or("");
+    let form = name.starts_with("nvidia")
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/'))
+        && node.host.is_absolute()
+        && node.host.file_name() == node.inside.file_name();
+    if !form {
+        let detail = format!("\"{}\" is not a device node of a GPU", node.host.display());
+        return Err(Refusal::new(Cause::DeviceMismatch, detail));
+    }
+    Ok(DeviceMapping {
+        path_on_host: Some(node.host.to_string_lossy().into_owned()),
+        path_in_container: Some(inside.into_owned()),
+        cgroup_permissions: Some("rw".to_owned()),
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    ReadWrite,
+    ReadOnly,
+}
+
+fn bind(source: &Path, target: &str, access: Access) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_string_lossy().into_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(access == Access::ReadOnly),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            ..MountBindOptions::default()
+        }),
+        ..Mount::default()
+    }
+}
+
+fn pairs(items: &[(&str, &str)]) -> HashMap<String, String> {
+    items
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

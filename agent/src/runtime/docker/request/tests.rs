@@ -1,0 +1,449 @@
+//! The golden request, and what no order can express.
+
+use super::*;
+use crate::runtime::ImageFacts;
+use longshore_common::amount::{SlotName, Slots};
+use longshore_common::ids::{AgentId, Attempt, ClusterId, ContainerKey, Fence, Rank, SessionId};
+use longshore_common::session::{DeviceGrant, PullRule, SessionType};
+use longshore_common::time::Timestamp;
+use serde_json::Value;
+
+fn grant(id: &str) -> DeviceGrant {
+    DeviceGrant {
+        slot: SlotName::cuda_device(),
+        device: id.parse().unwrap(),
+        amount: 1000,
+    }
+}
+
+fn device(name: &str) -> DeviceNode {
+    DeviceNode {
+        host: Path::new("/dev").join(name),
+        inside: Path::new("/dev").join(name),
+    }
+}
+
+fn plain() -> CreateRequest {
+    CreateRequest {
+        key: ContainerKey {
+            session: SessionId(42),
+            rank: Rank::MAIN,
+            attempt: Attempt::FIRST,
+        },
+        cluster: ClusterId::new(7),
+        agent: AgentId::new(9),
+        fence: Fence(3),
+        spec: ContainerSpec {
+            image: "longshore/base:latest".to_owned(),
+            digest: None,
+            pull: PullRule::Tag,
+            command: vec!["python3".to_owned(), "train.py".to_owned()],
+            workdir: None,
+            tty: false,
+            environment: [("EPOCHS".to_owned(), "3".to_owned())].into(),
+            uid: 20_000,
+            gid: 20_000,
+            slots: Slots::new()
+                .with(SlotName::cpu(), 1500)
+                .with(SlotName::mem(), 1 << 30),
+            shm_bytes: 128 << 20,
+            pids_max: 4096,
+            devices: Vec::new(),
+            hostname: "s-42".to_owned(),
+            owner: "dana".to_owned(),
+            kind: SessionType::Batch,
+        },
+        image: ImageFacts {
+            id: "sha256:1234".to_owned(),
+            environment: [
+                "PATH=/usr/bin:bin:/bin:",
+                "NVIDIA_VISIBLE_DEVICES=all",
+                "LD_PRELOAD=/evil.so",
+                "LANG=C",
+            ]
+            .map(str::to_owned)
+            .into(),
+            stop_signal: String::new(),
+            arch: "amd64".to_owned(),
+        },
+        grace_s: 10,
+        not_after: None,
+        device_nodes: Vec::new(),
+        gpu_way: None,
+    }
+}
+
+fn node() -> NodeFacts {
+    NodeFacts {
+        cgroup_version: 1,
+        cgroup_systemd: false,
+        nofile_max: 20_000,
+        memlock_max: None,
+        network: "0123abcd".to_owned(),
+        home: "/var/lib/longshore-agent/sessions/s-42-main1-a1/home".into(),
+        run: "/run/longshore-agent/sessions/s-42-main1-a1".into(),
+        passwd: "/var/lib/longshore-agent/accounts/00/passwd-20000-20000".into(),
+        group: "/var/lib/longshore-agent/accounts/00/group-20000".into(),
+    }
+}
+
+/// The orders that the golden file pins.
+fn pinned() -> Vec<(&'static str, CreateRequest, NodeFacts)> {
+    let mut holder = plain();
+    holder.spec.command.clear();
+    holder.spec.tty = true;
+    holder.spec.kind = SessionType::Interactive;
+    holder.spec.workdir = Some("/work".to_owned());
+    holder.image.stop_signal = "SIGINT".to_owned();
+    holder.not_after = Some(Timestamp(1_795_208_703_120));
+    let second = NodeFacts {
+        cgroup_version: 2,
+        cgroup_systemd: true,
+        nofile_max: u64::MAX,
+        ..node()
+    };
+
+    let gpus = |way| {
+        let mut request = plain();
+        request.spec.devices = vec![grant("GPU-aaaa"), grant("GPU-bbbb")];
+        request.device_nodes = vec![device("nvidiactl"), device("nvidia0"), device("nvidia1")];
+        request.gpu_way = Some(way);
+        request
+    };
+    let tight = NodeFacts {
+        memlock_max: Some(8 << 20),
+        ..node()
+    };
+    vec![
+        ("command", plain(), node()),
+        ("holder with a terminal, cgroup version 2", holder, second),
+        ("gpus by nodes", gpus(GpuWay::Nodes), tight),
+        ("gpus by request", gpus(GpuWay::Request), node()),
+        ("gpus by cdi", gpus(GpuWay::Cdi), node()),
+    ]
+}
+
+#[test]
+fn golden_request() {
+    let made: serde_json::Map<String, Value> = pinned()
+        .into_iter()
+        .map(|(name, request, node)| {
+            (
+                name.to_owned(),
+                serde_json::to_value(build(&request, &node).unwrap()).unwrap(),
+            )
+        })
+        .collect();
+    // LONGSHORE_BLESS=1 writes the file anew; read the difference before it is kept.
+    if std::env::var_os("LONGSHORE_BLESS").is_some() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/runtime/docker/request/golden.json"
+        );
+        std::fs::write(path, serde_json::to_string_pretty(&made).unwrap() + "\n").unwrap();
+    }
+    let golden: Value = serde_json::from_str(include_str!("golden.json")).unwrap();
+    assert_eq!(Value::Object(made), golden);
+}
+
+/// A sequence of numbers that is the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn pick<T: Clone>(&mut self, items: &[T]) -> T {
+        items[usize::try_from(self.below(items.len() as u64)).unwrap()].clone()
+    }
+}
+
+/// Texts that mean something in some field of a create request.
+const EVIL: [&str; 14] = [
+    "",
+    "host",
+    "all",
+    "none",
+    "0",
+    "root",
+    "privileged",
+    "SYS_ADMIN",
+    "seccomp=unconfined",
+    "/var/run/docker.sock:/s",
+    "container:x",
+    "a\u{0}b",
+    "--privileged",
+    "../../etc",
+];
+
+fn generated(numbers: &mut Numbers) -> (CreateRequest, NodeFacts) {
+    let mut request = plain();
+    let spec = &mut request.spec;
+    spec.uid = numbers.pick(&[0, 1, 20_000, u32::MAX]);
+    spec.gid = numbers.pick(&[0, 44, 20_000, u32::MAX]);
+    spec.command = (0..numbers.below(3))
+        .map(|_| numbers.pick(&EVIL).to_owned())
+        .collect();
+    spec.workdir = numbers
+        .pick(&[None, Some("/"), Some("/proc"), Some("x"), Some("/a\nb")])
+        .map(str::to_owned);
+    spec.tty = numbers.below(2) == 0;
+    spec.owner = numbers.pick(&EVIL).to_owned();
+    spec.hostname = numbers.pick(&EVIL).to_owned();
+    spec.pids_max = numbers.pick(&[0, 1, 4096, u32::MAX]);
+    spec.shm_bytes = numbers.pick(&[-1, 0, 1 << 20, i64::MAX]);
+    spec.slots = Slots::new()
+        .with(SlotName::cpu(), numbers.pick(&[0, 1, 1000, i64::MAX]))
+        .with(SlotName::mem(), numbers.pick(&[-5, 0, 1 << 30, i64::MAX]));
+    let names = [
+        "LD_PRELOAD",
+        "LD_AUDIT",
+        "NVIDIA_VISIBLE_DEVICES",
+        "DOCKER_HOST",
+        "A=B",
+        "",
+        "OK",
+    ];
+    spec.environment = (0..numbers.below(4))
+        .map(|_| {
+            (
+                numbers.pick(&names).to_owned(),
+                numbers.pick(&EVIL).to_owned(),
+            )
+        })
+        .collect();
+    let ids = [
+        "GPU-aaaa",
+        "MIG-bbbb",
+        "all",
+        "none",
+        "0",
+        "GPU-a,all",
+        "nvidia.com/gpu=all",
+    ];
+    spec.devices = (0..numbers.below(3))
+        .map(|_| grant(numbers.pick(&ids)))
+        .collect();
+    let paths = [
+        "/dev/nvidia0",
+        "/dev/nvidiactl",
+        "/dev/sda",
+        "/dev",
+        "/",
+        "/dev/nvidia/../sda",
+        "dev/nvidia0",
+    ];
+    request.device_nodes = (0..numbers.below(3))
+        .map(|_| DeviceNode {
+            host: numbers.pick(&paths).into(),
+            inside: numbers.pick(&paths).into(),
+        })
+        .collect();
+    request.gpu_way = numbers.pick(&[
+        None,
+        Some(GpuWay::Cdi),
+        Some(GpuWay::Request),
+        Some(GpuWay::Nodes),
+    ]);
+    let lines = [
+        "PATH=.:/bin",
+        "NVIDIA_VISIBLE_DEVICES=all",
+        "LD_AUDIT=x",
+        "DOCKER_X",
+        "X=1",
+    ];
+    request.image.environment = (0..numbers.below(4))
+        .map(|_| numbers.pick(&lines).to_owned())
+        .collect();
+    request.grace_s = numbers.pick(&[0, 10, u32::MAX]);
+    let node = NodeFacts {
+        cgroup_version: numbers.pick(&[1, 2]),
+        ..node()
+    };
+    (request, node)
+}
+
+#[test]
+fn dangerous_values_cannot_be_expressed() {
+    let mut numbers = Numbers(1);
+    let mut built = 0;
+    for round in 0..20_000 {
+        let (request, node) = generated(&mut numbers);
+        let Ok(body) = build(&request, &node) else {
+            continue;
+        };
+        built += 1;
+        let json = serde_json::to_value(&body).unwrap();
+        assert_safe(&request, &json, round);
+    }
+    assert!(built >= 200, "only {built} orders could be built");
+}
+
+fn assert_safe(request: &CreateRequest, body: &Value, round: u32) {
+    let host = &body["HostConfig"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    assert_eq!(host["Privileged"], false, "{round}");
+    assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]));
+    assert_eq!(
+        host["SecurityOpt"],
+        serde_json::json!(["no-new-privileges"])
+    );
+    assert_eq!(host["Init"], true);
+    assert_eq!(host["AutoRemove"], false);
+    assert_eq!(host["RestartPolicy"], serde_json::json!({"Name": "no"}));
+    assert_eq!(host["IpcMode"], "private");
+    assert_eq!(host["NetworkMode"], node().network.as_str());
+    assert_eq!(host["LogConfig"]["Type"], "local");
+    assert_eq!(host["Memory"], host["MemorySwap"]);
+    for limit in ["Memory", "PidsLimit", "NanoCpus", "ShmSize"] {
+        assert!(
+            host[limit].as_i64().unwrap() > 0,
+            "{limit} in round {round}"
+        );
+    }
+    for absent in [
+        "CapAdd",
+        "PidMode",
+        "UTSMode",
+        "UsernsMode",
+        "CgroupRule",
+        "DeviceCgroupRules",
+        "OomKillDisable",
+        "VolumesFrom",
+        "VolumeDriver",
+        "Binds",
+        "Tmpfs",
+        "PortBindings",
+        "PublishAllPorts",
+        "Links",
+        "ExtraHosts",
+        "Dns",
+        "DnsOptions",
+        "DnsSearch",
+        "Runtime",
+        "Sysctls",
+        "StorageOpt",
+        "GroupAdd",
+        "MaskedPaths",
+        "ReadonlyPaths",
+        "Cgroup",
+    ] {
+        assert!(host.get(absent).is_none(), "{absent} in round {round}");
+    }
+    for absent in ["ExposedPorts", "Volumes", "NetworkingConfig", "MacAddress"] {
+        assert!(body.get(absent).is_none(), "{absent} in round {round}");
+    }
+    let user = text(&body["User"]);
+    assert!(
+        user.split(':')
+            .all(|part| part.parse::<u32>().is_ok_and(|n| n > 0)),
+        "{user}"
+    );
+    assert_mounts(host);
+    assert_devices(request, host);
+    assert_environment(request, body);
+}
+
+fn assert_mounts(host: &Value) {
+    let mounts = host["Mounts"].as_array().unwrap();
+    let targets: Vec<&str> = mounts
+        .iter()
+        .map(|m| m["Target"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        targets,
+        [HOME, "/etc/passwd", "/etc/group", "/run/longshore"]
+    );
+    for mount in mounts {
+        assert_eq!(mount["Type"], "bind");
+        assert_eq!(mount["BindOptions"]["Propagation"], "rprivate");
+        assert_eq!(mount["ReadOnly"], mount["Target"] != HOME);
+    }
+}
+
+fn assert_devices(request: &CreateRequest, host: &Value) {
+    for device in host["Devices"].as_array().into_iter().flatten() {
+        let inside = device["PathInContainer"].as_str().unwrap();
+        assert!(
+            inside.starts_with("/dev/nvidia") && !inside.contains(".."),
+            "{inside}"
+        );
+        assert_eq!(device["PathOnHost"], device["PathInContainer"]);
+        assert_eq!(device["CgroupPermissions"], "rw");
+    }
+    for gpus in host["DeviceRequests"].as_array().into_iter().flatten() {
+        assert!(gpus.get("Count").is_none() && gpus.get("Options").is_none());
+        let granted: Vec<&str> = request
+            .spec
+            .devices
+            .iter()
+            .map(|grant| grant.device.as_str())
+            .collect();
+        let ids = gpus["DeviceIDs"].as_array().unwrap();
+        assert!(!ids.is_empty());
+        for id in ids {
+            let bare = id.as_str().unwrap().trim_start_matches("nvidia.com/gpu=");
+            assert!(
+                granted.contains(&bare) && (bare.starts_with("GPU-") || bare.starts_with("MIG-")),
+                "{id}"
+            );
+        }
+    }
+}
+
+fn assert_environment(request: &CreateRequest, body: &Value) {
+    let lines: Vec<&str> = body["Env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect();
+    let mut names: Vec<&str> = lines
+        .iter()
+        .map(|line| line.split_once('=').unwrap().0)
+        .collect();
+    let count = names.len();
+    names.dedup();
+    assert_eq!(names.len(), count, "each name once: {lines:?}");
+    for line in &lines {
+        let (name, value) = line.split_once('=').unwrap();
+        match name {
+            "NVIDIA_VISIBLE_DEVICES" if value != "void" => {
+                let granted = |id: &str| {
+                    request
+                        .spec
+                        .devices
+                        .iter()
+                        .any(|grant| grant.device.as_str() == id)
+                };
+                assert!(value.split(',').all(granted), "{value}");
+            }
+            "NVIDIA_VISIBLE_DEVICES" => (),
+            "LD_PRELOAD" | "LD_AUDIT" | "DOCKER_HOST" | "DOCKER_X" => {
+                assert_eq!(value, "", "{line}")
+            }
+            "PATH" => assert!(value.split(':').all(|part| part.starts_with('/')), "{line}"),
+            _ => assert!(!name.is_empty() && !value.contains('\0'), "{line}"),
+        }
+    }
+    assert!(names.contains(&"NVIDIA_VISIBLE_DEVICES"));
+}
+
+#[test]
+fn hashes_tell_orders_apart_and_stay() {
+    let spec = plain().spec;
+    let mut other = spec.clone();
+    other.pids_max += 1;
+    assert_ne!(spec_hash(&spec), spec_hash(&other));
+    assert_eq!(spec_hash(&spec), spec_hash(&spec.clone()));
+    assert_eq!(spec_hash(&spec).len(), 16);
+}

@@ -1,0 +1,412 @@
+//! The kernel's view of a running container, compared with what it was granted.
+//!
+//! The engine is not asked: an engine, a hook or a driver that let more in than was
+//! requested is exactly what is looked for. Reading is cheap (a few files of `/proc`
+//! and one of the cgroup), judging is pure.
+
+use crate::runtime::{Breach, CreateRequest};
+use longshore_common::agent::GpuWay;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+/// The character devices that the engine lets every container have; no GPU among them.
+const DEFAULTS: [&str; 10] = [
+    "1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:1", "5:2", "10:200", "136:*",
+];
+/// Major number of NVIDIA's GPUs and, from minor 254 on, of what controls them.
+const NVIDIA_MAJOR: u32 = 195;
+const FIRST_CONTROL_MINOR: u32 = 254;
+
+/// What a container was granted, in the kernel's terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Granted {
+    uid: u32,
+    nodes: Vec<Node>,
+    /// How many GPUs, where the engine chose the nodes.
+    gpus: usize,
+    rule: Rule,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Node {
+    inside: PathBuf,
+    device: (u32, u32),
+}
+
+/// How strictly nodes are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// We named every node: exactly these.
+    Exact,
+    /// The engine added what the toolkit says a GPU needs: GPUs are compared, control
+    /// nodes of the driver are not.
+    GpusOnly,
+}
+
+/// What the judging needs to know of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    status: String,
+    /// Lines of the cgroup's device list; none with cgroup version 2.
+    rules: Option<Vec<String>>,
+    /// Nodes named like a GPU in the container's `/dev`.
+    nodes: Vec<Node>,
+}
+
+impl Granted {
+    pub(super) fn of(request: &CreateRequest) -> Self {
+        let nodes = request.device_nodes.iter().filter_map(|node| {
+            let meta = fs::metadata(&node.host).ok()?;
+            Some(Node {
+                inside: node.inside.clone(),
+                device: split(meta.rdev()),
+            })
+        });
+        let is_gpu = |slot: &str| slot.starts_with("cuda.");
+        Self {
+            uid: request.spec.uid,
+            nodes: if request.gpu_way.is_some() {
+                nodes.collect()
+            } else {
+                Vec::new()
+            },
+            gpus: request
+                .spec
+                .devices
+                .iter()
+                .filter(|g| is_gpu(g.slot.as_str()))
+                .count(),
+            rule: match request.gpu_way {
+                Some(GpuWay::Cdi | GpuWay::Request) => Rule::GpusOnly,
+                Some(GpuWay::Nodes) | None => Rule::Exact,
+            },
+        }
+    }
+}
+
+/// Compares; none = the process is gone and there is nothing to compare.
+pub(super) fn compare(pid: u32, docker_id: &str, granted: &Granted) -> Option<Option<Breach>> {
+    let seen = look(pid)?;
+    // After the look: a number that was given to another process meanwhile is told here.
+    is_of(pid, docker_id).then(|| judge(&seen, granted))
+}
+
+/// Whether a process belongs to a container, by the name of its cgroup.
+pub(super) fn is_of(pid: u32, docker_id: &str) -> bool {
+    fs::read_to_string(proc(pid).join("cgroup")).is_ok_and(|text| text.contains(docker_id))
+}
+
+fn proc(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+fn look(pid: u32) -> Option<Seen> {
+    let dir = proc(pid);
+    let rules = device_list(&dir);
+    let mut nodes = Vec::new();
+    for entry in fs::read_dir(dir.join("root/dev")).ok()?.flatten() {
+        let name = entry.file_name();
+        // The entry itself, never what a link in there points to.
+        let Ok(meta) = entry.metadata() else { continue };
+        if name.to_string_lossy().starts_with("nvidia") && meta.file_type().is_char_device() {
+            nodes.push(Node {
+                inside: Path::new("/dev").join(name),
+                device: split(meta.rdev()),
+            });
+        }
+    }
+    // Last: a process that ended meanwhile makes everything above worthless.
+    let status = fs::read_to_string(dir.join("status")).ok()?;
+    (!status.contains("State:\tZ")).then_some(Seen {
+        status,
+        rules,
+        nodes,
+    })
+}
+
+/// The device list of the process's cgroup, version 1 only.
+fn device_list(dir: &Path) -> Option<Vec<String>> {
+    let cgroups = fs::read_to_string(dir.join("cgroup")).ok()?;
+    let path = cgroups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        controllers
+            .split(',')
+            .any(|name| name == "devices")
+            .then_some(path)
+    })?;
+    let file = Path::new("/sys/fs/cgroup/devices")
+        .join(path.trim_start_matches('/'))
+        .join("devices.list");
+    let text = fs::read_to_string(file).ok()?;
+    Some(text.lines().map(str::to_owned).collect())
+}
+
+fn judge(seen: &Seen, granted: &Granted) -> Option<Breach> {
+    privileges(&seen.status, granted.uid)
+        .or_else(|| {
+            seen.rules
+                .as_deref()
+                .and_then(|rules| extra_rules(rules, granted))
+        })
+        .or_else(|| extra_nodes(&seen.nodes, granted))
+        .or_else(|| missing(seen, granted))
+}
+
+fn privileges(status: &str, uid: u32) -> Option<Breach> {
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+    };
+    let none = |text: &str| text.bytes().all(|b| b == b'0');
+    for name in ["CapEff", "CapPrm", "CapBnd", "CapAmb"] {
+        if let Some(value) = field(name).filter(|value| !none(value)) {
+            return Some(Breach::More(format!(
+                "its first process has capabilities ({name} {value})"
+            )));
+        }
+    }
+    for (name, wanted) in [("NoNewPrivs", "1"), ("Seccomp", "2")] {
+        let value = field(name).unwrap_or("nothing");
+        if value != wanted {
+            return Some(Breach::More(format!("{name} is {value}, not {wanted}")));
+        }
+    }
+    let uids = field("Uid").unwrap_or_default();
+    if uids.split_whitespace().any(|part| part != uid.to_string()) {
+        return Some(Breach::More(format!(
+            "its first process runs as {uids}, not as {uid}"
+        )));
+    }
+    None
+}
+
+fn extra_rules(rules: &[String], granted: &Granted) -> Option<Breach> {
+    rules
+        .iter()
+        .find(|rule| !is_allowed(rule, granted))
+        .map(|rule| {
+            Breach::More(format!(
+                "its cgroup lets it use a device that was not granted ({rule})"
+            ))
+        })
+}
+
+fn is_allowed(rule: &str, granted: &Granted) -> bool {
+    let mut words = rule.split_whitespace();
+    let (kind, numbers, access) = (
+        words.next().unwrap_or(""),
+        words.next().unwrap_or(""),
+        words.next().unwrap_or(""),
+    );
+    // Making nodes is no use without the capability, and does not open them.
+    if kind != "a" && access == "m" {
+        return true;
+    }
+    if kind != "c" {
+        return false;
+    }
+    if DEFAULTS.contains(&numbers) {
+        return true;
+    }
+    let device = numbers
+        .split_once(':')
+        .and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
+    let Some(device) = device else {
+        return false;
+    };
+    if granted.nodes.iter().any(|node| node.device == device) {
+        return true;
+    }
+    match granted.rule {
+        Rule::Exact => false,
+        // Which GPUs these are is judged by their nodes.
+        Rule::GpusOnly if granted.nodes.is_empty() => granted.gpus > 0,
+        Rule::GpusOnly => !is_gpu(device),
+    }
+}
+
+const fn is_gpu((major, minor): (u32, u32)) -> bool {
+    major == NVIDIA_MAJOR && minor < FIRST_CONTROL_MINOR
+}
+
+fn extra_nodes(nodes: &[Node], granted: &Granted) -> Option<Breach> {
+    let gpus: Vec<&Node> = nodes.iter().filter(|node| is_gpu(node.device)).collect();
+    let by_count = granted.rule == Rule::GpusOnly && granted.nodes.is_empty();
+    if by_count {
+        return (gpus.len() > granted.gpus)
+            .then(|| Breach::More(format!("it has {} GPUs, not {}", gpus.len(), granted.gpus)));
+    }
+    gpus.into_iter()
+        .find(|node| !granted.nodes.iter().any(|g| g.device == node.device))
+        .map(|node| {
+            Breach::More(format!(
+                "it has {}, which was not granted",
+                node.inside.display()
+            ))
+        })
+}
+
+fn missing(seen: &Seen, granted: &Granted) -> Option<Breach> {
+    if granted.nodes.is_empty() && granted.rule == Rule::GpusOnly && granted.gpus > 0 {
+        let some = seen.nodes.iter().any(|node| is_gpu(node.device));
+        return (!some).then(|| Breach::Fewer("it has no GPU".to_owned()));
+    }
+    for node in &granted.nodes {
+        let shown = node.inside.display();
+        // Nodes in folders of their own (capabilities of instances) are judged by the cgroup only.
+        let flat = node.inside.parent() == Some(Path::new("/dev"));
+        if flat && !seen.nodes.contains(node) {
+            return Some(Breach::Fewer(format!("{shown} is not there")));
+        }
+        let (major, minor) = node.device;
+        let start = format!("c {major}:{minor} ");
+        if seen
+            .rules
+            .as_ref()
+            .is_some_and(|rules| !rules.iter().any(|rule| rule.starts_with(&start)))
+        {
+            return Some(Breach::Fewer(format!(
+                "its cgroup does not let it use {shown}"
+            )));
+        }
+    }
+    None
+}
+
+fn split(device: u64) -> (u32, u32) {
+    (rustix::fs::major(device), rustix::fs::minor(device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tdocker-init\nState:\tS (sleeping)\nUid:\t20000\t20000\t20000\t20000\n\
+        CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n\
+        CapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+
+    fn node(name: &str, minor: u32) -> Node {
+        Node {
+            inside: Path::new("/dev").join(name),
+            device: (NVIDIA_MAJOR, minor),
+        }
+    }
+
+    fn seen(extra: &[&str], nodes: &[Node]) -> Seen {
+        let base = [
+            "b *:* m",
+            "c *:* m",
+            "c 1:3 rwm",
+            "c 136:* rwm",
+            "c 10:200 rwm",
+        ];
+        Seen {
+            status: STATUS.to_owned(),
+            rules: Some(
+                base.iter()
+                    .chain(extra)
+                    .map(|line| (*line).to_owned())
+                    .collect(),
+            ),
+            nodes: nodes.to_vec(),
+        }
+    }
+
+    fn granted(nodes: &[Node]) -> Granted {
+        Granted {
+            uid: 20_000,
+            nodes: nodes.to_vec(),
+            gpus: nodes.len(),
+            rule: Rule::Exact,
+        }
+    }
+
+    #[test]
+    fn exactly_what_was_granted_passes() {
+        let zero = node("nvidia0", 0);
+        assert_eq!(judge(&seen(&[], &[]), &granted(&[])), None);
+        assert_eq!(
+            judge(
+                &seen(&["c 195:0 rw"], std::slice::from_ref(&zero)),
+                &granted(&[zero])
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn more_is_told_by_rule_and_by_node() {
+        let zero = node("nvidia0", 0);
+        for rule in [
+            "a *:* rwm",
+            "c 195:1 rw",
+            "c 195:* rw",
+            "c *:* rwm",
+            "b 8:0 r",
+        ] {
+            let verdict = judge(
+                &seen(&["c 195:0 rw", rule], std::slice::from_ref(&zero)),
+                &granted(std::slice::from_ref(&zero)),
+            );
+            assert!(
+                matches!(verdict, Some(Breach::More(_))),
+                "{rule}: {verdict:?}"
+            );
+        }
+        // With cgroup version 2 only the nodes can be seen.
+        let mut second = seen(&[], &[zero.clone(), node("nvidia1", 1)]);
+        second.rules = None;
+        assert!(matches!(
+            judge(&second, &granted(&[zero])),
+            Some(Breach::More(_))
+        ));
+    }
+
+    #[test]
+    fn fewer_is_told_by_rule_and_by_node() {
+        let zero = node("nvidia0", 0);
+        let no_node = judge(
+            &seen(&["c 195:0 rw"], &[]),
+            &granted(std::slice::from_ref(&zero)),
+        );
+        assert!(matches!(no_node, Some(Breach::Fewer(_))));
+        let no_rule = judge(
+            &seen(&[], std::slice::from_ref(&zero)),
+            &granted(std::slice::from_ref(&zero)),
+        );
+        assert!(matches!(no_rule, Some(Breach::Fewer(_))));
+    }
+
+    #[test]
+    fn where_the_engine_chooses_nodes_gpus_are_counted() {
+        let mut by_count = granted(&[]);
+        (by_count.rule, by_count.gpus) = (Rule::GpusOnly, 1);
+        let one = seen(
+            &["c 195:0 rw", "c 195:255 rw", "c 510:0 rw"],
+            &[node("nvidia0", 0), node("nvidiactl", 255)],
+        );
+        assert_eq!(judge(&one, &by_count), None);
+        let two = seen(&[], &[node("nvidia0", 0), node("nvidia1", 1)]);
+        assert!(matches!(judge(&two, &by_count), Some(Breach::More(_))));
+        assert!(matches!(
+            judge(&seen(&[], &[]), &by_count),
+            Some(Breach::Fewer(_))
+        ));
+    }
+
+    #[test]
+    fn privileges_are_none() {
+        for (from, to) in [
+            ("CapEff:\t0000000000000000", "CapEff:\t00000000a80425fb"),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
+            ("Seccomp:\t2", "Seccomp:\t0"),
+            ("Uid:\t20000", "Uid:\t0"),
+        ] {
+            let verdict = privileges(&STATUS.replace(from, to), 20_000);
+            assert!(matches!(verdict, Some(Breach::More(_))), "{to}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The container engine behind one narrow, typed interface.
+//!
+//! Everything the agent can ask of an engine is a method here; nothing else in the
+//! agent names Docker. `docker` is the real one, `simulated` the one for load tests
+//! and `longshore dev`. Each method has a deadline of its own inside; none hangs.
+
+use longshore_common::agent::GpuWay;
+use longshore_common::ids::{AgentId, ClusterId, ContainerKey, Fence};
+use longshore_common::session::{ContainerSpec, Exit, PullRule};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::OutputKind;
+use std::future::Future;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+
+pub mod docker;
+pub mod simulated;
+
+/// What the engine is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EngineInfo {
+    /// Its own id; part of the host fingerprint.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// Storage driver.
+    pub storage: String,
+    /// Where it keeps its data.
+    pub root: PathBuf,
+    /// 1 or 2.
+    pub cgroup_version: u8,
+    /// Whether its cgroup driver is systemd's.
+    pub cgroup_systemd: bool,
+    /// Whether containers survive a restart of the engine.
+    pub live_restore: bool,
+    /// Ways in which GPUs can reach containers here, with what the self-test said.
+    pub gpu_ways: Vec<(GpuWay, Result<(), String>)>,
+}
+
+/// A container of ours, as the engine tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// From its labels.
+    pub key: ContainerKey,
+    /// Full id.
+    pub docker_id: String,
+    /// From its labels.
+    pub fence: Fence,
+    /// From its labels: a hash of the spec it was made from.
+    pub spec_hash: String,
+    /// Where it stands.
+    pub status: FoundStatus,
+    /// When its process started; none = never.
+    pub started_at: Option<Timestamp>,
+    /// Process id on this machine while it runs.
+    pub pid: Option<u32>,
+}
+
+/// Where a container of ours stands in the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundStatus {
+    /// Never started.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Its process ended.
+    Exited(Exit),
+}
+
+/// Everything a container is made from on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateRequest {
+    /// Which container.
+    pub key: ContainerKey,
+    /// For the labels and the name.
+    pub cluster: ClusterId,
+    /// For the labels.
+    pub agent: AgentId,
+    /// For the labels.
+    pub fence: Fence,
+    /// What was ordered.
+    pub spec: ContainerSpec,
+    /// The image on this node, as `ensure_image` answered.
+    pub image: ImageFacts,
+    /// Seconds between the stop signal and the kill.
+    pub grace_s: u32,
+    /// When its lifetime ends, for the label.
+    pub not_after: Option<Timestamp>,
+    /// Device nodes of the granted GPUs, for the way `nodes` and `request`.
+    pub device_nodes: Vec<DeviceNode>,
+    /// How GPUs reach it; none when it gets none.
+    pub gpu_way: Option<GpuWay>,
+}
+
+/// A device node to be let into a container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceNode {
+    /// Path on the node.
+    pub host: PathBuf,
+    /// Path inside.
+    pub inside: PathBuf,
+}
+
+/// An image that is present on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageFacts {
+    /// Local id; containers are made from it, never from a tag.
+    pub id: String,
+    /// `NAME=value` lines of the image's own environment.
+    pub environment: Vec<String>,
+    /// The image's stop signal; empty = SIGTERM.
+    pub stop_signal: String,
+    /// Architecture in the engine's words.
+    pub arch: String,
+}
+
+/// How far a pull is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PullState {
+    /// Bytes there.
+    pub bytes_done: u64,
+    /// Bytes in all; 0 = not known.
+    pub bytes_total: u64,
+    /// Layers there.
+    pub layers_done: u32,
+    /// Layers in all; 0 = not known.
+    pub layers_total: u32,
+}
+
+/// A piece of output of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputChunk {
+    /// Standard output or error.
+    pub kind: OutputKind,
+    /// When it was written, by the engine.
+    pub at: Timestamp,
+    /// The bytes, without the engine's framing.
+    pub bytes: Vec<u8>,
+}
+
+/// The engine says that something about a container of ours changed. A hint: the
+/// list decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hint {
+    /// Which container.
+    pub key: ContainerKey,
+}
+
+/// Why the engine did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// No connection: the engine is down.
+    #[error("the container engine cannot be reached: {0}")]
+    Unreachable(String),
+    /// The call did not return in time.
+    #[error("the container engine did not answer \"{call}\" in {seconds} s")]
+    Timeout {
+        /// Which call.
+        call: &'static str,
+        /// Its deadline.
+        seconds: u64,
+    },
+    /// There is no such container.
+    #[error("there is no such container")]
+    NotFound,
+    /// A container of this name exists.
+    #[error("a container of this name exists")]
+    Conflict,
+    /// It failed for a reason a session is told.
+    #[error("{detail}")]
+    Failed {
+        /// Which of the causes.
+        cause: longshore_common::session::Cause,
+        /// In words.
+        detail: String,
+    },
+}
+
+impl RuntimeError {
+    /// Whether the engine, not the request, is the trouble: the step waits and is tried again.
+    #[must_use]
+    pub const fn is_engine_trouble(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Timeout { .. })
+    }
+}
+
+/// A difference between what a running container was granted and what it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Breach {
+    /// It has less: its GPUs are not all there.
+    Fewer(String),
+    /// It has more than it was granted. It must be stopped.
+    More(String),
+}
+
+/// A container engine.
+pub trait Containers: Send + Sync + 'static {
+    /// What the engine is; also the test whether it answers (deadline 5 s).
+    fn info(&self) -> impl Future<Output = Result<EngineInfo, RuntimeError>> + Send;
+
+    /// All containers of this cluster and agent (one list call, then inspects where needed).
+    fn list(&self) -> impl Future<Output = Result<Vec<Found>, RuntimeError>> + Send;
+
+    /// One container of ours by its key; none if there is none.
+    fn find(
+        &self,
+        key: ContainerKey,
+    ) -> impl Future<Output = Result<Option<Found>, RuntimeError>> + Send;
+
+    /// Makes an image present by the rule. Any number of callers may wait for one pull.
+    fn ensure_image(
+        &self,
+        image: &str,
+        digest: Option<&str>,
+        rule: PullRule,
+        progress: mpsc::Sender<PullState>,
+    ) -> impl Future<Output = Result<ImageFacts, RuntimeError>> + Send;
+
+    /// Creates a container; the answer is its full id (deadline 120 s).
+    ///
+    /// [`RuntimeError::Conflict`] when the name exists.
+    fn create(
+        &self,
+        request: &CreateRequest,
+    ) -> impl Future<Output = Result<String, RuntimeError>> + Send;
+
+    /// Starts a created container (deadline 60 s).
+    fn start(&self, docker_id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Compares a running container with what it was granted.
+    fn verify(
+        &self,
+        docker_id: &str,
+        request: &CreateRequest,
+    ) -> impl Future<Output = Result<Option<Breach>, RuntimeError>> + Send;
+
+    /// Stop signal, grace, kill; returns when its process is gone.
+    fn stop(
+        &self,
+        docker_id: &str,
+        grace_s: u32,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Kills at once, frozen or not.
+    fn kill(&self, docker_id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Removes a container and what was made for it: network, files. Done already is done.
+    fn remove(
+        &self,
+        key: ContainerKey,
+        docker_id: Option<&str>,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Freezes.
+    fn freeze(&self, docker_id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Thaws.
+    fn thaw(&self, docker_id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Copies output into `sink` from `since` on, until the container has ended and
+    /// everything was read.
+    fn output(
+        &self,
+        docker_id: &str,
+        since: Option<Timestamp>,
+        sink: mpsc::Sender<OutputChunk>,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Sends a hint for each change of a container of ours, until the connection ends.
+    fn watch(
+        &self,
+        sink: mpsc::Sender<Hint>,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+}

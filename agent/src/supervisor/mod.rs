@@ -1,0 +1,1441 @@
+//! The one task that owns what this machine knows and does.
+//!
+//! | input | becomes |
+//! |---|---|
+//! | orders, acknowledgements, link up and down | [`Heard`] |
+//! | results of steps | [`Done`] |
+//! | hints and lists of the engine | [`Event::Hint`], [`Event::Listed`] |
+//! | GPUs changed; a second passed | [`Event::Gpus`], the tick |
+//!
+//! After each event the keys it touched are asked for their next step
+//! (`reconcile::next_step`); steps run as tasks of their own. What the coordinator should
+//! know is put into the outbox at once.
+
+mod accept;
+mod steps;
+mod watching;
+
+use crate::devices::{Snapshot, Snapshots};
+use crate::host::{self, Facts, Host};
+use crate::journal::{Journal, JournalError, Record, Stage};
+use crate::link::{Heard, Shared};
+use crate::logs::LogStore;
+use crate::reconcile::{Ending, Known, Step, next_step};
+use crate::runtime::{
+    Breach, Containers, CreateRequest, EngineInfo, Found, FoundStatus, ImageFacts, RuntimeError,
+};
+use accept::{Acceptance, Circumstances};
+use longshore_common::agent::{GpuWay, Inventory, NodeLoad, RuntimeState};
+use longshore_common::amount::{SlotName, Slots, UNIT};
+use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
+use longshore_common::session::{Cause, ContainerState, End, Entry, Want};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::{
+    ContainerReport, DesiredSet, Notice, NoticeKind, Outcome, OutcomeNumber, SignedSet,
+    SigningInput, Totals,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tracing::{error, info, warn};
+use watching::Watching;
+
+/// Events that wait.
+const EVENTS: usize = 1024;
+/// Deadlines are looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+/// The engine's list is compared in full this often.
+const RELIST_MS: i64 = 30_000;
+/// With an engine in trouble it is asked this often.
+const RELIST_TROUBLE_MS: i64 = 2_000;
+/// Figures of containers and node are taken this often.
+const SAMPLE_MS: i64 = 5_000;
+/// Devices of running containers are checked this often.
+const VERIFY_MS: i64 = 60_000;
+/// A step that failed for the engine's sake is tried again after this long.
+const RETRY_MS: i64 = 1_000;
+/// After so many calls without an answer the engine counts as hung.
+const HUNG_AFTER: u32 = 3;
+/// Old output is swept this often.
+const SWEEP_MS: i64 = 3_600_000;
+
+/// What can happen to the supervisor.
+#[derive(Debug)]
+pub enum Event {
+    /// From the coordinator.
+    Heard(Heard),
+    /// A step reports.
+    Step(ContainerKey, Done),
+    /// The engine says that something about a container changed.
+    Hint(ContainerKey),
+    /// The engine was asked for everything.
+    Listed(
+        Box<(
+            Result<EngineInfo, RuntimeError>,
+            Result<Vec<Found>, RuntimeError>,
+        )>,
+    ),
+    /// The GPUs changed.
+    Gpus,
+    /// A running container was compared with its grant.
+    Verified(ContainerKey, Option<Breach>),
+}
+
+/// What a step did.
+#[derive(Debug)]
+pub enum Done {
+    /// The image is there, the container is being created.
+    Creating,
+    /// It exists.
+    Prepared(Result<String, RuntimeError>),
+    /// It was started.
+    Started(Result<(Box<Found>, Option<Breach>), RuntimeError>),
+    /// It was looked at.
+    Found(Result<Box<Option<Found>>, RuntimeError>),
+    /// It is gone.
+    Removed(Result<(), RuntimeError>),
+    /// Its output is read; this is its end.
+    Ended(Box<Outcome>),
+}
+
+/// What does not change while the agent runs.
+#[derive(Debug, Clone)]
+pub struct SupervisorConfig {
+    /// Whose containers.
+    pub cluster: ClusterId,
+    /// Whose containers.
+    pub agent: AgentId,
+    /// Public key of the signatures on sets.
+    pub work_key: Vec<u8>,
+    /// Where device nodes are.
+    pub device_dir: PathBuf,
+    /// Cores kept.
+    pub reserved_cpu: u32,
+    /// Bytes of memory kept.
+    pub reserved_mem: i64,
+    /// Cores offered instead of what was found; 0 = found.
+    pub offered_cpu: u32,
+    /// Bytes of memory offered instead; 0 = found.
+    pub offered_mem: i64,
+    /// Most containers; 0 = no limit.
+    pub max_containers: u32,
+    /// Takes nothing new.
+    pub local_cordon: bool,
+    /// Only this way for GPUs.
+    pub gpu_way: Option<GpuWay>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Pulling,
+    Creating,
+    Starting,
+    Stopping,
+    Removing,
+    Ending,
+    Looking,
+}
+
+#[derive(Debug)]
+struct Busy {
+    doing: Doing,
+    task: AbortHandle,
+    /// Look once more when this is done.
+    again: bool,
+}
+
+/// See the module.
+pub struct Supervisor<C> {
+    config: SupervisorConfig,
+    runtime: Arc<C>,
+    journal: Journal,
+    shared: Arc<Shared>,
+    logs: Arc<LogStore>,
+    gpus: Snapshots,
+    host: Host,
+    facts: Facts,
+    boot_id: String,
+    events: mpsc::Sender<Event>,
+    set: Option<DesiredSet>,
+    desired: BTreeMap<ContainerKey, Entry>,
+    found: BTreeMap<ContainerKey, Found>,
+    listed: bool,
+    busy: BTreeMap<ContainerKey, Busy>,
+    retry_at: BTreeMap<ContainerKey, i64>,
+    watching: BTreeMap<ContainerKey, Watching>,
+    engine: EngineInfo,
+    trouble: u32,
+    link_up: bool,
+    synced: bool,
+    listing: bool,
+    next_list_ms: i64,
+    next_sample_ms: i64,
+    next_verify_ms: i64,
+    next_sweep_ms: i64,
+    notices: u64,
+}
+
+impl<C> std::fmt::Debug for Supervisor<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("keys", &self.desired.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The ends of a supervisor that others hold.
+#[derive(Debug)]
+pub struct Handles {
+    /// For what the link hears.
+    pub heard: mpsc::Sender<Heard>,
+    /// True once the engine's containers were listed for the first time.
+    pub listed: watch::Receiver<bool>,
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Starts the supervisor. It ends the process when its journal fails: nothing may be done
+/// that is not written down.
+pub fn start<C: Containers>(
+    config: SupervisorConfig,
+    runtime: Arc<C>,
+    journal: Journal,
+    shared: Arc<Shared>,
+    logs: Arc<LogStore>,
+    gpus: Snapshots,
+) -> Handles {
+    let (events, inbox) = mpsc::channel(EVENTS);
+    let (heard, mut from_link) = mpsc::channel(64);
+    let (listed, listed_seen) = watch::channel(false);
+    let host = Host::default();
+    let facts = host.facts();
+    let boot_id = facts.boot_id.clone().unwrap_or_default();
+    let mut supervisor = Supervisor {
+        config,
+        runtime: Arc::clone(&runtime),
+        journal,
+        shared,
+        logs,
+        gpus: gpus.clone(),
+        host,
+        facts,
+        boot_id,
+        events: events.clone(),
+        set: None,
+        desired: BTreeMap::new(),
+        found: BTreeMap::new(),
+        listed: false,
+        busy: BTreeMap::new(),
+        retry_at: BTreeMap::new(),
+        watching: BTreeMap::new(),
+        engine: EngineInfo::default(),
+        trouble: 0,
+        link_up: false,
+        synced: false,
+        listing: false,
+        next_list_ms: 0,
+        next_sample_ms: 0,
+        next_verify_ms: host::boot_clock_ms() + VERIFY_MS,
+        next_sweep_ms: host::boot_clock_ms() + SWEEP_MS,
+        notices: 0,
+    };
+    supervisor.recall();
+    tokio::spawn(forward_hints(runtime, events.clone()));
+    tokio::spawn(forward_gpus(gpus, events));
+    tokio::spawn(async move { supervisor.run(inbox, &mut from_link, listed).await });
+    Handles {
+        heard,
+        listed: listed_seen,
+    }
+}
+
+async fn forward_hints<C: Containers>(runtime: Arc<C>, events: mpsc::Sender<Event>) {
+    loop {
+        let (sink, mut hints) = mpsc::channel::<crate::runtime::Hint>(256);
+        let forward = async {
+            while let Some(hint) = hints.recv().await {
+                if events.send(Event::Hint(hint.key)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let (_, ()) = tokio::join!(runtime.watch(sink), forward);
+        if events.is_closed() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await; // the engine went away
+    }
+}
+
+async fn forward_gpus(mut gpus: Snapshots, events: mpsc::Sender<Event>) {
+    while gpus.changed().await.is_ok() {
+        if events.send(Event::Gpus).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl<C: Containers> Supervisor<C> {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Event>,
+        from_link: &mut mpsc::Receiver<Heard>,
+        listed: watch::Sender<bool>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let event = tokio::select! {
+                event = inbox.recv() => event,
+                heard = from_link.recv() => match heard {
+                    Some(heard) => Some(Event::Heard(heard)),
+                    None => std::future::pending().await,
+                },
+                _ = tick.tick() => {
+                    self.tick();
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
+            if let Err(failed) = self.take(event) {
+                error!(error = %failed, "the journal failed; the agent ends, containers run on");
+                std::process::exit(1);
+            }
+            if self.listed && !*listed.borrow() {
+                listed.send_replace(true);
+            }
+        }
+    }
+
+    /// What the journal says, before anybody is asked.
+    fn recall(&mut self) {
+        let contents = self.journal.contents().clone();
+        if let Some(signed) = &contents.set
+            && let Ok(set) = self.open(signed)
+        {
+            self.adopt_set(set);
+        }
+        {
+            let mut outbox = self.shared.outbox();
+            outbox.coordinator = contents.coordinator;
+            outbox.fence = contents.fence;
+            outbox.applied = self.set.as_ref().map(|s| s.generation).unwrap_or_default();
+            for record in contents.keys.values() {
+                for outcome in record
+                    .ended
+                    .iter()
+                    .filter(|_| !record.ended_acked)
+                    .chain(&record.closed)
+                {
+                    outbox
+                        .outcomes
+                        .insert((outcome.key, outcome.number), outcome.clone());
+                }
+            }
+        }
+        for key in contents.keys.keys() {
+            self.report(*key);
+        }
+        self.refresh_inventory();
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), JournalError> {
+        match event {
+            Event::Heard(Heard::Up(welcome)) => {
+                self.link_up = true;
+                self.synced = false;
+                self.journal_coordinator(&welcome)?;
+            }
+            Event::Heard(Heard::Down) => {
+                self.link_up = false;
+                self.synced = false;
+            }
+            Event::Heard(Heard::Set(signed)) => self.take_set(signed)?,
+            Event::Heard(Heard::Acked(ack)) => self.take_ack(ack.key, ack.number)?,
+            Event::Step(key, done) => {
+                self.take_done(key, done)?;
+                self.reconcile(key)?;
+            }
+            Event::Hint(key) => self.look(key),
+            Event::Listed(result) => self.take_list(*result)?,
+            Event::Gpus => {
+                self.refresh_inventory();
+                self.reconcile_all()?;
+            }
+            Event::Verified(key, Some(breach)) => self.take_breach(key, &breach)?,
+            Event::Verified(_, None) => (),
+        }
+        Ok(())
+    }
+
+    fn journal_coordinator(
+        &mut self,
+        welcome: &longshore_common::wire::Welcome,
+    ) -> Result<(), JournalError> {
+        let now = (welcome.coordinator_generation, welcome.coordinator_instance);
+        if self.journal.contents().coordinator != Some(now) {
+            self.journal
+                .write(vec![Record::Coordinator(now.0, now.1)])?;
+            self.shared.outbox().coordinator = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Checks the signature and reads the set.
+    fn open(&self, signed: &SignedSet) -> Result<DesiredSet, String> {
+        let key = ring::signature::UnparsedPublicKey::new(
+            &ring::signature::ED25519,
+            &self.config.work_key,
+        );
+        key.verify(&SigningInput::desired_set(&signed.bytes), &signed.signature)
+            .map_err(|_| "the signature is not the coordinator's".to_owned())?;
+        let set = signed.open().map_err(str::to_owned)?;
+        if set.cluster != self.config.cluster || set.agent != self.config.agent {
+            return Err("the set is for another agent".to_owned());
+        }
+        Ok(set)
+    }
+
+    fn take_set(&mut self, signed: SignedSet) -> Result<(), JournalError> {
+        let set = match self.open(&signed) {
+            Ok(set) => set,
+            Err(why) => {
+                warn!(%why, "orders are refused");
+                self.notice(
+                    NoticeKind::Breach,
+                    None,
+                    format!("orders were refused: {why}"),
+                );
+                return Ok(());
+            }
+        };
+        let theirs = (set.coordinator_generation, set.coordinator_instance);
+        let stale = self
+            .journal
+            .contents()
+            .coordinator
+            .is_some_and(|(generation, instance)| {
+                theirs.0 < generation || (theirs.0 == generation && theirs.1 != instance)
+            });
+        if stale {
+            warn!(
+                generation = theirs.0.0,
+                "orders of an older coordinator are refused"
+            );
+            return Ok(());
+        }
+        let known = self
+            .set
+            .as_ref()
+            .map(|s| (s.coordinator_generation, s.generation));
+        let newer = known.is_none_or(|known| (theirs.0, set.generation) > known);
+        if newer {
+            self.journal.write(vec![
+                Record::Coordinator(theirs.0, theirs.1),
+                Record::Set(signed, set.fence),
+            ])?;
+            {
+                let mut outbox = self.shared.outbox();
+                outbox.coordinator = Some(theirs);
+                outbox.fence = set.fence;
+                outbox.applied = set.generation;
+            }
+            self.adopt_set(set);
+            self.take_lifetimes()?;
+        }
+        self.synced = self.link_up;
+        self.reconcile_all()?;
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
+    fn adopt_set(&mut self, set: DesiredSet) {
+        self.desired = set.entries.iter().map(|e| (e.key, e.clone())).collect();
+        self.set = Some(set);
+    }
+
+    /// Deadlines that moved by more than the way of a message are taken over.
+    fn take_lifetimes(&mut self) -> Result<(), JournalError> {
+        let now = host::boot_clock_ms();
+        let mut records = Vec::new();
+        for (key, entry) in &self.desired {
+            let Some(record) = self.journal.key(*key) else {
+                continue;
+            };
+            let at = entry.limits.lifetime.map(|d| now + d.remaining_ms);
+            let moved = match (at, record.lifetime_boot_ms) {
+                (Some(new), Some(old)) => (new - old).abs() > 2000,
+                (new, old) => new.is_some() != old.is_some(),
+            };
+            if moved && record.boot_id == self.boot_id {
+                records.push(Record::Lifetime(*key, at, self.boot_id.clone()));
+                if let Some(watching) = self.watching.get_mut(key) {
+                    watching.set_lifetime(at);
+                }
+            }
+        }
+        if records.is_empty() {
+            Ok(())
+        } else {
+            self.journal.write(records)
+        }
+    }
+
+    fn take_ack(&mut self, key: ContainerKey, number: OutcomeNumber) -> Result<(), JournalError> {
+        if self
+            .shared
+            .outbox()
+            .outcomes
+            .remove(&(key, number))
+            .is_none()
+        {
+            return Ok(());
+        }
+        self.journal.write(vec![Record::Acked(key, number)])?;
+        if number == OutcomeNumber::Closed {
+            self.shared.outbox().forget(key);
+            self.found.remove(&key);
+            self.watching.remove(&key);
+            self.retry_at.remove(&key);
+            self.logs.release(key);
+        }
+        Ok(())
+    }
+
+    // ---- deciding ----------------------------------------------------------
+
+    fn reconcile_all(&mut self) -> Result<(), JournalError> {
+        let keys: BTreeSet<ContainerKey> = self
+            .desired
+            .keys()
+            .chain(self.journal.contents().keys.keys())
+            .chain(self.found.keys())
+            .copied()
+            .collect();
+        for key in keys {
+            self.reconcile(key)?;
+        }
+        Ok(())
+    }
+
+    fn reconcile(&mut self, key: ContainerKey) -> Result<(), JournalError> {
+        let stopping = self.desired.get(&key).is_some_and(|e| e.want == Want::Stop);
+        if let Some(busy) = self.busy.get(&key) {
+            // Nobody waits for the image any more.
+            if busy.doing == Doing::Pulling && stopping {
+                busy.task.abort();
+                self.busy.remove(&key);
+                self.shared.outbox().progress.remove(&key);
+            } else {
+                self.report(key);
+                return Ok(());
+            }
+        }
+        let waiting = self
+            .retry_at
+            .get(&key)
+            .is_some_and(|at| *at > host::boot_clock_ms());
+        if self.listed && !waiting {
+            let step = next_step(Known {
+                desired: self.desired.get(&key),
+                record: self.journal.key(key),
+                found: self.found.get(&key).map(|f| &f.status),
+                synced: self.synced,
+                boot_id: &self.boot_id,
+            });
+            self.perform(key, step)?;
+        }
+        self.report(key);
+        Ok(())
+    }
+
+    fn perform(&mut self, key: ContainerKey, step: Step) -> Result<(), JournalError> {
+        match step {
+            Step::Wait => (),
+            Step::Prepare { accepted } => self.prepare(key, accepted)?,
+            Step::NoteCreated => self.note_created(key)?,
+            Step::Start => self.start_container(key)?,
+            Step::Adopt => self.adopt(key)?,
+            Step::Thaw => {
+                let Some(found) = self.found.get(&key) else {
+                    return Ok(());
+                };
+                let (runtime, id) = (Arc::clone(&self.runtime), found.docker_id.clone());
+                self.spawn(key, Doing::Starting, async move {
+                    match runtime.thaw(&id).await {
+                        Ok(()) => steps::find(runtime, key).await,
+                        Err(error) => Done::Found(Err(error)),
+                    }
+                });
+            }
+            Step::End(ending) => self.end(key, ending),
+            Step::Stop { grace_s, kill } => {
+                let Some(found) = self.found.get(&key) else {
+                    return Ok(());
+                };
+                let (runtime, id) = (Arc::clone(&self.runtime), found.docker_id.clone());
+                self.spawn(
+                    key,
+                    Doing::Stopping,
+                    steps::stop(runtime, key, id, grace_s, kill),
+                );
+            }
+            Step::Remove => {
+                let id = self.found.get(&key).map(|f| f.docker_id.clone());
+                let runtime = Arc::clone(&self.runtime);
+                self.spawn(key, Doing::Removing, steps::remove(runtime, key, id));
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn(
+        &mut self,
+        key: ContainerKey,
+        doing: Doing,
+        step: impl Future<Output = Done> + Send + 'static,
+    ) {
+        let events = self.events.clone();
+        let task = tokio::spawn(async move {
+            let done = step.await;
+            let _ = events.send(Event::Step(key, done)).await; // without supervisor nobody asks
+        });
+        self.busy.insert(
+            key,
+            Busy {
+                doing,
+                task: task.abort_handle(),
+                again: false,
+            },
+        );
+    }
+
+    fn prepare(&mut self, key: ContainerKey, accepted: bool) -> Result<(), JournalError> {
+        let Some(entry) = self.desired.get(&key).cloned() else {
+            return Ok(());
+        };
+        if !accepted {
+            match self.judge(&entry) {
+                Acceptance::Taken => (),
+                Acceptance::Wait => return Ok(()),
+                Acceptance::Refused(cause, detail) => {
+                    warn!(%key, %cause, %detail, "order refused");
+                    let end = End::StartFailed { cause, detail };
+                    return self.store_ended(outcome(key, OutcomeNumber::Ended, Some(end)));
+                }
+            }
+        }
+        let lifetime_boot_ms = entry
+            .limits
+            .lifetime
+            .map(|d| host::boot_clock_ms().saturating_add(d.remaining_ms));
+        self.journal.write(vec![Record::Intent {
+            key,
+            fence: entry.fence,
+            boot_id: self.boot_id.clone(),
+            lifetime_boot_ms,
+        }])?;
+        info!(%key, image = %entry.spec.image, "preparing");
+        let request = self.request(&entry);
+        let step = steps::prepare(
+            Arc::clone(&self.runtime),
+            Arc::clone(&self.shared),
+            self.events.clone(),
+            request,
+        );
+        self.spawn(key, Doing::Pulling, step);
+        Ok(())
+    }
+
+    fn judge(&self, entry: &Entry) -> Acceptance {
+        let outbox = self.shared.outbox();
+        let Some(inventory) = outbox.inventory.1.clone() else {
+            return Acceptance::Wait;
+        };
+        drop(outbox);
+        let others: Vec<&Entry> = self
+            .desired
+            .values()
+            .filter(|e| e.key != entry.key)
+            .filter(|e| {
+                let record = self.journal.key(e.key);
+                record.is_some_and(|r| r.stage.is_some() && r.closed.is_none())
+            })
+            .collect();
+        accept::judge(
+            entry,
+            &Circumstances {
+                schedulable: self.set.as_ref().is_some_and(|s| s.schedulable),
+                local_cordon: self.config.local_cordon,
+                fence: self.journal.contents().fence,
+                inventory: &inventory,
+                others: &others,
+            },
+        )
+    }
+
+    fn request(&self, entry: &Entry) -> CreateRequest {
+        let snapshot = self.gpus.borrow();
+        let minors: Vec<u32> = entry
+            .spec
+            .devices
+            .iter()
+            .filter_map(|g| snapshot.devices.iter().find(|d| d.id == g.device)?.minor)
+            .collect();
+        let has_gpu = !entry.spec.devices.is_empty();
+        let gpu_way = if has_gpu { self.gpu_way() } else { None };
+        let with_nodes = matches!(gpu_way, Some(GpuWay::Nodes | GpuWay::Request));
+        CreateRequest {
+            key: entry.key,
+            cluster: self.config.cluster,
+            agent: self.config.agent,
+            fence: entry.fence,
+            spec: entry.spec.clone(),
+            image: ImageFacts::default(),
+            grace_s: entry.limits.grace_s,
+            not_after: entry.limits.lifetime.map(|d| d.at),
+            device_nodes: if with_nodes {
+                crate::runtime::docker::device_nodes(&self.config.device_dir, &minors)
+            } else {
+                Vec::new()
+            },
+            gpu_way,
+        }
+    }
+
+    fn gpu_way(&self) -> Option<GpuWay> {
+        self.engine
+            .gpu_ways
+            .iter()
+            .find(|(_, test)| test.is_ok())
+            .map(|(way, _)| *way)
+    }
+
+    /// Docker has it as created; before, we may have been killed between the two.
+    fn note_created(&mut self, key: ContainerKey) -> Result<(), JournalError> {
+        let Some(found) = self.found.get(&key).cloned() else {
+            return Ok(());
+        };
+        let mut records = Vec::new();
+        if self.journal.key(key).and_then(|r| r.stage).is_none() {
+            records.push(self.intent(key, &found));
+        }
+        records.push(Record::Created {
+            key,
+            docker_id: found.docker_id,
+        });
+        self.journal.write(records)?;
+        self.reconcile(key)
+    }
+
+    fn intent(&self, key: ContainerKey, found: &Found) -> Record {
+        let lifetime = self.desired.get(&key).and_then(|e| e.limits.lifetime);
+        Record::Intent {
+            key,
+            fence: found.fence,
+            boot_id: self.boot_id.clone(),
+            lifetime_boot_ms: lifetime
+                .map(|d| host::boot_clock_ms().saturating_add(d.remaining_ms)),
+        }
+    }
+
+    fn start_container(&mut self, key: ContainerKey) -> Result<(), JournalError> {
+        let (Some(entry), Some(found)) = (self.desired.get(&key), self.found.get(&key)) else {
+            return Ok(());
+        };
+        let (request, docker_id) = (self.request(entry), found.docker_id.clone());
+        self.journal.write(vec![Record::Start {
+            key,
+            boot_id: self.boot_id.clone(),
+        }])?;
+        let step = steps::start(Arc::clone(&self.runtime), docker_id, request);
+        self.spawn(key, Doing::Starting, step);
+        Ok(())
+    }
+
+    /// A container that ran without a word in the journal: the labels say it is ours.
+    fn adopt(&mut self, key: ContainerKey) -> Result<(), JournalError> {
+        let Some(found) = self.found.get(&key).cloned() else {
+            return Ok(());
+        };
+        info!(%key, docker_id = %found.docker_id, "adopted");
+        let mut records = Vec::new();
+        if self.journal.key(key).and_then(|r| r.stage).is_none() {
+            records.push(self.intent(key, &found));
+        }
+        records.push(Record::Created {
+            key,
+            docker_id: found.docker_id.clone(),
+        });
+        records.push(Record::Start {
+            key,
+            boot_id: self.boot_id.clone(),
+        });
+        self.journal.write(records)?;
+        self.follow(key, &found);
+        self.reconcile(key)
+    }
+
+    /// Output and limits of a container that runs, or ran while we did not look.
+    fn follow(&mut self, key: ContainerKey, found: &Found) {
+        if self.watching.contains_key(&key) {
+            return;
+        }
+        let (done, output) = watch::channel(false);
+        let now = host::boot_clock_ms();
+        let age = found
+            .started_at
+            .map_or(0, |at| wall_clock().since(at).max(0));
+        let lifetime = self.journal.key(key).and_then(|r| r.lifetime_boot_ms);
+        let mut watching = Watching::new(found.pid, now - age, lifetime, output);
+        watching.sample(None, &BTreeMap::new(), now);
+        self.watching.insert(key, watching);
+        tokio::spawn(steps::pump(
+            Arc::clone(&self.runtime),
+            Arc::clone(&self.logs),
+            key,
+            found.docker_id.clone(),
+            done,
+            self.events.clone(),
+        ));
+    }
+
+    fn end(&mut self, key: ContainerKey, ending: Ending) {
+        let found = self.found.get(&key).cloned();
+        if let Some(found) = &found {
+            self.follow(key, found); // output written while we were away
+        }
+        let (end, at) = match ending {
+            Ending::Exited(exit) => (End::Exited(exit.clone()), exit.at),
+            Ending::Stopped(reason, exit) => {
+                let at = exit.as_ref().map_or_else(wall_clock, |e| e.at);
+                (End::Stopped { reason, exit }, at)
+            }
+            Ending::Vanished { rebooted } => (End::Vanished { rebooted }, wall_clock()),
+        };
+        let gone = matches!(end, End::Vanished { .. }) || found.is_none();
+        let watching = self.watching.get(&key);
+        let output = watching.filter(|_| !gone).map(|w| w.output.clone());
+        let totals = watching.map_or_else(Totals::default, Watching::totals);
+        let started_at = found.and_then(|f| f.started_at);
+        let step = steps::end(
+            Arc::clone(&self.logs),
+            key,
+            end,
+            started_at,
+            at,
+            totals,
+            output,
+        );
+        self.spawn(key, Doing::Ending, step);
+    }
+
+    fn store_ended(&mut self, outcome: Outcome) -> Result<(), JournalError> {
+        let fence = self.journal.contents().fence;
+        let boot_id = self.boot_id.clone();
+        self.journal.write(vec![Record::Ended(
+            Box::new(outcome.clone()),
+            fence,
+            boot_id,
+        )])?;
+        self.publish(outcome);
+        Ok(())
+    }
+
+    fn publish(&mut self, outcome: Outcome) {
+        let key = outcome.key;
+        self.shared
+            .outbox()
+            .outcomes
+            .insert((key, outcome.number), outcome);
+        self.report(key);
+        self.shared.changed.notify_one();
+    }
+
+    // ---- results -----------------------------------------------------------
+
+    fn take_done(&mut self, key: ContainerKey, done: Done) -> Result<(), JournalError> {
+        if let Done::Creating = done {
+            if let Some(busy) = self.busy.get_mut(&key) {
+                busy.doing = Doing::Creating;
+            }
+            return Ok(());
+        }
+        let Some(busy) = self.busy.remove(&key) else {
+            return Ok(());
+        };
+        if busy.again {
+            self.look(key);
+        }
+        match done {
+            Done::Creating => Ok(()),
+            Done::Prepared(Ok(docker_id)) => {
+                self.well();
+                self.journal.write(vec![Record::Created {
+                    key,
+                    docker_id: docker_id.clone(),
+                }])?;
+                self.note_found_created(key, docker_id);
+                Ok(())
+            }
+            Done::Prepared(Err(error)) | Done::Started(Err(error)) => self.failed_start(key, error),
+            Done::Started(Ok((found, breach))) => {
+                self.well();
+                self.found.insert(key, (*found).clone());
+                self.follow(key, &found);
+                match breach {
+                    Some(breach) => self.take_breach(key, &breach),
+                    None => Ok(()),
+                }
+            }
+            Done::Found(Ok(found)) => {
+                self.well();
+                self.take_found(key, *found);
+                Ok(())
+            }
+            Done::Found(Err(error)) | Done::Removed(Err(error)) => {
+                self.engine_error(key, &error);
+                Ok(())
+            }
+            Done::Removed(Ok(())) => {
+                self.well();
+                self.closed(key)
+            }
+            Done::Ended(outcome) => self.store_ended(*outcome),
+        }
+    }
+
+    fn note_found_created(&mut self, key: ContainerKey, docker_id: String) {
+        let fence = self.desired.get(&key).map(|e| e.fence).unwrap_or_default();
+        self.found.insert(
+            key,
+            Found {
+                key,
+                docker_id,
+                fence,
+                spec_hash: String::new(),
+                status: FoundStatus::Created,
+                started_at: None,
+                pid: None,
+            },
+        );
+    }
+
+    fn take_found(&mut self, key: ContainerKey, found: Option<Found>) {
+        match found {
+            Some(found) => {
+                let runs = matches!(found.status, FoundStatus::Running | FoundStatus::Paused);
+                if runs
+                    && self
+                        .journal
+                        .key(key)
+                        .is_some_and(|r| r.stage == Some(Stage::Start))
+                {
+                    self.follow(key, &found);
+                }
+                self.found.insert(key, found);
+            }
+            None => {
+                self.found.remove(&key);
+            }
+        }
+    }
+
+    fn failed_start(&mut self, key: ContainerKey, error: RuntimeError) -> Result<(), JournalError> {
+        if error.is_engine_trouble() {
+            self.engine_error(key, &error);
+            return Ok(());
+        }
+        let (cause, detail) = match error {
+            RuntimeError::Failed { cause, detail } => (cause, detail),
+            other => (Cause::StartFailed, other.to_string()),
+        };
+        warn!(%key, %cause, %detail, "start failed");
+        let detail = detail.chars().take(1000).collect();
+        self.store_ended(outcome(
+            key,
+            OutcomeNumber::Ended,
+            Some(End::StartFailed { cause, detail }),
+        ))
+    }
+
+    fn closed(&mut self, key: ContainerKey) -> Result<(), JournalError> {
+        self.found.remove(&key);
+        let closed = outcome(key, OutcomeNumber::Closed, None);
+        let fence = self.journal.contents().fence;
+        let boot_id = self.boot_id.clone();
+        self.journal.write(vec![Record::Closed(
+            Box::new(closed.clone()),
+            fence,
+            boot_id,
+        )])?;
+        self.logs.finish(key);
+        info!(%key, "closed");
+        self.publish(closed);
+        Ok(())
+    }
+
+    /// A container that has less or more than it was granted.
+    fn take_breach(&mut self, key: ContainerKey, breach: &Breach) -> Result<(), JournalError> {
+        let text = match breach {
+            Breach::Fewer(text) | Breach::More(text) => text.clone(),
+        };
+        warn!(%key, %text, "the container does not have what it was granted");
+        self.notice(NoticeKind::Breach, Some(key), text.clone());
+        let running = self.watching.contains_key(&key)
+            && self
+                .journal
+                .key(key)
+                .is_some_and(|r| r.ended.is_none() && r.local_stop.is_none());
+        if !running {
+            return Ok(());
+        }
+        let started = self
+            .shared
+            .outbox()
+            .all_reports()
+            .iter()
+            .any(|r| r.key == key && r.state == ContainerState::Running);
+        if started {
+            // It ran well before: more than granted ends it, fewer is told.
+            if matches!(breach, Breach::More(_)) {
+                self.journal.write(vec![Record::LocalStop(
+                    key,
+                    longshore_common::session::Reason::RuntimeError,
+                )])?;
+            }
+        } else {
+            let cause = match breach {
+                Breach::Fewer(_) => Cause::GpuNotVisible,
+                Breach::More(_) => Cause::LocalPolicy,
+            };
+            self.store_ended(outcome(
+                key,
+                OutcomeNumber::Ended,
+                Some(End::StartFailed {
+                    cause,
+                    detail: text,
+                }),
+            ))?;
+        }
+        self.reconcile(key)
+    }
+
+    // ---- the engine --------------------------------------------------------
+
+    fn look(&mut self, key: ContainerKey) {
+        if let Some(busy) = self.busy.get_mut(&key) {
+            busy.again = true;
+            return;
+        }
+        let ours = self.desired.contains_key(&key) || self.journal.key(key).is_some();
+        if self.listed && ours {
+            self.spawn(
+                key,
+                Doing::Looking,
+                steps::find(Arc::clone(&self.runtime), key),
+            );
+        }
+    }
+
+    fn engine_error(&mut self, key: ContainerKey, error: &RuntimeError) {
+        self.retry_at.insert(key, host::boot_clock_ms() + RETRY_MS);
+        self.unwell(error);
+        if !error.is_engine_trouble() {
+            warn!(%key, %error, "a step failed and is tried again");
+        }
+    }
+
+    fn unwell(&mut self, error: &RuntimeError) {
+        let state = match error {
+            RuntimeError::Unreachable(_) => RuntimeState::Down,
+            RuntimeError::Timeout { .. } => {
+                self.trouble += 1;
+                if self.trouble < HUNG_AFTER {
+                    return;
+                }
+                RuntimeState::Hung
+            }
+            _ => return,
+        };
+        let mut outbox = self.shared.outbox();
+        if outbox.runtime != state {
+            warn!(%state, %error, "the container engine is in trouble");
+            outbox.runtime = state;
+            drop(outbox);
+            self.shared.changed.notify_one();
+        }
+    }
+
+    fn well(&mut self) {
+        self.trouble = 0;
+        let mut outbox = self.shared.outbox();
+        if outbox.runtime != RuntimeState::Up {
+            info!("the container engine answers");
+            outbox.runtime = RuntimeState::Up;
+        }
+    }
+
+    fn take_list(
+        &mut self,
+        (info, list): (
+            Result<EngineInfo, RuntimeError>,
+            Result<Vec<Found>, RuntimeError>,
+        ),
+    ) -> Result<(), JournalError> {
+        self.listing = false;
+        let now = host::boot_clock_ms();
+        match (info, list) {
+            (Ok(info), Ok(list)) => {
+                self.well();
+                self.next_list_ms = now + RELIST_MS;
+                if self.engine != info {
+                    self.engine = info;
+                    self.refresh_inventory();
+                }
+                self.take_found_list(list);
+                self.listed = true;
+                self.reconcile_all()
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                self.next_list_ms = now + RELIST_TROUBLE_MS;
+                self.unwell(&error);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_found_list(&mut self, list: Vec<Found>) {
+        let seen: BTreeSet<ContainerKey> = list.iter().map(|f| f.key).collect();
+        for found in list {
+            // A step that is under way knows better than a list that began before it.
+            if !self.busy.contains_key(&found.key) {
+                self.take_found(found.key, Some(found));
+            }
+        }
+        let gone: Vec<ContainerKey> = self
+            .found
+            .keys()
+            .filter(|key| !seen.contains(key) && !self.busy.contains_key(key))
+            .copied()
+            .collect();
+        for key in gone {
+            self.look(key); // asked for by name before it is believed to be gone
+        }
+    }
+
+    // ---- time --------------------------------------------------------------
+
+    fn tick(&mut self) {
+        let now = host::boot_clock_ms();
+        if now >= self.next_list_ms && !self.listing {
+            self.listing = true;
+            let (runtime, events) = (Arc::clone(&self.runtime), self.events.clone());
+            tokio::spawn(async move {
+                let result = steps::list(runtime).await;
+                let _ = events.send(Event::Listed(Box::new(result))).await; // see spawn
+            });
+        }
+        let sample = now >= self.next_sample_ms;
+        if sample {
+            self.next_sample_ms = now + SAMPLE_MS;
+            self.sample_node();
+        }
+        self.enforce(now, sample);
+        if now >= self.next_verify_ms {
+            self.next_verify_ms = now + VERIFY_MS;
+            self.verify_devices();
+        }
+        if now >= self.next_sweep_ms {
+            self.next_sweep_ms = now + SWEEP_MS;
+            self.sweep_logs();
+        }
+        let due: Vec<ContainerKey> = self
+            .retry_at
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in due {
+            self.retry_at.remove(&key);
+            self.look(key);
+        }
+        let waiting: Vec<ContainerKey> = self
+            .desired
+            .keys()
+            .filter(|k| self.journal.key(**k).is_none())
+            .copied()
+            .collect();
+        for key in waiting {
+            if let Err(failed) = self.reconcile(key) {
+                error!(error = %failed, "the journal failed; the agent ends, containers run on");
+                std::process::exit(1);
+            }
+        }
+    }
+
+    fn sample_node(&mut self) {
+        let disk = host::disk(if self.engine.root.as_os_str().is_empty() {
+            std::path::Path::new("/")
+        } else {
+            &self.engine.root
+        });
+        let (disk_free, disk_total) = disk.map_or((0, 0), |d| (d.free, d.total));
+        let snapshot: Snapshot = self.gpus.borrow().clone();
+        let load = NodeLoad {
+            load_milli: self.host.load_milli().unwrap_or(0),
+            mem_free: self.host.mem_available().unwrap_or(0),
+            disk_free,
+            disk_total,
+            agent_rss: self.host.own_rss().unwrap_or(0),
+            devices: snapshot.samples,
+        };
+        self.shared.outbox().load = Some(load);
+    }
+
+    /// Limits of running containers.
+    fn enforce(&mut self, now: i64, sample: bool) {
+        let samples = sample
+            .then(|| self.gpus.borrow().samples.clone())
+            .unwrap_or_default();
+        let mut stops = Vec::new();
+        let mut warnings = Vec::new();
+        for (key, watching) in &mut self.watching {
+            let Some(entry) = self.desired.get(key) else {
+                continue;
+            };
+            let record = self.journal.key(*key);
+            let lives = record.is_some_and(|r| r.ended.is_none() && r.local_stop.is_none());
+            if !lives || entry.want == Want::Stop {
+                continue;
+            }
+            if sample {
+                watching.sample(Some(entry), &samples, now);
+            }
+            let verdict = watching.judge(entry, now);
+            for warning in &verdict.warn {
+                warnings.push((*key, warning.text.clone()));
+            }
+            if let Some((reason, detail)) = &verdict.stop {
+                stops.push((*key, *reason, detail.clone()));
+            }
+        }
+        for (key, text) in warnings {
+            self.notice(NoticeKind::Warning, Some(key), text);
+        }
+        for (key, reason, detail) in stops {
+            info!(%key, %reason, %detail, "a limit ends the session");
+            let stopped = self
+                .journal
+                .write(vec![Record::LocalStop(key, reason)])
+                .and_then(|()| self.reconcile(key));
+            if let Err(failed) = stopped {
+                error!(error = %failed, "the journal failed; the agent ends, containers run on");
+                std::process::exit(1);
+            }
+        }
+        let keys: Vec<ContainerKey> = self.watching.keys().copied().collect();
+        if sample {
+            keys.into_iter().for_each(|key| self.report(key));
+        }
+    }
+
+    fn verify_devices(&mut self) {
+        for (key, found) in &self.found {
+            let Some(entry) = self.desired.get(key) else {
+                continue;
+            };
+            if entry.spec.devices.is_empty() || found.status != FoundStatus::Running {
+                continue;
+            }
+            let (runtime, events) = (Arc::clone(&self.runtime), self.events.clone());
+            let (key, id, request) = (*key, found.docker_id.clone(), self.request(entry));
+            tokio::spawn(async move {
+                let breach = steps::verify(runtime, id, request).await;
+                let _ = events.send(Event::Verified(key, breach)).await; // see spawn
+            });
+        }
+    }
+
+    fn sweep_logs(&self) {
+        let live: BTreeSet<String> = self
+            .journal
+            .contents()
+            .keys
+            .keys()
+            .map(ToString::to_string)
+            .collect();
+        let swept = self
+            .logs
+            .sweep(&|name| live.contains(name), SystemTime::now());
+        if let Err(error) = swept {
+            warn!(%error, "old output could not be swept");
+        }
+    }
+
+    // ---- telling -----------------------------------------------------------
+
+    fn report(&mut self, key: ContainerKey) {
+        let Some(report) = self.report_of(key) else {
+            return;
+        };
+        if self.shared.outbox().report(report) {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    fn report_of(&self, key: ContainerKey) -> Option<ContainerReport> {
+        let record = self.journal.key(key);
+        let found = self.found.get(&key);
+        if record.is_none() && found.is_none() && !self.desired.contains_key(&key) {
+            return None;
+        }
+        let doing = self.busy.get(&key).map(|b| b.doing);
+        let state = container_state(record, found, doing, self.listed);
+        let idle = self
+            .watching
+            .get(&key)
+            .and_then(|w| w.verdict.idle_deadline_ms);
+        let to_wall = |at_boot: i64| {
+            // Rounded to seconds, so that two looks at one deadline are one report.
+            let ms = wall_clock().0 + (at_boot - host::boot_clock_ms());
+            Timestamp((ms + 500) / 1000 * 1000)
+        };
+        let docker_id = found
+            .map(|f| f.docker_id.as_str())
+            .or_else(|| record.map(|r| r.docker_id.as_str()))
+            .unwrap_or_default();
+        Some(ContainerReport {
+            key,
+            state,
+            docker_id: docker_id.chars().take(12).collect(),
+            started_at: found.and_then(|f| f.started_at),
+            fence: record
+                .map(|r| r.fence)
+                .or_else(|| found.map(|f| f.fence))
+                .unwrap_or_default(),
+            idle_deadline: idle.map(to_wall),
+            frozen: found.is_some_and(|f| f.status == FoundStatus::Paused),
+        })
+    }
+
+    fn notice(&mut self, kind: NoticeKind, key: Option<ContainerKey>, text: String) {
+        self.notices += 1;
+        let notice = Notice {
+            number: self.notices,
+            kind,
+            text: text.chars().take(1000).collect(),
+            key,
+            device: None,
+            at: wall_clock(),
+        };
+        self.shared.outbox().notice(notice);
+        self.shared.changed.notify_one();
+    }
+
+    fn refresh_inventory(&mut self) {
+        let inventory = self.inventory();
+        let mut outbox = self.shared.outbox();
+        if outbox.inventory.1.as_ref() != Some(&inventory) {
+            outbox.inventory = (outbox.inventory.0 + 1, Some(inventory));
+            drop(outbox);
+            self.shared.changed.notify_one();
+        }
+    }
+
+    fn inventory(&self) -> Inventory {
+        let snapshot = self.gpus.borrow();
+        let found = slots(i64::from(self.facts.cores), self.facts.mem_total);
+        let cores = match self.config.offered_cpu {
+            0 => i64::from(self.facts.cores.saturating_sub(self.config.reserved_cpu)),
+            cores => i64::from(cores),
+        };
+        let mem = match self.config.offered_mem {
+            0 => (self.facts.mem_total - self.config.reserved_mem).max(0),
+            mem => mem,
+        };
+        let ways: Vec<String> = self
+            .engine
+            .gpu_ways
+            .iter()
+            .map(|(way, test)| match test {
+                Ok(()) => format!("{way}: works"),
+                Err(why) => format!("{way}: {why}"),
+            })
+            .collect();
+        Inventory {
+            hostname: self.facts.hostname.clone(),
+            arch: self.facts.arch.to_owned(),
+            os: self.facts.os.clone(),
+            kernel: self.facts.kernel.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine_version: self.engine.version.clone(),
+            engine_storage: self.engine.storage.clone(),
+            cgroup_version: self.facts.cgroup_version,
+            driver_version: snapshot.driver_version.clone(),
+            gpu_way: self.gpu_way(),
+            gpu_way_detail: ways.join("; "),
+            offered: slots(cores, mem),
+            total: found,
+            max_containers: self.config.max_containers,
+            devices: snapshot.devices.clone(),
+        }
+    }
+}
+
+fn slots(cores: i64, mem: i64) -> Slots {
+    Slots::new()
+        .with(SlotName::cpu(), cores * UNIT)
+        .with(SlotName::mem(), mem)
+}
+
+fn outcome(key: ContainerKey, number: OutcomeNumber, end: Option<End>) -> Outcome {
+    Outcome {
+        key,
+        number,
+        end,
+        started_at: None,
+        at: wall_clock(),
+        tail: Vec::new(),
+        totals: Totals::default(),
+    }
+}
+
+fn container_state(
+    record: Option<&crate::journal::KeyRecord>,
+    found: Option<&Found>,
+    doing: Option<Doing>,
+    listed: bool,
+) -> ContainerState {
+    if record.is_some_and(|r| r.closed.is_some()) {
+        return ContainerState::Closed;
+    }
+    if record.is_some_and(|r| r.ended.is_some()) {
+        return ContainerState::Exited;
+    }
+    match (doing, found.map(|f| &f.status)) {
+        (Some(Doing::Stopping | Doing::Removing), _) => ContainerState::Stopping,
+        (Some(Doing::Pulling), _) => ContainerState::Pulling,
+        (Some(Doing::Creating), _) => ContainerState::Creating,
+        (_, Some(FoundStatus::Running | FoundStatus::Paused)) => ContainerState::Running,
+        (Some(Doing::Starting), _) => ContainerState::Starting,
+        // Ended, but its end is not told yet.
+        (_, Some(FoundStatus::Exited(_))) => ContainerState::Running,
+        (_, Some(FoundStatus::Created)) => ContainerState::Created,
+        (_, None) => match record.and_then(|r| r.stage) {
+            // Before the engine was asked the journal is believed.
+            Some(Stage::Start) => ContainerState::Running,
+            Some(Stage::Created) if !listed => ContainerState::Created,
+            Some(Stage::Intent | Stage::Created) => ContainerState::Creating,
+            None => ContainerState::Assigned,
+        },
+    }
+}

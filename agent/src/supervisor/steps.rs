@@ -1,0 +1,221 @@
+//! What the supervisor has done by tasks of their own. Each reports back once, by an
+//! event; none touches the supervisor's state.
+
+use super::{Done, Event};
+use crate::link::Shared;
+use crate::logs::LogStore;
+use crate::runtime::{Breach, Containers, CreateRequest, Found, PullState, RuntimeError};
+use longshore_common::ids::ContainerKey;
+use longshore_common::session::{ContainerSpec, End};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::{MAX_TAIL, Outcome, OutcomeNumber, PullProgress, Totals};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Pieces of output between engine and store.
+const OUTPUT_QUEUE: usize = 256;
+/// Output of an ended container is waited for so long before its end is told.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Reading output is tried again after this long when the engine went away.
+const OUTPUT_RETRY: Duration = Duration::from_secs(1);
+
+/// Pulls if need be and creates.
+pub(super) async fn prepare<C: Containers>(
+    runtime: Arc<C>,
+    shared: Arc<Shared>,
+    events: mpsc::Sender<Event>,
+    mut request: CreateRequest,
+) -> Done {
+    let key = request.key;
+    let spec = request.spec.clone();
+    let (progress, states) = mpsc::channel(8);
+    let forward = tokio::spawn(forward_progress(key, states, Arc::clone(&shared)));
+    let image = ensure(&*runtime, &spec, progress).await;
+    forward.abort();
+    shared.outbox().progress.remove(&key);
+    match image {
+        Ok(facts) => request.image = facts,
+        Err(error) => return Done::Prepared(Err(error)),
+    }
+    let _ = events.send(Event::Step(key, Done::Creating)).await; // the end of the supervisor ends us too
+    match runtime.create(&request).await {
+        Ok(docker_id) => Done::Prepared(Ok(docker_id)),
+        Err(RuntimeError::Conflict) => match runtime.find(key).await {
+            // It exists: ours by its labels, made before we were killed.
+            Ok(Some(found)) => Done::Prepared(Ok(found.docker_id)),
+            Ok(None) => Done::Prepared(Err(RuntimeError::Conflict)),
+            Err(error) => Done::Prepared(Err(error)),
+        },
+        Err(error) => Done::Prepared(Err(error)),
+    }
+}
+
+async fn ensure<C: Containers>(
+    runtime: &C,
+    spec: &ContainerSpec,
+    progress: mpsc::Sender<PullState>,
+) -> Result<crate::runtime::ImageFacts, RuntimeError> {
+    runtime
+        .ensure_image(&spec.image, spec.digest.as_deref(), spec.pull, progress)
+        .await
+}
+
+async fn forward_progress(
+    key: ContainerKey,
+    mut states: mpsc::Receiver<PullState>,
+    shared: Arc<Shared>,
+) {
+    while let Some(state) = states.recv().await {
+        let progress = PullProgress {
+            key,
+            bytes_done: state.bytes_done,
+            bytes_total: state.bytes_total,
+            layers_done: state.layers_done,
+            layers_total: state.layers_total,
+        };
+        shared.outbox().progress.insert(key, progress);
+        shared.changed.notify_one();
+    }
+}
+
+/// Starts and compares what the container got with what it was granted.
+pub(super) async fn start<C: Containers>(
+    runtime: Arc<C>,
+    docker_id: String,
+    request: CreateRequest,
+) -> Done {
+    if let Err(error) = runtime.start(&docker_id).await {
+        return Done::Started(Err(error));
+    }
+    let breach = runtime.verify(&docker_id, &request).await;
+    let found = runtime.find(request.key).await;
+    match (found, breach) {
+        (Ok(Some(found)), Ok(breach)) => Done::Started(Ok((Box::new(found), breach))),
+        (Ok(Some(found)), Err(_)) => Done::Started(Ok((Box::new(found), None))),
+        (Ok(None), _) => Done::Started(Err(RuntimeError::NotFound)),
+        (Err(error), _) => Done::Started(Err(error)),
+    }
+}
+
+/// Compares a running container once more.
+pub(super) async fn verify<C: Containers>(
+    runtime: Arc<C>,
+    docker_id: String,
+    request: CreateRequest,
+) -> Option<Breach> {
+    runtime.verify(&docker_id, &request).await.ok().flatten()
+}
+
+/// Stops or kills, then looks.
+pub(super) async fn stop<C: Containers>(
+    runtime: Arc<C>,
+    key: ContainerKey,
+    docker_id: String,
+    grace_s: u32,
+    kill: bool,
+) -> Done {
+    let stopped = if kill {
+        runtime.kill(&docker_id).await
+    } else {
+        runtime.stop(&docker_id, grace_s).await
+    };
+    match stopped {
+        Ok(()) | Err(RuntimeError::NotFound) => Done::Found(runtime.find(key).await.map(Box::new)),
+        Err(error) => Done::Found(Err(error)),
+    }
+}
+
+/// Looks at one container.
+pub(super) async fn find<C: Containers>(runtime: Arc<C>, key: ContainerKey) -> Done {
+    Done::Found(runtime.find(key).await.map(Box::new))
+}
+
+/// Removes a container and what was made for it.
+pub(super) async fn remove<C: Containers>(
+    runtime: Arc<C>,
+    key: ContainerKey,
+    docker_id: Option<String>,
+) -> Done {
+    Done::Removed(runtime.remove(key, docker_id.as_deref()).await)
+}
+
+/// Waits for the last output, then says how it ended.
+pub(super) async fn end(
+    logs: Arc<LogStore>,
+    key: ContainerKey,
+    end: End,
+    started_at: Option<Timestamp>,
+    at: Timestamp,
+    totals: Totals,
+    output: Option<watch::Receiver<bool>>,
+) -> Done {
+    if let Some(mut output) = output {
+        let drained = output.wait_for(|done| *done);
+        let _ = tokio::time::timeout(DRAIN, drained).await; // what is missing then is lost
+    }
+    logs.finish(key);
+    let tail = logs.tail(key, MAX_TAIL);
+    let number = OutcomeNumber::Ended;
+    Done::Ended(Box::new(Outcome {
+        key,
+        number,
+        end: Some(end),
+        started_at,
+        at,
+        tail,
+        totals,
+    }))
+}
+
+/// Copies output into the store until the container has ended; says so at the end.
+pub(super) async fn pump<C: Containers>(
+    runtime: Arc<C>,
+    logs: Arc<LogStore>,
+    key: ContainerKey,
+    docker_id: String,
+    done: watch::Sender<bool>,
+    events: mpsc::Sender<Event>,
+) {
+    loop {
+        let resume = logs.resume_from(key);
+        let (sink, mut chunks) = mpsc::channel(OUTPUT_QUEUE);
+        let since = resume.map(|(at, _)| at);
+        let mut skip = resume.map_or(0, |(_, count)| count);
+        let read = runtime.output(&docker_id, since, sink);
+        let copy = async {
+            while let Some(chunk) = chunks.recv().await {
+                // Records with the time of the last one were taken already, in order.
+                if skip > 0 && Some(chunk.at) == since {
+                    skip -= 1;
+                    continue;
+                }
+                if let Err(error) = logs.append(key, chunk.kind, chunk.at, &chunk.bytes) {
+                    tracing::warn!(%key, %error, "output is lost");
+                }
+            }
+        };
+        let (read, ()) = tokio::join!(read, copy);
+        match read {
+            Ok(()) | Err(RuntimeError::NotFound) => break,
+            Err(_) => tokio::time::sleep(OUTPUT_RETRY).await,
+        }
+    }
+    done.send_replace(true);
+    let _ = events.send(Event::Hint(key)).await; // the end of output is the end of the process
+}
+
+/// Reads the list of everything there is.
+pub(super) async fn list<C: Containers>(
+    runtime: Arc<C>,
+) -> (
+    Result<crate::runtime::EngineInfo, RuntimeError>,
+    Result<Vec<Found>, RuntimeError>,
+) {
+    let info = runtime.info().await;
+    let list = match &info {
+        Ok(_) => runtime.list().await,
+        Err(error) => Err(error.clone()),
+    };
+    (info, list)
+}

@@ -1,0 +1,133 @@
+//! What is kept about a running container: figures, history of use, warnings.
+
+use crate::host::cgroup::{CgroupReader, ContainerStats};
+use crate::limits::{
+    IdleHistory, SessionClock, Source, Verdict, WarnState, judge, mean_tenths, tenths,
+};
+use longshore_common::agent::DeviceSample;
+use longshore_common::ids::DeviceId;
+use longshore_common::limits::Metric;
+use longshore_common::session::Entry;
+use longshore_common::wire::Totals;
+use std::collections::BTreeMap;
+use tokio::sync::watch;
+
+/// One running container.
+#[derive(Debug)]
+pub(super) struct Watching {
+    /// True once all its output was read.
+    pub(super) output: watch::Receiver<bool>,
+    reader: Option<CgroupReader>,
+    last: Option<(i64, ContainerStats)>,
+    history: IdleHistory,
+    warned: WarnState,
+    clock: SessionClock,
+    totals: Totals,
+    /// What the last verdict said.
+    pub(super) verdict: Verdict,
+}
+
+impl Watching {
+    pub(super) fn new(
+        pid: Option<u32>,
+        started_boot_ms: i64,
+        lifetime_boot_ms: Option<i64>,
+        output: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            output,
+            reader: pid.and_then(CgroupReader::open),
+            last: None,
+            history: IdleHistory::default(),
+            warned: WarnState::default(),
+            clock: SessionClock {
+                created_at_ms: started_boot_ms,
+                started_at_ms: started_boot_ms,
+                new_user_until_ms: None,
+                lifetime_deadline_ms: lifetime_boot_ms,
+            },
+            totals: Totals::default(),
+            verdict: Verdict::default(),
+        }
+    }
+
+    pub(super) const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    pub(super) const fn set_lifetime(&mut self, at_boot_ms: Option<i64>) {
+        self.clock.lifetime_deadline_ms = at_boot_ms;
+    }
+
+    /// Takes a sample of its figures.
+    pub(super) fn sample(
+        &mut self,
+        entry: Option<&Entry>,
+        devices: &BTreeMap<DeviceId, DeviceSample>,
+        now_ms: i64,
+    ) {
+        let Some(stats) = self.reader.as_ref().map(CgroupReader::read) else {
+            return;
+        };
+        let peak = stats.mem_peak.or(stats.mem_bytes);
+        self.totals.memory_peak = self.totals.memory_peak.max(peak);
+        self.totals.cpu_ms = self.totals.cpu_ms.max(stats.cpu_ms);
+        if let Some(entry) = entry {
+            self.push_samples(entry, devices, stats, now_ms);
+        }
+        self.last = Some((now_ms, stats));
+    }
+
+    fn push_samples(
+        &mut self,
+        entry: &Entry,
+        devices: &BTreeMap<DeviceId, DeviceSample>,
+        stats: ContainerStats,
+        now_ms: i64,
+    ) {
+        let slots = &entry.spec.slots;
+        if let (Some((then_ms, then)), Some(cpu_ms)) = (self.last, stats.cpu_ms)
+            && let Some(before) = then.cpu_ms
+            && now_ms > then_ms
+        {
+            // Granted milliseconds of processor time in this stretch.
+            let granted = (now_ms - then_ms).saturating_mul(slots.cpu_milli()) / 1000;
+            self.push(now_ms, Metric::Cpu, tenths(cpu_ms - before, granted));
+        }
+        if let Some(mem) = stats.mem_bytes {
+            self.push(now_ms, Metric::Mem, tenths(mem, slots.mem_bytes()));
+        }
+        if entry.spec.devices.is_empty() {
+            return;
+        }
+        let own: Vec<&DeviceSample> = entry
+            .spec
+            .devices
+            .iter()
+            .filter_map(|g| devices.get(&g.device))
+            .collect();
+        let use_percent: Vec<Option<u8>> = own.iter().map(|s| s.utilization).collect();
+        match mean_tenths(&use_percent) {
+            Some(mean) => self.push(now_ms, Metric::Gpu, mean),
+            None => self.history.set_source(Metric::Gpu, Source::Absent),
+        }
+    }
+
+    fn push(&mut self, now_ms: i64, metric: Metric, value: u32) {
+        self.history.set_source(metric, Source::Measured);
+        self.history.push_sample(now_ms, metric, value);
+    }
+
+    /// Judges it.
+    pub(super) fn judge(&mut self, entry: &Entry, now_ms: i64) -> &Verdict {
+        self.verdict = judge(
+            &entry.limits,
+            entry.spec.kind,
+            &self.clock,
+            &mut self.history,
+            &mut self.warned,
+            now_ms,
+        );
+        &self.verdict
+    }
+}

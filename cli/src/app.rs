@@ -1,0 +1,98 @@
+//! What every command has at hand.
+
+use crate::client::Client;
+use crate::contexts::{self, Context, File};
+use crate::error::Failure;
+use crate::output::{Format, Output};
+use crate::values;
+use clap::Args;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// How data is printed
+    #[arg(short, long, global = true, value_enum, value_name = "FORM")]
+    pub(crate) output: Option<Format>,
+    /// Leave the column names out
+    #[arg(long, global = true)]
+    pub(crate) no_headers: bool,
+    /// No status lines
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Show the requests that are sent
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// The coordinator to use, by the name of its context
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Give up after this long: 30s, 5m
+    #[arg(long, global = true, value_parser = values::duration, value_name = "TIME")]
+    pub(crate) timeout: Option<Duration>,
+    /// No colours (there are none yet; NO_COLOR too)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Answer yes to every question
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+}
+
+/// The flags, and the moment the command began.
+#[derive(Debug)]
+pub(crate) struct App {
+    /// The flags.
+    pub(crate) global: Global,
+    started: Instant,
+}
+
+impl App {
+    /// Starts the clock of `--timeout`.
+    pub(crate) fn new(global: Global) -> Self {
+        Self {
+            global,
+            started: Instant::now(),
+        }
+    }
+
+    /// When `--timeout` is over.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.global.timeout.map(|timeout| self.started + timeout)
+    }
+
+    /// Where the user's file lies.
+    pub(crate) fn contexts_path(&self) -> Result<PathBuf, Failure> {
+        contexts::path(&contexts::process_env)
+    }
+
+    /// The user's file.
+    pub(crate) fn contexts(&self) -> Result<File, Failure> {
+        File::load(&self.contexts_path()?)
+    }
+
+    /// The context to use.
+    pub(crate) fn context(&self) -> Result<(Option<String>, Context), Failure> {
+        self.contexts()?
+            .choose(self.global.context.as_deref(), &contexts::process_env)
+    }
+
+    /// The coordinator to use.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.context()?.1, self.global.verbose)
+    }
+
+    /// A client of another context than the chosen one.
+    pub(crate) fn client_of(&self, context: &Context) -> Result<Client, Failure> {
+        Client::new(context, self.global.verbose)
+    }
+
+    /// How data is printed.
+    pub(crate) fn output(&self) -> Output {
+        let format = self.global.output.unwrap_or(Format::Table);
+        Output {
+            format,
+            headers: !self.global.no_headers,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The command line as clap reads it. One file per command lies in `commands/`.
+
+use crate::app::{App, Global};
+use crate::commands::{
+    api, attach, context, down, explain, gpus, history, join, logs, nodes, ps, queue, run, show,
+    start, status, stop, token, up, version, wait, whoami,
+};
+use crate::error::Failure;
+use clap::{Parser, Subcommand};
+
+/// Share GPU servers: run programs on them, watch them, stop them.
+#[derive(Debug, Parser)]
+#[command(name = "longshore", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command as a session and stay with it
+    Run(run::Args),
+    /// Run a command as a session and return at once (run --detach)
+    Submit(run::Args),
+    /// Start an interactive session
+    Start(start::Args),
+    /// List sessions
+    Ps(ps::Args),
+    /// Show a session
+    Show(show::Args),
+    /// Say why a session is where it is
+    Explain(explain::Args),
+    /// Show the states a session went through
+    History(history::Args),
+    /// Show who waits for what
+    Queue(queue::Args),
+    /// Show the output of a session
+    Logs(logs::Args),
+    /// Wait for the end of sessions
+    Wait(wait::Args),
+    /// Stop sessions
+    Stop(stop::Args),
+    /// Follow a session to its end and return its exit code
+    Attach(attach::Args),
+    /// List the nodes
+    #[command(alias = "agents")]
+    Nodes,
+    /// Look at a node or change it
+    #[command(alias = "agent", subcommand)]
+    Node(nodes::Verb),
+    /// List the GPUs and who holds them
+    Gpus,
+    /// Tokens that let further nodes join
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// Administration
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Show the versions of this program and of the coordinator
+    Version,
+    /// Show who is signed in
+    Whoami,
+    /// Coordinators and how to sign in there
+    #[command(subcommand)]
+    Context(context::Verb),
+    /// Start a coordinator and an agent on this machine
+    Up(up::Args),
+    /// Stop what up started
+    Down(down::Args),
+    /// Make this machine a node of a coordinator elsewhere
+    Join(join::Args),
+    /// Show what runs on this machine
+    Status(status::Args),
+    /// Send any request to the API
+    Api(api::Args),
+    /// Becomes a program of its own: used by up
+    #[command(name = "__detached", hide = true)]
+    Detached(crate::process::Detached),
+}
+
+/// Nouns of administration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Admin {
+    /// Nodes
+    #[command(alias = "node", subcommand)]
+    Agent(nodes::Verb),
+    /// Tokens that let further nodes join
+    #[command(subcommand)]
+    Token(token::Verb),
+}
+
+/// Whether a command stays with one session, so that its exit codes are the program's.
+pub(crate) const fn is_attached(command: &Command) -> bool {
+    match command {
+        Command::Run(args) => !args.detach,
+        Command::Attach(_) | Command::Wait(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether a command deals with `--timeout` itself.
+pub(crate) const fn keeps_time(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Run(_) | Command::Submit(_) | Command::Attach(_) | Command::Logs(_)
+    )
+}
+
+/// Does it, and says what the program ends with.
+pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Run(args) => Box::pin(run::run(app, args)).await,
+        Command::Submit(args) => {
+            Box::pin(run::run(
+                app,
+                run::Args {
+                    detach: true,
+                    ..args
+                },
+            ))
+            .await
+        }
+        Command::Start(args) => Box::pin(start::run(app, args)).await,
+        Command::Ps(args) => Box::pin(ps::run(app, args)).await,
+        Command::Show(args) => Box::pin(show::run(app, args)).await,
+        Command::Explain(args) => Box::pin(explain::run(app, args)).await,
+        Command::History(args) => Box::pin(history::run(app, args)).await,
+        Command::Queue(args) => Box::pin(queue::run(app, args)).await,
+        Command::Logs(args) => Box::pin(logs::run(app, args)).await,
+        Command::Wait(args) => Box::pin(wait::run(app, args)).await,
+        Command::Stop(args) => Box::pin(stop::run(app, args)).await,
+        Command::Attach(args) => Box::pin(attach::run(app, args)).await,
+        Command::Nodes => Box::pin(nodes::list(app)).await,
+        Command::Node(verb) | Command::Admin(Admin::Agent(verb)) => {
+            Box::pin(nodes::run(app, verb)).await
+        }
+        Command::Gpus => Box::pin(gpus::run(app)).await,
+        Command::Token(verb) | Command::Admin(Admin::Token(verb)) => {
+            Box::pin(token::run(app, verb)).await
+        }
+        Command::Version => Box::pin(version::run(app)).await,
+        Command::Whoami => Box::pin(whoami::run(app)).await,
+        Command::Context(verb) => context::run(app, verb),
+        Command::Up(args) => Box::pin(up::run(app, args)).await,
+        Command::Down(args) => Box::pin(down::run(app, args)).await,
+        Command::Join(args) => Box::pin(join::run(app, args)).await,
+        Command::Status(args) => Box::pin(status::run(app, args)).await,
+        Command::Api(args) => Box::pin(api::run(app, args)).await,
+        Command::Detached(detached) => Err(crate::process::become_program(&detached)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_behind_the_command_are_the_commands() {
+        let cli = Cli::try_parse_from([
+            "longshore",
+            "run",
+            "--gpu",
+            "1",
+            "nvidia-smi",
+            "-L",
+            "-o",
+            "x",
+        ])
+        .unwrap();
+        let Command::Run(args) = cli.command else {
+            panic!("run")
+        };
+        assert_eq!(args.command, ["nvidia-smi", "-L", "-o", "x"]);
+        let cli = Cli::try_parse_from(["longshore", "run", "--", "sh", "-c", "--"]).unwrap();
+        let Command::Run(args) = cli.command else {
+            panic!("run")
+        };
+        assert_eq!(args.command, ["sh", "-c", "--"]);
+    }
+
+    #[test]
+    fn usage() {
+        for line in [
+            &["longshore", "run"][..],
+            &["longshore", "run", "--timeout-after", "soon", "x"],
+            &["longshore", "stop"],
+            &["longshore", "show", "a/b"],
+            &["longshore", "fly"],
+        ] {
+            let error = Cli::try_parse_from(line.iter().copied()).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,602 @@
+//! The API, as commands use it.
+
+use crate::contexts::Context;
+use crate::error::{Failure, code};
+use crate::tls;
+use crate::values::SessionRef;
+use longshore_common::api::{NewSession, Problem, Session};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use reqwest::{Method, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::error::Error as _;
+use std::time::{Duration, Instant};
+
+/// A connection must stand after this long; in one room it takes milliseconds, and
+/// somebody waits in front of the terminal.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+/// An answer that is not held back on purpose must be there after this long.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The server says something at least every 15 s on a stream; thrice that is silence.
+const STREAM_SILENCE: Duration = Duration::from_secs(45);
+/// Most objects asked for at once; the server's own limit.
+const PAGE: usize = 500;
+/// More than any answer that is no stream has.
+const MOST_BYTES: usize = 256 << 20;
+
+/// A coordinator.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    bearer: Option<HeaderValue>,
+    verbose: bool,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    method: Method,
+    path: &'a str,
+    body: Option<Value>,
+    headers: HeaderMap,
+    timeout: Option<Duration>,
+}
+
+impl<'a> Call<'a> {
+    /// A request without a body. The path begins behind the address.
+    pub(crate) fn new(method: Method, path: &'a str) -> Self {
+        Self {
+            method,
+            path,
+            body: None,
+            headers: HeaderMap::new(),
+            timeout: Some(ANSWER_TIMEOUT),
+        }
+    }
+
+    /// The same with a JSON body.
+    pub(crate) fn body(mut self, body: Value) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    /// The same with a header; the values come from us and are visible ASCII.
+    pub(crate) fn header(mut self, name: reqwest::header::HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// The same with the header that makes repeating it harmless.
+    pub(crate) fn once(self, key: &str) -> Self {
+        self.header(
+            reqwest::header::HeaderName::from_static("idempotency-key"),
+            key,
+        )
+    }
+
+    fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+impl Client {
+    /// A client of the coordinator of `context`. Nothing is sent yet.
+    pub(crate) fn new(context: &Context, verbose: bool) -> Result<Self, Failure> {
+        let url = context.url.trim_end_matches('/');
+        if !url.starts_with("https://") || reqwest::Url::parse(url).is_err() {
+            return Err(Failure::usage(format!(
+                "\"{url}\" is not an address of the form https://HOST:7420"
+            )));
+        }
+        let tls = tls::config(context.pin()?)
+            .map_err(|error| Failure::failed(format!("TLS cannot be set up: {error}")))?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            // A coordinator stands in one's own network; a proxy for the world would not reach it.
+            .no_proxy()
+            .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| {
+                Failure::failed(format!("the HTTP client cannot be set up: {error}"))
+            })?;
+        let bearer = match context.bearer() {
+            Some(text) => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| {
+                    Failure::usage("the keypair holds characters that no keypair has")
+                })?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        Ok(Self {
+            http,
+            base: url.to_owned(),
+            bearer,
+            verbose,
+        })
+    }
+
+    /// `https://gpu01.lab:7420`
+    pub(crate) fn address(&self) -> &str {
+        &self.base
+    }
+
+    async fn response(&self, call: Call<'_>) -> Result<Response, Failure> {
+        let url = format!("{}{}", self.base, call.path);
+        let mut request = self
+            .http
+            .request(call.method.clone(), url)
+            .headers(call.headers);
+        if let Some(bearer) = &self.bearer {
+            request = request.header(AUTHORIZATION, bearer.clone());
+        }
+        if let Some(timeout) = call.timeout {
+            request = request.timeout(timeout);
+        }
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        let started = Instant::now();
+        let answer = request.send().await;
+        if self.verbose {
+            let said = answer
+                .as_ref()
+                .map_or_else(ToString::to_string, |a| a.status().as_u16().to_string());
+            eprintln!(
+                "{} {} -> {said} in {} ms",
+                call.method,
+                call.path,
+                started.elapsed().as_millis()
+            );
+        }
+        answer.map_err(|error| self.connection_failure(&error))
+    }
+
+    /// Sends a request; an answer that is no success becomes a failure.
+    pub(crate) async fn send(&self, call: Call<'_>) -> Result<Response, Failure> {
+        let answer = self.response(call).await?;
+        if answer.status().is_success() || answer.status().as_u16() == 304 {
+            return Ok(answer);
+        }
+        Err(self.refusal(answer).await)
+    }
+
+    async fn refusal(&self, answer: Response) -> Failure {
+        let status = answer.status().as_u16();
+        let bytes = match self.bytes(answer).await {
+            Ok(bytes) => bytes,
+            Err(failure) => return failure,
+        };
+        match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => {
+                let denied = problem.status == 401;
+                let mut failure = Failure::from_problem(problem);
+                if denied && failure.hint.is_none() {
+                    failure.hint =
+                        Some("longshore context show prints which keypair is used".to_owned());
+                }
+                failure
+            }
+            Err(_) => Failure::new(
+                crate::error::exit_of(status, ""),
+                format!(
+                    "{} answered {status} and not in the way of a coordinator",
+                    self.base
+                ),
+            ),
+        }
+    }
+
+    async fn bytes(&self, mut answer: Response) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer
+            .chunk()
+            .await
+            .map_err(|e| self.connection_failure(&e))?
+        {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MOST_BYTES {
+                return Err(Failure::failed(
+                    "the answer is larger than any answer should be",
+                ));
+            }
+        }
+        Ok(bytes)
+    }
+
+    async fn value(&self, answer: Response) -> Result<Value, Failure> {
+        let bytes = self.bytes(answer).await?;
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::failed(format!(
+                "{} sent JSON that does not read: {error}",
+                self.base
+            ))
+        })
+    }
+
+    /// Sends a request and reads the JSON of the answer.
+    pub(crate) async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
+        let answer = self.send(call).await?;
+        self.value(answer).await
+    }
+
+    /// Sends a request and gives the bytes of the answer.
+    pub(crate) async fn call_bytes(&self, call: Call<'_>) -> Result<Vec<u8>, Failure> {
+        let answer = self.send(call).await?;
+        self.bytes(answer).await
+    }
+
+    /// GET below `/api/v1`.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Call::new(Method::GET, &format!("/api/v1{path}")))
+            .await
+    }
+
+    /// GET below `/api/v1`, typed.
+    pub(crate) async fn get_as<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        typed(self.get(path).await?)
+    }
+
+    /// POST below `/api/v1`, with a key of its own and repeated when the connection breaks.
+    pub(crate) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        let body = serde_json::to_value(body).map_err(|e| Failure::failed(e.to_string()))?;
+        let path = format!("/api/v1{path}");
+        let key = random_key()?;
+        let mut tries = 0;
+        loop {
+            let call = Call::new(Method::POST, &path).body(body.clone()).once(&key);
+            match self.call(call).await {
+                // Nobody listens there: said at once. What broke on the way is tried again.
+                Err(failure) if failure.is_transient() && failure.hint.is_none() && tries < 3 => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(500 << tries)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// PATCH below `/api/v1` of the object as it was last seen.
+    pub(crate) async fn patch(
+        &self,
+        path: &str,
+        version: u64,
+        body: &impl Serialize,
+    ) -> Result<Value, Failure> {
+        let body = serde_json::to_value(body).map_err(|e| Failure::failed(e.to_string()))?;
+        let path = format!("/api/v1{path}");
+        let etag = format!("\"{version}\"");
+        self.call(
+            Call::new(Method::PATCH, &path)
+                .body(body)
+                .header(IF_MATCH, &etag),
+        )
+        .await
+    }
+
+    /// DELETE below `/api/v1`.
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Call::new(Method::DELETE, &format!("/api/v1{path}")))
+            .await
+    }
+
+    /// Every object of a list, over all its pages. `path` may have parameters already.
+    pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let page = self.page(path, cursor.as_deref()).await?;
+            items.extend(page.0);
+            match page.1 {
+                Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
+                Some(_) | None => return Ok(items),
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        path: &str,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Value>, Option<String>), Failure> {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let mut address = format!("{path}{sign}limit={PAGE}");
+        if let Some(cursor) = cursor {
+            address.push_str(&format!("&cursor={}", encode(cursor)));
+        }
+        match self.get(&address).await? {
+            Value::Array(items) => Ok((items, None)),
+            Value::Object(mut page) => {
+                let next = page
+                    .get("next_cursor")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned);
+                match page.remove("items") {
+                    Some(Value::Array(items)) => Ok((items, next)),
+                    Some(_) | None => Err(Failure::failed(format!("{path} is not a list"))),
+                }
+            }
+            _ => Err(Failure::failed(format!("{path} is not a list"))),
+        }
+    }
+
+    /// The address of a session below `/api/v1`; asks the coordinator only for `@`.
+    pub(crate) async fn session_path(&self, session: &SessionRef) -> Result<String, Failure> {
+        Ok(format!("/sessions/{}", self.session_word(session).await?))
+    }
+
+    async fn session_word(&self, session: &SessionRef) -> Result<String, Failure> {
+        match session {
+            SessionRef::Id(id) => Ok(id.to_string()),
+            SessionRef::Name(name) => Ok(encode(name)),
+            SessionRef::Latest(back) => self.latest(*back).await,
+        }
+    }
+
+    /// The id of a session, also when it was given by its name.
+    pub(crate) async fn session_id(&self, session: &SessionRef) -> Result<String, Failure> {
+        match session {
+            SessionRef::Id(_) | SessionRef::Latest(_) => self.session_word(session).await,
+            SessionRef::Name(name) => {
+                let found: Session = self.get_as(&format!("/sessions/{}", encode(name))).await?;
+                Ok(found.id)
+            }
+        }
+    }
+
+    async fn latest(&self, back: u32) -> Result<String, Failure> {
+        let mut mine: Vec<u64> = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let list = "/sessions?scope=all&owner=me";
+            let (items, next) = self.page(list, cursor.as_deref()).await?;
+            let ids = items
+                .iter()
+                .filter_map(|item| item.get("id")?.as_str()?.strip_prefix("s-"));
+            mine.extend(ids.filter_map(|number| number.parse::<u64>().ok()));
+            // The newest come first, so the first page with enough of them will do.
+            let enough = mine.len() >= back as usize && mine.first() >= mine.last();
+            cursor = match next {
+                Some(next) if !enough => Some(next),
+                Some(_) | None => break,
+            };
+        }
+        mine.sort_unstable_by(|a, b| b.cmp(a));
+        mine.get(back as usize - 1)
+            .map(|n| format!("s-{n}"))
+            .ok_or_else(|| {
+                let text = match back {
+                    1 => "there is no session of yours".to_owned(),
+                    back => format!("there are fewer than {back} sessions of yours"),
+                };
+                Failure::new(code::NOT_FOUND, text)
+            })
+    }
+
+    /// One session.
+    pub(crate) async fn session(&self, id: &str) -> Result<Session, Failure> {
+        self.get_as(&format!("/sessions/{}", encode(id))).await
+    }
+
+    /// One session as soon as its version is no longer `version`; `None` when it still is.
+    pub(crate) async fn session_change(
+        &self,
+        id: &str,
+        version: u64,
+        wait_s: u64,
+    ) -> Result<Option<Session>, Failure> {
+        let path = format!("/api/v1/sessions/{}?wait_s={wait_s}", encode(id));
+        let call = Call::new(Method::GET, &path)
+            .header(IF_NONE_MATCH, &format!("\"{version}\""))
+            .timeout(Some(Duration::from_secs(wait_s + 10)));
+        let answer = self.send(call).await?;
+        if answer.status().as_u16() == 304 {
+            return Ok(None);
+        }
+        typed(self.value(answer).await?).map(Some)
+    }
+
+    /// Asks for a session. The key makes a repetition harmless.
+    pub(crate) async fn new_session(&self, request: &NewSession) -> Result<Session, Failure> {
+        typed(self.post("/sessions", request).await?)
+    }
+
+    /// Opens a stream below `/api/v1`: no end, but never silent for long.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Stream, Failure> {
+        let path = format!("/api/v1{path}");
+        let call = Call::new(Method::GET, &path).timeout(None);
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.send(call))
+            .await
+            .map_err(|_| {
+                Failure::new(code::UNREACHABLE, format!("{} does not answer", self.base))
+            })??;
+        Ok(Stream {
+            answer,
+            client: self.clone(),
+        })
+    }
+
+    /// What went wrong between here and there: the address, the part, the next command.
+    fn connection_failure(&self, error: &reqwest::Error) -> Failure {
+        let mut what = None;
+        let mut texts = Vec::new();
+        let mut refused = error.is_connect();
+        let mut source = error.source();
+        while let Some(inner) = source {
+            if let Some(tls) = tls_inside(inner) {
+                what = Some(tls_text(tls));
+            } else if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+                what = what.or_else(|| match io.kind() {
+                    std::io::ErrorKind::ConnectionRefused => {
+                        Some("connect: nobody listens there".to_owned())
+                    }
+                    std::io::ErrorKind::HostUnreachable
+                    | std::io::ErrorKind::NetworkUnreachable => {
+                        Some("connect: no way to that host".to_owned())
+                    }
+                    std::io::ErrorKind::UnexpectedEof
+                    | std::io::ErrorKind::ConnectionReset
+                    | std::io::ErrorKind::BrokenPipe => Some("connection: it broke off".to_owned()),
+                    _ => None,
+                });
+            }
+            let text = inner.to_string();
+            if what.is_none() && text.contains("dns error") {
+                what = Some("name: it cannot be resolved".to_owned());
+            }
+            texts.push(text);
+            source = inner.source();
+        }
+        let what = what.unwrap_or_else(|| {
+            if error.is_timeout() {
+                refused = error.is_connect();
+                "time-out: no answer in time".to_owned()
+            } else {
+                texts.last().cloned().unwrap_or_else(|| error.to_string())
+            }
+        });
+        let failure = Failure::new(
+            code::UNREACHABLE,
+            format!("the coordinator at {} cannot be reached", self.base),
+        )
+        .why(what);
+        // A hint marks what a repetition at once would not mend.
+        if refused {
+            failure.hint("longshore status on the coordinator's machine")
+        } else {
+            failure
+        }
+    }
+}
+
+/// An answer that goes on.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    answer: Response,
+    client: Client,
+}
+
+impl Stream {
+    /// The next bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        match tokio::time::timeout(STREAM_SILENCE, self.answer.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk.map(|bytes| bytes.to_vec())),
+            Ok(Err(error)) => Err(self.client.connection_failure(&error)),
+            Err(_) => Err(Failure::new(
+                code::UNREACHABLE,
+                format!("{} fell silent", self.client.base),
+            )),
+        }
+    }
+}
+
+/// The error of TLS, however often it is wrapped in errors of the system: such a
+/// wrapper names the source of what it holds, not what it holds.
+fn tls_inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut error = error;
+    loop {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        error = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    }
+}
+
+fn tls_text(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+            "certificate: it is not of the authority pinned in the context".to_owned()
+        }
+        rustls::Error::InvalidCertificate(why) => format!("certificate: {why:?}"),
+        other => format!("TLS: {other}"),
+    }
+}
+
+/// Reads a typed value out of JSON.
+pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(|error| {
+        Failure::failed(format!(
+            "the coordinator's answer is not understood: {error}"
+        ))
+        .hint("longshore version")
+    })
+}
+
+/// 128 random bits in hexadecimal.
+pub(crate) fn random_key() -> Result<String, Failure> {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; 16];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Failure::failed("the system gives no random numbers"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A text as one part of a path or a parameter.
+pub(crate) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_addresses() {
+        assert_eq!(encode("a/b c@d.é~"), "a%2Fb%20c%40d.%C3%A9~");
+    }
+
+    #[test]
+    fn keys_differ() {
+        let (a, b) = (random_key().unwrap(), random_key().unwrap());
+        assert_eq!(a.len(), 32);
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn only_https_with_a_pin() {
+        let ca = Some(format!("sha256:{}", "00".repeat(32)));
+        let context = |url: &str| Context {
+            url: url.into(),
+            ca: ca.clone(),
+            ..Context::default()
+        };
+        assert_eq!(
+            Client::new(&context("http://x:7420"), false)
+                .unwrap_err()
+                .exit,
+            2
+        );
+        assert!(Client::new(&context("https://x:7420"), false).is_ok());
+        let bare = Context {
+            url: "https://x:7420".into(),
+            ..Context::default()
+        };
+        assert!(
+            Client::new(&bare, false)
+                .unwrap_err()
+                .hint
+                .unwrap()
+                .contains("ca =")
+        );
+    }
+}

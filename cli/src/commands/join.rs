@@ -1,0 +1,197 @@
+//! `join`: this machine becomes a node of a coordinator elsewhere.
+
+use crate::app::App;
+use crate::commands::up::{self, Place, Record};
+use crate::error::Failure;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use std::io::{BufRead, IsTerminal};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Flags of `join`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The coordinator: HOST or HOST:7420
+    host: String,
+    /// A file that holds the token
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// - reads the token from standard input; a token itself is refused, because others see it
+    #[arg(long, value_name = "-", allow_hyphen_values = true)]
+    token: Option<String>,
+    /// Name of this node; absent: the machine's
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Keep everything below this directory and start the agent as a plain process
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where longshore-agent lies; absent: beside this program
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+    /// A further argument of `longshore-agent run`
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    agent_arg: Vec<String>,
+}
+
+/// Joins.
+pub(crate) async fn run(_app: &App, args: Args) -> Result<u8, Failure> {
+    let coordinator = with_port(&args.host);
+    let token = token(&args)?;
+    let bin_dir = match &args.bin_dir {
+        Some(path) => path.canonicalize()?,
+        None => std::env::current_exe()?
+            .parent()
+            .map(Path::to_owned)
+            .unwrap_or_default(),
+    };
+    let program = bin_dir.join("longshore-agent");
+    if !program.is_file() {
+        return Err(
+            Failure::failed(format!("{} is not there", program.display())).hint("--bin-dir DIR"),
+        );
+    }
+    let Some(data) = &args.data else {
+        let mut command = Command::new(&program);
+        command.args(["join", "--coordinator", &coordinator, "--token", "-"]);
+        command.args([
+            "--state-dir",
+            "/var/lib/longshore-agent",
+            "--run-dir",
+            "/run/longshore-agent",
+        ]);
+        if let Some(name) = &args.name {
+            command.args(["--name", name]);
+        }
+        up::join_with(command, &token)?;
+        up::line("agent", &format!("joined {coordinator}"), "enrolled");
+        println!("\nNext   systemctl enable --now longshore-agent              start it");
+        return Ok(0);
+    };
+    for part in ["agent", "log", "run", "run/agent"] {
+        let path = data.join(part);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+    }
+    let record = Record {
+        bin_dir,
+        name: args.name,
+        agent_args: args.agent_arg,
+        ..Record::default()
+    };
+    let place = Place {
+        data: data.canonicalize()?,
+        record,
+    };
+    if place.is_enrolled() {
+        return Err(Failure::failed(format!(
+            "{} holds an identity already",
+            place.data.display()
+        )));
+    }
+    up::enrol(&place, &coordinator, &token)?;
+    let agent = place.agent();
+    let mut child = agent.start(&up::run_arguments(&place))?;
+    // Time enough to refuse its own configuration.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    if let Some(status) = child.try_wait()? {
+        return Err(agent.failure(format!("longshore-agent ended at once: {status}")));
+    }
+    up::line(
+        "agent",
+        &format!("joined {coordinator}, log {}", agent.log.display()),
+        "started",
+    );
+    println!(
+        "\nNext   longshore nodes                                   on the coordinator's machine"
+    );
+    Ok(0)
+}
+
+/// `HOST` with the port of coordinators unless it has one.
+fn with_port(host: &str) -> String {
+    let host = host
+        .strip_prefix("https://")
+        .unwrap_or(host)
+        .trim_end_matches('/');
+    let after = host.rsplit_once(']').map_or(host, |(_, after)| after);
+    let has_port = after.contains(':') && (host.contains(']') || host.matches(':').count() == 1);
+    match (has_port, host.contains(':') && !host.starts_with('[')) {
+        (true, _) => host.to_owned(),
+        (false, true) => format!("[{host}]:7420"),
+        (false, false) => format!("{host}:7420"),
+    }
+}
+
+fn token(args: &Args) -> Result<String, Failure> {
+    let text = match (&args.token_file, args.token.as_deref()) {
+        (Some(path), _) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?,
+        (None, Some("-")) => read_line()?,
+        (None, Some(_)) => {
+            return Err(Failure::usage(
+                "a token is not taken as an argument, where every user of this machine can read it",
+            )
+            .hint(
+                "leave --token out and type it, or --token-file FILE, or --token - and pipe it",
+            ));
+        }
+        (None, None) => prompt()?,
+    };
+    let token = text.trim().to_owned();
+    if token.is_empty() {
+        Err(Failure::usage("the token is empty"))
+    } else {
+        Ok(token)
+    }
+}
+
+fn read_line() -> Result<String, Failure> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(line)
+}
+
+/// Asks without showing what is typed.
+fn prompt() -> Result<String, Failure> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Err(
+            Failure::usage("there is no terminal to ask for the token at")
+                .hint("--token-file FILE, or --token -"),
+        );
+    }
+    eprint!("Token (longshore token create on the coordinator prints it): ");
+    let before = tcgetattr(&input).map_err(std::io::Error::from)?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&input, OptionalActions::Flush, &silent).map_err(std::io::Error::from)?;
+    let line = read_line();
+    let _ = tcsetattr(&input, OptionalActions::Flush, &before);
+    eprintln!();
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        let table = [
+            ("gpu01", "gpu01:7420"),
+            ("gpu01:7000", "gpu01:7000"),
+            ("https://gpu01:7420/", "gpu01:7420"),
+            ("10.0.0.1", "10.0.0.1:7420"),
+            ("fe80::1", "[fe80::1]:7420"),
+            ("[fe80::1]", "[fe80::1]:7420"),
+            ("[fe80::1]:7000", "[fe80::1]:7000"),
+        ];
+        for (host, address) in table {
+            assert_eq!(with_port(host), address);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `logs`: the output of a session, as the program wrote it.
+
+use crate::app::App;
+use crate::client::Call;
+use crate::describe;
+use crate::error::Failure;
+use crate::follow::{Options, Signals, follow};
+use crate::output;
+use crate::values::SessionRef;
+use longshore_common::api::Session;
+use reqwest::Method;
+
+/// Flags of `logs`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The session: s-42, 42, a name, @ for the latest
+    pub(crate) id: SessionRef,
+    /// Go on until the session has ended; Ctrl-C leaves it as it is
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only so many last lines
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<u64>,
+    /// Only stdout or only stderr
+    #[arg(long, value_name = "WHICH", value_parser = ["stdout", "stderr"], conflicts_with = "follow")]
+    pub(crate) stream: Option<String>,
+}
+
+/// Shows it.
+pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let path = client.session_path(&args.id).await?;
+    if args.follow {
+        let session: Session = client.get_as(&path).await?;
+        let options = Options {
+            on_disconnect: None,
+            tail: args.tail,
+            deadline: app.deadline(),
+            quiet: true,
+            view: true,
+        };
+        follow(&client, session, &options, Signals::new()?, None).await?;
+        return Ok(0);
+    }
+    let mut filters = Vec::new();
+    filters.extend(args.tail.map(|tail| format!("tail={tail}")));
+    filters.extend(args.stream.map(|stream| format!("stream={stream}")));
+    let path = format!("/api/v1{path}/logs?{}", filters.join("&"));
+    let bytes = client
+        .call_bytes(Call::new(Method::GET, path.trim_end_matches('?')))
+        .await?;
+    output::write_bytes(&bytes)?;
+    Ok(0)
+}
+
+/// What a session wrote, for `up`.
+pub(crate) async fn all(
+    client: &crate::client::Client,
+    session: &Session,
+) -> Result<String, Failure> {
+    debug_assert!(describe::is_final(session));
+    let path = format!("/api/v1/sessions/{}/logs", session.id);
+    let bytes = client.call_bytes(Call::new(Method::GET, &path)).await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,331 @@
+//! `nodes`, `node …` and `admin agent …`: the machines.
+
+use crate::app::App;
+use crate::client::{Client, encode, typed};
+use crate::clock;
+use crate::error::{Failure, code};
+use crate::output::{Format, Table, amount, amounts, clean};
+use longshore_common::amount::format_bytes_short;
+use longshore_common::api::{Agent, AgentPatch, Load};
+use serde_json::{Value, json};
+use std::io::{BufRead, IsTerminal};
+
+/// What can be done with nodes.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// List the nodes
+    Ls,
+    /// Show a node
+    Show {
+        /// Its name or id
+        name: String,
+    },
+    /// Say whether a node takes new sessions
+    Schedulable {
+        /// Its name or id
+        name: String,
+        /// on or off
+        #[arg(value_enum)]
+        to: Switch,
+    },
+    /// Take no new sessions on a node (schedulable off)
+    Cordon {
+        /// Its name or id
+        name: String,
+    },
+    /// Take new sessions on a node again (schedulable on)
+    Uncordon {
+        /// Its name or id
+        name: String,
+    },
+    /// Refuse a node from now on; its sessions count as lost
+    Expel {
+        /// Its name or id
+        name: String,
+    },
+    /// Take a node that has left out of the list
+    #[command(alias = "rm")]
+    Forget {
+        /// Its name or id
+        name: String,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// Does it.
+pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
+    match verb {
+        Verb::Ls => list(app).await,
+        Verb::Show { name } => show(app, &name).await,
+        Verb::Schedulable { name, to } => schedulable(app, &name, to).await,
+        Verb::Cordon { name } => schedulable(app, &name, Switch::Off).await,
+        Verb::Uncordon { name } => schedulable(app, &name, Switch::On).await,
+        Verb::Expel { name } => {
+            confirm(
+                app,
+                &format!("{name} is refused from now on and its sessions count as lost."),
+            )?;
+            app.client()?
+                .post(&format!("/agents/{}/expel", encode(&name)), &json!({}))
+                .await?;
+            say(app, &format!("{name} expelled"));
+            Ok(0)
+        }
+        Verb::Forget { name } => {
+            app.client()?
+                .delete(&format!("/agents/{}", encode(&name)))
+                .await?;
+            say(app, &format!("{name} forgotten"));
+            Ok(0)
+        }
+    }
+}
+
+fn say(app: &App, text: &str) {
+    if !app.global.quiet {
+        eprintln!("{}", clean(text));
+    }
+}
+
+/// Asks before something that cannot be taken back.
+pub(crate) fn confirm(app: &App, what: &str) -> Result<(), Failure> {
+    if app.global.yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(
+            Failure::usage("this asks first, and nobody is there to answer")
+                .hint("the same with --yes"),
+        );
+    }
+    eprint!("{}\nContinue? [y/N] ", clean(what));
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    if matches!(line.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::failed("nothing was changed"))
+    }
+}
+
+/// Lists them.
+pub(crate) async fn list(app: &App) -> Result<u8, Failure> {
+    let items = app.client()?.list("/agents").await?;
+    let out = app.output();
+    out.list(&items, "name", || table(&items, out.format == Format::Wide))?;
+    if items.is_empty() && !app.global.quiet && !out.is_json() {
+        eprintln!("no nodes yet; longshore token create prints what to run on one");
+    }
+    Ok(0)
+}
+
+fn table(items: &[Value], wide: bool) -> Result<Table, Failure> {
+    let mut columns = vec![
+        "NAME",
+        "GROUP",
+        "STATE",
+        "GPU",
+        "CPU",
+        "MEM",
+        "CONTAINERS",
+        "HEARTBEAT",
+    ];
+    if wide {
+        columns.extend(["ADDRESS", "VERSION", "ENGINE", "DRIVER", "OS", "ID"]);
+    }
+    let mut table = Table::new(&columns);
+    for item in items {
+        let agent: Agent = typed(item.clone())?;
+        let mut row = vec![
+            agent.name.clone(),
+            agent.group_name.clone(),
+            state(&agent),
+            agent
+                .capacity
+                .keys()
+                .filter(|slot| !matches!(slot.as_str(), "cpu" | "mem"))
+                .map(|slot| match slot.as_str() {
+                    "cuda.device" | "cuda.shares" => used(&agent, slot),
+                    _ => format!("{} {slot}", used(&agent, slot)),
+                })
+                .collect::<Vec<_>>()
+                .join(", "),
+            used(&agent, "cpu"),
+            used(&agent, "mem"),
+            agent.containers.to_string(),
+            agent
+                .last_heartbeat_at
+                .map(|at| format!("{} ago", clock::ago(at)))
+                .unwrap_or_default(),
+        ];
+        if wide {
+            row.extend([
+                agent.address.clone().unwrap_or_default(),
+                agent.agent_version.clone(),
+                agent.engine_version.clone(),
+                agent.driver_version.clone(),
+                agent.os.clone(),
+                agent.id.clone(),
+            ]);
+        }
+        table.row(row);
+    }
+    Ok(table)
+}
+
+fn state(agent: &Agent) -> String {
+    let mut text = agent.state.to_lowercase();
+    if !agent.schedulable {
+        text.push_str(", unschedulable");
+    }
+    if agent.state == "ALIVE" && !agent.connected {
+        text.push_str(", disconnected");
+    }
+    for condition in &agent.conditions {
+        text.push_str(&format!(", {condition}"));
+    }
+    text
+}
+
+/// `2 of 8`
+fn used(agent: &Agent, slot: &str) -> String {
+    let of = agent.capacity.get(slot).map(|text| amount(slot, text));
+    let taken = agent
+        .occupied
+        .get(slot)
+        .map_or_else(|| "0".to_owned(), |text| amount(slot, text));
+    of.map(|of| format!("{taken} of {of}")).unwrap_or_default()
+}
+
+async fn show(app: &App, name: &str) -> Result<u8, Failure> {
+    let item = app
+        .client()?
+        .get(&format!("/agents/{}", encode(name)))
+        .await?;
+    app.output()
+        .object(&item, "name", || Ok(text(&typed(item.clone())?)))?;
+    Ok(0)
+}
+
+fn text(agent: &Agent) -> String {
+    let mut text = format!("{}  {}\n", clean(&agent.name), clean(&state(agent)));
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            text.push_str(&format!("  {name:<12} {}\n", clean(value)));
+        }
+    };
+    line("id", &agent.id);
+    line("group", &agent.group_name);
+    line("capacity", &amounts(&agent.capacity));
+    line("occupied", &amounts(&agent.occupied));
+    line("containers", &agent.containers.to_string());
+    line("address", agent.address.as_deref().unwrap_or_default());
+    line(
+        "connected",
+        &agent.connected_since.map(clock::full).unwrap_or_default(),
+    );
+    line(
+        "heartbeat",
+        &agent
+            .last_heartbeat_at
+            .map(|at| format!("{} ago", clock::ago(at)))
+            .unwrap_or_default(),
+    );
+    line("joined", &clock::full(agent.created_at));
+    line("agent", &agent.agent_version);
+    line(
+        "system",
+        &format!("{} {} {}", agent.os, agent.kernel, agent.arch),
+    );
+    line("engine", &agent.engine_version);
+    line("driver", &agent.driver_version);
+    line("GPU way", agent.gpu_way.as_deref().unwrap_or_default());
+    line("", &agent.gpu_way_detail);
+    if let Some(load) = &agent.load {
+        line("load", &load_text(load));
+    }
+    for device in &agent.devices {
+        let health = match (device.health.as_str(), device.health_detail.as_str()) {
+            (health, "") => health.to_owned(),
+            (health, detail) => format!("{health}: {detail}"),
+        };
+        line(
+            &format!("GPU {}", device.index),
+            &format!("{}  {}  {health}", device.model, device.id),
+        );
+    }
+    text
+}
+
+fn load_text(load: &Load) -> String {
+    format!(
+        "{} over a minute, {} of memory and {} of {} of disk free, agent {}",
+        longshore_common::amount::format_milli(load.load_milli),
+        format_bytes_short(load.mem_free_bytes),
+        format_bytes_short(load.disk_free_bytes),
+        format_bytes_short(load.disk_total_bytes),
+        format_bytes_short(load.agent_rss_bytes)
+    )
+}
+
+async fn schedulable(app: &App, name: &str, to: Switch) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let path = format!("/agents/{}", encode(name));
+    let patch = AgentPatch {
+        schedulable: Some(to == Switch::On),
+    };
+    let answer = patch_fresh(&client, &path, &patch).await?;
+    if app.output().is_json() {
+        crate::output::print_json(&answer)?;
+    } else {
+        let takes = if to == Switch::On {
+            "takes new sessions"
+        } else {
+            "takes no new sessions; those on it go on"
+        };
+        say(app, &format!("{name} {takes}"));
+    }
+    Ok(0)
+}
+
+/// The change is one word that does not depend on what else changed meanwhile, so a
+/// stale version is read again, a few times.
+async fn patch_fresh(client: &Client, path: &str, patch: &AgentPatch) -> Result<Value, Failure> {
+    let mut tries = 0;
+    loop {
+        let agent: Agent = client.get_as(path).await?;
+        match client.patch(path, agent.version, patch).await {
+            Err(failure) if failure.exit == code::CONFLICT && tries < 3 => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_screen() {
+        let item = json!({
+            "id": "agt_x", "version": 2, "name": "gpu01", "group": "rgp_x", "group_name": "default",
+            "state": "ALIVE", "connected": true, "schedulable": false, "conditions": ["disk-low"],
+            "capacity": {"cpu": "15", "mem": "64424509440", "cuda.device": "2"},
+            "occupied": {"cpu": "1", "mem": "1073741824"}, "containers": 1,
+            "created_at": "2026-11-20T21:05:03Z"
+        });
+        assert_eq!(
+            table(&[item], false).unwrap().render(true, None),
+            "NAME   GROUP    STATE                           GPU     CPU      MEM            CONTAINERS  HEARTBEAT\n\
+             gpu01  default  alive, unschedulable, disk-low  0 of 2  1 of 15  1 GB of 60 GB  1\n"
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! `show`: one session in sections.
+
+use crate::app::App;
+use crate::client::typed;
+use crate::clock;
+use crate::describe;
+use crate::error::Failure;
+use crate::output::{amounts, clean, clean_lines};
+use crate::values::SessionRef;
+use longshore_common::amount::format_bytes_short;
+use longshore_common::api::Session;
+use longshore_common::time::Timestamp;
+
+/// Flags of `show`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The session: s-42, 42, a name, @ for the latest
+    pub(crate) id: SessionRef,
+}
+
+/// Shows it.
+pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let item = client.get(&client.session_path(&args.id).await?).await?;
+    app.output()
+        .object(&item, "id", || Ok(text(&typed(item.clone())?)))?;
+    Ok(0)
+}
+
+/// Lines of a name and a value; what is empty is left out.
+struct Sheet(String);
+
+impl Sheet {
+    fn section(&mut self, name: &str) {
+        self.0.push_str(&format!("\n{name}\n"));
+    }
+
+    fn line(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            self.0.push_str(&format!("  {name:<12} {}\n", clean(value)));
+        }
+    }
+
+    fn time(&mut self, name: &str, at: Option<Timestamp>) {
+        if let Some(at) = at {
+            self.line(name, &clock::full(at));
+        }
+    }
+}
+
+fn text(session: &Session) -> String {
+    let name = session
+        .name
+        .as_deref()
+        .map(|name| format!("  {}", clean(name)))
+        .unwrap_or_default();
+    let mut sheet = Sheet(format!(
+        "{}{name}  {}\n",
+        clean(&session.id),
+        describe::state(session)
+    ));
+    sheet.line("reason", session.reason.as_deref().unwrap_or_default());
+    sheet.line("detail", session.detail.as_deref().unwrap_or_default());
+    sheet.line(
+        "exit code",
+        &session
+            .exit_code
+            .map(|exit| exit.to_string())
+            .unwrap_or_default(),
+    );
+    sheet.line(
+        "signal",
+        &session
+            .signal
+            .map(|signal| signal.to_string())
+            .unwrap_or_default(),
+    );
+    for blocker in &session.blocked_by {
+        sheet.line("waits", &blocker.text);
+    }
+
+    sheet.section("Request");
+    sheet.line("type", &session.kind);
+    sheet.line("owner", &session.owner_name);
+    sheet.line("keypair", &session.access_key);
+    sheet.line("group", &session.group_name);
+    sheet.line("priority", &session.priority.to_string());
+    sheet.line("image", &session.image);
+    sheet.line(
+        "digest",
+        session.image_digest.as_deref().unwrap_or_default(),
+    );
+    sheet.line(
+        "command",
+        &session
+            .command
+            .iter()
+            .map(|word| quoted(word))
+            .collect::<Vec<_>>()
+            .join(" "),
+    );
+    sheet.line("workdir", session.workdir.as_deref().unwrap_or_default());
+    sheet.line("slots", &amounts(&session.slots));
+    sheet.line("shm", &format_bytes_short(session.shm_bytes));
+    for (name, value) in &session.environment {
+        sheet.line("env", &format!("{name}={value}"));
+    }
+    for (name, value) in &session.labels {
+        sheet.line("label", &format!("{name}={value}"));
+    }
+
+    if !session.containers.is_empty() {
+        sheet.section("Placement");
+        for container in &session.containers {
+            let mut parts = vec![
+                format!("attempt {}", container.attempt),
+                container.agent_name.clone(),
+                container.state.clone(),
+            ];
+            if !container.docker_id.is_empty() {
+                parts.push(format!("container {}", container.docker_id));
+            }
+            if let Some(peak) = container.memory_peak_bytes {
+                parts.push(format!("peak memory {}", format_bytes_short(peak)));
+            }
+            if let Some(cpu) = container.cpu_ms {
+                parts.push(format!("processor time {}", clock::span(cpu)));
+            }
+            sheet.line(&clean(&container.rank), &parts.join(", "));
+            for device in &container.devices {
+                let place = device
+                    .index
+                    .map(|index| format!("{index} "))
+                    .unwrap_or_default();
+                sheet.line(
+                    "device",
+                    &format!(
+                        "{place}{} x {}, {} ({})",
+                        device.slot, device.amount, device.model, device.id
+                    ),
+                );
+            }
+        }
+    }
+
+    sheet.section("Times");
+    sheet.time("created", Some(session.created_at));
+    sheet.time("placed", session.placed_at);
+    sheet.time("started", session.started_at);
+    sheet.time("ended", session.ended_at);
+    if let Some(at) = session.stop_at.filter(|_| session.ended_at.is_none()) {
+        let cause = session.stop_cause.as_deref().unwrap_or("limit");
+        sheet.line("will end", &format!("{} by {cause}", clock::full(at)));
+    }
+    if let Some(tail) = &session.output_tail {
+        sheet.section("Last output");
+        sheet.0.push_str(&clean_lines(tail));
+        sheet.0.push('\n');
+    }
+    sheet.0
+}
+
+/// A word of a command as a shell would need it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::describe::tests::session;
+    use serde_json::json;
+
+    #[test]
+    fn sections() {
+        let shown = text(&session(
+            json!({"command": ["sh", "-c", "echo 'a b'"], "position": 1}),
+        ));
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[0], "s-42  pending #1");
+        assert!(
+            lines.contains(&r"  command      sh -c 'echo '\''a b'\'''"),
+            "{shown}"
+        );
+        assert!(
+            lines.contains(&"  slots        cpu 1, mem 16 GB"),
+            "{shown}"
+        );
+        assert!(!shown.contains("Placement"));
+    }
+}

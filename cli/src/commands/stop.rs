@@ -1,0 +1,135 @@
+//! `stop`: ends sessions.
+
+use crate::app::App;
+use crate::client::typed;
+use crate::commands::wait;
+use crate::error::{Failure, code};
+use crate::output::{self, clean};
+use crate::values::{self, SessionRef};
+use longshore_common::api::{TerminateAnswer, TerminateRequest};
+use std::time::Duration;
+
+/// The most ids the server takes at once.
+const AT_ONCE: usize = 200;
+
+/// Flags of `stop`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The sessions: s-42, 42, a name, @ for the latest
+    #[arg(required = true)]
+    pub(crate) ids: Vec<SessionRef>,
+    /// Time between the stop signal and the kill
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) grace: Option<Duration>,
+    /// End it in the books at once; the node is cleaned up afterwards
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Return when they have ended
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+/// Stops them.
+pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let mut ids = Vec::new();
+    for id in &args.ids {
+        ids.push(client.session_id(id).await?);
+    }
+    ids.dedup();
+    let mut sum = TerminateAnswer::default();
+    for part in ids.chunks(AT_ONCE) {
+        let request = TerminateRequest {
+            ids: part.to_vec(),
+            grace_s: args
+                .grace
+                .map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)),
+            force: args.force,
+        };
+        let answer: TerminateAnswer = typed(client.post("/sessions/terminate", &request).await?)?;
+        sum.cancelled.extend(answer.cancelled);
+        sum.terminating.extend(answer.terminating);
+        sum.skipped.extend(answer.skipped);
+        sum.forced |= answer.forced;
+    }
+    if args.wait {
+        wait::ends(&client, &sum.terminating, Duration::from_secs(3600)).await;
+    }
+    if app.output().is_json() {
+        let value = serde_json::to_value(&sum).map_err(|e| Failure::failed(e.to_string()))?;
+        output::print_json(&value)?;
+    } else if !app.global.quiet {
+        eprint!("{}", lines(&sum));
+    }
+    Ok(exit(&sum))
+}
+
+fn lines(answer: &TerminateAnswer) -> String {
+    let mut text = String::new();
+    let word = if answer.forced {
+        "ended at once"
+    } else {
+        "stopping"
+    };
+    for (ids, word) in [
+        (&answer.cancelled, "cancelled"),
+        (&answer.terminating, word),
+    ] {
+        for id in ids {
+            text.push_str(&format!("{:<4}  {word}\n", clean(id)));
+        }
+    }
+    for skipped in &answer.skipped {
+        let why = match skipped.why.as_str() {
+            "already-final" => "has ended already",
+            "already-terminating" => "is being stopped already",
+            "not-found" => "is not known",
+            other => other,
+        };
+        text.push_str(&format!("{:<4}  {}\n", clean(&skipped.id), clean(why)));
+    }
+    text
+}
+
+fn exit(answer: &TerminateAnswer) -> u8 {
+    let done = answer.cancelled.len() + answer.terminating.len();
+    let mut bad = answer
+        .skipped
+        .iter()
+        .filter(|skipped| skipped.why != "already-terminating")
+        .peekable();
+    match bad.peek() {
+        None => 0,
+        Some(_) if done > 0 => code::PARTLY,
+        Some(first) if first.why == "not-found" => code::NOT_FOUND,
+        Some(_) => code::CONFLICT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::api::Skipped;
+
+    #[test]
+    fn codes_and_lines() {
+        let skipped = |why: &str| Skipped {
+            id: "s-2".into(),
+            why: why.into(),
+        };
+        let mut answer = TerminateAnswer {
+            terminating: vec!["s-1".into()],
+            ..TerminateAnswer::default()
+        };
+        assert_eq!(exit(&answer), 0);
+        answer.skipped = vec![skipped("already-terminating")];
+        assert_eq!(exit(&answer), 0);
+        answer.skipped = vec![skipped("not-found")];
+        assert_eq!(exit(&answer), 8);
+        assert_eq!(lines(&answer), "s-1   stopping\ns-2   is not known\n");
+        answer.terminating.clear();
+        assert_eq!(exit(&answer), 3);
+        answer.skipped = vec![skipped("already-final")];
+        assert_eq!(exit(&answer), 5);
+    }
+}

@@ -1,0 +1,260 @@
+//! The flags of sessions, and the request they become.
+
+use crate::app::App;
+use crate::client::Client;
+use crate::error::{Failure, code};
+use crate::follow::{Got, Signals};
+use crate::output::{amount, clean};
+use crate::values;
+use clap::Args;
+use longshore_common::api::{Adjustment, NewSession, Session};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Flags of `run`, `submit` and `start`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Session")]
+pub(crate) struct SessionFlags {
+    /// GPUs: a whole number, or a part of one (0.5, 1/7)
+    #[arg(long, value_name = "N")]
+    pub(crate) gpu: Option<String>,
+    /// An amount of any slot by name
+    #[arg(long, value_name = "NAME=AMOUNT", value_parser = values::pair)]
+    pub(crate) slot: Vec<(String, String)>,
+    /// Processor cores
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu: Option<String>,
+    /// Memory: 512M, 16G (powers of 1024)
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub(crate) mem: Option<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub(crate) shm: Option<String>,
+    /// Image; absent: the default of the file or of the installation
+    #[arg(long, value_name = "REF")]
+    pub(crate) image: Option<String>,
+    /// Resource group
+    #[arg(long, alias = "queue", value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// A variable: K=V, or K to take it from here
+    #[arg(long = "env", short = 'e', value_name = "K[=V]")]
+    pub(crate) env: Vec<String>,
+    /// A file of variables, one K=V a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Directory the command starts in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Lifetime from now on: 8h, 2d
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) time: Option<Duration>,
+    /// Time limit of the command, from its start
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) timeout_after: Option<Duration>,
+    /// 0 to 100, higher goes first
+    #[arg(long, value_name = "N")]
+    pub(crate) priority: Option<i64>,
+    /// A name of one's own
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// A mark of one's own
+    #[arg(long, value_name = "K=V")]
+    pub(crate) label: Vec<String>,
+    /// Give the command a terminal
+    #[arg(long)]
+    pub(crate) tty: bool,
+    /// The request as JSON; flags override it; - reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// The request that flags, file and defaults make together.
+pub(crate) fn build(
+    app: &App,
+    flags: &SessionFlags,
+    kind: &str,
+    command: &[String],
+) -> Result<NewSession, Failure> {
+    let mut request = match &flags.file {
+        Some(path) => read_file(path)?,
+        None => NewSession::default(),
+    };
+    apply(&mut request, flags, &|name| std::env::var(name).ok())?;
+    request.kind = Some(kind.to_owned());
+    if !command.is_empty() {
+        request.command = command.to_vec();
+    }
+    let defaults = app.contexts()?.client;
+    request.image = request.image.or(defaults.image);
+    request.group = request.group.or(defaults.group);
+    Ok(request)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let text = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    text.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+fn read_file(path: &Path) -> Result<NewSession, Failure> {
+    serde_json::from_str(&read(path)?)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+fn apply(
+    request: &mut NewSession,
+    flags: &SessionFlags,
+    own: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), Failure> {
+    if let Some(gpu) = &flags.gpu {
+        request.slots.remove("cuda.device");
+        request.slots.remove("cuda.shares");
+        request
+            .slots
+            .extend(values::gpu(gpu).map_err(|e| Failure::usage(format!("--gpu: {e}")))?);
+    }
+    for (slot, text) in [("cpu", &flags.cpu), ("mem", &flags.mem)] {
+        if let Some(text) = text {
+            request.slots.insert(slot.to_owned(), text.clone());
+        }
+    }
+    request.slots.extend(flags.slot.iter().cloned());
+    for path in &flags.env_file {
+        let variables = values::env_file(&read(path)?, own)
+            .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+        request.environment.extend(variables);
+    }
+    for text in &flags.env {
+        let (name, value) =
+            values::env_pair(text, own).map_err(|e| Failure::usage(format!("--env: {e}")))?;
+        request.environment.insert(name, value);
+    }
+    for text in &flags.label {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        request.labels.insert(name.to_owned(), value.to_owned());
+    }
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    request.shm = flags.shm.clone().or(request.shm.take());
+    request.image = flags.image.clone().or(request.image.take());
+    request.group = flags.group.clone().or(request.group.take());
+    request.workdir = flags.workdir.clone().or(request.workdir.take());
+    request.name = flags.name.clone().or(request.name.take());
+    request.priority = flags.priority.or(request.priority);
+    request.lifetime_s = flags.time.map(seconds).or(request.lifetime_s);
+    request.batch_timeout_s = flags.timeout_after.map(seconds).or(request.batch_timeout_s);
+    request.tty |= flags.tty;
+    Ok(())
+}
+
+/// Asks for the session while signals are remembered: one that comes now is dealt with
+/// when it is known which session it is about; a second one ends the command.
+pub(crate) async fn submit(
+    app: &App,
+    client: &Client,
+    request: &NewSession,
+    signals: &mut Signals,
+) -> Result<(Session, Option<Got>), Failure> {
+    let deadline = app.deadline().map(tokio::time::Instant::from_std);
+    let asking = client.new_session(request);
+    tokio::pin!(asking);
+    let mut early = None;
+    loop {
+        tokio::select! {
+            session = &mut asking => {
+                let session = session?;
+                say_adjustments(&session);
+                return Ok((session, early));
+            }
+            got = signals.next() => {
+                if early.is_some() {
+                    return Err(Failure::failed("left before the coordinator answered").hint("longshore ps"));
+                }
+                early = Some(got);
+            }
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
+                return Err(Failure::new(code::UNREACHABLE, "the time given with --timeout is over").hint("longshore ps"));
+            }
+        }
+    }
+}
+
+/// Says what the coordinator changed in a request.
+pub(crate) fn say_adjustments(session: &Session) {
+    for adjustment in &session.adjusted {
+        eprintln!("{}", adjustment_text(adjustment));
+    }
+}
+
+fn adjustment_text(adjustment: &Adjustment) -> String {
+    let what = adjustment
+        .path
+        .trim_start_matches('/')
+        .replace("slots/", "");
+    let to = amount(&what, &adjustment.to);
+    match &adjustment.from {
+        Some(from) => format!(
+            "{} changed from {} to {to}: {}",
+            clean(&what),
+            amount(&what, from),
+            clean(&adjustment.reason)
+        ),
+        None => format!(
+            "{} set to {to}: {}",
+            clean(&what),
+            clean(&adjustment.reason)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn flags_override_the_file() {
+        let mut request: NewSession = serde_json::from_value(json!({
+            "image": "a", "command": ["x"], "slots": {"cpu": "1", "cuda.shares": "0.5"}, "tty": true
+        }))
+        .unwrap();
+        let flags = SessionFlags {
+            gpu: Some("2".into()),
+            mem: Some("16G".into()),
+            slot: vec![("rocm.device".into(), "1".into())],
+            image: Some("b".into()),
+            env: vec!["A=1".into(), "B".into()],
+            label: vec!["k=v".into(), "bare".into()],
+            time: Some(Duration::from_secs(28_800)),
+            ..SessionFlags::default()
+        };
+        apply(&mut request, &flags, &|name| {
+            (name == "B").then(|| "two".to_owned())
+        })
+        .unwrap();
+        assert_eq!(
+            serde_json::to_value(&request).unwrap(),
+            json!({
+                "image": "b", "command": ["x"], "tty": true, "lifetime_s": 28_800,
+                "slots": {"cpu": "1", "mem": "16G", "cuda.device": "2", "rocm.device": "1"},
+                "environment": {"A": "1", "B": "two"}, "labels": {"k": "v", "bare": ""}
+            })
+        );
+    }
+
+    #[test]
+    fn adjustments_in_words() {
+        let adjustment = Adjustment {
+            path: "/slots/mem".into(),
+            from: Some("4294967296".into()),
+            to: "8589934592".into(),
+            reason: "image-minimum".into(),
+        };
+        assert_eq!(
+            adjustment_text(&adjustment),
+            "mem changed from 4 GB to 8 GB: image-minimum"
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! Reading what people type: durations, session ids, environment files, pairs.
+
+use longshore_common::ids::SessionId;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Reads `90m`, `1h30m`, `2d`, `30s` or `45` (seconds).
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let form = || {
+        format!(
+            "\"{}\" is not a duration: write 45, 30s, 90m, 1h30m or 2d",
+            short(text)
+        )
+    };
+    if text.is_empty() || text.len() > 32 {
+        return Err(form());
+    }
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(u64::from(seconds)));
+    }
+    let mut seconds: u64 = 0;
+    let mut number = String::new();
+    let mut last = u64::MAX;
+    for c in text.chars() {
+        if c.is_ascii_digit() {
+            number.push(c);
+            continue;
+        }
+        let unit = match c {
+            'd' => 86_400,
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return Err(form()),
+        };
+        // Each unit once, the large ones first: 30m1h is a slip, not a wish.
+        if unit >= last {
+            return Err(form());
+        }
+        last = unit;
+        let value: u64 = number.parse().map_err(|_| form())?;
+        number.clear();
+        seconds = value
+            .checked_mul(unit)
+            .and_then(|v| seconds.checked_add(v))
+            .filter(|v| *v <= 315_360_000)
+            .ok_or_else(|| format!("\"{}\" is longer than ten years", short(text)))?;
+    }
+    if number.is_empty() {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(form())
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// How a session is named on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SessionRef {
+    /// `s-42` or `42`.
+    Id(SessionId),
+    /// A name of one's own.
+    Name(String),
+    /// `@` is my latest, `@2` the one before.
+    Latest(u32),
+}
+
+impl FromStr for SessionRef {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || {
+            format!(
+                "\"{}\" is not a session: write s-42, 42, a name, @ or @2",
+                short(text)
+            )
+        };
+        if let Some(back) = text.strip_prefix('@') {
+            return match back {
+                "" => Ok(Self::Latest(1)),
+                back => match back.parse() {
+                    Ok(n @ 1..=1000) => Ok(Self::Latest(n)),
+                    Ok(_) | Err(_) => Err(form()),
+                },
+            };
+        }
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            return format!("s-{text}")
+                .parse()
+                .map(Self::Id)
+                .map_err(|_| form());
+        }
+        if let Ok(id) = text.parse() {
+            return Ok(Self::Id(id));
+        }
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        let first = text
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric());
+        if first && text.len() <= 64 && text.bytes().all(good) {
+            Ok(Self::Name(text.to_owned()))
+        } else {
+            Err(form())
+        }
+    }
+}
+
+/// Reads `NAME=VALUE`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err(format!("\"{}\" is not of the form NAME=VALUE", short(text))),
+    }
+}
+
+/// Reads `--env K=V`, or `--env K`, which takes the value from `own`.
+pub(crate) fn env_pair(
+    text: &str,
+    own: &dyn Fn(&str) -> Option<String>,
+) -> Result<(String, String), String> {
+    if text.contains('=') {
+        return pair(text);
+    }
+    match own(text) {
+        Some(value) => Ok((text.to_owned(), value)),
+        None => Err(format!("{} is not set here: write {0}=VALUE", short(text))),
+    }
+}
+
+/// Reads a file of variables: one `K=V` or `K` a line, `#` at the start of a line is a
+/// comment, values are taken as they stand, quotation marks included.
+pub(crate) fn env_file(
+    text: &str,
+    own: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, String> {
+    let mut variables = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = env_pair(line, own).map_err(|e| format!("line {}: {e}", index + 1))?;
+        variables.insert(name, value);
+    }
+    Ok(variables)
+}
+
+/// What `--gpu` means: a whole number of GPUs, or a part of one.
+pub(crate) fn gpu(text: &str) -> Result<Option<(String, String)>, String> {
+    let milli = longshore_common::amount::parse_milli(text).map_err(|e| e.to_string())?;
+    if milli == 0 && text.trim_matches(['0', '.']).is_empty() {
+        return Ok(None);
+    }
+    let slot = if milli > 0 && milli % 1000 == 0 {
+        "cuda.device"
+    } else {
+        "cuda.shares"
+    };
+    let amount = if slot == "cuda.device" {
+        (milli / 1000).to_string()
+    } else {
+        text.to_owned()
+    };
+    Ok(Some((slot.to_owned(), amount)))
+}
+
+/// Checks a size and keeps it as it was written; the server reads it again.
+pub(crate) fn size(text: &str) -> Result<String, String> {
+    longshore_common::amount::parse_bytes(text)
+        .map(|_| text.to_owned())
+        .map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let table = [
+            ("45", 45),
+            ("30s", 30),
+            ("90m", 5400),
+            ("1h30m", 5400),
+            ("2d", 172_800),
+            ("1d2h3m4s", 93_784),
+            ("0", 0),
+        ];
+        for (text, seconds) in table {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "h",
+            "1x",
+            "-5",
+            "1.5h",
+            "30m1h",
+            "1h1h",
+            "1h30",
+            "99999999d",
+            "１h",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sessions() {
+        assert_eq!("s-42".parse(), Ok(SessionRef::Id(SessionId(42))));
+        assert_eq!("42".parse(), Ok(SessionRef::Id(SessionId(42))));
+        assert_eq!("@".parse(), Ok(SessionRef::Latest(1)));
+        assert_eq!("@2".parse(), Ok(SessionRef::Latest(2)));
+        assert_eq!(
+            "train-vit".parse(),
+            Ok(SessionRef::Name("train-vit".into()))
+        );
+        for text in ["", "@0", "@x", "0", "a/b", "../x", "Train", "-x", "a b"] {
+            assert!(text.parse::<SessionRef>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables() {
+        let own = |name: &str| (name == "HOME").then(|| "/home/dana".to_owned());
+        let file = "# comment\n\nA=1\n  B= two words \nHOME\nC=x=y\n";
+        let read = env_file(file, &own).unwrap();
+        assert_eq!(read["A"], "1");
+        assert_eq!(read["B"], " two words ");
+        assert_eq!(read["HOME"], "/home/dana");
+        assert_eq!(read["C"], "x=y");
+        let error = env_file("A=1\nNOPE\n", &own).unwrap_err();
+        assert_eq!(error, "line 2: NOPE is not set here: write NOPE=VALUE");
+        assert!(env_pair("=x", &own).is_err());
+    }
+
+    #[test]
+    fn gpus() {
+        let slot = |name: &str, amount: &str| Ok(Some((name.to_owned(), amount.to_owned())));
+        assert_eq!(gpu("2"), slot("cuda.device", "2"));
+        assert_eq!(gpu("1.0"), slot("cuda.device", "1"));
+        assert_eq!(gpu("0.5"), slot("cuda.shares", "0.5"));
+        assert_eq!(gpu("1/7"), slot("cuda.shares", "1/7"));
+        assert_eq!(gpu("0"), Ok(None));
+        assert!(gpu("all").is_err());
+        assert!(size("16G").is_ok() && size("16 X").is_err());
+    }
+}

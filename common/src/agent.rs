@@ -1,0 +1,175 @@
+//! What an agent tells about its machine.
+
+use crate::amount::{SlotName, Slots};
+use crate::ids::DeviceId;
+use crate::session::{UnknownWord, words};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+words! {
+    /// What the coordinator thinks of an agent.
+    AgentState {
+        /// Heartbeats come.
+        Alive = "ALIVE",
+        /// None for longer than T1.
+        Lost = "LOST",
+        /// Left or was removed.
+        Terminated = "TERMINATED",
+    }
+}
+
+words! {
+    /// Whether the container engine answers.
+    RuntimeState {
+        /// It does.
+        Up = "up",
+        /// Connections are refused.
+        Down = "down",
+        /// It accepts calls and does not answer.
+        Hung = "hung",
+    }
+}
+
+words! {
+    /// How containers get their GPUs.
+    GpuWay {
+        /// Container device interface, by UUID.
+        Cdi = "cdi",
+        /// The engine's device requests with NVIDIA's toolkit.
+        Request = "request",
+        /// Plain device nodes.
+        Nodes = "nodes",
+    }
+}
+
+words! {
+    /// Whether a device may be given out.
+    Health {
+        /// Yes.
+        Healthy = "healthy",
+        /// Taken out by a health rule or a person.
+        Cordoned = "cordoned",
+        /// It is gone or answers nothing.
+        Lost = "lost",
+        /// Calls about it do not return.
+        Unresponsive = "unresponsive",
+        /// Somebody outside Longshore uses it.
+        Foreign = "foreign",
+    }
+}
+
+/// A GPU, or an instance of a divided one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Stable hardware id (UUID).
+    pub id: DeviceId,
+    /// Its place in the agent's list; for display and tie-breaking only.
+    pub index: u32,
+    /// The slot it provides.
+    pub slot: SlotName,
+    /// How much of the slot, in thousandths.
+    pub capacity: i64,
+    /// Product name, e.g. `NVIDIA RTX A6000`.
+    pub model: String,
+    /// Memory in bytes; 0 = unknown.
+    pub memory_bytes: i64,
+    /// PCI address.
+    pub pci: String,
+    /// Number of the device node `/dev/nvidia<n>`; none for MIG instances and unknown.
+    pub minor: Option<u32>,
+    /// NUMA node; none = unknown.
+    pub numa: Option<u32>,
+    /// Ids of devices joined by a fast link.
+    pub links: Vec<DeviceId>,
+    /// Whether it may be given out.
+    pub health: Health,
+    /// Why not, in words; empty when healthy.
+    pub health_detail: String,
+}
+
+impl Device {
+    /// Whether new work may get it.
+    #[must_use]
+    pub fn is_offered(&self) -> bool {
+        self.health == Health::Healthy
+    }
+}
+
+/// Everything fixed about a node that the coordinator needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Host name.
+    pub hostname: String,
+    /// Processor architecture in Docker's words: `amd64`, `arm64`.
+    pub arch: String,
+    /// Operating system, in words.
+    pub os: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Version of the container engine; empty = unknown.
+    pub engine_version: String,
+    /// Storage driver of the engine; empty = unknown.
+    pub engine_storage: String,
+    /// 1 or 2; 0 = unknown.
+    pub cgroup_version: u8,
+    /// Version of the GPU driver; empty = none.
+    pub driver_version: String,
+    /// How GPUs reach containers; none = no way, or no GPU.
+    pub gpu_way: Option<GpuWay>,
+    /// What the self-test of the ways said.
+    pub gpu_way_detail: String,
+    /// What can be given out besides devices: cpu and mem, what the node keeps already taken off.
+    pub offered: Slots,
+    /// What the machine has in all.
+    pub total: Slots,
+    /// Most containers at once; 0 = no limit.
+    pub max_containers: u32,
+    /// GPUs and instances.
+    pub devices: Vec<Device>,
+}
+
+impl Inventory {
+    /// Plain slots and healthy devices together.
+    #[must_use]
+    pub fn capacity(&self) -> Slots {
+        let mut slots = self.offered.clone();
+        for device in self.devices.iter().filter(|d| d.is_offered()) {
+            slots.add(&Slots::new().with(device.slot.clone(), device.capacity));
+        }
+        slots
+    }
+}
+
+/// Live figures of one device.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DeviceSample {
+    /// Utilisation in percent; none = unknown.
+    pub utilization: Option<u8>,
+    /// Memory in use, in bytes; none = unknown.
+    pub memory_used: Option<i64>,
+    /// Degrees Celsius; none = unknown.
+    pub temperature: Option<i32>,
+    /// Milliwatts; none = unknown.
+    pub power_mw: Option<u32>,
+}
+
+/// Live figures of a node, carried by heartbeats and never stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeLoad {
+    /// Load average over one minute, in thousandths.
+    pub load_milli: i64,
+    /// Memory that could be had, in bytes.
+    pub mem_free: i64,
+    /// Free bytes where the engine keeps its data.
+    pub disk_free: i64,
+    /// Size of that file system.
+    pub disk_total: i64,
+    /// Resident memory of the agent itself, in bytes.
+    pub agent_rss: i64,
+    /// Figures per device.
+    pub devices: BTreeMap<DeviceId, DeviceSample>,
+}

@@ -1,0 +1,796 @@
+//! The JSON shapes of the HTTP API, shared by the server and the command line.
+//!
+//! Separate from the domain types on purpose: what is published here only grows.
+//! Amounts, ids and enums are text in requests, so that the server can name every
+//! bad member at once; in answers they are canonical. Absent means absent: answers
+//! never hold `null`.
+
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// A failure, as RFC 9457 describes it (`application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Address of the explanation of `code`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Fixed per code.
+    pub title: String,
+    /// The HTTP status again.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// Stable, e.g. `LS-SLOT-UNKNOWN`.
+    pub code: String,
+    /// What happened, for people.
+    pub detail: String,
+    /// Every bad member.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<MemberError>,
+    /// The limit that was met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitMet>,
+    /// What would pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The path of the request.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
+    /// The id under which the request stands in the log.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request_id: String,
+}
+
+/// One bad member of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemberError {
+    /// Where, as a JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// What is wrong with it and what would be accepted.
+    pub message: String,
+}
+
+/// A limit, what there is, and what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LimitMet {
+    /// Which rule.
+    pub rule: String,
+    /// Which slot, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// The limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// What there is.
+    pub have: String,
+    /// What was asked.
+    pub need: String,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The objects.
+    pub items: Vec<T>,
+    /// Pass it as `cursor` for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// What a session is asked to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSession {
+    /// A name of one's own, unique among one's sessions that have not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
+    pub name: Option<String>,
+    /// `batch` (default) or `interactive`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32)]
+    pub kind: Option<String>,
+    /// Image reference; absent = the installation's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 512)]
+    pub image: Option<String>,
+    /// Program and arguments; a batch session needs one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 1024)]
+    pub command: Vec<String>,
+    /// Amounts per slot, as text: `{"cpu":"4","mem":"16G","cuda.device":"1"}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slots: BTreeMap<String, String>,
+    /// Size of `/dev/shm`, written like `mem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub shm: Option<String>,
+    /// Resource group by name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub group: Option<String>,
+    /// Environment variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Directory the command starts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 1024)]
+    pub workdir: Option<String>,
+    /// Whether the process gets a terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
+    /// 0 to 100, higher goes first; default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100)]
+    pub priority: Option<i64>,
+    /// Lifetime in seconds, counted from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 315_360_000)]
+    pub lifetime_s: Option<i64>,
+    /// Time limit of the command in seconds, counted from its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 315_360_000)]
+    pub batch_timeout_s: Option<i64>,
+    /// Marks of one's own, at most 32.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A change the server made to a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Adjustment {
+    /// Which member.
+    pub path: String,
+    /// Before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// After.
+    pub to: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why a session waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Blocker {
+    /// `ready`, `limit` or `capacity`.
+    pub stage: String,
+    /// Which rule.
+    pub rule: String,
+    /// In words.
+    pub text: String,
+    /// Which slot, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// Asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub need: Option<String>,
+    /// There is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub have: Option<String>,
+}
+
+/// How far the pull of an image is. Live, never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    /// Bytes there.
+    pub bytes_done: u64,
+    /// Bytes in all; absent = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_total: Option<u64>,
+    /// Layers there.
+    pub layers_done: u32,
+    /// Layers in all; absent = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers_total: Option<u32>,
+}
+
+/// A device a session holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeldDevice {
+    /// Its id (UUID).
+    pub id: String,
+    /// Through which slot.
+    pub slot: String,
+    /// How much of it.
+    pub amount: String,
+    /// Its place on the agent, for display.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// Product name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model: String,
+}
+
+/// A container of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Container {
+    /// `main1`, `sub1`, …
+    pub rank: String,
+    /// To which attempt it belongs.
+    pub attempt: u32,
+    /// Id of its agent.
+    pub agent: String,
+    /// Name of its agent.
+    pub agent_name: String,
+    /// See the words of container states.
+    pub state: String,
+    /// Docker's id, first 12 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub docker_id: String,
+    /// Devices granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<HeldDevice>,
+    /// How far its pull is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// When its process started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// Most memory used, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<i64>,
+    /// Processor time used, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<i64>,
+}
+
+/// A session. Lists leave `environment`, `containers` and `output_tail` out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Session {
+    /// `s-42`.
+    pub id: String,
+    /// Counts stored changes from 1; the ETag.
+    pub version: u64,
+    /// Its name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whose it is.
+    pub owner_name: String,
+    /// The keypair it was asked with.
+    pub access_key: String,
+    /// Id of its resource group.
+    pub group: String,
+    /// Name of its resource group.
+    pub group_name: String,
+    /// `batch` or `interactive`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Image reference.
+    pub image: String,
+    /// Digest it was resolved to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Granted amounts.
+    pub slots: BTreeMap<String, String>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_bytes: i64,
+    /// Environment as given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Directory the command starts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Whether its process has a terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
+    /// 0 to 100.
+    pub priority: i64,
+    /// Marks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// `PENDING`, `SCHEDULED`, `PREPARING`, `RUNNING`, `TERMINATING`, `TERMINATED`, `CANCELLED`, `ERROR`.
+    pub state: String,
+    /// While PREPARING: what it is busy with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Flags beside the state: `unreachable`, `releasing`, `idle`, `frozen`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<String>,
+    /// From 1.
+    pub attempt: u32,
+    /// Place in the queue of its group, from 1; only while PENDING.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// Why it waits; only while PENDING.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_by: Vec<Blocker>,
+    /// Why it ended or is being stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// `success` or `failure`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// Of the main container's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Names of the agents it is placed on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agent_names: Vec<String>,
+    /// Its containers of all attempts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<Container>,
+    /// What the server changed in the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adjusted: Vec<Adjustment>,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it got its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub placed_at: Option<Timestamp>,
+    /// When the present attempt began to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// When a limit will stop it at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub stop_at: Option<Timestamp>,
+    /// Which limit: `lifetime`, `idle` or `batch-timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_cause: Option<String>,
+    /// The last lines of its output, once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tail: Option<String>,
+}
+
+/// One line of a session's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HistoryLine {
+    /// From 1 in each session.
+    pub seq: u64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// State before; absent in the first line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// State after.
+    pub to: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Which user, agent or rule.
+    pub by: String,
+    /// In which attempt.
+    pub attempt: u32,
+}
+
+/// Asks to end sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TerminateRequest {
+    /// Which; only on the route for many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 200)]
+    pub ids: Vec<String>,
+    /// Seconds between the stop signal and the kill; 0 to 600, default 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 600)]
+    pub grace_s: Option<i64>,
+    /// End the session in the books at once; the node is cleaned up afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+/// What became of each.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct TerminateAnswer {
+    /// Were waiting; ended now.
+    pub cancelled: Vec<String>,
+    /// Are being stopped.
+    pub terminating: Vec<String>,
+    /// Nothing was changed.
+    pub skipped: Vec<Skipped>,
+    /// Whether they were ended in the books at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
+}
+
+/// A session that was left as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Skipped {
+    /// Which.
+    pub id: String,
+    /// `already-final`, `already-terminating` or `not-found`.
+    pub why: String,
+}
+
+/// A device as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Device {
+    /// UUID.
+    pub id: String,
+    /// Its place on the agent, for display.
+    pub index: u32,
+    /// Id of its agent.
+    pub agent: String,
+    /// Name of its agent.
+    pub agent_name: String,
+    /// The slot it provides.
+    pub slot: String,
+    /// How much of it.
+    pub capacity: String,
+    /// Product name.
+    pub model: String,
+    /// Memory in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<i64>,
+    /// `healthy`, `cordoned`, `lost`, `unresponsive`, `foreign`.
+    pub health: String,
+    /// Why it is not healthy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub health_detail: String,
+    /// Who holds it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
+    /// Utilisation, 0 to 1; absent = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization_percent: Option<u8>,
+    /// Memory in use; absent = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_used_bytes: Option<i64>,
+    /// Absent = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_celsius: Option<i32>,
+    /// Absent = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_watts: Option<u32>,
+    /// NUMA node; absent = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<u32>,
+}
+
+/// A session that holds a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Holder {
+    /// Which session.
+    pub session: String,
+    /// Whose.
+    pub owner_name: String,
+    /// How much.
+    pub amount: String,
+    /// When a limit will end it at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub stop_at: Option<Timestamp>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Agent {
+    /// `agt_…`
+    pub id: String,
+    /// Counts stored changes from 1; the ETag.
+    pub version: u64,
+    /// Unique.
+    pub name: String,
+    /// Id of its resource group.
+    pub group: String,
+    /// Name of its resource group.
+    pub group_name: String,
+    /// `ALIVE`, `LOST`, `TERMINATED`.
+    pub state: String,
+    /// Whether a connection is open now.
+    pub connected: bool,
+    /// Whether it takes new work.
+    pub schedulable: bool,
+    /// What stops placements: `runtime-down`, `runtime-hung`, `disk-low`, `fenced`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<String>,
+    /// Address of its connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Since when the connection is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub connected_since: Option<Timestamp>,
+    /// Last heartbeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// What can be given out.
+    pub capacity: BTreeMap<String, String>,
+    /// What is taken.
+    pub occupied: BTreeMap<String, String>,
+    /// Number of containers on it.
+    pub containers: u64,
+    /// Version of the agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent_version: String,
+    /// `amd64`, `arm64`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arch: String,
+    /// In words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub os: String,
+    /// Kernel release.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kernel: String,
+    /// Version of the container engine.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub engine_version: String,
+    /// Version of the GPU driver.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub driver_version: String,
+    /// How GPUs reach containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_way: Option<String>,
+    /// What the self-test of the ways said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub gpu_way_detail: String,
+    /// Its GPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// When it joined.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// Figures of the last heartbeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+}
+
+/// Live figures of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Load {
+    /// Load average over one minute, in thousandths.
+    pub load_milli: i64,
+    /// Memory that could be had.
+    pub mem_free_bytes: i64,
+    /// Free where the engine keeps its data.
+    pub disk_free_bytes: i64,
+    /// Size of that file system.
+    pub disk_total_bytes: i64,
+    /// Resident memory of the agent.
+    pub agent_rss_bytes: i64,
+}
+
+/// What may be changed at an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentPatch {
+    /// Whether it takes new work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedulable: Option<bool>,
+}
+
+/// A resource group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResourceGroup {
+    /// `rgp_…`
+    pub id: String,
+    /// Unique; never changes.
+    pub name: String,
+    /// Whether it takes sessions.
+    pub active: bool,
+    /// Whether it is the first choice when a session names none.
+    pub default: bool,
+    /// `fifo`.
+    pub scheduler: String,
+    /// What its agents can give out now.
+    pub capacity: BTreeMap<String, String>,
+    /// What of it is taken.
+    pub occupied: BTreeMap<String, String>,
+    /// Sessions that wait.
+    pub pending: u64,
+}
+
+/// Asks for a join token.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewJoinToken {
+    /// Resource group of the nodes; absent = the default group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub group: Option<String>,
+    /// Name of the node; absent = what it calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub agent_name: Option<String>,
+    /// Seconds it is valid; default 86,400, at most 2,592,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_592_000)]
+    pub ttl_s: Option<i64>,
+    /// How many nodes may join with it; default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1000)]
+    pub max_uses: Option<i64>,
+}
+
+/// A join token. Its secret is in the creating answer only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinToken {
+    /// Its public part.
+    pub id: String,
+    /// Name of the group nodes come into.
+    pub group_name: String,
+    /// Name the node gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_name: Option<String>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// Until when it can be used.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// How many nodes may join with it.
+    pub max_uses: u32,
+    /// How many did.
+    pub uses: u32,
+    /// Whose it is.
+    pub created_by: String,
+    /// `ls1.<id>.<secret>.<pin>`, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// What to run on the node, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// Makes the first administrator.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetupRequest {
+    /// From the file `setup-token` in the data directory.
+    #[schema(max_length = 128)]
+    pub token: String,
+    /// The administrator's address; it never changes.
+    #[schema(max_length = 64)]
+    pub email: String,
+    /// Absent = the part of the address before the `@`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub username: Option<String>,
+}
+
+// The token must not reach a log by way of `{:?}`.
+impl std::fmt::Debug for SetupRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetupRequest")
+            .field("email", &self.email)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first administrator and the keypair, whose secret is shown this once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SetupAnswer {
+    /// `usr_…`
+    pub user: String,
+    /// As stored.
+    pub username: String,
+    /// As stored.
+    pub email: String,
+    /// The public part of the keypair.
+    pub access_key: String,
+    /// The secret part.
+    pub secret_key: String,
+}
+
+impl std::fmt::Debug for SetupAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetupAnswer")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Me {
+    /// `usr_…`
+    pub id: String,
+    /// Name.
+    pub username: String,
+    /// Address.
+    pub email: String,
+    /// `superadmin`.
+    pub role: String,
+    /// The keypair used.
+    pub access_key: String,
+}
+
+/// Versions of the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// Of the program.
+    pub version: String,
+    /// Of the API.
+    pub api: String,
+    /// Of the link to agents.
+    pub agent_protocol: u32,
+    /// Id of the installation.
+    pub cluster: String,
+}
+
+/// Whether the coordinator can work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Readiness {
+    /// Whether all checks are well.
+    pub ready: bool,
+    /// One by one.
+    pub checks: Vec<Check>,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Check {
+    /// Which.
+    pub name: String,
+    /// Whether it is well.
+    pub ok: bool,
+    /// More about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// What one agent says to a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentVerdict {
+    /// Name of the agent.
+    pub agent_name: String,
+    /// `fits`, `lost`, `unschedulable`, `condition`, `short`, `container-cap`.
+    pub verdict: String,
+    /// In words.
+    pub text: String,
+}
+
+/// Why a session is where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// Which session.
+    pub id: String,
+    /// Its state.
+    pub state: String,
+    /// In one sentence.
+    pub text: String,
+    /// Place in the queue, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_by: Vec<Blocker>,
+    /// What each agent of its group says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentVerdict>,
+}
+
+/// One event of `logs/stream`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogRecord {
+    /// Which container.
+    pub rank: String,
+    /// Of which attempt.
+    pub attempt: u32,
+    /// `stdout`, `stderr` or `gap`.
+    pub stream: String,
+    /// When it was written.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Bytes of output before it, over both streams.
+    pub position: u64,
+    /// The output, when it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The output in base64, when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<String>,
+}

@@ -1,0 +1,16 @@
+//! What all Longshore programs must agree on: ids, exact amounts, session and
+//! agent data, the device allocator, the wire protocol and the JSON shapes of
+//! the API.
+//!
+//! Nothing here opens a socket, reads a clock, draws a random number or looks at
+//! the environment: values go in, values come out.
+
+pub mod agent;
+pub mod amount;
+pub mod api;
+pub mod devices;
+pub mod ids;
+pub mod limits;
+pub mod session;
+pub mod time;
+pub mod wire;

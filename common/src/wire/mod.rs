@@ -1,0 +1,23 @@
+//! What agents and the coordinator say to each other: frames, messages, versions.
+//!
+//! Pure: bytes in, messages out. postcard has no schema evolution, so the structs of
+//! a released version are frozen; a new field is a new struct with a higher `ver` of
+//! the same kind, and enums only grow at the end. `golden/` keeps the bytes of every
+//! release.
+
+mod frame;
+mod message;
+mod signed;
+
+pub use frame::{Cap, Frame, FrameDecoder, FrameError, encode};
+pub use message::*;
+pub use signed::{SignedSet, SigningInput};
+
+/// ALPN of the ordinary link, protocol version 1.
+pub const ALPN_AGENT: &[u8] = b"longshore-agent/1";
+/// ALPN that every release understands for ever: it only says who is too old.
+pub const ALPN_AGENT_BARE: &[u8] = b"longshore-agent/0";
+/// ALPN for joining and for renewing an expired certificate.
+pub const ALPN_ENROL: &[u8] = b"longshore-enrol/1";
+/// The port of coordinator and agents, UDP and TCP alike.
+pub const DEFAULT_PORT: u16 = 7420;

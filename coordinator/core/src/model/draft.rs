@@ -1,0 +1,182 @@
+//! Working copies while one event is being answered.
+//!
+//! A draft starts from the state, is changed freely, and ends as a list of changes:
+//! each touched object once, as it is at the end.
+
+use super::change::Change;
+use super::entities::{Agent, FailedStart, History, LedgerRow, Session};
+use super::event::Effect;
+use super::state::State;
+use longshore_common::ids::{AgentId, ContainerKey, SessionId};
+use longshore_common::session::{Reason, SessionState};
+use longshore_common::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) state: &'a State,
+    pub(super) now: Timestamp,
+    sessions: BTreeMap<SessionId, Session>,
+    agents: BTreeMap<AgentId, Agent>,
+    touched: BTreeSet<AgentId>,
+    rows: Vec<Change>,
+    effects: Vec<Effect>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(state: &'a State, now: Timestamp) -> Self {
+        Self {
+            state,
+            now,
+            sessions: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            rows: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// A session as it is by now.
+    pub(super) fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions
+            .get(&id)
+            .or_else(|| self.state.sessions.get(&id))
+    }
+
+    /// A session to be changed; its version goes up once per draft.
+    pub(super) fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        if !self.sessions.contains_key(&id) {
+            let mut copy = self.state.sessions.get(&id)?.clone();
+            copy.version += 1;
+            self.sessions.insert(id, copy);
+        }
+        self.sessions.get_mut(&id)
+    }
+
+    /// Puts a new session in.
+    pub(super) fn add_session(&mut self, session: Session) {
+        self.sessions.insert(session.id, session);
+    }
+
+    /// An agent as it is by now.
+    pub(super) fn agent(&self, id: AgentId) -> Option<&Agent> {
+        self.agents.get(&id).or_else(|| self.state.agents.get(&id))
+    }
+
+    /// An agent to be changed. What a person can see differs: the version goes up.
+    pub(super) fn agent_mut(&mut self, id: AgentId) -> Option<&mut Agent> {
+        if !self.agents.contains_key(&id) {
+            let mut copy = self.state.agents.get(&id)?.clone();
+            copy.version += 1;
+            self.agents.insert(id, copy);
+        }
+        self.agents.get_mut(&id)
+    }
+
+    /// The desired set of this agent differs; its generation goes up when the draft ends.
+    pub(super) fn touch(&mut self, agent: AgentId) {
+        self.touched.insert(agent);
+    }
+
+    pub(super) fn open_row(&mut self, row: LedgerRow) {
+        self.rows.push(Change::LedgerOpened(row));
+    }
+
+    pub(super) fn free_quota(&mut self, key: ContainerKey) {
+        self.rows.push(Change::QuotaFreed { key, at: self.now });
+    }
+
+    pub(super) fn close_rows(&mut self, key: ContainerKey) {
+        self.rows.push(Change::LedgerClosed { key, at: self.now });
+    }
+
+    pub(super) fn push(&mut self, change: Change) {
+        self.rows.push(change);
+    }
+
+    /// Moves a session to another state and writes the line of history.
+    pub(super) fn move_to(&mut self, id: SessionId, to: SessionState, why: Why<'_>) {
+        let now = self.now;
+        let Some(session) = self.session_mut(id) else {
+            return;
+        };
+        let from = session.state;
+        session.state = to;
+        if to != SessionState::Preparing {
+            session.phase = None;
+        }
+        if to.is_final() {
+            session.ended_at = Some(now);
+            session.deadline = None;
+            session.unreachable = false;
+        }
+        session.history_len += 1;
+        let line = History {
+            session: id,
+            seq: session.history_len,
+            at: now,
+            from: Some(from),
+            to,
+            reason: why.reason,
+            detail: why.detail.map(str::to_owned),
+            by: why.by.to_owned(),
+            attempt: session.attempt,
+        };
+        self.rows.push(Change::History(line));
+    }
+
+    /// The changes and effects of everything that was done.
+    pub(super) fn finish(mut self) -> (Vec<Change>, Vec<Effect>) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(agent) = self.agents.get(&id).or_else(|| self.state.agents.get(&id)) else {
+                continue;
+            };
+            // Not through agent_mut: a new set is nothing a person sees at the agent.
+            let mut agent = agent.clone();
+            agent.generation = agent.generation.next();
+            self.agents.insert(id, agent);
+            self.effects.push(Effect::SendDesired(id));
+        }
+        let mut changes: Vec<Change> =
+            Vec::with_capacity(self.rows.len() + self.sessions.len() + self.agents.len());
+        changes.extend(
+            self.agents
+                .into_values()
+                .map(|a| Change::Agent(Box::new(a))),
+        );
+        changes.extend(
+            self.sessions
+                .into_values()
+                .map(|s| Change::Session(Box::new(s))),
+        );
+        changes.extend(self.rows);
+        (changes, self.effects)
+    }
+}
+
+/// Who moved a session and why.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Why<'a> {
+    pub(super) reason: Option<Reason>,
+    pub(super) detail: Option<&'a str>,
+    pub(super) by: &'a str,
+}
+
+impl<'a> Why<'a> {
+    pub(super) const fn by(by: &'a str) -> Self {
+        Self {
+            reason: None,
+            detail: None,
+            by,
+        }
+    }
+
+    pub(super) const fn failed(failed: &'a FailedStart, by: &'a str) -> Self {
+        Self {
+            reason: None,
+            detail: Some(failed.detail.as_str()),
+            by,
+        }
+    }
+}

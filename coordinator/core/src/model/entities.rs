@@ -1,0 +1,456 @@
+//! The things the coordinator knows about, as they are stored.
+
+use longshore_common::agent::{AgentState, Inventory, RuntimeState};
+use longshore_common::amount::{SlotName, Slots};
+use longshore_common::ids::{
+    AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, Fence, Generation,
+    GroupId, SessionId, UserId,
+};
+use longshore_common::limits::IdlePolicy;
+use longshore_common::session::{
+    Cause, ContainerState, DeviceGrant, End, Phase, Reason, ResultKind, SessionState, SessionType,
+    Want,
+};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::Totals;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Facts of the installation and the defaults a session gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Drawn once.
+    pub cluster: ClusterId,
+    /// Raised at each start.
+    pub generation: CoordinatorGeneration,
+    /// Number of the next session; never goes back.
+    pub next_session: u64,
+    /// User number inside containers of the next user.
+    pub next_uid: u32,
+}
+
+/// A person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Its id.
+    pub id: UserId,
+    /// Unique.
+    pub username: String,
+    /// Unique; never changes.
+    pub email: String,
+    /// What it may.
+    pub role: Role,
+    /// User and group number inside containers.
+    pub uid: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What a person may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Everything.
+    #[serde(rename = "superadmin")]
+    Superadmin,
+}
+
+/// An access key with the hash of its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keypair {
+    /// The public part.
+    pub access_key: String,
+    /// SHA-256 of the secret part.
+    pub secret_sha256: [u8; 32],
+    /// Whose it is.
+    pub user: UserId,
+    /// Whether it opens anything.
+    pub active: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A named set of agents with one scheduler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its id.
+    pub id: GroupId,
+    /// Unique; never changes.
+    pub name: String,
+    /// Whether it takes sessions.
+    pub active: bool,
+    /// First choice when a session names none.
+    pub default: bool,
+    /// How often a session whose start failed goes back to PENDING.
+    pub creation_retries: u32,
+    /// How long an agent may be silent before its sessions are given up, in seconds; 0 = for ever.
+    pub declare_lost_s: u32,
+    /// When sessions count as unused.
+    pub idle: Option<IdlePolicy>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// Counts changes a person can see, from 1.
+    pub version: u64,
+    /// Unique.
+    pub name: String,
+    /// Its resource group.
+    pub group: GroupId,
+    /// ALIVE, LOST, TERMINATED.
+    pub state: AgentState,
+    /// Whether it takes new work.
+    pub schedulable: bool,
+    /// Raised when its sessions are given up.
+    pub fence: Fence,
+    /// Number of its desired set.
+    pub generation: Generation,
+    /// SHA-256 of the public keys its certificates may have, newest first, at most two.
+    pub keys: Vec<[u8; 32]>,
+    /// Hash over machine id and container engine id.
+    pub fingerprint: String,
+    /// Hash over the machine id.
+    pub machine: String,
+    /// The kernel's id of the boot it last connected in; empty before it first did.
+    pub boot_id: String,
+    /// What it said it is; none until the first report.
+    pub inventory: Option<Inventory>,
+    /// Whether its container engine answers.
+    pub runtime: RuntimeState,
+    /// Whether its disk is too full for new work.
+    pub disk_low: bool,
+    /// When it joined.
+    pub created_at: Timestamp,
+    /// Since when it is LOST.
+    pub lost_since: Option<Timestamp>,
+}
+
+impl Agent {
+    /// Conditions that stop placements, in the words of the API.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<&'static str> {
+        let mut conditions = Vec::new();
+        match self.runtime {
+            RuntimeState::Up => (),
+            RuntimeState::Down => conditions.push("runtime-down"),
+            RuntimeState::Hung => conditions.push("runtime-hung"),
+        }
+        if self.disk_low {
+            conditions.push("disk-low");
+        }
+        conditions
+    }
+}
+
+/// Lets nodes into the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinToken {
+    /// The public part.
+    pub id: String,
+    /// SHA-256 of the secret part.
+    pub secret_sha256: [u8; 32],
+    /// Group of the nodes.
+    pub group: GroupId,
+    /// Name of the node, if it is fixed.
+    pub agent_name: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Until when it can be used.
+    pub expires_at: Timestamp,
+    /// How many nodes may join with it.
+    pub max_uses: u32,
+    /// Who joined: hash of the public key, the id given, when.
+    pub joined: Vec<([u8; 32], AgentId, Timestamp)>,
+    /// Who made it.
+    pub created_by: UserId,
+}
+
+/// The answer a repeated request gets again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// Who called.
+    pub caller: UserId,
+    /// The key of the caller's choice.
+    pub key: String,
+    /// SHA-256 of the body.
+    pub body_sha256: [u8; 32],
+    /// The session it made.
+    pub session: SessionId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a person asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// `s-<n>`.
+    pub id: SessionId,
+    /// Counts stored changes from 1.
+    pub version: u64,
+    /// A name of the owner's choice.
+    pub name: Option<String>,
+    /// Whose it is.
+    pub owner: UserId,
+    /// The owner's name when it was submitted.
+    pub owner_name: String,
+    /// User number inside.
+    pub uid: u32,
+    /// The keypair it was asked with.
+    pub access_key: String,
+    /// Its resource group.
+    pub group: GroupId,
+    /// That group's name when it was submitted.
+    pub group_name: String,
+    /// What it is for.
+    pub kind: SessionType,
+    /// Image reference.
+    pub image: String,
+    /// Digest it was resolved to.
+    pub image_digest: Option<String>,
+    /// Program and arguments; empty = the holder.
+    pub command: Vec<String>,
+    /// Directory the command starts in.
+    pub workdir: Option<String>,
+    /// Whether its process gets a terminal.
+    pub tty: bool,
+    /// Environment as given.
+    pub environment: BTreeMap<String, String>,
+    /// Amounts.
+    pub slots: Slots,
+    /// Size of `/dev/shm`.
+    pub shm_bytes: i64,
+    /// 0 to 100, higher goes first.
+    pub priority: u8,
+    /// Marks.
+    pub labels: BTreeMap<String, String>,
+    /// Lifetime in seconds, counted from `created_at`.
+    pub lifetime_s: Option<i64>,
+    /// Time limit of the command in seconds.
+    pub batch_timeout_s: Option<u32>,
+    /// When it counts as unused; taken from the group at submit.
+    pub idle: Option<IdlePolicy>,
+    /// What was changed in the request.
+    pub adjusted: Vec<Adjusted>,
+    /// Where it stands.
+    pub state: SessionState,
+    /// While PREPARING: with what.
+    pub phase: Option<Phase>,
+    /// Its agent is LOST.
+    pub unreachable: bool,
+    /// From 1.
+    pub attempt: Attempt,
+    /// The stop that was decided, if any. The first one wins.
+    pub stop: Option<Stop>,
+    /// The present attempt failed and is being taken back.
+    pub failed: Option<FailedStart>,
+    /// Failed starts that counted, so far.
+    pub failed_starts: u32,
+    /// Not placed before.
+    pub not_before: Option<Timestamp>,
+    /// Agents on which it failed, and until when they come last.
+    pub penalties: Vec<(AgentId, Timestamp)>,
+    /// Why it ended.
+    pub reason: Option<Reason>,
+    /// The same as a sentence.
+    pub detail: Option<String>,
+    /// How the command did.
+    pub result: Option<ResultKind>,
+    /// Of the main container's process.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// The last output.
+    pub tail: Option<String>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it began to wait, anew after a failed start.
+    pub pending_since: Timestamp,
+    /// When it got its place.
+    pub placed_at: Option<Timestamp>,
+    /// When the present attempt began to run.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When the present transient state is over at the latest.
+    pub deadline: Option<Timestamp>,
+    /// Containers of the present attempt, and of older ones until they are closed.
+    pub containers: Vec<Container>,
+    /// Lines of history so far.
+    pub history_len: u64,
+}
+
+impl Session {
+    /// When its life ends, if it is limited.
+    #[must_use]
+    pub fn lifetime_deadline(&self) -> Option<Timestamp> {
+        self.lifetime_s.map(|s| self.created_at.plus_s(s))
+    }
+
+    /// Final, and no node holds anything of it any more: memory may forget it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.state.is_final() && self.containers.iter().all(Container::is_closed)
+    }
+
+    /// Final in the books while a node has not confirmed yet.
+    #[must_use]
+    pub fn is_releasing(&self) -> bool {
+        self.state.is_final() && !self.is_settled()
+    }
+
+    /// Containers of the present attempt.
+    pub fn present(&self) -> impl Iterator<Item = &Container> {
+        self.containers
+            .iter()
+            .filter(|c| c.key.attempt == self.attempt)
+    }
+
+    /// The instant at which the coordinator has to look at it again.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        // A running session's lifetime is its agent's business.
+        let lifetime = match self.state {
+            SessionState::Pending | SessionState::Scheduled | SessionState::Preparing => {
+                self.lifetime_deadline()
+            }
+            _ => None,
+        };
+        let waiting = match self.state {
+            SessionState::Pending => self.not_before,
+            _ => None,
+        };
+        [self.deadline, lifetime, waiting]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+/// A member the coordinator changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adjusted {
+    /// Which.
+    pub path: String,
+    /// Before.
+    pub from: Option<String>,
+    /// After.
+    pub to: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A decided stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Why.
+    pub reason: Reason,
+    /// In words, with names and numbers.
+    pub detail: String,
+    /// Seconds between signal and kill.
+    pub grace_s: u32,
+    /// Ended in the books at once.
+    pub forced: bool,
+    /// When it was decided.
+    pub at: Timestamp,
+}
+
+/// Why an attempt did not come to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStart {
+    /// Why.
+    pub cause: Cause,
+    /// In words.
+    pub detail: String,
+    /// Where.
+    pub agent: AgentId,
+}
+
+/// One container of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name for ever.
+    pub key: ContainerKey,
+    /// Where it is placed.
+    pub agent: AgentId,
+    /// Granted amounts.
+    pub slots: Slots,
+    /// Granted devices.
+    pub devices: Vec<DeviceGrant>,
+    /// What is wanted of it.
+    pub want: Want,
+    /// Where it stands, by its agent.
+    pub state: ContainerState,
+    /// Docker's id, first 12 characters.
+    pub docker_id: String,
+    /// Under which fence it was placed.
+    pub fence: Fence,
+    /// The set of its agent in which it first stood.
+    pub first_generation: Generation,
+    /// How it ended.
+    pub end: Option<End>,
+    /// When its process started.
+    pub started_at: Option<Timestamp>,
+    /// Figures of its life.
+    pub totals: Totals,
+}
+
+impl Container {
+    /// The agent confirmed that nothing is left.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state == ContainerState::Closed
+    }
+
+    /// Its process ended, or it never was more than a plan.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(
+            self.state,
+            ContainerState::Exited | ContainerState::Closed | ContainerState::Lost
+        )
+    }
+}
+
+/// The claim of one container on an amount of one slot, of one device if the slot has devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// Whose claim.
+    pub key: ContainerKey,
+    /// Where.
+    pub agent: AgentId,
+    /// On what.
+    pub slot: SlotName,
+    /// On which device.
+    pub device: Option<DeviceId>,
+    /// How much: thousandths, or bytes for memory.
+    pub amount: i64,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When it stopped counting against the owner.
+    pub quota_freed_at: Option<Timestamp>,
+}
+
+/// One change of a session's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Whose.
+    pub session: SessionId,
+    /// From 1.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// State before; none in the first line.
+    pub from: Option<SessionState>,
+    /// State after.
+    pub to: SessionState,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// In words.
+    pub detail: Option<String>,
+    /// Which user, agent or rule.
+    pub by: String,
+    /// In which attempt.
+    pub attempt: Attempt,
+}

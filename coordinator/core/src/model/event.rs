@@ -1,0 +1,372 @@
+//! What can happen to the coordinator, and what it says back.
+
+use super::change::Change;
+use super::entities::{Group, JoinToken, Keypair, User};
+use longshore_common::agent::{Inventory, RuntimeState};
+use longshore_common::api::{LimitMet, MemberError, NewSession, TerminateAnswer};
+use longshore_common::ids::{AgentId, ContainerKey, Fence, Generation, GroupId, SessionId, UserId};
+use longshore_common::wire::{
+    CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode,
+};
+
+/// Something happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The coordinator starts: its generation goes up; an installation without a
+    /// resource group gets this one.
+    Started(Box<Group>),
+    /// The first administrator is to be made.
+    Setup(SetupOrder),
+    /// A session is asked for.
+    Submit(Box<Submit>),
+    /// Sessions are to be ended.
+    Terminate(Terminate),
+    /// A join token is wanted.
+    CreateToken(JoinTokenOrder),
+    /// A join token is to be taken back.
+    DeleteToken(String),
+    /// A node asks to be taken in.
+    Enrol(Enrol),
+    /// A node asks for a certificate over a new key.
+    RenewKey {
+        /// Which node.
+        agent: AgentId,
+        /// SHA-256 of the new public key.
+        key: [u8; 32],
+        /// SHA-256 of the key it proved to hold.
+        proven: [u8; 32],
+    },
+    /// A node has connected and said hello.
+    Hello(Box<HelloFacts>),
+    /// A node said what it is.
+    Inventory {
+        /// Which node.
+        agent: AgentId,
+        /// What it is.
+        inventory: Box<Inventory>,
+    },
+    /// A condition of a node changed.
+    Condition {
+        /// Which node.
+        agent: AgentId,
+        /// Whether its engine answers.
+        runtime: RuntimeState,
+        /// Whether its disk is too full for new work.
+        disk_low: bool,
+    },
+    /// A node tells how its containers stand.
+    Report {
+        /// Which node.
+        agent: AgentId,
+        /// The set it has applied.
+        applied: Generation,
+        /// How they stand.
+        items: Vec<ContainerReport>,
+        /// Whether `items` is everything it has.
+        whole: bool,
+        /// Whether the machine was started anew since the last whole report.
+        rebooted: bool,
+    },
+    /// A container came to an end.
+    Outcome {
+        /// Which node says so.
+        agent: AgentId,
+        /// What it says.
+        outcome: Box<longshore_common::wire::Outcome>,
+    },
+    /// No heartbeat came for some time.
+    Silent {
+        /// Which node.
+        agent: AgentId,
+        /// For how long, in milliseconds.
+        for_ms: i64,
+        /// T1 in milliseconds.
+        lost_after_ms: i64,
+    },
+    /// A person changes whether a node takes new work.
+    SetSchedulable {
+        /// Which node.
+        agent: AgentId,
+        /// The version the person saw; none = whatever it is.
+        version: Option<u64>,
+        /// The new value.
+        schedulable: bool,
+    },
+    /// A person removes a node for good.
+    Expel {
+        /// Which node.
+        agent: AgentId,
+    },
+    /// Time passed: deadlines are looked at.
+    Tick,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The person.
+    pub user: UserId,
+    /// The keypair used.
+    pub access_key: String,
+}
+
+/// The first administrator.
+#[derive(Debug, Clone)]
+pub struct SetupOrder {
+    /// Who, complete but for the user number.
+    pub user: User,
+    /// With which keypair.
+    pub keypair: Keypair,
+}
+
+/// A session is asked for.
+#[derive(Debug, Clone)]
+pub struct Submit {
+    /// By whom.
+    pub caller: Caller,
+    /// What.
+    pub request: NewSession,
+    /// Key and SHA-256 of the body, so that a repeated request makes nothing new.
+    pub idempotency: Option<(String, [u8; 32])>,
+    /// The installation's defaults for what the request leaves out.
+    pub defaults: SessionDefaults,
+}
+
+/// What a request gets that does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionDefaults {
+    /// Image reference; empty = there is none.
+    pub image: String,
+    /// Cores in thousandths.
+    pub cpu_milli: i64,
+    /// Memory in bytes.
+    pub mem_bytes: i64,
+    /// 0 to 100.
+    pub priority: u8,
+}
+
+impl Default for SessionDefaults {
+    fn default() -> Self {
+        Self {
+            image: String::new(),
+            cpu_milli: 1000,
+            mem_bytes: 2 << 30,
+            priority: 10,
+        }
+    }
+}
+
+/// Sessions are to be ended.
+#[derive(Debug, Clone)]
+pub struct Terminate {
+    /// By whom.
+    pub caller: Caller,
+    /// Which.
+    pub ids: Vec<SessionId>,
+    /// Seconds between signal and kill.
+    pub grace_s: u32,
+    /// At once in the books.
+    pub force: bool,
+}
+
+/// A join token is wanted. Id and secret were drawn at the rim.
+#[derive(Debug, Clone)]
+pub struct JoinTokenOrder {
+    /// The token, complete but for its group.
+    pub token: JoinToken,
+    /// Name or id of the group; none = the default group.
+    pub group: Option<String>,
+}
+
+/// A node asks to be taken in.
+#[derive(Debug, Clone)]
+pub struct Enrol {
+    /// Public part of its token.
+    pub token: String,
+    /// SHA-256 of the secret it gave.
+    pub secret_sha256: [u8; 32],
+    /// SHA-256 of its public key.
+    pub key: [u8; 32],
+    /// The name it would like.
+    pub name: String,
+    /// See [`super::Agent`].
+    pub fingerprint: String,
+    /// See [`super::Agent`].
+    pub machine: String,
+    /// The id it gets if it is taken in.
+    pub new_id: AgentId,
+}
+
+/// What the engine must know of a Hello.
+#[derive(Debug, Clone)]
+pub struct HelloFacts {
+    /// Which node, by its certificate.
+    pub agent: AgentId,
+    /// SHA-256 of the public key of its certificate.
+    pub key: [u8; 32],
+    /// See [`super::Agent`].
+    pub fingerprint: String,
+    /// See [`super::Agent`].
+    pub machine: String,
+    /// See [`super::Agent`].
+    pub boot_id: String,
+    /// The fence it holds.
+    pub fence: Fence,
+    /// Whether another connection of this node is open with another engine.
+    pub other_engine_connected: bool,
+}
+
+/// What a node is told when it is taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WelcomeFacts {
+    /// Its name.
+    pub name: String,
+    /// Its group's name.
+    pub group: String,
+    /// The fence it has to hold.
+    pub fence: Fence,
+    /// T2 of its group in seconds.
+    pub declare_lost_s: u32,
+    /// Whether the machine was started anew since it last connected.
+    pub rebooted: bool,
+}
+
+/// What [`super::react()`] says.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What becomes different.
+    pub changes: Vec<Change>,
+    /// What is to be done once that is stored.
+    pub effects: Vec<Effect>,
+    /// What the asker is told once that is stored.
+    pub answer: Result<Answer, Refusal>,
+}
+
+impl Outcome {
+    /// Nothing changes; this is the answer.
+    #[must_use]
+    pub fn refuse(refusal: Refusal) -> Self {
+        Self {
+            changes: Vec::new(),
+            effects: Vec::new(),
+            answer: Err(refusal),
+        }
+    }
+
+    /// Nothing changes; this is the answer.
+    #[must_use]
+    pub fn only(answer: Answer) -> Self {
+        Self {
+            changes: Vec::new(),
+            effects: Vec::new(),
+            answer: Ok(answer),
+        }
+    }
+}
+
+/// What is to be done after the commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The desired set of a node changed.
+    SendDesired(AgentId),
+    /// An outcome is stored.
+    AckOutcome {
+        /// The node that sent it.
+        agent: AgentId,
+        /// Of which container.
+        key: ContainerKey,
+        /// Which of its two.
+        number: OutcomeNumber,
+    },
+    /// The connection of a node is to be closed.
+    Close {
+        /// Which node.
+        agent: AgentId,
+        /// With which code.
+        code: CloseCode,
+    },
+}
+
+/// A good answer.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Nothing to say.
+    Done,
+    /// A session was accepted, now or earlier under the same idempotency key.
+    Session(Accepted),
+    /// What became of sessions.
+    Terminated(TerminateAnswer),
+    /// A node was taken in.
+    Enrolled {
+        /// Its id.
+        agent: AgentId,
+        /// Its name.
+        name: String,
+        /// Its group's name.
+        group: String,
+    },
+    /// A node may stay.
+    Welcome(WelcomeFacts),
+    /// A node may not stay.
+    Refused(RefusedCode, String),
+    /// A token was made.
+    Token(GroupId),
+}
+
+/// A session that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub id: SessionId,
+    /// It had been accepted before, under the same key.
+    pub replayed: bool,
+}
+
+/// A no, with everything the asker needs to do better.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code of the API, e.g. `LS-SLOT-UNKNOWN`.
+    pub code: &'static str,
+    /// One sentence with the numbers.
+    pub detail: String,
+    /// Every bad member.
+    pub errors: Vec<MemberError>,
+    /// The limit that was met.
+    pub limit: Option<Box<LimitMet>>,
+    /// What would pass.
+    pub hint: Option<String>,
+    /// For enrolment: which refusal.
+    pub enrol: Option<EnrolRefusal>,
+}
+
+impl Refusal {
+    /// A refusal with a code and a sentence.
+    #[must_use]
+    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            limit: None,
+            hint: None,
+            enrol: None,
+        }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same about one member.
+    #[must_use]
+    pub fn at(mut self, pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        self.errors.push(MemberError {
+            pointer: pointer.into(),
+            message: message.into(),
+        });
+        self
+    }
+}

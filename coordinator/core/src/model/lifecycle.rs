@@ -1,0 +1,985 @@
+//! The life of a session: placed, prepared, run, stopped, closed; failed starts and
+//! lost agents.
+//!
+//! Every function works on a draft. Two rules hold throughout: the first reason wins,
+//! and capacity comes back only when the node confirmed.
+
+use super::draft::{Draft, Why};
+use super::entities::{Container, FailedStart, LedgerRow, Session, Stop};
+use longshore_common::amount::SlotName;
+use longshore_common::ids::{AgentId, ContainerKey, Rank, SessionId};
+use longshore_common::session::{
+    Cause, ContainerState, DeviceGrant, End, Exit, Phase, Reason, ResultKind, SessionState,
+    SessionType, Want,
+};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
+
+/// An agent acknowledges its orders within this time while it is connected.
+pub(super) const ACKNOWLEDGE_MS: i64 = 30_000;
+/// A pull, create and start together take at most this long.
+const PREPARE_MS: i64 = 7_200_000;
+/// Starting a created container takes at most this long.
+const START_MS: i64 = 300_000;
+/// A failed attempt is taken back within this time; what is left is waited for in the books.
+const UNDO_MS: i64 = 120_000;
+/// Beyond the grace, a stop takes at most this long before the session is final.
+const CLOSE_MS: i64 = 120_000;
+/// After a failed start the session waits so long before it is placed again.
+pub(super) const RETRY_WAIT_MS: i64 = 10_000;
+/// An agent on which a start failed comes last for so long.
+const PENALTY_MS: i64 = 3_600_000;
+
+/// Gives a waiting session its place: ledger rows, container, SCHEDULED.
+pub(super) fn start(
+    draft: &mut Draft<'_>,
+    id: SessionId,
+    agent: AgentId,
+    devices: Vec<DeviceGrant>,
+) {
+    let now = draft.now;
+    let Some(node) = draft.agent(agent) else {
+        return;
+    };
+    let (fence, first_generation, node_name) =
+        (node.fence, node.generation.next(), node.name.clone());
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    let key = ContainerKey {
+        session: id,
+        rank: Rank::MAIN,
+        attempt: session.attempt,
+    };
+    let slots = session.slots.clone();
+    session.containers.push(Container {
+        key,
+        agent,
+        slots: slots.clone(),
+        devices: devices.clone(),
+        want: Want::Prepare,
+        state: ContainerState::Assigned,
+        docker_id: String::new(),
+        fence,
+        first_generation,
+        end: None,
+        started_at: None,
+        totals: Totals::default(),
+    });
+    session.placed_at = Some(now);
+    session.deadline = Some(now.plus_ms(ACKNOWLEDGE_MS));
+    session.not_before = None;
+    draft.move_to(
+        id,
+        SessionState::Scheduled,
+        Why {
+            reason: None,
+            detail: Some(&format!("placed on {node_name}")),
+            by: "scheduler",
+        },
+    );
+    let row = |slot: &SlotName, device, amount| LedgerRow {
+        key,
+        agent,
+        slot: slot.clone(),
+        device,
+        amount,
+        opened_at: now,
+        quota_freed_at: None,
+    };
+    for (slot, amount) in slots.iter() {
+        if devices.iter().all(|d| d.slot != *slot) {
+            draft.open_row(row(slot, None, amount));
+        }
+    }
+    for grant in &devices {
+        draft.open_row(row(&grant.slot, Some(grant.device.clone()), grant.amount));
+    }
+    draft.touch(agent);
+}
+
+/// The same from outside: the changes that give a waiting session its place.
+#[must_use]
+pub fn start_session(
+    state: &super::State,
+    now: Timestamp,
+    id: SessionId,
+    agent: AgentId,
+    devices: Vec<DeviceGrant>,
+) -> (Vec<super::Change>, Vec<super::Effect>) {
+    let mut draft = Draft::new(state, now);
+    start(&mut draft, id, agent, devices);
+    draft.finish()
+}
+
+/// Decides a stop. A second one changes nothing but may shorten the grace.
+pub(super) fn stop(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
+    let now = draft.now;
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    if session.stop.is_some() || session.state.is_final() {
+        return;
+    }
+    let (reason, detail, grace_s) = (stop.reason, stop.detail.clone(), stop.grace_s);
+    session.reason.get_or_insert(reason);
+    session.detail.get_or_insert_with(|| detail.clone());
+    session.deadline = Some(now.plus_s(i64::from(grace_s)).plus_ms(CLOSE_MS));
+    session.stop = Some(stop);
+    draft.move_to(
+        id,
+        SessionState::Terminating,
+        Why {
+            reason: Some(reason),
+            detail: Some(&detail),
+            by,
+        },
+    );
+    order_stop(draft, id);
+    conclude(draft, id, by);
+}
+
+/// Orders the containers of a session to be stopped and frees its owner's quota.
+fn order_stop(draft: &mut Draft<'_>, id: SessionId) {
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    let mut touched = Vec::new();
+    for container in session.containers.iter_mut().filter(|c| !c.is_closed()) {
+        if container.want != Want::Stop {
+            container.want = Want::Stop;
+            touched.push((container.key, container.agent));
+        }
+    }
+    for (key, agent) in touched {
+        draft.free_quota(key);
+        draft.touch(agent);
+    }
+}
+
+/// A waiting session ends without ever having had a place.
+pub(super) fn cancel(draft: &mut Draft<'_>, id: SessionId, reason: Reason, detail: &str, by: &str) {
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    session.reason.get_or_insert(reason);
+    session.detail.get_or_insert_with(|| detail.to_owned());
+    session.result = Some(ResultKind::Failure);
+    draft.move_to(
+        id,
+        SessionState::Cancelled,
+        Why {
+            reason: Some(reason),
+            detail: Some(detail),
+            by,
+        },
+    );
+}
+
+/// Ends a session in the books at once; the node is cleaned up through tombstones.
+pub(super) fn force(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    let (reason, detail) = (stop.reason, stop.detail.clone());
+    session.reason.get_or_insert(reason);
+    session.detail.get_or_insert_with(|| detail.clone());
+    session.result.get_or_insert(ResultKind::Failure);
+    let ran = session.started_at.is_some();
+    session.stop = Some(stop);
+    let to = if ran {
+        SessionState::Terminated
+    } else {
+        SessionState::Cancelled
+    };
+    draft.move_to(
+        id,
+        to,
+        Why {
+            reason: Some(reason),
+            detail: Some(&detail),
+            by,
+        },
+    );
+    order_stop(draft, id);
+    // A forced stop leaves no time: the order that may be out already is replaced.
+    let agents: Vec<AgentId> = draft
+        .session(id)
+        .map(|s| {
+            s.containers
+                .iter()
+                .filter(|c| !c.is_closed())
+                .map(|c| c.agent)
+                .collect()
+        })
+        .unwrap_or_default();
+    for agent in agents {
+        draft.touch(agent);
+    }
+}
+
+/// An attempt failed before it ran: take it back.
+pub(super) fn fail_attempt(draft: &mut Draft<'_>, id: SessionId, failed: FailedStart, by: &str) {
+    let now = draft.now;
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    if session.failed.is_some() || session.stop.is_some() || session.state.is_final() {
+        return;
+    }
+    session.failed = Some(failed.clone());
+    session.deadline = Some(now.plus_ms(UNDO_MS));
+    draft.move_to(id, SessionState::Preparing, Why::failed(&failed, by));
+    if let Some(session) = draft.session_mut(id) {
+        session.phase = Some(Phase::Undoing);
+    }
+    order_stop(draft, id);
+    conclude(draft, id, by);
+}
+
+/// What a report about one container changes.
+pub(super) fn report(draft: &mut Draft<'_>, agent: AgentId, item: &ContainerReport) {
+    let key = item.key;
+    let Some(session) = draft.session(key.session) else {
+        return;
+    };
+    let Some(known) = session
+        .containers
+        .iter()
+        .find(|c| c.key == key && c.agent == agent)
+    else {
+        return;
+    };
+    if known.is_closed() {
+        return;
+    }
+    // A report may have been overtaken by the outcome, and what was given up stays so.
+    let over = known.end.is_some() || known.state == ContainerState::Lost;
+    let news = (known.state != item.state && !over)
+        || (known.docker_id.is_empty() && !item.docker_id.is_empty())
+        || (known.started_at.is_none() && item.started_at.is_some());
+    if !news {
+        return;
+    }
+    let by = format!("agent {}", agent_name(draft, agent));
+    let Some(session) = draft.session_mut(key.session) else {
+        return;
+    };
+    let Some(container) = session.containers.iter_mut().find(|c| c.key == key) else {
+        return;
+    };
+    // The two ends come as outcomes, with everything that belongs to them.
+    if !over && !matches!(item.state, ContainerState::Exited | ContainerState::Closed) {
+        container.state = item.state;
+    }
+    if !item.docker_id.is_empty() {
+        container.docker_id.clone_from(&item.docker_id);
+    }
+    if container.started_at.is_none() {
+        container.started_at = item.started_at.map(storable);
+    }
+    progress(draft, key.session, &by);
+}
+
+/// Gives the order to run once every container of the attempt is created, and derives
+/// the state from the containers.
+fn progress(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+    let now = draft.now;
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    if session.state.is_final() || session.stop.is_some() || session.failed.is_some() {
+        return;
+    }
+    let attempt = session.attempt;
+    let ready = session.present().next().is_some()
+        && session.present().all(|c| {
+            // One that runs unasked is as good as created: it gets its order all the same.
+            let there = matches!(
+                c.state,
+                ContainerState::Created | ContainerState::Starting | ContainerState::Running
+            );
+            c.want == Want::Prepare && there
+        });
+    if ready {
+        let mut agents = Vec::new();
+        for container in session
+            .containers
+            .iter_mut()
+            .filter(|c| c.key.attempt == attempt)
+        {
+            container.want = Want::Run;
+            agents.push(container.agent);
+        }
+        session.deadline = Some(now.plus_ms(START_MS));
+        for agent in agents {
+            draft.touch(agent);
+        }
+    }
+    derive(draft, id, by);
+}
+
+/// The state of a session from its containers (present attempt only).
+fn derive(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+    let now = draft.now;
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    let behind = session
+        .present()
+        .map(|c| (progress_rank(c.state), c.want, c.state))
+        .min_by_key(|(r, ..)| *r);
+    let Some((_, want, state)) = behind else {
+        return;
+    };
+    let all_run = session
+        .present()
+        .all(|c| c.state == ContainerState::Running);
+    if all_run {
+        if session.state != SessionState::Running {
+            let started = session.present().filter_map(|c| c.started_at).max();
+            session.started_at = Some(started.unwrap_or(now));
+            session.deadline = None;
+            draft.move_to(id, SessionState::Running, Why::by(by));
+        }
+        return;
+    }
+    if session.state == SessionState::Running {
+        return; // a frozen or odd container does not un-run a session
+    }
+    let phase = match state {
+        ContainerState::Assigned => None,
+        ContainerState::Pulling => Some(Phase::Pulling),
+        ContainerState::Creating => Some(Phase::Creating),
+        ContainerState::Created if want == Want::Run => Some(Phase::Starting),
+        ContainerState::Created => Some(Phase::Waiting),
+        _ => Some(Phase::Starting),
+    };
+    let Some(phase) = phase else { return };
+    if session.state == SessionState::Scheduled {
+        session.deadline = Some(now.plus_ms(PREPARE_MS));
+        draft.move_to(id, SessionState::Preparing, Why::by(by));
+    }
+    if let Some(session) = draft.session_mut(id) {
+        session.phase = Some(phase);
+    }
+}
+
+const fn progress_rank(state: ContainerState) -> u8 {
+    match state {
+        ContainerState::Assigned => 0,
+        ContainerState::Pulling => 1,
+        ContainerState::Creating => 2,
+        ContainerState::Created => 3,
+        ContainerState::Starting => 4,
+        ContainerState::Running => 5,
+        ContainerState::Stopping => 6,
+        ContainerState::Exited | ContainerState::Closed | ContainerState::Lost => 7,
+    }
+}
+
+/// The agent has applied a set in which this session's containers stood.
+pub(super) fn acknowledged(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+    let now = draft.now;
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    if session.state == SessionState::Scheduled {
+        session.deadline = Some(now.plus_ms(PREPARE_MS));
+        draft.move_to(id, SessionState::Preparing, Why::by(by));
+    }
+}
+
+/// A container came to an end.
+pub(super) fn outcome(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome) {
+    let key = outcome.key;
+    let Some(session) = draft.session(key.session) else {
+        return;
+    };
+    let Some(known) = session
+        .containers
+        .iter()
+        .find(|c| c.key == key && c.agent == agent)
+    else {
+        return;
+    };
+    if known.is_closed() {
+        return;
+    }
+    let by = format!("agent {}", agent_name(draft, agent));
+    match outcome.number {
+        OutcomeNumber::Ended if known.end.is_none() => ended(draft, agent, outcome, &by),
+        OutcomeNumber::Ended => (),
+        OutcomeNumber::Closed => {
+            // An agent that closes what it never reported ended: take the end over first.
+            if known.end.is_none() && outcome.end.is_some() {
+                ended(draft, agent, outcome, &by);
+            }
+            close_container(draft, key);
+            conclude(draft, key.session, &by);
+        }
+    }
+}
+
+/// An instant by another machine's clock, brought into the range that has a text form:
+/// one outside could be stored but not read back.
+fn storable(at: Timestamp) -> Timestamp {
+    const LAST: i64 = 253_402_300_799_999; // the end of the year 9999
+    Timestamp(at.0.clamp(0, LAST))
+}
+
+fn storable_end(end: End) -> End {
+    let exit = |exit: Exit| Exit {
+        at: storable(exit.at),
+        ..exit
+    };
+    match end {
+        End::Exited(e) => End::Exited(exit(e)),
+        End::Stopped { reason, exit: e } => End::Stopped {
+            reason,
+            exit: e.map(exit),
+        },
+        other => other,
+    }
+}
+
+fn close_container(draft: &mut Draft<'_>, key: ContainerKey) {
+    let Some(session) = draft.session_mut(key.session) else {
+        return;
+    };
+    let Some(container) = session.containers.iter_mut().find(|c| c.key == key) else {
+        return;
+    };
+    container.state = ContainerState::Closed;
+    let agent = container.agent;
+    draft.close_rows(key);
+    draft.touch(agent);
+}
+
+fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
+    let now = draft.now;
+    let key = outcome.key;
+    let Some(end) = outcome.end.clone().map(storable_end) else {
+        return;
+    };
+    let Some(session) = draft.session_mut(key.session) else {
+        return;
+    };
+    let present = session.attempt == key.attempt;
+    let Some(container) = session.containers.iter_mut().find(|c| c.key == key) else {
+        return;
+    };
+    container.end = Some(end.clone());
+    if container.state != ContainerState::Lost {
+        container.state = ContainerState::Exited;
+    }
+    if container.started_at.is_none() {
+        container.started_at = outcome.started_at.map(storable);
+    }
+    container.totals = outcome.totals;
+    let started = container.started_at;
+    if !present {
+        return;
+    }
+    if key.rank == Rank::MAIN && !outcome.tail.is_empty() {
+        session.tail = Some(String::from_utf8_lossy(&outcome.tail).into_owned());
+    }
+    // Ended so soon that its running was never reported.
+    // An attempt that is being taken back does not run: its deadline stays.
+    if let (Some(at), SessionState::Scheduled | SessionState::Preparing, None) =
+        (started, session.state, &session.failed)
+    {
+        session.started_at.get_or_insert(at);
+        session.deadline = None;
+        if !matches!(end, End::StartFailed { .. }) {
+            draft.move_to(key.session, SessionState::Running, Why::by(by));
+        }
+    }
+    let exit = match &end {
+        End::Exited(exit) => Some(exit),
+        End::Stopped { exit, .. } => exit.as_ref(),
+        End::StartFailed { .. } | End::Vanished { .. } => None,
+    };
+    if let (Some(exit), Some(session)) = (exit, draft.session_mut(key.session))
+        && key.rank == Rank::MAIN
+    {
+        session.exit_code = Some(exit.code);
+        session.signal = exit.signal;
+    }
+    let Some(session) = draft.session(key.session) else {
+        return;
+    };
+    if session.stop.is_some() || session.state.is_final() || session.failed.is_some() {
+        return;
+    }
+    let why = match &end {
+        End::StartFailed { cause, detail } => {
+            let failed = FailedStart {
+                cause: *cause,
+                detail: detail.clone(),
+                agent,
+            };
+            fail_attempt(draft, key.session, failed, by);
+            return;
+        }
+        End::Exited(exit) => exit_reason(session, exit),
+        End::Stopped { reason, .. } => (*reason, stop_detail(session, *reason)),
+        End::Vanished { rebooted: true } => (
+            Reason::NodeRebooted,
+            "the machine it ran on was started anew".to_owned(),
+        ),
+        End::Vanished { rebooted: false } => (
+            Reason::ContainerNotFound,
+            "its container vanished without Longshore".to_owned(),
+        ),
+    };
+    let (reason, detail) = why;
+    stop(
+        draft,
+        key.session,
+        Stop {
+            reason,
+            detail,
+            grace_s: 0,
+            forced: false,
+            at: now,
+        },
+        by,
+    );
+}
+
+fn exit_reason(session: &Session, exit: &Exit) -> (Reason, String) {
+    let memory = longshore_common::amount::format_bytes_short(session.slots.mem_bytes());
+    match (session.kind, exit) {
+        (
+            _,
+            Exit {
+                oom: true, code, ..
+            },
+        ) => (
+            Reason::OutOfMemory,
+            format!("out of memory: it had {memory} (exit {code})"),
+        ),
+        (SessionType::Batch, Exit { code: 0, .. }) => {
+            (Reason::TaskFinished, "the command ended with 0".to_owned())
+        }
+        (
+            SessionType::Batch,
+            Exit {
+                signal: Some(signal),
+                ..
+            },
+        ) => (
+            Reason::TaskFailed,
+            format!("the command was ended by signal {signal}"),
+        ),
+        (SessionType::Batch, Exit { code, .. }) => {
+            (Reason::TaskFailed, format!("the command ended with {code}"))
+        }
+        (SessionType::Interactive, Exit { code, .. }) => (
+            Reason::SelfTerminated,
+            format!("its main process ended with {code}"),
+        ),
+    }
+}
+
+fn stop_detail(session: &Session, reason: Reason) -> String {
+    match reason {
+        Reason::LifetimeExceeded => match session.lifetime_s {
+            Some(s) => format!("its lifetime of {s} s is over"),
+            None => "its lifetime is over".to_owned(),
+        },
+        Reason::TaskTimeout => match session.batch_timeout_s {
+            Some(s) => format!("the command ran longer than its limit of {s} s"),
+            None => "the command ran longer than its limit".to_owned(),
+        },
+        Reason::IdleTimeout => "nobody used it for longer than its policy allows".to_owned(),
+        Reason::IdleUtilization => {
+            "it did too little work for longer than its policy allows".to_owned()
+        }
+        other => format!("stopped on its node: {other}"),
+    }
+}
+
+/// Ends what can be ended: a stopped session whose containers are all closed becomes
+/// final, a failed attempt that is taken back goes on or ends for good.
+pub(super) fn conclude(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+    let Some(session) = draft.session(id) else {
+        return;
+    };
+    if session.state.is_final() {
+        // Still to be written: it may be settled now.
+        let _ = draft.session_mut(id);
+        return;
+    }
+    let closed = session.present().all(Container::is_closed);
+    if !closed {
+        return;
+    }
+    if session.stop.is_some() {
+        finish(draft, id, by);
+    } else if session.failed.is_some() {
+        conclude_failed(draft, id, by);
+    }
+}
+
+/// Makes a stopped session final.
+fn finish(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    let Some(stop) = session.stop.clone() else {
+        return;
+    };
+    let ok = stop.reason == Reason::TaskFinished && session.exit_code == Some(0);
+    let judged = session.kind == SessionType::Batch || ok;
+    if judged {
+        session.result = Some(if ok {
+            ResultKind::Success
+        } else {
+            ResultKind::Failure
+        });
+    }
+    let to = match stop.reason {
+        Reason::AgentLost
+        | Reason::NodeRebooted
+        | Reason::ContainerNotFound
+        | Reason::RuntimeError
+        | Reason::DeviceLost => SessionState::Error,
+        _ if session.started_at.is_none() => SessionState::Cancelled,
+        _ => SessionState::Terminated,
+    };
+    draft.move_to(
+        id,
+        to,
+        Why {
+            reason: Some(stop.reason),
+            detail: Some(&stop.detail),
+            by,
+        },
+    );
+}
+
+fn conclude_failed(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+    let Some(session) = draft.session(id) else {
+        return;
+    };
+    let Some(failed) = session.failed.clone() else {
+        return;
+    };
+    let counted = failed.cause != Cause::AgentLostBeforeStart;
+    let tries = session.failed_starts + u32::from(counted);
+    let allowed = draft
+        .state
+        .groups
+        .get(&session.group)
+        .map_or(3, |g| g.creation_retries);
+    if failed.cause.is_permanent() || (counted && tries > allowed) {
+        let agent = agent_name(draft, failed.agent);
+        let detail = format!("{} on {agent}: {}", failed.cause, failed.detail);
+        if let Some(session) = draft.session_mut(id) {
+            session.failed_starts = tries;
+        }
+        cancel(draft, id, Reason::FailedToStart, &detail, by);
+    } else {
+        retry(draft, id, &failed, counted, by);
+    }
+}
+
+/// Back to the queue for another attempt.
+fn retry(draft: &mut Draft<'_>, id: SessionId, failed: &FailedStart, counted: bool, by: &str) {
+    let now = draft.now;
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    session.failed = None;
+    session.failed_starts += u32::from(counted);
+    session.attempt = session.attempt.next();
+    session.pending_since = now;
+    session.placed_at = None;
+    session.started_at = None;
+    session.deadline = None;
+    session.not_before = Some(now.plus_ms(RETRY_WAIT_MS));
+    session.unreachable = false;
+    session.containers.retain(|c| !c.is_closed());
+    session
+        .penalties
+        .retain(|(agent, until)| *until > now && *agent != failed.agent);
+    session
+        .penalties
+        .push((failed.agent, now.plus_ms(PENALTY_MS)));
+    let detail = format!("{}: {}", failed.cause, failed.detail);
+    draft.move_to(
+        id,
+        SessionState::Pending,
+        Why {
+            reason: None,
+            detail: Some(&detail),
+            by,
+        },
+    );
+}
+
+/// A deadline of the coordinator's passed.
+pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
+    let now = draft.now;
+    let Some(session) = draft.session(id) else {
+        return;
+    };
+    let by = "coordinator";
+    let life_over = session.lifetime_deadline().is_some_and(|at| at <= now);
+    let deadline_over = session.deadline.is_some_and(|at| at <= now);
+    let away = session.present().any(|c| {
+        draft
+            .agent(c.agent)
+            .is_some_and(|a| a.state != longshore_common::agent::AgentState::Alive)
+    });
+    match session.state {
+        SessionState::Pending if life_over => {
+            cancel(
+                draft,
+                id,
+                Reason::LifetimeExceeded,
+                "its lifetime ended while it waited",
+                by,
+            );
+        }
+        SessionState::Pending => {
+            // The wait after a failed start is over: it may be placed again.
+            if let Some(session) = draft.session_mut(id) {
+                session.not_before = session.not_before.filter(|at| *at > now);
+            }
+        }
+        SessionState::Scheduled | SessionState::Preparing if life_over => {
+            let detail = stop_detail(session, Reason::LifetimeExceeded);
+            let reason = Reason::LifetimeExceeded;
+            stop(
+                draft,
+                id,
+                Stop {
+                    reason,
+                    detail,
+                    grace_s: 0,
+                    forced: false,
+                    at: now,
+                },
+                by,
+            );
+        }
+        SessionState::Scheduled | SessionState::Preparing if deadline_over && away => {
+            // An agent that is away is judged by its silence, not by this clock.
+            if let Some(session) = draft.session_mut(id) {
+                session.deadline = Some(now.plus_ms(ACKNOWLEDGE_MS));
+            }
+        }
+        SessionState::Scheduled if deadline_over => {
+            expire(
+                draft,
+                id,
+                Cause::NotAcknowledged,
+                "the agent did not take its orders in time",
+            );
+        }
+        SessionState::Preparing if deadline_over && session.failed.is_some() => {
+            conclude_failed(draft, id, by);
+        }
+        SessionState::Preparing if deadline_over => {
+            let cause = match session.phase {
+                Some(Phase::Pulling) => Cause::PullTimeout,
+                Some(Phase::Starting) => Cause::StartTimeout,
+                _ => Cause::CreateTimeout,
+            };
+            expire(draft, id, cause, "it took longer than a start may take");
+        }
+        SessionState::Terminating if deadline_over => finish(draft, id, by),
+        _ => (),
+    }
+}
+
+fn expire(draft: &mut Draft<'_>, id: SessionId, cause: Cause, detail: &str) {
+    let agent = draft
+        .session(id)
+        .and_then(|s| s.present().next().map(|c| c.agent));
+    let Some(agent) = agent else { return };
+    let failed = FailedStart {
+        cause,
+        detail: detail.to_owned(),
+        agent,
+    };
+    fail_attempt(draft, id, failed, "coordinator");
+}
+
+/// No heartbeat for T1: what had not been told to run goes back to the queue, the rest
+/// is shown as unreachable.
+pub(super) fn agent_lost(draft: &mut Draft<'_>, agent: AgentId) {
+    let ids: Vec<SessionId> = sessions_on(draft, agent);
+    for id in ids {
+        let Some(session) = draft.session(id) else {
+            continue;
+        };
+        if session.state.is_final() {
+            continue;
+        }
+        let before_run = session.present().any(|c| c.agent == agent)
+            && session.present().all(|c| c.want == Want::Prepare);
+        if before_run && session.stop.is_none() && session.failed.is_none() {
+            let name = agent_name(draft, agent);
+            let failed = FailedStart {
+                cause: Cause::AgentLostBeforeStart,
+                detail: format!("agent {name} was lost before the start"),
+                agent,
+            };
+            if let Some(session) = draft.session_mut(id) {
+                session.failed = Some(failed.clone());
+            }
+            order_stop(draft, id);
+            retry(draft, id, &failed, false, "coordinator");
+        } else if session.present().any(|c| c.agent == agent)
+            && let Some(session) = draft.session_mut(id)
+        {
+            // Only left-overs of an older attempt there do not matter.
+            session.unreachable = true;
+        }
+    }
+}
+
+/// Heartbeats come again before the sessions were given up.
+pub(super) fn agent_back(draft: &mut Draft<'_>, agent: AgentId) {
+    for id in sessions_on(draft, agent) {
+        if draft
+            .session(id)
+            .is_some_and(|s| s.unreachable && s.present().any(|c| c.agent == agent))
+            && let Some(session) = draft.session_mut(id)
+        {
+            session.unreachable = false;
+        }
+    }
+}
+
+/// T2, or an administrator: the sessions of an agent are given up. What they hold on
+/// the node stays claimed until the agent confirms.
+pub(super) fn agent_declared_lost(draft: &mut Draft<'_>, agent: AgentId, by: &str) {
+    let now = draft.now;
+    let name = agent_name(draft, agent);
+    let Some(node) = draft.agent_mut(agent) else {
+        return;
+    };
+    node.fence = node.fence.next();
+    draft.touch(agent);
+    for id in sessions_on(draft, agent) {
+        let Some(session) = draft.session_mut(id) else {
+            continue;
+        };
+        for container in session.containers.iter_mut() {
+            if container.agent == agent && !container.is_closed() {
+                container.state = ContainerState::Lost;
+            }
+        }
+        if session.state.is_final() {
+            continue;
+        }
+        let present = session.present().any(|c| c.agent == agent);
+        if !present {
+            continue;
+        }
+        if session.stop.is_some() {
+            // A stop had been decided: its own reason stays.
+            order_stop(draft, id);
+            finish(draft, id, by);
+        } else {
+            let detail = format!("agent {name} sent no heartbeat for too long");
+            let reason = Reason::AgentLost;
+            if let Some(session) = draft.session_mut(id) {
+                session.reason = Some(reason);
+                session.detail = Some(detail.clone());
+                session.failed = None;
+                session.stop = Some(Stop {
+                    reason,
+                    detail,
+                    grace_s: 0,
+                    forced: true,
+                    at: now,
+                });
+            }
+            order_stop(draft, id);
+            finish(draft, id, by);
+        }
+    }
+}
+
+/// An agent is gone for good: nothing of it will ever confirm, so its claims end.
+pub(super) fn agent_removed(draft: &mut Draft<'_>, agent: AgentId, by: &str) {
+    agent_declared_lost(draft, agent, by);
+    for id in sessions_on(draft, agent) {
+        let keys: Vec<ContainerKey> = draft
+            .session(id)
+            .map(|s| {
+                s.containers
+                    .iter()
+                    .filter(|c| c.agent == agent && !c.is_closed())
+                    .map(|c| c.key)
+                    .collect()
+            })
+            .unwrap_or_default();
+        for key in keys {
+            close_container(draft, key);
+        }
+    }
+}
+
+fn sessions_on(draft: &Draft<'_>, agent: AgentId) -> Vec<SessionId> {
+    let mut ids: Vec<SessionId> = draft.state.on_agent(agent).map(|k| k.session).collect();
+    ids.dedup();
+    ids
+}
+
+pub(super) fn agent_name(draft: &Draft<'_>, agent: AgentId) -> String {
+    draft
+        .agent(agent)
+        .map_or_else(|| agent.to_string(), |a| a.name.clone())
+}
+
+/// A container the agent no longer has although it had been told to run it.
+pub(super) fn missing(draft: &mut Draft<'_>, key: ContainerKey, agent: AgentId, rebooted: bool) {
+    let now = draft.now;
+    let by = format!("agent {}", agent_name(draft, agent));
+    let gone = Outcome {
+        key,
+        number: OutcomeNumber::Closed,
+        end: Some(End::Vanished { rebooted }),
+        started_at: None,
+        at: now,
+        tail: Vec::new(),
+        totals: Totals::default(),
+    };
+    let Some(session) = draft.session(key.session) else {
+        return;
+    };
+    let never_ran = session.started_at.is_none() && session.stop.is_none();
+    if never_ran && session.attempt == key.attempt && session.failed.is_none() {
+        let failed = FailedStart {
+            cause: Cause::StartFailed,
+            detail: "the agent has no record of the container".to_owned(),
+            agent,
+        };
+        if let Some(session) = draft.session_mut(key.session) {
+            session.failed = Some(failed);
+        }
+        close_container(draft, key);
+        conclude(draft, key.session, &by);
+        return;
+    }
+    outcome(draft, agent, &gone);
+}
+
+/// When a report may speak of a container: it stood in a set the agent has applied.
+pub(super) fn agent_has_seen(
+    container: &Container,
+    applied: longshore_common::ids::Generation,
+) -> bool {
+    applied >= container.first_generation
+}
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;

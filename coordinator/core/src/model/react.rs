@@ -1,0 +1,670 @@
+//! Something happened: what follows.
+
+use super::change::Change;
+use super::draft::Draft;
+use super::entities::{Agent, Group, Stop};
+use super::event::{
+    Answer, Caller, Effect, Enrol, Event, HelloFacts, JoinTokenOrder, Outcome, Refusal, SetupOrder,
+    Terminate, WelcomeFacts,
+};
+use super::lifecycle;
+use super::state::State;
+use super::submit::submit;
+use longshore_common::agent::{AgentState, Inventory, RuntimeState};
+use longshore_common::amount::{MAX_BYTES, MAX_MILLI, SlotKind, SlotName, Slots, UNIT};
+use longshore_common::api::{Skipped, TerminateAnswer};
+use longshore_common::ids::{AgentId, ContainerKey, Fence, Generation, SessionId, is_handle};
+use longshore_common::session::{ContainerState, Reason, SessionState, Want};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::{CloseCode, ContainerReport, EnrolRefusal, RefusedCode};
+use std::collections::BTreeSet;
+
+/// Repeating an enrolment with the same key gives the same answer for so long.
+const ENROL_REPEAT_MS: i64 = 600_000;
+/// An idempotency key is remembered for a day.
+const IDEMPOTENCY_MS: i64 = 86_400_000;
+/// How many old idempotency keys one tick forgets, so that none takes long.
+const FORGET_PER_TICK: usize = 500;
+
+/// Says what follows from an event. Changes nothing itself.
+#[must_use]
+pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
+    match event {
+        Event::Started(group) => started(state, group),
+        Event::Setup(order) => setup(state, order),
+        Event::Submit(order) => submit(state, order, now),
+        Event::Terminate(order) => terminate(state, order, now),
+        Event::CreateToken(order) => create_token(state, order),
+        Event::DeleteToken(id) => delete_token(state, id),
+        Event::Enrol(order) => enrol(state, order, now),
+        Event::RenewKey { agent, key, proven } => renew_key(state, *agent, *key, *proven),
+        Event::Hello(facts) => hello(state, facts, now),
+        Event::Inventory { agent, inventory } => with_draft(state, now, |draft| {
+            take_inventory(draft, *agent, inventory);
+        }),
+        Event::Condition {
+            agent,
+            runtime,
+            disk_low,
+        } => with_draft(state, now, |draft| {
+            take_condition(draft, *agent, *runtime, *disk_low);
+        }),
+        Event::Report {
+            agent,
+            applied,
+            items,
+            whole,
+            rebooted,
+        } => with_draft(state, now, |draft| {
+            take_report(draft, *agent, *applied, items);
+            if *whole {
+                take_absence(draft, *agent, *applied, items, *rebooted);
+            }
+        }),
+        Event::Outcome { agent, outcome } => {
+            let mut done = with_draft(state, now, |draft| {
+                lifecycle::outcome(draft, *agent, outcome);
+            });
+            // Stored, known already, or about nothing of ours: either way it need not come again.
+            done.effects.push(Effect::AckOutcome {
+                agent: *agent,
+                key: outcome.key,
+                number: outcome.number,
+            });
+            done
+        }
+        Event::Silent {
+            agent,
+            for_ms,
+            lost_after_ms,
+        } => with_draft(state, now, |draft| {
+            silent(draft, *agent, *for_ms, *lost_after_ms)
+        }),
+        Event::SetSchedulable {
+            agent,
+            version,
+            schedulable,
+        } => set_schedulable(state, *agent, *version, *schedulable, now),
+        Event::Expel { agent } => expel(state, *agent, now),
+        Event::Tick => tick(state, now),
+    }
+}
+
+fn with_draft(state: &State, now: Timestamp, work: impl FnOnce(&mut Draft<'_>)) -> Outcome {
+    let mut draft = Draft::new(state, now);
+    work(&mut draft);
+    let (changes, effects) = draft.finish();
+    Outcome {
+        changes,
+        effects,
+        answer: Ok(Answer::Done),
+    }
+}
+
+fn started(state: &State, group: &Group) -> Outcome {
+    let mut meta = state.meta.clone();
+    meta.generation = meta.generation.next();
+    let mut changes = vec![Change::Meta(meta)];
+    if state.groups.is_empty() {
+        changes.push(Change::Group(group.clone()));
+    }
+    Outcome {
+        changes,
+        effects: vec![],
+        answer: Ok(Answer::Done),
+    }
+}
+
+fn setup(state: &State, order: &SetupOrder) -> Outcome {
+    if !state.users.is_empty() {
+        return Outcome::refuse(Refusal::new(
+            "LS-NOT-FOUND",
+            "The first administrator exists already.",
+        ));
+    }
+    let mut meta = state.meta.clone();
+    let mut user = order.user.clone();
+    user.uid = meta.next_uid;
+    meta.next_uid += 1;
+    let changes = vec![
+        Change::Meta(meta),
+        Change::User(user),
+        Change::Keypair(order.keypair.clone()),
+    ];
+    Outcome {
+        changes,
+        effects: vec![],
+        answer: Ok(Answer::Done),
+    }
+}
+
+fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Outcome {
+    let mut draft = Draft::new(state, now);
+    let mut answer = TerminateAnswer {
+        forced: order.force,
+        ..TerminateAnswer::default()
+    };
+    let by = caller_name(state, &order.caller);
+    let mut seen = BTreeSet::new();
+    for id in order.ids.iter().filter(|id| seen.insert(**id)) {
+        let skip = |why: &str| Skipped {
+            id: id.to_string(),
+            why: why.to_owned(),
+        };
+        let Some(session) = draft.session(*id) else {
+            answer.skipped.push(skip("not-found"));
+            continue;
+        };
+        let reason = if order.force {
+            Reason::ForceTerminated
+        } else {
+            Reason::UserRequested
+        };
+        let detail = format!("stopped by {by}");
+        let stop = Stop {
+            reason,
+            detail: detail.clone(),
+            grace_s: order.grace_s,
+            forced: order.force,
+            at: now,
+        };
+        match session.state {
+            state if state.is_final() => answer.skipped.push(skip("already-final")),
+            SessionState::Pending => {
+                lifecycle::cancel(&mut draft, *id, reason, &detail, &by);
+                answer.cancelled.push(id.to_string());
+            }
+            _ if order.force => {
+                lifecycle::force(&mut draft, *id, stop, &by);
+                answer.terminating.push(id.to_string());
+            }
+            SessionState::Terminating => {
+                shorten(&mut draft, *id, order.grace_s);
+                answer.skipped.push(skip("already-terminating"));
+            }
+            _ => {
+                lifecycle::stop(&mut draft, *id, stop, &by);
+                answer.terminating.push(id.to_string());
+            }
+        }
+    }
+    let (changes, effects) = draft.finish();
+    Outcome {
+        changes,
+        effects,
+        answer: Ok(Answer::Terminated(answer)),
+    }
+}
+
+/// A shorter grace for a session that is being stopped is taken over.
+fn shorten(draft: &mut Draft<'_>, id: SessionId, grace_s: u32) {
+    let Some(session) = draft.session(id) else {
+        return;
+    };
+    if session
+        .stop
+        .as_ref()
+        .is_none_or(|stop| stop.grace_s <= grace_s)
+    {
+        return;
+    }
+    let agents: Vec<AgentId> = session
+        .containers
+        .iter()
+        .filter(|c| !c.is_closed())
+        .map(|c| c.agent)
+        .collect();
+    if let Some(stop) = draft.session_mut(id).and_then(|s| s.stop.as_mut()) {
+        stop.grace_s = grace_s;
+    }
+    for agent in agents {
+        draft.touch(agent);
+    }
+}
+
+fn caller_name(state: &State, caller: &Caller) -> String {
+    match state.users.get(&caller.user) {
+        Some(user) => format!("user {}", user.username),
+        None => format!("user {}", caller.user),
+    }
+}
+
+fn create_token(state: &State, order: &JoinTokenOrder) -> Outcome {
+    let group = match &order.group {
+        Some(text) => state.group_by_ref(text),
+        None => state.groups.values().find(|g| g.default),
+    };
+    let Some(group) = group else {
+        let name = order.group.as_deref().unwrap_or("default");
+        return Outcome::refuse(
+            Refusal::new(
+                "LS-GROUP-UNKNOWN",
+                format!("There is no resource group {name}."),
+            )
+            .at("/group", "No such group."),
+        );
+    };
+    if let Some(name) = &order.token.agent_name {
+        if !is_handle(name) {
+            return Outcome::refuse(
+                Refusal::new("LS-INVALID", "The name of the agent is not valid.").at(
+                    "/agent_name",
+                    "A name has 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit.",
+                ),
+            );
+        }
+        if taken(state, name).is_some() {
+            return Outcome::refuse(
+                Refusal::new("LS-EXISTS", format!("An agent is named {name} already."))
+                    .at("/agent_name", "Taken."),
+            );
+        }
+    }
+    let mut token = order.token.clone();
+    token.group = group.id;
+    let answer = Ok(Answer::Token(group.id));
+    Outcome {
+        changes: vec![Change::Token(token)],
+        effects: vec![],
+        answer,
+    }
+}
+
+fn delete_token(state: &State, id: &str) -> Outcome {
+    let changes = match state.tokens.contains_key(id) {
+        true => vec![Change::TokenDeleted(id.to_owned())],
+        false => vec![],
+    };
+    Outcome {
+        changes,
+        effects: vec![],
+        answer: Ok(Answer::Done),
+    }
+}
+
+/// The agent that holds a name, unless it is gone for good.
+fn taken<'a>(state: &'a State, name: &str) -> Option<&'a Agent> {
+    state
+        .agents
+        .values()
+        .find(|a| a.name.eq_ignore_ascii_case(name) && a.state != AgentState::Terminated)
+}
+
+fn enrol(state: &State, order: &Enrol, now: Timestamp) -> Outcome {
+    let no = |code: EnrolRefusal, detail: String| {
+        let refusal = Refusal {
+            enrol: Some(code),
+            ..Refusal::new("LS-AUTH-FAILED", detail)
+        };
+        Outcome::refuse(refusal)
+    };
+    let again = "make a new one: longshore token create";
+    let token = state
+        .tokens
+        .get(&order.token)
+        .filter(|t| t.secret_sha256 == order.secret_sha256);
+    let Some(token) = token else {
+        return no(
+            EnrolRefusal::TokenUnknown,
+            format!("this join token is not known; {again}"),
+        );
+    };
+    // The same key again: the answer was lost, not the use.
+    let repeat = token
+        .joined
+        .iter()
+        .find(|(key, _, at)| *key == order.key && now.since(*at) <= ENROL_REPEAT_MS)
+        .and_then(|(_, id, _)| state.agents.get(id));
+    if let Some(agent) = repeat {
+        return Outcome::only(enrolled(state, agent));
+    }
+    if token.expires_at <= now {
+        return no(
+            EnrolRefusal::TokenExpired,
+            format!("this join token expired at {}; {again}", token.expires_at),
+        );
+    }
+    if token.joined.len() >= token.max_uses as usize {
+        return no(
+            EnrolRefusal::TokenUsedUp,
+            format!(
+                "this join token was used {} of {} times; {again}",
+                token.joined.len(),
+                token.max_uses
+            ),
+        );
+    }
+    let name = token
+        .agent_name
+        .clone()
+        .unwrap_or_else(|| order.name.clone());
+    if !is_handle(&name) {
+        return no(
+            EnrolRefusal::Malformed,
+            "the name of this machine cannot be an agent's name; join with --name".to_owned(),
+        );
+    }
+    if let Some(other) = taken(state, &name) {
+        return no(
+            EnrolRefusal::NameTaken,
+            format!(
+                "an agent is named {} already; join with --name, or remove it: longshore admin agent expel {0}",
+                other.name
+            ),
+        );
+    }
+    let agent = Agent {
+        id: order.new_id,
+        version: 1,
+        name,
+        group: token.group,
+        state: AgentState::Lost, // until it connects
+        schedulable: true,
+        fence: Fence(1),
+        generation: Generation(1),
+        keys: vec![order.key],
+        fingerprint: order.fingerprint.clone(),
+        machine: order.machine.clone(),
+        boot_id: String::new(),
+        inventory: None,
+        runtime: RuntimeState::Up,
+        disk_low: false,
+        created_at: now,
+        lost_since: Some(now),
+    };
+    let mut token = token.clone();
+    token.joined.push((order.key, agent.id, now));
+    let answer = enrolled(state, &agent);
+    let changes = vec![Change::Agent(Box::new(agent)), Change::Token(token)];
+    Outcome {
+        changes,
+        effects: vec![],
+        answer: Ok(answer),
+    }
+}
+
+fn enrolled(state: &State, agent: &Agent) -> Answer {
+    let group = state
+        .groups
+        .get(&agent.group)
+        .map_or_else(String::new, |g| g.name.clone());
+    Answer::Enrolled {
+        agent: agent.id,
+        name: agent.name.clone(),
+        group,
+    }
+}
+
+fn renew_key(state: &State, agent: AgentId, key: [u8; 32], proven: [u8; 32]) -> Outcome {
+    let known = state
+        .agents
+        .get(&agent)
+        .filter(|a| a.state != AgentState::Terminated);
+    let Some(node) = known.filter(|a| a.keys.contains(&proven)) else {
+        return Outcome::refuse(Refusal::new(
+            "LS-AUTH-FAILED",
+            "the old certificate is not known any more; join again with a new token",
+        ));
+    };
+    let mut node = node.clone();
+    // At most two are good at a time: the new one, and the one it was asked with.
+    node.keys = vec![key, proven];
+    node.keys.dedup();
+    let answer = enrolled(state, &node);
+    Outcome {
+        changes: vec![Change::Agent(Box::new(node))],
+        effects: vec![],
+        answer: Ok(answer),
+    }
+}
+
+fn hello(state: &State, facts: &HelloFacts, now: Timestamp) -> Outcome {
+    let refuse = |code, text: &str| Outcome::only(Answer::Refused(code, text.to_owned()));
+    let Some(agent) = state.agents.get(&facts.agent) else {
+        return refuse(
+            RefusedCode::Unknown,
+            "this agent is not known here; join again with a new token",
+        );
+    };
+    if agent.state == AgentState::Terminated || !agent.keys.contains(&facts.key) {
+        return refuse(
+            RefusedCode::Revoked,
+            "this agent was removed; join again with a new token",
+        );
+    }
+    if agent.machine != facts.machine {
+        return refuse(
+            RefusedCode::Identity,
+            "this agent joined on another machine; join again with a new token",
+        );
+    }
+    if agent.fingerprint != facts.fingerprint && facts.other_engine_connected {
+        return refuse(
+            RefusedCode::Identity,
+            "the same agent is connected with another container engine",
+        );
+    }
+    let group = state.groups.get(&agent.group);
+    let welcome = WelcomeFacts {
+        name: agent.name.clone(),
+        group: group.map_or_else(String::new, |g| g.name.clone()),
+        fence: agent.fence,
+        declare_lost_s: group.map_or(0, |g| g.declare_lost_s),
+        rebooted: !agent.boot_id.is_empty() && agent.boot_id != facts.boot_id,
+    };
+    let mut draft = Draft::new(state, now);
+    let moved = agent.fingerprint != facts.fingerprint || agent.boot_id != facts.boot_id;
+    if agent.state == AgentState::Lost || moved {
+        if let Some(node) = draft.agent_mut(facts.agent) {
+            node.state = AgentState::Alive;
+            node.lost_since = None;
+            node.fingerprint.clone_from(&facts.fingerprint);
+            node.boot_id.clone_from(&facts.boot_id);
+        }
+        lifecycle::agent_back(&mut draft, facts.agent);
+    }
+    let (changes, effects) = draft.finish();
+    Outcome {
+        changes,
+        effects,
+        answer: Ok(Answer::Welcome(welcome)),
+    }
+}
+
+fn take_inventory(draft: &mut Draft<'_>, agent: AgentId, inventory: &Inventory) {
+    let inventory = Inventory {
+        offered: storable(&inventory.offered),
+        total: storable(&inventory.total),
+        ..inventory.clone()
+    };
+    let same = draft
+        .agent(agent)
+        .is_none_or(|a| a.inventory.as_ref() == Some(&inventory));
+    if !same && let Some(node) = draft.agent_mut(agent) {
+        node.inventory = Some(inventory);
+    }
+}
+
+/// Amounts brought into the range that has a text form: others could be stored but not
+/// read back. Of what is asked for in whole pieces, a part of one is worth nothing.
+fn storable(slots: &Slots) -> Slots {
+    let clamp = |slot: &SlotName, amount: i64| match slot.kind() {
+        SlotKind::Bytes => amount.clamp(0, MAX_BYTES),
+        SlotKind::Count => amount.clamp(0, MAX_MILLI) / UNIT * UNIT,
+        SlotKind::Fraction => amount.clamp(0, MAX_MILLI),
+        SlotKind::Unique => amount.clamp(0, UNIT) / UNIT * UNIT,
+    };
+    slots
+        .iter()
+        .map(|(slot, amount)| (slot.clone(), clamp(slot, amount)))
+        .collect()
+}
+
+fn take_condition(draft: &mut Draft<'_>, agent: AgentId, runtime: RuntimeState, disk_low: bool) {
+    let same = draft
+        .agent(agent)
+        .is_none_or(|a| a.runtime == runtime && a.disk_low == disk_low);
+    if !same && let Some(node) = draft.agent_mut(agent) {
+        node.runtime = runtime;
+        node.disk_low = disk_low;
+    }
+}
+
+fn take_report(
+    draft: &mut Draft<'_>,
+    agent: AgentId,
+    applied: Generation,
+    items: &[ContainerReport],
+) {
+    let name = lifecycle::agent_name(draft, agent);
+    let by = format!("agent {name}");
+    // Orders that stood in the applied set are acknowledged.
+    let seen: Vec<SessionId> = draft
+        .state
+        .on_agent(agent)
+        .filter_map(|key| {
+            let session = draft.state.sessions.get(&key.session)?;
+            let container = session.containers.iter().find(|c| c.key == key)?;
+            (session.state == SessionState::Scheduled
+                && lifecycle::agent_has_seen(container, applied))
+            .then_some(session.id)
+        })
+        .collect();
+    for id in seen {
+        lifecycle::acknowledged(draft, id, &by);
+    }
+    for item in items {
+        lifecycle::report(draft, agent, item);
+    }
+}
+
+/// What a whole report leaves out although the agent had seen it is gone.
+fn take_absence(
+    draft: &mut Draft<'_>,
+    agent: AgentId,
+    applied: Generation,
+    items: &[ContainerReport],
+    rebooted: bool,
+) {
+    let present: BTreeSet<ContainerKey> = items.iter().map(|i| i.key).collect();
+    let gone: Vec<ContainerKey> = draft
+        .state
+        .on_agent(agent)
+        .filter(|key| !present.contains(key))
+        .filter(|key| {
+            let container = draft
+                .session(key.session)
+                .and_then(|s| s.containers.iter().find(|c| c.key == *key));
+            container.is_some_and(|c| {
+                // What waits to be prepared may simply not have begun.
+                let begun = c.state != ContainerState::Assigned || c.want == Want::Stop;
+                lifecycle::agent_has_seen(c, applied) && begun
+            })
+        })
+        .collect();
+    for key in gone {
+        lifecycle::missing(draft, key, agent, rebooted);
+    }
+}
+
+fn silent(draft: &mut Draft<'_>, agent: AgentId, for_ms: i64, lost_after_ms: i64) {
+    let now = draft.now;
+    let Some(node) = draft.agent(agent) else {
+        return;
+    };
+    let declare_ms = draft
+        .state
+        .groups
+        .get(&node.group)
+        .map_or(0, |g| i64::from(g.declare_lost_s) * 1000);
+    if node.state == AgentState::Alive && for_ms >= lost_after_ms {
+        if let Some(node) = draft.agent_mut(agent) {
+            node.state = AgentState::Lost;
+            node.lost_since = Some(now);
+        }
+        lifecycle::agent_lost(draft, agent);
+    }
+    // Only an agent that still has something to give up.
+    let holds = draft.state.on_agent(agent).next().is_some();
+    let given_up = draft.state.on_agent(agent).all(|key| {
+        draft
+            .session(key.session)
+            .and_then(|s| s.containers.iter().find(|c| c.key == key))
+            .is_none_or(|c| c.state == ContainerState::Lost)
+    });
+    let lost = draft
+        .agent(agent)
+        .is_some_and(|a| a.state == AgentState::Lost);
+    if lost && declare_ms > 0 && for_ms >= declare_ms && holds && !given_up {
+        lifecycle::agent_declared_lost(draft, agent, "coordinator");
+    }
+}
+
+fn set_schedulable(
+    state: &State,
+    agent: AgentId,
+    version: Option<u64>,
+    schedulable: bool,
+    now: Timestamp,
+) -> Outcome {
+    let Some(node) = state.agents.get(&agent) else {
+        return Outcome::refuse(Refusal::new("LS-NOT-FOUND", "There is no such agent."));
+    };
+    if node.state == AgentState::Terminated {
+        return Outcome::refuse(Refusal::new(
+            "LS-AGENT-STATE",
+            format!("Agent {} has left the cluster.", node.name),
+        ));
+    }
+    if version.is_some_and(|v| v != node.version) {
+        return Outcome::refuse(Refusal::new(
+            "LS-VERSION-STALE",
+            format!(
+                "Agent {} has changed meanwhile: it is at version {}.",
+                node.name, node.version
+            ),
+        ));
+    }
+    if node.schedulable == schedulable {
+        return Outcome::only(Answer::Done);
+    }
+    with_draft(state, now, |draft| {
+        if let Some(node) = draft.agent_mut(agent) {
+            node.schedulable = schedulable;
+        }
+        draft.touch(agent); // the flag stands in the set
+    })
+}
+
+fn expel(state: &State, agent: AgentId, now: Timestamp) -> Outcome {
+    let Some(node) = state.agents.get(&agent) else {
+        return Outcome::refuse(Refusal::new("LS-NOT-FOUND", "There is no such agent."));
+    };
+    if node.state == AgentState::Terminated {
+        return Outcome::only(Answer::Done);
+    }
+    let mut done = with_draft(state, now, |draft| {
+        lifecycle::agent_removed(draft, agent, "administrator");
+        if let Some(node) = draft.agent_mut(agent) {
+            node.state = AgentState::Terminated;
+            node.keys.clear();
+        }
+    });
+    done.effects.push(Effect::Close {
+        agent,
+        code: CloseCode::Revoked,
+    });
+    done
+}
+
+fn tick(state: &State, now: Timestamp) -> Outcome {
+    let mut done = with_draft(state, now, |draft| {
+        for id in state.due(now) {
+            lifecycle::due(draft, id);
+        }
+    });
+    let old = state.old_idempotency(now.plus_ms(-IDEMPOTENCY_MS), FORGET_PER_TICK);
+    let forget = |(caller, key)| Change::IdempotencyForgotten { caller, key };
+    done.changes.extend(old.into_iter().map(forget));
+    done
+}

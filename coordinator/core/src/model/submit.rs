@@ -1,0 +1,694 @@
+//! What can be said about a request at once: each rule in its order, each refusal
+//! with everything the asker needs.
+
+use super::draft::{Draft, Why};
+use super::entities::{Adjusted, Group, Session};
+use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
+use super::state::State;
+use crate::scheduler::could_ever_hold;
+use longshore_common::agent::AgentState;
+use longshore_common::amount::{SlotKind, SlotName, Slots, format_bytes_short, parse_bytes};
+use longshore_common::api::{LimitMet, MemberError, NewSession};
+use longshore_common::ids::{Attempt, SessionId, is_session_name};
+use longshore_common::session::{SessionState, SessionType};
+use longshore_common::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Smallest memory a container can be made with: Docker refuses less than 6 MiB.
+const MEM_MIN: i64 = 6 << 20;
+/// Default size of `/dev/shm`, as Docker has it; never more than half of the memory.
+const SHM_DEFAULT: i64 = 64 << 20;
+
+pub(super) fn submit(state: &State, order: &Submit, now: Timestamp) -> Outcome {
+    if let Some((key, body)) = &order.idempotency
+        && let Some(known) = state.idempotency.get(&(order.caller.user, key.clone()))
+    {
+        return if known.body_sha256 == *body {
+            Outcome::only(Answer::Session(Accepted {
+                id: known.session,
+                replayed: true,
+            }))
+        } else {
+            Outcome::refuse(Refusal::new(
+                "LS-IDEMPOTENCY-BODY",
+                format!(
+                    "The idempotency key was used for another request, which made {}.",
+                    known.session
+                ),
+            ))
+        };
+    }
+    let session = match check(state, order, now) {
+        Ok(session) => session,
+        Err(refusal) => return Outcome::refuse(refusal),
+    };
+    let id = session.id;
+    let owner = session.owner_name.clone();
+    let mut draft = Draft::new(state, now);
+    let mut meta = state.meta.clone();
+    meta.next_session += 1;
+    draft.push(super::Change::Meta(meta));
+    if let Some((key, body)) = &order.idempotency {
+        draft.push(super::Change::Idempotency(super::Idempotency {
+            caller: order.caller.user,
+            key: key.clone(),
+            body_sha256: *body,
+            session: id,
+            at: now,
+        }));
+    }
+    draft.add_session(session);
+    draft.move_to(id, SessionState::Pending, Why::by(&format!("user {owner}")));
+    let (mut changes, effects) = draft.finish();
+    for change in &mut changes {
+        if let super::Change::History(line) = change {
+            line.from = None; // nothing was before
+        }
+    }
+    Outcome {
+        changes,
+        effects,
+        answer: Ok(Answer::Session(Accepted {
+            id,
+            replayed: false,
+        })),
+    }
+}
+
+fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, Refusal> {
+    let request = &order.request;
+    let Some(owner) = state.users.get(&order.caller.user) else {
+        return Err(Refusal::new(
+            "LS-AUTH-FAILED",
+            "The credentials are not valid.",
+        ));
+    };
+    let members = members(request, &order.defaults)?;
+    if let Some(name) = &request.name
+        && let Some(holder) = state.session_by_name(owner.id, name)
+    {
+        return Err(Refusal::new(
+            "LS-EXISTS",
+            format!("Your session {holder} has the name {name}."),
+        )
+        .at("/name", format!("{name} is taken by {holder}."))
+        .hint("Choose another name, or wait until that session has ended."));
+    }
+    let mut adjusted = Vec::new();
+    let slots = slots(state, request, &order.defaults, &mut adjusted)?;
+    let group = group(state, request)?;
+    let shm_bytes = shm(request, &slots)?;
+    never_fits(state, group, &slots)?;
+    let id = SessionId(state.meta.next_session);
+    Ok(Session {
+        id,
+        version: 1,
+        name: request.name.clone(),
+        owner: owner.id,
+        owner_name: owner.username.clone(),
+        uid: owner.uid,
+        access_key: order.caller.access_key.clone(),
+        group: group.id,
+        group_name: group.name.clone(),
+        kind: members.kind,
+        image: members.image,
+        image_digest: None,
+        command: request.command.clone(),
+        workdir: request.workdir.clone(),
+        tty: request.tty,
+        environment: request.environment.clone(),
+        slots,
+        shm_bytes,
+        priority: members.priority,
+        labels: request.labels.clone(),
+        lifetime_s: request.lifetime_s,
+        batch_timeout_s: request.batch_timeout_s.and_then(|s| u32::try_from(s).ok()),
+        idle: group.idle.clone(),
+        adjusted,
+        state: SessionState::Pending,
+        phase: None,
+        unreachable: false,
+        attempt: Attempt::FIRST,
+        stop: None,
+        failed: None,
+        failed_starts: 0,
+        not_before: None,
+        penalties: Vec::new(),
+        reason: None,
+        detail: None,
+        result: None,
+        exit_code: None,
+        signal: None,
+        tail: None,
+        created_at: now,
+        pending_since: now,
+        placed_at: None,
+        started_at: None,
+        ended_at: None,
+        deadline: None,
+        containers: Vec::new(),
+        history_len: 0,
+    })
+}
+
+struct Members {
+    kind: SessionType,
+    image: String,
+    priority: u8,
+}
+
+/// Rule 1: members by themselves; all that is wrong is said at once.
+fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, Refusal> {
+    let mut errors = Vec::new();
+    let mut wrong = |pointer: &str, message: String| {
+        errors.push(MemberError {
+            pointer: pointer.to_owned(),
+            message,
+        });
+    };
+    if let Some(name) = &request.name
+        && !is_session_name(name)
+    {
+        wrong("/name", "A name has 1 to 64 of a-z 0-9 . _ -, begins with a letter or digit, and is not of the form s-42.".to_owned());
+    }
+    let kind = match request.kind.as_deref() {
+        None => SessionType::Batch,
+        Some(text) => text.parse().unwrap_or_else(|error| {
+            wrong("/type", format!("{error}."));
+            SessionType::Batch
+        }),
+    };
+    let image = request
+        .image
+        .clone()
+        .unwrap_or_else(|| defaults.image.clone());
+    if image.is_empty() {
+        wrong(
+            "/image",
+            "No image is named and the installation has no default image.".to_owned(),
+        );
+    } else if !is_image_reference(&image) {
+        wrong(
+            "/image",
+            "An image reference is [host[:port]/]path[:tag][@sha256:digest] in lower case."
+                .to_owned(),
+        );
+    }
+    if kind == SessionType::Batch && request.command.is_empty() {
+        wrong("/command", "A batch session needs a command.".to_owned());
+    }
+    if request.command.first().is_some_and(String::is_empty) {
+        wrong("/command/0", "The program has no name.".to_owned());
+    }
+    if request.command.len() > 1024
+        || request.command.iter().map(String::len).sum::<usize>() > 64 * 1024
+    {
+        wrong(
+            "/command",
+            "A command has at most 1,024 words and 64 KiB.".to_owned(),
+        );
+    }
+    if request.command.iter().any(|word| word.contains('\0')) {
+        wrong(
+            "/command",
+            "A command cannot hold the character NUL.".to_owned(),
+        );
+    }
+    if let Some(dir) = &request.workdir
+        && (!dir.starts_with('/')
+            || dir.len() > 1024
+            || dir.contains('\0')
+            || dir.split('/').any(|part| part == ".."))
+    {
+        wrong(
+            "/workdir",
+            "A directory is an absolute path of at most 1,024 bytes without \"..\".".to_owned(),
+        );
+    }
+    let priority = request
+        .priority
+        .unwrap_or_else(|| i64::from(defaults.priority));
+    let priority = u8::try_from(priority)
+        .ok()
+        .filter(|p| *p <= 100)
+        .unwrap_or_else(|| {
+            wrong(
+                "/priority",
+                "A priority is a whole number from 0 to 100.".to_owned(),
+            );
+            0
+        });
+    for (pointer, value) in [
+        ("/lifetime_s", request.lifetime_s),
+        ("/batch_timeout_s", request.batch_timeout_s),
+    ] {
+        if value.is_some_and(|s| !(1..=315_360_000).contains(&s)) {
+            wrong(
+                pointer,
+                "A duration is 1 to 315,360,000 seconds.".to_owned(),
+            );
+        }
+    }
+    if request.batch_timeout_s.is_some() && kind != SessionType::Batch {
+        wrong(
+            "/batch_timeout_s",
+            "Only batch sessions have a time limit of the command.".to_owned(),
+        );
+    }
+    labels(&request.labels, &mut wrong);
+    let environment = environment(&request.environment, &mut wrong);
+    if errors.is_empty() {
+        return Ok(Members {
+            kind,
+            image,
+            priority,
+        });
+    }
+    let only_environment =
+        environment && errors.iter().all(|e| e.pointer.starts_with("/environment"));
+    let code = if only_environment {
+        "LS-ENVIRONMENT"
+    } else {
+        "LS-INVALID"
+    };
+    let detail = match errors.as_slice() {
+        [one] => one.message.clone(),
+        many => format!("{} members of the request are not valid.", many.len()),
+    };
+    Err(Refusal {
+        errors,
+        ..Refusal::new(code, detail)
+    })
+}
+
+fn labels(labels: &BTreeMap<String, String>, wrong: &mut impl FnMut(&str, String)) {
+    if labels.len() > 32 {
+        wrong("/labels", "A session has at most 32 labels.".to_owned());
+    }
+    for (key, value) in labels {
+        if key.is_empty() || key.len() > 63 || value.len() > 63 {
+            wrong(
+                &pointer("/labels", key),
+                "Key and value of a label have at most 63 characters.".to_owned(),
+            );
+        }
+    }
+}
+
+/// Names that steer the start, the choice of GPUs, or are Longshore's own.
+fn is_reserved(name: &str) -> bool {
+    const NAMES: [&str; 4] = [
+        "CUDA_VISIBLE_DEVICES",
+        "ROCR_VISIBLE_DEVICES",
+        "HIP_VISIBLE_DEVICES",
+        "SUDO_SESSION_ENABLED",
+    ];
+    const PREFIXES: [&str; 4] = ["LONGSHORE_", "NVIDIA_", "CUDA_MPS_", "DOCKER_"];
+    NAMES.contains(&name)
+        || PREFIXES.iter().any(|p| name.starts_with(p))
+        || (name.starts_with("LD_") && name != "LD_LIBRARY_PATH")
+}
+
+fn environment(
+    environment: &BTreeMap<String, String>,
+    wrong: &mut impl FnMut(&str, String),
+) -> bool {
+    let mut any = false;
+    let mut bad = |name: &str, message: String| {
+        any = true;
+        wrong(&pointer("/environment", name), message);
+    };
+    for (name, value) in environment {
+        let first_ok = name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        if !first_ok || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            bad(
+                name,
+                format!(
+                    "Environment name {} must match [A-Za-z_][A-Za-z0-9_]*.",
+                    cut(name)
+                ),
+            );
+        } else if is_reserved(name) {
+            bad(name, format!("Environment name {} is reserved.", cut(name)));
+        } else if value.len() > 32 * 1024 || value.contains('\0') {
+            bad(
+                name,
+                format!(
+                    "Environment value {} must be a single value of at most 32 KiB.",
+                    cut(name)
+                ),
+            );
+        } else if matches!(name.as_str(), "PATH" | "LD_LIBRARY_PATH")
+            && value.split(':').any(|dir| !dir.starts_with('/'))
+        {
+            bad(name, format!("{name} may hold absolute directories only."));
+        }
+    }
+    let total: usize = environment.iter().map(|(k, v)| k.len() + v.len()).sum();
+    if total > 60 * 1024 {
+        bad("", "The environment has at most 60 KiB in all.".to_owned());
+    }
+    any
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// A JSON pointer to a member of a map (RFC 6901 escapes).
+fn pointer(map: &str, key: &str) -> String {
+    format!("{map}/{}", cut(key).replace('~', "~0").replace('/', "~1"))
+}
+
+/// `[host[:port]/]path[:tag][@sha256:…]`, lower case but for host and tag.
+#[must_use]
+fn is_image_reference(text: &str) -> bool {
+    if text.len() > 512 {
+        return false;
+    }
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest)),
+        None => (text, None),
+    };
+    if let Some(digest) = digest {
+        let hex = digest.strip_prefix("sha256:").unwrap_or("");
+        if hex.len() != 64
+            || !hex
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
+            return false;
+        }
+    }
+    let slash = rest.rfind('/').map_or(0, |at| at + 1);
+    let (path, tag) = match rest[slash..].find(':') {
+        Some(at) => (&rest[..slash + at], Some(&rest[slash + at + 1..])),
+        None => (rest, None),
+    };
+    if let Some(tag) = tag {
+        let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if tag.is_empty()
+            || tag.len() > 128
+            || tag.starts_with(['.', '-'])
+            || !tag.bytes().all(word)
+        {
+            return false;
+        }
+    }
+    let mut parts: Vec<&str> = path.split('/').collect();
+    let host = parts[0];
+    if parts.len() > 1 && (host.contains('.') || host.contains(':') || host == "localhost") {
+        let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+        if !edge(host.bytes().next())
+            || !edge(host.bytes().last())
+            || !host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'))
+        {
+            return false;
+        }
+        parts.remove(0);
+    }
+    parts.iter().all(|part| {
+        let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        edge(part.bytes().next())
+            && edge(part.bytes().last())
+            && part.bytes().all(|b| {
+                b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-')
+            })
+    })
+}
+
+/// Rules 3 and 4: slots known, amounts and families.
+fn slots(
+    state: &State,
+    request: &NewSession,
+    defaults: &SessionDefaults,
+    adjusted: &mut Vec<Adjusted>,
+) -> Result<Slots, Refusal> {
+    let known = known_slots(state);
+    let mut slots = Slots::new();
+    let mut unknown = Vec::new();
+    let mut errors = Vec::new();
+    for (name, text) in &request.slots {
+        let at = pointer("/slots", name);
+        let slot: SlotName = match name.parse() {
+            Ok(slot) => slot,
+            Err(error) => {
+                unknown.push(MemberError {
+                    pointer: at,
+                    message: format!("{error}."),
+                });
+                continue;
+            }
+        };
+        match slot.parse_amount(text) {
+            Err(error) => errors.push(MemberError {
+                pointer: at,
+                message: format!("{error}."),
+            }),
+            Ok(0) => (), // not requested
+            Ok(_) if !known.contains(&slot) => unknown.push(MemberError {
+                pointer: at,
+                message: format!("No agent offers {slot}."),
+            }),
+            Ok(amount) => slots.set(slot, amount),
+        }
+    }
+    if !unknown.is_empty() {
+        let names: Vec<&str> = known.iter().map(SlotName::as_str).collect();
+        let asked = &unknown[0].message;
+        let gpu = unknown.iter().any(|e| e.pointer.contains("cuda"));
+        let detail = if gpu && !known.iter().any(SlotName::is_accelerator) {
+            "No agent offers a GPU.".to_owned()
+        } else {
+            asked.clone()
+        };
+        let refusal = Refusal {
+            errors: unknown,
+            ..Refusal::new("LS-SLOT-UNKNOWN", detail)
+        };
+        return Err(refusal.hint(format!("Known slots: {}.", names.join(", "))));
+    }
+    if !errors.is_empty() {
+        let detail = errors[0].message.clone();
+        return Err(Refusal {
+            errors,
+            ..Refusal::new("LS-SLOT-AMOUNT", detail)
+        });
+    }
+    families(&slots)?;
+    if slots.cpu_milli() == 0 {
+        slots.set(SlotName::cpu(), defaults.cpu_milli);
+    }
+    if slots.mem_bytes() == 0 {
+        slots.set(SlotName::mem(), defaults.mem_bytes);
+    } else if slots.mem_bytes() < MEM_MIN {
+        adjusted.push(Adjusted {
+            path: "/slots/mem".to_owned(),
+            from: Some(slots.mem_bytes().to_string()),
+            to: MEM_MIN.to_string(),
+            reason: "engine-minimum".to_owned(),
+        });
+        slots.set(SlotName::mem(), MEM_MIN);
+    }
+    Ok(slots)
+}
+
+/// cpu, mem, and what any registered agent reports.
+fn known_slots(state: &State) -> BTreeSet<SlotName> {
+    let mut known = BTreeSet::from([SlotName::cpu(), SlotName::mem()]);
+    for agent in state
+        .agents
+        .values()
+        .filter(|a| a.state != AgentState::Terminated)
+    {
+        let devices = agent.inventory.iter().flat_map(|i| &i.devices);
+        known.extend(devices.map(|d| d.slot.clone()));
+    }
+    known
+}
+
+/// Two variants of one family exclude each other in one container.
+fn families(slots: &Slots) -> Result<(), Refusal> {
+    let mut seen: BTreeMap<&str, &SlotName> = BTreeMap::new();
+    for (slot, _) in slots.iter().filter(|(slot, _)| slot.is_accelerator()) {
+        if let Some(other) = seen.insert(slot.family(), slot) {
+            return Err(Refusal::new(
+                "LS-SLOT-EXCLUSIVE",
+                format!("One container cannot have both {other} and {slot}."),
+            )
+            .at(
+                pointer("/slots", slot.as_str()),
+                format!("{other} is asked for already."),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Rule 6: a group that exists and is active.
+fn group<'a>(state: &'a State, request: &NewSession) -> Result<&'a Group, Refusal> {
+    let names = || {
+        let open: Vec<&str> = state
+            .groups
+            .values()
+            .filter(|g| g.active)
+            .map(|g| g.name.as_str())
+            .collect();
+        format!("Open groups: {}.", open.join(", "))
+    };
+    match &request.group {
+        Some(text) => {
+            let group = state.group_by_ref(text).ok_or_else(|| {
+                Refusal::new(
+                    "LS-GROUP-UNKNOWN",
+                    format!("There is no resource group {}.", cut(text)),
+                )
+                .at("/group", "No such group.")
+                .hint(names())
+            })?;
+            if group.active {
+                Ok(group)
+            } else {
+                Err(Refusal::new(
+                    "LS-GROUP-INACTIVE",
+                    format!("Resource group {} is not active.", group.name),
+                )
+                .at("/group", "Not active.")
+                .hint(names()))
+            }
+        }
+        None => {
+            let mut groups: Vec<&Group> = state.groups.values().filter(|g| g.active).collect();
+            groups.sort_by(|a, b| (!a.default, &a.name).cmp(&(!b.default, &b.name)));
+            groups
+                .first()
+                .copied()
+                .ok_or_else(|| Refusal::new("LS-GROUP-DENIED", "No resource group takes sessions."))
+        }
+    }
+}
+
+/// Rule 10: shared memory below the memory.
+fn shm(request: &NewSession, slots: &Slots) -> Result<i64, Refusal> {
+    let mem = slots.mem_bytes();
+    let Some(text) = &request.shm else {
+        return Ok(SHM_DEFAULT.min(mem / 2));
+    };
+    let shm = parse_bytes(text).map_err(|error| {
+        Refusal::new("LS-INVALID", format!("{error}.")).at("/shm", format!("{error}."))
+    })?;
+    if shm < mem {
+        return Ok(shm);
+    }
+    let (shm_text, mem_text) = (format_bytes_short(shm), format_bytes_short(mem));
+    Err(Refusal::new(
+        "LS-SHM",
+        format!("Shared memory of {shm_text} must be below the memory of {mem_text}."),
+    )
+    .at("/shm", format!("Must be below {mem_text}."))
+    .hint(format!("Ask for more mem than {shm_text}, or less shm.")))
+}
+
+/// Rule 15: some agent of the group could hold it when empty.
+fn never_fits(state: &State, group: &Group, slots: &Slots) -> Result<(), Refusal> {
+    let Err(short) = could_ever_hold(state, group.id, slots) else {
+        return Ok(());
+    };
+    let Some(worst) = short.first() else {
+        return Ok(());
+    };
+    let show = |value: i64| match worst.slot.kind() {
+        SlotKind::Bytes => format_bytes_short(value),
+        _ => worst.slot.format_amount(value),
+    };
+    let errors = short
+        .iter()
+        .map(|s| MemberError {
+            pointer: pointer("/slots", s.slot.as_str()),
+            message: format!(
+                "{} is more than the {} any agent of group {} has.",
+                s.slot.format_amount(s.need),
+                s.slot.format_amount(s.have),
+                group.name
+            ),
+        })
+        .collect();
+    let detail = format!(
+        "You asked for {} {}; the largest agent of group {} has {}.",
+        worst.slot,
+        show(worst.need),
+        group.name,
+        show(worst.have)
+    );
+    Err(Refusal {
+        errors,
+        limit: Some(Box::new(LimitMet {
+            rule: "agent-capacity".to_owned(),
+            slot: Some(worst.slot.to_string()),
+            limit: Some(worst.slot.format_amount(worst.have)),
+            have: "0".to_owned(),
+            need: worst.slot.format_amount(worst.need),
+        })),
+        ..Refusal::new("LS-FIT-NEVER", detail).hint(format!(
+            "Ask for {} {} or less.",
+            worst.slot,
+            show(worst.have)
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_references() {
+        let digest = format!("a@sha256:{}", "0".repeat(64));
+        for good in [
+            "base",
+            "longshore/base:latest",
+            "127.0.0.1:5055/team/a_b:v1",
+            "Reg.Example:443/x",
+            "localhost/x",
+            digest.as_str(),
+        ] {
+            assert!(is_image_reference(good), "{good}");
+        }
+        for bad in [
+            "",
+            "A/b",
+            "a//b",
+            "a:",
+            "a:-x",
+            "a b",
+            "-a",
+            "a@sha256:00",
+            "../a",
+            "a/",
+            "x:y:z",
+        ] {
+            assert!(!is_image_reference(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reserved_names() {
+        for name in [
+            "LONGSHORE_X",
+            "LD_PRELOAD",
+            "NVIDIA_VISIBLE_DEVICES",
+            "CUDA_VISIBLE_DEVICES",
+            "DOCKER_HOST",
+        ] {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["LD_LIBRARY_PATH", "PATH", "CUDA_HOME"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Tests of the pure core, written in the small language of [`world`].
+
+#![allow(missing_docs, reason = "a test says what it shows by its name")]
+
+mod agents;
+mod chaos;
+mod joins;
+mod lifecycle;
+mod placing;
+mod random;
+mod starts;
+mod submit;
+mod world;

@@ -1,0 +1,166 @@
+//! Who gets a place, and which devices.
+
+use super::world::{World, condition, exit, gpu_job, job, slots};
+use longshore_common::agent::RuntimeState;
+use longshore_common::api::NewSession;
+use longshore_common::session::{SessionState, Want};
+use longshore_core::model::Event;
+use longshore_core::scheduler::{explain, position};
+use std::collections::BTreeSet;
+
+#[test]
+fn two_gpus_serve_two_and_the_third_waits_with_its_reason() {
+    let mut world = World::new();
+    world.agent("n1", 2);
+    let [a, b, c] = [(); 3].map(|()| world.submit(gpu_job(1)));
+    assert_eq!(
+        world.show(a),
+        "s-1 SCHEDULED a1, n1 prepare assigned GPU-n1-0"
+    );
+    assert_eq!(
+        world.show(b),
+        "s-2 SCHEDULED a1, n1 prepare assigned GPU-n1-1"
+    );
+    assert_eq!(
+        world.why(c),
+        "waits for cuda.device 1, at most 0 free on one agent"
+    );
+    world.run(a);
+    world.ends(a, exit(0));
+    assert_eq!(
+        world.show(c),
+        "s-3 SCHEDULED a1, n1 prepare assigned GPU-n1-0"
+    );
+}
+
+#[test]
+fn a_device_is_never_given_out_twice() {
+    let mut world = World::new();
+    for name in ["n1", "n2", "n3"] {
+        world.agent(name, 3);
+    }
+    let ids: Vec<_> = (0..12).map(|n| world.submit(gpu_job(n % 3 + 1))).collect();
+    let placed: Vec<String> = ids
+        .iter()
+        .filter(|id| world.is(**id, SessionState::Scheduled))
+        .flat_map(|id| world.devices(*id))
+        .collect();
+    assert_eq!(placed.len(), placed.iter().collect::<BTreeSet<_>>().len());
+    assert!(placed.len() >= 8, "{placed:?}");
+}
+
+#[test]
+fn first_come_first_served_and_nobody_passes_the_head() {
+    let mut world = World::new();
+    world.agent("n1", 2);
+    let first = world.submit(gpu_job(2));
+    let big = world.submit(gpu_job(2));
+    let small = world.submit(job());
+    assert_eq!(world.show(small), "s-3 PENDING a1");
+    assert_eq!(world.why(small), "s-2 is before it and waits itself");
+    assert_eq!(position(&world.state, &world.stored[&small]), Some(2));
+    world.terminate(&[first], 0, false);
+    world.closed(first);
+    assert!(world.is(big, SessionState::Scheduled) && world.is(small, SessionState::Scheduled));
+}
+
+#[test]
+fn the_higher_priority_goes_first_and_among_equals_the_older() {
+    let mut world = World::new();
+    let with = |priority| NewSession {
+        priority: Some(priority),
+        ..slots(job(), &[("cpu", "16")])
+    };
+    let ids: Vec<_> = [10, 50, 10, 50].map(|p| world.submit(with(p))).into();
+    world.agent("n1", 0);
+    for expected in [ids[1], ids[3], ids[0], ids[2]] {
+        assert!(
+            world.is(expected, SessionState::Scheduled),
+            "{}",
+            world.show_all()
+        );
+        world.run(expected);
+        world.ends(expected, exit(0));
+    }
+}
+
+#[test]
+fn the_fuller_node_is_filled_first_and_gpus_are_kept_for_those_who_ask() {
+    let mut world = World::new();
+    world.agent("gpu", 2);
+    let plain = world.agent("plain", 0);
+    let a = world.submit(job());
+    assert_eq!(world.agent_of(a), plain);
+    world.agent("also", 0);
+    let b = world.submit(job());
+    assert_eq!(world.agent_of(b), plain, "it has less left");
+}
+
+#[test]
+fn a_node_that_takes_no_work_gets_none() {
+    let mut world = World::new();
+    let n1 = world.agent("n1", 0);
+    world.schedulable(n1, false);
+    let id = world.submit(job());
+    assert_eq!(world.why(id), "n1 takes no new sessions");
+    world.schedulable(n1, true);
+    assert!(world.is(id, SessionState::Scheduled));
+}
+
+#[test]
+fn closing_a_node_leaves_what_runs_there() {
+    let mut world = World::new();
+    let n1 = world.agent("n1", 0);
+    let id = world.submit(job());
+    world.schedulable(n1, false);
+    world.run(id);
+    assert_eq!(world.want(id), Some(Want::Run));
+}
+
+#[test]
+fn the_version_a_person_saw_is_compared() {
+    let mut world = World::new();
+    let agent = world.agent("n1", 0);
+    let version = Some(world.state.agents[&agent].version);
+    world.does(Event::SetSchedulable {
+        agent,
+        version,
+        schedulable: false,
+    });
+    let late = world.happen(Event::SetSchedulable {
+        agent,
+        version,
+        schedulable: true,
+    });
+    assert_eq!(late.unwrap_err().code, "LS-VERSION-STALE");
+}
+
+#[test]
+fn conditions_stop_placements_until_they_are_gone() {
+    let mut world = World::new();
+    let n1 = world.agent("n1", 0);
+    world.does(condition(n1, RuntimeState::Hung, true));
+    let id = world.submit(job());
+    assert_eq!(world.why(id), "n1 runtime-hung, disk-low");
+    world.does(condition(n1, RuntimeState::Up, false));
+    assert!(world.is(id, SessionState::Scheduled));
+}
+
+#[test]
+fn explanations_name_every_node() {
+    let mut world = World::new();
+    let n1 = world.agent("n1", 1);
+    world.lose(n1);
+    let n2 = world.agent("n2", 0);
+    world.schedulable(n2, false);
+    let id = world.submit(gpu_job(1));
+    let explained = explain(&world.state, &world.stored[&id], world.now);
+    let verdicts: Vec<_> = explained
+        .agents
+        .iter()
+        .map(|v| format!("{} {}", v.agent_name, v.verdict))
+        .collect();
+    assert_eq!(verdicts, ["n1 lost", "n2 unschedulable"]);
+    assert_eq!(explained.position, Some(1));
+    assert_eq!(World::new().state.next_deadline(), None);
+}

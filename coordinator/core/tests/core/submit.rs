@@ -1,0 +1,410 @@
+//! What a request is told at once.
+
+use super::world::{World, gpu_job, job, slots};
+use longshore_common::agent::AgentState;
+use longshore_common::api::NewSession;
+use longshore_common::session::SessionState;
+use longshore_core::model::{Change, Event, Refusal, SessionDefaults, Submit};
+
+/// The refusal of a request in an installation with one node of 16 cores, 64 GB, 2 GPUs.
+fn refused(request: NewSession) -> Refusal {
+    let mut world = World::new();
+    world.agent("n1", 2);
+    let before = world.state.clone();
+    let refusal = world.ask(request).expect_err("should be refused");
+    assert_eq!(world.state, before, "a refused request leaves nothing");
+    refusal
+}
+
+#[track_caller]
+fn code(request: NewSession, code: &str) {
+    assert_eq!(refused(request).code, code);
+}
+
+#[track_caller]
+fn at(request: NewSession, pointer: &str) {
+    let refusal = refused(request);
+    assert_eq!(refusal.code, "LS-INVALID");
+    assert_eq!(
+        refusal
+            .errors
+            .iter()
+            .map(|e| e.pointer.as_str())
+            .collect::<Vec<_>>(),
+        [pointer]
+    );
+}
+
+#[test]
+fn members_are_judged_by_themselves() {
+    at(
+        NewSession {
+            name: Some("Not A Name".into()),
+            ..job()
+        },
+        "/name",
+    );
+    at(
+        NewSession {
+            name: Some("s-4".into()),
+            ..job()
+        },
+        "/name",
+    );
+    at(
+        NewSession {
+            kind: Some("service".into()),
+            ..job()
+        },
+        "/type",
+    );
+    at(
+        NewSession {
+            image: Some("UP/case".into()),
+            ..job()
+        },
+        "/image",
+    );
+    at(
+        NewSession {
+            image: None,
+            ..job()
+        },
+        "/image",
+    );
+    at(
+        NewSession {
+            command: vec![],
+            ..job()
+        },
+        "/command",
+    );
+    at(
+        NewSession {
+            command: vec![String::new()],
+            ..job()
+        },
+        "/command/0",
+    );
+    at(
+        NewSession {
+            command: vec!["a".repeat(70_000)],
+            ..job()
+        },
+        "/command",
+    );
+    at(
+        NewSession {
+            command: vec!["a\0".into()],
+            ..job()
+        },
+        "/command",
+    );
+    at(
+        NewSession {
+            workdir: Some("home".into()),
+            ..job()
+        },
+        "/workdir",
+    );
+    at(
+        NewSession {
+            workdir: Some("/a/../b".into()),
+            ..job()
+        },
+        "/workdir",
+    );
+    at(
+        NewSession {
+            priority: Some(101),
+            ..job()
+        },
+        "/priority",
+    );
+    at(
+        NewSession {
+            priority: Some(-1),
+            ..job()
+        },
+        "/priority",
+    );
+    at(
+        NewSession {
+            lifetime_s: Some(0),
+            ..job()
+        },
+        "/lifetime_s",
+    );
+    at(
+        NewSession {
+            batch_timeout_s: Some(400_000_000),
+            ..job()
+        },
+        "/batch_timeout_s",
+    );
+    at(
+        NewSession {
+            labels: [("k".to_owned(), "v".repeat(64))].into(),
+            ..job()
+        },
+        "/labels/k",
+    );
+    let interactive = NewSession {
+        kind: Some("interactive".into()),
+        command: vec![],
+        ..job()
+    };
+    at(
+        NewSession {
+            batch_timeout_s: Some(5),
+            ..interactive
+        },
+        "/batch_timeout_s",
+    );
+}
+
+#[test]
+fn everything_wrong_is_said_at_once() {
+    let refusal = refused(NewSession {
+        priority: Some(200),
+        lifetime_s: Some(-1),
+        image: None,
+        ..job()
+    });
+    let pointers: Vec<_> = refusal.errors.iter().map(|e| e.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/image", "/priority", "/lifetime_s"]);
+}
+
+#[test]
+fn environments() {
+    for (name, value) in [
+        ("1A", "x"),
+        ("A-B", "x"),
+        ("LD_PRELOAD", "x"),
+        ("NVIDIA_VISIBLE_DEVICES", "all"),
+        ("PATH", "bin:/usr/bin"),
+        ("A", "\0"),
+    ] {
+        let environment = [(name.to_owned(), value.to_owned())].into();
+        code(
+            NewSession {
+                environment,
+                ..job()
+            },
+            "LS-ENVIRONMENT",
+        );
+    }
+}
+
+#[test]
+fn slots_must_be_known_and_whole() {
+    code(slots(job(), &[("rocm.device", "1")]), "LS-SLOT-UNKNOWN");
+    code(slots(job(), &[("CPU", "1")]), "LS-SLOT-UNKNOWN");
+    code(slots(job(), &[("cuda.shares", "0.5")]), "LS-SLOT-UNKNOWN");
+    code(slots(job(), &[("cpu", "1.5")]), "LS-SLOT-AMOUNT");
+    code(slots(job(), &[("mem", "much")]), "LS-SLOT-AMOUNT");
+    code(slots(job(), &[("cuda.device", "-1")]), "LS-SLOT-AMOUNT");
+    assert_eq!(
+        refused(slots(job(), &[("rocm.device", "1")])).hint.unwrap(),
+        "Known slots: cuda.device, cpu, mem."
+    );
+}
+
+#[test]
+fn without_any_gpu_that_is_what_is_said() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    assert_eq!(
+        world.ask(gpu_job(1)).unwrap_err().detail,
+        "No agent offers a GPU."
+    );
+    world.submit(gpu_job(0));
+}
+
+#[test]
+fn groups() {
+    code(
+        NewSession {
+            group: Some("nope".into()),
+            ..job()
+        },
+        "LS-GROUP-UNKNOWN",
+    );
+    let mut world = World::new();
+    let mut group = world.state.groups.values().next().unwrap().clone();
+    group.active = false;
+    world.apply(vec![Change::Group(group)]);
+    assert_eq!(
+        world
+            .ask(NewSession {
+                group: Some("DEFAULT".into()),
+                ..job()
+            })
+            .unwrap_err()
+            .code,
+        "LS-GROUP-INACTIVE"
+    );
+    assert_eq!(world.ask(job()).unwrap_err().code, "LS-GROUP-DENIED");
+}
+
+#[test]
+fn shared_memory_stays_below_memory() {
+    code(
+        NewSession {
+            shm: Some("2g".into()),
+            ..slots(job(), &[("mem", "1g")])
+        },
+        "LS-SHM",
+    );
+    code(
+        NewSession {
+            shm: Some("lots".into()),
+            ..job()
+        },
+        "LS-INVALID",
+    );
+    let mut world = World::new();
+    let id = world.submit(slots(job(), &[("mem", "100m")]));
+    assert_eq!(world.stored[&id].shm_bytes, 50 << 20);
+}
+
+#[test]
+fn what_no_node_can_ever_hold_is_refused_with_the_most_there_is() {
+    let refusal = refused(gpu_job(3));
+    assert_eq!(refusal.code, "LS-FIT-NEVER");
+    assert_eq!(
+        refusal.detail,
+        "You asked for cuda.device 3; the largest agent of group default has 2."
+    );
+    let limit = refusal.limit.unwrap();
+    assert_eq!(
+        (limit.limit.as_deref(), limit.need.as_str()),
+        (Some("2"), "3")
+    );
+    code(slots(job(), &[("mem", "65g")]), "LS-FIT-NEVER");
+    // Nodes may come: with none there, everything waits.
+    World::new().submit(slots(job(), &[("cpu", "1000")]));
+}
+
+#[test]
+fn a_lost_node_counts_and_one_that_left_does_not() {
+    let mut world = World::new();
+    let n1 = world.agent("n1", 2);
+    world.lose(n1);
+    world.submit(gpu_job(2));
+    world.does(Event::Expel { agent: n1 });
+    assert_eq!(world.state.agents[&n1].state, AgentState::Terminated);
+    assert_eq!(world.ask(gpu_job(1)).unwrap_err().code, "LS-SLOT-UNKNOWN");
+}
+
+#[test]
+fn small_memory_is_raised_and_said() {
+    let mut world = World::new();
+    let id = world.submit(slots(job(), &[("mem", "1m")]));
+    let session = &world.stored[&id];
+    assert_eq!(session.slots.mem_bytes(), 6 << 20);
+    assert_eq!(session.adjusted[0].path, "/slots/mem");
+    let plain = world.submit(job());
+    assert_eq!(world.stored[&plain].slots.to_string(), "cpu 1, mem 2 GB");
+}
+
+#[test]
+fn a_name_is_taken_until_its_session_has_ended() {
+    let mut world = World::new();
+    let n1 = world.agent("n1", 0);
+    let named = || NewSession {
+        name: Some("x".into()),
+        ..job()
+    };
+    let first = world.submit(named());
+    let refusal = world.ask(named()).unwrap_err();
+    assert_eq!(
+        (refusal.code, refusal.errors[0].pointer.as_str()),
+        ("LS-EXISTS", "/name")
+    );
+    world.terminate(&[first], 0, true);
+    // The name is free while the node still cleans up, and stays with the second after.
+    let second = world.submit(named());
+    let key = world.stored[&first].containers[0].key;
+    world.outcome(n1, key, longshore_common::wire::OutcomeNumber::Closed, None);
+    assert_eq!(world.ask(named()).unwrap_err().code, "LS-EXISTS");
+    let owner = world.caller().user;
+    assert_eq!(world.state.session_by_name(owner, "x"), Some(second));
+}
+
+#[test]
+fn a_repeated_request_makes_nothing_new() {
+    let mut world = World::new();
+    let key = |body| Some(("k".to_owned(), [body; 32]));
+    let first = world.ask_again(job(), key(1)).unwrap();
+    let again = world.ask_again(job(), key(1)).unwrap();
+    assert_eq!(
+        (again.id, first.replayed, again.replayed),
+        (first.id, false, true)
+    );
+    assert_eq!(world.stored.len(), 1);
+    let other = world.ask_again(job(), key(2)).unwrap_err();
+    assert_eq!(other.code, "LS-IDEMPOTENCY-BODY");
+    // Another person may use the same key.
+    let eve = world.user("eve");
+    let caller = longshore_core::model::Caller {
+        user: eve,
+        access_key: "LKeve".into(),
+    };
+    let submit = Submit {
+        caller,
+        request: job(),
+        idempotency: key(1),
+        defaults: SessionDefaults::default(),
+    };
+    world.does(Event::Submit(Box::new(submit)));
+    assert_eq!(world.stored.len(), 2);
+}
+
+#[test]
+fn a_key_is_forgotten_after_a_day() {
+    let mut world = World::new();
+    let key = || Some(("k".to_owned(), [1; 32]));
+    let first = world.ask_again(job(), key()).unwrap();
+    world.later(86_400_000);
+    world.does(Event::Tick);
+    assert!(world.ask_again(job(), key()).unwrap().replayed);
+    world.later(1);
+    world.does(Event::Tick);
+    assert_ne!(world.ask_again(job(), key()).unwrap().id, first.id);
+}
+
+#[test]
+fn an_unknown_person_gets_nothing() {
+    let mut world = World::new();
+    let caller = longshore_core::model::Caller {
+        user: longshore_common::ids::UserId::new(999),
+        access_key: "LKnobody".into(),
+    };
+    let submit = Submit {
+        caller,
+        request: job(),
+        idempotency: None,
+        defaults: SessionDefaults::default(),
+    };
+    assert_eq!(
+        world
+            .happen(Event::Submit(Box::new(submit)))
+            .unwrap_err()
+            .code,
+        "LS-AUTH-FAILED"
+    );
+}
+
+#[test]
+fn the_first_line_of_history_has_nothing_before_it() {
+    let mut world = World::new();
+    let id = world.submit(job());
+    let line = &world.history[0];
+    assert_eq!(
+        (line.session, line.seq, line.from, line.to),
+        (id, 1, None, SessionState::Pending)
+    );
+    assert_eq!(line.by, "user ada");
+    assert_eq!(world.stored[&id].version, 1);
+}

@@ -1,0 +1,434 @@
+//! Nodes, their devices, resource groups, and tokens to join with.
+
+use super::errors::Failure;
+use super::extract::{self, Query, Ref};
+use super::views::{self, Detail};
+use super::{App, json, page, person};
+use crate::engine::wall_clock;
+use crate::pki::{random, sha256};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use longshore_common::agent::AgentState;
+use longshore_common::api::{self, AgentPatch, NewJoinToken, Page};
+use longshore_common::ids::{AgentId, GroupId, UserId};
+use longshore_core::model::{self, Event, JoinToken, JoinTokenOrder};
+use std::sync::Arc;
+
+/// Seconds a join token is good when nothing is said, and at most.
+const TOKEN_TTL_S: i64 = 86_400;
+const TOKEN_TTL_MAX_S: i64 = 2_592_000;
+
+/// A body that says nothing.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+fn no_agent(text: &str) -> Failure {
+    Failure::new(
+        "LS-NOT-FOUND",
+        format!("There is no agent {}.", super::errors::cut(text)),
+    )
+}
+
+async fn find(app: &App, text: &str) -> Result<AgentId, Failure> {
+    let wanted = text.to_owned();
+    let found = app
+        .engine
+        .read(move |state, _| state.agent_by_ref(&wanted).map(|a| a.id))
+        .await?;
+    found.ok_or_else(|| no_agent(text))
+}
+
+async fn show(app: &App, caller: UserId, id: AgentId) -> Result<api::Agent, Failure> {
+    let live = Arc::clone(&app.engine.live);
+    let look = move |state: &model::State, _| {
+        state
+            .agents
+            .get(&id)
+            .map(|a| views::agent(state, &live, a, Detail::Whole(caller)))
+    };
+    app.engine
+        .read(look)
+        .await?
+        .ok_or_else(|| no_agent(&id.to_string()))
+}
+
+fn tagged(agent: &api::Agent) -> Result<Response, Failure> {
+    let mut response = json(agent)?;
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{}\"", agent.version)) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    Ok(response)
+}
+
+pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    let query = Query::read(
+        request.uri().query(),
+        &["state", "group", "limit", "cursor"],
+    )?;
+    let states: Vec<AgentState> = query.words("state")?;
+    let groups: Vec<String> = query.all("group").map(str::to_owned).collect();
+    let live = Arc::clone(&app.engine.live);
+    let items = app
+        .engine
+        .read(move |state, _| {
+            let groups = group_ids(state, &groups);
+            let wanted = |a: &&model::Agent| {
+                (states.is_empty() || states.contains(&a.state))
+                    && groups.as_ref().is_none_or(|ids| ids.contains(&a.group))
+            };
+            let mut items: Vec<(String, api::Agent)> = state
+                .agents
+                .values()
+                .filter(wanted)
+                .map(|a| {
+                    (
+                        format!("{}\u{1}{}", a.name, a.id),
+                        views::agent(state, &live, a, Detail::Summary),
+                    )
+                })
+                .collect();
+            items.sort_by(|a, b| a.0.cmp(&b.0));
+            items
+        })
+        .await?;
+    json(&app.cursors.page("agents", &query, items)?)
+}
+
+/// The groups that were named; none = all are wanted.
+fn group_ids(state: &model::State, texts: &[String]) -> Option<Vec<GroupId>> {
+    if texts.is_empty() {
+        return None;
+    }
+    Some(
+        texts
+            .iter()
+            .filter_map(|text| state.group_by_ref(text))
+            .map(|g| g.id)
+            .collect(),
+    )
+}
+
+pub(super) async fn read(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let caller = person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let id = find(&app, &text).await?;
+    let agent = show(&app, caller.caller.user, id).await?;
+    let known = request
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .and_then(|v| v.to_str().ok());
+    let tag = format!("\"{}\"", agent.version);
+    if known.is_some_and(|k| k.split(',').any(|t| t.trim() == tag)) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    tagged(&agent)
+}
+
+/// The version of If-Match; none = whatever it is.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Err(Failure::new(
+            "LS-VERSION-MISSING",
+            "This route needs the header If-Match.",
+        )
+        .hint("Send the ETag of the object as you read it, or If-Match: * to overwrite."));
+    };
+    let text = value.to_str().unwrap_or("").trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text
+        .strip_prefix('"')
+        .and_then(|t| t.strip_suffix('"'))
+        .and_then(|t| t.parse().ok());
+    // A tag of another form is the tag of no version.
+    Ok(Some(number.unwrap_or(0)))
+}
+
+pub(super) async fn update(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let caller = person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let user = caller.caller.user;
+    let version = if_match(request.headers());
+    let patch = extract::json::<AgentPatch>(request).await?.value;
+    let version = version?;
+    let agent = find(&app, &text).await?;
+    let done = match patch.schedulable {
+        Some(schedulable) => {
+            app.engine
+                .ask(Event::SetSchedulable {
+                    agent,
+                    version,
+                    schedulable,
+                })
+                .await?
+        }
+        None => {
+            let present = show(&app, user, agent).await?;
+            match version {
+                Some(seen) if seen != present.version => Err(model::Refusal::new(
+                    "LS-VERSION-STALE",
+                    format!(
+                        "Agent {} has changed meanwhile: it is at version {}.",
+                        present.name, present.version
+                    ),
+                )),
+                _ => return tagged(&present),
+            }
+        }
+    };
+    let present = show(&app, user, agent).await?;
+    match done {
+        Ok(_) => tagged(&present),
+        Err(refusal) if refusal.code == "LS-VERSION-STALE" => {
+            let object = serde_json::to_value(&present).unwrap_or_default();
+            Err(Failure::from(refusal).current(object))
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+pub(super) async fn expel(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let caller = person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    extract::json::<Nothing>(request).await?;
+    let agent = find(&app, &text).await?;
+    app.engine.ask(Event::Expel { agent }).await??;
+    tagged(&show(&app, caller.caller.user, agent).await?)
+}
+
+pub(super) async fn devices(State(app): State<App>, request: Request) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    let query = Query::read(
+        request.uri().query(),
+        &["agent", "group", "limit", "cursor"],
+    )?;
+    let groups: Vec<String> = query.all("group").map(str::to_owned).collect();
+    let agents: Vec<String> = query.all("agent").map(str::to_owned).collect();
+    let live = Arc::clone(&app.engine.live);
+    let items = app
+        .engine
+        .read(move |state, _| {
+            let groups = group_ids(state, &groups);
+            let agents: Vec<AgentId> = if agents.is_empty() {
+                state.agents.keys().copied().collect()
+            } else {
+                agents
+                    .iter()
+                    .filter_map(|text| state.agent_by_ref(text))
+                    .map(|a| a.id)
+                    .collect()
+            };
+            let mut items: Vec<(String, api::Device)> = state
+                .agents
+                .values()
+                .filter(|a| a.state != AgentState::Terminated && agents.contains(&a.id))
+                .filter(|a| groups.as_ref().is_none_or(|ids| ids.contains(&a.group)))
+                .flat_map(|a| views::devices(state, &live, a))
+                .map(|d| {
+                    (
+                        format!("{}\u{1}{:06}\u{1}{}", d.agent_name, d.index, d.id),
+                        d,
+                    )
+                })
+                .collect();
+            items.sort_by(|a, b| a.0.cmp(&b.0));
+            items
+        })
+        .await?;
+    json(&app.cursors.page("devices", &query, items)?)
+}
+
+pub(super) async fn groups(State(app): State<App>, request: Request) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
+    let items = app
+        .engine
+        .read(|state, _| {
+            let shown = state
+                .groups
+                .values()
+                .map(|g| (g.name.clone(), views::group(state, g)));
+            let mut items: Vec<(String, api::ResourceGroup)> = shown.collect();
+            items.sort_by(|a, b| a.0.cmp(&b.0));
+            items
+        })
+        .await?;
+    json(&app.cursors.page("resource-groups", &query, items)?)
+}
+
+fn no_group(text: &str) -> Failure {
+    Failure::new(
+        "LS-NOT-FOUND",
+        format!("There is no resource group {}.", super::errors::cut(text)),
+    )
+}
+
+pub(super) async fn group(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let wanted = text.clone();
+    let found = app
+        .engine
+        .read(move |state, _| state.group_by_ref(&wanted).map(|g| views::group(state, g)))
+        .await?;
+    json(&found.ok_or_else(|| no_group(&text))?)
+}
+
+/// The queue of a group, in the scheduler's own order.
+pub(super) async fn pending(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
+    let limit = page::limit(&query)?;
+    let wanted = text.clone();
+    let group = app
+        .engine
+        .read(move |state, _| state.group_by_ref(&wanted).map(|g| g.id))
+        .await?;
+    let group = group.ok_or_else(|| no_group(&text))?;
+    // The queue moves on between pages, so a page begins at a place, not behind a session.
+    let list = format!("pending {group}");
+    let skip: usize = app
+        .cursors
+        .place(&list, &query)?
+        .and_then(|p| p.parse().ok())
+        .unwrap_or(0);
+    let live = Arc::clone(&app.engine.live);
+    let (items, more) = app
+        .engine
+        .read(move |state, now| {
+            let mut rest = state.queue(group).skip(skip).peekable();
+            let mut items = Vec::new();
+            while items.len() < limit
+                && let Some(session) = rest.next()
+            {
+                let mut shown = views::session(state, &live, session, now, Detail::Summary);
+                shown.position = u64::try_from(skip + items.len() + 1).ok();
+                items.push(shown);
+            }
+            (items, rest.peek().is_some())
+        })
+        .await?;
+    let next_cursor = more.then(|| {
+        app.cursors
+            .make(&list, &query, &(skip + items.len()).to_string())
+    });
+    json(&Page { items, next_cursor })
+}
+
+pub(super) async fn tokens(State(app): State<App>, request: Request) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
+    let items = app
+        .engine
+        .read(|state, _| {
+            let shown = state.tokens.values().map(|t| {
+                (
+                    format!("{}\u{1}{}", t.created_at, t.id),
+                    views::join_token(state, t),
+                )
+            });
+            let mut items: Vec<(String, api::JoinToken)> = shown.collect();
+            items.sort_by(|a, b| a.0.cmp(&b.0));
+            items
+        })
+        .await?;
+    json(&app.cursors.page("join-tokens", &query, items)?)
+}
+
+pub(super) async fn create_token(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let caller = person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let order = extract::json::<NewJoinToken>(request).await?.value;
+    let mut failure = Failure::new("LS-INVALID", "Members of the request are not valid.");
+    let ttl_s = order.ttl_s.unwrap_or(TOKEN_TTL_S);
+    if !(1..=TOKEN_TTL_MAX_S).contains(&ttl_s) {
+        failure = failure.at("/ttl_s", "A join token is good for 1 to 2,592,000 seconds.");
+    }
+    let max_uses = u32::try_from(order.max_uses.unwrap_or(1))
+        .ok()
+        .filter(|n| (1..=1000).contains(n));
+    if max_uses.is_none() {
+        failure = failure.at("/max_uses", "A join token is good for 1 to 1,000 nodes.");
+    }
+    let Some(max_uses) = max_uses.filter(|_| failure.errors.is_empty()) else {
+        return Err(failure);
+    };
+    let id = URL_SAFE_NO_PAD.encode(random::<8>());
+    let secret = random::<16>();
+    let now = wall_clock();
+    let token = JoinToken {
+        id: id.clone(),
+        secret_sha256: sha256(&secret),
+        group: GroupId::new(0), // the engine knows which
+        agent_name: order.agent_name,
+        created_at: now,
+        expires_at: now.plus_s(ttl_s),
+        max_uses,
+        joined: Vec::new(),
+        created_by: caller.caller.user,
+    };
+    app.engine
+        .ask(Event::CreateToken(JoinTokenOrder {
+            token,
+            group: order.group,
+        }))
+        .await??;
+    let wanted = id.clone();
+    let look = move |state: &model::State, _| {
+        state
+            .tokens
+            .get(&wanted)
+            .map(|t| views::join_token(state, t))
+    };
+    let mut shown = app.engine.read(look).await?.ok_or_else(Failure::internal)?;
+    let token = format!("ls1.{id}.{}.{}", URL_SAFE_NO_PAD.encode(secret), app.pin);
+    shown.command = Some(format!("longshore join {}", app.agents_address));
+    shown.token = Some(token);
+    let location = format!("/api/v1/join-tokens/{id}");
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        json(&shown)?,
+    )
+        .into_response())
+}
+
+pub(super) async fn delete_token(
+    State(app): State<App>,
+    Ref(id): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    app.engine.ask(Event::DeleteToken(id)).await??;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

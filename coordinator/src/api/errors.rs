@@ -1,0 +1,518 @@
+//! Failures: every code with its status, its title and its page, and the one way an
+//! answer that is no success is written.
+
+use crate::engine::EngineError;
+use crate::store::StoreError;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use longshore_common::api::{LimitMet, MemberError, Problem};
+use longshore_core::model::Refusal;
+use serde_json::Value;
+
+/// One code: what it is called, what it means, what helps.
+#[derive(Debug, Clone, Copy)]
+pub struct Code {
+    /// `LS-…`, never renamed.
+    pub code: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// Fixed.
+    pub title: &'static str,
+    /// The page of `GET /help/{code}`.
+    pub help: &'static str,
+}
+
+const fn code(code: &'static str, status: u16, title: &'static str, help: &'static str) -> Code {
+    Code {
+        code,
+        status,
+        title,
+        help,
+    }
+}
+
+/// Every code an answer can have. The only place where a code gets its status.
+pub const CODES: &[Code] = &[
+    code(
+        "LS-SYNTAX",
+        400,
+        "The body is not valid JSON",
+        "The body could not be read as JSON: a bracket or quote is missing, a member stands there twice, or the text is not UTF-8. The detail names line and column.",
+    ),
+    code(
+        "LS-PARAMETER",
+        400,
+        "A parameter is not accepted",
+        "The part of the address behind the question mark holds a parameter this route does not know, or one whose value is out of range. The detail names it, and the nearest known one.",
+    ),
+    code(
+        "LS-CURSOR",
+        400,
+        "The cursor is not valid",
+        "Cursors are made by the server, signed, and good only with the filters they came with. Ask for the first page again, without a cursor.",
+    ),
+    code(
+        "LS-CREDENTIALS-IN-URL",
+        400,
+        "Credentials do not belong into an address",
+        "Addresses are written to logs. Send the keypair in the Authorization header instead, and replace it if the address was kept anywhere.",
+    ),
+    code(
+        "LS-AUTH-REQUIRED",
+        401,
+        "Credentials are needed",
+        "This route is open to known callers only. Send \"Authorization: Bearer ACCESS.SECRET\". With the command line: longshore login, or longshore context show to see which keypair is used.",
+    ),
+    code(
+        "LS-AUTH-FAILED",
+        401,
+        "The credentials are not valid",
+        "The access key is not known, or the secret does not belong to it. Secrets are shown once, when a keypair is made; a lost one cannot be shown again.",
+    ),
+    code(
+        "LS-KEYPAIR-INACTIVE",
+        401,
+        "The keypair is inactive",
+        "The keypair was switched off. Its owner or an administrator can make another one.",
+    ),
+    code(
+        "LS-FORBIDDEN",
+        403,
+        "Not permitted",
+        "You are known, but this operation needs a role you do not have. The detail names it.",
+    ),
+    code(
+        "LS-NOT-FOUND",
+        404,
+        "Not found",
+        "There is no such object, or you may not see it. Ids never change; names are those shown by the lists.",
+    ),
+    code(
+        "LS-ROUTE",
+        404,
+        "No such route",
+        "The address is not one of this API. The document of all routes is /api/v1/openapi.json.",
+    ),
+    code(
+        "LS-METHOD",
+        405,
+        "The route does not have this method",
+        "The address exists, but not with this method. The header Allow of the answer names those it has.",
+    ),
+    code(
+        "LS-TIMEOUT",
+        408,
+        "The request did not arrive in time",
+        "No part of the body came for 30 seconds. Send it again.",
+    ),
+    code(
+        "LS-TOO-LARGE",
+        413,
+        "The request is too large",
+        "A body may have 1 MiB, the part of an address behind the question mark 8 KiB.",
+    ),
+    code(
+        "LS-MEDIA-TYPE",
+        415,
+        "The media type is not accepted",
+        "Bodies are JSON in UTF-8, sent with \"Content-Type: application/json\" and without Content-Encoding.",
+    ),
+    code(
+        "LS-EXISTS",
+        409,
+        "The name is taken",
+        "Names are unique in their scope without regard to case. The detail says who has it.",
+    ),
+    code(
+        "LS-STATE",
+        409,
+        "Not possible in this state",
+        "The object is in a state in which this cannot be done. The detail names the state.",
+    ),
+    code(
+        "LS-AGENT-STATE",
+        409,
+        "Not possible in the state of the agent",
+        "The agent has left the cluster. It can join again with a new token: longshore token create.",
+    ),
+    code(
+        "LS-LINK-GONE",
+        410,
+        "The link is no longer valid",
+        "Set-up tokens are good for one hour and once. Start the coordinator again: as long as there is no administrator, each start writes a new one to the file setup-token in its data directory.",
+    ),
+    code(
+        "LS-VERSION-STALE",
+        412,
+        "The object has changed meanwhile",
+        "Somebody changed the object after you read it. The member current holds it as it is now; look at it, then send your change with its version in If-Match.",
+    ),
+    code(
+        "LS-VERSION-MISSING",
+        428,
+        "The version is needed",
+        "So that nobody's change is lost, this route wants the header If-Match with the ETag of the object as you saw it, or * to overwrite on purpose.",
+    ),
+    code(
+        "LS-INVALID",
+        422,
+        "Members are not valid",
+        "One or more members of the body are not accepted; errors names each with what would be.",
+    ),
+    code(
+        "LS-UNKNOWN-FIELD",
+        422,
+        "The body has an unknown member",
+        "Members the operation does not have are refused, so that a mistyped one is not lost in silence. The detail names the nearest known one.",
+    ),
+    code(
+        "LS-IDEMPOTENCY-BODY",
+        422,
+        "The idempotency key was used for another request",
+        "A key stands for one request for a day. Use a new key for a new request.",
+    ),
+    code(
+        "LS-SLOT-UNKNOWN",
+        422,
+        "The slot is not known",
+        "No agent offers a resource of this name. longshore node ls shows what there is; cpu and mem are always there.",
+    ),
+    code(
+        "LS-SLOT-AMOUNT",
+        422,
+        "The amount is not accepted",
+        "Amounts are text: whole numbers for devices and cores, 0.5 or 1/7 for shares, 512m or 16g for memory.",
+    ),
+    code(
+        "LS-SLOT-EXCLUSIVE",
+        422,
+        "The slots exclude each other",
+        "One container cannot have two kinds of the same accelerator, such as whole GPUs and shares of GPUs.",
+    ),
+    code(
+        "LS-GROUP-UNKNOWN",
+        422,
+        "The resource group is not known",
+        "There is no resource group of this name. The hint names those that take sessions.",
+    ),
+    code(
+        "LS-GROUP-DENIED",
+        422,
+        "No resource group takes the session",
+        "There is no resource group that would take your sessions. An administrator can open one.",
+    ),
+    code(
+        "LS-GROUP-INACTIVE",
+        422,
+        "The resource group is not active",
+        "The group takes no sessions at present.",
+    ),
+    code(
+        "LS-SHM",
+        422,
+        "Shared memory is too large",
+        "/dev/shm lies in the memory of the session, so it has to be smaller than mem.",
+    ),
+    code(
+        "LS-ENVIRONMENT",
+        422,
+        "An environment variable is not accepted",
+        "Names that steer the start of programs, the choice of GPUs or Longshore itself are reserved.",
+    ),
+    code(
+        "LS-FIT-NEVER",
+        422,
+        "No agent could ever hold this",
+        "Even an empty agent of the group has less than was asked. Waiting would not help. The hint says what would fit.",
+    ),
+    code(
+        "LS-INTERNAL",
+        500,
+        "Internal error",
+        "The coordinator failed in a way it does not know. Nothing was half done. Its log holds the request id of the answer; please report both.",
+    ),
+    code(
+        "LS-SETUP-REQUIRED",
+        503,
+        "There is no administrator yet",
+        "A new installation does nothing before its first administrator is made. The file setup-token in the data directory holds the link; longshore up does it for you.",
+    ),
+    code(
+        "LS-STARTING",
+        503,
+        "The coordinator is starting or stopping",
+        "Try again in a few seconds.",
+    ),
+    code(
+        "LS-BUSY",
+        503,
+        "The coordinator has too much to do",
+        "More requests wait than the coordinator takes. Try again after the seconds in Retry-After.",
+    ),
+    code(
+        "LS-AGENT-UNREACHABLE",
+        503,
+        "The agent cannot be reached",
+        "The node on which the session runs is not connected now. The session goes on there; its output can be read once the node is back.",
+    ),
+    code(
+        "LS-DISK-LOW",
+        507,
+        "The disk of the coordinator is full",
+        "Nothing can be stored. Stopping sessions still works once there is a little room; an administrator has to free some.",
+    ),
+];
+
+/// The row of a code. One that is missing is a fault of ours and answers 500.
+#[must_use]
+pub fn find(code: &str) -> &'static Code {
+    let known = CODES.iter().find(|c| c.code == code);
+    let internal = || CODES.iter().find(|c| c.code == "LS-INTERNAL");
+    known.or_else(internal).unwrap_or(&CODES[0])
+}
+
+/// An answer that is no success. Path and request id are filled in on the way out.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// One of [`CODES`].
+    pub code: &'static str,
+    /// What happened.
+    pub detail: String,
+    /// Every bad member.
+    pub errors: Vec<MemberError>,
+    /// The limit that was met.
+    pub limit: Option<Box<LimitMet>>,
+    /// What would pass.
+    pub hint: Option<String>,
+    /// The object as it is, for a stale version.
+    pub current: Option<Box<Value>>,
+    /// Seconds after which trying again makes sense.
+    pub retry_after: Option<u32>,
+}
+
+impl Failure {
+    /// A failure with a code and a sentence.
+    #[must_use]
+    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            limit: None,
+            hint: None,
+            current: None,
+            retry_after: None,
+        }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same about one member.
+    #[must_use]
+    pub fn at(mut self, pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        self.errors.push(MemberError {
+            pointer: pointer.into(),
+            message: message.into(),
+        });
+        self
+    }
+
+    /// The same with the object as it is now.
+    #[must_use]
+    pub fn current(mut self, object: Value) -> Self {
+        self.current = Some(Box::new(object));
+        self
+    }
+
+    /// The same with the seconds to wait.
+    #[must_use]
+    pub const fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// There is no such thing, or the caller may not see it.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new("LS-NOT-FOUND", format!("There is no {what}."))
+    }
+
+    /// A fault of ours. What happened stands in the log, not in the answer.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(
+            "LS-INTERNAL",
+            "The request failed for a reason that is not yours; the log of the coordinator has it.",
+        )
+    }
+
+    /// The body of the answer.
+    #[must_use]
+    pub fn problem(&self, base: &str, instance: &str, request_id: &str) -> Problem {
+        let row = find(self.code);
+        Problem {
+            kind: format!("{base}/help/{}", row.code),
+            title: row.title.to_owned(),
+            status: row.status,
+            code: row.code.to_owned(),
+            detail: self.detail.clone(),
+            errors: self.errors.clone(),
+            limit: self.limit.as_deref().cloned(),
+            hint: self.hint.clone(),
+            instance: instance.to_owned(),
+            request_id: request_id.to_owned(),
+        }
+    }
+
+    /// The whole answer.
+    #[must_use]
+    pub fn response(&self, base: &str, instance: &str, request_id: &str) -> Response {
+        let problem = self.problem(base, instance, request_id);
+        let status =
+            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut value = serde_json::to_value(&problem).unwrap_or_default();
+        if let (Some(current), Some(object)) = (&self.current, value.as_object_mut()) {
+            object.insert("current".to_owned(), (**current).clone());
+        }
+        let mut response = (status, value.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"longshore\""),
+            );
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+// Handlers and extractors know neither the path nor the request id: the failure travels
+// in the extensions, and the outermost layer writes it.
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let mut failure = Self::new(refusal.code, refusal.detail);
+        failure.errors = refusal.errors;
+        failure.limit = refusal.limit;
+        failure.hint = refusal.hint;
+        failure
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Busy => {
+                Self::new("LS-BUSY", "The coordinator has too much to do.").retry_after(1)
+            }
+            EngineError::Stopped => {
+                Self::new("LS-STARTING", "The coordinator is stopping.").retry_after(5)
+            }
+            EngineError::DiskFull => Self::new(
+                "LS-DISK-LOW",
+                "The disk of the coordinator is full; nothing was changed.",
+            ),
+            EngineError::Store => Self::internal(),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the database could not be read for a request");
+        Self::internal()
+    }
+}
+
+/// The known word that comes nearest to `text`, if one comes near.
+#[must_use]
+pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let text: String = text
+        .chars()
+        .take(64)
+        .collect::<String>()
+        .to_ascii_lowercase();
+    known
+        .into_iter()
+        .map(|word| (distance(&text, word), word))
+        .min()
+        .filter(|(far, word)| *far <= 1 + word.len().max(text.len()) / 3)
+        .map(|(_, word)| word)
+}
+
+/// How many letters have to change, come or go.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// At most 64 bytes of what a caller sent, without control characters.
+#[must_use]
+pub fn cut(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if out.len() + c.len_utf8() > 64 {
+            break;
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_explained() {
+        for (index, row) in CODES.iter().enumerate() {
+            assert!(
+                CODES[..index].iter().all(|other| other.code != row.code),
+                "{} stands twice",
+                row.code
+            );
+            assert!(
+                row.code.starts_with("LS-") && row.help.len() > 20 && !row.title.ends_with('.'),
+                "{}",
+                row.code
+            );
+            assert!((400..600).contains(&row.status), "{}", row.code);
+        }
+    }
+
+    #[test]
+    fn near_words() {
+        assert_eq!(nearest("commnd", ["command", "name"]), Some("command"));
+        assert_eq!(nearest("stat", ["state", "type"]), Some("state"));
+        assert_eq!(nearest("zzzzzzzz", ["state", "type"]), None);
+    }
+}

@@ -1,0 +1,222 @@
+//! Connections of people and programs: TLS, limits, an end within seconds.
+
+use super::GUARDED;
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+/// A TLS handshake takes at most this long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The headers of a request take at most this long.
+const HEADERS: Duration = Duration::from_secs(10);
+/// Most headers of a request.
+const MOST_HEADERS: usize = 64;
+/// Most bytes of headers.
+const HEADER_BYTES: usize = 16 * 1024;
+/// Connections of one address.
+const PER_ADDRESS: usize = 100;
+/// Connections in all.
+const IN_ALL: usize = 4096;
+/// What is open when the coordinator stops gets this long.
+const STOPPING: Duration = Duration::from_secs(5);
+/// Pause when the system gives no more descriptors.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The address at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+#[derive(Debug, Default)]
+struct Counts {
+    per_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Counts a connection as long as it lives.
+struct Counted {
+    counts: Arc<Counts>,
+    address: IpAddr,
+}
+
+impl Counts {
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+        let address = address.to_canonical();
+        let mut map = self
+            .per_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if map.values().sum::<usize>() >= IN_ALL {
+            return None;
+        }
+        let count = map.entry(address).or_insert(0);
+        if *count >= PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Counted {
+            counts: Arc::clone(self),
+            address,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut map = self
+            .counts
+            .per_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = map.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                map.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Serves a router until `stop` says true, then lets what is open end, for five seconds.
+pub async fn serve(
+    listener: TcpListener,
+    mut tls: rustls::ServerConfig,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let counts = Arc::new(Counts::default());
+    let graceful = Arc::new(GracefulShutdown::new());
+    let mut tasks = tokio::task::JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // What is open goes on; new ones wait until descriptors are free.
+                tracing::warn!(%error, "a connection could not be taken");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Some(counted) = counts.enter(peer.ip()) else {
+            tracing::debug!(%peer, "too many connections");
+            continue;
+        };
+        let connection = connection(
+            stream,
+            peer,
+            acceptor.clone(),
+            router.clone(),
+            graceful.watcher(),
+        );
+        tasks.spawn(GUARDED.scope((), async move {
+            let _counted = counted;
+            connection.await;
+        }));
+    }
+    drop(listener);
+    let ends = async {
+        if let Ok(graceful) = Arc::try_unwrap(graceful) {
+            graceful.shutdown().await;
+        }
+        while tasks.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(STOPPING, ends).await.is_err() {
+        tracing::info!("connections that did not end are cut");
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let _ = stream.set_nodelay(true); // only makes it slower when it fails
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request)
+    });
+    // The protocol is known, so no bytes are waited for to guess it.
+    let builder = builder(h2);
+    let served = watcher
+        .watch(builder.serve_connection(TokioIo::new(stream), service))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+fn builder(h2: bool) -> Builder<TokioExecutor> {
+    let builder = Builder::new(TokioExecutor::new());
+    let mut builder = if h2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    };
+    builder
+        .http1()
+        // Without a timer the time-out does nothing at all.
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_header_list_size(16 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(100)
+        .max_send_buf_size(256 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_one_address_are_counted() {
+        let counts = Arc::new(Counts::default());
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let held: Vec<_> = (0..PER_ADDRESS)
+            .map(|_| counts.enter(address).unwrap())
+            .collect();
+        assert!(counts.enter(address).is_none());
+        assert!(counts.enter("192.0.2.2".parse().unwrap()).is_some());
+        drop(held);
+        assert!(counts.enter(address).is_some());
+        assert!(counts.per_address.lock().unwrap().is_empty());
+    }
+}

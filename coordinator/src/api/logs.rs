@@ -1,0 +1,434 @@
+//! Output of sessions: fetched from the agent that has it, passed on as it comes.
+//!
+//! A task fetches and a bounded channel leads to the body, so a slow reader slows the
+//! agent down and a reader who leaves ends the task.
+
+use super::errors::Failure;
+use super::extract::{Query, Ref};
+use super::{App, GUARDED, person, sessions};
+use crate::cluster::Cluster;
+use crate::identity::Person;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use longshore_common::api::LogRecord;
+use longshore_common::ids::{AgentId, Attempt, ContainerKey, Rank, SessionId};
+use longshore_common::session::ContainerState;
+use longshore_common::wire::{Data, LogsRequest, OutputKind};
+use longshore_core::model::{Container, Session};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Parameters of both routes.
+pub(super) const PARAMETERS: &[&str] = &["rank", "attempt", "position", "tail", "follow", "stream"];
+/// Pieces between the agent and a reader.
+const BETWEEN: usize = 8;
+/// A stream that is silent says so.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Most last lines that can be asked for.
+const MOST_TAIL: u64 = 1_000_000;
+
+/// Pieces of output, to their end.
+pub type LogPieces = Pin<Box<dyn Stream<Item = Result<Data, String>> + Send>>;
+
+/// A future answer with pieces, or why there are none.
+pub type OpeningLogs<'a> = Pin<Box<dyn Future<Output = Result<LogPieces, String>> + Send + 'a>>;
+
+/// Whoever can fetch output from agents.
+pub trait LogSource: Send + Sync {
+    /// Asks an agent for output of a container.
+    fn open(&self, agent: AgentId, request: LogsRequest) -> OpeningLogs<'_>;
+}
+
+/// No agent can be reached.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoLogs;
+
+impl LogSource for NoLogs {
+    fn open(&self, _: AgentId, _: LogsRequest) -> OpeningLogs<'_> {
+        Box::pin(async { Err("the agent is not connected".to_owned()) })
+    }
+}
+
+impl LogSource for Cluster {
+    fn open(&self, agent: AgentId, request: LogsRequest) -> OpeningLogs<'_> {
+        Box::pin(async move {
+            let opened = self
+                .logs(agent, request)
+                .await
+                .map_err(|error| error.to_string())?;
+            let pieces = stream::unfold(opened, |mut opened| async move {
+                opened.next().await.map(|piece| (piece, opened))
+            });
+            Ok(Box::pin(pieces) as LogPieces)
+        })
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+struct Ask {
+    id: SessionId,
+    rank: Rank,
+    attempt: Option<Attempt>,
+    position: u64,
+    tail: Option<u32>,
+    follow: bool,
+    only: Option<OutputKind>,
+}
+
+impl Ask {
+    fn wants(&self, kind: OutputKind) -> bool {
+        self.only
+            .is_none_or(|only| only == kind || kind == OutputKind::Gap)
+    }
+}
+
+async fn ask(
+    app: &App,
+    text: &str,
+    caller: Result<Person, Failure>,
+    uri: Uri,
+) -> Result<Ask, Failure> {
+    let caller = caller?;
+    let query = Query::read(uri.query(), PARAMETERS)?;
+    let rank = match query.one("rank")? {
+        None => Rank::MAIN,
+        Some(text) => text
+            .parse()
+            .map_err(|error| Failure::new("LS-PARAMETER", format!("{error}.")))?,
+    };
+    let attempt = query.number("attempt", 1..=u64::from(u32::MAX))?;
+    let only = match query.one("stream")? {
+        None => None,
+        Some("stdout") => Some(OutputKind::Stdout),
+        Some("stderr") => Some(OutputKind::Stderr),
+        Some(_) => {
+            return Err(Failure::new(
+                "LS-PARAMETER",
+                "stream must be stdout or stderr.",
+            ));
+        }
+    };
+    let position = query.number("position", 0..=u64::MAX)?;
+    let tail = query.number("tail", 0..=MOST_TAIL)?;
+    if position.is_some() && tail.is_some() {
+        return Err(Failure::new(
+            "LS-PARAMETER",
+            "position and tail exclude each other.",
+        ));
+    }
+    Ok(Ask {
+        id: sessions::resolve(app, &caller, text).await?,
+        rank,
+        attempt: attempt.and_then(|n| u32::try_from(n).ok()).map(Attempt),
+        position: position.unwrap_or(0),
+        tail: tail.and_then(|n| u32::try_from(n).ok()),
+        follow: query.flag("follow")?,
+        only,
+    })
+}
+
+/// Where the output is.
+enum Found {
+    Pieces(LogPieces),
+    /// The last lines, kept here.
+    Kept(Data),
+    /// There never will be any.
+    Nothing,
+    /// Not yet.
+    Later,
+}
+
+async fn find(app: &App, ask: &Ask) -> Result<Found, Failure> {
+    let session = sessions::stored(app, ask.id).await?;
+    let over = session.state.is_final();
+    let Some(container) = container(&session, ask) else {
+        if ask.attempt.is_some_and(|a| a > session.attempt) {
+            return Err(Failure::new(
+                "LS-NOT-FOUND",
+                format!(
+                    "{} has had {} attempt(s) so far.",
+                    session.id, session.attempt
+                ),
+            ));
+        }
+        return Ok(if over {
+            kept(&session, ask)
+        } else {
+            Found::Later
+        });
+    };
+    if !has_begun(container) {
+        return Ok(if over {
+            kept(&session, ask)
+        } else {
+            Found::Later
+        });
+    }
+    let (agent, key) = (container.agent, container.key);
+    let request = LogsRequest {
+        key,
+        position: ask.position,
+        tail_lines: ask.tail,
+        follow: ask.follow,
+    };
+    match app.logs.open(agent, request).await {
+        Ok(pieces) => Ok(Found::Pieces(pieces)),
+        Err(_) if over && session.tail.is_some() => Ok(kept(&session, ask)),
+        Err(detail) => Err(unreachable(key, &detail)),
+    }
+}
+
+fn unreachable(key: ContainerKey, detail: &str) -> Failure {
+    Failure::new(
+        "LS-AGENT-UNREACHABLE",
+        format!(
+            "The output of {} cannot be read now: {detail}.",
+            key.session
+        ),
+    )
+    .retry_after(2)
+}
+
+fn container<'a>(session: &'a Session, ask: &Ask) -> Option<&'a Container> {
+    session
+        .containers
+        .iter()
+        .filter(|c| c.key.rank == ask.rank && ask.attempt.is_none_or(|a| a == c.key.attempt))
+        .max_by_key(|c| c.key.attempt)
+}
+
+fn has_begun(container: &Container) -> bool {
+    use ContainerState::{Exited, Lost, Running, Stopping};
+    container.started_at.is_some() || matches!(container.state, Running | Stopping | Exited | Lost)
+}
+
+/// The last output as the session keeps it. Its place in the whole is not known any more,
+/// so one who has read some already gets nothing twice.
+fn kept(session: &Session, ask: &Ask) -> Found {
+    let Some(tail) = session
+        .tail
+        .as_deref()
+        .filter(|t| !t.is_empty() && ask.position == 0)
+    else {
+        return Found::Nothing;
+    };
+    let text = match ask.tail {
+        None => tail,
+        Some(lines) => last_lines(tail, lines),
+    };
+    let at = session.ended_at.unwrap_or(session.created_at);
+    Found::Kept(Data {
+        position: 0,
+        kind: OutputKind::Stdout,
+        at,
+        bytes: text.as_bytes().to_vec(),
+    })
+}
+
+fn last_lines(text: &str, lines: u32) -> &str {
+    if lines == 0 {
+        return "";
+    }
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    let start = body
+        .rmatch_indices('\n')
+        .nth(lines as usize - 1)
+        .map_or(0, |(at, _)| at + 1);
+    &text[start..]
+}
+
+/// What a reader gets.
+enum Out {
+    Piece(Data),
+    End,
+}
+
+/// Starts to fetch. What is wrong at once is said at once; later the stream just ends,
+/// and who reads on by position loses nothing.
+async fn fetch(app: &App, ask: Ask) -> Result<mpsc::Receiver<Out>, Failure> {
+    let first = find(app, &ask).await?;
+    let (out, pieces) = mpsc::channel(BETWEEN);
+    let app = app.clone();
+    tokio::spawn(GUARDED.scope((), async move {
+        let mut stopping = app.stopping.clone();
+        tokio::select! {
+            () = produce(&app, &ask, first, &out) => (),
+            () = out.closed() => (),
+            _ = stopping.wait_for(|stop| *stop) => (),
+        }
+    }));
+    Ok(pieces)
+}
+
+async fn produce(app: &App, ask: &Ask, first: Found, out: &mpsc::Sender<Out>) {
+    let mut found = first;
+    let watch = app.engine.watch(ask.id);
+    loop {
+        match found {
+            Found::Pieces(mut pieces) => {
+                while let Some(piece) = pieces.next().await {
+                    let Ok(piece) = piece else { return }; // no end: the reader comes again
+                    if ask.wants(piece.kind) && out.send(Out::Piece(piece)).await.is_err() {
+                        return;
+                    }
+                }
+                break;
+            }
+            Found::Kept(piece) => {
+                if ask.wants(piece.kind) && out.send(Out::Piece(piece)).await.is_err() {
+                    return;
+                }
+                break;
+            }
+            Found::Nothing => break,
+            Found::Later if !ask.follow => break,
+            Found::Later => watch.changed().await,
+        }
+        match find(app, ask).await {
+            Ok(next) => found = next,
+            Err(_) => return,
+        }
+    }
+    let _ = out.send(Out::End).await; // the reader may have gone
+}
+
+pub(super) async fn plain(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let ask = ask(
+        &app,
+        &text,
+        person(request.extensions()),
+        request.uri().clone(),
+    )
+    .await?;
+    let pieces = fetch(&app, ask).await?;
+    let body = stream::unfold(pieces, |mut pieces| async move {
+        loop {
+            match pieces.recv().await? {
+                Out::Piece(piece) if piece.kind == OutputKind::Gap => (),
+                Out::Piece(piece) => {
+                    return Some((Ok::<_, Infallible>(Bytes::from(piece.bytes)), pieces));
+                }
+                Out::End => return None,
+            }
+        }
+    });
+    let headers = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    )];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+pub(super) async fn events(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let ask = ask(
+        &app,
+        &text,
+        person(request.extensions()),
+        request.uri().clone(),
+    )
+    .await?;
+    let session = sessions::stored(&app, ask.id).await?;
+    let attempt = container(&session, &ask).map_or(session.attempt, |c| c.key.attempt);
+    let rank = ask.rank;
+    let pieces = fetch(&app, ask).await?;
+    let body = stream::unfold((pieces, true), move |(mut pieces, first)| async move {
+        if first {
+            return Some((
+                Ok::<_, Infallible>(Bytes::from_static(b"retry: 2000\n\n")),
+                (pieces, false),
+            ));
+        }
+        let text = match tokio::time::timeout(KEEP_ALIVE, pieces.recv()).await {
+            Err(_) => ": still here\n\n".to_owned(),
+            Ok(Some(Out::Piece(piece))) => event(rank, attempt, &piece),
+            Ok(Some(Out::End)) => "event: end\ndata: {}\n\n".to_owned(),
+            Ok(None) => return None,
+        };
+        Some((Ok(Bytes::from(text)), (pieces, false)))
+    });
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ),
+        (
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+    ];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+/// One server-sent event.
+fn event(rank: Rank, attempt: Attempt, piece: &Data) -> String {
+    let (name, word) = match piece.kind {
+        OutputKind::Stdout => ("line", "stdout"),
+        OutputKind::Stderr => ("line", "stderr"),
+        OutputKind::Gap => ("gap", "gap"),
+    };
+    let text = std::str::from_utf8(&piece.bytes).ok().map(str::to_owned);
+    let record = LogRecord {
+        rank: rank.to_string(),
+        attempt: attempt.0,
+        stream: word.to_owned(),
+        at: piece.at,
+        position: piece.position,
+        bytes: if text.is_some() {
+            None
+        } else {
+            Some(STANDARD.encode(&piece.bytes))
+        },
+        text: text.filter(|t| piece.kind != OutputKind::Gap || !t.is_empty()),
+    };
+    // A record of texts and numbers can always be written.
+    let data = serde_json::to_string(&record).unwrap_or_default();
+    format!("id: {}\nevent: {name}\ndata: {data}\n\n", piece.position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::time::Timestamp;
+
+    #[test]
+    fn tails_are_cut_by_lines() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc\n");
+        assert_eq!(last_lines("a\nb\nc", 1), "c");
+        assert_eq!(last_lines("a\n", 9), "a\n");
+        assert_eq!(last_lines("a\n", 0), "");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_travel_in_base64() {
+        let piece = Data {
+            position: 3,
+            kind: OutputKind::Stderr,
+            at: Timestamp(0),
+            bytes: vec![0xff, 0xfe],
+        };
+        let text = event(Rank::MAIN, Attempt(1), &piece);
+        assert!(
+            text.contains("\"bytes\":\"//4=\"") && !text.contains("\"text\""),
+            "{text}"
+        );
+        assert!(text.starts_with("id: 3\nevent: line\n") && text.ends_with("}\n\n"));
+    }
+}

@@ -1,0 +1,301 @@
+//! The HTTP API: the only way people and programs reach the coordinator.
+//!
+//! `operations` is the one table of routes; the router, the OpenAPI document and the
+//! tests are made from it. A request passes, in this order: request id and panic net,
+//! route and method, set-up gate, credentials, the handler.
+//!
+//! | input | output |
+//! |---|---|
+//! | HTTP requests | events and questions to `engine`, reads of `store`, output of sessions from `cluster` |
+
+mod agents;
+pub mod errors;
+mod extract;
+pub mod listener;
+mod logs;
+mod openapi;
+mod operations;
+mod page;
+mod service;
+mod sessions;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+pub use logs::{LogPieces, LogSource, NoLogs, OpeningLogs};
+pub use openapi::document as openapi_document;
+pub use operations::{Gives, Holds, OPERATIONS, Operation, Parameter, Shape, Verb, Who};
+pub use page::Cursors;
+
+use crate::engine::Engine;
+use crate::identity::{Denied, Identity, Person};
+use crate::store::Reader;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use errors::Failure;
+use futures_util::FutureExt as _;
+use longshore_common::ids::{ClusterId, RequestId};
+use longshore_core::model::SessionDefaults;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const VERSION: HeaderName = HeaderName::from_static("longshore-version");
+
+tokio::task_local! {
+    /// Set on tasks whose panic ends one request or connection, not the process.
+    pub static GUARDED: ();
+}
+
+/// Whether a panic on this task is caught by whoever runs it.
+#[must_use]
+pub fn is_guarded() -> bool {
+    GUARDED.try_with(|()| ()).is_ok()
+}
+
+/// What handlers work with.
+pub struct Parts {
+    /// The state.
+    pub engine: Engine,
+    /// What memory has forgotten.
+    pub reader: Reader,
+    /// Output of containers.
+    pub logs: Arc<dyn LogSource>,
+    /// Who calls.
+    pub identity: Identity,
+    /// What a session gets that does not say.
+    pub defaults: SessionDefaults,
+    /// Id of the installation.
+    pub cluster: ClusterId,
+    /// Certificate of the authority, PEM.
+    pub ca_pem: String,
+    /// What join tokens pin.
+    pub pin: String,
+    /// `https://host:port`, by which people reach this coordinator.
+    pub address: String,
+    /// `host:port` by which nodes reach it.
+    pub agents_address: String,
+    /// Where the database lies; its free space is watched.
+    pub data_dir: PathBuf,
+    /// Signs the places of lists.
+    pub cursors: Cursors,
+    /// True once the coordinator is stopping: held answers are let go.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// [`Parts`], shared.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+impl App {
+    /// Shares the parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Every route of [`OPERATIONS`], with everything around them.
+pub fn router(app: App) -> Router {
+    let mut router: Router<App> = Router::new();
+    for operation in OPERATIONS {
+        let guard = from_fn_with_state((app.clone(), operation), admit);
+        router = router.route(operation.path, (operation.handler)().route_layer(guard));
+    }
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(app.clone(), outermost))
+        .with_state(app)
+}
+
+async fn no_route(State(app): State<App>, request: Request) -> Failure {
+    match app.identity.is_set_up() {
+        false => setup_required(),
+        true => Failure::new(
+            "LS-ROUTE",
+            format!("There is no route {}.", errors::cut(request.uri().path())),
+        ),
+    }
+}
+
+async fn no_method(request: Request) -> Response {
+    let path = request
+        .extensions()
+        .get::<axum::extract::MatchedPath>()
+        .map(|p| p.as_str().to_owned());
+    let mut methods: Vec<&str> = OPERATIONS
+        .iter()
+        .filter(|o| Some(o.path) == path.as_deref())
+        .map(|o| o.method.as_str())
+        .collect();
+    methods.sort_unstable();
+    let allow = methods.join(", ");
+    let detail = format!(
+        "{} is not a method of this route.",
+        errors::cut(request.method().as_str())
+    );
+    let mut response = Failure::new("LS-METHOD", detail)
+        .hint(format!("It has {allow}."))
+        .into_response();
+    if let Ok(value) = HeaderValue::from_str(&allow) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
+}
+
+fn setup_required() -> Failure {
+    Failure::new("LS-SETUP-REQUIRED", "This installation has no administrator yet.")
+        .hint("The file setup-token in the data directory of the coordinator holds the link; longshore up uses it.")
+}
+
+/// Set-up gate and credentials, by the row of the table.
+async fn admit(
+    State((app, operation)): State<(App, &'static Operation)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match operation.who {
+        Who::Anon => return next.run(request).await,
+        Who::Any | Who::Superadmin if !app.identity.is_set_up() => {
+            return setup_required().into_response();
+        }
+        Who::Any | Who::Superadmin => (),
+    }
+    let credential = request.headers().get(header::AUTHORIZATION);
+    let text = credential.map(|value| value.to_str().unwrap_or(""));
+    match app.identity.authenticate(text) {
+        Ok(person) => {
+            // Today every person is a superadmin; the match fails to build when that changes.
+            match (operation.who, person.role) {
+                (
+                    Who::Anon | Who::Any | Who::Superadmin,
+                    longshore_core::model::Role::Superadmin,
+                ) => (),
+            }
+            request.extensions_mut().insert(person);
+            next.run(request).await
+        }
+        Err(denied) => refused(denied).into_response(),
+    }
+}
+
+fn refused(denied: Denied) -> Failure {
+    match denied {
+        Denied::Missing => Failure::new("LS-AUTH-REQUIRED", "This route needs credentials.")
+            .hint("Send \"Authorization: Bearer ACCESS.SECRET\"."),
+        Denied::Failed => Failure::new("LS-AUTH-FAILED", "The credentials are not valid."),
+        Denied::Inactive => Failure::new("LS-KEYPAIR-INACTIVE", "This keypair is inactive."),
+    }
+}
+
+/// The caller of a request behind [`admit`].
+fn person(request: &axum::http::Extensions) -> Result<Person, Failure> {
+    // Only a route that is open to anonymous callers has none: a fault of ours.
+    request
+        .get::<Person>()
+        .cloned()
+        .ok_or_else(Failure::internal)
+}
+
+/// Request id in and out, version, panic net, and the last touch to failures.
+async fn outermost(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = request_id(&request);
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let started = std::time::Instant::now();
+    let handled = GUARDED
+        .scope((), AssertUnwindSafe(next.run(request)).catch_unwind())
+        .await;
+    let mut response = handled.unwrap_or_else(|_| {
+        tracing::error!(request_id = %id, %method, path = %errors::cut(&path), "a request ended in a panic");
+        Failure::internal().into_response()
+    });
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        let kept = response.headers().get(header::ALLOW).cloned();
+        response = failure.response(&app.address, &errors_path(&path), &id);
+        if let Some(allow) = kept {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        if response.status().is_server_error() {
+            tracing::warn!(request_id = %id, %method, path = %errors::cut(&path), code = failure.code, "request failed");
+        }
+    }
+    if method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+    let status = response.status().as_u16();
+    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::debug!(request_id = %id, %method, path = %errors::cut(&path), status, took_ms, "request");
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The path for an answer: bounded, as it was sent.
+fn errors_path(path: &str) -> String {
+    path.chars().filter(|c| !c.is_control()).take(256).collect()
+}
+
+fn request_id(request: &Request) -> String {
+    let given = request
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|v| v.to_str().ok());
+    let good = |text: &&str| {
+        (1..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    match given.filter(good) {
+        Some(text) => text.to_owned(),
+        None => RequestId::new(crate::identity::new_id()).to_string(),
+    }
+}
+
+/// An answer as JSON.
+fn json<T: serde::Serialize>(value: &T) -> Result<Response, Failure> {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written as JSON");
+        Failure::internal()
+    })?;
+    Ok((
+        [(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        )],
+        body,
+    )
+        .into_response())
+}

@@ -1,0 +1,214 @@
+//! The coordinator itself: health, versions, the document, set-up, who calls.
+
+use super::errors::{CODES, Failure};
+use super::extract::{self, Query, Ref};
+use super::sessions::unexpected;
+use super::{App, json, openapi, person};
+use crate::engine::wall_clock;
+use crate::identity::{email_error, new_id, new_keypair, username_error};
+use crate::pki::sha256;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use longshore_common::api::{Check, Me, Readiness, SetupAnswer, SetupRequest, Version};
+use longshore_common::ids::{SessionId, UserId};
+use longshore_core::model::{Answer, Event, Keypair, Role, SetupOrder, User};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// A check that takes longer is not well.
+const CHECK_LIMIT: Duration = Duration::from_secs(2);
+/// Free space below which nothing new should be stored.
+const DISK_MIN: u64 = 256 << 20;
+
+fn text(kind: &'static str, body: impl Into<String>) -> Response {
+    (
+        [(header::CONTENT_TYPE, HeaderValue::from_static(kind))],
+        body.into(),
+    )
+        .into_response()
+}
+
+pub(super) async fn healthz() -> Response {
+    text("text/plain; charset=utf-8", "ok\n")
+}
+
+pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> {
+    let engine = tokio::time::timeout(CHECK_LIMIT, app.engine.read(|_, _| ())).await;
+    let database = tokio::time::timeout(CHECK_LIMIT, app.reader.session(SessionId(0))).await;
+    let stopping = *app.stopping.borrow();
+    let disk = rustix::fs::statvfs(&app.data_dir).map(|s| s.f_bavail.saturating_mul(s.f_frsize));
+    let check = |name: &str, problem: Option<String>| Check {
+        name: name.to_owned(),
+        ok: problem.is_none(),
+        detail: problem.unwrap_or_default(),
+    };
+    let slow = || "no answer within 2 s".to_owned();
+    let checks = vec![
+        check(
+            "engine",
+            match engine {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(slow()),
+            },
+        ),
+        check(
+            "database",
+            match database {
+                Ok(Ok(_)) => None,
+                // What exactly is for the log, not for anybody who asks.
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the database cannot be read");
+                    Some("cannot be read".to_owned())
+                }
+                Err(_) => Some(slow()),
+            },
+        ),
+        check(
+            "disk",
+            match disk {
+                Ok(free) if free >= DISK_MIN => None,
+                Ok(free) => Some(format!("{} MiB free, 256 MiB are needed", free >> 20)),
+                Err(error) => Some(format!("free space is not known: {error}")),
+            },
+        ),
+        check(
+            "running",
+            stopping.then(|| "the coordinator is stopping".to_owned()),
+        ),
+    ];
+    let ready = checks.iter().all(|c| c.ok);
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    Ok((status, json(&Readiness { ready, checks })?).into_response())
+}
+
+pub(super) async fn version(State(app): State<App>) -> Result<Response, Failure> {
+    json(&Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api: "v1".to_owned(),
+        agent_protocol: 1,
+        cluster: app.cluster.to_string(),
+    })
+}
+
+pub(super) async fn ca_pem(State(app): State<App>) -> Response {
+    text("application/x-pem-file", app.ca_pem.clone())
+}
+
+pub(super) async fn help(Ref(code): Ref) -> Result<Response, Failure> {
+    let row = CODES.iter().find(|c| c.code.eq_ignore_ascii_case(&code));
+    let row = row.ok_or_else(|| {
+        let near = super::errors::nearest(&code.to_ascii_uppercase(), CODES.iter().map(|c| c.code));
+        let failure = Failure::new(
+            "LS-NOT-FOUND",
+            format!("There is no code {}.", super::errors::cut(&code)),
+        );
+        match near {
+            Some(near) => failure.hint(format!("Did you mean {near}?")),
+            None => failure,
+        }
+    })?;
+    Ok(text(
+        "text/plain; charset=utf-8",
+        format!(
+            "{} ({})\n{}\n\n{}\n",
+            row.code, row.status, row.title, row.help
+        ),
+    ))
+}
+
+pub(super) async fn document() -> Response {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    text(
+        "application/json",
+        TEXT.get_or_init(|| openapi::document().to_string()).clone(),
+    )
+}
+
+pub(super) async fn me(request: Request) -> Result<Response, Failure> {
+    let caller = person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    json(&Me {
+        id: caller.caller.user.to_string(),
+        username: caller.username,
+        email: caller.email,
+        role: match caller.role {
+            Role::Superadmin => "superadmin".to_owned(),
+        },
+        access_key: caller.caller.access_key,
+    })
+}
+
+pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Response, Failure> {
+    let done = || Failure::new("LS-NOT-FOUND", "The first administrator exists already.");
+    if app.identity.is_set_up() {
+        return Err(done());
+    }
+    Query::read(request.uri().query(), &[])?;
+    let order = extract::json::<SetupRequest>(request).await?.value;
+    if !app.identity.setup_token_is_good(order.token.trim()) {
+        return Err(Failure::new("LS-LINK-GONE", "This set-up token is not valid, or no longer.")
+            .hint("The file setup-token in the data directory holds the present one; starting the coordinator again makes a new one."));
+    }
+    let email = order.email.trim().to_owned();
+    let username = match &order.username {
+        Some(name) => name.trim().to_owned(),
+        None => email.split('@').next().unwrap_or_default().to_owned(),
+    };
+    let problems: Vec<(&str, &str)> = [
+        email_error(&email).map(|text| ("/email", text)),
+        username_error(&username).map(|text| ("/username", text)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if let Some((_, first)) = problems.first() {
+        let failure = Failure::new("LS-INVALID", *first);
+        return Err(problems
+            .iter()
+            .fold(failure, |f, (at, text)| f.at(*at, *text)));
+    }
+    let now = wall_clock();
+    let (access_key, secret_key) = new_keypair();
+    let user = User {
+        id: UserId::new(new_id()),
+        username: username.clone(),
+        email: email.clone(),
+        role: Role::Superadmin,
+        uid: 0, // the engine gives the next one
+        created_at: now,
+    };
+    let keypair = Keypair {
+        access_key: access_key.clone(),
+        secret_sha256: sha256(secret_key.as_bytes()),
+        user: user.id,
+        active: true,
+        created_at: now,
+    };
+    let id = user.id;
+    let order = SetupOrder {
+        user: user.clone(),
+        keypair: keypair.clone(),
+    };
+    match app.engine.ask(Event::Setup(order)).await? {
+        Ok(Answer::Done) => (),
+        Ok(other) => return Err(unexpected(&other)),
+        Err(refusal) => return Err(refusal.into()),
+    }
+    app.identity.add(&user, &keypair);
+    app.identity.setup_done();
+    tracing::info!(user = %id, "the first administrator was made");
+    let answer = SetupAnswer {
+        user: id.to_string(),
+        username,
+        email,
+        access_key,
+        secret_key,
+    };
+    Ok((StatusCode::CREATED, json(&answer)?).into_response())
+}

@@ -1,0 +1,419 @@
+//! What is stored, as the API shows it.
+
+use crate::live::Live;
+use longshore_common::agent::{AgentState, Inventory};
+use longshore_common::amount::Slots;
+use longshore_common::api;
+use longshore_common::ids::{AgentId, DeviceId, SessionId, UserId};
+use longshore_common::session::SessionState;
+use longshore_common::time::Timestamp;
+use longshore_core::model::{Agent, Container, Group, History, JoinToken, Session, State};
+use longshore_core::scheduler;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Waiting sessions above which an accepted session's place in its queue is not counted:
+/// counting walks the queue, and submissions come by the thousand.
+const COUNT_UP_TO: usize = 2000;
+
+/// Who looks, and with how much detail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// Everything this person may see.
+    Whole(UserId),
+    /// As lists show it.
+    Summary,
+}
+
+/// Amounts as text.
+#[must_use]
+pub(super) fn amounts(slots: &Slots) -> BTreeMap<String, String> {
+    slots
+        .iter()
+        .map(|(slot, amount)| (slot.to_string(), slot.format_amount(amount)))
+        .collect()
+}
+
+/// A session.
+#[must_use]
+pub(super) fn session(
+    state: &State,
+    live: &Live,
+    session: &Session,
+    now: Timestamp,
+    detail: Detail,
+) -> api::Session {
+    let waits = session.state == SessionState::Pending;
+    let counted =
+        waits && (detail != Detail::Summary) && state.pending_count(session.group) <= COUNT_UP_TO;
+    let whole = detail != Detail::Summary;
+    let mine = detail == Detail::Whole(session.owner);
+    let stop = stop_limit(session);
+    let mut agents: Vec<AgentId> = session.present().map(|c| c.agent).collect();
+    agents.dedup();
+    api::Session {
+        id: session.id.to_string(),
+        version: session.version,
+        name: session.name.clone(),
+        owner_name: session.owner_name.clone(),
+        access_key: session.access_key.clone(),
+        group: session.group.to_string(),
+        group_name: session.group_name.clone(),
+        kind: session.kind.to_string(),
+        image: session.image.clone(),
+        image_digest: session.image_digest.clone(),
+        command: session.command.clone(),
+        slots: amounts(&session.slots),
+        shm_bytes: session.shm_bytes,
+        environment: if mine {
+            session.environment.clone()
+        } else {
+            BTreeMap::new()
+        },
+        workdir: session.workdir.clone(),
+        tty: session.tty,
+        priority: i64::from(session.priority),
+        labels: session.labels.clone(),
+        state: session.state.to_string(),
+        phase: session.phase.map(|p| p.to_string()),
+        conditions: conditions(session),
+        attempt: session.attempt.0,
+        position: if counted {
+            scheduler::position(state, session)
+        } else {
+            None
+        },
+        blocked_by: if waits {
+            scheduler::blocked_by(state, session, now)
+        } else {
+            Vec::new()
+        },
+        reason: session
+            .reason
+            .or(session.stop.as_ref().map(|s| s.reason))
+            .map(|r| r.to_string()),
+        detail: session
+            .detail
+            .clone()
+            .or_else(|| session.stop.as_ref().map(|s| s.detail.clone())),
+        result: session.result.map(|r| r.to_string()),
+        exit_code: session.exit_code,
+        signal: session.signal,
+        agent_names: agents.into_iter().map(|id| agent_name(state, id)).collect(),
+        containers: match whole {
+            true => session
+                .containers
+                .iter()
+                .map(|c| container(state, live, c))
+                .collect(),
+            false => Vec::new(),
+        },
+        adjusted: session
+            .adjusted
+            .iter()
+            .map(|a| api::Adjustment {
+                path: a.path.clone(),
+                from: a.from.clone(),
+                to: a.to.clone(),
+                reason: a.reason.clone(),
+            })
+            .collect(),
+        created_at: session.created_at,
+        placed_at: session.placed_at,
+        started_at: session.started_at,
+        ended_at: session.ended_at,
+        stop_at: stop.map(|(at, _)| at),
+        stop_cause: stop.map(|(_, cause)| cause.to_owned()),
+        output_tail: session.tail.clone().filter(|_| whole),
+    }
+}
+
+/// Gives the waiting sessions of a page their places, with one walk per queue.
+pub(super) fn number(state: &State, ids: &[SessionId], page: &mut [api::Session]) {
+    let pending: BTreeMap<SessionId, usize> = ids
+        .iter()
+        .enumerate()
+        .filter(|(_, id)| {
+            state
+                .sessions
+                .get(id)
+                .is_some_and(|s| s.state == SessionState::Pending)
+        })
+        .map(|(index, id)| (*id, index))
+        .collect();
+    let groups: BTreeSet<_> = pending
+        .keys()
+        .filter_map(|id| state.sessions.get(id))
+        .map(|s| s.group)
+        .collect();
+    for group in groups {
+        for (place, session) in (1..).zip(state.queue(group)) {
+            if let Some(shown) = pending
+                .get(&session.id)
+                .and_then(|index| page.get_mut(*index))
+            {
+                shown.position = Some(place);
+            }
+        }
+    }
+}
+
+fn conditions(session: &Session) -> Vec<String> {
+    let mut conditions = Vec::new();
+    if session.unreachable && !session.state.is_final() {
+        conditions.push("unreachable".to_owned());
+    }
+    if session.is_releasing() {
+        conditions.push("releasing".to_owned());
+    }
+    conditions
+}
+
+/// The limit that ends a session at the latest.
+fn stop_limit(session: &Session) -> Option<(Timestamp, &'static str)> {
+    if session.state.is_final() || session.state == SessionState::Terminating {
+        return None;
+    }
+    let lifetime = session.lifetime_deadline().map(|at| (at, "lifetime"));
+    let running = session.state == SessionState::Running;
+    let batch = session
+        .started_at
+        .filter(|_| running)
+        .zip(session.batch_timeout_s)
+        .map(|(at, s)| (at.plus_s(i64::from(s)), "batch-timeout"));
+    [lifetime, batch].into_iter().flatten().min()
+}
+
+fn agent_name(state: &State, id: AgentId) -> String {
+    state
+        .agents
+        .get(&id)
+        .map_or_else(|| id.to_string(), |a| a.name.clone())
+}
+
+fn inventory_device<'a>(
+    inventory: Option<&'a Inventory>,
+    id: &DeviceId,
+) -> Option<&'a longshore_common::agent::Device> {
+    inventory?.devices.iter().find(|d| d.id == *id)
+}
+
+fn container(state: &State, live: &Live, container: &Container) -> api::Container {
+    let inventory = state
+        .agents
+        .get(&container.agent)
+        .and_then(|a| a.inventory.as_ref());
+    let devices = container
+        .devices
+        .iter()
+        .map(|grant| {
+            let device = inventory_device(inventory, &grant.device);
+            api::HeldDevice {
+                id: grant.device.to_string(),
+                slot: grant.slot.to_string(),
+                amount: grant.slot.format_amount(grant.amount),
+                index: device.map(|d| d.index),
+                model: device.map_or_else(String::new, |d| d.model.clone()),
+            }
+        })
+        .collect();
+    api::Container {
+        rank: container.key.rank.to_string(),
+        attempt: container.key.attempt.0,
+        agent: container.agent.to_string(),
+        agent_name: agent_name(state, container.agent),
+        state: container.state.to_string(),
+        docker_id: container.docker_id.clone(),
+        devices,
+        progress: if container.is_over() {
+            None
+        } else {
+            live.progress(container.key)
+        },
+        started_at: container.started_at,
+        memory_peak_bytes: container.totals.memory_peak,
+        cpu_ms: container.totals.cpu_ms,
+    }
+}
+
+/// A line of history.
+#[must_use]
+pub(super) fn history(line: &History) -> api::HistoryLine {
+    api::HistoryLine {
+        seq: line.seq,
+        at: line.at,
+        from: line.from.map(|s| s.to_string()),
+        to: line.to.to_string(),
+        reason: line.reason.map(|r| r.to_string()),
+        detail: line.detail.clone(),
+        by: line.by.clone(),
+        attempt: line.attempt.0,
+    }
+}
+
+/// Who holds what of which device of an agent.
+fn holders(state: &State, agent: AgentId) -> BTreeMap<DeviceId, Vec<api::Holder>> {
+    let mut holders: BTreeMap<DeviceId, Vec<api::Holder>> = BTreeMap::new();
+    for key in state.on_agent(agent) {
+        let session = state.sessions.get(&key.session);
+        for row in state
+            .ledger
+            .get(&key)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+        {
+            let Some(device) = &row.device else { continue };
+            holders
+                .entry(device.clone())
+                .or_default()
+                .push(api::Holder {
+                    session: key.session.to_string(),
+                    owner_name: session.map_or_else(String::new, |s| s.owner_name.clone()),
+                    amount: row.slot.format_amount(row.amount),
+                    stop_at: session.and_then(stop_limit).map(|(at, _)| at),
+                });
+        }
+    }
+    holders
+}
+
+/// The devices of an agent.
+#[must_use]
+pub(super) fn devices(state: &State, live: &Live, agent: &Agent) -> Vec<api::Device> {
+    let load = live.agent(agent.id).details().load.unwrap_or_default();
+    let mut holders = holders(state, agent.id);
+    let known = agent.inventory.iter().flat_map(|i| &i.devices);
+    let mut devices: Vec<api::Device> = known
+        .map(|device| {
+            let sample = load.devices.get(&device.id).cloned().unwrap_or_default();
+            api::Device {
+                id: device.id.to_string(),
+                index: device.index,
+                agent: agent.id.to_string(),
+                agent_name: agent.name.clone(),
+                slot: device.slot.to_string(),
+                capacity: device.slot.format_amount(device.capacity),
+                model: device.model.clone(),
+                memory_bytes: Some(device.memory_bytes).filter(|b| *b > 0),
+                health: device.health.to_string(),
+                health_detail: device.health_detail.clone(),
+                holders: holders.remove(&device.id).unwrap_or_default(),
+                utilization_percent: sample.utilization,
+                memory_used_bytes: sample.memory_used,
+                temperature_celsius: sample.temperature,
+                power_watts: sample.power_mw.map(|mw| mw.div_ceil(1000)),
+                numa: device.numa,
+            }
+        })
+        .collect();
+    devices.sort_by_key(|d| d.index);
+    devices
+}
+
+/// A node.
+#[must_use]
+pub(super) fn agent(state: &State, live: &Live, agent: &Agent, detail: Detail) -> api::Agent {
+    let figures = live.agent(agent.id);
+    let details = figures.details();
+    let usage = state.agent_use(agent.id);
+    let inventory = agent.inventory.as_ref();
+    let text =
+        |get: fn(&Inventory) -> &String| inventory.map_or_else(String::new, |i| get(i).clone());
+    api::Agent {
+        id: agent.id.to_string(),
+        version: agent.version,
+        name: agent.name.clone(),
+        group: agent.group.to_string(),
+        group_name: group_name(state, agent),
+        state: agent.state.to_string(),
+        connected: details.connection.is_some(),
+        schedulable: agent.schedulable,
+        conditions: agent.conditions().into_iter().map(str::to_owned).collect(),
+        address: details
+            .connection
+            .as_ref()
+            .map(|(address, _)| address.clone()),
+        connected_since: details.connection.as_ref().map(|(_, at)| *at),
+        last_heartbeat_at: figures.last_heartbeat(),
+        capacity: inventory.map_or_else(BTreeMap::new, |i| amounts(&i.capacity())),
+        occupied: amounts(&usage.slots),
+        containers: u64::from(usage.containers),
+        agent_version: text(|i| &i.agent_version),
+        arch: text(|i| &i.arch),
+        os: text(|i| &i.os),
+        kernel: text(|i| &i.kernel),
+        engine_version: text(|i| &i.engine_version),
+        driver_version: text(|i| &i.driver_version),
+        gpu_way: inventory.and_then(|i| i.gpu_way).map(|w| w.to_string()),
+        gpu_way_detail: text(|i| &i.gpu_way_detail),
+        devices: match detail {
+            Detail::Whole(_) => devices(state, live, agent),
+            Detail::Summary => Vec::new(),
+        },
+        created_at: agent.created_at,
+        load: details.load.map(|load| api::Load {
+            load_milli: load.load_milli,
+            mem_free_bytes: load.mem_free,
+            disk_free_bytes: load.disk_free,
+            disk_total_bytes: load.disk_total,
+            agent_rss_bytes: load.agent_rss,
+        }),
+    }
+}
+
+fn group_name(state: &State, agent: &Agent) -> String {
+    state
+        .groups
+        .get(&agent.group)
+        .map_or_else(String::new, |g| g.name.clone())
+}
+
+/// A resource group with what its agents have and what of it is taken.
+#[must_use]
+pub(super) fn group(state: &State, group: &Group) -> api::ResourceGroup {
+    let (mut capacity, mut occupied) = (Slots::new(), Slots::new());
+    for agent in state
+        .agents
+        .values()
+        .filter(|a| a.group == group.id && a.state != AgentState::Terminated)
+    {
+        occupied.add(&state.agent_use(agent.id).slots);
+        if agent.state == AgentState::Alive
+            && let Some(inventory) = &agent.inventory
+        {
+            capacity.add(&inventory.capacity());
+        }
+    }
+    api::ResourceGroup {
+        id: group.id.to_string(),
+        name: group.name.clone(),
+        active: group.active,
+        default: group.default,
+        scheduler: "fifo".to_owned(),
+        capacity: amounts(&capacity),
+        occupied: amounts(&occupied),
+        pending: u64::try_from(state.pending_count(group.id)).unwrap_or(u64::MAX),
+    }
+}
+
+/// A join token without its secret.
+#[must_use]
+pub(super) fn join_token(state: &State, token: &JoinToken) -> api::JoinToken {
+    api::JoinToken {
+        id: token.id.clone(),
+        group_name: state
+            .groups
+            .get(&token.group)
+            .map_or_else(String::new, |g| g.name.clone()),
+        agent_name: token.agent_name.clone(),
+        created_at: token.created_at,
+        expires_at: token.expires_at,
+        max_uses: token.max_uses,
+        uses: u32::try_from(token.joined.len()).unwrap_or(u32::MAX),
+        created_by: state
+            .users
+            .get(&token.created_by)
+            .map_or_else(|| token.created_by.to_string(), |u| u.username.clone()),
+        token: None,
+        command: None,
+    }
+}

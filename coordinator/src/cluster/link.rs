@@ -1,0 +1,640 @@
+//! One connected agent.
+//!
+//! | stream | here |
+//! |---|---|
+//! | control | Hello and Welcome, then heartbeats, each answered at once |
+//! | state | in: actual sets, outcomes, inventory, progress; out: the newest desired set, acknowledgements |
+//!
+//! The link believes an agent about its own devices and keys only; the engine checks.
+
+use super::{Link, Shared, lock};
+use crate::engine::{EngineError, wall_clock};
+use crate::live::AgentLive;
+use crate::pki::{PeerIdentity, request_key_sha256};
+use longshore_common::agent::RuntimeState;
+use longshore_common::api::Progress;
+use longshore_common::ids::{AgentId, ContainerKey, Generation};
+use longshore_common::session::ContainerState;
+use longshore_common::wire::{
+    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Frame, FrameError, Goodbye, Heartbeat,
+    HeartbeatAck, Hello, InventoryReport, Message, Notice, Outcome, OutcomeAck, PullProgress,
+    Refused, RefusedCode, SignedSet, SigningInput, Welcome, actual_hash,
+};
+use longshore_core::model::{Answer, Event, HelloFacts, WelcomeFacts, desired_set};
+use longshore_link::{FrameReader, LinkError, boot_ms, close, send};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, Notify, mpsc};
+use tracing::{info, warn};
+
+/// The first frame comes within this time.
+const FIRST_FRAME: Duration = Duration::from_secs(5);
+/// Lease before T2, see the agent: 60 seconds less.
+const LEASE_MARGIN_S: u32 = 60;
+/// Below this share of free disk a node gets no new work, in percent.
+const DISK_LOW_PERCENT: i64 = 10;
+/// Frames an agent may send on one stream in ten seconds.
+const FRAMES_PER_10_S: u32 = 2000;
+
+/// Why a link ends, for its one line in the log.
+enum Ending {
+    Peer(LinkError),
+    Refused(CloseCode, String),
+    Engine,
+}
+
+impl From<LinkError> for Ending {
+    fn from(error: LinkError) -> Self {
+        Self::Peer(error)
+    }
+}
+
+impl From<FrameError> for Ending {
+    fn from(error: FrameError) -> Self {
+        Self::Peer(LinkError::Frame(error))
+    }
+}
+
+impl From<EngineError> for Ending {
+    fn from(_: EngineError) -> Self {
+        Self::Engine
+    }
+}
+
+fn gone(error: &dyn std::fmt::Display) -> Ending {
+    Ending::Peer(LinkError::Gone(error.to_string()))
+}
+
+pub(super) async fn serve(shared: &Arc<Shared>, connection: quinn::Connection) {
+    let peer = connection.remote_address();
+    let ending = match identify(shared, &connection) {
+        Ok(identity) => match run(shared, &connection, identity).await {
+            Ok(()) => return,
+            Err(ending) => ending,
+        },
+        Err(text) => Ending::Refused(CloseCode::Revoked, text),
+    };
+    match ending {
+        Ending::Peer(error) => match error.close_code() {
+            Some(code) => {
+                warn!(%peer, %error, "agent broke the protocol");
+                close(&connection, code, &error.to_string());
+            }
+            None => info!(%peer, %error, "agent connection ended"),
+        },
+        Ending::Refused(code, text) => {
+            info!(%peer, %text, "agent refused");
+            close(&connection, code, &text);
+        }
+        Ending::Engine => close(&connection, CloseCode::Restarting, "the coordinator stops"),
+    }
+}
+
+fn identify(shared: &Arc<Shared>, connection: &quinn::Connection) -> Result<PeerIdentity, String> {
+    let chain = connection
+        .peer_identity()
+        .and_then(|any| {
+            any.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>()
+                .ok()
+        })
+        .ok_or("no certificate was shown")?;
+    let leaf = chain.first().ok_or("no certificate was shown")?;
+    shared.pki.identify(leaf).map_err(|e| e.to_string())
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    connection: &quinn::Connection,
+    identity: PeerIdentity,
+) -> Result<(), Ending> {
+    let agent = identity.agent;
+    let slow = |_| gone(&"no first frame in time");
+    let (mut out, back) = tokio::time::timeout(FIRST_FRAME, connection.accept_bi())
+        .await
+        .map_err(slow)?
+        .map_err(|e| gone(&e))?;
+    let _ = out.set_priority(200);
+    let mut control = FrameReader::new(back, Cap::HELLO);
+    let frame = tokio::time::timeout(FIRST_FRAME, control.next())
+        .await
+        .map_err(slow)??;
+    let hello: Hello = frame.decode()?;
+    control.set_cap(Cap::CONTROL);
+    let welcome = match admit(shared, &hello, identity).await? {
+        Ok(welcome) => welcome,
+        Err(refused) => {
+            let code = match refused.code {
+                RefusedCode::Identity => CloseCode::Identity,
+                RefusedCode::StaleCoordinator => CloseCode::StaleCoordinator,
+                RefusedCode::Busy => CloseCode::Overload,
+                _ => CloseCode::Revoked,
+            };
+            let text = refused.text.clone();
+            send(&mut out, &refused).await?;
+            let _ = out.finish();
+            let _ = tokio::time::timeout(FIRST_FRAME, out.stopped()).await; // let it arrive
+            return Err(Ending::Refused(code, text));
+        }
+    };
+    let name = welcome.name.clone();
+    let link = match register(shared, connection, &hello) {
+        Ok(link) => link,
+        Err(text) => return Err(Ending::Refused(CloseCode::Replaced, text)),
+    };
+    let (set_changed, acks) = (Arc::clone(&link.0.set_changed), link.1);
+    let link = link.0;
+    let live = shared.engine.live.agent(agent);
+    live.update(|d| d.connection = Some((connection.remote_address().to_string(), wall_clock())));
+    beat(&live);
+    info!(%agent, %name, peer = %connection.remote_address(), "agent connected");
+    let result = async {
+        let rebooted = welcome.rebooted;
+        send(&mut out, &welcome_message(shared, welcome).await?).await?;
+        let view = Arc::new(Mutex::new(View::default()));
+        let state = state_stream(
+            shared,
+            connection,
+            identity,
+            &link,
+            acks,
+            set_changed,
+            Arc::clone(&view),
+            rebooted,
+        );
+        tokio::select! {
+            ended = heartbeats(shared, agent, &live, &link, &mut out, &mut control, &view) => ended,
+            ended = state => ended,
+        }
+    }
+    .await;
+    let mut links = lock(&shared.links);
+    if links.get(&agent).is_some_and(|l| l.number == link.number) {
+        links.remove(&agent);
+        live.update(|d| d.connection = None);
+    }
+    drop(links);
+    result
+}
+
+fn beat(live: &AgentLive) {
+    live.last_beat_ms.store(boot_ms(), Ordering::Relaxed);
+    live.last_beat_at.store(wall_clock().0, Ordering::Relaxed);
+}
+
+async fn admit(
+    shared: &Arc<Shared>,
+    hello: &Hello,
+    identity: PeerIdentity,
+) -> Result<Result<WelcomeFacts, Refused>, Ending> {
+    let refuse = |code, text: &str, retry_after_ms| Refused {
+        code,
+        text: text.to_owned(),
+        retry_after_ms,
+    };
+    let (cluster, generation) = shared
+        .engine
+        .read(|state, _| (state.meta.cluster, state.meta.generation))
+        .await?;
+    if hello.agent != identity.agent || hello.cluster != cluster {
+        return Ok(Err(refuse(
+            RefusedCode::WrongCluster,
+            "another cluster's agent",
+            300_000,
+        )));
+    }
+    let stale = hello.coordinator_generation > generation
+        || (hello.coordinator_generation == generation
+            && hello
+                .coordinator_instance
+                .is_some_and(|i| i != shared.instance));
+    if stale {
+        warn!(agent = %hello.agent, theirs = hello.coordinator_generation.0, ours = generation.0,
+            "an agent has obeyed a newer coordinator; this one may be a restored copy");
+        return Ok(Err(refuse(
+            RefusedCode::StaleCoordinator,
+            "this agent has obeyed a newer coordinator",
+            300_000,
+        )));
+    }
+    let other_engine_connected = shared
+        .link(identity.agent)
+        .is_some_and(|link| link.fingerprint != hello.fingerprint);
+    let facts = HelloFacts {
+        agent: identity.agent,
+        key: identity.key,
+        fingerprint: hello.fingerprint.clone(),
+        machine: hello.machine.clone(),
+        boot_id: hello.boot_id.clone(),
+        fence: hello.fence,
+        other_engine_connected,
+    };
+    match shared.engine.ask(Event::Hello(Box::new(facts))).await {
+        Err(EngineError::Busy) => Ok(Err(refuse(RefusedCode::Busy, "too much to do", 2000))),
+        Err(error) => Err(error.into()),
+        Ok(Ok(Answer::Welcome(welcome))) => Ok(Ok(welcome)),
+        Ok(Ok(Answer::Refused(code, text))) => Ok(Err(refuse(code, &text, 300_000))),
+        Ok(_) => Ok(Err(refuse(RefusedCode::Unknown, "no answer", 300_000))),
+    }
+}
+
+async fn welcome_message(shared: &Arc<Shared>, facts: WelcomeFacts) -> Result<Welcome, Ending> {
+    let (cluster, generation) = shared
+        .engine
+        .read(|state, _| (state.meta.cluster, state.meta.generation))
+        .await?;
+    let lease_s = facts.declare_lost_s.saturating_sub(LEASE_MARGIN_S);
+    Ok(Welcome {
+        cluster,
+        coordinator_generation: generation,
+        coordinator_instance: shared.instance,
+        fence: facts.fence,
+        heartbeat_ms: shared.config.heartbeat_ms,
+        lost_after_ms: shared.config.lost_after_ms,
+        lease_ms: if facts.declare_lost_s == 0 {
+            0
+        } else {
+            u64::from(lease_s) * 1000
+        },
+        name: facts.name,
+        group: facts.group,
+        now: wall_clock(),
+        addresses: shared.config.addresses.clone(),
+    })
+}
+
+/// Takes the place of an older connection of the same agent. Of two processes on one
+/// machine the newer wins, whichever connects last.
+fn register(
+    shared: &Arc<Shared>,
+    connection: &quinn::Connection,
+    hello: &Hello,
+) -> Result<(Link, mpsc::UnboundedReceiver<OutcomeAck>), String> {
+    let (acks, receiver) = mpsc::unbounded_channel();
+    let link = Link {
+        number: shared.next_link.fetch_add(1, Ordering::Relaxed),
+        connection: connection.clone(),
+        fingerprint: hello.fingerprint.clone(),
+        started: hello.started,
+        set_changed: Arc::new(Notify::new()),
+        acks,
+        generation: Arc::new(AtomicU64::new(0)),
+    };
+    let mut links = lock(&shared.links);
+    if let Some(old) = links.get(&hello.agent) {
+        if old.fingerprint == hello.fingerprint && old.started > hello.started {
+            return Err("a newer process of this agent is connected".to_owned());
+        }
+        close(
+            &old.connection,
+            CloseCode::Replaced,
+            "a newer connection took over",
+        );
+    }
+    links.insert(hello.agent, link.clone());
+    Ok((link, receiver))
+}
+
+/// Keys and states this link has heard of, to compare hashes with the agent.
+#[derive(Debug, Default)]
+struct View {
+    states: BTreeMap<ContainerKey, ContainerState>,
+    hash: Option<u64>,
+    whole: bool,
+}
+
+impl View {
+    fn take(&mut self, key: ContainerKey, state: ContainerState) {
+        if state == ContainerState::Closed {
+            self.states.remove(&key);
+        } else {
+            self.states.insert(key, state);
+        }
+        self.hash = None;
+    }
+
+    fn hash(&mut self) -> u64 {
+        let states = &self.states;
+        *self
+            .hash
+            .get_or_insert_with(|| actual_hash(states.iter().map(|(k, s)| (k, *s))))
+    }
+}
+
+/// Refuses a peer that sends more frames than any honest one does.
+struct Pace {
+    since: Instant,
+    count: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            count: 0,
+        }
+    }
+
+    fn count(&mut self) -> Result<(), Ending> {
+        self.count += 1;
+        if self.since.elapsed() > Duration::from_secs(10) {
+            *self = Self::new();
+        }
+        if self.count > FRAMES_PER_10_S {
+            return Err(Ending::Refused(
+                CloseCode::Limit,
+                "too many frames".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+async fn heartbeats(
+    shared: &Arc<Shared>,
+    agent: AgentId,
+    live: &AgentLive,
+    link: &Link,
+    out: &mut quinn::SendStream,
+    control: &mut FrameReader,
+    view: &Mutex<View>,
+) -> Result<(), Ending> {
+    let mut applied = Generation(0);
+    let mut condition = None;
+    let mut pace = Pace::new();
+    loop {
+        let frame = control.next().await?;
+        pace.count()?;
+        if frame.kind == Goodbye::KIND {
+            let _: Goodbye = frame.decode()?;
+            return Err(Ending::Refused(
+                CloseCode::Normal,
+                "the agent said goodbye".to_owned(),
+            ));
+        }
+        let heartbeat: Heartbeat = frame.decode()?;
+        beat(live);
+        let want_actual = {
+            let mut view = view.lock().await;
+            for report in &heartbeat.changed {
+                view.take(report.key, report.state);
+            }
+            view.whole && (heartbeat.more || view.hash() != heartbeat.actual_hash)
+        };
+        let ack = HeartbeatAck {
+            seq: heartbeat.seq,
+            generation: Generation(link.generation.load(Ordering::Relaxed)),
+            want_actual,
+            now: wall_clock(),
+        };
+        send(out, &ack).await?;
+        take_condition(shared, agent, &heartbeat, &mut condition).await?;
+        if let Some(load) = heartbeat.load {
+            live.update(|d| d.load = Some(load));
+        }
+        if !heartbeat.changed.is_empty() || heartbeat.applied != applied {
+            applied = heartbeat.applied;
+            let event = Event::Report {
+                agent,
+                applied,
+                items: heartbeat.changed,
+                whole: false,
+                rebooted: false,
+            };
+            shared.engine.tell(event).await?;
+        }
+    }
+}
+
+async fn take_condition(
+    shared: &Arc<Shared>,
+    agent: AgentId,
+    heartbeat: &Heartbeat,
+    known: &mut Option<(RuntimeState, bool)>,
+) -> Result<(), Ending> {
+    let disk_low = heartbeat.load.as_ref().map_or_else(
+        || known.is_some_and(|(_, low)| low),
+        |l| {
+            l.disk_total > 0
+                && l.disk_free.saturating_mul(100) < l.disk_total.saturating_mul(DISK_LOW_PERCENT)
+        },
+    );
+    let now = Some((heartbeat.runtime, disk_low));
+    if *known != now {
+        *known = now;
+        let event = Event::Condition {
+            agent,
+            runtime: heartbeat.runtime,
+            disk_low,
+        };
+        shared.engine.tell(event).await?;
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the ends of one stream, each used once"
+)]
+async fn state_stream(
+    shared: &Arc<Shared>,
+    connection: &quinn::Connection,
+    identity: PeerIdentity,
+    link: &Link,
+    mut acks: mpsc::UnboundedReceiver<OutcomeAck>,
+    set_changed: Arc<Notify>,
+    view: Arc<Mutex<View>>,
+    mut rebooted: bool,
+) -> Result<(), Ending> {
+    let (mut out, back) = connection.accept_bi().await.map_err(|e| gone(&e))?;
+    let _ = out.set_priority(100);
+    let mut frames = FrameReader::new(back, Cap::STATE);
+    // Nothing is ordered before the agent has said what it has.
+    let mut synced = false;
+    let mut pace = Pace::new();
+    loop {
+        tokio::select! {
+            frame = frames.next() => {
+                pace.count()?;
+                let answer = take(shared, identity, &frame?, &view, rebooted).await?;
+                match answer {
+                    Taken::Nothing => (),
+                    Taken::Actual => {
+                        synced = true;
+                        rebooted = false; // said once is enough
+                        set_changed.notify_one();
+                    }
+                    Taken::Certificate(issued) => send(&mut out, &issued).await?,
+                }
+            }
+            ack = acks.recv() => {
+                if let Some(ack) = ack {
+                    send(&mut out, &ack).await?;
+                }
+            }
+            () = set_changed.notified(), if synced => {
+                send_set(shared, identity.agent, link, &mut out).await?;
+            }
+        }
+    }
+}
+
+async fn send_set(
+    shared: &Arc<Shared>,
+    agent: AgentId,
+    link: &Link,
+    out: &mut quinn::SendStream,
+) -> Result<(), Ending> {
+    let instance = shared.instance;
+    let set = shared
+        .engine
+        .read(move |state, now| desired_set(state, agent, instance, now))
+        .await;
+    let set = match set {
+        Ok(set) => set,
+        Err(EngineError::Busy) => {
+            link.set_changed.notify_one(); // again when there is room
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let Some(set) = set else { return Ok(()) };
+    let bytes = SignedSet::encode(&set);
+    let signature = shared.pki.sign(&SigningInput::desired_set(&bytes));
+    link.generation.store(set.generation.0, Ordering::Relaxed);
+    send(out, &SignedSet { bytes, signature }).await?;
+    Ok(())
+}
+
+enum Taken {
+    Nothing,
+    Actual,
+    Certificate(CertIssued),
+}
+
+async fn take(
+    shared: &Arc<Shared>,
+    identity: PeerIdentity,
+    frame: &Frame,
+    view: &Mutex<View>,
+    rebooted: bool,
+) -> Result<Taken, Ending> {
+    let agent = identity.agent;
+    match frame.kind {
+        ActualSet::KIND => {
+            let set: ActualSet = frame.decode()?;
+            {
+                let mut view = view.lock().await;
+                view.states.clear();
+                for item in &set.items {
+                    view.take(item.key, item.state);
+                }
+                view.hash = None;
+                view.whole = true;
+            }
+            let event = Event::Report {
+                agent,
+                applied: set.applied,
+                items: set.items,
+                whole: true,
+                rebooted,
+            };
+            shared.engine.tell(event).await?;
+            Ok(Taken::Actual)
+        }
+        Outcome::KIND => {
+            let outcome: Outcome = frame.decode()?;
+            shared.engine.live.set_progress(outcome.key, None);
+            let event = Event::Outcome {
+                agent,
+                outcome: Box::new(outcome),
+            };
+            shared.engine.tell(event).await?;
+            Ok(Taken::Nothing)
+        }
+        InventoryReport::KIND => {
+            let report: InventoryReport = frame.decode()?;
+            let event = Event::Inventory {
+                agent,
+                inventory: Box::new(report.inventory),
+            };
+            shared.engine.tell(event).await?;
+            Ok(Taken::Nothing)
+        }
+        PullProgress::KIND => {
+            let progress: PullProgress = frame.decode()?;
+            take_progress(shared, agent, &progress).await?;
+            Ok(Taken::Nothing)
+        }
+        Notice::KIND => {
+            let notice: Notice = frame.decode()?;
+            let text: String = notice.text.chars().filter(|c| !c.is_control()).collect();
+            warn!(%agent, kind = ?notice.kind, key = ?notice.key, %text, "notice");
+            Ok(Taken::Nothing)
+        }
+        CertRequest::KIND => {
+            let request: CertRequest = frame.decode()?;
+            renew(shared, identity, &request).await
+        }
+        _ if frame.is_skippable() => Ok(Taken::Nothing),
+        _ => Err(FrameError::Unexpected {
+            kind: frame.kind,
+            ver: frame.ver,
+        }
+        .into()),
+    }
+}
+
+/// Progress is taken only about containers that are on this agent.
+async fn take_progress(
+    shared: &Arc<Shared>,
+    agent: AgentId,
+    progress: &PullProgress,
+) -> Result<(), Ending> {
+    let key = progress.key;
+    let known = shared
+        .engine
+        .read(move |state, _| state.on_agent(agent).any(|k| k == key))
+        .await
+        .unwrap_or(false);
+    if known {
+        let some = |n: u64| (n > 0).then_some(n);
+        shared.engine.live.set_progress(
+            key,
+            Some(Progress {
+                bytes_done: progress.bytes_done,
+                bytes_total: some(progress.bytes_total),
+                layers_done: progress.layers_done,
+                layers_total: (progress.layers_total > 0).then_some(progress.layers_total),
+            }),
+        );
+    }
+    Ok(())
+}
+
+async fn renew(
+    shared: &Arc<Shared>,
+    identity: PeerIdentity,
+    request: &CertRequest,
+) -> Result<Taken, Ending> {
+    let bad = |text: String| Ending::Refused(CloseCode::Protocol, text);
+    let key = request_key_sha256(&request.csr).map_err(|e| bad(e.to_string()))?;
+    let event = Event::RenewKey {
+        agent: identity.agent,
+        key,
+        proven: identity.key,
+    };
+    match shared.engine.ask(event).await? {
+        Ok(_) => {
+            let certificate = shared
+                .pki
+                .issue_agent(identity.agent, &request.csr)
+                .map_err(|e| bad(e.to_string()))?;
+            info!(agent = %identity.agent, "certificate renewed");
+            Ok(Taken::Certificate(CertIssued { certificate }))
+        }
+        Err(refusal) => Err(bad(refusal.detail)),
+    }
+}

@@ -1,0 +1,430 @@
+//! The agents' side of the coordinator: QUIC listener, one task per connected agent,
+//! the silence watch, enrolment.
+//!
+//! | task | input | output |
+//! |---|---|---|
+//! | accept | connections | `enrol::serve` or `link::serve`, one task each |
+//! | effects | [`Effect`]s of the engine | wakes the agent's link |
+//! | silence | last heartbeats | [`Event::Silent`] |
+//!
+//! Heartbeats that reveal nothing new end here: they touch an atomic and are answered.
+
+mod enrol;
+mod link;
+
+use crate::engine::{Engine, EngineError};
+use crate::pki::Pki;
+use longshore_common::agent::AgentState;
+use longshore_common::ids::{AgentId, InstanceId};
+use longshore_common::wire::{
+    ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, LogsRequest, Message, OutcomeAck, StreamAccept,
+    StreamEnd, StreamOpen, StreamRefuse,
+};
+use longshore_core::model::{Effect, Event};
+use longshore_link::{FrameReader, Side, boot_ms, close, send, transport};
+use quinn::crypto::rustls::QuicServerConfig;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc};
+use tracing::{debug, info, warn};
+
+/// Handshakes in progress above which a peer has to show that its address is its own.
+const RETRY_ABOVE: usize = 64;
+/// Handshakes in progress at most.
+const PENDING_MAX: usize = 256;
+/// A handshake takes at most this long.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How often silence is looked at.
+const SILENCE_EVERY: Duration = Duration::from_millis(500);
+/// An agent that cannot take a data stream in this time is treated as away.
+const OPEN_STREAM: Duration = Duration::from_secs(5);
+
+/// Settings of the link.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// UDP address.
+    pub listen: SocketAddr,
+    /// Time between heartbeats in milliseconds.
+    pub heartbeat_ms: u32,
+    /// T1 in milliseconds, at least five heartbeats.
+    pub lost_after_ms: u32,
+    /// Addresses agents may use besides the one they have.
+    pub addresses: Vec<String>,
+    /// Segmentation offload.
+    pub gso: bool,
+}
+
+/// What cannot be done at an agent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// The listener could not be made.
+    #[error("cannot listen on UDP {address}: {detail}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        detail: String,
+    },
+    /// The agent has no connection.
+    #[error("the agent is not connected")]
+    Away,
+    /// The agent said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The way to connected agents, cheap to copy.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    engine: Engine,
+    pki: Arc<Pki>,
+    instance: InstanceId,
+    config: ClusterConfig,
+    links: Mutex<HashMap<AgentId, Link>>,
+    next_link: AtomicU64,
+    pending: AtomicU64,
+    failures: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+/// The open connection of one agent.
+#[derive(Clone)]
+struct Link {
+    number: u64,
+    connection: quinn::Connection,
+    fingerprint: String,
+    started: longshore_common::time::Timestamp,
+    set_changed: Arc<Notify>,
+    acks: mpsc::UnboundedSender<OutcomeAck>,
+    generation: Arc<AtomicU64>,
+}
+
+/// Failed attempts of one address.
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    since: Instant,
+    count: u32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Listens for agents and starts the tasks of this module.
+///
+/// # Errors
+/// [`ClusterError::Listen`].
+pub fn start(
+    config: ClusterConfig,
+    pki: Arc<Pki>,
+    engine: Engine,
+    instance: InstanceId,
+    effects: mpsc::UnboundedReceiver<Effect>,
+) -> Result<(Cluster, quinn::Endpoint), ClusterError> {
+    let address = config.listen;
+    let fail = |detail: String| ClusterError::Listen { address, detail };
+    let tls = pki
+        .agents_config(&[ALPN_AGENT, ALPN_ENROL])
+        .map_err(|e| fail(e.to_string()))?;
+    let crypto = QuicServerConfig::try_from(tls).map_err(|e| fail(e.to_string()))?;
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    server
+        .transport_config(transport(Side::Coordinator, config.gso))
+        .max_incoming(PENDING_MAX)
+        .migration(true);
+    let endpoint = quinn::Endpoint::server(server, address).map_err(|e| fail(e.to_string()))?;
+    let shared = Arc::new(Shared {
+        engine,
+        pki,
+        instance,
+        config,
+        links: Mutex::new(HashMap::new()),
+        next_link: AtomicU64::new(1),
+        pending: AtomicU64::new(0),
+        failures: Mutex::new(HashMap::new()),
+    });
+    tokio::spawn(accept(Arc::clone(&shared), endpoint.clone()));
+    tokio::spawn(perform(Arc::clone(&shared), effects));
+    tokio::spawn(watch_silence(Arc::clone(&shared)));
+    Ok((Cluster { shared }, endpoint))
+}
+
+async fn accept(shared: Arc<Shared>, endpoint: quinn::Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        let pending = shared.pending.load(Ordering::Relaxed);
+        if pending >= PENDING_MAX as u64 {
+            incoming.refuse();
+            continue;
+        }
+        if pending > RETRY_ABOVE as u64 && !incoming.remote_address_validated() {
+            let _ = incoming.retry(); // only fails for validated addresses
+            continue;
+        }
+        shared.pending.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let peer = incoming.remote_address();
+            let result = tokio::time::timeout(HANDSHAKE, async { incoming.await }).await;
+            shared.pending.fetch_sub(1, Ordering::Relaxed);
+            match result {
+                Ok(Ok(connection)) => serve(&shared, connection).await,
+                Ok(Err(error)) => info!(%peer, %error, "agent handshake failed"),
+                Err(_) => info!(%peer, "agent handshake took too long"),
+            }
+        });
+    }
+}
+
+async fn serve(shared: &Arc<Shared>, connection: quinn::Connection) {
+    let alpn = connection
+        .handshake_data()
+        .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
+        .and_then(|data| data.protocol);
+    match alpn.as_deref() {
+        Some(ALPN_ENROL) => enrol::serve(shared, &connection).await,
+        Some(ALPN_AGENT) => link::serve(shared, connection).await,
+        _ => close(&connection, CloseCode::Protocol, "unknown protocol"),
+    }
+}
+
+async fn perform(shared: Arc<Shared>, mut effects: mpsc::UnboundedReceiver<Effect>) {
+    while let Some(effect) = effects.recv().await {
+        match effect {
+            Effect::SendDesired(agent) => {
+                if let Some(link) = shared.link(agent) {
+                    link.set_changed.notify_one();
+                }
+            }
+            Effect::AckOutcome { agent, key, number } => {
+                if let Some(link) = shared.link(agent) {
+                    let _ = link.acks.send(OutcomeAck { key, number }); // a lost ack is asked for again
+                }
+            }
+            Effect::Close { agent, code } => {
+                if let Some(link) = shared.link(agent) {
+                    close(&link.connection, code, "");
+                }
+            }
+        }
+    }
+}
+
+/// Tells the engine which agents have been silent for too long. Time in which the
+/// coordinator was down does not count: every agent begins anew at its start.
+async fn watch_silence(shared: Arc<Shared>) {
+    let mut first = true;
+    loop {
+        tokio::time::sleep(SILENCE_EVERY).await;
+        let lost_after_ms = i64::from(shared.config.lost_after_ms);
+        let Ok(agents) = shared.engine.read(agents_to_watch).await else {
+            match shared.engine.read(|_, _| ()).await {
+                Err(EngineError::Stopped) => return,
+                _ => continue,
+            }
+        };
+        let now = boot_ms();
+        let crowd = i64::try_from(agents.len()).unwrap_or(0) * 50;
+        for (agent, state, declare_ms) in agents {
+            let live = shared.engine.live.agent(agent);
+            let last = live.last_beat_ms.load(Ordering::Relaxed);
+            if first || last == 0 {
+                let begin = if first { now + crowd } else { now };
+                let _ = live.last_beat_ms.compare_exchange(
+                    0,
+                    begin,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+                continue;
+            }
+            let for_ms = now - last;
+            let lost = state == AgentState::Alive && for_ms >= lost_after_ms;
+            let declared = state == AgentState::Lost && declare_ms > 0 && for_ms >= declare_ms;
+            if lost || declared {
+                let event = Event::Silent {
+                    agent,
+                    for_ms,
+                    lost_after_ms,
+                };
+                if lost {
+                    warn!(%agent, for_ms, "agent is lost");
+                }
+                if shared.engine.tell(event).await.is_err() {
+                    return;
+                }
+            }
+        }
+        first = false;
+    }
+}
+
+/// Agents that are ALIVE, or LOST with something left to give up; T2 in milliseconds.
+fn agents_to_watch(
+    state: &longshore_core::model::State,
+    _now: longshore_common::time::Timestamp,
+) -> Vec<(AgentId, AgentState, i64)> {
+    state
+        .agents
+        .values()
+        .filter(|a| match a.state {
+            AgentState::Alive => true,
+            AgentState::Lost => state.on_agent(a.id).next().is_some(),
+            AgentState::Terminated => false,
+        })
+        .map(|a| {
+            let declare = state
+                .groups
+                .get(&a.group)
+                .map_or(0, |g| i64::from(g.declare_lost_s) * 1000);
+            (a.id, a.state, declare)
+        })
+        .collect()
+}
+
+impl Shared {
+    fn link(&self, agent: AgentId) -> Option<Link> {
+        lock(&self.links).get(&agent).cloned()
+    }
+
+    /// Counts a failure of an address; true when it had too many in 15 minutes.
+    fn count_failure(&self, address: IpAddr) -> bool {
+        const WINDOW: Duration = Duration::from_secs(900);
+        const MOST: u32 = 10;
+        let mut failures = lock(&self.failures);
+        if failures.len() > 10_000 {
+            failures.retain(|_, f| f.since.elapsed() < WINDOW);
+        }
+        let entry = failures.entry(address).or_insert(Failures {
+            since: Instant::now(),
+            count: 0,
+        });
+        if entry.since.elapsed() >= WINDOW {
+            *entry = Failures {
+                since: Instant::now(),
+                count: 0,
+            };
+        }
+        entry.count += 1;
+        entry.count > MOST
+    }
+
+    /// Whether an address had too many failures lately.
+    fn is_throttled(&self, address: IpAddr) -> bool {
+        lock(&self.failures)
+            .get(&address)
+            .is_some_and(|f| f.count >= 10 && f.since.elapsed() < Duration::from_secs(900))
+    }
+}
+
+/// Output of a container, as its agent sends it.
+#[derive(Debug)]
+pub struct LogStream {
+    frames: FrameReader,
+    done: bool,
+}
+
+impl LogStream {
+    /// The next piece; none at the end.
+    pub async fn next(&mut self) -> Option<Result<Data, String>> {
+        if self.done {
+            return None;
+        }
+        match self.frames.next().await {
+            Ok(frame) if frame.kind == Data::KIND => match frame.decode::<Data>() {
+                Ok(data) => Some(Ok(data)),
+                Err(error) => self.fail(error.to_string()),
+            },
+            Ok(frame) => match frame.decode::<StreamEnd>() {
+                Ok(StreamEnd { error: None }) => {
+                    self.done = true;
+                    None
+                }
+                Ok(StreamEnd { error: Some(error) }) => self.fail(error),
+                Err(error) => self.fail(error.to_string()),
+            },
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    fn fail(&mut self, error: String) -> Option<Result<Data, String>> {
+        self.done = true;
+        Some(Err(error))
+    }
+}
+
+impl Drop for LogStream {
+    fn drop(&mut self) {
+        self.frames.stop();
+    }
+}
+
+impl Cluster {
+    /// Whether an agent has a connection.
+    #[must_use]
+    pub fn is_connected(&self, agent: AgentId) -> bool {
+        self.shared.link(agent).is_some()
+    }
+
+    /// Opens the output of a container at its agent.
+    ///
+    /// # Errors
+    /// [`ClusterError::Away`], [`ClusterError::Refused`].
+    pub async fn logs(
+        &self,
+        agent: AgentId,
+        request: LogsRequest,
+    ) -> Result<LogStream, ClusterError> {
+        let link = self.shared.link(agent).ok_or(ClusterError::Away)?;
+        let opened = tokio::time::timeout(OPEN_STREAM, open_logs(&link, request)).await;
+        opened.unwrap_or(Err(ClusterError::Away))
+    }
+
+    /// Closes every connection: the coordinator stops, containers run on.
+    pub fn say_goodbye(&self) {
+        for link in lock(&self.shared.links).values() {
+            close(
+                &link.connection,
+                CloseCode::Restarting,
+                "the coordinator stops",
+            );
+        }
+    }
+}
+
+async fn open_logs(link: &Link, request: LogsRequest) -> Result<LogStream, ClusterError> {
+    let away = |_| ClusterError::Away;
+    let (mut out, back) = link.connection.open_bi().await.map_err(away)?;
+    let _ = out.set_priority(0); // bulk: behind everything else; fails only on closed streams
+    send(&mut out, &StreamOpen::Logs(request))
+        .await
+        .map_err(|_| ClusterError::Away)?;
+    let _ = out.finish(); // nothing more is said on this side
+    let mut frames = FrameReader::new(back, Cap::DATA);
+    let frame = frames.next().await.map_err(|_| ClusterError::Away)?;
+    if frame.kind == StreamRefuse::KIND {
+        let refused = frame
+            .decode::<StreamRefuse>()
+            .map_err(|_| ClusterError::Away)?;
+        return Err(ClusterError::Refused(refused.text));
+    }
+    let StreamAccept {} = frame.decode().map_err(|error| {
+        debug!(%error, "an agent answered a stream with something else");
+        ClusterError::Away
+    })?;
+    Ok(LogStream {
+        frames,
+        done: false,
+    })
+}

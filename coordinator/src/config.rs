@@ -1,0 +1,428 @@
+//! Settings: defaults, then a file, then the environment, then the command line.
+//!
+//! Strict: a key that is not known is refused with its place and the nearest known one.
+//! `LONGSHORE__SECTION__KEY` in the environment sets `key` of `[section]`; the type of
+//! the key decides how its text is read.
+
+use crate::api::errors::nearest;
+use longshore_common::amount::{SlotName, parse_bytes};
+use longshore_common::ids::is_handle;
+use longshore_core::model::SessionDefaults;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+const PREFIX: &str = "LONGSHORE__";
+
+/// A setting that is not accepted, in one sentence that says where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// Every setting of the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The daemon itself.
+    pub daemon: Daemon,
+    /// The link to agents.
+    pub agents: Agents,
+    /// What sessions get.
+    pub sessions: Sessions,
+    /// What is written down.
+    pub log: Log,
+}
+
+/// `[daemon]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Daemon {
+    /// Where the database and keys lie.
+    pub data_dir: PathBuf,
+    /// TCP address of the API.
+    pub listen: SocketAddr,
+    /// Name of this coordinator; empty = the machine's.
+    pub name: String,
+    /// Names and addresses by which it is reached, besides the machine's name.
+    pub hosts: Vec<String>,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/longshore"),
+            listen: SocketAddr::from(([0, 0, 0, 0], longshore_common::wire::DEFAULT_PORT)),
+            name: String::new(),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+/// `[agents]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Agents {
+    /// UDP address; absent = as the API.
+    pub listen: Option<SocketAddr>,
+    /// Addresses agents may use besides the one they have.
+    pub addresses: Vec<String>,
+    /// Seconds between heartbeats.
+    pub heartbeat_s: u32,
+    /// T1: seconds of silence after which an agent is LOST.
+    pub lost_after_s: u32,
+    /// T2: seconds of silence after which its sessions are given up; 0 = never.
+    pub declare_lost_s: u32,
+    /// Days a certificate of an agent is good.
+    pub certificate_days: u32,
+    /// Segmentation offload; off where a network card gets it wrong.
+    pub gso: bool,
+}
+
+impl Default for Agents {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            addresses: Vec::new(),
+            heartbeat_s: 2,
+            lost_after_s: 15,
+            declare_lost_s: 600,
+            certificate_days: 90,
+            gso: true,
+        }
+    }
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// Image of a session that names none; empty = there is none.
+    pub default_image: String,
+    /// Cores of a session that names none.
+    pub default_cpu: String,
+    /// Memory of a session that names none.
+    pub default_mem: String,
+    /// Priority of a session that names none.
+    pub default_priority: u8,
+    /// How often a session whose start failed goes back to PENDING.
+    pub creation_retries: u32,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            default_image: String::new(),
+            default_cpu: "1".to_owned(),
+            default_mem: "2g".to_owned(),
+            default_priority: 10,
+            creation_retries: 3,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or filters per module.
+    pub level: String,
+    /// `auto` (text on a terminal, else plain lines), `text` or `json`.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// JSON when the output is no terminal.
+    Json,
+}
+
+/// What the command line sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--listen`
+    pub listen: Option<SocketAddr>,
+    /// `--agents-listen`
+    pub agents_listen: Option<SocketAddr>,
+    /// `--default-image`
+    pub default_image: Option<String>,
+    /// `--name`
+    pub name: Option<String>,
+}
+
+impl Config {
+    /// Reads all sources and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: Overrides,
+    ) -> Result<Self, ConfigError> {
+        let mut table = Table::new();
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+            // Typed once by itself, so that a wrong key is told with its line.
+            toml::from_str::<Self>(&text).map_err(|error| in_file(path, &text, &error))?;
+            table = text.parse().map_err(|error| in_file(path, &text, &error))?;
+        }
+        for (name, text) in environment {
+            set(&mut table, &name, &text)?;
+        }
+        let mut config: Self = table.try_into().map_err(|error: toml::de::Error| {
+            ConfigError(format!("environment: {}", explain(error.message())))
+        })?;
+        let Overrides {
+            data_dir,
+            listen,
+            agents_listen,
+            default_image,
+            name,
+        } = overrides;
+        if let Some(data_dir) = data_dir {
+            config.daemon.data_dir = data_dir;
+        }
+        if let Some(listen) = listen {
+            config.daemon.listen = listen;
+        }
+        if let Some(listen) = agents_listen {
+            config.agents.listen = Some(listen);
+        }
+        if let Some(image) = default_image {
+            config.sessions.default_image = image;
+        }
+        if let Some(name) = name {
+            config.daemon.name = name;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &str, text: String| Err(ConfigError(format!("{key}: {text}")));
+        let agents = &self.agents;
+        if !(1..=60).contains(&agents.heartbeat_s) {
+            return wrong("agents.heartbeat_s", "must be 1 to 60".to_owned());
+        }
+        if agents.lost_after_s < 5 * agents.heartbeat_s || agents.lost_after_s > 3600 {
+            let least = 5 * agents.heartbeat_s;
+            return wrong(
+                "agents.lost_after_s",
+                format!("must be {least} (five heartbeats) to 3600"),
+            );
+        }
+        if agents.declare_lost_s != 0 && agents.declare_lost_s < agents.lost_after_s {
+            return wrong(
+                "agents.declare_lost_s",
+                "must be 0 or at least agents.lost_after_s".to_owned(),
+            );
+        }
+        if !(1..=3650).contains(&agents.certificate_days) {
+            return wrong("agents.certificate_days", "must be 1 to 3650".to_owned());
+        }
+        if self.sessions.default_priority > 100 {
+            return wrong("sessions.default_priority", "must be 0 to 100".to_owned());
+        }
+        if self.sessions.creation_retries > 100 {
+            return wrong("sessions.creation_retries", "must be 0 to 100".to_owned());
+        }
+        if !self.daemon.name.is_empty() && !is_handle(&self.daemon.name) {
+            return wrong(
+                "daemon.name",
+                "must have 1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
+            );
+        }
+        for host in &self.daemon.hosts {
+            if host.is_empty()
+                || host.len() > 253
+                || !host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b))
+            {
+                return wrong(
+                    "daemon.hosts",
+                    format!("\"{host}\" is not the name or address of a machine"),
+                );
+            }
+        }
+        self.defaults().map(|_| ())
+    }
+
+    /// Where agents connect to.
+    #[must_use]
+    pub fn agents_listen(&self) -> SocketAddr {
+        self.agents.listen.unwrap_or(self.daemon.listen)
+    }
+
+    /// What a session gets that does not say.
+    ///
+    /// # Errors
+    /// An amount that does not read.
+    pub fn defaults(&self) -> Result<SessionDefaults, ConfigError> {
+        let cpu_milli = SlotName::cpu()
+            .parse_amount(&self.sessions.default_cpu)
+            .ok()
+            .filter(|v| *v > 0)
+            .ok_or_else(|| {
+                ConfigError(
+                    "sessions.default_cpu: must be a whole number of cores above 0".to_owned(),
+                )
+            })?;
+        let mem_bytes = parse_bytes(&self.sessions.default_mem)
+            .ok()
+            .filter(|v| *v > 0)
+            .ok_or_else(|| {
+                ConfigError("sessions.default_mem: must be memory, such as 512m or 2g".to_owned())
+            })?;
+        Ok(SessionDefaults {
+            image: self.sessions.default_image.clone(),
+            cpu_milli,
+            mem_bytes,
+            priority: self.sessions.default_priority,
+        })
+    }
+}
+
+fn in_file(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let line = error.span().map_or(1, |span| {
+        text[..span.start.min(text.len())].matches('\n').count() + 1
+    });
+    ConfigError(format!(
+        "{} line {line}: {}",
+        path.display(),
+        explain(error.message())
+    ))
+}
+
+/// The reader's message, with the nearest known key where one is unknown.
+fn explain(message: &str) -> String {
+    let message = message.trim();
+    let Some((name, known)) = message
+        .strip_prefix("unknown field `")
+        .and_then(|m| m.split_once('`'))
+    else {
+        return message.to_owned();
+    };
+    let words: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    match nearest(name, words.iter().copied()) {
+        Some(near) => format!("there is no setting {name}; did you mean {near}?"),
+        None => format!("there is no setting {name}; known are {}", words.join(", ")),
+    }
+}
+
+/// Sets the key a variable names. Others are not ours.
+fn set(table: &mut Table, name: &str, text: &str) -> Result<(), ConfigError> {
+    let Some(path) = name.strip_prefix(PREFIX) else {
+        return Ok(());
+    };
+    let lower = path.to_ascii_lowercase();
+    let Some((section, key)) = lower.split_once("__") else {
+        return Err(ConfigError(format!(
+            "environment: {name} is not of the form {PREFIX}SECTION__KEY"
+        )));
+    };
+    let value = value(section, key, text)
+        .map_err(|error| ConfigError(format!("environment: {name}: {error}")))?;
+    let entry = table
+        .entry(section)
+        .or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(inner) = entry {
+        inner.insert(key.to_owned(), value);
+    }
+    Ok(())
+}
+
+/// The text as the type the key has: 007 stays text where text is wanted.
+fn value(section: &str, key: &str, text: &str) -> Result<Value, String> {
+    let json: Option<serde_json::Value> = serde_json::from_str(text).ok();
+    let candidates = json
+        .and_then(|v| Value::try_from(v).ok())
+        .into_iter()
+        .chain([Value::String(text.to_owned())]);
+    let mut problem = String::new();
+    for candidate in candidates {
+        let inner = Table::from_iter([(key.to_owned(), candidate.clone())]);
+        let whole = Table::from_iter([(section.to_owned(), Value::Table(inner))]);
+        match whole.try_into::<Config>() {
+            Ok(_) => return Ok(candidate),
+            Err(error) => problem = explain(error.message()),
+        }
+    }
+    Err(problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.toml");
+        std::fs::write(&path, text).unwrap();
+        let environment = environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        Config::load(Some(&path), environment, Overrides::default())
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let config = load(
+            "[daemon]\nlisten = \"127.0.0.1:1\"\n[sessions]\ndefault_image = \"a\"\n",
+            &[
+                ("LONGSHORE__SESSIONS__DEFAULT_IMAGE", "007"),
+                ("LONGSHORE__AGENTS__HEARTBEAT_S", "3"),
+                ("LONGSHORE__DAEMON__HOSTS", "[\"a\",\"b\"]"),
+                ("OTHER", "x"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.daemon.listen.port(), 1);
+        assert_eq!(config.sessions.default_image, "007");
+        assert_eq!(config.agents.heartbeat_s, 3);
+        assert_eq!(config.daemon.hosts, ["a", "b"]);
+        assert_eq!(config.agents_listen(), config.daemon.listen);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        let text = load("[daemon]\n\nlistn = \"x\"\n", &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("daemon.toml line 3: there is no setting listn; did you mean listen?"),
+            "{text}"
+        );
+        let text = load("", &[("LONGSHORE__AGENTS__HEARTBEET_S", "3")])
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("did you mean heartbeat_s?"), "{text}");
+        assert!(load("", &[("LONGSHORE__AGENTS__HEARTBEAT_S", "x")]).is_err());
+        for bad in [
+            "[agents]\nlost_after_s = 3",
+            "[sessions]\ndefault_mem = \"lots\"",
+            "[sessions]\ndefault_cpu = \"0\"",
+            "x = 1",
+            "[",
+        ] {
+            assert!(load(bad, &[]).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The one task that owns the state.
+//!
+//! It takes everything that waits in its inbox, up to a bound, decides event by event,
+//! commits one transaction for all, and only then lets anybody hear of it. Between two
+//! events it sleeps until the next deadline it named itself.
+//!
+//! | input | output |
+//! |---|---|
+//! | [`Message`] from the API, agents' tasks, the silence watch | answers; [`Effect`]s to `cluster`; changed sessions to those who wait for them |
+
+use crate::live::Live;
+use crate::store::{Store, StoreError};
+use longshore_common::ids::SessionId;
+use longshore_common::time::Timestamp;
+use longshore_core::model::{
+    Answer, Change, Effect, Event, Outcome, Refusal, State, react, start_session,
+};
+use longshore_core::scheduler;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::{error, warn};
+
+/// Messages that may wait; beyond it the API answers "busy".
+const INBOX: usize = 8192;
+/// Messages decided in one transaction at most.
+const BATCH: usize = 1024;
+/// The longest sleep when nothing is due.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+type Reply = oneshot::Sender<Result<Result<Answer, Refusal>, EngineError>>;
+type Look = Box<dyn FnOnce(&State, Timestamp) + Send>;
+
+enum Message {
+    Event(Event, Option<Reply>),
+    Look(Look),
+}
+
+/// Why the engine gives no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// Its inbox is full.
+    #[error("the coordinator has too much to do; try again in a second")]
+    Busy,
+    /// It is stopping.
+    #[error("the coordinator is stopping")]
+    Stopped,
+    /// The change could not be stored; nothing was done.
+    #[error("the change could not be stored, nothing was done")]
+    Store,
+    /// The disk is full; nothing was done.
+    #[error("the coordinator's disk is full, nothing was done")]
+    DiskFull,
+}
+
+/// The way to the engine, cheap to copy.
+#[derive(Clone)]
+pub struct Engine {
+    inbox: mpsc::Sender<Message>,
+    changed: Arc<Changed>,
+    /// Figures that are never stored.
+    pub live: Arc<Live>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+/// Who waits for a session to change.
+#[derive(Debug, Default)]
+struct Changed {
+    waiting: Mutex<HashMap<SessionId, Arc<Notify>>>,
+}
+
+/// Woken when the session it was asked for has changed.
+#[derive(Debug)]
+pub struct Watch {
+    id: SessionId,
+    notify: Arc<Notify>,
+    changed: Arc<Changed>,
+}
+
+impl Watch {
+    /// Returns once the session changed after this watch was made or last returned.
+    pub async fn changed(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut waiting = self
+            .changed
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Two owners are left: this watch and the map.
+        if Arc::strong_count(&self.notify) <= 2 {
+            waiting.remove(&self.id);
+        }
+    }
+}
+
+impl Engine {
+    /// Says what happened and waits until what follows is stored.
+    ///
+    /// # Errors
+    /// [`EngineError`] when there is no answer; the inner result is the answer or refusal.
+    pub async fn ask(&self, event: Event) -> Result<Result<Answer, Refusal>, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        match self.inbox.try_send(Message::Event(event, Some(reply))) {
+            Ok(()) => answer.await.unwrap_or(Err(EngineError::Stopped)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(EngineError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(EngineError::Stopped),
+        }
+    }
+
+    /// Says what happened and waits for room, not for an answer. For agents' tasks, whose
+    /// reports must not be dropped: a full inbox slows the agent down instead.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`].
+    pub async fn tell(&self, event: Event) -> Result<(), EngineError> {
+        self.inbox
+            .send(Message::Event(event, None))
+            .await
+            .map_err(|_| EngineError::Stopped)
+    }
+
+    /// Looks at the state. `look` runs on the engine's task and must be short.
+    ///
+    /// # Errors
+    /// [`EngineError`] when there is no answer.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let look: Look = Box::new(move |state, now| {
+            let _ = reply.send(look(state, now)); // the asker may have gone
+        });
+        match self.inbox.try_send(Message::Look(look)) {
+            Ok(()) => answer.await.map_err(|_| EngineError::Stopped),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(EngineError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(EngineError::Stopped),
+        }
+    }
+
+    /// A watch on one session. Make it, then read the version, then wait: nothing is missed.
+    #[must_use]
+    pub fn watch(&self, id: SessionId) -> Watch {
+        let mut waiting = self
+            .changed
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let notify = Arc::clone(waiting.entry(id).or_default());
+        Watch {
+            id,
+            notify,
+            changed: Arc::clone(&self.changed),
+        }
+    }
+}
+
+/// The wall clock. The only place of the coordinator that reads it for decisions.
+#[must_use]
+pub fn wall_clock() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Starts the engine on a task of its own.
+///
+/// `effects` gets what is to be done at agents; it is drained by `cluster` and never
+/// waits on the engine. The task ends when every [`Engine`] is dropped.
+#[must_use]
+pub fn start(
+    state: State,
+    store: Store,
+    live: Arc<Live>,
+    effects: mpsc::UnboundedSender<Effect>,
+) -> (Engine, tokio::task::JoinHandle<()>) {
+    let (inbox, messages) = mpsc::channel(INBOX);
+    let changed = Arc::new(Changed::default());
+    let engine = Engine {
+        inbox,
+        changed: Arc::clone(&changed),
+        live,
+    };
+    let task = tokio::spawn(run(state, store, messages, effects, changed));
+    (engine, task)
+}
+
+async fn run(
+    mut state: State,
+    store: Store,
+    mut messages: mpsc::Receiver<Message>,
+    effects: mpsc::UnboundedSender<Effect>,
+    changed: Arc<Changed>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        let sleep = sleep_until_due(&state);
+        let closed = tokio::select! {
+            count = messages.recv_many(&mut batch, BATCH) => count == 0,
+            () = tokio::time::sleep(sleep) => {
+                batch.push(Message::Event(Event::Tick, None));
+                false
+            }
+        };
+        if closed {
+            return;
+        }
+        step(&mut state, &store, &mut batch, &effects, &changed).await;
+    }
+}
+
+fn sleep_until_due(state: &State) -> Duration {
+    let Some(at) = state.next_deadline() else {
+        return LONGEST_SLEEP;
+    };
+    let ms = at.since(wall_clock()).max(0);
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(LONGEST_SLEEP)
+}
+
+/// Decide, commit, apply, perform - for everything in `batch`.
+async fn step(
+    state: &mut State,
+    store: &Store,
+    batch: &mut Vec<Message>,
+    effects: &mpsc::UnboundedSender<Effect>,
+    changed: &Changed,
+) {
+    let now = wall_clock();
+    let mut changes: Vec<Change> = Vec::new();
+    let mut due: Vec<Effect> = Vec::new();
+    let mut replies = Vec::new();
+    let mut looks = Vec::new();
+    // What is due by the clock is decided with the rest, however busy the inbox is.
+    if state.next_deadline().is_some_and(|at| at <= now) {
+        let _ = decide(state, &Event::Tick, now, &mut changes, &mut due); // nobody asked
+    }
+    for message in batch.drain(..) {
+        match message {
+            Message::Event(event, reply) => {
+                let answer = decide(state, &event, now, &mut changes, &mut due);
+                if let Some(reply) = reply {
+                    replies.push((reply, answer));
+                }
+            }
+            Message::Look(look) => looks.push(look),
+        }
+    }
+    if !changes.is_empty() {
+        place(state, now, &mut changes, &mut due);
+    }
+    let stored = if changes.is_empty() {
+        Ok(())
+    } else {
+        store.commit(changes.clone()).await
+    };
+    match stored {
+        Ok(()) => {
+            for (reply, answer) in replies {
+                let _ = reply.send(Ok(answer)); // the asker may have gone
+            }
+            perform(due, effects);
+            wake(&changes, changed);
+            for look in looks {
+                look(state, now);
+            }
+        }
+        Err(cause) => {
+            error!(error = %cause, "a batch could not be stored; memory goes back to what is");
+            let told = if cause.is_disk_full() {
+                EngineError::DiskFull
+            } else {
+                EngineError::Store
+            };
+            restore(state, store, &cause).await;
+            for (reply, _) in replies {
+                let _ = reply.send(Err(told));
+            }
+            for look in looks {
+                look(state, now);
+            }
+        }
+    }
+}
+
+fn decide(
+    state: &mut State,
+    event: &Event,
+    now: Timestamp,
+    changes: &mut Vec<Change>,
+    effects: &mut Vec<Effect>,
+) -> Result<Answer, Refusal> {
+    let Outcome {
+        changes: new,
+        effects: more,
+        answer,
+    } = react(state, event, now);
+    for change in &new {
+        state.apply(change);
+    }
+    changes.extend(new);
+    effects.extend(more);
+    answer
+}
+
+fn place(state: &mut State, now: Timestamp, changes: &mut Vec<Change>, effects: &mut Vec<Effect>) {
+    for start in scheduler::plan(state, now).starts {
+        tracing::info!(session = %start.session, agent = %start.agent, "scheduled");
+        let (new, more) = start_session(state, now, start.session, start.agent, start.devices);
+        for change in &new {
+            state.apply(change);
+        }
+        changes.extend(new);
+        effects.extend(more);
+    }
+}
+
+fn perform(due: Vec<Effect>, effects: &mpsc::UnboundedSender<Effect>) {
+    let mut sent: Vec<Effect> = Vec::with_capacity(due.len());
+    for effect in due {
+        // One set per agent and batch: sets are whole.
+        if !(matches!(effect, Effect::SendDesired(_)) && sent.contains(&effect)) {
+            sent.push(effect);
+        }
+    }
+    for effect in sent {
+        if effects.send(effect).is_err() {
+            warn!("nobody takes effects any more: the coordinator is stopping");
+        }
+    }
+}
+
+fn wake(changes: &[Change], changed: &Changed) {
+    let waiting = changed
+        .waiting
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if waiting.is_empty() {
+        return;
+    }
+    for change in changes {
+        if let Change::Session(session) = change
+            && let Some(notify) = waiting.get(&session.id)
+        {
+            notify.notify_waiters();
+            notify.notify_one(); // for one that is between reading and waiting
+        }
+    }
+}
+
+/// Puts memory back to what is stored. A store that cannot even be read ends the process:
+/// going on would mean deciding on a state nobody has.
+async fn restore(state: &mut State, store: &Store, cause: &StoreError) {
+    if cause.is_fatal() {
+        error!(error = %cause, "the database failed; the coordinator ends so that it can start clean");
+        std::process::exit(3);
+    }
+    match store.load().await {
+        Ok(loaded) => *state = loaded,
+        Err(again) => {
+            error!(error = %again, "the database cannot be read back; the coordinator ends");
+            std::process::exit(3);
+        }
+    }
+}

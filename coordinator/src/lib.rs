@@ -1,0 +1,14 @@
+//! The Longshore coordinator: one process that knows users, nodes and sessions, and
+//! decides who runs where.
+//!
+//! `engine` owns the state and is the only one to change it; `store` keeps it; `cluster`
+//! talks to agents; `api` to people. Everything that decides is in `longshore-core`.
+
+pub mod api;
+pub mod cluster;
+pub mod config;
+pub mod engine;
+pub mod identity;
+pub mod live;
+pub mod pki;
+pub mod store;

@@ -1,0 +1,96 @@
+//! Figures that are never stored: connections, heartbeats, progress of pulls.
+//!
+//! Written by the tasks that hear them, read by the API. Losing them loses no promise.
+
+use longshore_common::agent::NodeLoad;
+use longshore_common::api::Progress;
+use longshore_common::ids::{AgentId, ContainerKey};
+use longshore_common::time::Timestamp;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One agent's live figures.
+#[derive(Debug, Default)]
+pub struct AgentLive {
+    /// Milliseconds on the coordinator's boot clock at the last heartbeat; 0 = none in this life.
+    pub last_beat_ms: AtomicI64,
+    /// Wall time of the last heartbeat; 0 = none.
+    pub last_beat_at: AtomicI64,
+    details: Mutex<AgentDetails>,
+}
+
+/// The part that changes seldom.
+#[derive(Debug, Clone, Default)]
+pub struct AgentDetails {
+    /// Address and time of the open connection.
+    pub connection: Option<(String, Timestamp)>,
+    /// Last figures.
+    pub load: Option<NodeLoad>,
+}
+
+/// Live figures of everything.
+#[derive(Debug, Default)]
+pub struct Live {
+    agents: Mutex<HashMap<AgentId, Arc<AgentLive>>>,
+    progress: Mutex<HashMap<ContainerKey, Progress>>,
+}
+
+// A poisoned lock here only means that somebody panicked while writing a figure.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl AgentLive {
+    /// A copy of the details.
+    #[must_use]
+    pub fn details(&self) -> AgentDetails {
+        lock(&self.details).clone()
+    }
+
+    /// Changes the details.
+    pub fn update(&self, change: impl FnOnce(&mut AgentDetails)) {
+        change(&mut lock(&self.details));
+    }
+
+    /// Wall time of the last heartbeat.
+    #[must_use]
+    pub fn last_heartbeat(&self) -> Option<Timestamp> {
+        match self.last_beat_at.load(Ordering::Relaxed) {
+            0 => None,
+            at => Some(Timestamp(at)),
+        }
+    }
+}
+
+impl Live {
+    /// The figures of one agent, made if there are none yet.
+    #[must_use]
+    pub fn agent(&self, id: AgentId) -> Arc<AgentLive> {
+        Arc::clone(lock(&self.agents).entry(id).or_default())
+    }
+
+    /// Every agent heard of.
+    #[must_use]
+    pub fn agents(&self) -> Vec<(AgentId, Arc<AgentLive>)> {
+        lock(&self.agents)
+            .iter()
+            .map(|(id, live)| (*id, Arc::clone(live)))
+            .collect()
+    }
+
+    /// How far the pull for a container is.
+    #[must_use]
+    pub fn progress(&self, key: ContainerKey) -> Option<Progress> {
+        lock(&self.progress).get(&key).copied()
+    }
+
+    /// Notes how far a pull is; none forgets it.
+    pub fn set_progress(&self, key: ContainerKey, progress: Option<Progress>) {
+        let mut map = lock(&self.progress);
+        match progress {
+            Some(progress) => map.insert(key, progress),
+            None => map.remove(&key),
+        };
+    }
+}

@@ -1,0 +1,440 @@
+//! `longshore-coordinator`: reads its settings, opens its store, and serves.
+//!
+//! Ends with 0 when told to, 1 on failure, 2 on settings or usage, 3 when the database
+//! cannot be used.
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use longshore_common::ids::{ClusterId, CoordinatorGeneration, GroupId, InstanceId};
+use longshore_coordinator::api::{self, App, Cursors};
+use longshore_coordinator::cluster::{self, ClusterConfig};
+use longshore_coordinator::config::{Config, LogFormat, Overrides};
+use longshore_coordinator::engine::{self, wall_clock};
+use longshore_coordinator::identity::{self, Identity};
+use longshore_coordinator::live::Live;
+use longshore_coordinator::pki::Pki;
+use longshore_coordinator::store::{Store, StoreError};
+use longshore_core::model::{Change, Event, Group, Meta, State, react};
+use sd_notify::NotifyState;
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+/// After a signal everything has ended within this time.
+const STOPPING: Duration = Duration::from_secs(5);
+/// Number inside containers of the first user.
+const FIRST_UID: u32 = 20_000;
+/// Worker threads at most: the work is waiting, and each thread costs memory.
+const MOST_WORKERS: usize = 4;
+
+/// The Longshore coordinator
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Settings (TOML); LONGSHORE__SECTION__KEY in the environment and flags win over it
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where the database and keys lie
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    /// Address of the API (TCP), and of agents (UDP) unless told otherwise
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
+    listen: Option<SocketAddr>,
+    /// Address agents connect to (UDP)
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
+    agents_listen: Option<SocketAddr>,
+    /// Image of sessions that name none
+    #[arg(long, value_name = "IMAGE", global = true)]
+    default_image: Option<String>,
+    /// Name of this machine, as people reach it; absent: its host name
+    #[arg(long, value_name = "NAME", global = true)]
+    name: Option<String>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve (the default)
+    Run,
+    /// Print the link that makes the first administrator
+    SetupToken,
+    /// Look at the settings
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Say whether they are valid
+    Check,
+}
+
+/// How the process ends when it does not end well.
+#[derive(Debug)]
+enum End {
+    Failed(anyhow::Error),
+    Settings(String),
+    Database(StoreError),
+}
+
+impl From<anyhow::Error> for End {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // Somebody else has it; nothing is wrong with the database.
+            StoreError::Locked { .. } => Self::Failed(anyhow::Error::new(error)),
+            other => Self::Database(other),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    // Before anything that could speak TLS. It fails only when one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let code = match start() {
+        Ok(()) => 0,
+        Err(End::Failed(error)) => {
+            eprintln!("longshore-coordinator: {error:#}");
+            1
+        }
+        Err(End::Settings(text)) => {
+            eprintln!("longshore-coordinator: {text}");
+            2
+        }
+        Err(End::Database(error)) => {
+            eprintln!("longshore-coordinator: {error}");
+            3
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn start() -> Result<(), End> {
+    let arguments = Arguments::parse();
+    let overrides = Overrides {
+        data_dir: arguments.data_dir,
+        listen: arguments.listen,
+        agents_listen: arguments.agents_listen,
+        default_image: arguments.default_image,
+        name: arguments.name,
+    };
+    // A variable that is not Unicode cannot be one of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let config = Config::load(arguments.config.as_deref(), environment, overrides)
+        .map_err(|error| End::Settings(error.to_string()))?;
+    match arguments.verb {
+        None | Some(Verb::Run) => (),
+        Some(Verb::SetupToken) => return print_setup_link(&config.daemon.data_dir),
+        Some(Verb::Config {
+            verb: ConfigVerb::Check,
+        }) => {
+            println!("the settings are valid");
+            return Ok(());
+        }
+    }
+    log(&config)?;
+    panics_end_the_process();
+    let workers = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(1, MOST_WORKERS);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?;
+    let ended = runtime.block_on(run(config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+fn print_setup_link(data_dir: &Path) -> Result<(), End> {
+    let path = data_dir.join(identity::SETUP_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            print!("{text}");
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(End::Failed(anyhow::anyhow!(
+                "{} is not there: there is an administrator already, or the coordinator has not started",
+                path.display()
+            )))
+        }
+        Err(error) => Err(End::Failed(
+            anyhow::Error::new(error).context(path.display().to_string()),
+        )),
+    }
+}
+
+fn log(config: &Config) -> Result<(), End> {
+    let level = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.log.level.clone());
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .parse(&level)
+        .map_err(|error| End::Settings(format!("log.level: {error}")))?;
+    let terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal);
+    match config.log.format {
+        LogFormat::Json if !terminal => lines.json().init(),
+        LogFormat::Json | LogFormat::Text => lines.init(),
+    }
+    Ok(())
+}
+
+/// A request or connection may panic alone; any other task holds up something that the
+/// process cannot do without.
+fn panics_end_the_process() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map_or_else(|| "somewhere".to_owned(), ToString::to_string);
+        let text = panic.payload_as_str().unwrap_or("no text");
+        error!(%place, text, "panic");
+        if !api::is_guarded() {
+            eprintln!("longshore-coordinator: panic at {place}: {text}");
+            std::process::abort();
+        }
+    }));
+}
+
+async fn run(config: Config) -> Result<(), End> {
+    let data_dir = &config.daemon.data_dir;
+    make_private(data_dir)?;
+    let (store, mut state) = Store::open(&data_dir.join("longshore.db"), new_meta)?;
+    let changes = beginning(&state, &config);
+    for change in &changes {
+        state.apply(change);
+    }
+    store.commit(changes).await?;
+    let name = match config.daemon.name.as_str() {
+        "" => host_name(),
+        name => name.to_owned(),
+    };
+    let address = format!("https://{name}:{}", config.daemon.listen.port());
+    let pki = Pki::open(
+        data_dir,
+        state.meta.cluster,
+        &hosts(&config, &name),
+        i64::from(config.agents.certificate_days),
+    )
+    .context("the authority cannot be opened")?;
+    let pki = Arc::new(pki);
+    let identity = Identity::new(&state, data_dir);
+    if identity.is_set_up() {
+        identity.remove_setup_file();
+    } else {
+        let path = identity
+            .offer_setup(&address)
+            .context("the set-up token could not be written")?;
+        info!(path = %path.display(), "there is no administrator yet; the file holds the link that makes one");
+    }
+    let cluster_id = state.meta.cluster;
+    let reader = store.reader();
+    let listener = TcpListener::bind(config.daemon.listen)
+        .await
+        .with_context(|| format!("cannot listen on TCP {}", config.daemon.listen))?;
+    let (effects, due) = mpsc::unbounded_channel();
+    let (engine, engine_task) = engine::start(state, store, Arc::new(Live::default()), effects);
+    let link = ClusterConfig {
+        listen: config.agents_listen(),
+        heartbeat_ms: config.agents.heartbeat_s * 1000,
+        lost_after_ms: config.agents.lost_after_s * 1000,
+        addresses: config.agents.addresses.clone(),
+        gso: config.agents.gso,
+    };
+    let instance = InstanceId::new(identity::new_id());
+    let (cluster, endpoint) = cluster::start(link, Arc::clone(&pki), engine.clone(), instance, due)
+        .context("agents cannot be served")?;
+    let (stop, stopping) = watch::channel(false);
+    let app = App::new(api::Parts {
+        engine: engine.clone(),
+        reader,
+        logs: Arc::new(cluster),
+        identity,
+        defaults: config
+            .defaults()
+            .map_err(|error| End::Settings(error.to_string()))?,
+        cluster: cluster_id,
+        ca_pem: pki.ca_pem(),
+        pin: pki.pin().context("the authority has no pin")?,
+        address: address.clone(),
+        agents_address: format!("{name}:{}", config.agents_listen().port()),
+        data_dir: data_dir.clone(),
+        cursors: Cursors::new(
+            &identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?,
+        ),
+        stopping: stopping.clone(),
+    });
+    let tls = pki
+        .https_config()
+        .context("the certificate cannot be used")?;
+    let server = tokio::spawn(api::listener::serve(
+        listener,
+        tls,
+        api::router(app),
+        stopping,
+    ));
+    let watchdog = watchdog(engine.clone());
+    tell_systemd(&[NotifyState::Ready]);
+    info!(%address, version = env!("CARGO_PKG_VERSION"), cluster = %cluster_id, "ready");
+    let ended = tokio::select! {
+        () = told_to_stop() => Ok(()),
+        _ = engine_task => Err(End::Failed(anyhow::anyhow!("the engine ended"))),
+    };
+    tell_systemd(&[NotifyState::Stopping]);
+    watchdog.abort();
+    let _ = stop.send(true); // false only if nobody listens any more
+    let closing = async {
+        let _ = server.await; // a panic there has been logged
+        endpoint.close(quinn::VarInt::from_u32(0), b"the coordinator is stopping");
+        endpoint.wait_idle().await;
+    };
+    if tokio::time::timeout(STOPPING, closing).await.is_err() {
+        warn!("not everything ended in time; the rest is cut");
+    }
+    info!("stopped");
+    ended
+}
+
+/// What is stored at each start: the generation goes up, a new installation gets its
+/// group, and the default group follows the settings.
+fn beginning(state: &State, config: &Config) -> Vec<Change> {
+    let creation_retries = config.sessions.creation_retries;
+    let declare_lost_s = config.agents.declare_lost_s;
+    let first = Group {
+        id: GroupId::new(identity::new_id()),
+        name: "default".to_owned(),
+        active: true,
+        default: true,
+        creation_retries,
+        declare_lost_s,
+        idle: None,
+    };
+    let mut changes = react(state, &Event::Started(Box::new(first)), wall_clock()).changes;
+    if let Some(present) = state.groups.values().find(|g| g.default) {
+        let wanted = Group {
+            creation_retries,
+            declare_lost_s,
+            ..present.clone()
+        };
+        if wanted != *present {
+            changes.push(Change::Group(wanted));
+        }
+    }
+    changes
+}
+
+fn new_meta() -> Meta {
+    Meta {
+        cluster: ClusterId::new(identity::new_id()),
+        generation: CoordinatorGeneration(0),
+        next_session: 1,
+        next_uid: FIRST_UID,
+    }
+}
+
+/// The data directory, for nobody else's eyes.
+fn make_private(dir: &Path) -> Result<(), End> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)))
+        .with_context(|| format!("the data directory {} cannot be used", dir.display()))
+        .map_err(End::Failed)
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name
+    }
+}
+
+/// Names and addresses the certificate is good for.
+fn hosts(config: &Config, name: &str) -> Vec<String> {
+    let mut hosts = vec![
+        name.to_owned(),
+        host_name(),
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    hosts.extend(config.daemon.hosts.iter().cloned());
+    for address in [config.daemon.listen, config.agents_listen()] {
+        if !address.ip().is_unspecified() {
+            hosts.push(address.ip().to_string());
+        }
+    }
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+async fn told_to_stop() {
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    ) else {
+        error!("signals cannot be heard; the coordinator only stops when it is killed");
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = term.recv() => return info!("told to stop (SIGTERM)"),
+            _ = int.recv() => return info!("told to stop (SIGINT)"),
+            _ = hup.recv() => info!("SIGHUP: settings are read at the start only; nothing was changed"),
+        }
+    }
+}
+
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "systemd could not be told");
+    }
+}
+
+/// Tells systemd that all is well as long as the engine answers.
+fn watchdog(engine: engine::Engine) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let Some(limit) = sd_notify::watchdog_enabled() else {
+            return;
+        };
+        let every = (limit / 3).max(Duration::from_millis(100));
+        loop {
+            let answer = tokio::time::timeout(every, engine.read(|_, _| ())).await;
+            if matches!(answer, Ok(Ok(()) | Err(engine::EngineError::Busy))) {
+                tell_systemd(&[NotifyState::Watchdog]);
+            } else {
+                warn!("the engine does not answer");
+            }
+            tokio::time::sleep(every).await;
+        }
+    })
+}

@@ -1,0 +1,218 @@
+//! Rows to the state. Reads what is live and nothing else.
+
+use super::write::write_meta;
+use super::{Doing, StoreError};
+use longshore_common::ids::{Attempt, ContainerKey, CoordinatorGeneration, Rank, SessionId};
+use longshore_common::time::Timestamp;
+use longshore_core::model::{Change, Idempotency, LedgerRow, Meta, State};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
+use serde::de::DeserializeOwned;
+use std::fmt::Display;
+use std::str::FromStr;
+
+/// Writes the facts of a new installation, if there are none yet.
+pub(super) fn ensure_meta(
+    db: &mut Connection,
+    new_meta: impl FnOnce() -> Meta,
+) -> Result<(), StoreError> {
+    let change = db
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .doing("begin")?;
+    if meta(&change)?.is_none() {
+        write_meta(&change, &new_meta())?;
+    }
+    change.commit().doing("commit")
+}
+
+/// Everything memory holds, from one moment.
+pub(super) fn state(db: &mut Connection) -> Result<State, StoreError> {
+    let from = db.transaction().doing("begin to read")?;
+    let meta = meta(&from)?.ok_or_else(|| unreadable("meta", "1", "the row is missing"))?;
+    let mut state = State::new(meta);
+    let mut apply = |change: Change| state.apply(&change);
+    bodies(&from, "user", "SELECT id, body FROM users", |user| {
+        apply(Change::User(user))
+    })?;
+    bodies(
+        &from,
+        "keypair",
+        "SELECT access_key, body FROM keypairs",
+        |pair| {
+            apply(Change::Keypair(pair));
+        },
+    )?;
+    bodies(
+        &from,
+        "group",
+        "SELECT id, body FROM resource_groups",
+        |group| {
+            apply(Change::Group(group));
+        },
+    )?;
+    bodies(&from, "agent", "SELECT id, body FROM agents", |agent| {
+        apply(Change::Agent(agent))
+    })?;
+    bodies(
+        &from,
+        "join token",
+        "SELECT id, body FROM join_tokens",
+        |token| {
+            apply(Change::Token(token));
+        },
+    )?;
+    bodies(
+        &from,
+        "session",
+        "SELECT id, body FROM sessions WHERE settled = 0",
+        |session| {
+            apply(Change::Session(session));
+        },
+    )?;
+    claims(&from, |row| apply(Change::LedgerOpened(row)))?;
+    idempotency(&from, |entry| apply(Change::Idempotency(entry)))?;
+    Ok(state)
+}
+
+fn meta(from: &Transaction<'_>) -> Result<Option<Meta>, StoreError> {
+    from.query_row(
+        "SELECT cluster, generation, next_session, next_uid FROM meta WHERE id = 1",
+        [],
+        |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get(2)?,
+                row.get(3)?,
+            ))
+        },
+    )
+    .optional()
+    .doing("read the facts of the installation")?
+    .map(
+        |(cluster, generation, next_session, next_uid): (_, _, i64, _)| {
+            Ok(Meta {
+                cluster: parse("meta", "cluster", &cluster)?,
+                generation: CoordinatorGeneration(unsigned("meta", "generation", generation)?),
+                next_session: unsigned("meta", "next_session", next_session)?,
+                next_uid,
+            })
+        },
+    )
+    .transpose()
+}
+
+/// Reads objects out of their bodies without copying the text first.
+fn bodies<T: DeserializeOwned>(
+    from: &Transaction<'_>,
+    what: &'static str,
+    sql: &str,
+    mut take: impl FnMut(T),
+) -> Result<(), StoreError> {
+    let mut statement = from.prepare(sql).doing("be read")?;
+    let mut rows = statement.query([]).doing("be read")?;
+    while let Some(row) = rows.next().doing("be read")? {
+        take(object(what, row)?);
+    }
+    Ok(())
+}
+
+/// The object in a row of `id, body`.
+pub(super) fn object<T: DeserializeOwned>(
+    what: &'static str,
+    row: &Row<'_>,
+) -> Result<T, StoreError> {
+    let name = || match row.get_ref(0) {
+        Ok(ValueRef::Integer(id)) => id.to_string(),
+        Ok(value) => value.as_str().unwrap_or("?").to_owned(),
+        Err(_) => "?".to_owned(),
+    };
+    let text = row.get_ref(1).doing("be read")?;
+    let text = text.as_str().map_err(|e| unreadable(what, name(), e))?;
+    serde_json::from_str(text).map_err(|e| unreadable(what, name(), e))
+}
+
+fn claims(from: &Transaction<'_>, mut take: impl FnMut(LedgerRow)) -> Result<(), StoreError> {
+    let doing = "read open claims";
+    let mut statement = from
+        .prepare(
+            "SELECT session, rank, attempt, slot, device, agent, amount, opened_at, quota_freed_at
+             FROM ledger INDEXED BY ledger_open WHERE closed_at IS NULL",
+        )
+        .doing(doing)?;
+    let mut rows = statement.query([]).doing(doing)?;
+    while let Some(row) = rows.next().doing(doing)? {
+        let session = row.get(0).doing(doing)?;
+        let key = ContainerKey {
+            session: SessionId(unsigned("claim", session, session)?),
+            rank: Rank(row.get(1).doing(doing)?),
+            attempt: Attempt(row.get(2).doing(doing)?),
+        };
+        let text = |at: usize| {
+            row.get_ref(at)
+                .doing(doing)?
+                .as_str()
+                .map_err(|e| unreadable("claim", key, e))
+        };
+        let device = match text(4)? {
+            "" => None,
+            id => Some(parse("claim", key, id)?),
+        };
+        take(LedgerRow {
+            key,
+            agent: parse("claim", key, text(5)?)?,
+            slot: parse("claim", key, text(3)?)?,
+            device,
+            amount: row.get(6).doing(doing)?,
+            opened_at: Timestamp(row.get(7).doing(doing)?),
+            quota_freed_at: row.get::<_, Option<i64>>(8).doing(doing)?.map(Timestamp),
+        });
+    }
+    Ok(())
+}
+
+fn idempotency(
+    from: &Transaction<'_>,
+    mut take: impl FnMut(Idempotency),
+) -> Result<(), StoreError> {
+    let doing = "read idempotency keys";
+    let mut statement = from
+        .prepare("SELECT caller, key, body, session, at FROM idempotency")
+        .doing(doing)?;
+    let mut rows = statement.query([]).doing(doing)?;
+    while let Some(row) = rows.next().doing(doing)? {
+        let key: String = row.get(1).doing(doing)?;
+        let caller: String = row.get(0).doing(doing)?;
+        take(Idempotency {
+            caller: parse("idempotency key", &key, &caller)?,
+            body_sha256: row.get(2).doing(doing)?,
+            session: SessionId(unsigned("idempotency key", &key, row.get(3).doing(doing)?)?),
+            at: Timestamp(row.get(4).doing(doing)?),
+            key,
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn unreadable(what: &'static str, id: impl Display, why: impl Display) -> StoreError {
+    StoreError::Object {
+        what,
+        id: id.to_string(),
+        why: why.to_string(),
+    }
+}
+
+pub(super) fn parse<T>(what: &'static str, id: impl Display, text: &str) -> Result<T, StoreError>
+where
+    T: FromStr<Err: Display>,
+{
+    text.parse().map_err(|e| unreadable(what, id, e))
+}
+
+pub(super) fn unsigned(
+    what: &'static str,
+    id: impl Display,
+    value: i64,
+) -> Result<u64, StoreError> {
+    u64::try_from(value).map_err(|e| unreadable(what, id, e))
+}

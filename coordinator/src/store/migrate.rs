@@ -1,0 +1,96 @@
+//! From one form of the file to the next.
+
+use super::{Doing, StoreError, open};
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, TransactionBehavior};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The steps, in order; the form of a file is how many it has seen. Entries are never
+/// edited or reordered, only added.
+pub(super) const STEPS: &[&str] = &[include_str!("migrations/0001_init.sql")];
+
+/// Stands in the header of our files: "LgSh".
+const APPLICATION: i32 = 0x4c67_5368;
+
+/// Brings a file to the newest form. A file that holds something is copied first.
+pub(super) fn run(db: &mut Connection, path: &Path, steps: &[&str]) -> Result<(), StoreError> {
+    let known = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let found = form(db, path)?;
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    if found > 0 && found < known {
+        copy(db, path, found)?;
+    }
+    for (number, step) in (1..).zip(steps).skip(found as usize) {
+        let change = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .doing("begin a migration")?;
+        change.execute_batch(step).doing("be migrated")?;
+        change
+            .pragma_update(None, "application_id", APPLICATION)
+            .doing("be migrated")?;
+        change
+            .pragma_update(None, "user_version", number)
+            .doing("be migrated")?;
+        change.commit().doing("be migrated")?;
+    }
+    Ok(())
+}
+
+fn form(db: &Connection, path: &Path) -> Result<u32, StoreError> {
+    let ask = |pragma| {
+        db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+            .doing("be read")
+    };
+    let (application, version) = (ask("application_id")?, ask("user_version")?);
+    let tables: i64 = db
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .doing("be read")?;
+    if application == 0 && version == 0 && tables == 0 {
+        return Ok(0); // new, or a first start that was cut short
+    }
+    if application != i64::from(APPLICATION) {
+        let why = "it belongs to another program".to_owned();
+        return Err(StoreError::Foreign {
+            path: path.to_owned(),
+            why,
+        });
+    }
+    u32::try_from(version).map_err(|_| StoreError::Damaged {
+        path: path.to_owned(),
+        why: format!("its form is {version}"),
+    })
+}
+
+/// Copies the file to `<name>.form-<n>`, checked, before a migration touches it.
+fn copy(db: &Connection, path: &Path, form: u32) -> Result<(), StoreError> {
+    let doing = "be copied before its migration";
+    let beside = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let (part, whole) = (beside(".copy-part"), beside(&format!(".form-{form}")));
+    let io = |source| StoreError::Io {
+        doing: "copy the database to",
+        path: part.clone(),
+        source,
+    };
+    let _ = std::fs::remove_file(&part); // of a copy that was cut short
+    open::new_file(&part)?;
+    let mut to = Connection::open(&part).doing(doing)?;
+    Backup::new(db, &mut to)
+        .and_then(|backup| backup.run_to_completion(1000, Duration::ZERO, None))
+        .doing(doing)?;
+    open::check(&to, &part)?;
+    // Without a log of its own the copy is one file.
+    to.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
+        .doing(doing)?;
+    to.close().map_err(|(_, error)| error).doing(doing)?;
+    File::open(&part).and_then(|f| f.sync_all()).map_err(io)?;
+    std::fs::rename(&part, &whole).map_err(io)?;
+    open::sync_directory(path)
+}

@@ -1,0 +1,167 @@
+//! Frames of the wire protocol over QUIC streams, and the settings of the transport
+//! both ends agree on.
+//!
+//! What is said is in `longshore_common::wire`; who says it is the coordinator's
+//! `cluster` and the agent's `link`. Neither of them names the other; both name this.
+
+use longshore_common::wire::{Cap, CloseCode, Frame, FrameDecoder, FrameError, Message, encode};
+use quinn::congestion::CubicConfig;
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes taken from a stream at once.
+const READ_CHUNK: usize = 16 * 1024;
+/// A silent connection is kept open by packets this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// A connection without any packet for so long is gone.
+const IDLE: Duration = Duration::from_secs(10);
+/// Flow-control window of one stream.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Flow-control window of one connection.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Why a stream gives nothing more.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The peer broke the protocol; the connection has to be closed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The stream or its connection is gone.
+    #[error("the stream is gone: {0}")]
+    Gone(String),
+    /// The peer ended the stream.
+    #[error("the peer ended the stream")]
+    Ended,
+}
+
+impl LinkError {
+    /// The close code for this error, if the peer is to blame.
+    #[must_use]
+    pub const fn close_code(&self) -> Option<CloseCode> {
+        match self {
+            Self::Frame(FrameError::TooLong { .. } | FrameError::OutOfBounds { .. }) => {
+                Some(CloseCode::Limit)
+            }
+            Self::Frame(_) => Some(CloseCode::Protocol),
+            Self::Gone(_) | Self::Ended => None,
+        }
+    }
+}
+
+/// Reads frames from one stream.
+#[derive(Debug)]
+pub struct FrameReader {
+    stream: quinn::RecvStream,
+    decoder: FrameDecoder,
+}
+
+impl FrameReader {
+    /// Frames of at most `cap` from `stream`.
+    #[must_use]
+    pub const fn new(stream: quinn::RecvStream, cap: Cap) -> Self {
+        Self {
+            stream,
+            decoder: FrameDecoder::new(cap),
+        }
+    }
+
+    /// Changes the cap for what comes next.
+    pub fn set_cap(&mut self, cap: Cap) {
+        self.decoder.set_cap(cap);
+    }
+
+    /// The next frame. May be dropped while waiting without losing bytes.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub async fn next(&mut self) -> Result<Frame, LinkError> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return Ok(frame);
+            }
+            match self.stream.read_chunk(READ_CHUNK, true).await {
+                Ok(Some(chunk)) => self.decoder.push(&chunk.bytes),
+                Ok(None) => {
+                    self.decoder.finish()?;
+                    return Err(LinkError::Ended);
+                }
+                Err(error) => return Err(LinkError::Gone(error.to_string())),
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more is wanted.
+    pub fn stop(&mut self) {
+        let _ = self.stream.stop(VarInt::from_u32(0)); // it may have ended already
+    }
+}
+
+/// Writes one message as a frame.
+///
+/// # Errors
+/// [`LinkError::Gone`].
+pub async fn send<M: Message + Serialize>(
+    stream: &mut quinn::SendStream,
+    message: &M,
+) -> Result<(), LinkError> {
+    stream
+        .write_all(&encode(message))
+        .await
+        .map_err(|error| LinkError::Gone(error.to_string()))
+}
+
+/// Closes a connection with one of our codes.
+pub fn close(connection: &quinn::Connection, code: CloseCode, text: &str) {
+    connection.close(VarInt::from_u32(code as u32), text.as_bytes());
+}
+
+/// Whose settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The coordinator: agents open few streams.
+    Coordinator,
+    /// An agent: the coordinator opens one stream per reader.
+    Agent,
+}
+
+/// The transport of one side. `gso` off helps network cards that cannot segment.
+///
+/// # Panics
+/// Never: the constants are in range.
+#[must_use]
+pub fn transport(side: Side, gso: bool) -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    let bidirectional: u32 = match side {
+        Side::Coordinator => 16,
+        Side::Agent => 512,
+    };
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(bidirectional))
+        .max_concurrent_uni_streams(VarInt::from_u32(4))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(u64::from(CONNECTION_WINDOW))
+        .keep_alive_interval(match side {
+            // One side is enough, and the agent knows first when it is cut off.
+            Side::Agent => Some(KEEP_ALIVE),
+            Side::Coordinator => None,
+        })
+        .max_idle_timeout(Some(
+            IdleTimeout::try_from(IDLE).expect("ten seconds are a valid idle timeout"),
+        ))
+        .datagram_receive_buffer_size(None)
+        .congestion_controller_factory(Arc::new(CubicConfig::default()))
+        .enable_segmentation_offload(gso);
+    Arc::new(config)
+}
+
+/// Milliseconds on the clock that goes on during suspend and never steps.
+#[must_use]
+pub fn boot_ms() -> i64 {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    at.tv_sec
+        .saturating_mul(1000)
+        .saturating_add(at.tv_nsec / 1_000_000)
+}
