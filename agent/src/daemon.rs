@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::devices::{Snapshots, nvml};
+use crate::host::wall_clock;
 use crate::host::{self, Host};
 use crate::identity::{Files, Identity};
 use crate::journal::{Condition, Journal};
@@ -16,14 +17,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::InstanceId;
-use longshore_common::time::Timestamp;
 use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -115,13 +115,6 @@ pub fn fingerprint(machine: &str, engine_id: &str) -> String {
 
 fn draw_u128() -> u128 {
     u128::from(link::random_u64()) << 64 | u128::from(link::random_u64())
-}
-
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Docker as this configuration wants it.

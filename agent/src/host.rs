@@ -5,10 +5,11 @@
 //! no thread, no cache. What cannot be read is *unknown* (`None`), never zero. The parsers
 //! are pure and know only text.
 
-use rustix::time::{ClockId, clock_gettime};
+use longshore_common::time::Timestamp;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod cgroup;
 
@@ -141,12 +142,15 @@ impl Host {
     }
 }
 
-/// Milliseconds since the machine was started, time asleep included. No step of the wall
-/// clock moves it, so every deadline on this machine is kept in it.
+pub use longshore_link::boot_ms as boot_clock_ms;
+
+/// The wall clock: for people, labels and certificates; never for a deadline.
 #[must_use]
-pub fn boot_clock_ms() -> i64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
+pub fn wall_clock() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The file system that holds `path`.

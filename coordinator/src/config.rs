@@ -127,7 +127,7 @@ impl Default for Sessions {
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, `trace`, or filters per module.
     pub level: String,
-    /// `auto` (text on a terminal, else plain lines), `text` or `json`.
+    /// `text`, or `json` (on a terminal it is text all the same).
     pub format: LogFormat,
 }
 

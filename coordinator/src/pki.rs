@@ -7,6 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::ids::{AgentId, ClusterId};
+use longshore_common::wire::server_name;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
@@ -319,16 +320,6 @@ pub fn request_key_sha256(csr_der: &[u8]) -> Result<[u8; 32], PkiError> {
 fn parse_request(csr_der: &[u8]) -> Result<CertificateSigningRequestParams, PkiError> {
     CertificateSigningRequestParams::from_der(&csr_der.to_vec().into())
         .map_err(|e| PkiError::Request(e.to_string()))
-}
-
-/// The name every coordinator of a cluster proves, whatever its address is.
-#[must_use]
-pub fn server_name(cluster: ClusterId) -> String {
-    let id = cluster.to_string();
-    format!(
-        "coordinator.{}.longshore",
-        id.trim_start_matches(ClusterId::PREFIX)
-    )
 }
 
 fn agent_uri(cluster: ClusterId, agent: AgentId) -> String {

@@ -1,6 +1,6 @@
 //! Joining a cluster, and renewing a certificate that expired while the node was off.
 
-use super::{CONNECT, client_config, endpoint, resolve, server_name};
+use super::{CONNECT, client_config, endpoint, resolve};
 use crate::identity::{Files, Identity, IdentityError, Token, join_config, new_key};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -118,7 +118,7 @@ pub async fn renew_expired(identity: &Identity, files: &Files) -> Result<(), Joi
         csr,
         proof,
     };
-    let name = server_name(identity.cluster);
+    let name = longshore_common::wire::server_name(identity.cluster);
     let mut last = JoinError::Refused("no address of the coordinator is known".to_owned());
     for address in &identity.coordinator {
         let tls = files.trust_config()?;

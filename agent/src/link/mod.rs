@@ -13,7 +13,7 @@ pub use outbox::{Outbox, Shared};
 
 use crate::identity::{Files, Identity};
 use crate::logs::LogStore;
-use longshore_common::ids::{ClusterId, InstanceId};
+use longshore_common::ids::InstanceId;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ALPN_AGENT, CloseCode, OutcomeAck, SignedSet, Welcome};
 use longshore_link::{Side, transport};
@@ -153,15 +153,6 @@ pub(crate) fn random_u64() -> u64 {
     // Only spreads pauses: a system without randomness gets none.
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
     u64::from_le_bytes(bytes)
-}
-
-/// Name under which every coordinator of a cluster shows itself.
-pub(crate) fn server_name(cluster: ClusterId) -> String {
-    let id = cluster.to_string();
-    format!(
-        "coordinator.{}.longshore",
-        id.trim_start_matches(ClusterId::PREFIX)
-    )
 }
 
 /// An endpoint that can reach `address`.

@@ -3,11 +3,10 @@
 use super::outbox::Shared;
 use super::{
     CONNECT, Heard, LINK_ALPN, LinkConfig, client_config, endpoint, random_u64, resolve,
-    server_name,
 };
+use crate::host::wall_clock;
 use crate::identity::new_key;
 use crate::logs::LogStore;
-use longshore_common::time::Timestamp;
 use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, Goodbye, Heartbeat, HeartbeatAck,
     Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck, PullProgress, Refused,
@@ -17,7 +16,7 @@ use longshore_link::{FrameReader, LinkError, boot_ms, close, send};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -91,7 +90,7 @@ async fn dial(config: &LinkConfig, address: &str) -> Result<quinn::Connection, S
     let tls = config.files.link_config().map_err(|e| e.to_string())?;
     let mut endpoint = endpoint(to).map_err(|e| e.to_string())?;
     endpoint.set_default_client_config(client_config(tls, LINK_ALPN, config.gso)?);
-    let name = server_name(config.identity.cluster);
+    let name = longshore_common::wire::server_name(config.identity.cluster);
     let connecting = endpoint.connect(to, &name).map_err(|e| e.to_string())?;
     connecting.await.map_err(|e| e.to_string())
 }
@@ -237,13 +236,6 @@ fn hello(config: &LinkConfig, shared: &Shared) -> Hello {
         applied: outbox.applied,
         journal_rebuilt: config.journal_rebuilt,
     }
-}
-
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl Talk<'_> {

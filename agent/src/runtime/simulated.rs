@@ -9,6 +9,7 @@ use super::{
     Breach, Containers, CreateRequest, EngineInfo, Found, FoundStatus, Hint, ImageFacts,
     OutputChunk, PullState, RuntimeError,
 };
+use crate::host::wall_clock;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Exit, PullRule, SessionType};
@@ -17,7 +18,7 @@ use longshore_common::wire::OutputKind;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// How the pretending goes.
@@ -51,13 +52,6 @@ struct Pretended {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl SimulatedEngine {

@@ -16,6 +16,7 @@ mod steps;
 mod watching;
 
 use crate::devices::{Snapshot, Snapshots};
+use crate::host::wall_clock;
 use crate::host::{self, Facts, Host};
 use crate::journal::{Journal, JournalError, Record, Stage};
 use crate::link::{Heard, Shared};
@@ -37,7 +38,7 @@ use longshore_common::wire::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
@@ -193,13 +194,6 @@ pub struct Handles {
     pub heard: mpsc::Sender<Heard>,
     /// True once the engine's containers were listed for the first time.
     pub listed: watch::Receiver<bool>,
-}
-
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Starts the supervisor. It ends the process when its journal fails: nothing may be done
@@ -502,6 +496,10 @@ impl<C: Containers> Supervisor<C> {
         self.journal.write(vec![Record::Acked(key, number)])?;
         if number == OutcomeNumber::Closed {
             self.shared.outbox().forget(key);
+            // The next set no longer names it; until that comes it must not look new.
+            if self.desired.get(&key).is_some_and(|e| e.want == Want::Stop) {
+                self.desired.remove(&key);
+            }
             self.found.remove(&key);
             self.watching.remove(&key);
             self.retry_at.remove(&key);

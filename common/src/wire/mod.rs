@@ -21,3 +21,11 @@ pub const ALPN_AGENT_BARE: &[u8] = b"longshore-agent/0";
 pub const ALPN_ENROL: &[u8] = b"longshore-enrol/1";
 /// The port of coordinator and agents, UDP and TCP alike.
 pub const DEFAULT_PORT: u16 = 7420;
+
+/// The name every coordinator of a cluster proves, whatever its address is.
+#[must_use]
+pub fn server_name(cluster: crate::ids::ClusterId) -> String {
+    let id = cluster.to_string();
+    let bare = id.trim_start_matches(crate::ids::ClusterId::PREFIX);
+    format!("coordinator.{bare}.longshore")
+}

@@ -31,7 +31,10 @@ fn open_at(path: &Path) -> Result<(Store, State), StoreError> {
 }
 
 fn wait<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(work)
 }
 
 /// A small generator (splitmix64): the same run for the same seed.
@@ -87,11 +90,23 @@ fn same(stored: &State, known: &State) {
 fn past_is_there(store: &Store, world: &World) {
     let reader = store.reader();
     for session in world.stored.values() {
-        assert_eq!(wait(reader.session(session.id)).expect("read").as_ref(), Some(session));
-        let lines: Vec<_> = world.history.iter().filter(|l| l.session == session.id).cloned().collect();
+        assert_eq!(
+            wait(reader.session(session.id)).expect("read").as_ref(),
+            Some(session)
+        );
+        let lines: Vec<_> = world
+            .history
+            .iter()
+            .filter(|l| l.session == session.id)
+            .cloned()
+            .collect();
         assert_eq!(wait(reader.history(session.id)).expect("read"), lines);
     }
-    let all = SessionFilter { include_ended: true, limit: u32::MAX, ..SessionFilter::default() };
+    let all = SessionFilter {
+        include_ended: true,
+        limit: u32::MAX,
+        ..SessionFilter::default()
+    };
     let newest_first: Vec<_> = world.stored.values().rev().cloned().collect();
     assert_eq!(wait(reader.sessions(all)).expect("read"), newest_first);
 }
@@ -120,7 +135,10 @@ fn lists_are_filtered_and_paged() {
     let dir = dir();
     let (store, _) = open_at(&file(&dir)).expect("a new store");
     let mut world = World::new();
-    let named = |name: &str| longshore_common::api::NewSession { name: Some(name.to_owned()), ..world::job() };
+    let named = |name: &str| longshore_common::api::NewSession {
+        name: Some(name.to_owned()),
+        ..world::job()
+    };
     for n in 0..6 {
         let id = world.submit(named(&format!("train-{n}")));
         if n % 2 == 0 {
@@ -131,31 +149,110 @@ fn lists_are_filtered_and_paged() {
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
     let ada = world.caller().user;
     let list = |filter: SessionFilter| -> Vec<u64> {
-        let filter = SessionFilter { limit: filter.limit.max(1), ..filter };
-        wait(store.reader().sessions(filter)).expect("read").iter().map(|s| s.id.0).collect()
+        let filter = SessionFilter {
+            limit: filter.limit.max(1),
+            ..filter
+        };
+        wait(store.reader().sessions(filter))
+            .expect("read")
+            .iter()
+            .map(|s| s.id.0)
+            .collect()
     };
-    let base = || SessionFilter { limit: 100, ..SessionFilter::default() };
-    let all = || SessionFilter { include_ended: true, ..base() };
+    let base = || SessionFilter {
+        limit: 100,
+        ..SessionFilter::default()
+    };
+    let all = || SessionFilter {
+        include_ended: true,
+        ..base()
+    };
     assert_eq!(list(base()), [7, 6, 4, 2]);
     assert_eq!(list(all()), [7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(list(SessionFilter { limit: 3, ..all() }), [7, 6, 5]);
-    assert_eq!(list(SessionFilter { limit: 3, before_id: Some(SessionId(5)), ..all() }), [4, 3, 2]);
-    assert_eq!(list(SessionFilter { states: vec![SessionState::Cancelled], ..all() }), [5, 3, 1]);
-    assert_eq!(list(SessionFilter { states: vec![SessionState::Cancelled], ..base() }), [0; 0]);
-    assert_eq!(list(SessionFilter { name_contains: Some("IN-0".into()), ..all() }), [7, 1]);
-    assert_eq!(list(SessionFilter { name_contains: Some("%".into()), ..all() }), [0; 0]);
-    assert_eq!(list(SessionFilter { kinds: vec![SessionType::Interactive], ..all() }), [0; 0]);
-    assert_eq!(list(SessionFilter { kinds: SessionType::ALL.to_vec(), groups: vec![GroupId::new(1)], owner: Some(ada), ..base() }), [7, 6, 4, 2]);
-    assert_eq!(list(SessionFilter { groups: vec![GroupId::new(9)], ..all() }), [0; 0]);
-    assert_eq!(list(SessionFilter { owner: Some(UserId::new(1)), ..all() }), [0; 0]);
+    assert_eq!(
+        list(SessionFilter {
+            limit: 3,
+            before_id: Some(SessionId(5)),
+            ..all()
+        }),
+        [4, 3, 2]
+    );
+    assert_eq!(
+        list(SessionFilter {
+            states: vec![SessionState::Cancelled],
+            ..all()
+        }),
+        [5, 3, 1]
+    );
+    assert_eq!(
+        list(SessionFilter {
+            states: vec![SessionState::Cancelled],
+            ..base()
+        }),
+        [0; 0]
+    );
+    assert_eq!(
+        list(SessionFilter {
+            name_contains: Some("IN-0".into()),
+            ..all()
+        }),
+        [7, 1]
+    );
+    assert_eq!(
+        list(SessionFilter {
+            name_contains: Some("%".into()),
+            ..all()
+        }),
+        [0; 0]
+    );
+    assert_eq!(
+        list(SessionFilter {
+            kinds: vec![SessionType::Interactive],
+            ..all()
+        }),
+        [0; 0]
+    );
+    assert_eq!(
+        list(SessionFilter {
+            kinds: SessionType::ALL.to_vec(),
+            groups: vec![GroupId::new(1)],
+            owner: Some(ada),
+            ..base()
+        }),
+        [7, 6, 4, 2]
+    );
+    assert_eq!(
+        list(SessionFilter {
+            groups: vec![GroupId::new(9)],
+            ..all()
+        }),
+        [0; 0]
+    );
+    assert_eq!(
+        list(SessionFilter {
+            owner: Some(UserId::new(1)),
+            ..all()
+        }),
+        [0; 0]
+    );
     let by_name = |owner, name| wait(store.reader().session_by_name(owner, name)).expect("read");
     assert_eq!(by_name(ada, "train-0"), Some(again));
     assert_eq!(by_name(ada, "train-2"), Some(SessionId(3)));
-    assert_eq!((by_name(ada, "nope"), by_name(UserId::new(1), "train-0")), (None, None));
-    assert_eq!(wait(store.reader().session(SessionId(u64::MAX))).expect("read"), None);
+    assert_eq!(
+        (by_name(ada, "nope"), by_name(UserId::new(1), "train-0")),
+        (None, None)
+    );
+    assert_eq!(
+        wait(store.reader().session(SessionId(u64::MAX))).expect("read"),
+        None
+    );
     let late = store.reader();
     drop(store);
-    assert!(matches!(wait(late.session(SessionId(1))), Err(StoreError::Failed(_))));
+    assert!(matches!(
+        wait(late.session(SessionId(1))),
+        Err(StoreError::Failed(_))
+    ));
 }
 
 #[test]
@@ -165,7 +262,10 @@ fn many_read_at_once_beside_the_writer() {
     let mut world = chaos::world();
     world.submit(world::job());
     let changes = std::mem::take(&mut world.changes);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         store.commit(changes).await.expect("stored");
         let reads: Vec<_> = (0..64)
@@ -175,7 +275,13 @@ fn many_read_at_once_beside_the_writer() {
             })
             .collect();
         for n in 2..50 {
-            store.commit(vec![Change::Meta(Meta { next_session: n, ..world::meta() })]).await.expect("stored");
+            store
+                .commit(vec![Change::Meta(Meta {
+                    next_session: n,
+                    ..world::meta()
+                })])
+                .await
+                .expect("stored");
         }
         for read in reads {
             assert!(read.await.expect("no panic").expect("read").is_some());
@@ -204,7 +310,10 @@ fn a_second_coordinator_is_refused_and_may_come_later() {
     let error = open_at(&file(&dir)).expect_err("in use");
     assert!(matches!(error, StoreError::Locked { .. }));
     let text = error.to_string();
-    assert!(text.contains(&format!("(process {})", std::process::id())), "{text}");
+    assert!(
+        text.contains(&format!("(process {})", std::process::id())),
+        "{text}"
+    );
     drop(first);
     open_at(&file(&dir)).expect("free again");
 }
@@ -214,11 +323,19 @@ fn a_store_that_ended_well_leaves_one_file() {
     let dir = dir();
     let (store, _) = open_at(&file(&dir)).expect("a new store");
     wait(store.commit(vec![Change::Meta(world::meta())])).expect("stored");
-    assert_eq!(wait(store.reader().session(SessionId(1))).expect("read"), None);
+    assert_eq!(
+        wait(store.reader().session(SessionId(1))).expect("read"),
+        None
+    );
     drop(store);
     let mut names: Vec<_> = std::fs::read_dir(dir.path())
         .expect("a directory")
-        .map(|e| e.expect("an entry").file_name().into_string().expect("a name"))
+        .map(|e| {
+            e.expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a name")
+        })
         .collect();
     names.sort();
     assert_eq!(names, ["coordinator.db", "lock"]);
@@ -233,7 +350,10 @@ fn a_newer_database_is_refused_and_left_alone() {
     drop(db);
     let before = std::fs::read(file(&dir)).expect("read");
     let error = open_at(&file(&dir)).expect_err("newer");
-    assert!(matches!(error, StoreError::Newer { found: 7, known: 1 }), "{error}");
+    assert!(
+        matches!(error, StoreError::Newer { found: 7, known: 1 }),
+        "{error}"
+    );
     assert_eq!(std::fs::read(file(&dir)).expect("read"), before);
 }
 
@@ -243,13 +363,20 @@ fn foreign_and_torn_files_are_refused_in_words() {
         let dir = dir();
         std::fs::write(file(&dir), bytes).expect("written");
         let error = open_at(&file(&dir)).expect_err("not ours");
-        assert_eq!(std::fs::read(file(&dir)).expect("read"), bytes, "left alone");
+        assert_eq!(
+            std::fs::read(file(&dir)).expect("read"),
+            bytes,
+            "left alone"
+        );
         error
     };
     let text = refuse(&[b'x'; 5000]).to_string();
     assert!(text.contains("not a database of Longshore"), "{text}");
     let error = refuse(&foreign_database());
-    assert!(matches!(&error, StoreError::Foreign { why, .. } if why == "it belongs to another program"), "{error}");
+    assert!(
+        matches!(&error, StoreError::Foreign { why, .. } if why == "it belongs to another program"),
+        "{error}"
+    );
     let ours = {
         let dir = dir();
         drop(open_at(&file(&dir)).expect("a new store"));
@@ -257,7 +384,10 @@ fn foreign_and_torn_files_are_refused_in_words() {
     };
     for cut in [100, 3000, 4096, ours.len() / 2] {
         let error = refuse(&ours[..cut]);
-        assert!(error.is_fatal() || matches!(error, StoreError::Foreign { .. }), "{cut}: {error}");
+        assert!(
+            error.is_fatal() || matches!(error, StoreError::Foreign { .. }),
+            "{cut}: {error}"
+        );
     }
 }
 
@@ -265,8 +395,10 @@ fn foreign_database() -> Vec<u8> {
     let dir = dir();
     let db = Connection::open(file(&dir)).expect("opened");
     // In the same mode, so that even the mode is not touched.
-    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).expect("set");
-    db.execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1);").expect("made");
+    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+        .expect("set");
+    db.execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1);")
+        .expect("made");
     drop(db);
     std::fs::read(file(&dir)).expect("read")
 }
@@ -277,7 +409,10 @@ fn a_log_without_its_database_is_not_thrown_away() {
     let log = dir.path().join("coordinator.db-wal");
     std::fs::write(&log, b"something").expect("written");
     let error = open_at(&file(&dir)).expect_err("half is missing");
-    assert!(error.to_string().contains("put the database back"), "{error}");
+    assert!(
+        error.to_string().contains("put the database back"),
+        "{error}"
+    );
     assert!(log.exists() && !file(&dir).exists());
 }
 
@@ -297,12 +432,16 @@ fn damage_is_found_after_a_crash() {
     std::fs::write(file(&dir), &bytes).expect("written");
     std::fs::write(dir.path().join("coordinator.db-wal"), [0; 32]).expect("written");
     let error = open_at(&file(&dir)).expect_err("damaged");
-    assert!(error.is_fatal() && error.to_string().contains("damaged"), "{error}");
+    assert!(
+        error.is_fatal() && error.to_string().contains("damaged"),
+        "{error}"
+    );
 }
 
 // ---- from one form to the next ----
 
-const SECOND: &str = "ALTER TABLE users ADD COLUMN note TEXT; UPDATE meta SET next_uid = next_uid + 1;";
+const SECOND: &str =
+    "ALTER TABLE users ADD COLUMN note TEXT; UPDATE meta SET next_uid = next_uid + 1;";
 
 #[test]
 fn a_migration_copies_first_and_the_old_release_still_opens_the_copy() {
@@ -313,13 +452,24 @@ fn a_migration_copies_first_and_the_old_release_still_opens_the_copy() {
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
     drop(store);
     let steps = [migrate::STEPS, &[SECOND]].concat();
-    let (store, state) = Store::open_with(&file(&dir), world::meta, &steps, None).expect("migrated");
+    let (store, state) =
+        Store::open_with(&file(&dir), world::meta, &steps, None).expect("migrated");
     assert_eq!(state.meta.next_uid, world.state.meta.next_uid + 1);
     assert_eq!(state.sessions, world.state.sessions);
     drop(store);
-    assert!(matches!(open_at(&file(&dir)), Err(StoreError::Newer { found: 2, known: 1 })));
+    assert!(matches!(
+        open_at(&file(&dir)),
+        Err(StoreError::Newer { found: 2, known: 1 })
+    ));
     let copy = dir.path().join("coordinator.db.form-1");
-    assert_eq!(std::fs::metadata(&copy).expect("a copy").permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&copy)
+            .expect("a copy")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
     let (_store, state) = open_at(&copy).expect("the copy");
     same(&state, &world.state);
 }
@@ -329,9 +479,13 @@ fn a_migration_that_fails_leaves_everything_as_it_was() {
     let dir = dir();
     let (store, state) = open_at(&file(&dir)).expect("a new store");
     drop(store);
-    for bad in ["UPDATE meta SET next_uid = 9; SELECT nonsense;", "UPDATE meta SET next_uid = 'x'"] {
+    for bad in [
+        "UPDATE meta SET next_uid = 9; SELECT nonsense;",
+        "UPDATE meta SET next_uid = 'x'",
+    ] {
         let steps = [migrate::STEPS, &[SECOND, bad]].concat();
-        let error = Store::open_with(&file(&dir), world::meta, &steps, None).expect_err("a bad step");
+        let error =
+            Store::open_with(&file(&dir), world::meta, &steps, None).expect_err("a bad step");
         assert!(error.to_string().contains("be migrated"), "{error}");
         // Steps that went through before it stay: each is whole.
         let again = Store::open_with(&file(&dir), world::meta, &steps[..2], None).expect("opened");
@@ -348,23 +502,46 @@ fn a_device_given_out_twice_is_refused() {
     let mut world = chaos::world();
     let [first, other] = [(); 2].map(|()| world.submit(world::gpu_job(1)));
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
-    let rows = |world: &World, id| world.state.ledger[&world.key(id)].values().cloned().collect::<Vec<_>>();
-    let mut stolen = rows(&world, first).into_iter().find(|r| r.device.is_some()).expect("a device");
+    let rows = |world: &World, id| {
+        world.state.ledger[&world.key(id)]
+            .values()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let mut stolen = rows(&world, first)
+        .into_iter()
+        .find(|r| r.device.is_some())
+        .expect("a device");
     stolen.key = world.key(other);
-    let meta = Meta { next_session: 99, ..world::meta() };
+    let meta = Meta {
+        next_session: 99,
+        ..world::meta()
+    };
     let twice = vec![Change::Meta(meta), Change::LedgerOpened(stolen.clone())];
     let error = wait(store.commit(twice)).expect_err("given out already");
     assert!(!error.is_fatal() && !error.is_disk_full(), "{error}");
     same(&wait(store.load()).expect("read"), &world.state);
     // The same device id on another node is another device; once closed, this one is free.
-    let elsewhere = world.state.agents.values().find(|a| a.id != stolen.agent).expect("three nodes").id;
-    let copied = longshore_core::model::LedgerRow { agent: elsewhere, ..stolen.clone() };
+    let elsewhere = world
+        .state
+        .agents
+        .values()
+        .find(|a| a.id != stolen.agent)
+        .expect("three nodes")
+        .id;
+    let copied = longshore_core::model::LedgerRow {
+        agent: elsewhere,
+        ..stolen.clone()
+    };
     wait(store.commit(vec![Change::LedgerOpened(copied)])).expect("another device");
     let now = Timestamp(5);
     let (closed, gone) = (world.key(first), world.key(other));
     wait(store.commit(vec![
         Change::LedgerClosed { key: gone, at: now },
-        Change::LedgerClosed { key: closed, at: now },
+        Change::LedgerClosed {
+            key: closed,
+            at: now,
+        },
     ]))
     .expect("closed");
     let mut anew = stolen;
@@ -387,7 +564,8 @@ fn rows_that_belong_to_nothing_are_refused() {
 #[test]
 fn a_full_disk_takes_nothing_back_and_heals() {
     let dir = dir();
-    let (store, _) = Store::open_with(&file(&dir), world::meta, migrate::STEPS, Some(60)).expect("a small store");
+    let (store, _) = Store::open_with(&file(&dir), world::meta, migrate::STEPS, Some(60))
+        .expect("a small store");
     let mut state = wait(store.load()).expect("read");
     let group = Change::Group(world::group());
     wait(store.commit(vec![group.clone()])).expect("room for that");
@@ -404,7 +582,10 @@ fn a_full_disk_takes_nothing_back_and_heals() {
         .expect("full at last");
     assert!(error.is_disk_full() && !error.is_fatal(), "{error}");
     same(&wait(store.load()).expect("reads go on"), &state);
-    let smaller = vec![Change::Meta(Meta { next_uid: 5, ..state.meta.clone() })];
+    let smaller = vec![Change::Meta(Meta {
+        next_uid: 5,
+        ..state.meta.clone()
+    })];
     wait(store.commit(smaller.clone())).expect("what needs no room is stored");
     smaller.iter().for_each(|c| state.apply(c));
     drop(store);
@@ -428,7 +609,13 @@ fn numbered(n: u64, padding: usize) -> Vec<Change> {
         joined: vec![([2; 32], AgentId::new(1), Timestamp(0))],
         created_by: UserId::new(1),
     };
-    vec![Change::Meta(Meta { next_session: n, ..world::meta() }), Change::Token(token)]
+    vec![
+        Change::Meta(Meta {
+            next_session: n,
+            ..world::meta()
+        }),
+        Change::Token(token),
+    ]
 }
 
 const CHILD: &str = "LONGSHORE_STORE_TEST_CHILD";
@@ -436,7 +623,9 @@ const CHILD: &str = "LONGSHORE_STORE_TEST_CHILD";
 /// Not a test by itself: what the child of the crash tests does.
 #[test]
 fn child() {
-    let Some(path) = std::env::var_os(CHILD) else { return };
+    let Some(path) = std::env::var_os(CHILD) else {
+        return;
+    };
     let (store, state) = open_at(Path::new(&path)).expect("the store");
     wait(store.commit(vec![Change::Group(world::group())])).expect("a group");
     for n in state.meta.next_session + 1.. {
@@ -444,7 +633,12 @@ fn child() {
             Ok(()) => println!("\nacknowledged {n}"),
             Err(error) => {
                 let again = wait(store.commit(numbered(n, 0))).expect_err("failed before");
-                println!("\nfatal {} full {} again {}", error.is_fatal(), error.is_disk_full(), matches!(again, StoreError::Failed(_)));
+                println!(
+                    "\nfatal {} full {} again {}",
+                    error.is_fatal(),
+                    error.is_disk_full(),
+                    matches!(again, StoreError::Failed(_))
+                );
                 println!("{error}; {again}");
                 std::process::exit(3); // as the engine does
             }
@@ -453,12 +647,19 @@ fn child() {
 }
 
 fn spawn(path: &Path, shell: &str) -> Child {
-    let (_, module) = module_path!().split_once("::").expect("a crate and a module");
+    let (_, module) = module_path!()
+        .split_once("::")
+        .expect("a crate and a module");
     let me = std::env::current_exe().expect("this program");
     Command::new("sh")
         .args(["-c", &format!("{shell} exec \"$0\" \"$@\"")])
         .arg(me)
-        .args(["--exact", &format!("{module}::child"), "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            &format!("{module}::child"),
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(CHILD, path)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -478,16 +679,30 @@ fn what_was_acknowledged_survives_a_kill() {
     for round in 0..20 {
         let mut child = spawn(&file(&dir), "");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let first = lines.by_ref().map(|l| l.expect("a line")).find_map(|l| last_acknowledged(&l));
+        let first = lines
+            .by_ref()
+            .map(|l| l.expect("a line"))
+            .find_map(|l| last_acknowledged(&l));
         let mut last = first.expect("it says something");
         std::thread::sleep(Duration::from_micros(random.next() % 150_000));
         child.kill().expect("killed");
         child.wait().expect("gone");
-        last = lines.map_while(Result::ok).filter_map(|l| last_acknowledged(&l)).last().unwrap_or(last);
+        last = lines
+            .map_while(Result::ok)
+            .filter_map(|l| last_acknowledged(&l))
+            .last()
+            .unwrap_or(last);
         let (store, state) = open_at(&file(&dir)).expect("it opens again");
         let found = state.meta.next_session;
-        assert!((last..=last + 1).contains(&found), "round {round}: {last} acknowledged, {found} found");
-        assert_eq!(state.tokens.len() as u64, found - world::meta().next_session, "all of a batch or none");
+        assert!(
+            (last..=last + 1).contains(&found),
+            "round {round}: {last} acknowledged, {found} found"
+        );
+        assert_eq!(
+            state.tokens.len() as u64,
+            found - world::meta().next_session,
+            "all of a batch or none"
+        );
         assert!(found > before, "it went on where it was");
         (total, before) = (total + 1, found);
         drop(store);
@@ -502,13 +717,25 @@ fn a_write_that_fails_ends_everything_until_a_new_start() {
     // No file may grow beyond 512 blocks; the signal for it is ignored, so writes fail.
     let mut child = spawn(&file(&dir), "trap '' XFSZ; ulimit -f 512;");
     let mut text = String::new();
-    child.stdout.take().expect("its output").read_to_string(&mut text).expect("text");
+    child
+        .stdout
+        .take()
+        .expect("its output")
+        .read_to_string(&mut text)
+        .expect("text");
     assert_eq!(child.wait().expect("gone").code(), Some(3), "{text}");
     assert!(text.contains("fatal true full false again true"), "{text}");
-    let last = text.lines().filter_map(last_acknowledged).last().expect("some were stored");
+    let last = text
+        .lines()
+        .filter_map(last_acknowledged)
+        .last()
+        .expect("some were stored");
     let (_store, state) = open_at(&file(&dir)).expect("it opens again");
     assert!((last..=last + 1).contains(&state.meta.next_session));
-    assert_eq!(state.tokens.len() as u64, state.meta.next_session - world::meta().next_session);
+    assert_eq!(
+        state.tokens.len() as u64,
+        state.meta.next_session - world::meta().next_session
+    );
 }
 
 #[test]
@@ -521,7 +748,10 @@ fn the_log_is_taken_in_while_it_runs() {
     }
     let size = |name: &str| std::fs::metadata(dir.path().join(name)).map_or(0, |m| m.len());
     assert!(size("coordinator.db") > 4 << 20, "nothing was taken in");
-    assert!(size("coordinator.db-wal") < 16 << 20, "the log grows for ever");
+    assert!(
+        size("coordinator.db-wal") < 16 << 20,
+        "the log grows for ever"
+    );
 }
 
 #[test]
@@ -531,11 +761,20 @@ fn idempotency_keys_are_kept_and_forgotten() {
     let mut world = chaos::world();
     let id = world.submit(world::job());
     let caller = world.caller().user;
-    let entry = Idempotency { caller, key: "k\0'".into(), body_sha256: [9; 32], session: id, at: world.now };
+    let entry = Idempotency {
+        caller,
+        key: "k\0'".into(),
+        body_sha256: [9; 32],
+        session: id,
+        at: world.now,
+    };
     world.apply(vec![Change::Idempotency(entry.clone())]);
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
     same(&wait(store.load()).expect("read"), &world.state);
-    world.apply(vec![Change::IdempotencyForgotten { caller, key: entry.key }]);
+    world.apply(vec![Change::IdempotencyForgotten {
+        caller,
+        key: entry.key,
+    }]);
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
     same(&wait(store.load()).expect("read"), &world.state);
     assert!(world.state.idempotency.is_empty());
@@ -567,9 +806,13 @@ fn settings_are_the_safe_ones() {
     ] {
         assert_eq!(ask(name), value, "{name}");
     }
-    db.pragma_update(None, "writable_schema", 1).expect("accepted");
+    db.pragma_update(None, "writable_schema", 1)
+        .expect("accepted");
     assert_eq!(ask("writable_schema"), "0", "defensive");
     let reader = open::reader(&file(&dir)).expect("opened");
-    assert!(reader.execute("DELETE FROM meta", []).is_err(), "readers only read");
+    assert!(
+        reader.execute("DELETE FROM meta", []).is_err(),
+        "readers only read"
+    );
     assert_eq!(ContainerState::ALL.len(), 10);
 }

@@ -276,6 +276,9 @@ impl Docker {
 
     /// Looks after networks and firewall now and then, without anybody waiting for it.
     fn upkeep_if_due(&self) {
+        if self.0.config.cluster.bits() == 0 {
+            return; // a node that belongs to no cluster yet only looks
+        }
         let mut cache = self.cache();
         if cache.upkeep.is_some_and(|at| at.elapsed() < UPKEEP_EVERY) {
             return;

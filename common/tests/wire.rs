@@ -1,0 +1,547 @@
+//! The wire protocol from outside: golden bytes, any split of the stream, hostile input.
+
+use longshore_common::agent::{Device, GpuWay, Health, Inventory, NodeLoad, RuntimeState};
+use longshore_common::amount::{SlotName, Slots};
+use longshore_common::ids::{
+    AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation,
+    InstanceId, Rank, SessionId,
+};
+use longshore_common::limits::{
+    Combine, Deadline, IdleAction, IdlePolicy, Metric, Operator, SessionLimits, UtilizationPolicy,
+};
+use longshore_common::session::{
+    Cause, ContainerSpec, ContainerState, DeviceGrant, End, Entry, Exit, PullRule, Reason,
+    SessionType, StopOrder, Want,
+};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+fn key() -> ContainerKey {
+    ContainerKey {
+        session: SessionId(42),
+        rank: Rank(1),
+        attempt: Attempt(3),
+    }
+}
+
+fn report() -> ContainerReport {
+    ContainerReport {
+        key: key(),
+        state: ContainerState::Running,
+        docker_id: "0123456789ab".into(),
+        started_at: Some(Timestamp(1_000)),
+        fence: Fence(2),
+        idle_deadline: Some(Timestamp(2_000)),
+        frozen: false,
+    }
+}
+
+fn entry(want: Want) -> Entry {
+    Entry {
+        key: key(),
+        want,
+        spec: ContainerSpec {
+            image: "longshore/base:latest".into(),
+            digest: Some("sha256:00".into()),
+            pull: PullRule::Digest,
+            command: vec!["sh".into(), "-c".into(), "true".into()],
+            workdir: Some("/home/work".into()),
+            tty: false,
+            environment: BTreeMap::from([("A".into(), "b".into())]),
+            uid: 20000,
+            gid: 20000,
+            slots: Slots::new()
+                .with(SlotName::cpu(), 1000)
+                .with(SlotName::mem(), 1 << 30),
+            shm_bytes: 64 << 20,
+            pids_max: 4096,
+            devices: vec![DeviceGrant {
+                slot: SlotName::cuda_device(),
+                device: "GPU-1".parse().unwrap(),
+                amount: 1000,
+            }],
+            hostname: "s-42".into(),
+            owner: "dana".into(),
+            kind: SessionType::Batch,
+        },
+        limits: SessionLimits {
+            lifetime: Some(Deadline {
+                at: Timestamp(9),
+                remaining_ms: -1,
+            }),
+            batch_timeout_s: Some(60),
+            idle: Some(IdlePolicy {
+                action: IdleAction::Stop,
+                combine: Combine::All,
+                initial_grace_s: 300,
+                warn_s: vec![900, 300],
+                interaction_timeout_s: Some(3600),
+                utilization: Some(UtilizationPolicy {
+                    window_s: 900,
+                    operator: Operator::And,
+                    applies_to_batch: false,
+                    thresholds: vec![(Metric::Cpu, 5), (Metric::Gpu, 5)],
+                }),
+            }),
+            grace_s: 30,
+        },
+        stop: Some(StopOrder {
+            reason: Reason::UserRequested,
+            grace_s: 30,
+            forced: false,
+        }),
+        fence: Fence(2),
+        first_generation: Generation(7),
+        restartable: false,
+        designated: false,
+    }
+}
+
+fn set() -> DesiredSet {
+    DesiredSet {
+        cluster: ClusterId::new(1),
+        agent: AgentId::new(2),
+        coordinator_generation: CoordinatorGeneration(3),
+        coordinator_instance: InstanceId::new(4),
+        fence: Fence(2),
+        generation: Generation(8),
+        schedulable: true,
+        now: Timestamp(5),
+        entries: vec![entry(Want::Prepare), entry(Want::Stop)],
+    }
+}
+
+fn inventory() -> Inventory {
+    Inventory {
+        hostname: "gpu01".into(),
+        arch: "amd64".into(),
+        os: "Debian 12".into(),
+        kernel: "6.1".into(),
+        agent_version: "0.1.0".into(),
+        engine_version: "20.10".into(),
+        engine_storage: "overlay2".into(),
+        cgroup_version: 2,
+        driver_version: "550.90".into(),
+        gpu_way: Some(GpuWay::Nodes),
+        gpu_way_detail: "nodes: works".into(),
+        offered: Slots::new().with(SlotName::cpu(), 15_000),
+        total: Slots::new().with(SlotName::cpu(), 16_000),
+        max_containers: 0,
+        devices: vec![Device {
+            id: "GPU-1".parse().unwrap(),
+            index: 0,
+            slot: SlotName::cuda_device(),
+            capacity: 1000,
+            model: "RTX A6000".into(),
+            memory_bytes: 48 << 30,
+            pci: "0000:3b:00.0".into(),
+            minor: Some(0),
+            numa: Some(1),
+            links: vec!["GPU-2".parse().unwrap()],
+            health: Health::Cordoned,
+            health_detail: "XID 79".into(),
+        }],
+    }
+}
+
+fn outcome(end: Option<End>) -> Outcome {
+    Outcome {
+        key: key(),
+        number: OutcomeNumber::Ended,
+        end,
+        started_at: Some(Timestamp(1)),
+        at: Timestamp(2),
+        tail: b"last\n".to_vec(),
+        totals: Totals {
+            memory_peak: Some(1 << 20),
+            cpu_ms: Some(17),
+        },
+    }
+}
+
+fn exit() -> Exit {
+    Exit {
+        code: 137,
+        signal: Some(9),
+        oom: true,
+        at: Timestamp(3),
+    }
+}
+
+/// Every message of version 1, as its frame.
+fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
+    let bytes = SignedSet::encode(&set());
+    vec![
+        (
+            "hello",
+            encode(&Hello {
+                agent: AgentId::new(2),
+                cluster: ClusterId::new(1),
+                instance: InstanceId::new(9),
+                started: Timestamp(77),
+                boot_id: "boot".into(),
+                fingerprint: "print".into(),
+                machine: "machine".into(),
+                version: "0.1.0".into(),
+                coordinator_generation: CoordinatorGeneration(3),
+                coordinator_instance: Some(InstanceId::new(4)),
+                fence: Fence(2),
+                applied: Generation(8),
+                journal_rebuilt: true,
+            }),
+        ),
+        (
+            "welcome",
+            encode(&Welcome {
+                cluster: ClusterId::new(1),
+                coordinator_generation: CoordinatorGeneration(3),
+                coordinator_instance: InstanceId::new(4),
+                fence: Fence(2),
+                heartbeat_ms: 2000,
+                lost_after_ms: 15_000,
+                lease_ms: 540_000,
+                name: "gpu01".into(),
+                group: "default".into(),
+                now: Timestamp(5),
+                addresses: vec!["a:7420".into()],
+            }),
+        ),
+        (
+            "refused",
+            encode(&Refused {
+                code: RefusedCode::Revoked,
+                text: "no".into(),
+                retry_after_ms: 1,
+            }),
+        ),
+        (
+            "heartbeat",
+            encode(&Heartbeat {
+                seq: 300,
+                applied: Generation(8),
+                actual_hash: 0x0123_4567_89ab_cdef,
+                changed: vec![report()],
+                more: false,
+                runtime: RuntimeState::Hung,
+                load: Some(NodeLoad {
+                    load_milli: 1500,
+                    ..NodeLoad::default()
+                }),
+                now: Timestamp(6),
+            }),
+        ),
+        (
+            "heartbeat-ack",
+            encode(&HeartbeatAck {
+                seq: 300,
+                generation: Generation(8),
+                want_actual: true,
+                now: Timestamp(6),
+            }),
+        ),
+        ("goodbye", encode(&Goodbye { leaving: true })),
+        (
+            "actual-set",
+            encode(&ActualSet {
+                items: vec![report()],
+                applied: Generation(8),
+                boot_id: "boot".into(),
+            }),
+        ),
+        (
+            "signed-set",
+            encode(&SignedSet {
+                bytes,
+                signature: vec![7; 64],
+            }),
+        ),
+        (
+            "outcome-exited",
+            encode(&outcome(Some(End::Exited(exit())))),
+        ),
+        (
+            "outcome-refused",
+            encode(&outcome(Some(End::StartFailed {
+                cause: Cause::NoSpace,
+                detail: "full".into(),
+            }))),
+        ),
+        (
+            "outcome-stopped",
+            encode(&outcome(Some(End::Stopped {
+                reason: Reason::LifetimeExceeded,
+                exit: None,
+            }))),
+        ),
+        (
+            "outcome-vanished",
+            encode(&outcome(Some(End::Vanished { rebooted: true }))),
+        ),
+        (
+            "outcome-ack",
+            encode(&OutcomeAck {
+                key: key(),
+                number: OutcomeNumber::Closed,
+            }),
+        ),
+        (
+            "inventory",
+            encode(&InventoryReport {
+                inventory: inventory(),
+            }),
+        ),
+        (
+            "pull-progress",
+            encode(&PullProgress {
+                key: key(),
+                bytes_done: 1,
+                bytes_total: 2,
+                layers_done: 3,
+                layers_total: 4,
+            }),
+        ),
+        (
+            "notice",
+            encode(&Notice {
+                number: 1,
+                kind: NoticeKind::Device,
+                text: "t".into(),
+                key: None,
+                device: Some("GPU-1".parse().unwrap()),
+                at: Timestamp(1),
+            }),
+        ),
+        ("cert-request", encode(&CertRequest { csr: vec![1, 2] })),
+        (
+            "cert-issued",
+            encode(&CertIssued {
+                certificate: "pem".into(),
+            }),
+        ),
+        (
+            "stream-open",
+            encode(&StreamOpen::Logs(LogsRequest {
+                key: key(),
+                position: 300,
+                tail_lines: Some(5),
+                follow: true,
+            })),
+        ),
+        ("stream-accept", encode(&StreamAccept {})),
+        ("stream-refuse", encode(&StreamRefuse { text: "no".into() })),
+        (
+            "data",
+            encode(&Data {
+                position: 300,
+                kind: OutputKind::Stderr,
+                at: Timestamp(1),
+                bytes: vec![0, 255],
+            }),
+        ),
+        ("stream-end", encode(&StreamEnd { error: None })),
+        (
+            "enrol-request",
+            encode(&EnrolRequest {
+                token_id: "t".into(),
+                secret: vec![9; 16],
+                csr: vec![1],
+                name: "gpu01".into(),
+                fingerprint: "f".into(),
+                machine: "m".into(),
+                version: "0.1.0".into(),
+            }),
+        ),
+        (
+            "enrol-answer",
+            encode(&EnrolAnswer {
+                agent: AgentId::new(2),
+                cluster: ClusterId::new(1),
+                name: "gpu01".into(),
+                group: "default".into(),
+                certificate: "pem".into(),
+                ca_bundle: "ca".into(),
+                work_key: vec![8; 32],
+            }),
+        ),
+        (
+            "enrol-refused",
+            encode(&EnrolRefused {
+                code: EnrolRefusal::TokenUsedUp,
+                text: "no".into(),
+            }),
+        ),
+        (
+            "renew-request",
+            encode(&RenewRequest {
+                certificate: vec![1],
+                csr: vec![2],
+                proof: vec![3],
+            }),
+        ),
+    ]
+}
+
+/// Bytes of a release are decoded by every later one, so they never change. To add a
+/// message, run the test once with `UPDATE_GOLDEN=1` and read the difference.
+#[test]
+fn the_bytes_of_version_1_are_frozen() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/v1.txt");
+    let mut text = String::new();
+    for (name, frame) in all_frames() {
+        let hex: String = frame.iter().map(|b| format!("{b:02x}")).collect();
+        writeln!(text, "{name} {hex}").unwrap();
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    for (ours, theirs) in text.lines().zip(golden.lines()) {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(text.lines().count(), golden.lines().count());
+}
+
+fn frames_of(bytes: &[u8], cuts: &[usize]) -> Vec<Frame> {
+    let mut decoder = FrameDecoder::new(Cap::STATE);
+    let mut frames = Vec::new();
+    let mut rest = bytes;
+    for cut in cuts.iter().copied().chain([usize::MAX]) {
+        let (piece, after) = rest.split_at(cut.min(rest.len()));
+        decoder.push(piece);
+        while let Some(frame) = decoder.next_frame().unwrap() {
+            frames.push(frame);
+        }
+        rest = after;
+    }
+    decoder.finish().unwrap();
+    frames
+}
+
+#[test]
+fn what_is_encoded_decodes_to_the_same() {
+    let bytes = encode(&InventoryReport {
+        inventory: inventory(),
+    });
+    let frames = frames_of(&bytes, &[]);
+    assert_eq!(
+        frames[0].decode::<InventoryReport>().unwrap().inventory,
+        inventory()
+    );
+    let signed = SignedSet {
+        bytes: SignedSet::encode(&set()),
+        signature: vec![0; 64],
+    };
+    let frames = frames_of(&encode(&signed), &[]);
+    assert_eq!(
+        frames[0].decode::<SignedSet>().unwrap().open().unwrap(),
+        set()
+    );
+}
+
+#[test]
+fn a_length_above_the_cap_is_refused_at_the_header() {
+    let mut decoder = FrameDecoder::new(Cap::CONTROL);
+    decoder.push(&[0x00, 0x10, 0x00, 0x01, 0, 4, 0, 1]);
+    assert!(matches!(
+        decoder.next_frame(),
+        Err(FrameError::TooLong {
+            kind: 4,
+            cap: 4096,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn leftovers_other_kinds_and_passed_bounds_are_refused() {
+    let mut bytes = encode(&Goodbye { leaving: false });
+    let frame = &frames_of(&bytes, &[])[0];
+    assert!(matches!(
+        frame.decode::<OutcomeAck>(),
+        Err(FrameError::Unexpected { .. })
+    ));
+    bytes.push(0);
+    bytes[3] += 1;
+    let frame = &frames_of(&bytes, &[])[0];
+    assert!(matches!(
+        frame.decode::<Goodbye>(),
+        Err(FrameError::Malformed { .. })
+    ));
+    let many = encode(&ActualSet {
+        items: vec![report(); 1025],
+        applied: Generation(0),
+        boot_id: String::new(),
+    });
+    let frame = &frames_of(&many, &[])[0];
+    assert!(matches!(
+        frame.decode::<ActualSet>(),
+        Err(FrameError::OutOfBounds { .. })
+    ));
+}
+
+#[test]
+fn a_secret_does_not_reach_debug_output() {
+    let request = EnrolRequest {
+        token_id: "t".into(),
+        secret: b"hunter2hunter2!!".to_vec(),
+        csr: vec![],
+        name: "n".into(),
+        fingerprint: String::new(),
+        machine: String::new(),
+        version: String::new(),
+    };
+    let shown = format!("{request:?}");
+    assert!(!shown.contains("104, 117"), "{shown}");
+}
+
+proptest! {
+    #[test]
+    fn frames_survive_any_split(cuts in prop::collection::vec(0usize..400, 0..40)) {
+        let all: Vec<u8> = all_frames().into_iter().flat_map(|(_, bytes)| bytes).collect();
+        prop_assert_eq!(frames_of(&all, &cuts), frames_of(&all, &[]));
+    }
+
+    #[test]
+    fn hostile_bodies_are_refused_or_read_and_never_panic(body in prop::collection::vec(any::<u8>(), 0..300), kind in 0u16..50) {
+        let frame = Frame { kind, ver: 1, body };
+        let _ = frame.decode::<Hello>();
+        let _ = frame.decode::<Heartbeat>();
+        let _ = frame.decode::<ActualSet>();
+        let _ = frame.decode::<Outcome>();
+        let _ = frame.decode::<InventoryReport>();
+        let _ = frame.decode::<EnrolRequest>();
+        let _ = frame.decode::<StreamOpen>();
+        if let Ok(signed) = frame.decode::<SignedSet>() {
+            let _ = signed.open();
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_in_a_real_frame_never_panics(which in 0usize..27, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let (_, mut bytes) = all_frames().swap_remove(which);
+        let at = 8 + at.index(bytes.len().max(9) - 8);
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1 << bit;
+        }
+        let mut decoder = FrameDecoder::new(Cap::STATE);
+        decoder.push(&bytes);
+        if let Ok(Some(frame)) = decoder.next_frame() {
+            let _ = frame.decode::<Hello>();
+            let _ = frame.decode::<Heartbeat>();
+            let _ = frame.decode::<Outcome>();
+            let _ = frame.decode::<InventoryReport>();
+            if let Ok(signed) = frame.decode::<SignedSet>() {
+                let _ = signed.open();
+            }
+        }
+    }
+
+    #[test]
+    fn amounts_print_and_read_back(milli in 0i64..=1_000_000_000) {
+        use longshore_common::amount::{format_milli, parse_milli};
+        prop_assert_eq!(parse_milli(&format_milli(milli)), Ok(milli));
+    }
+}
