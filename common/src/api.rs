@@ -442,7 +442,7 @@ pub struct Device {
     /// Who holds it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Holder>,
-    /// Utilisation, 0 to 1; absent = not known.
+    /// Utilisation in percent; absent = not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization_percent: Option<u8>,
     /// Memory in use; absent = not known.

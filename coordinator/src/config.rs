@@ -7,6 +7,9 @@
 use crate::api::errors::nearest;
 use longshore_common::amount::{SlotName, parse_bytes};
 use longshore_common::ids::is_handle;
+use longshore_common::limits::{
+    Combine, IdleAction, IdlePolicy, Metric, Operator, UtilizationPolicy,
+};
 use longshore_core::model::SessionDefaults;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -107,6 +110,63 @@ pub struct Sessions {
     pub default_priority: u8,
     /// How often a session whose start failed goes back to PENDING.
     pub creation_retries: u32,
+    /// When sessions of the default group count as unused.
+    pub idle: Idle,
+}
+
+/// `[sessions.idle]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Idle {
+    /// Seconds without use; 0 = nobody is stopped for it.
+    pub timeout_s: u32,
+    /// Seconds of running before any verdict.
+    pub initial_grace_s: u32,
+    /// Seconds over which work is averaged; 0 = only use counts, not work.
+    pub window_s: u32,
+    /// Below this mean share of the granted cores a session does no work, in percent.
+    pub cpu_pct: u32,
+    /// The same for its GPUs.
+    pub gpu_pct: u32,
+    /// `all`: stopped when nobody uses it and it does no work; `any`: when one of them holds.
+    pub combine: String,
+    /// Seconds before the stop at which its user is warned.
+    pub warn_s: Vec<u32>,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self {
+            timeout_s: 0,
+            initial_grace_s: 300,
+            window_s: 900,
+            cpu_pct: 5,
+            gpu_pct: 5,
+            combine: "all".to_owned(),
+            warn_s: vec![3600, 900, 300],
+        }
+    }
+}
+
+impl Idle {
+    /// The rules as data; none when nobody is stopped.
+    #[must_use]
+    pub fn policy(&self) -> Option<IdlePolicy> {
+        let utilization = (self.window_s > 0).then(|| UtilizationPolicy {
+            window_s: self.window_s,
+            operator: Operator::And,
+            applies_to_batch: false,
+            thresholds: vec![(Metric::Cpu, self.cpu_pct), (Metric::Gpu, self.gpu_pct)],
+        });
+        (self.timeout_s > 0).then(|| IdlePolicy {
+            action: IdleAction::Stop,
+            combine: self.combine.parse().unwrap_or(Combine::All),
+            initial_grace_s: self.initial_grace_s,
+            warn_s: self.warn_s.clone(),
+            interaction_timeout_s: Some(self.timeout_s),
+            utilization,
+        })
+    }
 }
 
 impl Default for Sessions {
@@ -117,6 +177,7 @@ impl Default for Sessions {
             default_mem: "2g".to_owned(),
             default_priority: 10,
             creation_retries: 3,
+            idle: Idle::default(),
         }
     }
 }
@@ -243,6 +304,22 @@ impl Config {
         if self.sessions.creation_retries > 100 {
             return wrong("sessions.creation_retries", "must be 0 to 100".to_owned());
         }
+        let idle = &self.sessions.idle;
+        if idle.combine.parse::<Combine>().is_err() {
+            return wrong("sessions.idle.combine", "must be all or any".to_owned());
+        }
+        if idle.timeout_s > 15_552_000 || idle.window_s > 15_552_000 {
+            return wrong(
+                "sessions.idle",
+                "times must be at most 15552000 seconds".to_owned(),
+            );
+        }
+        if idle.cpu_pct > 100 || idle.gpu_pct > 100 || idle.warn_s.len() > 16 {
+            return wrong(
+                "sessions.idle",
+                "percents are 0 to 100, and there are at most 16 warnings".to_owned(),
+            );
+        }
         if !self.daemon.name.is_empty() && !is_handle(&self.daemon.name) {
             return wrong(
                 "daemon.name",
@@ -333,6 +410,10 @@ fn set(table: &mut Table, name: &str, text: &str) -> Result<(), ConfigError> {
         return Ok(());
     };
     let lower = path.to_ascii_lowercase();
+    // The agent's: `longshore up` starts both with one environment.
+    if lower.starts_with("agent__") {
+        return Ok(());
+    }
     let Some((section, key)) = lower.split_once("__") else {
         return Err(ConfigError(format!(
             "environment: {name} is not of the form {PREFIX}SECTION__KEY"

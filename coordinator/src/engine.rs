@@ -30,11 +30,14 @@ const BATCH: usize = 1024;
 /// The longest sleep when nothing is due.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-type Reply = oneshot::Sender<Result<Result<Answer, Refusal>, EngineError>>;
+/// What the asker gets: the answer or refusal, or why there is none.
+type Told = Result<Result<Answer, Refusal>, EngineError>;
+/// Runs on the engine's task once the batch is stored; hands the answer on.
+type Reply = Box<dyn FnOnce(&State, Timestamp, Told) + Send>;
 type Look = Box<dyn FnOnce(&State, Timestamp) + Send>;
 
 enum Message {
-    Event(Event, Option<Reply>),
+    Event(Box<Event>, Option<Reply>),
     Look(Look),
 }
 
@@ -111,8 +114,28 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] when there is no answer; the inner result is the answer or refusal.
     pub async fn ask(&self, event: Event) -> Result<Result<Answer, Refusal>, EngineError> {
+        self.ask_then(event, |_, _, answer| answer.clone()).await
+    }
+
+    /// Says what happened, waits until what follows is stored, and looks at the state as
+    /// it is then: one way to the engine where [`Self::ask`] and [`Self::read`] are two.
+    ///
+    /// # Errors
+    /// [`EngineError`] when there is no answer.
+    pub async fn ask_then<T: Send + 'static>(
+        &self,
+        event: Event,
+        look: impl FnOnce(&State, Timestamp, &Result<Answer, Refusal>) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
-        match self.inbox.try_send(Message::Event(event, Some(reply))) {
+        let reply: Reply = Box::new(move |state, now, told| {
+            let seen = told.map(|answer| look(state, now, &answer));
+            let _ = reply.send(seen); // the asker may have gone
+        });
+        match self
+            .inbox
+            .try_send(Message::Event(Box::new(event), Some(reply)))
+        {
             Ok(()) => answer.await.unwrap_or(Err(EngineError::Stopped)),
             Err(mpsc::error::TrySendError::Full(_)) => Err(EngineError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(EngineError::Stopped),
@@ -126,7 +149,7 @@ impl Engine {
     /// [`EngineError::Stopped`].
     pub async fn tell(&self, event: Event) -> Result<(), EngineError> {
         self.inbox
-            .send(Message::Event(event, None))
+            .send(Message::Event(Box::new(event), None))
             .await
             .map_err(|_| EngineError::Stopped)
     }
@@ -211,7 +234,7 @@ async fn run(
         let closed = tokio::select! {
             count = messages.recv_many(&mut batch, BATCH) => count == 0,
             () = tokio::time::sleep(sleep) => {
-                batch.push(Message::Event(Event::Tick, None));
+                batch.push(Message::Event(Box::new(Event::Tick), None));
                 false
             }
         };
@@ -269,7 +292,7 @@ async fn step(
     match stored {
         Ok(()) => {
             for (reply, answer) in replies {
-                let _ = reply.send(Ok(answer)); // the asker may have gone
+                reply(state, now, Ok(answer));
             }
             perform(due, effects);
             wake(&changes, changed);
@@ -286,7 +309,7 @@ async fn step(
             };
             restore(state, store, &cause).await;
             for (reply, _) in replies {
-                let _ = reply.send(Err(told));
+                reply(state, now, Err(told));
             }
             for look in looks {
                 look(state, now);

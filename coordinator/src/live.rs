@@ -29,11 +29,21 @@ pub struct AgentDetails {
     pub load: Option<NodeLoad>,
 }
 
+/// What an agent last said about the use of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdleLive {
+    /// When it will be stopped for being idle.
+    pub deadline: Option<Timestamp>,
+    /// It is frozen because the lease ran out.
+    pub frozen: bool,
+}
+
 /// Live figures of everything.
 #[derive(Debug, Default)]
 pub struct Live {
     agents: Mutex<HashMap<AgentId, Arc<AgentLive>>>,
     progress: Mutex<HashMap<ContainerKey, Progress>>,
+    idle: Mutex<HashMap<ContainerKey, IdleLive>>,
 }
 
 // A poisoned lock here only means that somebody panicked while writing a figure.
@@ -83,6 +93,22 @@ impl Live {
     #[must_use]
     pub fn progress(&self, key: ContainerKey) -> Option<Progress> {
         lock(&self.progress).get(&key).copied()
+    }
+
+    /// What is known of the use of a container.
+    #[must_use]
+    pub fn idle(&self, key: ContainerKey) -> Option<IdleLive> {
+        lock(&self.idle).get(&key).copied()
+    }
+
+    /// Notes the use of a container; nothing to say forgets it.
+    pub fn set_idle(&self, key: ContainerKey, idle: IdleLive) {
+        let mut map = lock(&self.idle);
+        if idle.deadline.is_none() && !idle.frozen {
+            map.remove(&key);
+        } else {
+            map.insert(key, idle);
+        }
     }
 
     /// Notes how far a pull is; none forgets it.

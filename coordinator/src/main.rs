@@ -327,13 +327,14 @@ fn beginning(state: &State, config: &Config) -> Vec<Change> {
         default: true,
         creation_retries,
         declare_lost_s,
-        idle: None,
+        idle: config.sessions.idle.policy(),
     };
     let mut changes = react(state, &Event::Started(Box::new(first)), wall_clock()).changes;
     if let Some(present) = state.groups.values().find(|g| g.default) {
         let wanted = Group {
             creation_retries,
             declare_lost_s,
+            idle: config.sessions.idle.policy(),
             ..present.clone()
         };
         if wanted != *present {

@@ -13,7 +13,8 @@ use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Page, Skipped, TerminateAnswer, TerminateRequest};
 use longshore_common::ids::SessionId;
 use longshore_common::session::{SessionState, SessionType};
-use longshore_core::model::{self, Answer, Event, Submit, Terminate};
+use longshore_common::time::Timestamp;
+use longshore_core::model::{self, Answer, Event, Refusal, Submit, Terminate};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -41,13 +42,32 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
         idempotency,
         defaults: app.defaults.clone(),
     };
-    let accepted = match app.engine.ask(Event::Submit(Box::new(submit))).await?? {
+    // Looked at in the same batch: a session that was just accepted is in memory.
+    let live = Arc::clone(&app.engine.live);
+    let owner = caller.caller.user;
+    let event = Event::Submit(Box::new(submit));
+    let look = move |state: &model::State, now: Timestamp, answer: &Result<Answer, Refusal>| {
+        let seen = match answer {
+            Ok(Answer::Session(accepted)) => state
+                .sessions
+                .get(&accepted.id)
+                .map(|s| views::session(state, &live, s, now, Detail::Whole(owner))),
+            _ => None,
+        };
+        (answer.clone(), seen)
+    };
+    let (answer, seen) = app.engine.ask_then(event, look).await?;
+    let accepted = match answer? {
         Answer::Session(accepted) => accepted,
         other => return Err(unexpected(&other)),
     };
-    let shown = show(&app, &caller, accepted.id)
-        .await?
-        .ok_or_else(Failure::internal)?;
+    let shown = match seen {
+        Some(shown) => shown,
+        // A replay of a session that has ended since.
+        None => show(&app, &caller, accepted.id)
+            .await?
+            .ok_or_else(Failure::internal)?,
+    };
     let mut response = (StatusCode::CREATED, tagged(&shown)?).into_response();
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&format!("/api/v1/sessions/{}", accepted.id)) {

@@ -47,7 +47,7 @@ pub(super) fn session(
         waits && (detail != Detail::Summary) && state.pending_count(session.group) <= COUNT_UP_TO;
     let whole = detail != Detail::Summary;
     let mine = detail == Detail::Whole(session.owner);
-    let stop = stop_limit(session);
+    let stop = stop_limit(session, live);
     let mut agents: Vec<AgentId> = session.present().map(|c| c.agent).collect();
     agents.dedup();
     api::Session {
@@ -75,7 +75,7 @@ pub(super) fn session(
         labels: session.labels.clone(),
         state: session.state.to_string(),
         phase: session.phase.map(|p| p.to_string()),
-        conditions: conditions(session),
+        conditions: conditions(session, live),
         attempt: session.attempt.0,
         position: if counted {
             scheduler::position(state, session)
@@ -157,7 +157,7 @@ pub(super) fn number(state: &State, ids: &[SessionId], page: &mut [api::Session]
     }
 }
 
-fn conditions(session: &Session) -> Vec<String> {
+fn conditions(session: &Session, live: &Live) -> Vec<String> {
     let mut conditions = Vec::new();
     if session.unreachable && !session.state.is_final() {
         conditions.push("unreachable".to_owned());
@@ -165,11 +165,17 @@ fn conditions(session: &Session) -> Vec<String> {
     if session.is_releasing() {
         conditions.push("releasing".to_owned());
     }
+    if session
+        .present()
+        .any(|c| live.idle(c.key).is_some_and(|i| i.frozen))
+    {
+        conditions.push("frozen".to_owned());
+    }
     conditions
 }
 
 /// The limit that ends a session at the latest.
-fn stop_limit(session: &Session) -> Option<(Timestamp, &'static str)> {
+fn stop_limit(session: &Session, live: &Live) -> Option<(Timestamp, &'static str)> {
     if session.state.is_final() || session.state == SessionState::Terminating {
         return None;
     }
@@ -180,7 +186,15 @@ fn stop_limit(session: &Session) -> Option<(Timestamp, &'static str)> {
         .filter(|_| running)
         .zip(session.batch_timeout_s)
         .map(|(at, s)| (at.plus_s(i64::from(s)), "batch-timeout"));
-    [lifetime, batch].into_iter().flatten().min()
+    // A session is idle when its last container is.
+    let idle = session
+        .present()
+        .map(|c| live.idle(c.key).and_then(|i| i.deadline))
+        .max()
+        .flatten()
+        .filter(|_| running)
+        .map(|at| (at, "idle"));
+    [lifetime, batch, idle].into_iter().flatten().min()
 }
 
 fn agent_name(state: &State, id: AgentId) -> String {
@@ -251,7 +265,7 @@ pub(super) fn history(line: &History) -> api::HistoryLine {
 }
 
 /// Who holds what of which device of an agent.
-fn holders(state: &State, agent: AgentId) -> BTreeMap<DeviceId, Vec<api::Holder>> {
+fn holders(state: &State, live: &Live, agent: AgentId) -> BTreeMap<DeviceId, Vec<api::Holder>> {
     let mut holders: BTreeMap<DeviceId, Vec<api::Holder>> = BTreeMap::new();
     for key in state.on_agent(agent) {
         let session = state.sessions.get(&key.session);
@@ -269,7 +283,7 @@ fn holders(state: &State, agent: AgentId) -> BTreeMap<DeviceId, Vec<api::Holder>
                     session: key.session.to_string(),
                     owner_name: session.map_or_else(String::new, |s| s.owner_name.clone()),
                     amount: row.slot.format_amount(row.amount),
-                    stop_at: session.and_then(stop_limit).map(|(at, _)| at),
+                    stop_at: session.and_then(|s| stop_limit(s, live)).map(|(at, _)| at),
                 });
         }
     }
@@ -280,7 +294,7 @@ fn holders(state: &State, agent: AgentId) -> BTreeMap<DeviceId, Vec<api::Holder>
 #[must_use]
 pub(super) fn devices(state: &State, live: &Live, agent: &Agent) -> Vec<api::Device> {
     let load = live.agent(agent.id).details().load.unwrap_or_default();
-    let mut holders = holders(state, agent.id);
+    let mut holders = holders(state, live, agent.id);
     let known = agent.inventory.iter().flat_map(|i| &i.devices);
     let mut devices: Vec<api::Device> = known
         .map(|device| {

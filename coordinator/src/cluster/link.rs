@@ -9,16 +9,16 @@
 
 use super::{Link, Shared, lock};
 use crate::engine::{EngineError, wall_clock};
-use crate::live::AgentLive;
+use crate::live::{AgentLive, IdleLive};
 use crate::pki::{PeerIdentity, request_key_sha256};
 use longshore_common::agent::RuntimeState;
 use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
-    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Frame, FrameError, Goodbye, Heartbeat,
-    HeartbeatAck, Hello, InventoryReport, Message, Notice, Outcome, OutcomeAck, PullProgress,
-    Refused, RefusedCode, SignedSet, SigningInput, Welcome, actual_hash,
+    ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, Frame, FrameError,
+    Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, Message, Notice, Outcome, OutcomeAck,
+    PullProgress, Refused, RefusedCode, SignedSet, SigningInput, Welcome, actual_hash,
 };
 use longshore_core::model::{Answer, Event, HelloFacts, WelcomeFacts, desired_set};
 use longshore_link::{FrameReader, LinkError, boot_ms, close, send};
@@ -379,6 +379,7 @@ async fn heartbeats(
             let mut view = view.lock().await;
             for report in &heartbeat.changed {
                 view.take(report.key, report.state);
+                note_idle(shared, report);
             }
             view.whole && (heartbeat.more || view.hash() != heartbeat.actual_hash)
         };
@@ -405,6 +406,19 @@ async fn heartbeats(
             shared.engine.tell(event).await?;
         }
     }
+}
+
+/// What a report says about use is shown, never stored.
+fn note_idle(shared: &Shared, report: &ContainerReport) {
+    let over = matches!(
+        report.state,
+        ContainerState::Exited | ContainerState::Closed
+    );
+    let idle = IdleLive {
+        deadline: report.idle_deadline.filter(|_| !over),
+        frozen: report.frozen && !over,
+    };
+    shared.engine.live.set_idle(report.key, idle);
 }
 
 async fn take_condition(
@@ -530,6 +544,7 @@ async fn take(
                 view.states.clear();
                 for item in &set.items {
                     view.take(item.key, item.state);
+                    note_idle(shared, item);
                 }
                 view.hash = None;
                 view.whole = true;
