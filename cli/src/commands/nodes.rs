@@ -43,12 +43,6 @@ pub(crate) enum Verb {
         /// Its name or id
         name: String,
     },
-    /// Take a node that has left out of the list
-    #[command(alias = "rm")]
-    Forget {
-        /// Its name or id
-        name: String,
-    },
 }
 
 /// On or off.
@@ -77,13 +71,6 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
                 .post(&format!("/agents/{}/expel", encode(&name)), &json!({}))
                 .await?;
             say(app, &format!("{name} expelled"));
-            Ok(0)
-        }
-        Verb::Forget { name } => {
-            app.client()?
-                .delete(&format!("/agents/{}", encode(&name)))
-                .await?;
-            say(app, &format!("{name} forgotten"));
             Ok(0)
         }
     }
