@@ -10,7 +10,7 @@ use crate::describe;
 use crate::error::{Failure, code};
 use crate::output::{clean, clean_lines, width_of, write_bytes};
 use base64::Engine as _;
-use longshore_common::api::{LogRecord, Session, TerminateRequest};
+use longshore_common::api::{LogRecord, Session, SignalOrder, TerminateRequest};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 /// How long one question about a session is held back: short enough that a lost
 /// connection is noticed soon, long enough that nobody polls.
 const WAIT_S: u64 = 20;
+/// A second Ctrl-C within this time is meant for us, not for the program.
+const TWICE: Duration = Duration::from_secs(3);
 /// Longest pause between two tries to reach the coordinator.
 const MOST_PAUSE: Duration = Duration::from_secs(15);
 /// A coordinator that was away for this long is not waited for any longer.
@@ -82,6 +84,7 @@ enum Event {
     Gap(String),
     LogsEnd(Option<String>),
     Answer(String),
+    Said(String),
 }
 
 /// The status line on standard error.
@@ -477,6 +480,8 @@ struct Follower<'a> {
     logs: Option<(tokio::task::JoinHandle<()>, u32)>,
     logs_done: bool,
     asked: Option<Asked>,
+    /// When Ctrl-C was last passed on.
+    interrupted: Option<Instant>,
     signalled: bool,
     interactive: bool,
 }
@@ -505,6 +510,7 @@ pub(crate) async fn follow(
         logs: None,
         logs_done: false,
         asked: None,
+        interrupted: None,
         signalled: false,
         interactive: std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
     };
@@ -610,6 +616,7 @@ impl Follower<'_> {
                 self.read();
             }
             Event::Answer(answer) => return Ok(self.answer(&answer)),
+            Event::Said(text) => self.screen.note(&text),
         }
         Ok(None)
     }
@@ -681,8 +688,16 @@ impl Follower<'_> {
         }
     }
 
-    /// Ctrl-C on a terminal: asks; the second time it detaches.
+    /// Ctrl-C on a terminal: goes to a program that runs; asks when it comes again within
+    /// three seconds, and when nothing runs yet; the time after that it detaches.
     fn interrupt(&mut self) -> Option<Outcome> {
+        let running = self.session.state == "RUNNING";
+        let again = self.interrupted.is_some_and(|at| at.elapsed() < TWICE);
+        if running && !again && self.asked.is_none() {
+            self.interrupted = Some(Instant::now());
+            self.send_interrupt();
+            return None;
+        }
         if self.asked.is_some() || self.ended() {
             self.screen.close();
             eprintln!();
@@ -694,7 +709,6 @@ impl Follower<'_> {
         self.screen.close();
         let (asked, question) = if matches!(self.session.state.as_str(), "RUNNING" | "TERMINATING")
         {
-            // Signals cannot be sent to the program yet, so the first Ctrl-C asks here too.
             (
                 Asked::Running,
                 "[s]top, [d]etach, or Enter to go on? ".to_owned(),
@@ -767,6 +781,19 @@ impl Follower<'_> {
                 None
             }
         }
+    }
+
+    /// Passes Ctrl-C on to the program. What cannot be delivered is said, not repeated.
+    fn send_interrupt(&self) {
+        let (client, id, events) = (self.client.clone(), self.id.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let order = SignalOrder {
+                signal: "INT".to_owned(),
+            };
+            if let Err(failure) = client.post(&format!("/sessions/{id}/signal"), &order).await {
+                let _ = events.send(Event::Said(failure.to_string())).await;
+            }
+        });
     }
 
     /// Asks for the end of the session, again and again while the coordinator is away.

@@ -391,6 +391,15 @@ pub struct TerminateRequest {
     pub force: bool,
 }
 
+/// A signal for the program of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignalOrder {
+    /// `INT`, `TERM`, `HUP`, `QUIT`, `USR1` or `USR2`.
+    #[schema(max_length = 16)]
+    pub signal: String,
+}
+
 /// What became of each.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct TerminateAnswer {

@@ -330,6 +330,13 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 follow: true,
             })),
         ),
+        (
+            "stream-open-signal",
+            encode(&StreamOpen::Signal(SignalRequest {
+                key: key(),
+                signal: "INT".into(),
+            })),
+        ),
         ("stream-accept", encode(&StreamAccept {})),
         ("stream-refuse", encode(&StreamRefuse { text: "no".into() })),
         (
@@ -520,7 +527,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_byte_in_a_real_frame_never_panics(which in 0usize..27, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+    fn a_flipped_byte_in_a_real_frame_never_panics(which in 0usize..28, at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let (_, mut bytes) = all_frames().swap_remove(which);
         let at = 8 + at.index(bytes.len().max(9) - 8);
         if let Some(byte) = bytes.get_mut(at) {

@@ -268,7 +268,7 @@ async fn run(config: Config) -> Result<(), End> {
     let app = App::new(api::Parts {
         engine: engine.clone(),
         reader,
-        logs: Arc::new(cluster),
+        nodes: Arc::new(cluster),
         identity,
         defaults: config
             .defaults()

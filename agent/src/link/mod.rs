@@ -15,13 +15,15 @@ use crate::identity::{Files, Identity};
 use crate::logs::LogStore;
 use longshore_common::ids::InstanceId;
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{ALPN_AGENT, CloseCode, OutcomeAck, SignedSet, Welcome};
+use longshore_common::wire::{
+    ALPN_AGENT, CloseCode, OutcomeAck, SignalRequest, SignedSet, Welcome,
+};
 use longshore_link::{Side, transport};
 use quinn::crypto::rustls::QuicClientConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 /// A connection stands within this time or is given up.
@@ -42,6 +44,8 @@ pub enum Heard {
     Set(SignedSet),
     /// An outcome is stored.
     Acked(OutcomeAck),
+    /// A person sends a signal; the answer is why not, if it was not sent.
+    Signal(SignalRequest, oneshot::Sender<Result<(), String>>),
 }
 
 /// What does not change while the agent runs.

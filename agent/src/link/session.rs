@@ -1,23 +1,21 @@
 //! One connection to the coordinator, from dialling to its end.
 
 use super::outbox::Shared;
-use super::{
-    CONNECT, Heard, LINK_ALPN, LinkConfig, client_config, endpoint, random_u64, resolve,
-};
+use super::{CONNECT, Heard, LINK_ALPN, LinkConfig, client_config, endpoint, random_u64, resolve};
 use crate::host::wall_clock;
 use crate::identity::new_key;
 use crate::logs::LogStore;
 use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, Goodbye, Heartbeat, HeartbeatAck,
     Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck, PullProgress, Refused,
-    SignedSet, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, Welcome,
+    SignalRequest, SignedSet, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, Welcome,
 };
 use longshore_link::{FrameReader, LinkError, boot_ms, close, send};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -200,7 +198,7 @@ async fn talk(
             }
             opened = connection.accept_bi() => {
                 let (out, back) = opened.map_err(gone)?;
-                tokio::spawn(serve_stream(out, back, Arc::clone(logs)));
+                tokio::spawn(serve_stream(out, back, Arc::clone(logs), heard.clone()));
             }
             () = heard.closed() => {
                 let _ = send(&mut talk.control_out, &Goodbye { leaving: false }).await;
@@ -418,13 +416,19 @@ impl Talk<'_> {
     }
 }
 
-async fn serve_stream(mut out: quinn::SendStream, back: quinn::RecvStream, logs: Arc<LogStore>) {
+async fn serve_stream(
+    mut out: quinn::SendStream,
+    back: quinn::RecvStream,
+    logs: Arc<LogStore>,
+    heard: mpsc::Sender<Heard>,
+) {
     let mut frames = FrameReader::new(back, Cap::DATA);
     let Ok(Ok(frame)) = tokio::time::timeout(CONNECT, frames.next()).await else {
         return;
     };
     let served = match frame.decode::<StreamOpen>() {
         Ok(StreamOpen::Logs(request)) => serve_logs(&mut out, &request, &logs).await,
+        Ok(StreamOpen::Signal(request)) => serve_signal(&mut out, request, &heard).await,
         Err(error) => {
             send(
                 &mut out,
@@ -437,6 +441,23 @@ async fn serve_stream(mut out: quinn::SendStream, back: quinn::RecvStream, logs:
     };
     if served.is_ok() {
         let _ = out.finish(); // the peer may have stopped reading
+    }
+}
+
+async fn serve_signal(
+    out: &mut quinn::SendStream,
+    request: SignalRequest,
+    heard: &mpsc::Sender<Heard>,
+) -> Result<(), LinkError> {
+    let (reply, answer) = oneshot::channel();
+    let stopping = || Err("the agent is stopping".to_owned());
+    let sent = match heard.send(Heard::Signal(request, reply)).await {
+        Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
+        Err(_) => stopping(),
+    };
+    match sent {
+        Ok(()) => send(out, &StreamAccept {}).await,
+        Err(text) => send(out, &StreamRefuse { text }).await,
     }
 }
 

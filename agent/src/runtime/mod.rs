@@ -243,6 +243,13 @@ pub trait Containers: Send + Sync + 'static {
         grace_s: u32,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
+    /// Sends a signal (`INT`, `TERM`, …) to its main process.
+    fn signal(
+        &self,
+        docker_id: &str,
+        signal: &str,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
     /// Kills at once, frozen or not.
     fn kill(&self, docker_id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 

@@ -236,6 +236,15 @@ impl Containers for SimulatedEngine {
         Ok(())
     }
 
+    async fn signal(&self, docker_id: &str, signal: &str) -> Result<(), RuntimeError> {
+        let key = self.key_of(docker_id)?;
+        if matches!(signal, "INT" | "TERM") {
+            let number = if signal == "INT" { 2 } else { 15 };
+            self.end(key, 128 + number, Some(number));
+        }
+        Ok(())
+    }
+
     async fn kill(&self, docker_id: &str) -> Result<(), RuntimeError> {
         let key = self.key_of(docker_id)?;
         self.end(key, 137, Some(9));

@@ -32,14 +32,14 @@ use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
 use longshore_common::session::{Cause, ContainerState, End, Entry, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    ContainerReport, DesiredSet, Notice, NoticeKind, Outcome, OutcomeNumber, SignedSet,
-    SigningInput, Totals,
+    ContainerReport, DesiredSet, Notice, NoticeKind, Outcome, OutcomeNumber, SIGNALS,
+    SignalRequest, SignedSet, SigningInput, Totals,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 use watching::Watching;
@@ -354,6 +354,7 @@ impl<C: Containers> Supervisor<C> {
             }
             Event::Heard(Heard::Set(signed)) => self.take_set(signed)?,
             Event::Heard(Heard::Acked(ack)) => self.take_ack(ack.key, ack.number)?,
+            Event::Heard(Heard::Signal(request, reply)) => self.signal(&request, reply),
             Event::Step(key, done) => {
                 self.take_done(key, done)?;
                 self.reconcile(key)?;
@@ -449,6 +450,31 @@ impl<C: Containers> Supervisor<C> {
         self.reconcile_all()?;
         self.shared.changed.notify_one();
         Ok(())
+    }
+
+    /// Passes a person's signal on to the main process of a running container.
+    fn signal(&self, request: &SignalRequest, reply: oneshot::Sender<Result<(), String>>) {
+        let running = self
+            .found
+            .get(&request.key)
+            .filter(|f| f.status == FoundStatus::Running);
+        let known = SIGNALS.contains(&request.signal.as_str());
+        let Some(found) = running.filter(|_| known) else {
+            let _ = reply.send(Err("its container does not run here".to_owned())); // the asker may have gone
+            return;
+        };
+        let (runtime, id, signal) = (
+            Arc::clone(&self.runtime),
+            found.docker_id.clone(),
+            request.signal.clone(),
+        );
+        tokio::spawn(async move {
+            let sent = runtime
+                .signal(&id, &signal)
+                .await
+                .map_err(|e| e.to_string());
+            let _ = reply.send(sent); // the asker may have gone
+        });
     }
 
     fn adopt_set(&mut self, set: DesiredSet) {

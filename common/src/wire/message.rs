@@ -490,8 +490,25 @@ message!(CertIssued = 18, self => {
 pub enum StreamOpen {
     /// The output of a container.
     Logs(LogsRequest),
+    /// A signal for the main process of a container.
+    Signal(SignalRequest),
 }
-message!(StreamOpen = 30);
+message!(StreamOpen = 30, self => match self {
+    Self::Logs(_) => Ok(()),
+    Self::Signal(request) => text(&request.signal, "signal"),
+});
+
+/// Which signal for which container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalRequest {
+    /// Which container.
+    pub key: ContainerKey,
+    /// Name without `SIG`, one of [`SIGNALS`].
+    pub signal: String,
+}
+
+/// Signals a person may send to a session's main process.
+pub const SIGNALS: [&str; 6] = ["INT", "TERM", "HUP", "QUIT", "USR1", "USR2"];
 
 /// Which output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

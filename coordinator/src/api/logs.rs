@@ -19,6 +19,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use longshore_common::api::LogRecord;
 use longshore_common::ids::{AgentId, Attempt, ContainerKey, Rank, SessionId};
 use longshore_common::session::ContainerState;
+use longshore_common::wire::SignalRequest;
 use longshore_common::wire::{Data, LogsRequest, OutputKind};
 use longshore_core::model::{Container, Session};
 use std::convert::Infallible;
@@ -42,23 +43,33 @@ pub type LogPieces = Pin<Box<dyn Stream<Item = Result<Data, String>> + Send>>;
 /// A future answer with pieces, or why there are none.
 pub type OpeningLogs<'a> = Pin<Box<dyn Future<Output = Result<LogPieces, String>> + Send + 'a>>;
 
-/// Whoever can fetch output from agents.
-pub trait LogSource: Send + Sync {
+/// A signal on its way, or why it was not sent.
+pub type Signalling<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+/// Whoever can reach into containers at agents.
+pub trait Nodes: Send + Sync {
     /// Asks an agent for output of a container.
     fn open(&self, agent: AgentId, request: LogsRequest) -> OpeningLogs<'_>;
+
+    /// Sends a signal to the main process of a container.
+    fn signal(&self, agent: AgentId, request: SignalRequest) -> Signalling<'_>;
 }
 
 /// No agent can be reached.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct NoLogs;
+pub struct NoNodes;
 
-impl LogSource for NoLogs {
+impl Nodes for NoNodes {
     fn open(&self, _: AgentId, _: LogsRequest) -> OpeningLogs<'_> {
+        Box::pin(async { Err("the agent is not connected".to_owned()) })
+    }
+
+    fn signal(&self, _: AgentId, _: SignalRequest) -> Signalling<'_> {
         Box::pin(async { Err("the agent is not connected".to_owned()) })
     }
 }
 
-impl LogSource for Cluster {
+impl Nodes for Cluster {
     fn open(&self, agent: AgentId, request: LogsRequest) -> OpeningLogs<'_> {
         Box::pin(async move {
             let opened = self
@@ -69,6 +80,13 @@ impl LogSource for Cluster {
                 opened.next().await.map(|piece| (piece, opened))
             });
             Ok(Box::pin(pieces) as LogPieces)
+        })
+    }
+
+    fn signal(&self, agent: AgentId, request: SignalRequest) -> Signalling<'_> {
+        Box::pin(async move {
+            let sent = Self::signal(self, agent, request).await;
+            sent.map_err(|error| error.to_string())
         })
     }
 }
@@ -181,7 +199,7 @@ async fn find(app: &App, ask: &Ask) -> Result<Found, Failure> {
         tail_lines: ask.tail,
         follow: ask.follow,
     };
-    match app.logs.open(agent, request).await {
+    match app.nodes.open(agent, request).await {
         Ok(pieces) => Ok(Found::Pieces(pieces)),
         Err(_) if over && session.tail.is_some() => Ok(kept(&session, ask)),
         Err(detail) => Err(unreachable(key, &detail)),

@@ -23,7 +23,7 @@ mod views;
 #[cfg(test)]
 mod tests;
 
-pub use logs::{LogPieces, LogSource, NoLogs, OpeningLogs};
+pub use logs::{LogPieces, NoNodes, Nodes, OpeningLogs, Signalling};
 pub use openapi::document as openapi_document;
 pub use operations::{Gives, Holds, OPERATIONS, Operation, Parameter, Shape, Verb, Who};
 pub use page::Cursors;
@@ -66,8 +66,8 @@ pub struct Parts {
     pub engine: Engine,
     /// What memory has forgotten.
     pub reader: Reader,
-    /// Output of containers.
-    pub logs: Arc<dyn LogSource>,
+    /// Containers at agents.
+    pub nodes: Arc<dyn Nodes>,
     /// Who calls.
     pub identity: Identity,
     /// What a session gets that does not say.

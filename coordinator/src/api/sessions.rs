@@ -11,9 +11,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Page, Skipped, TerminateAnswer, TerminateRequest};
-use longshore_common::ids::SessionId;
+use longshore_common::ids::{Rank, SessionId};
 use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
+use longshore_common::wire::{SIGNALS, SignalRequest};
 use longshore_core::model::{self, Answer, Event, Refusal, Submit, Terminate};
 use std::sync::Arc;
 use std::time::Duration;
@@ -373,6 +374,53 @@ pub(super) async fn explain(
         })
         .await?;
     json(&explained)
+}
+
+/// Sends a signal to the program of a running session.
+pub(super) async fn signal(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let caller = person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let order = extract::json::<api::SignalOrder>(request).await?.value;
+    if !SIGNALS.contains(&order.signal.as_str()) {
+        let known = SIGNALS.join(", ");
+        return Err(
+            Failure::new("LS-INVALID", format!("A signal is one of {known}."))
+                .at("/signal", format!("One of {known}.")),
+        );
+    }
+    let id = resolve(&app, &caller, &text).await?;
+    let place = app
+        .engine
+        .read(move |state, _| {
+            let session = state.sessions.get(&id)?;
+            let main = session.present().find(|c| c.key.rank == Rank::MAIN);
+            Some((session.state, main.map(|c| (c.agent, c.key))))
+        })
+        .await?;
+    let Some((now, main)) = place else {
+        return Err(no_session(id));
+    };
+    let (SessionState::Running, Some((agent, key))) = (now, main) else {
+        return Err(Failure::new(
+            "LS-STATE",
+            format!("Session {id} is {now}; signals reach running ones only."),
+        ));
+    };
+    let request = SignalRequest {
+        key,
+        signal: order.signal,
+    };
+    match app.nodes.signal(agent, request).await {
+        Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(why) => Err(Failure::new(
+            "LS-AGENT-UNREACHABLE",
+            format!("The signal was not delivered: {why}."),
+        )),
+    }
 }
 
 pub(super) async fn terminate(

@@ -1,5 +1,6 @@
 //! The API as its callers meet it: the router with a real store and engine, in process.
 
+use super::Signalling;
 use super::logs::OpeningLogs;
 use super::*;
 use crate::engine::{self, wall_clock};
@@ -14,6 +15,7 @@ use longshore_common::ids::{
 };
 use longshore_common::session::{ContainerState, End, Exit};
 use longshore_common::time::Timestamp;
+use longshore_common::wire::SignalRequest;
 use longshore_common::wire::{
     self, ContainerReport, Data, LogsRequest, OutcomeNumber, OutputKind, Totals,
 };
@@ -70,7 +72,7 @@ impl Answer {
 /// Output that a test agent has.
 struct Canned(Option<Vec<Data>>);
 
-impl LogSource for Canned {
+impl Nodes for Canned {
     fn open(&self, _: AgentId, request: LogsRequest) -> OpeningLogs<'_> {
         let pieces = self.0.clone();
         Box::pin(async move {
@@ -81,6 +83,15 @@ impl LogSource for Canned {
                 .map(Ok)
                 .collect();
             Ok(futures_util::stream::iter(from).boxed() as LogPieces)
+        })
+    }
+
+    fn signal(&self, _: AgentId, request: SignalRequest) -> Signalling<'_> {
+        let known = self.0.is_some() && request.signal == "INT";
+        Box::pin(async move {
+            known
+                .then_some(())
+                .ok_or_else(|| "the agent is not connected".to_owned())
         })
     }
 }
@@ -192,7 +203,7 @@ async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
     let app = App::new(Parts {
         engine,
         reader,
-        logs: Arc::new(Canned(logs)),
+        nodes: Arc::new(Canned(logs)),
         identity,
         defaults: SessionDefaults {
             image: "longshore/base".to_owned(),
@@ -1133,6 +1144,30 @@ async fn output_comes_from_the_agent() {
             "{bad}"
         );
     }
+}
+
+#[tokio::test]
+async fn signals_reach_running_programs_only() {
+    let mut f = fixture(Some(Vec::new()), true).await;
+    f.set_up().await;
+    f.submit(batch()).await;
+    let path = "/api/v1/sessions/s-1/signal";
+    let int = json!({ "signal": "INT" });
+    assert_eq!(f.post(path, &int).await.code(), "LS-STATE");
+    f.runs("s-1").await;
+    assert_eq!(f.post(path, &int).await.status.as_u16(), 204);
+    assert_eq!(
+        f.post(path, &json!({ "signal": "KILL" })).await.code(),
+        "LS-INVALID"
+    );
+    assert_eq!(
+        f.post("/api/v1/sessions/s-9/signal", &int).await.code(),
+        "LS-NOT-FOUND"
+    );
+    assert_eq!(
+        f.post(path, &json!({ "signal": "USR1" })).await.code(),
+        "LS-AGENT-UNREACHABLE"
+    );
 }
 
 #[tokio::test]

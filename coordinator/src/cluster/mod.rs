@@ -17,8 +17,8 @@ use crate::pki::Pki;
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, InstanceId};
 use longshore_common::wire::{
-    ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, LogsRequest, Message, OutcomeAck, StreamAccept,
-    StreamEnd, StreamOpen, StreamRefuse,
+    ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, LogsRequest, Message, OutcomeAck, SignalRequest,
+    StreamAccept, StreamEnd, StreamOpen, StreamRefuse,
 };
 use longshore_core::model::{Effect, Event};
 use longshore_link::{FrameReader, Side, boot_ms, close, send, transport};
@@ -387,8 +387,24 @@ impl Cluster {
         request: LogsRequest,
     ) -> Result<LogStream, ClusterError> {
         let link = self.shared.link(agent).ok_or(ClusterError::Away)?;
-        let opened = tokio::time::timeout(OPEN_STREAM, open_logs(&link, request)).await;
-        opened.unwrap_or(Err(ClusterError::Away))
+        let opened =
+            tokio::time::timeout(OPEN_STREAM, open(&link, &StreamOpen::Logs(request))).await;
+        let frames = opened.unwrap_or(Err(ClusterError::Away))?;
+        Ok(LogStream {
+            frames,
+            done: false,
+        })
+    }
+
+    /// Sends a signal to the main process of a container.
+    ///
+    /// # Errors
+    /// [`ClusterError::Away`], [`ClusterError::Refused`].
+    pub async fn signal(&self, agent: AgentId, request: SignalRequest) -> Result<(), ClusterError> {
+        let link = self.shared.link(agent).ok_or(ClusterError::Away)?;
+        let order = StreamOpen::Signal(request);
+        let opened = tokio::time::timeout(OPEN_STREAM, open(&link, &order)).await;
+        opened.unwrap_or(Err(ClusterError::Away)).map(|_| ())
     }
 
     /// Closes every connection: the coordinator stops, containers run on.
@@ -403,11 +419,12 @@ impl Cluster {
     }
 }
 
-async fn open_logs(link: &Link, request: LogsRequest) -> Result<LogStream, ClusterError> {
+/// Opens a data stream and waits until the agent serves it.
+async fn open(link: &Link, order: &StreamOpen) -> Result<FrameReader, ClusterError> {
     let away = |_| ClusterError::Away;
     let (mut out, back) = link.connection.open_bi().await.map_err(away)?;
     let _ = out.set_priority(0); // bulk: behind everything else; fails only on closed streams
-    send(&mut out, &StreamOpen::Logs(request))
+    send(&mut out, order)
         .await
         .map_err(|_| ClusterError::Away)?;
     let _ = out.finish(); // nothing more is said on this side
@@ -423,8 +440,5 @@ async fn open_logs(link: &Link, request: LogsRequest) -> Result<LogStream, Clust
         debug!(%error, "an agent answered a stream with something else");
         ClusterError::Away
     })?;
-    Ok(LogStream {
-        frames,
-        done: false,
-    })
+    Ok(frames)
 }

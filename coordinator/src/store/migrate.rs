@@ -40,7 +40,8 @@ pub(super) fn run(db: &mut Connection, path: &Path, steps: &[&str]) -> Result<()
     Ok(())
 }
 
-fn form(db: &Connection, path: &Path) -> Result<u32, StoreError> {
+/// The form of a file; 0 = there is nothing in it.
+pub(super) fn form(db: &Connection, path: &Path) -> Result<u32, StoreError> {
     let ask = |pragma| {
         db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
             .doing("be read")

@@ -23,7 +23,6 @@ pub use read::{Reader, SessionFilter};
 use longshore_core::model::{Change, Meta, State};
 use rusqlite::ErrorCode;
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -161,8 +160,8 @@ struct Inner {
     orders: Option<std::sync::mpsc::Sender<Order>>,
     writer: Option<JoinHandle<()>>,
     reader: Reader,
-    /// Held as long as the database is open; the kernel takes it back from a dead process.
-    _lock: File,
+    /// Last, so that it outlives the writer.
+    _lock: open::Lock,
 }
 
 impl fmt::Debug for Store {
@@ -199,7 +198,7 @@ impl Store {
         max_pages: Option<u32>,
     ) -> Result<(Self, State), StoreError> {
         let lock = open::lock(path)?;
-        let mut db = open::writer(path)?;
+        let mut db = open::writer(path, &lock)?;
         migrate::run(&mut db, path, steps)?;
         load::ensure_meta(&mut db, new_meta)?;
         let state = load::state(&mut db)?;
@@ -207,15 +206,17 @@ impl Store {
             db.pragma_update(None, "max_page_count", pages)
                 .doing("set a limit")?;
         }
+        let io = |doing, source| StoreError::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        };
+        let mark = lock.mark().map_err(|e| io("lock", e))?;
         let (orders, inbox) = std::sync::mpsc::channel();
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write::run(db, &inbox))
-            .map_err(|source| StoreError::Io {
-                doing: "start the writer of",
-                path: path.to_owned(),
-                source,
-            })?;
+            .spawn(move || write::run(db, &mark, &inbox))
+            .map_err(|e| io("start the writer of", e))?;
         let reader = Reader::new(path);
         let inner = Inner {
             orders: Some(orders),
@@ -245,9 +246,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn load(&self) -> Result<State, StoreError> {
-        self.order(|reply| Order::Load(reply))
-            .await
-            .map(|state| *state)
+        self.order(Order::Load).await.map(|state| *state)
     }
 
     /// Reads past things, beside the writer.

@@ -1,12 +1,12 @@
 //! The lock, the file, and the settings each connection gets.
 
-use super::{Doing, StoreError};
+use super::{Doing, StoreError, migrate};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,8 +21,55 @@ const STATEMENTS: usize = 64;
 /// Owner only: the file holds hashes of secrets and people's data.
 const MODE: u32 = 0o600;
 
-/// Takes the data directory for this process.
-pub(super) fn lock(database: &Path) -> Result<File, StoreError> {
+/// The data directory is this process's until this is dropped, or the process dies.
+#[derive(Debug)]
+pub(super) struct Lock(Mark);
+
+impl Lock {
+    /// For the writer's thread, which may have to sign.
+    pub(super) fn mark(&self) -> std::io::Result<Mark> {
+        self.0.0.try_clone().map(Mark)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said aloud: a child that was forked a moment ago may still have the file open.
+        let _ = flock(&self.0.0, FlockOperation::Unlock); // closing it does the same
+    }
+}
+
+/// What stands in the lock file: whose it is, and whether a write failed under it.
+#[derive(Debug)]
+pub(super) struct Mark(File);
+
+/// Stands in the lock file after a failed write, until a start has checked everything.
+const FAILED: &str = "failed";
+
+impl Mark {
+    /// Whether a write failed in an earlier life.
+    fn is_failed(&self) -> bool {
+        let mut text = [0; 64];
+        let read = self.0.read_at(&mut text, 0).unwrap_or(0);
+        String::from_utf8_lossy(&text[..read]).contains(FAILED)
+    }
+
+    /// Always the same bytes of the file, so that a full disk has room for them; where
+    /// even that fails there is nobody left to tell.
+    fn sign(&self, word: &str) {
+        let text = format!("{:<10} {word:<6}\n", std::process::id());
+        let _ = self.0.write_all_at(text.as_bytes(), 0);
+        let _ = self.0.sync_data();
+    }
+
+    /// The next start has to look at the whole file before it serves.
+    pub(super) fn sign_failed(&self) {
+        self.sign(FAILED);
+    }
+}
+
+/// Takes the data directory.
+pub(super) fn lock(database: &Path) -> Result<Lock, StoreError> {
     let path = database.with_file_name("lock");
     let io = |doing, source| StoreError::Io {
         doing,
@@ -38,56 +85,43 @@ pub(super) fn lock(database: &Path) -> Result<File, StoreError> {
         .open(&path)
         .map_err(|e| io("open", e))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => (),
+        Ok(()) => Ok(Lock(Mark(file))),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut text = String::new();
             let _ = file.read_to_string(&mut text); // only makes the message better
-            let holder = match text.trim().parse::<u32>() {
+            let pid = text.split_whitespace().next().unwrap_or_default();
+            let holder = match pid.parse::<u32>() {
                 Ok(pid) => format!(" (process {pid})"),
                 Err(_) => String::new(),
             };
             let dir = database.parent().unwrap_or(Path::new(".")).to_owned();
-            return Err(StoreError::Locked { dir, holder });
+            Err(StoreError::Locked { dir, holder })
         }
-        Err(errno) => return Err(io("lock", errno.into())),
+        Err(errno) => Err(io("lock", errno.into())),
     }
-    let pid = format!("{}\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.write_all(pid.as_bytes()))
-        .map_err(|e| io("write", e))?;
-    Ok(file)
 }
 
-/// Opens the writing connection; makes the file if there is none. After a crash the
-/// whole file is checked before anybody is served from it.
-pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
+/// Opens the writing connection; makes the file if there is none. After a write that
+/// failed, the whole file is checked before anybody is served from it. A mere crash is no
+/// such case: the log has its own checksums, and a large file takes seconds to check.
+pub(super) fn writer(path: &Path, lock: &Lock) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < SQLITE_MIN {
         return Err(StoreError::OldSqlite {
             found: rusqlite::version(),
         });
     }
-    let log = log_of(path);
     // A process that ended well leaves no log.
-    let crashed = log.metadata().is_ok_and(|m| m.len() > 0);
+    let crashed = log_of(path).metadata().is_ok_and(|m| m.len() > 0);
     create(path, crashed)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).doing("be opened")?;
-    let no_database = |error: StoreError| match error {
-        StoreError::Sqlite { source, .. }
-            if source.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) =>
-        {
-            StoreError::Foreign {
-                path: path.to_owned(),
-                why: "it is not an SQLite file".to_owned(),
-            }
-        }
-        other => other,
-    };
-    settings(&db).map_err(no_database)?;
+    settings(&db).map_err(|e| about_file(e, path))?;
+    // Before anything is written: what is not ours stays as it is.
+    migrate::form(&db, path).map_err(|e| about_file(e, path))?;
     let mode: String = db
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
         .doing("keep a log")
-        .map_err(no_database)?;
+        .map_err(|e| about_file(e, path))?;
     if mode != "wal" {
         let source = rusqlite::Error::InvalidPath(path.to_owned());
         return Err(StoreError::Sqlite {
@@ -101,9 +135,10 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     };
     set("wal_autocheckpoint", 0)?; // the writer's thread does it, where a failed sync is seen
     set("journal_size_limit", LOG_KEPT)?;
-    if crashed {
+    if lock.0.is_failed() {
         check(&db, path)?;
     }
+    lock.0.sign("");
     Ok(db)
 }
 
@@ -194,6 +229,25 @@ fn settings(db: &Connection) -> Result<(), StoreError> {
     set("synchronous", "FULL")
 }
 
+/// Says which file, and what to do, when the file is the trouble.
+fn about_file(error: StoreError, path: &Path) -> StoreError {
+    let StoreError::Sqlite { source, .. } = &error else {
+        return error;
+    };
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => StoreError::Foreign {
+            path,
+            why: "it is not an SQLite file".to_owned(),
+        },
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged {
+            path,
+            why: source.to_string(),
+        },
+        _ => error,
+    }
+}
+
 /// Walks over the whole file.
 pub(super) fn check(db: &Connection, path: &Path) -> Result<(), StoreError> {
     let mut found: Vec<String> = Vec::new();
@@ -205,14 +259,14 @@ pub(super) fn check(db: &Connection, path: &Path) -> Result<(), StoreError> {
         }
         rusqlite::Result::Ok(())
     };
-    ask("PRAGMA quick_check(5)", |row| row.get(0)).doing("be checked")?;
-    ask("PRAGMA foreign_key_check", |row| {
-        Ok(format!(
-            "a row of {} belongs to nothing",
-            row.get::<_, String>(0)?
-        ))
-    })
-    .doing("be checked")?;
+    let orphan = |row: &rusqlite::Row<'_>| {
+        let table: String = row.get(0)?;
+        Ok(format!("a row of {table} belongs to nothing"))
+    };
+    ask("PRAGMA quick_check(5)", |row| row.get(0))
+        .and_then(|()| ask("PRAGMA foreign_key_check", orphan))
+        .doing("be checked")
+        .map_err(|e| about_file(e, path))?;
     found.retain(|line| line != "ok");
     found.truncate(5);
     if found.is_empty() {

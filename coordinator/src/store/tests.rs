@@ -372,11 +372,13 @@ fn foreign_and_torn_files_are_refused_in_words() {
     };
     let text = refuse(&[b'x'; 5000]).to_string();
     assert!(text.contains("not a database of Longshore"), "{text}");
-    let error = refuse(&foreign_database());
-    assert!(
-        matches!(&error, StoreError::Foreign { why, .. } if why == "it belongs to another program"),
-        "{error}"
-    );
+    for mode in ["WAL", "DELETE"] {
+        let error = refuse(&foreign_database(mode));
+        assert!(
+            matches!(&error, StoreError::Foreign { why, .. } if why == "it belongs to another program"),
+            "{error}"
+        );
+    }
     let ours = {
         let dir = dir();
         drop(open_at(&file(&dir)).expect("a new store"));
@@ -391,11 +393,10 @@ fn foreign_and_torn_files_are_refused_in_words() {
     }
 }
 
-fn foreign_database() -> Vec<u8> {
+fn foreign_database(mode: &str) -> Vec<u8> {
     let dir = dir();
     let db = Connection::open(file(&dir)).expect("opened");
-    // In the same mode, so that even the mode is not touched.
-    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+    db.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))
         .expect("set");
     db.execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1);")
         .expect("made");
@@ -417,7 +418,7 @@ fn a_log_without_its_database_is_not_thrown_away() {
 }
 
 #[test]
-fn damage_is_found_after_a_crash() {
+fn after_a_failed_write_the_whole_file_is_checked() {
     let dir = dir();
     let (store, _) = open_at(&file(&dir)).expect("a new store");
     let mut world = chaos::world();
@@ -425,16 +426,29 @@ fn damage_is_found_after_a_crash() {
         world.submit(world::job());
     }
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
+    store.inner._lock.mark().expect("a handle").sign_failed();
     drop(store);
-    let mut bytes = std::fs::read(file(&dir)).expect("read");
-    let middle = bytes.len() / 2 / 4096 * 4096;
-    bytes[middle..middle + 4096].fill(0xff);
-    std::fs::write(file(&dir), &bytes).expect("written");
-    std::fs::write(dir.path().join("coordinator.db-wal"), [0; 32]).expect("written");
-    let error = open_at(&file(&dir)).expect_err("damaged");
-    assert!(
-        error.is_fatal() && error.to_string().contains("damaged"),
-        "{error}"
+    let good = std::fs::read(file(&dir)).expect("read");
+    let mut bad = good.clone();
+    let middle = bad.len() / 2 / 4096 * 4096;
+    bad[middle..middle + 4096].fill(0xff);
+    std::fs::write(file(&dir), &bad).expect("written");
+    for _ in 0..2 {
+        let error = open_at(&file(&dir)).expect_err("damaged, however often it is tried");
+        assert!(
+            error.is_fatal() && error.to_string().contains("damaged"),
+            "{error}"
+        );
+    }
+    std::fs::write(file(&dir), &good).expect("written");
+    let (store, state) = open_at(&file(&dir)).expect("restored");
+    same(&state, &world.state);
+    drop(store);
+    let signed = std::fs::read_to_string(dir.path().join("lock")).expect("read");
+    assert_eq!(
+        signed.trim(),
+        std::process::id().to_string(),
+        "all is well again"
     );
 }
 
@@ -728,9 +742,11 @@ fn a_write_that_fails_ends_everything_until_a_new_start() {
     let last = text
         .lines()
         .filter_map(last_acknowledged)
-        .last()
+        .next_back()
         .expect("some were stored");
-    let (_store, state) = open_at(&file(&dir)).expect("it opens again");
+    let signed = std::fs::read_to_string(dir.path().join("lock")).expect("read");
+    assert!(signed.contains("failed"), "{signed}");
+    let (_store, state) = open_at(&file(&dir)).expect("it opens again, checked");
     assert!((last..=last + 1).contains(&state.meta.next_session));
     assert_eq!(
         state.tokens.len() as u64,
@@ -785,7 +801,8 @@ fn settings_are_the_safe_ones() {
     let dir = dir();
     let (store, _) = open_at(&file(&dir)).expect("a new store");
     drop(store);
-    let db = open::writer(&file(&dir)).expect("opened");
+    let lock = open::lock(&file(&dir)).expect("free");
+    let db = open::writer(&file(&dir), &lock).expect("opened");
     let ask = |name: &str| -> String {
         db.pragma_query_value(None, name, |row| {
             Ok(match row.get_ref(0)? {

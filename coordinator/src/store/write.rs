@@ -1,5 +1,6 @@
 //! The thread that owns the writing connection; changes to rows.
 
+use super::open::Mark;
 use super::{Doing, StoreError, load};
 use longshore_common::ids::AgentId;
 use longshore_common::ids::{ContainerKey, GroupId, SessionId, UserId};
@@ -30,7 +31,7 @@ pub(super) enum Order {
 
 /// Serves orders until nobody can send any more. After an error that only a new start
 /// can heal, every order is refused.
-pub(super) fn run(mut db: Connection, orders: &Receiver<Order>) {
+pub(super) fn run(mut db: Connection, mark: &Mark, orders: &Receiver<Order>) {
     let pages = Arc::new(AtomicI32::new(0));
     let seen = Arc::clone(&pages);
     let hook = db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, in_log| {
@@ -43,6 +44,7 @@ pub(super) fn run(mut db: Connection, orders: &Receiver<Order>) {
         if let Some(error) = error.filter(|e| e.is_fatal()) {
             error!(%error, "the database failed");
             failed.get_or_insert_with(|| error.to_string());
+            mark.sign_failed();
         }
     };
     for order in orders {

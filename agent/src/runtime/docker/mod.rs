@@ -684,6 +684,20 @@ impl Containers for Docker {
             .map_err(|error| error.into_runtime(Cause::StartFailed))
     }
 
+    async fn signal(&self, docker_id: &str, signal: &str) -> Result<(), RuntimeError> {
+        let options = KillContainerOptions {
+            signal: format!("SIG{signal}"),
+        };
+        let result = self
+            .0
+            .engine
+            .call("kill", deadline::ASK, |client| async move {
+                client.kill_container(docker_id, Some(options)).await
+            })
+            .await;
+        done_already(result, "not running")
+    }
+
     async fn kill(&self, docker_id: &str) -> Result<(), RuntimeError> {
         let options = KillContainerOptions {
             signal: "SIGKILL".to_owned(),

@@ -6,7 +6,11 @@ use longshore_common::ids::{Attempt, Fence, Generation};
 
 fn container(state: ContainerState) -> Container {
     Container {
-        key: ContainerKey { session: SessionId(1), rank: Rank::MAIN, attempt: Attempt::FIRST },
+        key: ContainerKey {
+            session: SessionId(1),
+            rank: Rank::MAIN,
+            attempt: Attempt::FIRST,
+        },
         agent: AgentId::new(1),
         slots: longshore_common::amount::Slots::new(),
         devices: vec![],
@@ -30,7 +34,10 @@ fn a_set_is_seen_from_the_one_it_first_stood_in() {
 
 #[test]
 fn the_rank_of_progress_rises_with_the_states() {
-    let ranks: Vec<u8> = ContainerState::ALL.iter().map(|s| progress_rank(*s)).collect();
+    let ranks: Vec<u8> = ContainerState::ALL
+        .iter()
+        .map(|s| progress_rank(*s))
+        .collect();
     assert!(ranks.is_sorted(), "{ranks:?}");
 }
 
@@ -40,9 +47,18 @@ fn instants_of_others_get_a_text_form() {
         let at = storable(Timestamp(at));
         assert_eq!(at.to_string().parse(), Ok(at));
     }
-    let odd = Exit { code: 0, signal: None, oom: false, at: Timestamp(i64::MAX) };
-    let End::Stopped { exit: Some(exit), .. } =
-        storable_end(End::Stopped { reason: Reason::IdleTimeout, exit: Some(odd) })
+    let odd = Exit {
+        code: 0,
+        signal: None,
+        oom: false,
+        at: Timestamp(i64::MAX),
+    };
+    let End::Stopped {
+        exit: Some(exit), ..
+    } = storable_end(End::Stopped {
+        reason: Reason::IdleTimeout,
+        exit: Some(odd),
+    })
     else {
         panic!("it was a stop");
     };

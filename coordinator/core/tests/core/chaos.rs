@@ -53,14 +53,14 @@ pub fn step(world: &mut World, (what, a, b): Step) {
             let Some((agent, key)) = some_container(world, a) else {
                 return;
             };
-            let end = (b % 3 == 0).then(|| some_end(b / 3));
+            let end = (b.is_multiple_of(3)).then(|| some_end(b / 3));
             world.outcome(agent, key, OutcomeNumber::Closed, end);
         }
         15 => {
             let ids: Vec<SessionId> = (0..3)
                 .filter_map(|n| some_session(world, a.wrapping_add(n)))
                 .collect();
-            world.terminate(&ids, u32::from(b % 60), b % 5 == 0);
+            world.terminate(&ids, u32::from(b % 60), b.is_multiple_of(5));
         }
         16 | 17 => world.later(i64::from(a) * i64::from(b % 64 + 1) / 8),
         18 => {
@@ -91,7 +91,7 @@ pub fn step(world: &mut World, (what, a, b): Step) {
             world.does(Event::Condition {
                 agent,
                 runtime,
-                disk_low: b % 7 == 0,
+                disk_low: b.is_multiple_of(7),
             });
         }
         24 => device_changes(world, a, b),
@@ -106,12 +106,12 @@ fn submit(world: &mut World, a: u16, b: u16) {
         &[("cuda.device", &gpus), ("cpu", &(b % 9 + 1).to_string())],
     );
     request.priority = Some(i64::from(b % 5) * 10);
-    request.name = (a % 3 == 0).then(|| format!("name-{}", b % 8));
-    request.lifetime_s = (b % 6 == 0).then_some(i64::from(a % 500) + 1);
-    if a % 7 == 0 {
+    request.name = (a.is_multiple_of(3)).then(|| format!("name-{}", b % 8));
+    request.lifetime_s = (b.is_multiple_of(6)).then_some(i64::from(a % 500) + 1);
+    if a.is_multiple_of(7) {
         request.kind = Some(SessionType::Interactive.to_string());
     }
-    let key = (b % 4 == 0).then(|| {
+    let key = (b.is_multiple_of(4)).then(|| {
         (
             format!("key-{}", a % 16),
             [u8::try_from(b % 2).unwrap_or(0); 32],
@@ -172,7 +172,7 @@ fn some_end(b: u16) -> End {
             exit: None,
         },
         7 => End::Vanished {
-            rebooted: b % 2 == 0,
+            rebooted: b.is_multiple_of(2),
         },
         _ => End::Stopped {
             reason: Reason::UserRequested,
@@ -197,7 +197,7 @@ fn whole_report(world: &mut World, a: u16, b: u16) {
         .filter(|(n, _)| b >> (n % 16) & 1 == 0)
         .map(|(_, key)| (key, ContainerState::Running))
         .collect();
-    world.whole(agent, &items, b % 2 == 0);
+    world.whole(agent, &items, b.is_multiple_of(2));
 }
 
 fn device_changes(world: &mut World, a: u16, b: u16) {
@@ -209,7 +209,7 @@ fn device_changes(world: &mut World, a: u16, b: u16) {
     };
     let count = inventory.devices.len().max(1);
     if let Some(device) = inventory.devices.get_mut(usize::from(b) % count) {
-        device.health = if b % 2 == 0 {
+        device.health = if b.is_multiple_of(2) {
             Health::Healthy
         } else {
             Health::Lost
