@@ -116,6 +116,14 @@ impl LogStore {
         Ok(Some(log))
     }
 
+    /// Says that output may come: whoever reads before the first waits for it.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn begin(&self, key: ContainerKey) -> io::Result<()> {
+        self.log(key, true).map(|_| ())
+    }
+
     /// Takes output in.
     ///
     /// # Errors

@@ -250,6 +250,14 @@ impl Pki {
         self.work.sign(input).as_ref().to_vec()
     }
 
+    /// A secret of this installation that is the same after each start: the key by which
+    /// agents are told that their connection ended with an earlier process.
+    #[must_use]
+    pub fn reset_secret(&self) -> Vec<u8> {
+        // Ed25519 is deterministic; nobody is ever shown a signature on this text.
+        self.sign(b"longshore stateless reset 1")
+    }
+
     /// Issues a certificate for an agent over the public key of its request.
     ///
     /// # Errors

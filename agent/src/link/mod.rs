@@ -115,6 +115,9 @@ pub async fn run(
         let address = addresses[turn % addresses.len().max(1)].clone();
         turn += 1;
         let ended = session::run(&config, &address, &shared, &logs, &heard).await;
+        if began.elapsed() > STEADY {
+            back_off = BackOff::new();
+        }
         let pause = match ended {
             session::Ended::Stopped => return,
             session::Ended::Refused { text, retry_ms } => {
@@ -137,9 +140,6 @@ pub async fn run(
                 back_off.next(random_u64())
             }
             session::Ended::Failed(error) => {
-                if began.elapsed() > STEADY {
-                    back_off = BackOff::new();
-                }
                 let pause = back_off.next(random_u64());
                 info!(%address, %error, pause_ms = pause.as_millis(), "no link");
                 pause

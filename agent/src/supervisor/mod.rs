@@ -813,6 +813,9 @@ impl<C: Containers> Supervisor<C> {
         if self.watching.contains_key(&key) {
             return;
         }
+        if let Err(error) = self.logs.begin(key) {
+            warn!(%key, %error, "output cannot be kept");
+        }
         let (done, output) = watch::channel(false);
         let now = host::boot_clock_ms();
         let age = found

@@ -13,7 +13,7 @@ mod enrol;
 mod link;
 
 use crate::engine::{Engine, EngineError};
-use crate::pki::Pki;
+use crate::pki::{Pki, random};
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, InstanceId};
 use longshore_common::wire::{
@@ -37,6 +37,11 @@ const RETRY_ABOVE: usize = 64;
 const PENDING_MAX: usize = 256;
 /// A handshake takes at most this long.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Bytes of a connection id: what quinn takes by default.
+const CONNECTION_ID: usize = 8;
+/// Agents of a killed coordinator are told so at most this often, all together: a thousand
+/// in a second. A reset is smaller than the packet that asks for it.
+const RESET_EVERY: Duration = Duration::from_millis(1);
 /// How often silence is looked at.
 const SILENCE_EVERY: Duration = Duration::from_millis(500);
 /// An agent that cannot take a data stream in this time is treated as away.
@@ -144,7 +149,12 @@ pub fn start(
         .transport_config(transport(Side::Coordinator, config.gso))
         .max_incoming(PENDING_MAX)
         .migration(true);
-    let endpoint = quinn::Endpoint::server(server, address).map_err(|e| fail(e.to_string()))?;
+    let endpoint = std::net::UdpSocket::bind(address)
+        .and_then(|socket| {
+            let runtime = Arc::new(quinn::TokioRuntime);
+            quinn::Endpoint::new(endpoint_config(&pki), Some(server), socket, runtime)
+        })
+        .map_err(|e| fail(e.to_string()))?;
     let shared = Arc::new(Shared {
         engine,
         pki,
@@ -159,6 +169,36 @@ pub fn start(
     tokio::spawn(perform(Arc::clone(&shared), effects));
     tokio::spawn(watch_silence(Arc::clone(&shared)));
     Ok((Cluster { shared }, endpoint))
+}
+
+/// An agent whose coordinator was killed learns of it with its next packet, not after ten
+/// seconds of silence: the new process can prove that the connection is gone, because it
+/// knows the key by which the old one promised to (RFC 9000, section 10.3).
+fn endpoint_config(pki: &Pki) -> quinn::EndpointConfig {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &pki.reset_secret());
+    let mut config = quinn::EndpointConfig::new(Arc::new(key));
+    config
+        .cid_generator(|| Box::new(AnyConnectionId))
+        .min_reset_interval(RESET_EVERY);
+    config
+}
+
+/// Connection ids without a mark of the process that drew them.
+#[derive(Debug)]
+struct AnyConnectionId;
+
+impl quinn::ConnectionIdGenerator for AnyConnectionId {
+    fn generate_cid(&mut self) -> quinn::ConnectionId {
+        quinn::ConnectionId::new(&random::<CONNECTION_ID>())
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 async fn accept(shared: Arc<Shared>, endpoint: quinn::Endpoint) {

@@ -380,6 +380,8 @@ pub struct Container {
     pub devices: Vec<DeviceGrant>,
     /// What is wanted of it.
     pub want: Want,
+    /// The order to run was given: until it is closed, it may run.
+    pub told_to_run: bool,
     /// Where it stands, by its agent.
     pub state: ContainerState,
     /// Docker's id, first 12 characters.

@@ -17,7 +17,9 @@ use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
 
 /// An agent acknowledges its orders within this time while it is connected.
 pub(super) const ACKNOWLEDGE_MS: i64 = 30_000;
-/// A pull, create and start together take at most this long.
+/// Creating a container takes at most this long once its image is there.
+const CREATE_MS: i64 = 120_000;
+/// A pull takes at most this long.
 const PREPARE_MS: i64 = 7_200_000;
 /// Starting a created container takes at most this long.
 const START_MS: i64 = 300_000;
@@ -58,6 +60,7 @@ pub(super) fn start(
         slots: slots.clone(),
         devices: devices.clone(),
         want: Want::Prepare,
+        told_to_run: false,
         state: ContainerState::Assigned,
         docker_id: String::new(),
         fence,
@@ -309,6 +312,7 @@ fn progress(draft: &mut Draft<'_>, id: SessionId, by: &str) {
             .filter(|c| c.key.attempt == attempt)
         {
             container.want = Want::Run;
+            container.told_to_run = true;
             agents.push(container.agent);
         }
         session.deadline = Some(now.plus_ms(START_MS));
@@ -361,6 +365,9 @@ fn derive(draft: &mut Draft<'_>, id: SessionId, by: &str) {
         draft.move_to(id, SessionState::Preparing, Why::by(by));
     }
     if let Some(session) = draft.session_mut(id) {
+        if phase == Phase::Creating && session.phase != Some(Phase::Creating) {
+            session.deadline = Some(now.plus_ms(CREATE_MS));
+        }
         session.phase = Some(phase);
     }
 }
@@ -478,8 +485,8 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
     }
     container.totals = outcome.totals;
     let started = container.started_at;
-    if !present {
-        return;
+    if !present || session.state.is_final() {
+        return; // what is final is not rewritten
     }
     if key.rank == Rank::MAIN && !outcome.tail.is_empty() {
         session.tail = Some(String::from_utf8_lossy(&outcome.tail).into_owned());
@@ -766,6 +773,9 @@ pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
                 by,
             );
         }
+        SessionState::Preparing if deadline_over && session.failed.is_some() => {
+            undo_is_late(draft, id, by);
+        }
         SessionState::Scheduled | SessionState::Preparing if deadline_over && away => {
             // An agent that is away is judged by its silence, not by this clock.
             if let Some(session) = draft.session_mut(id) {
@@ -780,9 +790,6 @@ pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
                 "the agent did not take its orders in time",
             );
         }
-        SessionState::Preparing if deadline_over && session.failed.is_some() => {
-            conclude_failed(draft, id, by);
-        }
         SessionState::Preparing if deadline_over => {
             let cause = match session.phase {
                 Some(Phase::Pulling) => Cause::PullTimeout,
@@ -793,6 +800,24 @@ pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
         }
         SessionState::Terminating if deadline_over => finish(draft, id, by),
         _ => (),
+    }
+}
+
+/// A failed attempt is not taken back in time. What was never told to run cannot run,
+/// so the session goes on while the node's claims wait; what was told to may run still,
+/// and a second attempt beside it is the one thing that must not be.
+fn undo_is_late(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+    let now = draft.now;
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    let may_run = session
+        .present()
+        .any(|c| c.told_to_run && !c.is_closed() && c.end.is_none());
+    if may_run {
+        session.deadline = Some(now.plus_ms(UNDO_MS));
+    } else {
+        conclude_failed(draft, id, by);
     }
 }
 

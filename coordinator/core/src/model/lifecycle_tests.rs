@@ -15,6 +15,7 @@ fn container(state: ContainerState) -> Container {
         slots: longshore_common::amount::Slots::new(),
         devices: vec![],
         want: Want::Prepare,
+        told_to_run: false,
         state,
         docker_id: String::new(),
         fence: Fence(1),

@@ -138,7 +138,7 @@ fn orders_nobody_acknowledges_fail_after_half_a_minute() {
 fn phases_that_take_too_long_have_their_cause() {
     for (state, cause, ms) in [
         (ContainerState::Pulling, Cause::PullTimeout, 7_200_000),
-        (ContainerState::Creating, Cause::CreateTimeout, 7_200_000),
+        (ContainerState::Creating, Cause::CreateTimeout, 120_000),
         (ContainerState::Created, Cause::StartTimeout, 300_000),
     ] {
         let (mut world, id) = placed();
@@ -149,6 +149,25 @@ fn phases_that_take_too_long_have_their_cause() {
             Some(cause)
         );
     }
+}
+
+#[test]
+fn what_was_told_to_run_is_not_tried_again_beside_itself() {
+    let (mut world, id) = placed();
+    world.report(id, ContainerState::Created);
+    world.later(300_000);
+    assert_eq!(
+        world.stored[&id].failed.as_ref().map(|f| f.cause),
+        Some(Cause::StartTimeout)
+    );
+    world.later(3_600_000);
+    assert_eq!(
+        world.show(id),
+        "s-1 PREPARING/undoing a1, n1 stop created",
+        "it may run still"
+    );
+    world.closed(id);
+    assert_eq!(world.show(id), "s-1 PENDING a2");
 }
 
 #[test]
