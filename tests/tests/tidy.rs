@@ -1,0 +1,221 @@
+//! The tree itself: what may be named where, and what must not be there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests
+        .parent()
+        .expect("tests lie in the workspace")
+        .to_owned()
+}
+
+/// Folders that hold nothing of ours: built, fetched, or under version control's own care.
+const FOREIGN: [&str; 4] = ["target", ".git", ".x", "node_modules"];
+
+fn walk(path: &Path, found: &mut Vec<PathBuf>) {
+    if path.is_file() {
+        found.push(path.to_owned());
+        return;
+    }
+    let mut entries: Vec<PathBuf> = fs::read_dir(path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .map(|entry| entry.expect("a folder can be listed").path())
+        .collect();
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        if !FOREIGN.contains(&name.as_ref()) && !entry.is_symlink() {
+            walk(&entry, found);
+        }
+    }
+}
+
+/// Files below `path` with their text; what is no text is left out.
+fn texts(path: &str) -> Vec<(String, String)> {
+    let root = root();
+    let start = root.join(path);
+    assert!(
+        start.exists(),
+        "{path} is not there any more: mend this test"
+    );
+    let mut found = Vec::new();
+    walk(&start, &mut found);
+    found
+        .into_iter()
+        .filter_map(|file| {
+            let text = fs::read_to_string(&file).ok()?;
+            let name = file.strip_prefix(&root).ok()?.display().to_string();
+            Some((name, text))
+        })
+        .collect()
+}
+
+fn rust(path: &str) -> Vec<(String, String)> {
+    let mut all = texts(path);
+    all.retain(|(name, _)| name.ends_with(".rs"));
+    all
+}
+
+/// The lines that are code: without comments, and up to the unit tests at the end.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate();
+    lines
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+        .map(|(number, line)| (number + 1, line))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// Whether `word` stands in the line by itself, not as a part of a longer name.
+fn names(line: &str, word: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(inside) && !line[at + word.len()..].starts_with(inside)
+    })
+}
+
+fn offences(files: &[(String, String)], words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, text) in files {
+        for (number, line) in code(text) {
+            for word in words.iter().filter(|word| names(line, word)) {
+                found.push(format!("{name}:{number}: {word}: {}", line.trim()));
+            }
+        }
+    }
+    found
+}
+
+fn none(found: &[String]) {
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn what_decides_is_pure() {
+    let words = [
+        "tokio",
+        "quinn",
+        "axum",
+        "rusqlite",
+        "bollard",
+        "nvml_wrapper",
+        "reqwest",
+        "Instant::now",
+        "SystemTime::now",
+        "SystemTime",
+        "std::env",
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::thread",
+        "uuid",
+        "rand",
+        "getrandom",
+        "SystemRandom",
+        "HashMap",
+        "HashSet",
+    ];
+    for path in [
+        "coordinator/core/src",
+        "agent/src/reconcile.rs",
+        "agent/src/limits.rs",
+        "agent/src/limits",
+    ] {
+        none(&offences(&rust(path), &words));
+    }
+    // The shared types may be read and written, but they touch nothing.
+    let words = &words[..words.len() - 2];
+    none(&offences(&rust("common/src"), words));
+}
+
+#[test]
+fn foreign_interfaces_are_named_in_one_place() {
+    let only = |whole: &str, word: &str, places: &[&str]| {
+        let mut files = rust(whole);
+        files.retain(|(name, _)| {
+            !places
+                .iter()
+                .any(|place| name.starts_with(&format!("{whole}/src/{place}")))
+                && name.starts_with(&format!("{whole}/src/"))
+        });
+        offences(&files, &[word])
+    };
+    none(&only("agent", "bollard", &["runtime/docker/", "network"]));
+    none(&only("agent", "nvml_wrapper", &["devices/nvml/"]));
+    none(&only("agent", "nvml_wrapper_sys", &["devices/nvml/"]));
+    none(&only("coordinator", "rusqlite", &["store/"]));
+    none(&only("cli", "rusqlite", &[]));
+    none(&only("cli", "bollard", &[]));
+}
+
+#[test]
+fn programs_do_not_name_each_other() {
+    let names = ["longshore_agent", "longshore_coordinator", "longshore_core"];
+    let [agent, coordinator, core] = names;
+    none(&offences(&rust("agent/src"), &[coordinator, core]));
+    none(&offences(&rust("coordinator/src"), &[agent]));
+    none(&offences(
+        &rust("coordinator/core/src"),
+        &[agent, coordinator],
+    ));
+    none(&offences(&rust("cli/src"), &names));
+    none(&offences(&rust("link/src"), &names));
+    none(&offences(&rust("common/src"), &names));
+}
+
+#[test]
+fn no_file_names_the_machine_it_was_written_on() {
+    // Put together here, so that this file does not name them either.
+    let paths = [format!("/{}/", "work"), format!("/{}/", "root")];
+    let allowed = |line: &str| {
+        // Inside a container, `/home/work` is where people work; `$HOME` may be root's.
+        line.contains(&format!("/home{}", paths[0].trim_end_matches('/')))
+            || line.contains("HOME:=")
+    };
+    let mut found = Vec::new();
+    for (name, text) in texts(".") {
+        for (number, line) in text.lines().enumerate() {
+            if paths.iter().any(|path| line.contains(path.as_str())) && !allowed(line) {
+                found.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    none(&found);
+}
+
+#[test]
+fn every_crate_takes_the_common_lints() {
+    let mut manifests = texts(".");
+    manifests.retain(|(name, _)| name.ends_with("Cargo.toml") && name != "Cargo.toml");
+    assert!(manifests.len() >= 8, "{}", manifests.len());
+    let bare: Vec<String> = manifests
+        .into_iter()
+        .filter(|(_, text)| !text.contains("[lints]\nworkspace = true"))
+        .map(|(name, _)| name)
+        .collect();
+    none(&bare);
+}
+
+#[test]
+fn banned_crates_are_absent() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("there is a lock file");
+    let banned = [
+        "openssl-sys",
+        "openssl",
+        "native-tls",
+        "aws-lc-rs",
+        "aws-lc-sys",
+        "cmake",
+        "bindgen",
+        "serde_yaml",
+        "async-std",
+        "chrono",
+    ];
+    let found: Vec<String> = banned
+        .iter()
+        .filter(|name| lock.contains(&format!("\nname = \"{name}\"\n")))
+        .map(|name| (*name).to_owned())
+        .collect();
+    none(&found);
+}
