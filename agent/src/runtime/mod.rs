@@ -197,7 +197,10 @@ pub enum Breach {
 
 /// A container engine.
 pub trait Containers: Send + Sync + 'static {
-    /// What the engine is; also the test whether it answers (deadline 5 s).
+    /// Whether it answers at all (deadline 3 s); cheap enough to be asked every few seconds.
+    fn ping(&self) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// What the engine is (deadline 5 s).
     fn info(&self) -> impl Future<Output = Result<EngineInfo, RuntimeError>> + Send;
 
     /// All containers of this cluster and agent (one list call, then inspects where needed).

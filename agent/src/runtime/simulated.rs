@@ -131,6 +131,10 @@ fn behaviour(command: &[String], kind: SessionType, run: Duration) -> (Option<Du
 }
 
 impl Containers for SimulatedEngine {
+    async fn ping(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     async fn info(&self) -> Result<EngineInfo, RuntimeError> {
         Ok(EngineInfo {
             id: self.config.id.clone(),

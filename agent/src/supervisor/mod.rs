@@ -39,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+pub use steps::Everything;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
@@ -50,6 +51,9 @@ const EVENTS: usize = 1024;
 const TICK: Duration = Duration::from_secs(1);
 /// The engine's list is compared in full this often.
 const RELIST_MS: i64 = 30_000;
+/// The engine is asked whether it is there this often; three times in vain, at three
+/// seconds each, still is within the fifteen in which a hanging engine has to be seen.
+const PING_MS: i64 = 4_000;
 /// With an engine in trouble it is asked this often.
 const RELIST_TROUBLE_MS: i64 = 2_000;
 /// Figures of containers and node are taken this often.
@@ -73,12 +77,9 @@ pub enum Event {
     /// The engine says that something about a container changed.
     Hint(ContainerKey),
     /// The engine was asked for everything.
-    Listed(
-        Box<(
-            Result<EngineInfo, RuntimeError>,
-            Result<Vec<Found>, RuntimeError>,
-        )>,
-    ),
+    Listed(Box<Everything>),
+    /// The engine was asked whether it is there.
+    Pinged(Result<(), RuntimeError>),
     /// The GPUs changed.
     Gpus,
     /// A running container was compared with its grant.
@@ -173,6 +174,8 @@ pub struct Supervisor<C> {
     synced: bool,
     listing: bool,
     next_list_ms: i64,
+    pinging: bool,
+    next_ping_ms: i64,
     next_sample_ms: i64,
     next_verify_ms: i64,
     next_sweep_ms: i64,
@@ -236,6 +239,8 @@ pub fn start<C: Containers>(
         synced: false,
         listing: false,
         next_list_ms: 0,
+        pinging: false,
+        next_ping_ms: host::boot_clock_ms() + PING_MS,
         next_sample_ms: 0,
         next_verify_ms: host::boot_clock_ms() + VERIFY_MS,
         next_sweep_ms: host::boot_clock_ms() + SWEEP_MS,
@@ -361,6 +366,7 @@ impl<C: Containers> Supervisor<C> {
             }
             Event::Hint(key) => self.look(key),
             Event::Listed(result) => self.take_list(*result)?,
+            Event::Pinged(result) => self.take_ping(result),
             Event::Gpus => {
                 self.refresh_inventory();
                 self.reconcile_all()?;
@@ -851,7 +857,17 @@ impl<C: Containers> Supervisor<C> {
         let gone = matches!(end, End::Vanished { .. }) || found.is_none();
         let watching = self.watching.get(&key);
         let output = watching.filter(|_| !gone).map(|w| w.output.clone());
-        let totals = watching.map_or_else(Totals::default, Watching::totals);
+        let mut totals = watching.map_or_else(Totals::default, Watching::totals);
+        if let End::Exited(exit)
+        | End::Stopped {
+            exit: Some(exit), ..
+        } = &end
+            && exit.oom
+        {
+            // It was ended for having all it may have; a sample may have come too early to see it.
+            let limit = self.desired.get(&key).map(|e| e.spec.slots.mem_bytes());
+            totals.memory_peak = totals.memory_peak.max(limit);
+        }
         let started_at = found.and_then(|f| f.started_at);
         let step = steps::end(
             Arc::clone(&self.logs),
@@ -1111,6 +1127,26 @@ impl<C: Containers> Supervisor<C> {
         }
     }
 
+    fn take_ping(&mut self, result: Result<(), RuntimeError>) {
+        self.pinging = false;
+        let now = host::boot_clock_ms();
+        match result {
+            Ok(()) => {
+                self.next_ping_ms = now + PING_MS;
+                if self.shared.outbox().runtime != RuntimeState::Up {
+                    self.next_list_ms = now; // it is back: what happened meanwhile?
+                }
+            }
+            Err(error) => {
+                self.unwell(&error);
+                self.next_ping_ms = match error {
+                    RuntimeError::Timeout { .. } => now, // three of these make a hang
+                    _ => now + RELIST_TROUBLE_MS,
+                };
+            }
+        }
+    }
+
     fn take_list(
         &mut self,
         (info, list): (
@@ -1169,6 +1205,14 @@ impl<C: Containers> Supervisor<C> {
             tokio::spawn(async move {
                 let result = steps::list(runtime).await;
                 let _ = events.send(Event::Listed(Box::new(result))).await; // see spawn
+            });
+        }
+        if now >= self.next_ping_ms && !self.pinging {
+            self.pinging = true;
+            let (runtime, events) = (Arc::clone(&self.runtime), self.events.clone());
+            tokio::spawn(async move {
+                let result = runtime.ping().await;
+                let _ = events.send(Event::Pinged(result)).await; // see spawn
             });
         }
         let sample = now >= self.next_sample_ms;
@@ -1230,9 +1274,11 @@ impl<C: Containers> Supervisor<C> {
 
     /// Limits of running containers.
     fn enforce(&mut self, now: i64, sample: bool) {
-        let samples = sample
-            .then(|| self.gpus.borrow().samples.clone())
-            .unwrap_or_default();
+        let samples = if sample {
+            self.gpus.borrow().samples.clone()
+        } else {
+            BTreeMap::new()
+        };
         let mut stops = Vec::new();
         let mut warnings = Vec::new();
         for (key, watching) in &mut self.watching {

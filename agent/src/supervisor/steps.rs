@@ -205,13 +205,14 @@ pub(super) async fn pump<C: Containers>(
     let _ = events.send(Event::Hint(key)).await; // the end of output is the end of the process
 }
 
-/// Reads the list of everything there is.
-pub(super) async fn list<C: Containers>(
-    runtime: Arc<C>,
-) -> (
+/// What the engine is and which containers of ours it has.
+pub type Everything = (
     Result<crate::runtime::EngineInfo, RuntimeError>,
     Result<Vec<Found>, RuntimeError>,
-) {
+);
+
+/// Reads the list of everything there is.
+pub(super) async fn list<C: Containers>(runtime: Arc<C>) -> Everything {
     let info = runtime.info().await;
     let list = match &info {
         Ok(_) => runtime.list().await,

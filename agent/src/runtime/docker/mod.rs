@@ -60,6 +60,8 @@ pub use request::spec_hash;
 
 /// Deadlines in seconds, by call.
 mod deadline {
+    /// Three of these without an answer must pass in fifteen seconds.
+    pub(super) const PING: u64 = 3;
     /// Questions: an engine that is well answers in milliseconds.
     pub(super) const ASK: u64 = 5;
     /// May have to set up file systems on slow disks.
@@ -534,6 +536,19 @@ impl Docker {
 }
 
 impl Containers for Docker {
+    async fn ping(&self) -> Result<(), RuntimeError> {
+        let result = self
+            .0
+            .engine
+            .call("ping", deadline::PING, |client| async move {
+                client.ping().await
+            })
+            .await;
+        result
+            .map(|_| ())
+            .map_err(|error| error.into_runtime(Cause::StartFailed))
+    }
+
     async fn info(&self) -> Result<EngineInfo, RuntimeError> {
         let info = self.system_info().await?;
         self.upkeep_if_due();
