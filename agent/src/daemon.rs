@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::InstanceId;
+use longshore_common::time::Timestamp;
 use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
@@ -111,6 +112,19 @@ pub fn machine(state_dir: &Path) -> Result<String> {
 pub fn fingerprint(machine: &str, engine_id: &str) -> String {
     let hash = digest(&SHA256, format!("{machine}\n{engine_id}").as_bytes());
     URL_SAFE_NO_PAD.encode(hash)
+}
+
+/// The number of this start: the wall clock, but never less than at the start before.
+fn next_start(state_dir: &Path) -> Result<Timestamp> {
+    let path = state_dir.join("started");
+    let before = fs::read_to_string(&path)
+        .ok()
+        .and_then(|t| t.trim().parse::<i64>().ok());
+    let now = wall_clock()
+        .0
+        .max(before.map_or(i64::MIN, |b| b.saturating_add(1)));
+    crate::identity::write_synced(&path, now.to_string().as_bytes())?;
+    Ok(Timestamp(now))
 }
 
 fn draw_u128() -> u128 {
@@ -257,7 +271,7 @@ pub async fn start<C: Containers>(
             identity,
             files,
             instance: InstanceId::new(draw_u128()),
-            started: wall_clock(),
+            started: next_start(&config.state_dir)?,
             boot_id: Host::default().facts().boot_id.unwrap_or_default(),
             fingerprint,
             machine,

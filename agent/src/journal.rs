@@ -23,7 +23,10 @@ use std::path::{Path, PathBuf};
 /// Size at which the file is written anew.
 const REWRITE_AT: u64 = 4 << 20;
 /// Largest record.
-const RECORD_MAX: usize = 8 << 20;
+const RECORD_MAX: usize = 160 << 20;
+/// Room that is taken beforehand, so that a full disk does not keep ends and stops from
+/// being written down.
+const AHEAD: u64 = 8 << 20;
 /// Form of the records.
 const VERSION: u8 = 1;
 /// Length, version and checksum in front of each record.
@@ -248,12 +251,21 @@ pub enum Condition {
     SetAside,
 }
 
+/// Whether an effect stands on a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    ForDisk,
+    No,
+}
+
 /// The open journal.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
     size: u64,
+    /// The next rewrite is due beyond this size.
+    rewrite_at: u64,
     owner: Record,
     contents: Contents,
 }
@@ -311,6 +323,7 @@ impl Journal {
             path: path.clone(),
             file,
             size: good as u64,
+            rewrite_at: REWRITE_AT.max(2 * good as u64),
             owner,
             contents,
         };
@@ -318,6 +331,7 @@ impl Journal {
             let owner = journal.owner.clone();
             journal.append(&owner).map_err(fail)?;
         }
+        reserve(&journal.file, journal.size);
         journal.file.sync_all().map_err(fail)?;
         sync_dir(dir).map_err(fail)?;
         Ok((journal, condition))
@@ -341,9 +355,23 @@ impl Journal {
     /// # Errors
     /// The disk is full or fails.
     pub fn write(&mut self, records: Vec<Record>) -> Result<(), JournalError> {
+        self.take(records, Wait::ForDisk)
+    }
+
+    /// Writes records on which nothing stands: what they say is learned anew if a power cut
+    /// takes them - from the engine, or by an outcome that is sent and acknowledged again.
+    /// They are on the disk with the next ones that are waited for.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn note(&mut self, records: Vec<Record>) -> Result<(), JournalError> {
+        self.take(records, Wait::No)
+    }
+
+    fn take(&mut self, records: Vec<Record>, wait: Wait) -> Result<(), JournalError> {
         let path = self.path.clone();
         let fail = |source| JournalError { path, source };
-        let result = self.write_all(&records);
+        let result = self.write_all(&records, wait);
         match result {
             Ok(()) => {
                 records.into_iter().for_each(|r| self.contents.apply(r));
@@ -357,19 +385,25 @@ impl Journal {
         }
     }
 
-    fn write_all(&mut self, records: &[Record]) -> io::Result<()> {
+    fn write_all(&mut self, records: &[Record], wait: Wait) -> io::Result<()> {
         let mut bytes = Vec::new();
         for record in records {
             encode(record, &mut bytes)?;
         }
         self.file.write_all(&bytes)?;
-        self.file.sync_data()?;
+        if wait == Wait::ForDisk {
+            self.file.sync_data()?;
+        }
         self.size += bytes.len() as u64;
-        if self.size > REWRITE_AT {
+        if self.size > self.rewrite_at {
             // With the new records in, so that they are in the new file too.
             let mut next = self.contents.clone();
             records.iter().cloned().for_each(|r| next.apply(r));
-            self.rewrite(&next)?;
+            // What was to be written is written; a rewrite that fails is tried again later.
+            if let Err(error) = self.rewrite(&next) {
+                tracing::warn!(%error, "the journal could not be written anew");
+                self.rewrite_at = self.size + REWRITE_AT;
+            }
         }
         Ok(())
     }
@@ -409,8 +443,16 @@ impl Journal {
         }
         self.file = OpenOptions::new().append(true).open(&self.path)?;
         self.size = bytes.len() as u64;
+        self.rewrite_at = REWRITE_AT.max(self.size * 2);
+        reserve(&self.file, self.size);
         Ok(())
     }
+}
+
+/// Takes room behind the end of the file without changing its size. Some file systems
+/// cannot; there a full disk is a full disk.
+fn reserve(file: &File, size: u64) {
+    let _ = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, size, AHEAD);
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -490,14 +532,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut journal, condition) = open(dir.path());
         assert_eq!(condition, Condition::Missing);
+        journal.write(vec![intent(1)]).unwrap();
         journal
-            .write(vec![
-                intent(1),
-                Record::Created {
-                    key: key(1),
-                    docker_id: "abc".into(),
-                },
-            ])
+            .note(vec![Record::Created {
+                key: key(1),
+                docker_id: "abc".into(),
+            }])
             .unwrap();
         journal
             .write(vec![Record::Start {

@@ -21,6 +21,8 @@ use tokio::sync::watch;
 const SEGMENT: u64 = 4 << 20;
 /// Largest record read back; longer ones are a damaged file.
 const RECORD_MAX: u32 = 1 << 20;
+/// The file that says that nothing more comes.
+const ENDED: &str = "ended";
 /// Kind, time and length in front of each record.
 const HEADER: usize = 13;
 
@@ -155,6 +157,8 @@ impl LogStore {
     pub fn finish(&self, key: ContainerKey) {
         if let Ok(Some(log)) = self.log(key, true) {
             lock(&log.inner).file = None;
+            // So that after a restart a follower of what has ended is not kept waiting.
+            let _ = File::create(log.dir.join(ENDED)); // without it it only waits
             log.end.send_modify(|end| end.ended = true);
         }
     }
@@ -292,7 +296,7 @@ impl Log {
         }
         let end = LogEnd {
             position: inner.position,
-            ended: false,
+            ended: dir.join(ENDED).exists(),
         };
         Ok(Self {
             dir,
@@ -304,6 +308,9 @@ impl Log {
 
     fn append(&self, kind: OutputKind, at: Timestamp, bytes: &[u8]) -> io::Result<()> {
         let mut inner = lock(&self.inner);
+        if self.end.borrow().ended {
+            let _ = fs::remove_file(self.dir.join(ENDED)); // it goes on after all
+        }
         let start = inner.segments.back().copied();
         let full = start.is_none_or(|s| inner.position - s >= SEGMENT);
         if full {
@@ -325,7 +332,11 @@ impl Log {
         for piece in bytes.chunks(RECORD_MAX as usize) {
             let record = encode_record(kind, at, piece);
             if let Some(file) = inner.file.as_mut() {
-                file.write_all(&record)?;
+                let before = file.metadata()?.len();
+                if let Err(error) = file.write_all(&record) {
+                    let _ = file.set_len(before); // a record written in part would hide those behind it
+                    return Err(error);
+                }
             }
             inner.position += piece.len() as u64;
             inner.last = match inner.last {
@@ -501,7 +512,13 @@ impl LogReader {
                         }
                         continue;
                     }
-                    _ => return Ok(None),
+                    // Bytes were promised and are not there: not an end, or a follower would spin.
+                    _ => {
+                        return Err(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            "stored output is damaged",
+                        ));
+                    }
                 }
             };
             *at += data.bytes.len() as u64;

@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(3) // the journal may hold one for the time of a sync
         .max_blocking_threads(8)
         .enable_all()
         .build();

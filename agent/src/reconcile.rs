@@ -96,6 +96,10 @@ pub fn next_step(known: Known<'_>) -> Step {
 fn keep(known: Known<'_>, entry: &Entry) -> Step {
     let Some(record) = known.record else {
         return match known.found {
+            // The order to run follows a report that it was created: then it was here and is gone.
+            None if known.synced && entry.want == Want::Run => {
+                Step::End(Ending::Vanished { rebooted: false })
+            }
             None if known.synced => Step::Prepare { accepted: false },
             // The journal was lost: the label says it is ours.
             Some(FoundStatus::Created) if known.synced => Step::NoteCreated,
@@ -377,6 +381,12 @@ mod tests {
     #[test]
     fn alone_it_begins_nothing_and_ends_what_it_must() {
         assert_eq!(ask(Some(Want::Run), None, None, false), Step::Wait);
+        let gone = Step::End(Ending::Vanished { rebooted: false });
+        assert_eq!(
+            ask(Some(Want::Run), None, None, true),
+            gone,
+            "never made a second time"
+        );
         let created = Some(record(Stage::Created));
         assert_eq!(
             ask(Some(Want::Run), created, Some(FoundStatus::Created), false),

@@ -1,5 +1,10 @@
 //! The wire protocol from outside: golden bytes, any split of the stream, hostile input.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "builders of a test panic like its assertions"
+)]
+
 use longshore_common::agent::{Device, GpuWay, Health, Inventory, NodeLoad, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{

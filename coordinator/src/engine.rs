@@ -12,10 +12,12 @@ use crate::live::Live;
 use crate::store::{Store, StoreError};
 use longshore_common::ids::SessionId;
 use longshore_common::time::Timestamp;
+use longshore_common::wire::CloseCode;
 use longshore_core::model::{
     Answer, Change, Effect, Event, Outcome, Refusal, State, react, start_session,
 };
 use longshore_core::scheduler;
+use longshore_link::boot_ms;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +29,8 @@ use tracing::{error, warn};
 const INBOX: usize = 8192;
 /// Messages decided in one transaction at most.
 const BATCH: usize = 1024;
+/// After a commit that failed: a full disk does not heal faster for being asked more often.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The longest sleep when nothing is due.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
@@ -190,6 +194,27 @@ impl Engine {
     }
 }
 
+/// The engine's time: the wall clock at the start of the process, carried on by the clock
+/// that never steps. So a step of the wall clock ends no session and moves no deadline.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    wall: Timestamp,
+    boot_ms: i64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            wall: wall_clock(),
+            boot_ms: boot_ms(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.wall.plus_ms(boot_ms() - self.boot_ms)
+    }
+}
+
 /// The wall clock. The only place of the coordinator that reads it for decisions.
 #[must_use]
 pub fn wall_clock() -> Timestamp {
@@ -228,9 +253,12 @@ async fn run(
     effects: mpsc::UnboundedSender<Effect>,
     changed: Arc<Changed>,
 ) {
+    let clock = Clock::start();
+    let mut next_tick = tokio::time::Instant::now() + LONGEST_SLEEP;
     let mut batch = Vec::with_capacity(BATCH);
     loop {
-        let sleep = sleep_until_due(&state);
+        let sleep = sleep_until_due(&state, &clock)
+            .min(next_tick.saturating_duration_since(tokio::time::Instant::now()));
         let closed = tokio::select! {
             count = messages.recv_many(&mut batch, BATCH) => count == 0,
             () = tokio::time::sleep(sleep) => {
@@ -241,15 +269,19 @@ async fn run(
         if closed {
             return;
         }
-        step(&mut state, &store, &mut batch, &effects, &changed).await;
+        if tokio::time::Instant::now() >= next_tick {
+            next_tick = tokio::time::Instant::now() + LONGEST_SLEEP;
+            batch.push(Message::Event(Box::new(Event::Tick), None));
+        }
+        step(&mut state, &store, &clock, &mut batch, &effects, &changed).await;
     }
 }
 
-fn sleep_until_due(state: &State) -> Duration {
+fn sleep_until_due(state: &State, clock: &Clock) -> Duration {
     let Some(at) = state.next_deadline() else {
         return LONGEST_SLEEP;
     };
-    let ms = at.since(wall_clock()).max(0);
+    let ms = at.since(clock.now()).max(0);
     Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(LONGEST_SLEEP)
 }
 
@@ -257,11 +289,12 @@ fn sleep_until_due(state: &State) -> Duration {
 async fn step(
     state: &mut State,
     store: &Store,
+    clock: &Clock,
     batch: &mut Vec<Message>,
     effects: &mpsc::UnboundedSender<Effect>,
     changed: &Changed,
 ) {
-    let now = wall_clock();
+    let now = clock.now();
     let mut changes: Vec<Change> = Vec::new();
     let mut due: Vec<Effect> = Vec::new();
     let mut replies = Vec::new();
@@ -308,6 +341,16 @@ async fn step(
                 EngineError::Store
             };
             restore(state, store, &cause).await;
+            // What agents told in this batch is lost to us and sent for them: with a new
+            // connection they say it again.
+            for agent in state.agents.keys() {
+                let code = CloseCode::Overload;
+                let _ = effects.send(Effect::Close {
+                    agent: *agent,
+                    code,
+                }); // see perform
+            }
+            tokio::time::sleep(AFTER_FAILURE).await;
             for (reply, _) in replies {
                 reply(state, now, Err(told));
             }

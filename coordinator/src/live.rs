@@ -43,7 +43,7 @@ pub struct IdleLive {
 pub struct Live {
     agents: Mutex<HashMap<AgentId, Arc<AgentLive>>>,
     progress: Mutex<HashMap<ContainerKey, Progress>>,
-    idle: Mutex<HashMap<ContainerKey, IdleLive>>,
+    idle: Mutex<HashMap<(AgentId, ContainerKey), IdleLive>>,
 }
 
 // A poisoned lock here only means that somebody panicked while writing a figure.
@@ -97,18 +97,23 @@ impl Live {
 
     /// What is known of the use of a container.
     #[must_use]
-    pub fn idle(&self, key: ContainerKey) -> Option<IdleLive> {
-        lock(&self.idle).get(&key).copied()
+    pub fn idle(&self, agent: AgentId, key: ContainerKey) -> Option<IdleLive> {
+        lock(&self.idle).get(&(agent, key)).copied()
     }
 
     /// Notes the use of a container; nothing to say forgets it.
-    pub fn set_idle(&self, key: ContainerKey, idle: IdleLive) {
+    pub fn set_idle(&self, agent: AgentId, key: ContainerKey, idle: IdleLive) {
         let mut map = lock(&self.idle);
         if idle.deadline.is_none() && !idle.frozen {
-            map.remove(&key);
+            map.remove(&(agent, key));
         } else {
-            map.insert(key, idle);
+            map.insert((agent, key), idle);
         }
+    }
+
+    /// Forgets what an agent said of use: its link is gone.
+    pub fn forget_idle(&self, agent: AgentId) {
+        lock(&self.idle).retain(|(of, _), _| *of != agent);
     }
 
     /// Notes how far a pull is; none forgets it.

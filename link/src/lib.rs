@@ -19,8 +19,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
 /// Flow-control window of one stream.
 const STREAM_WINDOW: u32 = 1 << 20;
-/// Flow-control window of one connection.
+/// Flow-control window of one connection, towards an agent.
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Towards the coordinator it holds all data streams a link may have besides the two of
+/// its own: a reader that reads nothing must not take the credit heartbeats need.
+const COORDINATOR_WINDOW: u32 = (MAX_DATA_STREAMS as u32 + 8) * STREAM_WINDOW;
+/// Data streams the coordinator has open at one agent at most.
+pub const MAX_DATA_STREAMS: usize = 64;
 
 /// Why a stream gives nothing more.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +117,21 @@ pub async fn send<M: Message + Serialize>(
         .map_err(|error| LinkError::Gone(error.to_string()))
 }
 
+/// Writes one message as a frame, but not for longer than `limit`: a peer that takes
+/// nothing for so long is gone in all but name.
+///
+/// # Errors
+/// [`LinkError::Gone`].
+pub async fn send_within<M: Message + Serialize>(
+    stream: &mut quinn::SendStream,
+    message: &M,
+    limit: Duration,
+) -> Result<(), LinkError> {
+    tokio::time::timeout(limit, send(stream, message))
+        .await
+        .unwrap_or_else(|_| Err(LinkError::Gone("the peer takes nothing".to_owned())))
+}
+
 /// Closes a connection with one of our codes.
 pub fn close(connection: &quinn::Connection, code: CloseCode, text: &str) {
     connection.close(VarInt::from_u32(code as u32), text.as_bytes());
@@ -141,7 +161,10 @@ pub fn transport(side: Side, gso: bool) -> Arc<TransportConfig> {
         .max_concurrent_bidi_streams(VarInt::from_u32(bidirectional))
         .max_concurrent_uni_streams(VarInt::from_u32(4))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .receive_window(VarInt::from_u32(match side {
+            Side::Coordinator => COORDINATOR_WINDOW,
+            Side::Agent => CONNECTION_WINDOW,
+        }))
         .send_window(u64::from(CONNECTION_WINDOW))
         .keep_alive_interval(match side {
             // One side is enough, and the agent knows first when it is cut off.

@@ -5,17 +5,20 @@ use super::{CONNECT, Heard, LINK_ALPN, LinkConfig, client_config, endpoint, rand
 use crate::host::wall_clock;
 use crate::identity::new_key;
 use crate::logs::LogStore;
+use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, Goodbye, Heartbeat, HeartbeatAck,
-    Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck, PullProgress, Refused,
-    SignalRequest, SignedSet, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, Welcome,
+    Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck, OutcomeNumber,
+    PullProgress, Refused, SignalRequest, SignedSet, StreamAccept, StreamEnd, StreamOpen,
+    StreamRefuse, Welcome,
 };
-use longshore_link::{FrameReader, LinkError, boot_ms, close, send};
+use longshore_link::{FrameReader, LinkError, boot_ms, close, send, send_within};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -23,6 +26,8 @@ use tracing::{info, warn};
 const LOAD_EVERY: u64 = 3;
 /// Progress of pulls is sent at most so often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// A coordinator that takes nothing for so long is gone in all but name.
+const TAKES_NOTHING: Duration = Duration::from_secs(10);
 /// The link is dead after so many heartbeats without an acknowledgement.
 const DEAD_AFTER_BEATS: u32 = 5;
 
@@ -95,27 +100,46 @@ async fn dial(config: &LinkConfig, address: &str) -> Result<quinn::Connection, S
 
 enum Never {}
 
-struct Talk<'a> {
-    config: &'a LinkConfig,
+/// What the parts of one connection tell each other.
+struct Between {
+    /// The state stream has something to send.
+    state_due: Notify,
+    /// The coordinator asks for the whole actual set.
+    want_actual: AtomicBool,
+    /// Outcomes this connection has carried and that are not acknowledged.
+    sent_outcomes: Mutex<BTreeSet<(ContainerKey, OutcomeNumber)>>,
+    /// The key of the certificate that was asked for.
+    renewing: Mutex<Option<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Heartbeats. Nothing else is waited for here, so that no large set, slow disk or full
+/// stream makes one late.
+struct Control<'a> {
     shared: &'a Arc<Shared>,
-    heard: &'a mpsc::Sender<Heard>,
-    welcome: Welcome,
-    control_out: quinn::SendStream,
-    state_out: quinn::SendStream,
+    between: &'a Between,
+    heartbeat_ms: u32,
+    out: quinn::SendStream,
     seq: u64,
     /// Reports up to this revision were acknowledged.
     acked: u64,
     /// Revision reached and time of sending, by heartbeat.
     flying: BTreeMap<u64, (u64, i64)>,
-    sent_outcomes: BTreeSet<(
-        longshore_common::ids::ContainerKey,
-        longshore_common::wire::OutcomeNumber,
-    )>,
-    sent_inventory: u64,
-    sent_progress: BTreeMap<longshore_common::ids::ContainerKey, PullProgress>,
-    progress_at: Instant,
     last_ack: Instant,
-    renewing: Option<String>,
+}
+
+/// Everything that may be large.
+struct StateOut<'a> {
+    config: &'a LinkConfig,
+    shared: &'a Arc<Shared>,
+    between: &'a Between,
+    out: quinn::SendStream,
+    sent_inventory: u64,
+    sent_progress: BTreeMap<ContainerKey, PullProgress>,
+    progress_at: Instant,
 }
 
 async fn talk(
@@ -151,61 +175,43 @@ async fn talk(
     info!(name = %welcome.name, group = %welcome.group, "linked");
     let (state_out, state_in) = connection.open_bi().await.map_err(gone)?;
     let _ = state_out.set_priority(100);
-    let mut state = FrameReader::new(state_in, Cap::STATE);
-    let mut talk = Talk {
-        config,
+    let between = Between {
+        state_due: Notify::new(),
+        want_actual: AtomicBool::new(true),
+        sent_outcomes: Mutex::new(BTreeSet::new()),
+        renewing: Mutex::new(None),
+    };
+    let control_part = Control {
         shared,
-        heard,
-        welcome: welcome.clone(),
-        control_out,
-        state_out,
+        between: &between,
+        heartbeat_ms: welcome.heartbeat_ms.clamp(100, 600_000),
+        out: control_out,
         seq: 0,
         acked: 0,
         flying: BTreeMap::new(),
-        sent_outcomes: BTreeSet::new(),
+        last_ack: Instant::now(),
+    };
+    let state_part = StateOut {
+        config,
+        shared,
+        between: &between,
+        out: state_out,
         sent_inventory: 0,
         sent_progress: BTreeMap::new(),
         progress_at: Instant::now(),
-        last_ack: Instant::now(),
-        renewing: None,
     };
     tell(heard, Heard::Up(Box::new(welcome))).await?;
-    talk.send_inventory().await?;
-    talk.send_actual().await?;
-    talk.send_news().await?;
-    talk.beat().await?;
-    let mut next_beat = Instant::now() + talk.pause();
-    loop {
-        tokio::select! {
-            frame = control.next() => {
-                let ack: HeartbeatAck = frame?.decode().map_err(LinkError::from)?;
-                talk.take_ack(&ack).await?;
-            }
-            frame = state.next() => talk.take_state(&frame?).await?,
-            () = shared.changed.notified() => {
-                talk.send_inventory().await?;
-                talk.send_news().await?;
-                if talk.has_reports() {
-                    talk.beat().await?;
-                }
-            }
-            () = tokio::time::sleep_until(next_beat) => {
-                talk.check_alive()?;
-                talk.renew_if_due().await?;
-                talk.send_news().await?;
-                talk.beat().await?;
-                next_beat = Instant::now() + talk.pause();
-            }
-            opened = connection.accept_bi() => {
-                let (out, back) = opened.map_err(gone)?;
-                tokio::spawn(serve_stream(out, back, Arc::clone(logs), heard.clone()));
-            }
-            () = heard.closed() => {
-                let _ = send(&mut talk.control_out, &Goodbye { leaving: false }).await;
-                let _ = talk.control_out.finish();
-                return Err(Ended::Stopped);
-            }
+    let streams = async {
+        loop {
+            let (out, back) = connection.accept_bi().await.map_err(gone)?;
+            tokio::spawn(serve_stream(out, back, Arc::clone(logs), heard.clone()));
         }
+    };
+    tokio::select! {
+        ended = control_part.run(control, heard) => ended,
+        ended = state_part.run() => ended,
+        ended = read_state(config, &between, FrameReader::new(state_in, Cap::DESIRED), heard) => ended,
+        ended = streams => ended,
     }
 }
 
@@ -236,16 +242,50 @@ fn hello(config: &LinkConfig, shared: &Shared) -> Hello {
     }
 }
 
-impl Talk<'_> {
+impl Control<'_> {
+    async fn run(
+        mut self,
+        mut frames: FrameReader,
+        heard: &mpsc::Sender<Heard>,
+    ) -> Result<Never, Ended> {
+        self.beat().await?;
+        let mut next_beat = Instant::now() + self.pause();
+        loop {
+            tokio::select! {
+                frame = frames.next() => {
+                    let ack: HeartbeatAck = frame?.decode().map_err(LinkError::from)?;
+                    self.take_ack(&ack)?;
+                }
+                () = self.shared.changed.notified() => {
+                    self.between.state_due.notify_one();
+                    if self.has_reports() {
+                        self.beat().await?;
+                    }
+                }
+                () = tokio::time::sleep_until(next_beat) => {
+                    self.check_alive()?;
+                    self.between.state_due.notify_one();
+                    self.beat().await?;
+                    next_beat = Instant::now() + self.pause();
+                }
+                () = heard.closed() => {
+                    let _ = send(&mut self.out, &Goodbye { leaving: false }).await;
+                    let _ = self.out.finish();
+                    return Err(Ended::Stopped);
+                }
+            }
+        }
+    }
+
     /// Time to the next beat: the coordinator's wish, spread by a fifth both ways.
     fn pause(&self) -> Duration {
-        let beat = u64::from(self.welcome.heartbeat_ms.clamp(100, 600_000));
+        let beat = u64::from(self.heartbeat_ms);
         let fifth = beat / 5;
         Duration::from_millis(beat - fifth + random_u64() % (2 * fifth + 1))
     }
 
     fn check_alive(&self) -> Result<(), Ended> {
-        let limit = Duration::from_millis(u64::from(self.welcome.heartbeat_ms)) * DEAD_AFTER_BEATS;
+        let limit = Duration::from_millis(u64::from(self.heartbeat_ms)) * DEAD_AFTER_BEATS;
         if self.last_ack.elapsed() > limit {
             return Err(Ended::Failed("heartbeats are not acknowledged".to_owned()));
         }
@@ -279,11 +319,11 @@ impl Talk<'_> {
             (heartbeat, reached)
         };
         self.flying.insert(self.seq, (reached, boot_ms()));
-        send(&mut self.control_out, &heartbeat).await?;
+        send_within(&mut self.out, &heartbeat, TAKES_NOTHING).await?;
         Ok(())
     }
 
-    async fn take_ack(&mut self, ack: &HeartbeatAck) -> Result<(), Ended> {
+    fn take_ack(&mut self, ack: &HeartbeatAck) -> Result<(), Ended> {
         let Some((reached, sent_ms)) = self.flying.remove(&ack.seq) else {
             return Err(Ended::Failed(
                 "an acknowledgement of nothing came".to_owned(),
@@ -294,9 +334,26 @@ impl Talk<'_> {
         self.last_ack = Instant::now();
         self.shared.acked_sent_ms.store(sent_ms, Ordering::Relaxed);
         if ack.want_actual {
-            self.send_actual().await?;
+            self.between.want_actual.store(true, Ordering::Relaxed);
+            self.between.state_due.notify_one();
         }
         Ok(())
+    }
+}
+
+impl StateOut<'_> {
+    async fn run(mut self) -> Result<Never, Ended> {
+        let mut turns = 0_u64;
+        loop {
+            self.send_inventory().await?;
+            if self.between.want_actual.swap(false, Ordering::Relaxed) {
+                self.send_actual().await?;
+            }
+            self.send_news().await?;
+            turns += 1;
+            self.renew_if_due(turns).await?;
+            self.between.state_due.notified().await;
+        }
     }
 
     async fn send_actual(&mut self) -> Result<(), Ended> {
@@ -308,7 +365,7 @@ impl Talk<'_> {
                 boot_id: self.config.boot_id.clone(),
             }
         };
-        send(&mut self.state_out, &set).await?;
+        send_within(&mut self.out, &set, TAKES_NOTHING).await?;
         Ok(())
     }
 
@@ -320,7 +377,7 @@ impl Talk<'_> {
         };
         if let Some((number, Some(inventory))) = news {
             self.sent_inventory = number;
-            send(&mut self.state_out, &InventoryReport { inventory }).await?;
+            send_within(&mut self.out, &InventoryReport { inventory }, TAKES_NOTHING).await?;
         }
         Ok(())
     }
@@ -329,10 +386,11 @@ impl Talk<'_> {
     async fn send_news(&mut self) -> Result<(), Ended> {
         let (outcomes, notices, progress) = {
             let mut outbox = self.shared.outbox();
+            let sent = lock(&self.between.sent_outcomes);
             let outcomes: Vec<_> = outbox
                 .outcomes
                 .iter()
-                .filter(|(id, _)| !self.sent_outcomes.contains(id))
+                .filter(|(id, _)| !sent.contains(id))
                 .map(|(id, outcome)| (*id, outcome.clone()))
                 .collect();
             let notices: Vec<_> = outbox.notices.drain(..).collect();
@@ -341,16 +399,16 @@ impl Talk<'_> {
             (outcomes, notices, progress)
         };
         for (id, outcome) in outcomes {
-            self.sent_outcomes.insert(id);
-            send(&mut self.state_out, &outcome).await?;
+            lock(&self.between.sent_outcomes).insert(id);
+            send_within(&mut self.out, &outcome, TAKES_NOTHING).await?;
         }
         for notice in notices {
-            send(&mut self.state_out, &notice).await?;
+            send_within(&mut self.out, &notice, TAKES_NOTHING).await?;
         }
         if let Some(progress) = progress {
             for (key, state) in &progress {
                 if self.sent_progress.get(key) != Some(state) {
-                    send(&mut self.state_out, state).await?;
+                    send_within(&mut self.out, state, TAKES_NOTHING).await?;
                 }
             }
             self.sent_progress = progress;
@@ -359,43 +417,10 @@ impl Talk<'_> {
         Ok(())
     }
 
-    async fn take_state(&mut self, frame: &longshore_common::wire::Frame) -> Result<(), Ended> {
-        match frame.kind {
-            SignedSet::KIND => {
-                let set: SignedSet = frame.decode().map_err(LinkError::from)?;
-                tell(self.heard, Heard::Set(set)).await
-            }
-            OutcomeAck::KIND => {
-                let ack: OutcomeAck = frame.decode().map_err(LinkError::from)?;
-                self.sent_outcomes.remove(&(ack.key, ack.number));
-                tell(self.heard, Heard::Acked(ack)).await
-            }
-            CertIssued::KIND => {
-                let issued: CertIssued = frame.decode().map_err(LinkError::from)?;
-                if let Some(key_pem) = self.renewing.take() {
-                    match self
-                        .config
-                        .files
-                        .store_certificate(&key_pem, &issued.certificate)
-                    {
-                        Ok(()) => info!("certificate renewed"),
-                        Err(error) => warn!(%error, "the renewed certificate could not be stored"),
-                    }
-                }
-                Ok(())
-            }
-            _ if frame.is_skippable() => Ok(()),
-            _ => Err(Ended::Failed(format!(
-                "a frame of kind {} came",
-                frame.kind
-            ))),
-        }
-    }
-
     /// Asks for a new certificate once two thirds of the present one's life are over.
-    async fn renew_if_due(&mut self) -> Result<(), Ended> {
-        // Looking at the file once a minute is often enough and costs nothing.
-        if self.renewing.is_some() || self.seq % 30 != 2 {
+    async fn renew_if_due(&mut self, turns: u64) -> Result<(), Ended> {
+        // Looking at the file every thirtieth time is often enough and costs nothing.
+        if turns % 30 != 2 || lock(&self.between.renewing).is_some() {
             return Ok(());
         }
         let Ok((not_before, not_after)) = self.config.files.validity() else {
@@ -407,12 +432,53 @@ impl Talk<'_> {
         }
         match new_key() {
             Ok((key, csr)) => {
-                self.renewing = Some(key.serialize_pem());
-                send(&mut self.state_out, &CertRequest { csr }).await?;
+                *lock(&self.between.renewing) = Some(key.serialize_pem());
+                send_within(&mut self.out, &CertRequest { csr }, TAKES_NOTHING).await?;
             }
             Err(error) => warn!(%error, "no new key could be made"),
         }
         Ok(())
+    }
+}
+
+async fn read_state(
+    config: &LinkConfig,
+    between: &Between,
+    mut frames: FrameReader,
+    heard: &mpsc::Sender<Heard>,
+) -> Result<Never, Ended> {
+    loop {
+        let frame = frames.next().await?;
+        match frame.kind {
+            SignedSet::KIND => {
+                let set: SignedSet = frame.decode().map_err(LinkError::from)?;
+                tell(heard, Heard::Set(set)).await?;
+            }
+            OutcomeAck::KIND => {
+                let ack: OutcomeAck = frame.decode().map_err(LinkError::from)?;
+                lock(&between.sent_outcomes).remove(&(ack.key, ack.number));
+                tell(heard, Heard::Acked(ack)).await?;
+            }
+            CertIssued::KIND => {
+                let issued: CertIssued = frame.decode().map_err(LinkError::from)?;
+                if let Some(key_pem) = lock(&between.renewing).take() {
+                    match config
+                        .files
+                        .store_certificate(&key_pem, &issued.certificate)
+                    {
+                        Ok(()) => info!("certificate renewed"),
+                        Err(error) => warn!(%error, "the renewed certificate could not be stored"),
+                    }
+                }
+            }
+            _ if frame.is_skippable() => (),
+            _ => {
+                return Err(Ended::Failed(format!(
+                    "a frame of kind {} came",
+                    frame.kind
+                )));
+            }
+        }
     }
 }
 

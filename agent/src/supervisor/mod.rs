@@ -147,6 +147,10 @@ struct Busy {
     task: AbortHandle,
     /// Look once more when this is done.
     again: bool,
+    /// While stopping: the grace that was given.
+    grace_s: u32,
+    /// While pulling: dropped to say that nobody waits for the image any more.
+    cancel: Option<oneshot::Sender<()>>,
 }
 
 /// See the module.
@@ -173,6 +177,8 @@ pub struct Supervisor<C> {
     link_up: bool,
     synced: bool,
     listing: bool,
+    /// Keys of which something newer is known than the list under way.
+    newer_than_list: BTreeSet<ContainerKey>,
     next_list_ms: i64,
     pinging: bool,
     next_ping_ms: i64,
@@ -238,6 +244,7 @@ pub fn start<C: Containers>(
         link_up: false,
         synced: false,
         listing: false,
+        newer_than_list: BTreeSet::new(),
         next_list_ms: 0,
         pinging: false,
         next_ping_ms: host::boot_clock_ms() + PING_MS,
@@ -447,13 +454,14 @@ impl<C: Containers> Supervisor<C> {
                 let mut outbox = self.shared.outbox();
                 outbox.coordinator = Some(theirs);
                 outbox.fence = set.fence;
-                outbox.applied = set.generation;
             }
             self.adopt_set(set);
             self.take_lifetimes()?;
         }
         self.synced = self.link_up;
         self.reconcile_all()?;
+        // Only now: what is reported as applied is reported with all its keys.
+        self.shared.outbox().applied = self.set.as_ref().map(|s| s.generation).unwrap_or_default();
         self.shared.changed.notify_one();
         Ok(())
     }
@@ -525,13 +533,14 @@ impl<C: Containers> Supervisor<C> {
         {
             return Ok(());
         }
-        self.journal.write(vec![Record::Acked(key, number)])?;
+        self.journal.note(vec![Record::Acked(key, number)])?;
         if number == OutcomeNumber::Closed {
             self.shared.outbox().forget(key);
             // The next set no longer names it; until that comes it must not look new.
             if self.desired.get(&key).is_some_and(|e| e.want == Want::Stop) {
                 self.desired.remove(&key);
             }
+            self.newer_than_list.insert(key);
             self.found.remove(&key);
             self.watching.remove(&key);
             self.retry_at.remove(&key);
@@ -558,13 +567,21 @@ impl<C: Containers> Supervisor<C> {
 
     fn reconcile(&mut self, key: ContainerKey) -> Result<(), JournalError> {
         let stopping = self.desired.get(&key).is_some_and(|e| e.want == Want::Stop);
-        if let Some(busy) = self.busy.get(&key) {
-            // Nobody waits for the image any more.
-            if busy.doing == Doing::Pulling && stopping {
+        let grace = self
+            .desired
+            .get(&key)
+            .and_then(|e| e.stop.as_ref())
+            .map(|s| s.grace_s);
+        if let Some(busy) = self.busy.get_mut(&key) {
+            let shorter = busy.doing == Doing::Stopping && grace.is_some_and(|g| g < busy.grace_s);
+            if shorter {
+                // The engine goes on with the longer grace and is overtaken by the shorter.
                 busy.task.abort();
                 self.busy.remove(&key);
-                self.shared.outbox().progress.remove(&key);
             } else {
+                if stopping {
+                    busy.cancel = None; // nobody waits for the image any more
+                }
                 self.report(key);
                 return Ok(());
             }
@@ -617,6 +634,9 @@ impl<C: Containers> Supervisor<C> {
                     Doing::Stopping,
                     steps::stop(runtime, key, id, grace_s, kill),
                 );
+                if let Some(busy) = self.busy.get_mut(&key) {
+                    busy.grace_s = grace_s;
+                }
             }
             Step::Remove => {
                 let id = self.found.get(&key).map(|f| f.docker_id.clone());
@@ -644,6 +664,8 @@ impl<C: Containers> Supervisor<C> {
                 doing,
                 task: task.abort_handle(),
                 again: false,
+                grace_s: 0,
+                cancel: None,
             },
         );
     }
@@ -675,13 +697,18 @@ impl<C: Containers> Supervisor<C> {
         }])?;
         info!(%key, image = %entry.spec.image, "preparing");
         let request = self.request(&entry);
+        let (cancel, cancelled) = oneshot::channel();
         let step = steps::prepare(
             Arc::clone(&self.runtime),
             Arc::clone(&self.shared),
             self.events.clone(),
             request,
+            cancelled,
         );
         self.spawn(key, Doing::Pulling, step);
+        if let Some(busy) = self.busy.get_mut(&key) {
+            busy.cancel = Some(cancel);
+        }
         Ok(())
     }
 
@@ -912,6 +939,7 @@ impl<C: Containers> Supervisor<C> {
             }
             return Ok(());
         }
+        self.newer_than_list.insert(key);
         let Some(busy) = self.busy.remove(&key) else {
             return Ok(());
         };
@@ -922,7 +950,8 @@ impl<C: Containers> Supervisor<C> {
             Done::Creating => Ok(()),
             Done::Prepared(Ok(docker_id)) => {
                 self.well();
-                self.journal.write(vec![Record::Created {
+                // The engine knows it too; the record of the start is waited for.
+                self.journal.note(vec![Record::Created {
                     key,
                     docker_id: docker_id.clone(),
                 }])?;
@@ -1180,7 +1209,7 @@ impl<C: Containers> Supervisor<C> {
         let seen: BTreeSet<ContainerKey> = list.iter().map(|f| f.key).collect();
         for found in list {
             // A step that is under way knows better than a list that began before it.
-            if !self.busy.contains_key(&found.key) {
+            if !self.busy.contains_key(&found.key) && !self.newer_than_list.contains(&found.key) {
                 self.take_found(found.key, Some(found));
             }
         }
@@ -1191,7 +1220,12 @@ impl<C: Containers> Supervisor<C> {
             .copied()
             .collect();
         for key in gone {
-            self.look(key); // asked for by name before it is believed to be gone
+            if self.desired.contains_key(&key) || self.journal.key(key).is_some() {
+                self.look(key); // asked for by name before it is believed to be gone
+            } else {
+                self.found.remove(&key);
+                self.shared.outbox().forget(key);
+            }
         }
     }
 
@@ -1201,6 +1235,7 @@ impl<C: Containers> Supervisor<C> {
         let now = host::boot_clock_ms();
         if now >= self.next_list_ms && !self.listing {
             self.listing = true;
+            self.newer_than_list.clear();
             let (runtime, events) = (Arc::clone(&self.runtime), self.events.clone());
             tokio::spawn(async move {
                 let result = steps::list(runtime).await;
@@ -1507,7 +1542,8 @@ fn container_state(
             // Before the engine was asked the journal is believed.
             Some(Stage::Start) => ContainerState::Running,
             Some(Stage::Created) if !listed => ContainerState::Created,
-            Some(Stage::Intent | Stage::Created) => ContainerState::Creating,
+            Some(Stage::Intent) => ContainerState::Pulling,
+            Some(Stage::Created) => ContainerState::Creating,
             None => ContainerState::Assigned,
         },
     }

@@ -6,12 +6,12 @@ use crate::link::Shared;
 use crate::logs::LogStore;
 use crate::runtime::{Breach, Containers, CreateRequest, Found, PullState, RuntimeError};
 use longshore_common::ids::ContainerKey;
-use longshore_common::session::{ContainerSpec, End};
+use longshore_common::session::{Cause, ContainerSpec, End};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{MAX_TAIL, Outcome, OutcomeNumber, PullProgress, Totals};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Pieces of output between engine and store.
 const OUTPUT_QUEUE: usize = 256;
@@ -26,12 +26,21 @@ pub(super) async fn prepare<C: Containers>(
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
     mut request: CreateRequest,
+    cancelled: oneshot::Receiver<()>,
 ) -> Done {
     let key = request.key;
     let spec = request.spec.clone();
     let (progress, states) = mpsc::channel(8);
     let forward = tokio::spawn(forward_progress(key, states, Arc::clone(&shared)));
-    let image = ensure(&*runtime, &spec, progress).await;
+    // Only the pull can be given up: a create that was sent is waited for, or the engine
+    // would finish it behind our back.
+    let image = tokio::select! {
+        image = ensure(&*runtime, &spec, progress) => image,
+        _ = cancelled => Err(RuntimeError::Failed {
+            cause: Cause::ImageNotAvailable,
+            detail: "nobody waits for the image any more".to_owned(),
+        }),
+    };
     forward.abort();
     shared.outbox().progress.remove(&key);
     match image {

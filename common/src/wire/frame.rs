@@ -22,8 +22,11 @@ impl Cap {
     pub const HELLO: Self = Self(16 * 1024);
     /// Later frames of the control stream.
     pub const CONTROL: Self = Self(4 * 1024);
-    /// The state stream: desired and actual sets.
+    /// The state stream as the coordinator reads it.
     pub const STATE: Self = Self(4 * 1024 * 1024);
+    /// The state stream as an agent reads it: a desired set is always whole, and an entry
+    /// holds up to 128 KiB of command and environment, so a full node's set is large.
+    pub const DESIRED: Self = Self(128 * 1024 * 1024);
     /// Telemetry and data streams.
     pub const DATA: Self = Self(64 * 1024);
 }

@@ -28,6 +28,8 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// A reader that takes nothing for so long is cut: it holds credit of its agent's link.
+const TAKES_NOTHING: Duration = Duration::from_secs(10);
 /// Parameters of both routes.
 pub(super) const PARAMETERS: &[&str] = &["rank", "attempt", "position", "tail", "follow", "stream"];
 /// Pieces between the agent and a reader.
@@ -296,14 +298,14 @@ async fn produce(app: &App, ask: &Ask, first: Found, out: &mpsc::Sender<Out>) {
             Found::Pieces(mut pieces) => {
                 while let Some(piece) = pieces.next().await {
                     let Ok(piece) = piece else { return }; // no end: the reader comes again
-                    if ask.wants(piece.kind) && out.send(Out::Piece(piece)).await.is_err() {
+                    if ask.wants(piece.kind) && !hand_on(out, piece).await {
                         return;
                     }
                 }
                 break;
             }
             Found::Kept(piece) => {
-                if ask.wants(piece.kind) && out.send(Out::Piece(piece)).await.is_err() {
+                if ask.wants(piece.kind) && !hand_on(out, piece).await {
                     return;
                 }
                 break;
@@ -419,6 +421,12 @@ fn event(rank: Rank, attempt: Attempt, piece: &Data) -> String {
     // A record of texts and numbers can always be written.
     let data = serde_json::to_string(&record).unwrap_or_default();
     format!("id: {}\nevent: {name}\ndata: {data}\n\n", piece.position)
+}
+
+/// False when the reader is gone or takes nothing.
+async fn hand_on(out: &mpsc::Sender<Out>, piece: Data) -> bool {
+    let sent = tokio::time::timeout(TAKES_NOTHING, out.send(Out::Piece(piece))).await;
+    matches!(sent, Ok(Ok(())))
 }
 
 #[cfg(test)]

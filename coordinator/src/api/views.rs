@@ -167,7 +167,7 @@ fn conditions(session: &Session, live: &Live) -> Vec<String> {
     }
     if session
         .present()
-        .any(|c| live.idle(c.key).is_some_and(|i| i.frozen))
+        .any(|c| live.idle(c.agent, c.key).is_some_and(|i| i.frozen))
     {
         conditions.push("frozen".to_owned());
     }
@@ -189,7 +189,7 @@ fn stop_limit(session: &Session, live: &Live) -> Option<(Timestamp, &'static str
     // A session is idle when its last container is.
     let idle = session
         .present()
-        .map(|c| live.idle(c.key).and_then(|i| i.deadline))
+        .map(|c| live.idle(c.agent, c.key).and_then(|i| i.deadline))
         .max()
         .flatten()
         .filter(|_| running)

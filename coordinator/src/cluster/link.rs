@@ -17,16 +17,16 @@ use longshore_common::ids::{AgentId, ContainerKey, Generation};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, Frame, FrameError,
-    Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, Message, Notice, Outcome, OutcomeAck,
-    PullProgress, Refused, RefusedCode, SignedSet, SigningInput, Welcome, actual_hash,
+    Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST, Message, Notice, Outcome,
+    OutcomeAck, PullProgress, Refused, RefusedCode, SignedSet, SigningInput, Welcome, actual_hash,
 };
 use longshore_core::model::{Answer, Event, HelloFacts, WelcomeFacts, desired_set};
-use longshore_link::{FrameReader, LinkError, boot_ms, close, send};
+use longshore_link::{FrameReader, LinkError, MAX_DATA_STREAMS, boot_ms, close, send, send_within};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 use tracing::{info, warn};
 
 /// The first frame comes within this time.
@@ -35,6 +35,8 @@ const FIRST_FRAME: Duration = Duration::from_secs(5);
 const LEASE_MARGIN_S: u32 = 60;
 /// Below this share of free disk a node gets no new work, in percent.
 const DISK_LOW_PERCENT: i64 = 10;
+/// An agent that takes nothing of its state stream for so long is cut.
+const TAKES_NOTHING: Duration = Duration::from_secs(10);
 /// Frames an agent may send on one stream in ten seconds.
 const FRAMES_PER_10_S: u32 = 2000;
 
@@ -67,10 +69,10 @@ fn gone(error: &dyn std::fmt::Display) -> Ending {
     Ending::Peer(LinkError::Gone(error.to_string()))
 }
 
-pub(super) async fn serve(shared: &Arc<Shared>, connection: quinn::Connection) {
+pub(super) async fn serve(shared: &Arc<Shared>, connection: quinn::Connection, number: u64) {
     let peer = connection.remote_address();
     let ending = match identify(shared, &connection) {
-        Ok(identity) => match run(shared, &connection, identity).await {
+        Ok(identity) => match run(shared, &connection, identity, number).await {
             Ok(()) => return,
             Err(ending) => ending,
         },
@@ -108,6 +110,7 @@ async fn run(
     shared: &Arc<Shared>,
     connection: &quinn::Connection,
     identity: PeerIdentity,
+    number: u64,
 ) -> Result<(), Ending> {
     let agent = identity.agent;
     let slow = |_| gone(&"no first frame in time");
@@ -139,7 +142,7 @@ async fn run(
         }
     };
     let name = welcome.name.clone();
-    let link = match register(shared, connection, &hello) {
+    let link = match register(shared, connection, &hello, number) {
         Ok(link) => link,
         Err(text) => return Err(Ending::Refused(CloseCode::Replaced, text)),
     };
@@ -173,6 +176,7 @@ async fn run(
     if links.get(&agent).is_some_and(|l| l.number == link.number) {
         links.remove(&agent);
         live.update(|d| d.connection = None);
+        shared.engine.live.forget_idle(agent);
     }
     drop(links);
     result
@@ -270,19 +274,27 @@ fn register(
     shared: &Arc<Shared>,
     connection: &quinn::Connection,
     hello: &Hello,
+    number: u64,
 ) -> Result<(Link, mpsc::UnboundedReceiver<OutcomeAck>), String> {
     let (acks, receiver) = mpsc::unbounded_channel();
     let link = Link {
-        number: shared.next_link.fetch_add(1, Ordering::Relaxed),
+        number,
         connection: connection.clone(),
         fingerprint: hello.fingerprint.clone(),
         started: hello.started,
         set_changed: Arc::new(Notify::new()),
         acks,
         generation: Arc::new(AtomicU64::new(0)),
+        streams: Arc::new(Semaphore::new(MAX_DATA_STREAMS)),
     };
     let mut links = lock(&shared.links);
+    if connection.close_reason().is_some() {
+        return Err("the connection ended before it was taken in".to_owned());
+    }
     if let Some(old) = links.get(&hello.agent) {
+        if old.started == hello.started && old.number > number {
+            return Err("a later connection of the same process is there".to_owned());
+        }
         if old.fingerprint == hello.fingerprint && old.started > hello.started {
             return Err("a newer process of this agent is connected".to_owned());
         }
@@ -379,7 +391,13 @@ async fn heartbeats(
             let mut view = view.lock().await;
             for report in &heartbeat.changed {
                 view.take(report.key, report.state);
-                note_idle(shared, report);
+                note_idle(shared, agent, report);
+            }
+            if view.states.len() > MAX_LIST {
+                return Err(Ending::Refused(
+                    CloseCode::Limit,
+                    "too many containers".to_owned(),
+                ));
             }
             view.whole && (heartbeat.more || view.hash() != heartbeat.actual_hash)
         };
@@ -409,7 +427,7 @@ async fn heartbeats(
 }
 
 /// What a report says about use is shown, never stored.
-fn note_idle(shared: &Shared, report: &ContainerReport) {
+fn note_idle(shared: &Shared, agent: AgentId, report: &ContainerReport) {
     let over = matches!(
         report.state,
         ContainerState::Exited | ContainerState::Closed
@@ -418,7 +436,7 @@ fn note_idle(shared: &Shared, report: &ContainerReport) {
         deadline: report.idle_deadline.filter(|_| !over),
         frozen: report.frozen && !over,
     };
-    shared.engine.live.set_idle(report.key, idle);
+    shared.engine.live.set_idle(agent, report.key, idle);
 }
 
 async fn take_condition(
@@ -464,33 +482,50 @@ async fn state_stream(
     let (mut out, back) = connection.accept_bi().await.map_err(|e| gone(&e))?;
     let _ = out.set_priority(100);
     let mut frames = FrameReader::new(back, Cap::STATE);
-    // Nothing is ordered before the agent has said what it has.
-    let mut synced = false;
-    let mut pace = Pace::new();
-    loop {
-        tokio::select! {
-            frame = frames.next() => {
-                pace.count()?;
-                let answer = take(shared, identity, &frame?, &view, rebooted).await?;
-                match answer {
-                    Taken::Nothing => (),
-                    Taken::Actual => {
-                        synced = true;
-                        rebooted = false; // said once is enough
-                        set_changed.notify_one();
+    let (issue, mut issued) = mpsc::channel::<CertIssued>(1);
+    let synced = Notify::new();
+    // Reading goes on while a large set is being written, and the other way round: two
+    // ends that both only write would wait for each other for ever.
+    let read = async {
+        let mut pace = Pace::new();
+        loop {
+            let frame = frames.next().await?;
+            pace.count()?;
+            match take(shared, identity, &frame, &view, rebooted).await? {
+                Taken::Nothing => (),
+                Taken::Actual => {
+                    rebooted = false; // said once is enough
+                    synced.notify_one();
+                }
+                // One is asked for at a time; a second before the first is written waits.
+                Taken::Certificate(certificate) => {
+                    if issue.send(certificate).await.is_err() {
+                        return Ok(());
                     }
-                    Taken::Certificate(issued) => send(&mut out, &issued).await?,
                 }
-            }
-            ack = acks.recv() => {
-                if let Some(ack) = ack {
-                    send(&mut out, &ack).await?;
-                }
-            }
-            () = set_changed.notified(), if synced => {
-                send_set(shared, identity.agent, link, &mut out).await?;
             }
         }
+    };
+    let write = async {
+        // Nothing is ordered before the agent has said what it has.
+        let mut ordered = false;
+        loop {
+            tokio::select! {
+                () = synced.notified() => {
+                    ordered = true;
+                    send_set(shared, identity.agent, link, &mut out).await?;
+                }
+                () = set_changed.notified(), if ordered => {
+                    send_set(shared, identity.agent, link, &mut out).await?;
+                }
+                Some(ack) = acks.recv() => send_within(&mut out, &ack, TAKES_NOTHING).await?,
+                Some(issued) = issued.recv() => send_within(&mut out, &issued, TAKES_NOTHING).await?,
+            }
+        }
+    };
+    tokio::select! {
+        ended = read => ended,
+        ended = write => ended,
     }
 }
 
@@ -509,7 +544,7 @@ async fn send_set(
         Ok(set) => set,
         Err(EngineError::Busy) => {
             link.set_changed.notify_one(); // again when there is room
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             return Ok(());
         }
         Err(error) => return Err(error.into()),
@@ -518,7 +553,7 @@ async fn send_set(
     let bytes = SignedSet::encode(&set);
     let signature = shared.pki.sign(&SigningInput::desired_set(&bytes));
     link.generation.store(set.generation.0, Ordering::Relaxed);
-    send(out, &SignedSet { bytes, signature }).await?;
+    send_within(out, &SignedSet { bytes, signature }, TAKES_NOTHING).await?;
     Ok(())
 }
 
@@ -544,7 +579,7 @@ async fn take(
                 view.states.clear();
                 for item in &set.items {
                     view.take(item.key, item.state);
-                    note_idle(shared, item);
+                    note_idle(shared, agent, item);
                 }
                 view.hash = None;
                 view.whole = true;

@@ -28,7 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, info, warn};
 
 /// Handshakes in progress above which a peer has to show that its address is its own.
@@ -114,6 +114,8 @@ struct Link {
     set_changed: Arc<Notify>,
     acks: mpsc::UnboundedSender<OutcomeAck>,
     generation: Arc<AtomicU64>,
+    /// One permit per data stream.
+    streams: Arc<Semaphore>,
 }
 
 /// Failed attempts of one address.
@@ -234,7 +236,12 @@ async fn serve(shared: &Arc<Shared>, connection: quinn::Connection) {
         .and_then(|data| data.protocol);
     match alpn.as_deref() {
         Some(ALPN_ENROL) => enrol::serve(shared, &connection).await,
-        Some(ALPN_AGENT) => link::serve(shared, connection).await,
+        Some(ALPN_AGENT) => {
+            // Drawn before anything is waited for: of two connections of one process the
+            // one that was made later wins, whichever says hello first.
+            let number = shared.next_link.fetch_add(1, Ordering::Relaxed);
+            link::serve(shared, connection, number).await;
+        }
         _ => close(&connection, CloseCode::Protocol, "unknown protocol"),
     }
 }
@@ -290,6 +297,14 @@ async fn watch_silence(shared: Arc<Shared>) {
                 continue;
             }
             let for_ms = now - last;
+            if state == AgentState::Lost
+                && for_ms < lost_after_ms
+                && let Some(link) = shared.link(agent)
+            {
+                // It beats again on a connection that was never broken: a new hello brings it back.
+                close(&link.connection, CloseCode::Overload, "say hello again");
+                continue;
+            }
             let lost = state == AgentState::Alive && for_ms >= lost_after_ms;
             let declared = state == AgentState::Lost && declare_ms > 0 && for_ms >= declare_ms;
             if lost || declared {
@@ -310,7 +325,7 @@ async fn watch_silence(shared: Arc<Shared>) {
     }
 }
 
-/// Agents that are ALIVE, or LOST with something left to give up; T2 in milliseconds.
+/// Agents that may be silent, or heard again; T2 in milliseconds.
 fn agents_to_watch(
     state: &longshore_core::model::State,
     _now: longshore_common::time::Timestamp,
@@ -320,7 +335,7 @@ fn agents_to_watch(
         .values()
         .filter(|a| match a.state {
             AgentState::Alive => true,
-            AgentState::Lost => state.on_agent(a.id).next().is_some(),
+            AgentState::Lost => true,
             AgentState::Terminated => false,
         })
         .map(|a| {
@@ -371,6 +386,7 @@ impl Shared {
 /// Output of a container, as its agent sends it.
 #[derive(Debug)]
 pub struct LogStream {
+    _permit: OwnedSemaphorePermit,
     frames: FrameReader,
     done: bool,
 }
@@ -429,8 +445,9 @@ impl Cluster {
         let link = self.shared.link(agent).ok_or(ClusterError::Away)?;
         let opened =
             tokio::time::timeout(OPEN_STREAM, open(&link, &StreamOpen::Logs(request))).await;
-        let frames = opened.unwrap_or(Err(ClusterError::Away))?;
+        let (frames, permit) = opened.unwrap_or(Err(ClusterError::Away))?;
         Ok(LogStream {
+            _permit: permit,
             frames,
             done: false,
         })
@@ -444,7 +461,7 @@ impl Cluster {
         let link = self.shared.link(agent).ok_or(ClusterError::Away)?;
         let order = StreamOpen::Signal(request);
         let opened = tokio::time::timeout(OPEN_STREAM, open(&link, &order)).await;
-        opened.unwrap_or(Err(ClusterError::Away)).map(|_| ())
+        opened.unwrap_or(Err(ClusterError::Away)).map(drop)
     }
 
     /// Closes every connection: the coordinator stops, containers run on.
@@ -460,7 +477,14 @@ impl Cluster {
 }
 
 /// Opens a data stream and waits until the agent serves it.
-async fn open(link: &Link, order: &StreamOpen) -> Result<FrameReader, ClusterError> {
+async fn open(
+    link: &Link,
+    order: &StreamOpen,
+) -> Result<(FrameReader, OwnedSemaphorePermit), ClusterError> {
+    let busy = |_| ClusterError::Refused("too many streams are open at this agent".to_owned());
+    let permit = Arc::clone(&link.streams)
+        .try_acquire_owned()
+        .map_err(busy)?;
     let away = |_| ClusterError::Away;
     let (mut out, back) = link.connection.open_bi().await.map_err(away)?;
     let _ = out.set_priority(0); // bulk: behind everything else; fails only on closed streams
@@ -480,5 +504,5 @@ async fn open(link: &Link, order: &StreamOpen) -> Result<FrameReader, ClusterErr
         debug!(%error, "an agent answered a stream with something else");
         ClusterError::Away
     })?;
-    Ok(frames)
+    Ok((frames, permit))
 }

@@ -115,6 +115,11 @@ pub fn start_session(
     draft.finish()
 }
 
+/// When a stop has to be done at the latest.
+pub(super) const fn close_deadline(now: Timestamp, grace_s: u32) -> Timestamp {
+    now.plus_s(grace_s as i64).plus_ms(CLOSE_MS)
+}
+
 /// Decides a stop. A second one changes nothing but may shorten the grace.
 pub(super) fn stop(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
     let now = draft.now;
@@ -127,7 +132,7 @@ pub(super) fn stop(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
     let (reason, detail, grace_s) = (stop.reason, stop.detail.clone(), stop.grace_s);
     session.reason.get_or_insert(reason);
     session.detail.get_or_insert_with(|| detail.clone());
-    session.deadline = Some(now.plus_s(i64::from(grace_s)).plus_ms(CLOSE_MS));
+    session.deadline = Some(close_deadline(now, grace_s));
     session.stop = Some(stop);
     draft.move_to(
         id,
@@ -365,8 +370,15 @@ fn derive(draft: &mut Draft<'_>, id: SessionId, by: &str) {
         draft.move_to(id, SessionState::Preparing, Why::by(by));
     }
     if let Some(session) = draft.session_mut(id) {
-        if phase == Phase::Creating && session.phase != Some(Phase::Creating) {
-            session.deadline = Some(now.plus_ms(CREATE_MS));
+        match phase {
+            Phase::Creating if session.phase != Some(phase) => {
+                session.deadline = Some(now.plus_ms(CREATE_MS));
+            }
+            Phase::Pulling if session.phase != Some(phase) => {
+                let placed = session.placed_at.unwrap_or(now);
+                session.deadline = Some(placed.plus_ms(PREPARE_MS));
+            }
+            _ => (),
         }
         session.phase = Some(phase);
     }

@@ -214,8 +214,12 @@ fn shorten(draft: &mut Draft<'_>, id: SessionId, grace_s: u32) {
         .filter(|c| !c.is_closed())
         .map(|c| c.agent)
         .collect();
-    if let Some(stop) = draft.session_mut(id).and_then(|s| s.stop.as_mut()) {
-        stop.grace_s = grace_s;
+    let now = draft.now;
+    if let Some(session) = draft.session_mut(id) {
+        session.deadline = Some(lifecycle::close_deadline(now, grace_s));
+        if let Some(stop) = session.stop.as_mut() {
+            stop.grace_s = grace_s;
+        }
     }
     for agent in agents {
         draft.touch(agent);
@@ -472,6 +476,13 @@ fn hello(state: &State, facts: &HelloFacts, now: Timestamp) -> Outcome {
 }
 
 fn take_inventory(draft: &mut Draft<'_>, agent: AgentId, inventory: &Inventory) {
+    // A device that is listed twice would be given out twice.
+    let mut inventory = inventory.clone();
+    let mut seen = BTreeSet::new();
+    inventory
+        .devices
+        .retain(|d| (1..=UNIT).contains(&d.capacity) && seen.insert(d.id.clone()));
+    let inventory = &inventory;
     let inventory = Inventory {
         offered: storable(&inventory.offered),
         total: storable(&inventory.total),

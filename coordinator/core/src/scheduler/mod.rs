@@ -15,6 +15,9 @@ use longshore_common::session::{DeviceGrant, SessionState};
 use longshore_common::time::Timestamp;
 use std::collections::BTreeMap;
 
+/// Most containers on one agent: a desired set holds 1,024 entries and is always whole.
+const CONTAINERS_MAX: u32 = 1000;
+
 /// What one pass decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decisions {
@@ -245,8 +248,12 @@ fn judge(agent: &Agent, usage: &AgentUse, request: &Slots) -> Result<Vec<DeviceG
     if !agent.schedulable {
         return Err(Verdict::Unschedulable);
     }
-    if inventory.max_containers > 0 && usage.containers >= inventory.max_containers {
-        return Err(Verdict::ContainerCap(inventory.max_containers));
+    let cap = match inventory.max_containers {
+        0 => CONTAINERS_MAX,
+        own => own.min(CONTAINERS_MAX),
+    };
+    if usage.containers >= cap {
+        return Err(Verdict::ContainerCap(cap));
     }
     let short = free_slots(agent, usage).shortages(request);
     if !short.is_empty() {
