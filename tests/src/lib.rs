@@ -1,1 +1,4 @@
-//! Under construction.
+//! Fixtures, load and measurement shared by the end-to-end tests.
+
+pub mod fixture;
+pub mod load;

@@ -1,0 +1,278 @@
+//! The coordinator without its HTTP side, inside the process of a test: store, engine and
+//! the agents' side, put together as its `main` does it.
+
+use super::free_port;
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use longshore_common::api::NewSession;
+use longshore_common::ids::{
+    ClusterId, CoordinatorGeneration, GroupId, InstanceId, SessionId, UserId,
+};
+use longshore_coordinator::cluster::{self, Cluster, ClusterConfig};
+use longshore_coordinator::engine::{self, Engine, wall_clock};
+use longshore_coordinator::identity::new_id;
+use longshore_coordinator::live::Live;
+use longshore_coordinator::pki::{Pki, random, sha256};
+use longshore_coordinator::store::{Reader, Store};
+use longshore_core::model::{
+    Answer, Caller, Event, Group, JoinToken, JoinTokenOrder, Keypair, Meta, Role, SessionDefaults,
+    SetupOrder, State, Submit, User, react,
+};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Image that no engine of a test pulls.
+const IMAGE: &str = "simulated";
+/// The old endpoint needs a moment to leave its port.
+const LEAVING: Duration = Duration::from_millis(20);
+
+/// The facts of a new installation.
+#[must_use]
+pub fn new_meta() -> Meta {
+    Meta {
+        cluster: ClusterId::new(new_id()),
+        generation: CoordinatorGeneration(0),
+        next_session: 1,
+        next_uid: 20_000,
+    }
+}
+
+/// The group a new installation gets.
+#[must_use]
+pub fn first_group() -> Group {
+    Group {
+        id: GroupId::new(new_id()),
+        name: "default".to_owned(),
+        active: true,
+        default: true,
+        creation_retries: 3,
+        declare_lost_s: 600,
+        idle: None,
+    }
+}
+
+/// The first administrator.
+#[must_use]
+pub fn administrator() -> SetupOrder {
+    let user = User {
+        id: UserId::new(new_id()),
+        username: "dana".to_owned(),
+        email: "dana@localhost".to_owned(),
+        role: Role::Superadmin,
+        uid: 0, // the engine gives the next one
+        created_at: wall_clock(),
+    };
+    let keypair = Keypair {
+        access_key: "LSTEST".to_owned(),
+        secret_sha256: [0; 32],
+        user: user.id,
+        active: true,
+        created_at: wall_clock(),
+    };
+    SetupOrder { user, keypair }
+}
+
+/// A batch session of one core.
+#[must_use]
+pub fn job(command: &[&str]) -> NewSession {
+    NewSession {
+        image: Some(IMAGE.to_owned()),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        slots: [("cpu", "1"), ("mem", "64m")]
+            .map(|(slot, amount)| (slot.to_owned(), amount.to_owned()))
+            .into(),
+        ..NewSession::default()
+    }
+}
+
+/// The coordinator's parts, running.
+#[derive(Debug)]
+pub struct InProcess {
+    /// The state.
+    pub engine: Engine,
+    /// The agents' side.
+    pub cluster: Cluster,
+    /// Past sessions.
+    pub reader: Reader,
+    /// Its keys.
+    pub pki: Arc<Pki>,
+    /// UDP.
+    pub port: u16,
+    /// Who asks for sessions.
+    pub caller: Caller,
+    endpoint: quinn::Endpoint,
+    engine_task: JoinHandle<()>,
+    dir: PathBuf,
+}
+
+impl InProcess {
+    /// A new installation in `dir`.
+    ///
+    /// # Errors
+    /// A part cannot be started.
+    pub async fn start(dir: &Path) -> Result<Self> {
+        Self::start_on(dir, free_port()?).await
+    }
+
+    /// Ends it as a kill would, except that agents are told, and starts it again on the
+    /// same port and database.
+    ///
+    /// # Errors
+    /// A part cannot be started.
+    pub async fn restart(self) -> Result<Self> {
+        let (dir, port) = (self.dir.clone(), self.port);
+        self.stop().await;
+        Self::start_on(&dir, port).await
+    }
+
+    /// Ends it: what was acknowledged is stored, everything else is lost.
+    pub async fn stop(self) {
+        self.endpoint.close(quinn::VarInt::from_u32(0), b"stopping");
+        self.endpoint.wait_idle().await;
+        self.engine_task.abort();
+        let _ = self.engine_task.await; // aborted; the store is closed with it
+    }
+
+    /// The installation in `dir`, new or not, on this port.
+    ///
+    /// # Errors
+    /// A part cannot be started.
+    pub async fn start_on(dir: &Path, port: u16) -> Result<Self> {
+        let (store, mut state) = Store::open(&dir.join("longshore.db"), new_meta)?;
+        let changes = react(
+            &state,
+            &Event::Started(Box::new(first_group())),
+            wall_clock(),
+        )
+        .changes;
+        changes.iter().for_each(|change| state.apply(change));
+        store.commit(changes).await?;
+        let pki = Arc::new(Pki::open(
+            dir,
+            state.meta.cluster,
+            &["localhost".to_owned()],
+            90,
+        )?);
+        let known = state.users.values().next().map(|user| user.id);
+        let reader = store.reader();
+        let (effects, due) = mpsc::unbounded_channel();
+        let (engine, engine_task) = engine::start(state, store, Arc::new(Live::default()), effects);
+        let instance = InstanceId::new(new_id());
+        leave(port).await?;
+        let config = ClusterConfig {
+            listen: ([127, 0, 0, 1], port).into(),
+            heartbeat_ms: 1000,
+            lost_after_ms: 15_000,
+            addresses: Vec::new(),
+            gso: true,
+        };
+        let (cluster, endpoint) =
+            cluster::start(config, Arc::clone(&pki), engine.clone(), instance, due)?;
+        let user = match known {
+            Some(user) => user,
+            None => {
+                let order = administrator();
+                let user = order.user.id;
+                ask(&engine, Event::Setup(order)).await?;
+                user
+            }
+        };
+        Ok(Self {
+            engine,
+            cluster,
+            reader,
+            pki,
+            port,
+            caller: Caller {
+                user,
+                access_key: "LSTEST".to_owned(),
+            },
+            endpoint,
+            engine_task,
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// `host:port` for agents.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Makes a join token.
+    ///
+    /// # Errors
+    /// The coordinator refuses.
+    pub async fn token(&self, max_uses: u32, ttl_s: i64) -> Result<String> {
+        let id = URL_SAFE_NO_PAD.encode(random::<8>());
+        let secret = random::<16>();
+        let now = wall_clock();
+        let token = JoinToken {
+            id: id.clone(),
+            secret_sha256: sha256(&secret),
+            group: GroupId::new(0), // the engine knows which
+            agent_name: None,
+            created_at: now,
+            expires_at: now.plus_s(ttl_s),
+            max_uses,
+            joined: Vec::new(),
+            created_by: self.caller.user,
+        };
+        let order = JoinTokenOrder { token, group: None };
+        ask(&self.engine, Event::CreateToken(order)).await?;
+        let secret = URL_SAFE_NO_PAD.encode(secret);
+        Ok(format!("ls1.{id}.{secret}.{}", self.pki.pin()?))
+    }
+
+    /// Asks for a session.
+    ///
+    /// # Errors
+    /// The coordinator refuses, or is stopping.
+    pub async fn submit(&self, request: NewSession, key: Option<&str>) -> Result<SessionId> {
+        let submit = Submit {
+            caller: self.caller.clone(),
+            idempotency: key.map(|key| (key.to_owned(), sha256(key.as_bytes()))),
+            request,
+            defaults: SessionDefaults::default(),
+        };
+        match ask(&self.engine, Event::Submit(Box::new(submit))).await? {
+            Answer::Session(accepted) => Ok(accepted.id),
+            other => anyhow::bail!("an answer to another question: {other:?}"),
+        }
+    }
+
+    /// Looks at the state.
+    ///
+    /// # Errors
+    /// The engine is stopping.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T> {
+        Ok(self.engine.read(|state, _| look(state)).await?)
+    }
+}
+
+/// Waits until an endpoint that was closed has left its port.
+async fn leave(port: u16) -> Result<()> {
+    for _ in 0..250 {
+        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(LEAVING).await;
+    }
+    anyhow::bail!("port {port} does not get free")
+}
+
+async fn ask(engine: &Engine, event: Event) -> Result<Answer> {
+    engine
+        .ask(event)
+        .await
+        .context("the engine")?
+        .map_err(|refusal| anyhow::anyhow!("{}: {}", refusal.code, refusal.detail))
+}

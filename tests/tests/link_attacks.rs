@@ -1,0 +1,577 @@
+//! What the agents' side of the coordinator does with those it should not trust, and what
+//! an agent does with a coordinator it should not trust. Everything over real QUIC.
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use longshore_agent::daemon::private_dir;
+use longshore_agent::identity::{Files, Identity, Token, join_config, new_key};
+use longshore_agent::link::{JoinError, JoinOrder, join};
+use longshore_common::ids::{
+    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId,
+};
+use longshore_common::session::{ContainerState, End, Exit, SessionState};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::{
+    ALPN_AGENT, ALPN_ENROL, ActualSet, Cap, CloseCode, ContainerReport, EnrolAnswer, EnrolRefusal,
+    EnrolRefused, EnrolRequest, Goodbye, Hello, Message, Outcome, OutcomeAck, OutcomeNumber,
+    Totals, Welcome, encode,
+};
+use longshore_coordinator::pki::Pki;
+use longshore_link::{FrameReader, Side, send, transport};
+use longshore_tests::load::fleet::{Fleet, FleetConfig};
+use longshore_tests::load::in_process::{InProcess, job};
+use longshore_tests::load::install_tls;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Nothing here takes longer on a machine that is well.
+const LIMIT: Duration = Duration::from_secs(20);
+const DAY: i64 = 86_400;
+
+async fn coordinator() -> Result<(TempDir, InProcess)> {
+    install_tls();
+    let dir = tempfile::tempdir()?;
+    let coordinator = InProcess::start(dir.path()).await?;
+    Ok((dir, coordinator))
+}
+
+/// Dials with whatever certificate is in `tls`.
+async fn dial(
+    port: u16,
+    mut tls: rustls::ClientConfig,
+    alpn: &[u8],
+    cluster: Option<ClusterId>,
+) -> Result<(quinn::Endpoint, quinn::Connection)> {
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    config.transport_config(transport(Side::Agent, true));
+    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
+    endpoint.set_default_client_config(config);
+    let name = cluster.map_or_else(
+        || "coordinator.longshore".to_owned(),
+        |id| {
+            let id = id.to_string();
+            let bare = id.trim_start_matches(ClusterId::PREFIX);
+            format!("coordinator.{bare}.longshore")
+        },
+    );
+    let to: SocketAddr = ([127, 0, 0, 1], port).into();
+    let connection = tokio::time::timeout(LIMIT, endpoint.connect(to, &name)?).await??;
+    Ok((endpoint, connection))
+}
+
+fn request(token: &Token, name: &str) -> Result<EnrolRequest> {
+    let (_, csr) = new_key()?;
+    Ok(EnrolRequest {
+        token_id: token.id.clone(),
+        secret: token.secret.clone(),
+        csr,
+        name: name.to_owned(),
+        fingerprint: "f".to_owned(),
+        machine: "m".to_owned(),
+        version: "0".to_owned(),
+    })
+}
+
+/// The enrolment's conversation, word for word.
+async fn enrol(
+    coordinator: &InProcess,
+    token: &Token,
+    request: &EnrolRequest,
+) -> Result<Result<EnrolAnswer, EnrolRefused>> {
+    let tls = join_config(token.pin);
+    let (_endpoint, connection) = dial(coordinator.port, tls, ALPN_ENROL, None).await?;
+    let (mut out, back) = connection.open_bi().await?;
+    send(&mut out, request).await?;
+    out.finish()?;
+    let mut frames = FrameReader::new(back, Cap::HELLO);
+    let frame = tokio::time::timeout(LIMIT, frames.next()).await??;
+    if frame.kind == EnrolRefused::KIND {
+        return Ok(Err(frame.decode()?));
+    }
+    Ok(Ok(frame.decode()?))
+}
+
+async fn refusal(
+    coordinator: &InProcess,
+    token: &Token,
+    request: &EnrolRequest,
+) -> Result<EnrolRefusal> {
+    match enrol(coordinator, token, request).await? {
+        Ok(answer) => bail!("{} was let in", answer.name),
+        Err(refused) => Ok(refused.code),
+    }
+}
+
+fn order(coordinator: &InProcess, token: &str, name: &str) -> Result<JoinOrder> {
+    Ok(JoinOrder {
+        address: coordinator.address(),
+        token: Token::parse(token)?,
+        name: name.to_owned(),
+        fingerprint: format!("fingerprint of {name}"),
+        machine: format!("machine of {name}"),
+    })
+}
+
+/// A node that has joined and whose link the test speaks itself.
+struct Node {
+    identity: Identity,
+    files: Files,
+}
+
+async fn node(coordinator: &InProcess, dir: &Path, name: &str) -> Result<Node> {
+    let state_dir = dir.join(name);
+    private_dir(&state_dir)?;
+    let files = Files::new(&state_dir);
+    let token = coordinator.token(1, DAY).await?;
+    let identity = join(order(coordinator, &token, name)?, &files).await?;
+    Ok(Node { identity, files })
+}
+
+impl Node {
+    fn hello(&self) -> Hello {
+        let name = &self.identity.name;
+        Hello {
+            agent: self.identity.agent,
+            cluster: self.identity.cluster,
+            instance: InstanceId::new(1),
+            started: Timestamp(1),
+            boot_id: "boot".to_owned(),
+            fingerprint: format!("fingerprint of {name}"),
+            machine: format!("machine of {name}"),
+            version: "0".to_owned(),
+            coordinator_generation: CoordinatorGeneration(0),
+            coordinator_instance: None,
+            fence: Fence(1),
+            applied: Generation(0),
+            journal_rebuilt: false,
+        }
+    }
+
+    async fn connect(&self, port: u16) -> Result<(quinn::Endpoint, quinn::Connection)> {
+        let tls = self.files.link_config()?;
+        dial(port, tls, ALPN_AGENT, Some(self.identity.cluster)).await
+    }
+
+    /// A link that has got its welcome.
+    async fn link(&self, port: u16) -> Result<Link> {
+        let (endpoint, connection) = self.connect(port).await?;
+        let (mut out, back) = connection.open_bi().await?;
+        send(&mut out, &self.hello()).await?;
+        let mut control = FrameReader::new(back, Cap::HELLO);
+        let frame = tokio::time::timeout(LIMIT, control.next()).await??;
+        let _: Welcome = frame.decode()?;
+        Ok(Link {
+            _endpoint: endpoint,
+            connection,
+            control_out: out,
+            _control: control,
+        })
+    }
+}
+
+struct Link {
+    _endpoint: quinn::Endpoint,
+    connection: quinn::Connection,
+    control_out: quinn::SendStream,
+    _control: FrameReader,
+}
+
+/// The code with which the coordinator closes a connection.
+async fn close_code(connection: &quinn::Connection) -> Result<CloseCode> {
+    match tokio::time::timeout(LIMIT, connection.closed()).await? {
+        quinn::ConnectionError::ApplicationClosed(closed) => {
+            let code = closed.error_code.into_inner();
+            CloseCode::from_u64(code).ok_or_else(|| anyhow!("closed with {code}"))
+        }
+        other => bail!("{other}"),
+    }
+}
+
+async fn fleet(coordinator: &InProcess, dir: &Path, agents: u32) -> Result<Fleet> {
+    let fleet = Fleet::join(FleetConfig {
+        coordinator: coordinator.address(),
+        token: coordinator.token(agents, DAY).await?,
+        agents,
+        gpus: 1,
+        cpu: 8,
+        mem_mib: 8192,
+        run: Duration::from_secs(600),
+        dir: dir.to_owned(),
+    })
+    .await?;
+    fleet.all_linked(LIMIT).await?;
+    Ok(fleet)
+}
+
+// ---- joining ----------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_with_another_authority_gets_no_byte_of_the_token() -> Result<()> {
+    let (_dir, true_one) = coordinator().await?;
+    let token = true_one.token(1, DAY).await?;
+    // As good a coordinator as any, but for its authority.
+    let other = tempfile::tempdir()?;
+    let pki = Pki::open(other.path(), ClusterId::new(1), &[], 1)?;
+    let tls = QuicServerConfig::try_from(pki.agents_config(&[ALPN_ENROL])?)?;
+    let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    let endpoint = quinn::Endpoint::server(config, ([127, 0, 0, 1], 0).into())?;
+    let address = endpoint.local_addr()?.to_string();
+    let heard = tokio::spawn(async move {
+        let incoming = endpoint.accept().await.context("nobody dialled")?;
+        match incoming.await {
+            Err(_) => Ok(0),
+            Ok(connection) => match connection.accept_bi().await {
+                Err(_) => Ok(0),
+                Ok((_, mut back)) => anyhow::Ok(back.read_to_end(1 << 16).await?.len()),
+            },
+        }
+    });
+    let node = tempfile::tempdir()?;
+    let files = Files::new(node.path());
+    let joined = join(
+        JoinOrder {
+            address,
+            ..order(&true_one, &token, "gpu01")?
+        },
+        &files,
+    )
+    .await;
+    assert!(
+        matches!(joined, Err(JoinError::WrongAuthority { .. })),
+        "{joined:?}"
+    );
+    assert_eq!(heard.await??, 0, "bytes the impostor heard");
+    assert!(!files.exist());
+    true_one.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_lets_in_whom_it_was_made_for_and_nobody_else() -> Result<()> {
+    let (_dir, coordinator) = coordinator().await?;
+    let good = Token::parse(&coordinator.token(1, DAY).await?)?;
+    let expired = Token::parse(&coordinator.token(1, -1).await?)?;
+    let unknown = Token {
+        id: "nobody".to_owned(),
+        ..good.clone()
+    };
+    let guessed = Token {
+        secret: vec![0; 16],
+        ..good.clone()
+    };
+    for (token, wanted) in [
+        (&unknown, EnrolRefusal::TokenUnknown),
+        (&guessed, EnrolRefusal::TokenUnknown),
+        (&expired, EnrolRefusal::TokenExpired),
+    ] {
+        let refused = refusal(&coordinator, token, &request(token, "gpu01")?).await?;
+        assert_eq!(refused, wanted);
+    }
+    assert_eq!(coordinator.look(|state| state.agents.len()).await?, 0);
+
+    // The answer was lost: the same key asks again, and is the same agent.
+    let first = request(&good, "gpu01")?;
+    let let_in = enrol(&coordinator, &good, &first)
+        .await?
+        .map_err(|r| anyhow!(r.text))?;
+    let again = enrol(&coordinator, &good, &first)
+        .await?
+        .map_err(|r| anyhow!(r.text))?;
+    assert_eq!(
+        (again.agent, &again.name, again.cluster),
+        (let_in.agent, &let_in.name, let_in.cluster)
+    );
+    assert_eq!(coordinator.look(|state| state.agents.len()).await?, 1);
+
+    let second = refusal(&coordinator, &good, &request(&good, "gpu02")?).await?;
+    assert_eq!(second, EnrolRefusal::TokenUsedUp);
+    assert_eq!(coordinator.look(|state| state.agents.len()).await?, 1);
+    coordinator.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_ten_failures_an_address_is_not_listened_to() -> Result<()> {
+    let (_dir, coordinator) = coordinator().await?;
+    let good = Token::parse(&coordinator.token(1, DAY).await?)?;
+    let guessed = Token {
+        secret: vec![1; 16],
+        ..good.clone()
+    };
+    for attempt in 1..=10 {
+        let refused = refusal(&coordinator, &guessed, &request(&guessed, "gpu01")?).await?;
+        assert_eq!(refused, EnrolRefusal::TokenUnknown, "attempt {attempt}");
+    }
+    let refused = refusal(&coordinator, &good, &request(&good, "gpu01")?).await?;
+    assert_eq!(refused, EnrolRefusal::Throttled, "even with a good token");
+    assert_eq!(coordinator.look(|state| state.agents.len()).await?, 0);
+    coordinator.stop().await;
+    Ok(())
+}
+
+// ---- certificates -------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_needs_a_certificate_of_this_authority() -> Result<()> {
+    let (dir, coordinator) = coordinator().await?;
+    let node = node(&coordinator, dir.path(), "gpu01").await?;
+    let cluster = node.identity.cluster;
+
+    // None at all.
+    let tls = node.files.trust_config()?;
+    let (_endpoint, connection) = dial(coordinator.port, tls, ALPN_AGENT, Some(cluster)).await?;
+    assert_eq!(close_code(&connection).await?, CloseCode::Revoked);
+
+    // The same names, signed by another authority of the same cluster id.
+    let other = tempfile::tempdir()?;
+    let pki = Pki::open(other.path(), cluster, &[], 1)?;
+    let (key, csr) = new_key()?;
+    let stolen = Node {
+        identity: node.identity.clone(),
+        files: Files::new(other.path()),
+    };
+    stolen.files.store(
+        &node.identity,
+        &key.serialize_pem(),
+        &pki.issue_agent(node.identity.agent, &csr)?,
+        &coordinator.pki.ca_pem(),
+    )?;
+    let connected = match stolen.connect(coordinator.port).await {
+        Err(_) => None,
+        // The client of TLS 1.3 is done before the server has looked at its certificate.
+        Ok((_endpoint, connection)) => {
+            let ended = tokio::time::timeout(LIMIT, connection.closed()).await?;
+            (!matches!(ended, quinn::ConnectionError::ConnectionClosed(_))).then_some(ended)
+        }
+    };
+    assert!(connected.is_none(), "{connected:?}");
+    assert!(!coordinator.cluster.is_connected(node.identity.agent));
+
+    // A good certificate, and another's name in the hello.
+    let (_endpoint, connection) = node.connect(coordinator.port).await?;
+    let (mut out, _back) = connection.open_bi().await?;
+    let hello = Hello {
+        agent: AgentId::new(1),
+        ..node.hello()
+    };
+    send(&mut out, &hello).await?;
+    assert_eq!(close_code(&connection).await?, CloseCode::Revoked);
+
+    // And the rightful one, for comparison.
+    let link = node.link(coordinator.port).await?;
+    assert!(coordinator.cluster.is_connected(node.identity.agent));
+    assert!(link.connection.close_reason().is_none());
+    drop(link);
+    coordinator.stop().await;
+    Ok(())
+}
+
+// ---- lies ---------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_says_of_anothers_session_changes_nothing() -> Result<()> {
+    let (dir, coordinator) = coordinator().await?;
+    let fleet = fleet(&coordinator, dir.path(), 1).await?;
+    let id = coordinator.submit(job(&["sleep", "600"]), None).await?;
+    let key = running(&coordinator, id).await?;
+    let before = coordinator
+        .look(move |state| state.sessions.get(&id).cloned())
+        .await?;
+
+    let liar = node(&coordinator, dir.path(), "liar").await?;
+    let link = liar.link(coordinator.port).await?;
+    let (mut state_out, state_in) = link.connection.open_bi().await?;
+    let mut state = FrameReader::new(state_in, Cap::STATE);
+    for report in [ContainerState::Exited, ContainerState::Closed] {
+        let set = ActualSet {
+            items: vec![report_of(key, report)],
+            applied: Generation(99),
+            boot_id: "boot".to_owned(),
+        };
+        send(&mut state_out, &set).await?;
+    }
+    for (number, end) in [
+        (OutcomeNumber::Ended, Some(End::Exited(exit()))),
+        (OutcomeNumber::Closed, None),
+    ] {
+        let outcome = Outcome {
+            key,
+            number,
+            end,
+            started_at: None,
+            at: Timestamp(1),
+            tail: b"lies".to_vec(),
+            totals: Totals::default(),
+        };
+        send(&mut state_out, &outcome).await?;
+        // It is acknowledged, so that it is not said for ever; and it was looked at.
+        loop {
+            let frame = tokio::time::timeout(LIMIT, state.next()).await??;
+            if frame.kind == OutcomeAck::KIND {
+                break;
+            }
+        }
+    }
+    let after = coordinator
+        .look(move |state| state.sessions.get(&id).cloned())
+        .await?;
+    assert_eq!(after, before);
+    let claims = coordinator
+        .look(move |state| state.ledger.contains_key(&key))
+        .await?;
+    assert!(claims, "its claim is still open");
+    assert_eq!(coordinator.look(|state| state.check()).await?, Ok(()));
+    assert_eq!(fleet.members[0].engine.len(), 1);
+    fleet.stop().await;
+    coordinator.stop().await;
+    Ok(())
+}
+
+async fn running(
+    coordinator: &InProcess,
+    id: longshore_common::ids::SessionId,
+) -> Result<ContainerKey> {
+    let until = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let watch = coordinator.engine.watch(id);
+        let key = coordinator
+            .look(move |state| {
+                let session = state.sessions.get(&id)?;
+                (session.state == SessionState::Running)
+                    .then(|| session.containers.first().map(|c| c.key))
+                    .flatten()
+            })
+            .await?;
+        if let Some(key) = key {
+            return Ok(key);
+        }
+        tokio::time::timeout_at(until, watch.changed())
+            .await
+            .context("it does not run")?;
+    }
+}
+
+fn report_of(key: ContainerKey, state: ContainerState) -> ContainerReport {
+    ContainerReport {
+        key,
+        state,
+        docker_id: "0123456789ab".to_owned(),
+        started_at: None,
+        fence: Fence(1),
+        idle_deadline: None,
+        frozen: false,
+    }
+}
+
+fn exit() -> Exit {
+    Exit {
+        code: 1,
+        signal: None,
+        oom: false,
+        at: Timestamp(1),
+    }
+}
+
+// ---- bytes --------------------------------------------------------------------
+
+/// A frame whose header says what the test wants.
+fn frame(len: u32, kind: u16, ver: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = len.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&kind.to_be_bytes());
+    bytes.extend_from_slice(&ver.to_be_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_frames_close_their_own_connection_and_no_other() -> Result<()> {
+    let (dir, coordinator) = coordinator().await?;
+    let fleet = fleet(&coordinator, dir.path(), 1).await?;
+    let honest = fleet.members[0].id;
+    let node = node(&coordinator, dir.path(), "broken").await?;
+    let hello = encode(&node.hello());
+    let mut trailing = hello.clone();
+    trailing.push(0);
+    let longer = u32::try_from(hello.len() - 8 + 1)?;
+    trailing[..4].copy_from_slice(&longer.to_be_bytes());
+    let garbage: Vec<u8> = (0..600_u32).map(|n| (n * 167 % 251) as u8).collect();
+    let version = {
+        let mut bytes = hello.clone();
+        bytes[7] = 0xff;
+        bytes
+    };
+    let too_long = Hello {
+        version: "x".repeat(5000),
+        ..node.hello()
+    };
+    let first: [(&str, Vec<u8>, CloseCode); 8] = [
+        ("garbage", garbage, CloseCode::Limit),
+        (
+            "a length without end",
+            frame(u32::MAX, Hello::KIND, 1, b""),
+            CloseCode::Limit,
+        ),
+        (
+            "one byte above the cap",
+            frame(Cap::HELLO.0 + 1, Hello::KIND, 1, b""),
+            CloseCode::Limit,
+        ),
+        ("a byte too many", trailing, CloseCode::Protocol),
+        (
+            "another first frame",
+            encode(&Goodbye { leaving: false }),
+            CloseCode::Protocol,
+        ),
+        ("an unknown version", version, CloseCode::Protocol),
+        (
+            "half a frame",
+            hello[..hello.len() / 2].to_vec(),
+            CloseCode::Protocol,
+        ),
+        ("a text too long", encode(&too_long), CloseCode::Limit),
+    ];
+    for (what, bytes, wanted) in first {
+        let (_endpoint, connection) = node.connect(coordinator.port).await?;
+        let (mut out, _back) = connection.open_bi().await?;
+        out.write_all(&bytes).await?;
+        out.finish()?;
+        let code = close_code(&connection).await.context(what)?;
+        assert_eq!(code, wanted, "{what}");
+    }
+
+    // The same behind a good hello, on either stream.
+    let mut link = node.link(coordinator.port).await?;
+    let long = frame(Cap::CONTROL.0 + 1, Hello::KIND, 1, b"");
+    link.control_out.write_all(&long).await?;
+    assert_eq!(close_code(&link.connection).await?, CloseCode::Limit);
+    let link = node.link(coordinator.port).await?;
+    let (mut out, _back) = link.connection.open_bi().await?;
+    out.write_all(&frame(0, 0x7fff, 1, b"")).await?;
+    assert_eq!(close_code(&link.connection).await?, CloseCode::Protocol);
+    let link = node.link(coordinator.port).await?;
+    let (mut out, _back) = link.connection.open_bi().await?;
+    out.write_all(&frame(Cap::STATE.0 + 1, ActualSet::KIND, 1, b""))
+        .await?;
+    assert_eq!(close_code(&link.connection).await?, CloseCode::Limit);
+
+    // Nobody else noticed.
+    assert!(coordinator.cluster.is_connected(honest));
+    let acks = fleet.acks();
+    tokio::time::timeout(LIMIT, async {
+        while fleet.acks() < acks + 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .context("the honest agent's heartbeats are not answered")?;
+    let id = coordinator.submit(job(&["sleep", "600"]), None).await?;
+    running(&coordinator, id).await?;
+    assert_eq!(coordinator.look(|state| state.check()).await?, Ok(()));
+    fleet.stop().await;
+    coordinator.stop().await;
+    Ok(())
+}
