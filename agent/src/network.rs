@@ -35,8 +35,9 @@ const LIST_S: u64 = 5;
 /// One run of iptables, which itself waits 5 s for its lock.
 const IPTABLES_S: u64 = 10;
 /// New networks are made this long after one was taken: not while that very session
-/// starts, whose start would wait for the engine's network lock.
-const REFILL_AFTER: Duration = Duration::from_millis(400);
+/// starts, or others that were asked for with it, whose start would wait for the engine's
+/// network lock. Four at once take a slow engine about two seconds.
+const REFILL_AFTER: Duration = Duration::from_millis(2500);
 /// A subnet that somebody else uses is tried again after so long.
 const FOREIGN_FOR: Duration = Duration::from_secs(600);
 /// Subnets tried for one new network before it is given up.

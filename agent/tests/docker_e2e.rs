@@ -424,8 +424,11 @@ async fn networks_are_used_again_and_pruned_ones_replaced() {
         let id = bench.run(&request).await;
         bench.docker.remove(request.key, Some(&id)).await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(bench.left(&["network", "ls", "-q"]).len(), 2);
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while bench.left(&["network", "ls", "-q"]).len() != 2 {
+        assert!(Instant::now() < deadline, "the number gets right again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 
     // Somebody tidies up: the first start hears of it, the next one is well again.
     for network in bench.left(&["network", "ls", "-q"]) {

@@ -461,7 +461,7 @@ fn a_length_above_the_cap_is_refused_at_the_header() {
         decoder.next_frame(),
         Err(FrameError::TooLong {
             kind: 4,
-            cap: 4096,
+            cap: 16384,
             ..
         })
     ));

@@ -20,8 +20,9 @@ pub struct Cap(pub u32);
 impl Cap {
     /// First frame of the control stream, and enrolment.
     pub const HELLO: Self = Self(16 * 1024);
-    /// Later frames of the control stream.
-    pub const CONTROL: Self = Self(4 * 1024);
+    /// Later frames of the control stream: a beat with 32 reports and figures of a node full
+    /// of divided GPUs is above 4 KiB.
+    pub const CONTROL: Self = Self(16 * 1024);
     /// The state stream as the coordinator reads it.
     pub const STATE: Self = Self(4 * 1024 * 1024);
     /// The state stream as an agent reads it: a desired set is always whole, and an entry

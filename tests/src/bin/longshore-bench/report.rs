@@ -18,8 +18,6 @@ pub(crate) enum Target {
 pub(crate) enum Of {
     /// The median of ours.
     Ours,
-    /// The 99th of a hundred of ours.
-    OursP99,
     /// The median of the pairs' ratios.
     Ratio,
 }
@@ -94,7 +92,6 @@ impl Row {
         let (of, target) = self.target?;
         let figure = match of {
             Of::Ours => quantile(&self.ours, 0.5),
-            Of::OursP99 => quantile(&self.ours, 0.99),
             Of::Ratio => quantile(&self.ratios(), 0.5),
         }?;
         Some(match target {
@@ -109,10 +106,6 @@ impl Row {
                 || if self.censored { "CENSORED" } else { "-" }.to_owned(),
                 |median| format!("{} {}", short(median), self.unit),
             )
-        };
-        let ours = match self.target {
-            Some((Of::OursP99, _)) => quantile(&self.ours, 0.99).map(|p99| vec![p99]),
-            _ => None,
         };
         let ratios = self.ratios();
         let ratio = match (
@@ -130,7 +123,6 @@ impl Row {
             |(of, target)| {
                 let of = match of {
                     Of::Ours => "",
-                    Of::OursP99 => "p99 ",
                     Of::Ratio => "ratio ",
                 };
                 match target {
@@ -147,7 +139,7 @@ impl Row {
         [
             self.name.clone(),
             self.what.clone(),
-            number(ours.as_ref().unwrap_or(&self.ours)),
+            number(&self.ours),
             self.floor
                 .as_ref()
                 .map_or_else(|| "-".to_owned(), |(_, figures)| number(figures)),
