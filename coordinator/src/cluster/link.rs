@@ -35,6 +35,8 @@ const FIRST_FRAME: Duration = Duration::from_secs(5);
 const LEASE_MARGIN_S: u32 = 60;
 /// Below this share of free disk a node gets no new work, in percent.
 const DISK_LOW_PERCENT: i64 = 10;
+/// With a full inbox the engine is asked for a set again after this long.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// An agent that takes nothing of its state stream for so long is cut.
 const TAKES_NOTHING: Duration = Duration::from_secs(10);
 /// Frames an agent may send on one stream in ten seconds.
@@ -286,6 +288,7 @@ fn register(
         acks,
         generation: Arc::new(AtomicU64::new(0)),
         streams: Arc::new(Semaphore::new(MAX_DATA_STREAMS)),
+        since: Instant::now(),
     };
     let mut links = lock(&shared.links);
     if connection.close_reason().is_some() {
@@ -544,7 +547,7 @@ async fn send_set(
         Ok(set) => set,
         Err(EngineError::Busy) => {
             link.set_changed.notify_one(); // again when there is room
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(BUSY_PAUSE).await;
             return Ok(());
         }
         Err(error) => return Err(error.into()),

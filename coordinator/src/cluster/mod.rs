@@ -116,6 +116,8 @@ struct Link {
     generation: Arc<AtomicU64>,
     /// One permit per data stream.
     streams: Arc<Semaphore>,
+    /// When it was taken in.
+    since: Instant,
 }
 
 /// Failed attempts of one address.
@@ -300,6 +302,8 @@ async fn watch_silence(shared: Arc<Shared>) {
             if state == AgentState::Lost
                 && for_ms < lost_after_ms
                 && let Some(link) = shared.link(agent)
+                // A younger one has said hello after this list of agents was made.
+                && link.since.elapsed() > SILENCE_EVERY * 2
             {
                 // It beats again on a connection that was never broken: a new hello brings it back.
                 close(&link.connection, CloseCode::Overload, "say hello again");

@@ -1,6 +1,6 @@
 //! Nodes that go silent, come back, or leave.
 
-use super::world::{GIVE_UP_S, World, exit, gpu_job, job};
+use super::world::{GIVE_UP_S, World, exit, gpu_job, inventory, job};
 use longshore_common::agent::AgentState;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, Fence, SessionId};
@@ -311,4 +311,19 @@ fn what_a_node_says_can_always_be_read_back() {
         &serde_json::from_str::<longshore_core::model::Session>(&text).unwrap(),
         session
     );
+}
+
+#[test]
+fn a_device_listed_twice_is_given_out_once() {
+    let mut world = World::new();
+    let n1 = world.agent("n1", 2);
+    let mut twice = inventory("n1", 1);
+    twice.devices.push(twice.devices[0].clone());
+    world.does(Event::Inventory {
+        agent: n1,
+        inventory: Box::new(twice),
+    });
+    let known = world.state.agents[&n1].inventory.as_ref();
+    assert_eq!(known.map(|i| i.devices.len()), Some(1));
+    assert!(world.ask(gpu_job(2)).is_err(), "there is one");
 }
