@@ -280,7 +280,7 @@ fn identities_at_the_door() {
 #[test]
 fn what_a_node_says_can_always_be_read_back() {
     let (mut world, agent, id) = running();
-    let mut odd = super::world::inventory("n1", 1);
+    let mut odd = inventory("n1", 1);
     odd.offered = Slots::new()
         .with(SlotName::cpu(), 7_500)
         .with(SlotName::mem(), i64::MAX);
