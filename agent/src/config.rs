@@ -2,7 +2,10 @@
 //!
 //! An unknown key or a wrong type stops the start and names the file and the place.
 
-use serde::Deserialize;
+use longshore_common::agent::{Affinity, Allocation, Strategy};
+use longshore_common::amount::parse_milli;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +27,8 @@ pub struct Config {
     pub max_containers: u32,
     /// GPUs.
     pub devices: Devices,
+    /// How they are given out.
+    pub allocation: AllocationSection,
     /// `auto`, `cdi`, `request`, `nodes`.
     pub gpu_way: String,
     /// Session networks.
@@ -48,6 +53,7 @@ impl Default for Config {
             offered: Offered::default(),
             max_containers: 0,
             devices: Devices::default(),
+            allocation: AllocationSection::default(),
             gpu_way: "auto".to_owned(),
             network: Network::default(),
             logs: Logs::default(),
@@ -137,6 +143,76 @@ impl Default for Devices {
             device_dir: PathBuf::from("/dev"),
         }
     }
+}
+
+/// How devices are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AllocationSection {
+    /// `even` or `fill`.
+    pub strategy: Strategy,
+    /// The smallest part of a shared device, in thousandths; written as a decimal.
+    #[serde(deserialize_with = "milli")]
+    pub quantum: i64,
+    /// Whether a share may be split over more devices than its size needs.
+    pub fragmentation: bool,
+    /// `prefer-single-node` or `interleaved`.
+    pub affinity: Affinity,
+}
+
+impl Default for AllocationSection {
+    fn default() -> Self {
+        let Allocation {
+            strategy,
+            quantum,
+            fragmentation,
+            affinity,
+        } = Allocation::default();
+        Self {
+            strategy,
+            quantum,
+            fragmentation,
+            affinity,
+        }
+    }
+}
+
+impl AllocationSection {
+    /// The form in which the coordinator gets it.
+    #[must_use]
+    pub const fn as_sent(&self) -> Allocation {
+        Allocation {
+            strategy: self.strategy,
+            quantum: self.quantum,
+            fragmentation: self.fragmentation,
+            affinity: self.affinity,
+        }
+    }
+}
+
+/// Reads a number or text such as `0.25` into thousandths.
+fn milli<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    struct Milli;
+    impl Visitor<'_> for Milli {
+        type Value = i64;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a number with at most three decimals, such as 0.25")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<i64, E> {
+            parse_milli(text).map_err(E::custom)
+        }
+        fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<i64, E> {
+            self.visit_str(&value.to_string())
+        }
+        fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<i64, E> {
+            self.visit_str(&value.to_string())
+        }
+        // A float prints as the shortest decimal that reads back as it: what was written.
+        fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<i64, E> {
+            self.visit_str(&value.to_string())
+        }
+    }
+    deserializer.deserialize_any(Milli)
 }
 
 /// Session networks.
@@ -248,6 +324,10 @@ impl Config {
                 self.firewall
             )));
         }
+        self.allocation
+            .as_sent()
+            .check()
+            .map_err(|why| ConfigError(format!("allocation: {why}")))?;
         let position = self
             .devices
             .mask
@@ -307,12 +387,47 @@ mod tests {
     }
 
     #[test]
+    fn the_allocation_is_read_exactly() {
+        assert_eq!(
+            with(&[]).unwrap().allocation.as_sent(),
+            Allocation::default()
+        );
+        let config = with(&[
+            ("LONGSHORE__AGENT__ALLOCATION__STRATEGY", "fill"),
+            ("LONGSHORE__AGENT__ALLOCATION__QUANTUM", "0.29"),
+            ("LONGSHORE__AGENT__ALLOCATION__FRAGMENTATION", "false"),
+            ("LONGSHORE__AGENT__ALLOCATION__AFFINITY", "interleaved"),
+        ]);
+        // 0.29 is 0.28999… as a binary fraction.
+        let expected = Allocation {
+            strategy: Strategy::Fill,
+            quantum: 290,
+            fragmentation: false,
+            affinity: Affinity::Interleaved,
+        };
+        assert_eq!(config.unwrap().allocation.as_sent(), expected);
+        for (text, milli) in [("0.1", 100), ("1", 1000), ("0.005", 5), (r#""1/4""#, 250)] {
+            let config = with(&[("LONGSHORE__AGENT__ALLOCATION__QUANTUM", text)]);
+            assert_eq!(config.unwrap().allocation.quantum, milli, "{text}");
+        }
+    }
+
+    #[test]
     fn nonsense_stops_the_start() {
         for (name, value) in [
             ("LONGSHORE__AGENT__RESERVD__CPU", "0"),
             ("LONGSHORE__AGENT__RESERVED__CPU", "-1"),
             ("LONGSHORE__AGENT__RESERVED__CPU", "many"),
             ("LONGSHORE__AGENT__GPU_WAY", "magic"),
+            ("LONGSHORE__AGENT__ALLOCATION__STRATEGY", "odd"),
+            ("LONGSHORE__AGENT__ALLOCATION__AFFINITY", "any"),
+            ("LONGSHORE__AGENT__ALLOCATION__FRAGMENTATION", "0"),
+            ("LONGSHORE__AGENT__ALLOCATION__QUANTA", "0.1"),
+            ("LONGSHORE__AGENT__ALLOCATION__QUANTUM", "0"),
+            ("LONGSHORE__AGENT__ALLOCATION__QUANTUM", "-0.1"),
+            ("LONGSHORE__AGENT__ALLOCATION__QUANTUM", "0.0001"),
+            ("LONGSHORE__AGENT__ALLOCATION__QUANTUM", "0.025"),
+            ("LONGSHORE__AGENT__ALLOCATION__QUANTUM", "1e300"),
             ("LONGSHORE__AGENT__DEVICES__MASK", r#"["0"]"#),
         ] {
             assert!(with(&[(name, value)]).is_err(), "{name}={value}");

@@ -249,6 +249,7 @@ pub async fn start<C: Containers>(
             offered_cpu: config.offered.cpu,
             offered_mem: size(config.offered.mem_mib),
             max_containers: config.max_containers,
+            allocation: config.allocation.as_sent(),
             local_cordon: config.local_cordon,
             gpu_way: forced_way(&config),
         },

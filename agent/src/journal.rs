@@ -255,6 +255,7 @@ pub enum Condition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
     ForDisk,
+    Later,
     No,
 }
 
@@ -268,6 +269,8 @@ pub struct Journal {
     rewrite_at: u64,
     owner: Record,
     contents: Contents,
+    /// Records were put down that [`Self::settle`] has not waited for yet.
+    unsettled: bool,
 }
 
 impl Journal {
@@ -326,6 +329,7 @@ impl Journal {
             rewrite_at: REWRITE_AT.max(2 * good as u64),
             owner,
             contents,
+            unsettled: false,
         };
         if journal.size == 0 {
             let owner = journal.owner.clone();
@@ -368,6 +372,30 @@ impl Journal {
         self.take(records, Wait::No)
     }
 
+    /// Writes records for which [`Self::settle`] waits before anything is done that stands
+    /// on them: an order and the steps that follow from it share one wait for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn put(&mut self, records: Vec<Record>) -> Result<(), JournalError> {
+        self.take(records, Wait::Later)
+    }
+
+    /// Waits until everything that was put is on the disk. What is there already costs nothing.
+    ///
+    /// # Errors
+    /// The disk fails. Memory is ahead of it then, so nothing more may be done at all.
+    pub fn settle(&mut self) -> Result<(), JournalError> {
+        if self.unsettled {
+            self.file.sync_data().map_err(|source| JournalError {
+                path: self.path.clone(),
+                source,
+            })?;
+            self.unsettled = false;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, records: Vec<Record>, wait: Wait) -> Result<(), JournalError> {
         let path = self.path.clone();
         let fail = |source| JournalError { path, source };
@@ -391,8 +419,13 @@ impl Journal {
             encode(record, &mut bytes)?;
         }
         self.file.write_all(&bytes)?;
-        if wait == Wait::ForDisk {
-            self.file.sync_data()?;
+        match wait {
+            Wait::ForDisk => {
+                self.file.sync_data()?;
+                self.unsettled = false; // what was put before went with it
+            }
+            Wait::Later => self.unsettled = true,
+            Wait::No => (),
         }
         self.size += bytes.len() as u64;
         if self.size > self.rewrite_at {
@@ -444,6 +477,7 @@ impl Journal {
         self.file = OpenOptions::new().append(true).open(&self.path)?;
         self.size = bytes.len() as u64;
         self.rewrite_at = REWRITE_AT.max(self.size * 2);
+        self.unsettled = false; // all of it was synced with the new file
         reserve(&self.file, self.size);
         Ok(())
     }
@@ -551,6 +585,25 @@ mod tests {
         assert_eq!(condition, Condition::Good);
         assert_eq!(journal.contents(), &before);
         assert_eq!(journal.key(key(1)).unwrap().stage, Some(Stage::Start));
+    }
+
+    #[test]
+    fn what_was_put_is_waited_for_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path());
+        journal.put(vec![intent(1)]).unwrap();
+        journal.put(vec![intent(2)]).unwrap();
+        assert!(journal.unsettled);
+        assert!(journal.key(key(2)).is_some(), "known at once");
+        journal.settle().unwrap();
+        assert!(!journal.unsettled);
+        journal.put(vec![intent(3)]).unwrap();
+        journal.write(vec![intent(4)]).unwrap();
+        assert!(!journal.unsettled, "one wait is for all that went before");
+        drop(journal);
+        let (journal, condition) = open(dir.path());
+        assert_eq!(condition, Condition::Good);
+        assert_eq!(journal.contents().keys.len(), 4);
     }
 
     #[test]

@@ -617,3 +617,27 @@ async fn overhead_over_plain_calls() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_pull_without_room_is_refused_before_it_begins() {
+    // More than any disk has: what is here already is used all the same.
+    let bench = Bench::with(|config| config.image_low_water_percent = 100).await;
+    bench.docker.info().await.unwrap(); // says where images lie
+    let request = bench.shell(1, "exit 4");
+    bench.run(&request).await;
+    assert_eq!(bench.exit(&request).await.code, 4);
+
+    // Nobody listens there: had it been asked, the network would be the cause.
+    let (progress, _) = mpsc::channel(1);
+    let refused = bench
+        .docker
+        .ensure_image("127.0.0.1:9/no/such:1", None, PullRule::Tag, progress)
+        .await
+        .unwrap_err();
+    assert_eq!(cause(&refused), Some(Cause::NoSpace));
+    let words = refused.to_string();
+    assert!(
+        words.starts_with("no room to pull 127.0.0.1:9/no/such:1: ") && words.contains("(100 %)"),
+        "{words}"
+    );
+}

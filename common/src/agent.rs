@@ -1,6 +1,6 @@
 //! What an agent tells about its machine.
 
-use crate::amount::{SlotName, Slots};
+use crate::amount::{SlotName, Slots, format_milli};
 use crate::ids::DeviceId;
 use crate::session::{UnknownWord, words};
 use serde::{Deserialize, Serialize};
@@ -97,6 +97,67 @@ impl Device {
     }
 }
 
+words! {
+    /// How an amount is spread over the devices of a node.
+    Strategy {
+        /// One device after the other.
+        Fill = "fill",
+        /// Equal parts.
+        Even = "even",
+    }
+}
+
+words! {
+    /// Which devices of a node belong together.
+    Affinity {
+        /// All of them, NUMA nodes in turn.
+        Interleaved = "interleaved",
+        /// Those joined by fast links, then those of one NUMA node.
+        PreferSingleNode = "prefer-single-node",
+    }
+}
+
+/// How a node wants its devices given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Device after device, or in equal parts.
+    pub strategy: Strategy,
+    /// The smallest part of a shared device, in thousandths; see [`Allocation::check`].
+    pub quantum: i64,
+    /// Whether a share may be split over more devices than its size needs.
+    pub fragmentation: bool,
+    /// What is kept together.
+    pub affinity: Affinity,
+}
+
+impl Default for Allocation {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::Even,
+            quantum: 10,
+            fragmentation: true,
+            affinity: Affinity::PreferSingleNode,
+        }
+    }
+}
+
+impl Allocation {
+    /// Whether the quantum is one the allocator can split by: a multiple of 0.01, or
+    /// one of 0.001, 0.002 and 0.005, which divide it.
+    ///
+    /// # Errors
+    /// What would do, in words.
+    pub fn check(&self) -> Result<(), String> {
+        if matches!(self.quantum, 1 | 2 | 5) || (self.quantum > 0 && self.quantum % 10 == 0) {
+            return Ok(());
+        }
+        Err(format!(
+            "quantum {}: take a multiple of 0.01, or 0.001, 0.002 or 0.005",
+            format_milli(self.quantum)
+        ))
+    }
+}
+
 /// Everything fixed about a node that the coordinator needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
@@ -130,6 +191,9 @@ pub struct Inventory {
     pub max_containers: u32,
     /// GPUs and instances.
     pub devices: Vec<Device>,
+    /// How they are given out.
+    #[serde(default)] // inventories stored before there was a choice
+    pub allocation: Allocation,
 }
 
 impl Inventory {
@@ -172,4 +236,34 @@ pub struct NodeLoad {
     pub agent_rss: i64,
     /// Figures per device.
     pub devices: BTreeMap<DeviceId, DeviceSample>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantum_divides_a_hundredth_or_is_made_of_them() {
+        let with = |quantum| Allocation {
+            quantum,
+            ..Allocation::default()
+        };
+        for good in [1, 2, 5, 10, 20, 250, 300, 1000] {
+            assert_eq!(with(good).check(), Ok(()), "{good}");
+        }
+        for bad in [i64::MIN, -10, 0, 3, 4, 6, 15, 25, 125, 333] {
+            assert!(with(bad).check().is_err(), "{bad}");
+        }
+        assert_eq!(Allocation::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn an_inventory_without_an_allocation_has_the_default_one() {
+        let text = r#"{"hostname":"n","arch":"amd64","os":"","kernel":"","agent_version":"",
+            "engine_version":"","engine_storage":"","cgroup_version":2,"driver_version":"",
+            "gpu_way":null,"gpu_way_detail":"","offered":{},"total":{},"max_containers":0,
+            "devices":[]}"#;
+        let inventory: Inventory = serde_json::from_str(text).unwrap();
+        assert_eq!(inventory.allocation, Allocation::default());
+    }
 }

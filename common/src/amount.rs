@@ -6,7 +6,9 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 
 /// Thousandths in one unit of a counted or shared slot.
 pub const UNIT: i64 = 1000;
@@ -66,45 +68,87 @@ pub enum SlotKind {
 /// The name of a resource: `cpu`, `mem`, `cuda.device`, `cuda.shares`, `cuda.mig-1g.10gb`.
 ///
 /// Ordered in *resource order*: cuda, rocm, other families by name, then cpu, then mem.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
-pub struct SlotName(String);
+#[derive(Clone)]
+pub struct SlotName {
+    /// Shared: names are copied with every decision.
+    text: Arc<str>,
+    /// Rank of the family in resource order, found once.
+    class: u8,
+}
+
+static CPU: LazyLock<SlotName> = LazyLock::new(|| SlotName::new("cpu"));
+static MEM: LazyLock<SlotName> = LazyLock::new(|| SlotName::new("mem"));
+static CUDA_DEVICE: LazyLock<SlotName> = LazyLock::new(|| SlotName::new("cuda.device"));
+
+impl PartialEq for SlotName {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for SlotName {}
+
+impl Hash for SlotName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl Serialize for SlotName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
 
 impl SlotName {
+    fn new(text: &str) -> Self {
+        let class = match text.split('.').next() {
+            Some("cuda") => 0,
+            Some("rocm") => 1,
+            Some("cpu") => 3,
+            Some("mem") => 4,
+            _ => 2,
+        };
+        Self {
+            text: text.into(),
+            class,
+        }
+    }
+
     /// Processor cores.
     #[must_use]
     pub fn cpu() -> Self {
-        Self("cpu".to_owned())
+        CPU.clone()
     }
     /// Memory in bytes.
     #[must_use]
     pub fn mem() -> Self {
-        Self("mem".to_owned())
+        MEM.clone()
     }
     /// Whole NVIDIA GPUs.
     #[must_use]
     pub fn cuda_device() -> Self {
-        Self("cuda.device".to_owned())
+        CUDA_DEVICE.clone()
     }
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
     /// The part before the first dot.
     #[must_use]
     pub fn family(&self) -> &str {
-        self.0.split('.').next().unwrap_or(&self.0)
+        self.text.split('.').next().unwrap_or(&self.text)
     }
     /// The part behind the first dot, empty if there is none.
     #[must_use]
     pub fn variant(&self) -> &str {
-        self.0.split_once('.').map_or("", |(_, variant)| variant)
+        self.text.split_once('.').map_or("", |(_, variant)| variant)
     }
     /// What an amount of it means.
     #[must_use]
     pub fn kind(&self) -> SlotKind {
-        match (self.0.as_str(), self.variant()) {
+        match (&*self.text, self.variant()) {
             ("mem", _) => SlotKind::Bytes,
             (_, "shares") => SlotKind::Fraction,
             (_, variant) if variant.starts_with("mig-") => SlotKind::Unique,
@@ -114,18 +158,7 @@ impl SlotName {
     /// Whether it is neither cpu nor mem.
     #[must_use]
     pub fn is_accelerator(&self) -> bool {
-        !matches!(self.0.as_str(), "cpu" | "mem")
-    }
-
-    fn sort_key(&self) -> (u8, &str, &str) {
-        let class = match self.family() {
-            "cuda" => 0,
-            "rocm" => 1,
-            "cpu" => 3,
-            "mem" => 4,
-            _ => 2,
-        };
-        (class, self.family(), self.variant())
+        !matches!(&*self.text, "cpu" | "mem")
     }
 
     /// Reads an amount of this slot: thousandths, or bytes for memory.
@@ -163,7 +196,13 @@ impl SlotName {
 
 impl Ord for SlotName {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.sort_key().cmp(&other.sort_key())
+        if Arc::ptr_eq(&self.text, &other.text) {
+            return std::cmp::Ordering::Equal;
+        }
+        self.class
+            .cmp(&other.class)
+            .then_with(|| self.family().cmp(other.family()))
+            .then_with(|| self.variant().cmp(other.variant()))
     }
 }
 
@@ -175,13 +214,13 @@ impl PartialOrd for SlotName {
 
 impl fmt::Display for SlotName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.text)
     }
 }
 
 impl fmt::Debug for SlotName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -204,7 +243,7 @@ impl FromStr for SlotName {
                 })
         };
         if text.len() <= 64 && word(family, false) && variant.is_none_or(|v| word(v, true)) {
-            Ok(Self(text.to_owned()))
+            Ok(Self::new(text))
         } else {
             Err(SlotNameError(cut(text)))
         }
@@ -548,6 +587,123 @@ impl<'de> Deserialize<'de> for Slots {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let human = deserializer.is_human_readable();
         deserializer.deserialize_map(SlotsVisitor { human })
+    }
+}
+
+/// Limits per slot: an amount, or explicitly none. A slot that is not named follows the
+/// rule of whoever holds the map.
+#[derive(Clone, PartialEq, Eq, Default, Hash)]
+pub struct SlotLimits(BTreeMap<SlotName, Option<i64>>);
+
+impl SlotLimits {
+    /// Names no slot.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Limits a slot; none = expressly unlimited.
+    pub fn set(&mut self, slot: SlotName, limit: Option<i64>) {
+        self.0.insert(slot, limit);
+    }
+
+    /// The same with one slot set.
+    #[must_use]
+    pub fn with(mut self, slot: SlotName, limit: Option<i64>) -> Self {
+        self.set(slot, limit);
+        self
+    }
+
+    /// What is said of a slot: nothing, unlimited, or an amount.
+    #[must_use]
+    pub fn get(&self, slot: &SlotName) -> Option<Option<i64>> {
+        self.0.get(slot).copied()
+    }
+
+    /// All slots named, in resource order.
+    pub fn iter(&self) -> impl Iterator<Item = (&SlotName, Option<i64>)> {
+        self.0.iter().map(|(slot, limit)| (slot, *limit))
+    }
+
+    /// Whether no slot is named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads the texts of a request: an amount, `unlimited`, or `inf`.
+    ///
+    /// # Errors
+    /// The slot and what is wrong, for each bad entry.
+    pub fn parse(texts: &BTreeMap<String, String>) -> Result<Self, Vec<(String, String)>> {
+        let mut limits = Self::new();
+        let mut wrong = Vec::new();
+        for (name, text) in texts {
+            match name.parse::<SlotName>() {
+                Err(error) => wrong.push((name.clone(), error.to_string())),
+                Ok(slot) => match limit_from_text(&slot, text) {
+                    Ok(limit) => limits.set(slot, limit),
+                    Err(error) => wrong.push((name.clone(), error.to_string())),
+                },
+            }
+        }
+        if wrong.is_empty() {
+            Ok(limits)
+        } else {
+            Err(wrong)
+        }
+    }
+
+    /// The text form, slot by slot.
+    #[must_use]
+    pub fn to_texts(&self) -> BTreeMap<String, String> {
+        self.iter()
+            .map(|(slot, limit)| (slot.to_string(), limit_text(slot, limit)))
+            .collect()
+    }
+}
+
+fn limit_text(slot: &SlotName, limit: Option<i64>) -> String {
+    limit.map_or_else(|| "unlimited".to_owned(), |v| slot.format_amount(v))
+}
+
+fn limit_from_text(slot: &SlotName, text: &str) -> Result<Option<i64>, AmountError> {
+    if text.eq_ignore_ascii_case("unlimited") || text.eq_ignore_ascii_case("inf") {
+        return Ok(None);
+    }
+    // A limit on a slot of single pieces may be any whole number of them.
+    match slot.kind() {
+        SlotKind::Unique => {
+            let value = parse_milli(text)?;
+            if value % UNIT == 0 {
+                Ok(Some(value))
+            } else {
+                Err(AmountError::NotWhole { text: cut(text) })
+            }
+        }
+        _ => slot.parse_amount(text).map(Some),
+    }
+}
+
+impl fmt::Debug for SlotLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.to_texts()).finish()
+    }
+}
+
+impl Serialize for SlotLimits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.to_texts())
+    }
+}
+
+impl<'de> Deserialize<'de> for SlotLimits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = BTreeMap::<String, String>::deserialize(deserializer)?;
+        Self::parse(&texts).map_err(|wrong| {
+            let (slot, why) = &wrong[0];
+            D::Error::custom(format_args!("slot {slot}: {why}"))
+        })
     }
 }
 

@@ -34,6 +34,12 @@ pub struct Problem {
     /// What would pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Objects that are in the way, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blockers: Vec<crate::admin::InTheWay>,
+    /// How many are in the way, by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u64>,
     /// The path of the request.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instance: String,
@@ -66,6 +72,33 @@ pub struct LimitMet {
     pub have: String,
     /// What was asked.
     pub need: String,
+    /// What carries the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// What a limit or a reason comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Source {
+    /// `keypair-policy`, `project`, `domain`, `group`, `pool`, `allocation-policy`, `session`, …
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its id, where it has one beside the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+impl Source {
+    /// A source without an id.
+    #[must_use]
+    pub fn new(kind: &str, name: impl Into<String>) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            name: name.into(),
+            id: None,
+        }
+    }
 }
 
 /// A page of a list.
@@ -134,6 +167,79 @@ pub struct NewSession {
     /// Marks of one's own, at most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Project by name or id; absent = one's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub project: Option<String>,
+    /// Queue by name, instead of a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub queue: Option<String>,
+    /// Preset by name: its amounts are taken where the request names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub preset: Option<String>,
+    /// More than one container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<NewCluster>,
+    /// Processor architecture in the engine's words: `amd64`, `arm64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32)]
+    pub arch: Option<String>,
+    /// Agents it is to run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub designated: Option<NewDesignation>,
+    /// Not placed before this instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub start_at: Option<Timestamp>,
+    /// Sessions of one's own that must have ended before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 64)]
+    pub depends_on: Vec<NewDependency>,
+}
+
+/// Several containers that start together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewCluster {
+    /// How many, 1 to 100.
+    #[schema(minimum = 1, maximum = 100)]
+    pub size: i64,
+    /// `single-node` (default) or `multi-node`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32)]
+    pub mode: Option<String>,
+    /// Amounts of each container, main1 first; empty = `slots` for each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100)]
+    pub containers: Vec<BTreeMap<String, String>>,
+}
+
+/// Agents by name or id.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDesignation {
+    /// Which, at least one.
+    #[schema(min_items = 1, max_items = 100)]
+    pub agents: Vec<String>,
+    /// `strict`: only these; `preferred` (default): these first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32)]
+    pub mode: Option<String>,
+}
+
+/// A session that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDependency {
+    /// Its id.
+    #[schema(max_length = 32)]
+    pub session: String,
+    /// `ok` (default): it ended with success; `any`: it ended; `fail`: it ended without success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 8)]
+    pub on: Option<String>,
 }
 
 /// A change the server made to a request.
@@ -148,12 +254,15 @@ pub struct Adjustment {
     pub to: String,
     /// Why.
     pub reason: String,
+    /// What said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 /// Why a session waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Blocker {
-    /// `ready`, `limit` or `capacity`.
+    /// `identity`, `ready`, `limit`, `pool`, `order` or `capacity`.
     pub stage: String,
     /// Which rule.
     pub rule: String,
@@ -165,9 +274,60 @@ pub struct Blocker {
     /// Asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub need: Option<String>,
-    /// There is.
+    /// For a limit what is in use, for capacity the most that one agent has free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub have: Option<String>,
+    /// For a limit its value, for capacity the most that one agent has at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// What it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// One layer of limits and its use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QuotaLayer {
+    /// `keypair-policy`, `project` or `domain`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// `keypair`, `user`, `project` or `domain`: whose use counts.
+    pub layer: String,
+    /// The limit; absent = none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// In use.
+    pub used: String,
+}
+
+/// What may be used of a slot, or how many sessions, and what is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QuotaEntry {
+    /// Which slot; `sessions` and `pending` for the counts.
+    pub slot: String,
+    /// In use by the first layer.
+    pub used: String,
+    /// The tightest limit; absent = none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// What is left by the tightest limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<String>,
+    /// What carries the tightest limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tightest: Option<Source>,
+    /// Every layer.
+    pub layers: Vec<QuotaLayer>,
+}
+
+/// A request that could start now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Nearest {
+    /// In which group.
+    pub group: String,
+    /// With which amounts of each container.
+    pub slots: BTreeMap<String, String>,
 }
 
 /// How far the pull of an image is. Live, never stored.
@@ -254,7 +414,19 @@ pub struct Session {
     pub group: String,
     /// Name of its resource group.
     pub group_name: String,
-    /// `batch` or `interactive`.
+    /// Id of its project, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Name of its project when it was submitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_name: Option<String>,
+    /// The queue it came through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The pool it was dispatched to; absent while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// `batch`, `interactive`, `inference` or `system`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Image reference.
@@ -264,8 +436,24 @@ pub struct Session {
     pub image_digest: Option<String>,
     /// Program and arguments.
     pub command: Vec<String>,
-    /// Granted amounts.
+    /// Amounts of each container, where `cluster` does not say otherwise.
     pub slots: BTreeMap<String, String>,
+    /// Several containers; absent = one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<SessionCluster>,
+    /// Processor architecture; absent = any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// Agents it was given by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub designated: Option<Designation>,
+    /// Not placed before this instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub start_at: Option<Timestamp>,
+    /// Sessions it waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Dependency>,
     /// Size of `/dev/shm` in bytes.
     pub shm_bytes: i64,
     /// Environment as given.
@@ -292,9 +480,12 @@ pub struct Session {
     pub conditions: Vec<String>,
     /// From 1.
     pub attempt: u32,
-    /// Place in the queue of its group, from 1; only while PENDING.
+    /// Place among those that wait as it does, from 1; only while PENDING.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
+    /// `not-ready`, `limit`, `capacity`, `order` or `never`: what kind of wait it is; only while PENDING.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// Why it waits; only while PENDING.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked_by: Vec<Blocker>,
@@ -347,6 +538,78 @@ pub struct Session {
     /// The last lines of its output, once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tail: Option<String>,
+}
+
+/// The containers of a session that has several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionCluster {
+    /// How many.
+    pub size: u16,
+    /// `single-node` or `multi-node`.
+    pub mode: String,
+    /// Amounts of each container, main1 first; empty = `slots` for each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<BTreeMap<String, String>>,
+}
+
+/// Agents a session was given by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Designation {
+    /// Their names.
+    pub agents: Vec<String>,
+    /// `strict`: only these; `preferred`: these first.
+    pub mode: String,
+}
+
+/// A session that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Dependency {
+    /// Its id.
+    pub session: String,
+    /// `ok`, `any` or `fail`: how it has to end.
+    pub on: String,
+    /// It has.
+    pub met: bool,
+}
+
+/// What would become of a session; nothing was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct SessionCheck {
+    /// `now`: it would start; `later`: it would wait; `never`: it would be refused.
+    pub verdict: String,
+    /// For `later`: what kind of wait it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// For `later`: why it would wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_by: Vec<Blocker>,
+    /// What each agent of its group says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentVerdict>,
+    /// A request like it that could start now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<Nearest>,
+    /// Resource group it would go to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_name: Option<String>,
+    /// What the server would change in the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adjusted: Vec<Adjustment>,
+    /// For `never`: the code it would be refused with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// For `never`: the same as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// For `never`: every bad member.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<MemberError>,
+    /// For `never`: the limit that is met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitMet>,
+    /// For `never`: what would pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// One line of a session's history.
@@ -579,27 +842,10 @@ pub struct AgentPatch {
     /// Whether it takes new work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedulable: Option<bool>,
-}
-
-/// A resource group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ResourceGroup {
-    /// `rgp_…`
-    pub id: String,
-    /// Unique; never changes.
-    pub name: String,
-    /// Whether it takes sessions.
-    pub active: bool,
-    /// Whether it is the first choice when a session names none.
-    pub default: bool,
-    /// `fifo`.
-    pub scheduler: String,
-    /// What its agents can give out now.
-    pub capacity: BTreeMap<String, String>,
-    /// What of it is taken.
-    pub occupied: BTreeMap<String, String>,
-    /// Sessions that wait.
-    pub pending: u64,
+    /// Resource group by name or id; what waits there is placed there from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub group: Option<String>,
 }
 
 /// Asks for a join token.
@@ -774,12 +1020,27 @@ pub struct Explanation {
     /// Place in the queue, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
+    /// `not-ready`, `limit`, `capacity`, `order` or `never`: what kind of wait it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// What it waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked_by: Vec<Blocker>,
+    /// How often it was tried as the first of its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// After how many tries others pass it; 0 = they never do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries_to_skip: Option<u32>,
+    /// The limits that bind it, with their use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<QuotaEntry>,
     /// What each agent of its group says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<AgentVerdict>,
+    /// A request like it that could start now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<Nearest>,
 }
 
 /// One event of `logs/stream`.

@@ -9,6 +9,7 @@ use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The text is not an id of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -151,6 +152,18 @@ object_id!(
 object_id!(
     /// A resource group.
     GroupId, "rgp_");
+object_id!(
+    /// A domain: a tenant with users and projects of its own.
+    DomainId, "dom_");
+object_id!(
+    /// A project: people who work on one thing and share its limits.
+    ProjectId, "prj_");
+object_id!(
+    /// A policy of any kind.
+    PolicyId, "pol_");
+object_id!(
+    /// A preset.
+    PresetId, "pre_");
 object_id!(
     /// One running program: drawn anew at each start of a daemon.
     InstanceId, "ins_");
@@ -378,7 +391,7 @@ counter!(
 /// At most 96 bytes of printable ASCII, checked where a peer's text comes in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
-pub struct DeviceId(String);
+pub struct DeviceId(Arc<str>); // shared: grants are copied with every decision
 
 impl DeviceId {
     /// Longest accepted id in bytes.
@@ -408,7 +421,7 @@ impl FromStr for DeviceId {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let fits = !text.is_empty() && text.len() <= Self::MAX;
         if fits && text.bytes().all(|b| b.is_ascii_graphic()) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(ParseIdError::new(
                 text,

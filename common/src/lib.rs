@@ -5,6 +5,7 @@
 //! Nothing here opens a socket, reads a clock, draws a random number or looks at
 //! the environment: values go in, values come out.
 
+pub mod admin;
 pub mod agent;
 pub mod amount;
 pub mod api;

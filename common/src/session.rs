@@ -73,6 +73,32 @@ words! {
         Interactive = "interactive",
         /// Runs one command to its end.
         Batch = "batch",
+        /// A replica of a service.
+        Inference = "inference",
+        /// Moves files; made by Longshore itself.
+        System = "system",
+    }
+}
+
+words! {
+    /// Where the containers of a session may be.
+    ClusterMode {
+        /// All on one agent.
+        SingleNode = "single-node",
+        /// On any agents.
+        MultiNode = "multi-node",
+    }
+}
+
+words! {
+    /// What a session waits for at another one.
+    DependOn {
+        /// It ended with success.
+        Ok = "ok",
+        /// It ended.
+        Any = "any",
+        /// It ended without success.
+        Fail = "fail",
     }
 }
 
@@ -197,6 +223,10 @@ words! {
         RuntimeError = "runtime-error",
         /// A GPU of its own broke.
         DeviceLost = "device-lost",
+        /// A session it waited for ended otherwise than it was to.
+        DependencyFailed = "dependency-failed",
+        /// Its queue is gone, or no longer its owner's.
+        QueueRemoved = "queue-removed",
     }
 }
 

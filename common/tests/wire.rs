@@ -5,7 +5,9 @@
     reason = "builders of a test panic like its assertions"
 )]
 
-use longshore_common::agent::{Device, GpuWay, Health, Inventory, NodeLoad, RuntimeState};
+use longshore_common::agent::{
+    Allocation, Device, GpuWay, Health, Inventory, NodeLoad, RuntimeState,
+};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
     AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation,
@@ -149,6 +151,7 @@ fn inventory() -> Inventory {
             health: Health::Cordoned,
             health_detail: "XID 79".into(),
         }],
+        allocation: Allocation::default(),
     }
 }
 

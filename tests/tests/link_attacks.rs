@@ -5,18 +5,22 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use longshore_agent::daemon::private_dir;
 use longshore_agent::identity::{Files, Identity, Token, join_config, new_key};
 use longshore_agent::link::{JoinError, JoinOrder, join};
+use longshore_common::agent::RuntimeState;
 use longshore_common::ids::{
-    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId,
+    AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation,
+    InstanceId, Rank, SessionId,
 };
 use longshore_common::session::{ContainerState, End, Exit, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    ALPN_AGENT, ALPN_ENROL, ActualSet, Cap, CloseCode, ContainerReport, EnrolAnswer, EnrolRefusal,
-    EnrolRefused, EnrolRequest, Goodbye, Hello, Message, Outcome, OutcomeAck, OutcomeNumber,
-    Totals, Welcome, encode,
+    ALPN_AGENT, ALPN_ENROL, ActualSet, Cap, CloseCode, ContainerReport, Data, EnrolAnswer,
+    EnrolRefusal, EnrolRefused, EnrolRequest, Goodbye, Heartbeat, HeartbeatAck, Hello, LogsRequest,
+    Message, Outcome, OutcomeAck, OutcomeNumber, OutputKind, StreamAccept, StreamOpen, Totals,
+    Welcome, encode,
 };
+use longshore_coordinator::cluster::ClusterError;
 use longshore_coordinator::pki::Pki;
-use longshore_link::{FrameReader, Side, send, transport};
+use longshore_link::{FrameReader, MAX_DATA_STREAMS, Side, send, transport};
 use longshore_tests::load::fleet::{Fleet, FleetConfig};
 use longshore_tests::load::in_process::{InProcess, job};
 use longshore_tests::load::install_tls;
@@ -168,7 +172,7 @@ impl Node {
             _endpoint: endpoint,
             connection,
             control_out: out,
-            _control: control,
+            control,
         })
     }
 }
@@ -177,7 +181,7 @@ struct Link {
     _endpoint: quinn::Endpoint,
     connection: quinn::Connection,
     control_out: quinn::SendStream,
-    _control: FrameReader,
+    control: FrameReader,
 }
 
 /// The code with which the coordinator closes a connection.
@@ -431,10 +435,7 @@ async fn what_an_agent_says_of_anothers_session_changes_nothing() -> Result<()> 
     Ok(())
 }
 
-async fn running(
-    coordinator: &InProcess,
-    id: longshore_common::ids::SessionId,
-) -> Result<ContainerKey> {
+async fn running(coordinator: &InProcess, id: SessionId) -> Result<ContainerKey> {
     let until = tokio::time::Instant::now() + LIMIT;
     loop {
         let watch = coordinator.engine.watch(id);
@@ -574,4 +575,101 @@ async fn broken_frames_close_their_own_connection_and_no_other() -> Result<()> {
     fleet.stop().await;
     coordinator.stop().await;
     Ok(())
+}
+
+// ---- patience -----------------------------------------------------------------
+
+/// Readers of output who read nothing, as many as there may be: what waits for them must not
+/// be counted against the heartbeats of the same connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_nobody_reads_does_not_hold_up_heartbeats() -> Result<()> {
+    let (dir, coordinator) = coordinator().await?;
+    let node = node(&coordinator, dir.path(), "gpu01").await?;
+    let mut link = node.link(coordinator.port).await?;
+    let agent = node.identity.agent;
+    let key = ContainerKey {
+        session: SessionId(1),
+        rank: Rank::MAIN,
+        attempt: Attempt::FIRST,
+    };
+    let request = LogsRequest {
+        key,
+        position: 0,
+        tail_lines: None,
+        follow: true,
+    };
+    let writing = tokio::spawn(write_to_all(link.connection.clone()));
+    let mut unread = Vec::new();
+    for number in 0..MAX_DATA_STREAMS {
+        let opened = coordinator.cluster.logs(agent, request.clone()).await;
+        unread.push(opened.with_context(|| format!("stream {number}"))?);
+    }
+    let more = coordinator.cluster.logs(agent, request).await;
+    assert!(
+        matches!(more, Err(ClusterError::Refused(_))),
+        "one too many"
+    );
+    let written = tokio::time::timeout(LIMIT, writing).await???;
+    assert!(written > 8 << 20, "{written} bytes wait for nobody");
+
+    let beat = Heartbeat {
+        seq: 1,
+        applied: Generation(0),
+        actual_hash: 0,
+        changed: Vec::new(),
+        more: false,
+        runtime: RuntimeState::Up,
+        load: None,
+        now: Timestamp(1),
+    };
+    link.control.set_cap(Cap::CONTROL);
+    tokio::time::timeout(LIMIT, send(&mut link.control_out, &beat))
+        .await
+        .context("a heartbeat cannot be sent")??;
+    let frame = tokio::time::timeout(LIMIT, link.control.next()).await??;
+    let ack: HeartbeatAck = frame.decode()?;
+    assert_eq!(ack.seq, 1);
+    drop(unread);
+    coordinator.stop().await;
+    Ok(())
+}
+
+/// Serves every stream with output until none of them takes any more; how much that was.
+async fn write_to_all(connection: quinn::Connection) -> Result<usize> {
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..MAX_DATA_STREAMS {
+        let (mut out, back) = connection.accept_bi().await?;
+        writers.spawn(async move {
+            let mut frames = FrameReader::new(back, Cap::DATA);
+            let _: StreamOpen = frames.next().await?.decode()?;
+            send(&mut out, &StreamAccept {}).await?;
+            let piece = Data {
+                position: 0,
+                kind: OutputKind::Stdout,
+                at: Timestamp(1),
+                bytes: vec![b'x'; 32 << 10],
+            };
+            let mut written = 0;
+            // Full is who takes nothing for a second.
+            while tokio::time::timeout(Duration::from_secs(1), send(&mut out, &piece))
+                .await
+                .is_ok()
+            {
+                written += piece.bytes.len();
+            }
+            anyhow::Ok((written, out, frames))
+        });
+    }
+    let mut ends = Vec::new(); // kept open: what was written keeps waiting
+    let mut written = 0;
+    while let Some(done) = writers.join_next().await {
+        let (bytes, out, frames) = done??;
+        written += bytes;
+        ends.push((out, frames));
+    }
+    tokio::spawn(async move {
+        let _ends = ends;
+        connection.closed().await;
+    });
+    Ok(written)
 }

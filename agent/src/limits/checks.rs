@@ -43,6 +43,8 @@ impl Question<'_> {
         let applies = match self.kind {
             SessionType::Interactive => true,
             SessionType::Batch => policy.applies_to_batch,
+            // Who uses a service is counted at its door; who moves files ends it.
+            SessionType::Inference | SessionType::System => false,
         };
         (applies && policy.window_s > 0).then_some(policy)
     }
@@ -67,7 +69,7 @@ impl Question<'_> {
 
     fn by_people(&self, history: &IdleHistory) -> Option<Opinion> {
         let timeout_s = self.policy.interaction_timeout_s.filter(|s| *s > 0)?;
-        if self.kind == SessionType::Batch {
+        if self.kind != SessionType::Interactive {
             return None;
         }
         let length_ms = i64::from(timeout_s) * 1000;

@@ -125,6 +125,8 @@ fn behaviour(command: &[String], kind: SessionType, run: Duration) -> (Option<Du
     match command.first().map(String::as_str) {
         Some("sleep") => (Some(Duration::from_secs(number())), 0),
         Some("exit") => (Some(Duration::ZERO), i32::try_from(number()).unwrap_or(1)),
+        // Nothing to run: it holds.
+        None => (None, 0),
         _ if kind == SessionType::Interactive => (None, 0),
         _ => (Some(run), 0),
     }

@@ -2,7 +2,7 @@
 
 use longshore_common::agent::Inventory;
 use longshore_common::amount::Slots;
-use longshore_common::devices::{Mismatch, Occupied, verify};
+use longshore_common::devices::{Mismatch, Occupied, has_devices, verify};
 use longshore_common::ids::Fence;
 use longshore_common::session::{Cause, Entry, Want};
 
@@ -71,12 +71,12 @@ fn room(
     let mut free = now.inventory.offered.clone();
     let mut occupied = Occupied::new();
     for other in now.others.iter().filter(|e| counts(e)) {
-        free.sub(&plain(&other.spec.slots));
+        free.sub(&plain(now.inventory, &other.spec.slots));
         for grant in &other.spec.devices {
             *occupied.entry(grant.device.clone()).or_insert(0) += grant.amount;
         }
     }
-    let short = free.shortages(&plain(&entry.spec.slots));
+    let short = free.shortages(&plain(now.inventory, &entry.spec.slots));
     if let Some(first) = short.first() {
         return Err((
             Cause::CapacityMismatch,
@@ -97,11 +97,11 @@ fn room(
     .map_err(|mismatch: Mismatch| (Cause::DeviceMismatch, mismatch.to_string()))
 }
 
-/// cpu and mem alone: devices are judged one by one.
-fn plain(slots: &Slots) -> Slots {
+/// Slots without devices: devices are judged one by one.
+fn plain(inventory: &Inventory, slots: &Slots) -> Slots {
     slots
         .iter()
-        .filter(|(slot, _)| !slot.is_accelerator())
+        .filter(|(slot, _)| !slot.is_accelerator() && !has_devices(inventory, slot))
         .map(|(slot, amount)| (slot.clone(), amount))
         .collect()
 }

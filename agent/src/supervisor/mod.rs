@@ -26,7 +26,7 @@ use crate::runtime::{
     Breach, Containers, CreateRequest, EngineInfo, Found, FoundStatus, ImageFacts, RuntimeError,
 };
 use accept::{Acceptance, Circumstances};
-use longshore_common::agent::{GpuWay, Inventory, NodeLoad, RuntimeState};
+use longshore_common::agent::{Allocation, GpuWay, Inventory, NodeLoad, RuntimeState};
 use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
 use longshore_common::session::{Cause, ContainerState, End, Entry, Want};
@@ -124,6 +124,8 @@ pub struct SupervisorConfig {
     pub offered_mem: i64,
     /// Most containers; 0 = no limit.
     pub max_containers: u32,
+    /// How devices are given out.
+    pub allocation: Allocation,
     /// Takes nothing new.
     pub local_cordon: bool,
     /// Only this way for GPUs.
@@ -170,6 +172,8 @@ pub struct Supervisor<C> {
     found: BTreeMap<ContainerKey, Found>,
     listed: bool,
     busy: BTreeMap<ContainerKey, Busy>,
+    /// Steps that begin once the journal has settled.
+    held: Vec<oneshot::Sender<()>>,
     retry_at: BTreeMap<ContainerKey, i64>,
     watching: BTreeMap<ContainerKey, Watching>,
     engine: EngineInfo,
@@ -218,41 +222,15 @@ pub fn start<C: Containers>(
     let (events, inbox) = mpsc::channel(EVENTS);
     let (heard, mut from_link) = mpsc::channel(64);
     let (listed, listed_seen) = watch::channel(false);
-    let host = Host::default();
-    let facts = host.facts();
-    let boot_id = facts.boot_id.clone().unwrap_or_default();
-    let mut supervisor = Supervisor {
+    let mut supervisor = Supervisor::new(
         config,
-        runtime: Arc::clone(&runtime),
+        Arc::clone(&runtime),
         journal,
         shared,
         logs,
-        gpus: gpus.clone(),
-        host,
-        facts,
-        boot_id,
-        events: events.clone(),
-        set: None,
-        desired: BTreeMap::new(),
-        found: BTreeMap::new(),
-        listed: false,
-        busy: BTreeMap::new(),
-        retry_at: BTreeMap::new(),
-        watching: BTreeMap::new(),
-        engine: EngineInfo::default(),
-        trouble: 0,
-        link_up: false,
-        synced: false,
-        listing: false,
-        newer_than_list: BTreeSet::new(),
-        next_list_ms: 0,
-        pinging: false,
-        next_ping_ms: host::boot_clock_ms() + PING_MS,
-        next_sample_ms: 0,
-        next_verify_ms: host::boot_clock_ms() + VERIFY_MS,
-        next_sweep_ms: host::boot_clock_ms() + SWEEP_MS,
-        notices: 0,
-    };
+        gpus.clone(),
+        events.clone(),
+    );
     supervisor.recall();
     tokio::spawn(forward_hints(runtime, events.clone()));
     tokio::spawn(forward_gpus(gpus, events));
@@ -273,16 +251,23 @@ async fn forward_hints<C: Containers>(runtime: Arc<C>, events: mpsc::Sender<Even
                 }
             }
         };
-        let (_, ()) = tokio::join!(runtime.watch(sink), forward);
-        if events.is_closed() {
-            return;
+        let watch = async {
+            let (_, ()) = tokio::join!(runtime.watch(sink), forward);
+            tokio::time::sleep(Duration::from_secs(1)).await; // the engine went away
+        };
+        tokio::select! {
+            () = watch => (),
+            () = events.closed() => return,
         }
-        tokio::time::sleep(Duration::from_secs(1)).await; // the engine went away
     }
 }
 
 async fn forward_gpus(mut gpus: Snapshots, events: mpsc::Sender<Event>) {
-    while gpus.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            changed = gpus.changed() => if changed.is_err() { return },
+            () = events.closed() => return,
+        }
         if events.send(Event::Gpus).await.is_err() {
             return;
         }
@@ -290,6 +275,54 @@ async fn forward_gpus(mut gpus: Snapshots, events: mpsc::Sender<Event>) {
 }
 
 impl<C: Containers> Supervisor<C> {
+    fn new(
+        config: SupervisorConfig,
+        runtime: Arc<C>,
+        journal: Journal,
+        shared: Arc<Shared>,
+        logs: Arc<LogStore>,
+        gpus: Snapshots,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let host = Host::default();
+        let facts = host.facts();
+        let boot_id = facts.boot_id.clone().unwrap_or_default();
+        let now = host::boot_clock_ms();
+        Self {
+            config,
+            runtime,
+            journal,
+            shared,
+            logs,
+            gpus,
+            host,
+            facts,
+            boot_id,
+            events,
+            set: None,
+            desired: BTreeMap::new(),
+            found: BTreeMap::new(),
+            listed: false,
+            busy: BTreeMap::new(),
+            held: Vec::new(),
+            retry_at: BTreeMap::new(),
+            watching: BTreeMap::new(),
+            engine: EngineInfo::default(),
+            trouble: 0,
+            link_up: false,
+            synced: false,
+            listing: false,
+            newer_than_list: BTreeSet::new(),
+            next_list_ms: 0,
+            pinging: false,
+            next_ping_ms: now + PING_MS,
+            next_sample_ms: 0,
+            next_verify_ms: now + VERIFY_MS,
+            next_sweep_ms: now + SWEEP_MS,
+            notices: 0,
+        }
+    }
+
     async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Event>,
@@ -301,16 +334,17 @@ impl<C: Containers> Supervisor<C> {
         loop {
             let event = tokio::select! {
                 event = inbox.recv() => event,
-                heard = from_link.recv() => match heard {
-                    Some(heard) => Some(Event::Heard(heard)),
-                    None => std::future::pending().await,
-                },
+                // Nobody is left who could hear of anything: the agent stops.
+                heard = from_link.recv() => heard.map(Event::Heard),
                 _ = tick.tick() => {
                     self.tick();
                     continue;
                 }
             };
-            let Some(event) = event else { return };
+            let Some(event) = event else {
+                info!("the supervisor ends, containers run on");
+                return;
+            };
             if let Err(failed) = self.take(event) {
                 error!(error = %failed, "the journal failed; the agent ends, containers run on");
                 std::process::exit(1);
@@ -446,7 +480,8 @@ impl<C: Containers> Supervisor<C> {
             .map(|s| (s.coordinator_generation, s.generation));
         let newer = known.is_none_or(|known| (theirs.0, set.generation) > known);
         if newer {
-            self.journal.write(vec![
+            // Settled with the first thing that is done for it, at the latest below.
+            self.journal.put(vec![
                 Record::Coordinator(theirs.0, theirs.1),
                 Record::Set(signed, set.fence),
             ])?;
@@ -519,7 +554,7 @@ impl<C: Containers> Supervisor<C> {
         if records.is_empty() {
             Ok(())
         } else {
-            self.journal.write(records)
+            self.journal.put(records) // its caller settles
         }
     }
 
@@ -559,13 +594,33 @@ impl<C: Containers> Supervisor<C> {
             .chain(self.found.keys())
             .copied()
             .collect();
-        for key in keys {
-            self.reconcile(key)?;
+        for key in &keys {
+            self.decide(*key)?;
         }
+        self.release()?;
+        keys.into_iter().for_each(|key| self.report(key));
         Ok(())
     }
 
     fn reconcile(&mut self, key: ContainerKey) -> Result<(), JournalError> {
+        self.decide(key)?;
+        self.release()?;
+        self.report(key);
+        Ok(())
+    }
+
+    /// Lets steps begin that were held until what they stand on is on the disk. However
+    /// many they are, and with the set that ordered them, the disk is waited for once.
+    fn release(&mut self) -> Result<(), JournalError> {
+        self.journal.settle()?;
+        for go in self.held.drain(..) {
+            let _ = go.send(()); // one that was given up meanwhile
+        }
+        Ok(())
+    }
+
+    /// Takes the next step of a key. What is decided is released and reported by the caller.
+    fn decide(&mut self, key: ContainerKey) -> Result<(), JournalError> {
         let stopping = self.desired.get(&key).is_some_and(|e| e.want == Want::Stop);
         let grace = self
             .desired
@@ -582,7 +637,6 @@ impl<C: Containers> Supervisor<C> {
                 if stopping {
                     busy.cancel = None; // nobody waits for the image any more
                 }
-                self.report(key);
                 return Ok(());
             }
         }
@@ -600,11 +654,13 @@ impl<C: Containers> Supervisor<C> {
             });
             self.perform(key, step)?;
         }
-        self.report(key);
         Ok(())
     }
 
     fn perform(&mut self, key: ContainerKey, step: Step) -> Result<(), JournalError> {
+        if matches!(step, Step::Thaw | Step::Stop { .. } | Step::Remove) {
+            self.journal.settle()?; // the set that orders it; the others write something themselves
+        }
         match step {
             Step::Wait => (),
             Step::Prepare { accepted } => self.prepare(key, accepted)?,
@@ -689,7 +745,7 @@ impl<C: Containers> Supervisor<C> {
             .limits
             .lifetime
             .map(|d| host::boot_clock_ms().saturating_add(d.remaining_ms));
-        self.journal.write(vec![Record::Intent {
+        self.journal.put(vec![Record::Intent {
             key,
             fence: entry.fence,
             boot_id: self.boot_id.clone(),
@@ -705,7 +761,16 @@ impl<C: Containers> Supervisor<C> {
             request,
             cancelled,
         );
-        self.spawn(key, Doing::Pulling, step);
+        let (go, gate) = oneshot::channel();
+        self.held.push(go);
+        self.spawn(key, Doing::Pulling, async move {
+            match gate.await {
+                Ok(()) => step.await,
+                Err(_) => Done::Found(Err(RuntimeError::Unreachable(
+                    "the agent is stopping".to_owned(), // nobody hears it
+                ))),
+            }
+        });
         if let Some(busy) = self.busy.get_mut(&key) {
             busy.cancel = Some(cancel);
         }
@@ -790,7 +855,7 @@ impl<C: Containers> Supervisor<C> {
             docker_id: found.docker_id,
         });
         self.journal.write(records)?;
-        self.reconcile(key)
+        self.decide(key)
     }
 
     fn intent(&self, key: ContainerKey, found: &Found) -> Record {
@@ -838,7 +903,7 @@ impl<C: Containers> Supervisor<C> {
         });
         self.journal.write(records)?;
         self.follow(key, &found);
-        self.reconcile(key)
+        self.decide(key)
     }
 
     /// Output and limits of a container that runs, or ran while we did not look.
@@ -1495,6 +1560,7 @@ impl<C: Containers> Supervisor<C> {
             total: found,
             max_containers: self.config.max_containers,
             devices: snapshot.devices.clone(),
+            allocation: self.config.allocation,
         }
     }
 }
@@ -1548,3 +1614,6 @@ fn container_state(
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,9 @@
 use super::{Done, Event};
 use crate::link::Shared;
 use crate::logs::LogStore;
-use crate::runtime::{Breach, Containers, CreateRequest, Found, PullState, RuntimeError};
+use crate::runtime::{
+    Breach, Containers, CreateRequest, Found, ImageFacts, PullState, RuntimeError,
+};
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Cause, ContainerSpec, End};
 use longshore_common::time::Timestamp;
@@ -26,48 +28,65 @@ pub(super) async fn prepare<C: Containers>(
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
     mut request: CreateRequest,
-    cancelled: oneshot::Receiver<()>,
+    mut cancelled: oneshot::Receiver<()>,
 ) -> Done {
     let key = request.key;
-    let spec = request.spec.clone();
+    let mut tried = false;
+    loop {
+        match ensure(&*runtime, &shared, key, &request.spec, &mut cancelled).await {
+            Ok(facts) => request.image = facts,
+            Err(error) => return Done::Prepared(Err(error)),
+        }
+        let _ = events.send(Event::Step(key, Done::Creating)).await; // the end of the supervisor ends us too
+        match create(&*runtime, &request).await {
+            // Somebody removed the image since it was looked at.
+            Err(RuntimeError::Failed {
+                cause: Cause::ImageNotAvailable,
+                ..
+            }) if !tried => tried = true,
+            result => return Done::Prepared(result),
+        }
+    }
+}
+
+async fn create<C: Containers>(
+    runtime: &C,
+    request: &CreateRequest,
+) -> Result<String, RuntimeError> {
+    match runtime.create(request).await {
+        // It exists: ours by its labels, made before we were killed.
+        Err(RuntimeError::Conflict) => match runtime.find(request.key).await? {
+            Some(found) => Ok(found.docker_id),
+            None => Err(RuntimeError::Conflict),
+        },
+        result => result,
+    }
+}
+
+/// Makes the image present, and tells how far it is meanwhile.
+async fn ensure<C: Containers>(
+    runtime: &C,
+    shared: &Arc<Shared>,
+    key: ContainerKey,
+    spec: &ContainerSpec,
+    cancelled: &mut oneshot::Receiver<()>,
+) -> Result<ImageFacts, RuntimeError> {
     let (progress, states) = mpsc::channel(8);
-    let forward = tokio::spawn(forward_progress(key, states, Arc::clone(&shared)));
+    let forward = tokio::spawn(forward_progress(key, states, Arc::clone(shared)));
+    let pull = runtime.ensure_image(&spec.image, spec.digest.as_deref(), spec.pull, progress);
     // Only the pull can be given up: a create that was sent is waited for, or the engine
     // would finish it behind our back.
     let image = tokio::select! {
-        image = ensure(&*runtime, &spec, progress) => image,
+        image = pull => image,
         _ = cancelled => Err(RuntimeError::Failed {
             cause: Cause::ImageNotAvailable,
             detail: "nobody waits for the image any more".to_owned(),
         }),
     };
     forward.abort();
+    let _ = forward.await; // it must not put back what is taken out now
     shared.outbox().progress.remove(&key);
-    match image {
-        Ok(facts) => request.image = facts,
-        Err(error) => return Done::Prepared(Err(error)),
-    }
-    let _ = events.send(Event::Step(key, Done::Creating)).await; // the end of the supervisor ends us too
-    match runtime.create(&request).await {
-        Ok(docker_id) => Done::Prepared(Ok(docker_id)),
-        Err(RuntimeError::Conflict) => match runtime.find(key).await {
-            // It exists: ours by its labels, made before we were killed.
-            Ok(Some(found)) => Done::Prepared(Ok(found.docker_id)),
-            Ok(None) => Done::Prepared(Err(RuntimeError::Conflict)),
-            Err(error) => Done::Prepared(Err(error)),
-        },
-        Err(error) => Done::Prepared(Err(error)),
-    }
-}
-
-async fn ensure<C: Containers>(
-    runtime: &C,
-    spec: &ContainerSpec,
-    progress: mpsc::Sender<PullState>,
-) -> Result<crate::runtime::ImageFacts, RuntimeError> {
-    runtime
-        .ensure_image(&spec.image, spec.digest.as_deref(), spec.pull, progress)
-        .await
+    image
 }
 
 async fn forward_progress(
@@ -177,7 +196,8 @@ pub(super) async fn end(
     }))
 }
 
-/// Copies output into the store until the container has ended; says so at the end.
+/// Copies output into the store until the container has ended, and says so; or until the
+/// supervisor has, whose successor reads on where this stopped.
 pub(super) async fn pump<C: Containers>(
     runtime: Arc<C>,
     logs: Arc<LogStore>,
@@ -186,12 +206,26 @@ pub(super) async fn pump<C: Containers>(
     done: watch::Sender<bool>,
     events: mpsc::Sender<Event>,
 ) {
+    tokio::select! {
+        () = copy_output(&*runtime, &logs, key, &docker_id) => (),
+        () = events.closed() => return,
+    }
+    done.send_replace(true);
+    let _ = events.send(Event::Hint(key)).await; // the end of output is the end of the process
+}
+
+async fn copy_output<C: Containers>(
+    runtime: &C,
+    logs: &LogStore,
+    key: ContainerKey,
+    docker_id: &str,
+) {
     loop {
         let resume = logs.resume_from(key);
         let (sink, mut chunks) = mpsc::channel(OUTPUT_QUEUE);
         let since = resume.map(|(at, _)| at);
         let mut skip = resume.map_or(0, |(_, count)| count);
-        let read = runtime.output(&docker_id, since, sink);
+        let read = runtime.output(docker_id, since, sink);
         let copy = async {
             while let Some(chunk) = chunks.recv().await {
                 // Records with the time of the last one were taken already, in order.
@@ -206,12 +240,10 @@ pub(super) async fn pump<C: Containers>(
         };
         let (read, ()) = tokio::join!(read, copy);
         match read {
-            Ok(()) | Err(RuntimeError::NotFound) => break,
+            Ok(()) | Err(RuntimeError::NotFound) => return,
             Err(_) => tokio::time::sleep(OUTPUT_RETRY).await,
         }
     }
-    done.send_replace(true);
-    let _ = events.send(Event::Hint(key)).await; // the end of output is the end of the process
 }
 
 /// What the engine is and which containers of ours it has.

@@ -1,10 +1,23 @@
 //! The device allocator. The coordinator chooses devices with [`allocate`]; the agent
 //! verifies what it was given with [`verify`], so both sides judge by one rule.
 //!
-//! A pure function of values: a failure on the third slot leaves everything as it was.
+//! Pure functions of values: a failure on the third slot leaves everything as it was.
+//!
+//! A slot of which the inventory lists devices is served from them, cpu not excepted; any
+//! other slot is a plain amount and none of this module's business, but for accelerators,
+//! which exist as devices only.
 
-use crate::agent::{Device, Inventory};
-use crate::amount::{SlotName, Slots, UNIT};
+mod amounts;
+mod order;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use verify::{Mismatch, verify};
+
+use crate::agent::{Affinity, Device, Inventory, Strategy};
+use crate::amount::{MAX_MILLI, SlotKind, SlotName, Slots, UNIT};
 use crate::ids::DeviceId;
 use crate::session::DeviceGrant;
 use std::collections::BTreeMap;
@@ -12,10 +25,11 @@ use std::collections::BTreeMap;
 /// How much of each device is taken, in thousandths.
 pub type Occupied = BTreeMap<DeviceId, i64>;
 
-/// Why a request cannot be served from an inventory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a request cannot be served from an inventory. Amounts in thousandths.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is too little of a slot in all.
+    #[error("{} of {} {slot} free", slot.format_amount(*have), slot.format_amount(*need))]
     Short {
         /// Which.
         slot: SlotName,
@@ -24,282 +38,386 @@ pub enum Refusal {
         /// Left.
         have: i64,
     },
-}
-
-/// Which devices a grant may not be given, and why. What [`verify`] finds.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
-    /// No such device here.
-    #[error("device {0} is not on this node")]
-    Unknown(DeviceId),
-    /// It is cordoned, lost or used by others.
-    #[error("device {0} is not healthy: {1}")]
-    Unhealthy(DeviceId, String),
-    /// More than is left of it.
-    #[error("device {device} has {left} of {asked} thousandths left")]
-    Overlap {
+    /// There is enough in all, but on more devices than the node lets a request be split over.
+    #[error(
+        "{} of {} {slot} free on as many devices as it may take",
+        slot.format_amount(*have),
+        slot.format_amount(*need)
+    )]
+    Fragmented {
         /// Which.
-        device: DeviceId,
-        /// Asked.
-        asked: i64,
-        /// Left.
-        left: i64,
-    },
-    /// The grant names a slot the device does not provide.
-    #[error("device {0} does not provide {1}")]
-    WrongSlot(DeviceId, SlotName),
-    /// Device grants do not add up to the granted amount of the slot.
-    #[error("{slot} was granted {granted} thousandths, its devices give {given}")]
-    Sum {
-        /// Which slot.
         slot: SlotName,
-        /// By the grant.
-        granted: i64,
-        /// By its devices.
-        given: i64,
+        /// Asked.
+        need: i64,
+        /// The most that as many devices as may be used have left.
+        have: i64,
+    },
+    /// Less is asked than the node can give a part of.
+    #[error(
+        "{slot} {} is below {}, the smallest part the node gives",
+        slot.format_amount(*need),
+        slot.format_amount(*quantum)
+    )]
+    BelowQuantum {
+        /// Which.
+        slot: SlotName,
+        /// Asked.
+        need: i64,
+        /// The smallest amount the node gives.
+        quantum: i64,
     },
 }
 
-/// Chooses devices for one container.
-///
-/// Slots of the request that no device of the inventory provides (cpu, mem) are not
-/// looked at: they are plain amounts. Whole devices only: each grant takes a device
-/// entirely, from the fullest NUMA node that suffices, lowest index first.
+/// A device that has something to give.
+#[derive(Debug, Clone, Copy)]
+struct Spare<'a> {
+    device: &'a Device,
+    /// What is free of it, floored to the grain; above 0.
+    usable: i64,
+}
+
+/// Position in the agent's list; the id settles what a broken list leaves open.
+fn rank(device: &Device) -> (u32, &str) {
+    (device.index, device.id.as_str())
+}
+
+impl<'a> Spare<'a> {
+    fn rank(&self) -> (u32, &'a str) {
+        rank(self.device)
+    }
+}
+
+/// A part of a device that is to be granted.
+#[derive(Debug, Clone, Copy)]
+struct Share<'a> {
+    device: &'a Device,
+    amount: i64,
+}
+
+/// One slot of a request, as the node can serve it.
+#[derive(Debug, Clone, Copy)]
+struct Demand {
+    kind: SlotKind,
+    strategy: Strategy,
+    /// The smallest part of a device, in thousandths; above 0.
+    grain: i64,
+    /// A multiple of the grain; above 0.
+    amount: i64,
+    /// Most devices that may be used.
+    most: usize,
+}
+
+/// Why one slot is refused; the slot is known to who asks.
+enum Lack {
+    Short(i64),
+    Fragmented(i64),
+    BelowQuantum(i64),
+}
+
+impl Lack {
+    fn of(self, slot: &SlotName, need: i64) -> Refusal {
+        let slot = slot.clone();
+        match self {
+            Self::Short(have) => Refusal::Short { slot, need, have },
+            Self::Fragmented(have) => Refusal::Fragmented { slot, need, have },
+            Self::BelowQuantum(quantum) => Refusal::BelowQuantum {
+                slot,
+                need,
+                quantum,
+            },
+        }
+    }
+}
+
+/// Whether amounts of a slot are parts of devices here, healthy or not, rather than plain.
+#[must_use]
+pub fn has_devices(inventory: &Inventory, slot: &SlotName) -> bool {
+    inventory.devices.iter().any(|d| d.slot == *slot) && slot.kind() != SlotKind::Bytes
+}
+
+/// Checks what an agent says about its devices.
 ///
 /// # Errors
-/// [`Refusal`] names the slot.
+/// In words, what no agent may offer: whole GPUs beside shares of GPUs, memory as a device,
+/// a quantum that nothing can be split by.
+pub fn check_inventory(inventory: &Inventory) -> Result<(), String> {
+    let offers = |name: &str| {
+        inventory.devices.iter().any(|d| d.slot.as_str() == name)
+            || inventory.offered.iter().any(|(s, _)| s.as_str() == name)
+    };
+    if offers("cuda.device") && offers("cuda.shares") {
+        return Err("offers both cuda.device and cuda.shares".to_owned());
+    }
+    if let Some(device) = inventory
+        .devices
+        .iter()
+        .find(|d| d.slot.kind() == SlotKind::Bytes)
+    {
+        return Err(format!("device {} offers {}", device.id, device.slot));
+    }
+    inventory.allocation.check()
+}
+
+/// Chooses devices for one container, after the node's own rules of allocation.
+///
+/// Slots without devices are not looked at: who calls compares plain amounts. The grant
+/// comes slot by slot in resource order and by index inside a slot, and does not depend on
+/// the order in which the inventory lists its devices. It never exceeds the request but may
+/// stay below it: amounts are floored to the node's quantum, and equal parts of a coarse one
+/// may add up to less. What the container holds then is [`granted`].
+///
+/// # Errors
+/// [`Refusal`] for the first slot, in resource order, that cannot be served.
 pub fn allocate(
     inventory: &Inventory,
     occupied: &Occupied,
     request: &Slots,
 ) -> Result<Vec<DeviceGrant>, Refusal> {
     let mut grants = Vec::new();
-    for (slot, need) in request.iter() {
-        if !slot.is_accelerator() || need <= 0 {
+    let mut near: Vec<u32> = Vec::new();
+    for (slot, asked) in request.iter() {
+        let refuse = |lack: Lack| lack.of(slot, asked);
+        let Some(demand) = demand(inventory, slot, asked).map_err(refuse)? else {
             continue;
-        }
-        let free: Vec<&Device> = inventory
-            .devices
-            .iter()
-            .filter(|d| d.slot == *slot && d.is_offered())
-            .filter(|d| occupied.get(&d.id).copied().unwrap_or(0) == 0 && d.capacity >= UNIT)
-            .collect();
-        let have = i64::try_from(free.len())
-            .unwrap_or(i64::MAX)
-            .saturating_mul(UNIT);
-        if have < need {
-            return Err(Refusal::Short {
-                slot: slot.clone(),
-                need,
-                have,
-            });
-        }
-        let count = usize::try_from((need + UNIT - 1) / UNIT).unwrap_or(usize::MAX);
-        for device in pick_by_node(free, count) {
+        };
+        let mut spare = Vec::with_capacity(inventory.devices.len());
+        spare.extend(usable(inventory, occupied, slot, &demand));
+        demand.suffices(total(&spare)).map_err(refuse)?;
+        let Some(mut shares) = choose(inventory, slot, &spare, &demand, &near) else {
+            return Err(refuse(Lack::Fragmented(most_of(&spare, demand.most))));
+        };
+        shares.sort_by(|a, b| rank(a.device).cmp(&rank(b.device)));
+        grants.reserve_exact(shares.len());
+        for share in shares {
+            if let Some(node) = share.device.numa
+                && !near.contains(&node)
+            {
+                near.push(node);
+            }
             grants.push(DeviceGrant {
                 slot: slot.clone(),
-                device: device.id.clone(),
-                amount: UNIT,
+                device: share.device.id.clone(),
+                amount: share.amount,
             });
         }
     }
     Ok(grants)
 }
 
-/// Takes `count` devices from the smallest NUMA node that has as many, else from all.
-fn pick_by_node(free: Vec<&Device>, count: usize) -> Vec<&Device> {
-    let mut nodes: BTreeMap<Option<u32>, Vec<&Device>> = BTreeMap::new();
-    for device in &free {
-        nodes.entry(device.numa).or_default().push(device);
-    }
-    let scope = nodes
-        .into_values()
-        .filter(|devices| devices.len() >= count)
-        .min_by_key(|devices| (devices.len(), devices.first().map(|d| d.index)));
-    let mut chosen = scope.unwrap_or(free);
-    chosen.sort_by_key(|d| d.index);
-    chosen.truncate(count);
-    chosen
+/// Whether [`allocate`] would succeed, at the cost of adding up what is free.
+#[must_use]
+pub fn could_allocate(inventory: &Inventory, occupied: &Occupied, request: &Slots) -> bool {
+    request.iter().all(|(slot, asked)| {
+        let demand = match demand(inventory, slot, asked) {
+            Ok(Some(demand)) => demand,
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
+        let spare = || usable(inventory, occupied, slot, &demand);
+        demand.suffices(sum(spare())).is_ok()
+            && (demand.most == usize::MAX
+                || most_of(&spare().collect::<Vec<_>>(), demand.most) >= demand.amount)
+    })
 }
 
-/// Checks a grant against what a node really has and what others hold there.
-///
-/// # Errors
-/// The first [`Mismatch`] in the order of the grant.
-pub fn verify(
+/// A request as it was served: slots with devices as the grant has them, the others as asked.
+/// This is what a container holds, what the ledger is told and what [`verify`] compares with.
+#[must_use]
+pub fn granted(inventory: &Inventory, request: &Slots, grant: &[DeviceGrant]) -> Slots {
+    let given = |slot: &SlotName| {
+        let parts = grant.iter().filter(|part| part.slot == *slot);
+        parts.fold(0_i64, |sum, part| sum.saturating_add(part.amount))
+    };
+    request
+        .iter()
+        .map(|(slot, asked)| match has_devices(inventory, slot) {
+            true => (slot.clone(), given(slot)),
+            false => (slot.clone(), asked),
+        })
+        .collect()
+}
+
+/// What a slot of a request means on this node; none if it is a plain amount.
+fn demand(inventory: &Inventory, slot: &SlotName, asked: i64) -> Result<Option<Demand>, Lack> {
+    if asked <= 0 {
+        return Ok(None);
+    }
+    if !has_devices(inventory, slot) {
+        return if slot.is_accelerator() {
+            Err(Lack::Short(0))
+        } else {
+            Ok(None)
+        };
+    }
+    let kind = slot.kind();
+    let grain = grain(inventory, kind);
+    let amount = asked - asked % grain;
+    if amount == 0 {
+        return Err(Lack::BelowQuantum(grain));
+    }
+    let most = if kind == SlotKind::Fraction && !inventory.allocation.fragmentation {
+        let largest = offered(inventory, slot)
+            .map(|d| d.capacity)
+            .fold(1, i64::max);
+        usize::try_from(amount.unsigned_abs().div_ceil(largest.unsigned_abs()))
+            .unwrap_or(usize::MAX)
+    } else {
+        usize::MAX
+    };
+    Ok(Some(Demand {
+        kind,
+        strategy: inventory.allocation.strategy,
+        grain,
+        amount,
+        most,
+    }))
+}
+
+impl Demand {
+    /// Whether so much in all is enough.
+    fn suffices(&self, have: i64) -> Result<(), Lack> {
+        // A container has at most one instance of a kind, however many are free.
+        let have = if self.kind == SlotKind::Unique {
+            have.min(UNIT)
+        } else {
+            have
+        };
+        if have < self.amount {
+            return Err(Lack::Short(have));
+        }
+        Ok(())
+    }
+}
+
+/// The smallest part of a device of a kind, in thousandths; at least 1, whatever the agent says.
+fn grain(inventory: &Inventory, kind: SlotKind) -> i64 {
+    if kind == SlotKind::Fraction {
+        inventory.allocation.quantum.max(1)
+    } else {
+        UNIT
+    }
+}
+
+fn offered<'a>(inventory: &'a Inventory, slot: &'a SlotName) -> impl Iterator<Item = &'a Device> {
+    inventory
+        .devices
+        .iter()
+        .filter(move |d| d.slot == *slot && d.is_offered())
+}
+
+/// The devices of a slot that have something to give.
+fn usable<'a>(
+    inventory: &'a Inventory,
+    occupied: &Occupied,
+    slot: &'a SlotName,
+    demand: &Demand,
+) -> impl Iterator<Item = Spare<'a>> {
+    offered(inventory, slot).filter_map(move |device| {
+        let used = occupied.get(&device.id).copied().unwrap_or(0);
+        let free = left(device, demand.kind, used);
+        let usable = free - free % demand.grain;
+        (usable > 0).then_some(Spare { device, usable })
+    })
+}
+
+/// What is left of a device of which so much is taken, in thousandths, 0 or more.
+fn left(device: &Device, kind: SlotKind, used: i64) -> i64 {
+    match kind {
+        // An instance has one holder.
+        SlotKind::Unique if used > 0 => 0,
+        SlotKind::Unique => device.capacity.clamp(0, UNIT),
+        // No amount is larger, so that sums stay in range whatever an agent says.
+        _ => device
+            .capacity
+            .saturating_sub(used.max(0))
+            .clamp(0, MAX_MILLI),
+    }
+}
+
+fn sum<'a>(spare: impl Iterator<Item = Spare<'a>>) -> i64 {
+    spare.map(|s| s.usable).sum()
+}
+
+fn total(spare: &[Spare<'_>]) -> i64 {
+    sum(spare.iter().copied())
+}
+
+/// The most that so many devices can give together.
+fn most_of(spare: &[Spare<'_>], devices: usize) -> i64 {
+    if devices >= spare.len() {
+        return total(spare);
+    }
+    let mut amounts: Vec<i64> = spare.iter().map(|s| s.usable).collect();
+    amounts.sort_unstable_by_key(|amount| std::cmp::Reverse(*amount));
+    amounts.iter().take(devices).sum()
+}
+
+fn whole<'a>(spare: &[Spare<'a>]) -> Vec<Share<'a>> {
+    let part = |s: &Spare<'a>| Share {
+        device: s.device,
+        amount: s.usable,
+    };
+    spare.iter().map(part).collect()
+}
+
+/// Chooses for one slot of which there is enough in all; none if it lies on too many devices.
+/// `near` are the nodes on which the container has devices already.
+fn choose<'a>(
     inventory: &Inventory,
-    others: &Occupied,
-    slots: &Slots,
-    grant: &[DeviceGrant],
-) -> Result<(), Mismatch> {
-    let mut given: BTreeMap<&SlotName, i64> = BTreeMap::new();
-    let mut taken = others.clone();
-    for part in grant {
-        let device = inventory
-            .devices
+    slot: &SlotName,
+    spare: &[Spare<'a>],
+    demand: &Demand,
+    near: &[u32],
+) -> Option<Vec<Share<'a>>> {
+    let is_near = |s: &Spare<'a>| s.device.numa.is_some_and(|node| near.contains(&node));
+    if demand.kind == SlotKind::Unique {
+        return spare
             .iter()
-            .find(|d| d.id == part.device)
-            .ok_or_else(|| Mismatch::Unknown(part.device.clone()))?;
-        if device.slot != part.slot {
-            return Err(Mismatch::WrongSlot(part.device.clone(), part.slot.clone()));
-        }
-        if !device.is_offered() {
-            let why = format!("{} {}", device.health, device.health_detail);
-            return Err(Mismatch::Unhealthy(
-                part.device.clone(),
-                why.trim_end().to_owned(),
-            ));
-        }
-        let used = taken.entry(part.device.clone()).or_insert(0);
-        let left = device.capacity.saturating_sub(*used);
-        if part.amount <= 0 || part.amount > left {
-            return Err(Mismatch::Overlap {
-                device: part.device.clone(),
-                asked: part.amount,
-                left,
-            });
-        }
-        *used = used.saturating_add(part.amount);
-        *given.entry(&part.slot).or_insert(0) += part.amount;
+            .min_by_key(|s| (!is_near(s), s.rank()))
+            .map(|s| whole(&[*s]));
     }
-    for (slot, granted) in slots.iter().filter(|(slot, _)| slot.is_accelerator()) {
-        let sum = given.get(slot).copied().unwrap_or(0);
-        if sum != granted {
-            return Err(Mismatch::Sum {
-                slot: slot.clone(),
-                granted,
-                given: sum,
-            });
-        }
+    if near.is_empty() {
+        return in_scopes(inventory, slot, spare, demand);
     }
-    Ok(())
+    let (close, far): (Vec<_>, Vec<_>) = spare.iter().copied().partition(is_near);
+    let have = total(&close);
+    let hinted = if have >= demand.amount {
+        amounts::split(close, demand, Affinity::Interleaved)
+    } else if have > 0 && demand.most > close.len() {
+        let rest = Demand {
+            amount: demand.amount - have,
+            most: demand.most.saturating_sub(close.len()),
+            ..*demand
+        };
+        in_scopes(inventory, slot, &far, &rest).map(|mut shares| {
+            shares.extend(whole(&close));
+            shares
+        })
+    } else {
+        None
+    };
+    // Near nodes are a wish: too many devices there is no reason to refuse.
+    hinted.or_else(|| in_scopes(inventory, slot, spare, demand))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agent::Health;
-
-    fn node(devices: &[(u32, Option<u32>, Health)]) -> Inventory {
-        Inventory {
-            hostname: "n".into(),
-            arch: "amd64".into(),
-            os: String::new(),
-            kernel: String::new(),
-            agent_version: String::new(),
-            engine_version: String::new(),
-            engine_storage: String::new(),
-            cgroup_version: 1,
-            driver_version: String::new(),
-            gpu_way: None,
-            gpu_way_detail: String::new(),
-            offered: Slots::new(),
-            total: Slots::new(),
-            max_containers: 0,
-            devices: devices
-                .iter()
-                .map(|(index, numa, health)| Device {
-                    id: format!("GPU-{index}").parse().unwrap(),
-                    index: *index,
-                    slot: SlotName::cuda_device(),
-                    capacity: UNIT,
-                    model: String::new(),
-                    memory_bytes: 0,
-                    pci: String::new(),
-                    minor: Some(*index),
-                    numa: *numa,
-                    links: vec![],
-                    health: *health,
-                    health_detail: String::new(),
-                })
-                .collect(),
-        }
+/// Chooses in the first scope that can give the amount.
+fn in_scopes<'a>(
+    inventory: &Inventory,
+    slot: &SlotName,
+    spare: &[Spare<'a>],
+    demand: &Demand,
+) -> Option<Vec<Share<'a>>> {
+    // When all is needed there is nothing to choose.
+    if total(spare) == demand.amount && spare.len() <= demand.most {
+        return Some(whole(spare));
     }
-
-    fn gpus(count: i64) -> Slots {
-        Slots::new().with(SlotName::cuda_device(), count * UNIT)
+    let affinity = inventory.allocation.affinity;
+    if affinity == Affinity::PreferSingleNode
+        && let Some(shares) = order::first_scope(inventory, slot, spare, demand.amount, |scope| {
+            amounts::split(scope, demand, affinity)
+        })
+    {
+        return Some(shares);
     }
-
-    fn names(grants: &[DeviceGrant]) -> Vec<&str> {
-        grants.iter().map(|g| g.device.as_str()).collect()
-    }
-
-    use Health::{Cordoned, Healthy};
-
-    #[test]
-    fn takes_free_healthy_devices_in_order() {
-        let node = node(&[
-            (0, None, Healthy),
-            (1, None, Cordoned),
-            (2, None, Healthy),
-            (3, None, Healthy),
-        ]);
-        let occupied = Occupied::from([("GPU-0".parse().unwrap(), UNIT)]);
-        let grants = allocate(&node, &occupied, &gpus(2)).unwrap();
-        assert_eq!(names(&grants), ["GPU-2", "GPU-3"]);
-        assert_eq!(
-            allocate(&node, &occupied, &gpus(3)),
-            Err(Refusal::Short {
-                slot: SlotName::cuda_device(),
-                need: 3000,
-                have: 2000
-            })
-        );
-    }
-
-    #[test]
-    fn stays_on_one_numa_node_when_it_can() {
-        let node = node(&[
-            (0, Some(0), Healthy),
-            (1, Some(0), Healthy),
-            (2, Some(1), Healthy),
-            (3, Some(1), Healthy),
-        ]);
-        let occupied = Occupied::from([("GPU-0".parse().unwrap(), UNIT)]);
-        assert_eq!(
-            names(&allocate(&node, &occupied, &gpus(2)).unwrap()),
-            ["GPU-2", "GPU-3"]
-        );
-        // One alone takes the smaller rest and leaves the pair whole.
-        assert_eq!(
-            names(&allocate(&node, &occupied, &gpus(1)).unwrap()),
-            ["GPU-1"]
-        );
-        assert_eq!(
-            names(&allocate(&node, &occupied, &gpus(3)).unwrap()),
-            ["GPU-1", "GPU-2", "GPU-3"]
-        );
-    }
-
-    #[test]
-    fn what_is_allocated_verifies_and_what_is_not_does_not() {
-        let node = node(&[(0, None, Healthy), (1, None, Cordoned)]);
-        let grant = allocate(&node, &Occupied::new(), &gpus(1)).unwrap();
-        assert_eq!(verify(&node, &Occupied::new(), &gpus(1), &grant), Ok(()));
-        let taken = Occupied::from([("GPU-0".parse().unwrap(), UNIT)]);
-        assert!(matches!(
-            verify(&node, &taken, &gpus(1), &grant),
-            Err(Mismatch::Overlap { .. })
-        ));
-        let twice = [grant.clone(), grant.clone()].concat();
-        assert!(matches!(
-            verify(&node, &Occupied::new(), &gpus(2), &twice),
-            Err(Mismatch::Overlap { .. })
-        ));
-        assert!(matches!(
-            verify(&node, &Occupied::new(), &gpus(2), &grant),
-            Err(Mismatch::Sum { .. })
-        ));
-        let mut other = grant.clone();
-        other[0].device = "GPU-1".parse().unwrap();
-        assert!(matches!(
-            verify(&node, &Occupied::new(), &gpus(1), &other),
-            Err(Mismatch::Unhealthy(..))
-        ));
-        other[0].device = "GPU-9".parse().unwrap();
-        assert!(matches!(
-            verify(&node, &Occupied::new(), &gpus(1), &other),
-            Err(Mismatch::Unknown(_))
-        ));
-    }
+    amounts::split(spare.to_vec(), demand, affinity)
 }

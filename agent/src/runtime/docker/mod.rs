@@ -101,6 +101,8 @@ pub struct DockerConfig {
     pub parallel_creates: usize,
     /// Pulls at once.
     pub parallel_pulls: usize,
+    /// So much of the disk of images a pull leaves free, in percent.
+    pub image_low_water_percent: u8,
     /// The only way tried for GPUs; none = all.
     pub gpu_way: Option<GpuWay>,
     /// Oldest release of NVIDIA's toolkit that is used.
@@ -123,6 +125,7 @@ impl DockerConfig {
             run_dir: PathBuf::from("/run/longshore-agent"),
             parallel_creates: 4,
             parallel_pulls: 2,
+            image_low_water_percent: 10,
             gpu_way: None,
             toolkit_floor: "1.17.8".to_owned(),
             device_dir: PathBuf::from("/dev"),
@@ -186,7 +189,11 @@ impl Docker {
             run_dir: config.run_dir.clone(),
         };
         Ok(Self(Arc::new(Inner {
-            pulls: Pulls::new(Arc::clone(&engine), config.parallel_pulls),
+            pulls: Pulls::new(
+                Arc::clone(&engine),
+                config.parallel_pulls,
+                config.image_low_water_percent,
+            ),
             creates: Semaphore::new(config.parallel_creates.max(1)),
             accounts: tokio::sync::Mutex::default(),
             cache: Mutex::default(),
@@ -243,6 +250,7 @@ impl Docker {
             cgroup_version: cgroup_version(&info),
             cgroup_systemd: info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD),
         });
+        self.0.pulls.set_root(info.docker_root_dir.as_deref());
         Ok(info)
     }
 
@@ -624,6 +632,13 @@ impl Containers for Docker {
                 } = error
                 {
                     self.0.networks.distrust();
+                }
+                if let RuntimeError::Failed {
+                    cause: Cause::ImageNotAvailable,
+                    ..
+                } = error
+                {
+                    self.0.pulls.forget(&request.image.id);
                 }
                 self.0.networks.release(request.key);
             }

@@ -1,16 +1,19 @@
 //! Makes images present.
 //!
 //! One pull per image, with any number of callers waiting on it. A pull that nobody
-//! waits for any more ends; one that failed is not tried again at once.
+//! waits for any more ends; one that failed is not tried again at once. One for which the
+//! engine's disk has no room is not begun, or ends as soon as the layers' sizes are known.
 
 use super::engine::{CallError, Engine};
+use crate::host::{self, Disk};
 use crate::runtime::{ImageFacts, PullState, RuntimeError};
 use bollard::models::{CreateImageInfo, ImageInspect};
 use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
 use futures_util::StreamExt;
 use longshore_common::session::{Cause, PullRule};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
@@ -23,6 +26,10 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// second value, so that a broken registry is not hammered by every new order.
 const BACKOFF_FIRST: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// An image that was there so lately is taken to be there still. A create tells if not.
+const SEEN_KEPT: Duration = Duration::from_secs(5);
+/// Compressed layers take so many times their size while they are unpacked.
+const UNPACKED: u64 = 2;
 
 /// What a pull has come to.
 #[derive(Debug, Clone)]
@@ -38,6 +45,9 @@ struct Failed {
     wait: Duration,
 }
 
+/// An image as it is asked for: reference and wanted digest.
+type Asked = (String, Option<String>);
+
 /// All pulls of one agent.
 #[derive(Debug)]
 pub(super) struct Pulls {
@@ -45,16 +55,50 @@ pub(super) struct Pulls {
     places: Arc<Semaphore>,
     going: Mutex<HashMap<String, Weak<watch::Sender<Stage>>>>,
     failed: Arc<Mutex<HashMap<String, Failed>>>,
+    /// Images that were found here, and when.
+    seen: Mutex<HashMap<Asked, (Instant, ImageFacts)>>,
+    /// Where the engine keeps images, once it has said.
+    root: Mutex<Option<PathBuf>>,
+    low_water_percent: u8,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pulls {
-    pub(super) fn new(engine: Arc<Engine>, parallel: usize) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, parallel: usize, low_water_percent: u8) -> Self {
         Self {
             engine,
             places: Arc::new(Semaphore::new(parallel.max(1))),
             going: Mutex::default(),
             failed: Arc::default(),
+            seen: Mutex::default(),
+            root: Mutex::default(),
+            low_water_percent,
         }
+    }
+
+    /// Notes where the engine keeps its images.
+    pub(super) fn set_root(&self, root: Option<&str>) {
+        *lock(&self.root) = root.filter(|path| !path.is_empty()).map(PathBuf::from);
+    }
+
+    /// An image that was taken to be here is gone.
+    pub(super) fn forget(&self, id: &str) {
+        lock(&self.seen).retain(|_, (_, facts)| facts.id != id);
+    }
+
+    fn seen(&self, image: &str, wanted: Option<&str>) -> Option<ImageFacts> {
+        let mut seen = lock(&self.seen);
+        seen.retain(|_, (at, _)| at.elapsed() < SEEN_KEPT);
+        let name = (image.to_owned(), wanted.map(str::to_owned));
+        seen.get(&name).map(|(_, facts)| facts.clone())
+    }
+
+    fn note_seen(&self, image: &str, wanted: Option<&str>, facts: &ImageFacts) {
+        let name = (image.to_owned(), wanted.map(str::to_owned));
+        lock(&self.seen).insert(name, (Instant::now(), facts.clone()));
     }
 
     /// Makes an image present by the rule; the answer is the one that lies here now.
@@ -66,8 +110,13 @@ impl Pulls {
         progress: &mpsc::Sender<PullState>,
     ) -> Result<ImageFacts, RuntimeError> {
         let wanted = digest.filter(|_| rule == PullRule::Digest);
+        if let Some(facts) = self.seen(image, wanted) {
+            return Ok(facts);
+        }
         if let Some(facts) = self.present(image, wanted).await? {
-            return checked(facts);
+            let facts = checked(facts)?;
+            self.note_seen(image, wanted, &facts);
+            return Ok(facts);
         }
         if rule == PullRule::None {
             let detail =
@@ -198,12 +247,12 @@ impl Pulls {
     }
 
     fn subscribe(&self, target: &str) -> Result<watch::Receiver<Stage>, RuntimeError> {
-        let mut going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut going = lock(&self.going);
         going.retain(|_, stage| stage.strong_count() > 0);
         if let Some(sender) = going.get(target).and_then(Weak::upgrade) {
             return Ok(sender.subscribe());
         }
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = lock(&self.failed);
         if let Some(last) = failed
             .get(target)
             .filter(|last| Instant::now() < last.until)
@@ -220,6 +269,8 @@ impl Pulls {
             failed: Arc::clone(&self.failed),
             target: target.to_owned(),
             stage: sender,
+            root: lock(&self.root).clone(),
+            low_water_percent: self.low_water_percent,
         };
         tokio::spawn(job.run());
         Ok(receiver)
@@ -233,6 +284,57 @@ struct Job {
     failed: Arc<Mutex<HashMap<String, Failed>>>,
     target: String,
     stage: Arc<watch::Sender<Stage>>,
+    root: Option<PathBuf>,
+    low_water_percent: u8,
+}
+
+/// The disk that images lie on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Room {
+    root: PathBuf,
+    disk: Disk,
+    /// So much of the disk stays free, in percent.
+    low_water_percent: u8,
+}
+
+impl Room {
+    /// What there is now. None where the agent cannot see the disk: an engine elsewhere
+    /// says itself when it has no room.
+    fn measure(root: Option<&Path>, low_water_percent: u8) -> Option<Self> {
+        let root = root?.to_owned();
+        let disk = host::disk(&root).ok()?;
+        Some(Self {
+            root,
+            disk,
+            low_water_percent,
+        })
+    }
+
+    /// Whether an image of which so many compressed bytes are to come has room.
+    fn admits(&self, image: &str, compressed: u64) -> Result<(), RuntimeError> {
+        let (free, total) = (i128::from(self.disk.free), i128::from(self.disk.total));
+        let kept = total * i128::from(self.low_water_percent) / 100;
+        let needed = i128::from(compressed) * i128::from(UNPACKED);
+        if free >= needed + kept {
+            return Ok(());
+        }
+        let mb = |bytes: i128| format!("{} MB", bytes / 1_000_000);
+        let needs = if compressed == 0 {
+            String::new() // not known before the engine has begun
+        } else {
+            format!("it needs {}, and ", mb(needed))
+        };
+        Err(RuntimeError::Failed {
+            cause: Cause::NoSpace,
+            detail: format!(
+                "no room to pull {image}: {needs}{} has {} free, of which {} ({} %) are kept",
+                self.root.display(),
+                mb(free),
+                mb(kept),
+                self.low_water_percent
+            ),
+        })
+    }
 }
 
 impl Job {
@@ -252,6 +354,13 @@ impl Job {
             .acquire()
             .await
             .expect("the semaphore is never closed");
+        // As it is before the pull: what is fetched on the way counts for it, not against it.
+        let room = Room::measure(self.root.as_deref(), self.low_water_percent);
+        let admits = |compressed| match &room {
+            Some(room) => room.admits(&self.target, compressed),
+            None => Ok(()),
+        };
+        admits(0)?;
         let options = CreateImageOptions {
             from_image: Some(self.target.clone()),
             ..CreateImageOptions::default()
@@ -259,6 +368,7 @@ impl Job {
         let client = self.engine.client().await.map_err(pull_error)?;
         let mut stream = client.create_image(Some(options), None, None);
         let mut layers = Layers::default();
+        let mut largest = 0;
         loop {
             let stall = Duration::from_secs(STALL_S);
             let Ok(item) = tokio::time::timeout(stall, stream.next()).await else {
@@ -272,6 +382,13 @@ impl Job {
                 None => return Ok(()),
                 Some(Ok(info)) => {
                     layers.note(&info);
+                    // The sizes come one by one. Together they are never less than so far,
+                    // so an image without room is given up before most of it was fetched.
+                    let known = layers.bytes_known();
+                    if known > largest {
+                        largest = known;
+                        admits(known)?;
+                    }
                     self.stage.send_replace(Stage::Going(layers.state()));
                 }
                 Some(Err(error)) => return Err(pull_error(error.into())),
@@ -280,13 +397,20 @@ impl Job {
     }
 
     fn remember(&self, result: &Result<(), RuntimeError>) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = lock(&self.failed);
         match result {
             Err(error @ RuntimeError::Failed { .. }) => {
                 let before = failed
                     .get(&self.target)
                     .filter(|last| same_cause(&last.error, error));
-                let wait = before.map_or(BACKOFF_FIRST, |last| (last.wait * 2).min(BACKOFF_MAX));
+                let wait = match (error, before) {
+                    // A disk that has room again is used within ten seconds.
+                    (RuntimeError::Failed { cause, .. }, _) if *cause == Cause::NoSpace => {
+                        BACKOFF_FIRST
+                    }
+                    (_, Some(last)) => (last.wait * 2).min(BACKOFF_MAX),
+                    (_, None) => BACKOFF_FIRST,
+                };
                 let entry = Failed {
                     error: error.clone(),
                     until: Instant::now() + wait,
@@ -345,6 +469,11 @@ impl Layers {
             }
             _ => (),
         }
+    }
+
+    /// Bytes of the layers that are to be fetched, as far as the engine has said.
+    fn bytes_known(&self) -> u64 {
+        self.0.values().map(|layer| layer.total).sum()
     }
 
     fn state(&self) -> PullState {
@@ -562,6 +691,43 @@ mod tests {
             layers_total: 2,
         };
         assert_eq!(layers.state(), all);
+    }
+
+    #[test]
+    fn a_pull_needs_twice_its_size_above_the_low_water_mark() {
+        let room = |free: i64| Room {
+            root: PathBuf::from("/images"),
+            disk: Disk {
+                free,
+                total: 1_000_000_000,
+            },
+            low_water_percent: 10,
+        };
+        assert_eq!(room(100_000_000).admits("base:1", 0), Ok(()));
+        assert_eq!(room(300_000_000).admits("base:1", 100_000_000), Ok(()));
+        for (free, compressed, words) in [
+            (
+                99_999_999,
+                0,
+                "/images has 99 MB free, of which 100 MB (10 %) are kept",
+            ),
+            (
+                299_999_999,
+                100_000_000,
+                "it needs 200 MB, and /images has 299 MB free",
+            ),
+            (i64::MAX / 4, u64::MAX, "it needs "),
+        ] {
+            let refused = room(free).admits("base:1", compressed);
+            let Err(RuntimeError::Failed { cause, detail }) = refused else {
+                panic!("{free} {compressed}: {refused:?}");
+            };
+            assert_eq!(cause, Cause::NoSpace);
+            let words = format!("no room to pull base:1: {words}");
+            assert!(detail.starts_with(&words), "{detail}");
+        }
+        assert_eq!(Room::measure(Some(Path::new("/no/such/place")), 10), None);
+        assert_eq!(Room::measure(None, 10), None);
     }
 
     #[test]

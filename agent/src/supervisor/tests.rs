@@ -1,0 +1,650 @@
+//! The supervisor against an engine that does what a test tells it, event by event.
+
+use super::*;
+use crate::devices::simulated::{SimulatedConfig, SimulatedGpus, start as invent_gpus};
+use crate::logs::LogLimits;
+use crate::runtime::{Hint, OutputChunk, PullState};
+use longshore_common::ids::{
+    Attempt, CoordinatorGeneration, Fence, Generation, InstanceId, Rank, SessionId,
+};
+use longshore_common::limits::SessionLimits;
+use longshore_common::session::{ContainerSpec, Exit, PullRule, Reason, SessionType, StopOrder};
+use longshore_common::wire::{OutcomeAck, Welcome};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use std::sync::{Mutex, PoisonError};
+
+/// Nothing here takes longer on a machine that is well.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Calls wait at a gate until it is open.
+struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    fn new() -> Self {
+        Self(watch::channel(true).0)
+    }
+
+    fn set(&self, open: bool) {
+        self.0.send_replace(open);
+    }
+
+    async fn pass(&self) {
+        let _ = self.0.subscribe().wait_for(|open| *open).await; // the gate outlives its calls
+    }
+}
+
+/// An engine that notes what it is asked for.
+struct Scripted {
+    calls: Mutex<Vec<String>>,
+    containers: Mutex<BTreeMap<ContainerKey, Found>>,
+    pulls: Gate,
+    creates: Gate,
+    lists: Gate,
+    /// While closed, a stop takes as long as its grace would allow.
+    stops: Gate,
+    /// Creates that say the image is not there any more.
+    image_gone: Mutex<u32>,
+}
+
+impl Scripted {
+    fn new() -> Self {
+        Self {
+            calls: Mutex::default(),
+            containers: Mutex::default(),
+            pulls: Gate::new(),
+            creates: Gate::new(),
+            lists: Gate::new(),
+            stops: Gate::new(),
+            image_gone: Mutex::default(),
+        }
+    }
+
+    fn note(&self, call: impl Into<String>) {
+        lock(&self.calls).push(call.into());
+    }
+
+    fn count(&self, call: &str) -> usize {
+        lock(&self.calls).iter().filter(|c| *c == call).count()
+    }
+
+    fn change(&self, docker_id: &str, status: FoundStatus) -> Result<(), RuntimeError> {
+        let mut containers = lock(&self.containers);
+        let found = containers.values_mut().find(|f| f.docker_id == docker_id);
+        found.ok_or(RuntimeError::NotFound)?.status = status;
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn exited(code: i32) -> FoundStatus {
+    FoundStatus::Exited(Exit {
+        code,
+        signal: None,
+        oom: false,
+        at: wall_clock(),
+    })
+}
+
+impl Containers for Scripted {
+    async fn ping(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn info(&self) -> Result<EngineInfo, RuntimeError> {
+        Ok(EngineInfo::default())
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
+        let seen = lock(&self.containers).values().cloned().collect();
+        self.note("list");
+        self.lists.pass().await; // on its way the answer gets old
+        Ok(seen)
+    }
+
+    async fn find(&self, key: ContainerKey) -> Result<Option<Found>, RuntimeError> {
+        Ok(lock(&self.containers).get(&key).cloned())
+    }
+
+    async fn ensure_image(
+        &self,
+        image: &str,
+        _digest: Option<&str>,
+        _rule: PullRule,
+        _progress: mpsc::Sender<PullState>,
+    ) -> Result<ImageFacts, RuntimeError> {
+        self.note("pull");
+        self.pulls.pass().await;
+        Ok(ImageFacts {
+            id: image.to_owned(),
+            ..ImageFacts::default()
+        })
+    }
+
+    async fn create(&self, request: &CreateRequest) -> Result<String, RuntimeError> {
+        self.note("create");
+        self.creates.pass().await;
+        let mut gone = lock(&self.image_gone);
+        if *gone > 0 {
+            *gone -= 1;
+            return Err(RuntimeError::Failed {
+                cause: Cause::ImageNotAvailable,
+                detail: "no such image".to_owned(),
+            });
+        }
+        drop(gone);
+        let docker_id = request.key.to_string();
+        let found = Found {
+            key: request.key,
+            docker_id: docker_id.clone(),
+            fence: request.fence,
+            spec_hash: String::new(),
+            status: FoundStatus::Created,
+            started_at: None,
+            pid: None,
+        };
+        lock(&self.containers).insert(request.key, found);
+        self.note("created");
+        Ok(docker_id)
+    }
+
+    async fn start(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        self.note("start");
+        self.change(docker_id, FoundStatus::Running)
+    }
+
+    async fn verify(
+        &self,
+        _docker_id: &str,
+        _request: &CreateRequest,
+    ) -> Result<Option<Breach>, RuntimeError> {
+        Ok(None)
+    }
+
+    async fn stop(&self, docker_id: &str, grace_s: u32) -> Result<(), RuntimeError> {
+        self.note(format!("stop {grace_s}"));
+        tokio::select! {
+            () = self.stops.pass() => (),
+            () = tokio::time::sleep(Duration::from_secs(u64::from(grace_s))) => (),
+        }
+        self.change(docker_id, exited(143))
+    }
+
+    async fn signal(&self, _docker_id: &str, _signal: &str) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn kill(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        self.change(docker_id, exited(137))
+    }
+
+    async fn remove(
+        &self,
+        key: ContainerKey,
+        _docker_id: Option<&str>,
+    ) -> Result<(), RuntimeError> {
+        self.note("remove");
+        lock(&self.containers).remove(&key);
+        Ok(())
+    }
+
+    async fn freeze(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        self.change(docker_id, FoundStatus::Paused)
+    }
+
+    async fn thaw(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        self.change(docker_id, FoundStatus::Running)
+    }
+
+    async fn output(
+        &self,
+        _docker_id: &str,
+        _since: Option<Timestamp>,
+        _sink: mpsc::Sender<OutputChunk>,
+    ) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {
+        sink.closed().await;
+        Ok(())
+    }
+}
+
+/// A supervisor whose events the test hands on itself.
+struct Driven {
+    supervisor: Supervisor<Scripted>,
+    inbox: mpsc::Receiver<Event>,
+    engine: Arc<Scripted>,
+    coordinator: Coordinator,
+    _gpus: SimulatedGpus,
+    _dir: tempfile::TempDir,
+}
+
+/// Signs orders.
+struct Coordinator {
+    keys: Ed25519KeyPair,
+    generation: u64,
+}
+
+impl Coordinator {
+    fn new() -> Self {
+        Self {
+            keys: Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap(),
+            generation: 0,
+        }
+    }
+
+    fn order(&mut self, entries: Vec<Entry>) -> Event {
+        self.generation += 1;
+        let bytes = SignedSet::encode(&DesiredSet {
+            cluster: ClusterId::new(1),
+            agent: AgentId::new(2),
+            coordinator_generation: CoordinatorGeneration(1),
+            coordinator_instance: InstanceId::new(3),
+            fence: Fence(1),
+            generation: Generation(self.generation),
+            schedulable: true,
+            now: wall_clock(),
+            entries,
+        });
+        let signature = self.keys.sign(&SigningInput::desired_set(&bytes));
+        let signature = signature.as_ref().to_vec();
+        Event::Heard(Heard::Set(SignedSet { bytes, signature }))
+    }
+}
+
+fn welcome() -> Event {
+    Event::Heard(Heard::Up(Box::new(Welcome {
+        cluster: ClusterId::new(1),
+        coordinator_generation: CoordinatorGeneration(1),
+        coordinator_instance: InstanceId::new(3),
+        fence: Fence(1),
+        heartbeat_ms: 1000,
+        lost_after_ms: 15_000,
+        lease_ms: 0,
+        name: "node1".to_owned(),
+        group: "default".to_owned(),
+        now: wall_clock(),
+        addresses: Vec::new(),
+    })))
+}
+
+fn key(session: u64) -> ContainerKey {
+    ContainerKey {
+        session: SessionId(session),
+        rank: Rank::MAIN,
+        attempt: Attempt::FIRST,
+    }
+}
+
+fn entry(session: u64, want: Want) -> Entry {
+    Entry {
+        key: key(session),
+        want,
+        spec: ContainerSpec {
+            image: "base".to_owned(),
+            digest: None,
+            pull: PullRule::Tag,
+            command: vec!["true".to_owned()],
+            workdir: None,
+            tty: false,
+            environment: BTreeMap::new(),
+            uid: 20_000,
+            gid: 20_000,
+            slots: Slots::new(),
+            shm_bytes: 0,
+            pids_max: 1,
+            devices: Vec::new(),
+            hostname: "h".to_owned(),
+            owner: "o".to_owned(),
+            kind: SessionType::Batch,
+        },
+        limits: SessionLimits::default(),
+        stop: None,
+        fence: Fence(1),
+        first_generation: Generation(1),
+        restartable: false,
+        designated: false,
+    }
+}
+
+fn stop(session: u64, grace_s: u32) -> Entry {
+    Entry {
+        stop: Some(StopOrder {
+            reason: Reason::UserRequested,
+            grace_s,
+            forced: false,
+        }),
+        ..entry(session, Want::Stop)
+    }
+}
+
+/// Everything a supervisor is started with, around an engine.
+fn parts(dir: &std::path::Path, coordinator: &Coordinator) -> Parts {
+    let (cluster, agent) = (ClusterId::new(1), AgentId::new(2));
+    let (gpus, hand) = invent_gpus(&SimulatedConfig {
+        count: 0,
+        model: String::new(),
+        memory_bytes: 0,
+        seed: 1,
+    });
+    Parts {
+        config: SupervisorConfig {
+            cluster,
+            agent,
+            work_key: coordinator.keys.public_key().as_ref().to_vec(),
+            device_dir: dir.to_owned(),
+            reserved_cpu: 0,
+            reserved_mem: 0,
+            offered_cpu: 4,
+            offered_mem: 1 << 30,
+            max_containers: 0,
+            local_cordon: false,
+            gpu_way: None,
+            allocation: Allocation::default(),
+        },
+        journal: Journal::open(dir, cluster, agent).unwrap().0,
+        logs: Arc::new(LogStore::open(&dir.join("logs"), LogLimits::default()).unwrap()),
+        gpus,
+        hand,
+    }
+}
+
+struct Parts {
+    config: SupervisorConfig,
+    journal: Journal,
+    logs: Arc<LogStore>,
+    gpus: Snapshots,
+    hand: SimulatedGpus,
+}
+
+impl Driven {
+    /// Linked to a coordinator, with the engine asked for the first time.
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let coordinator = Coordinator::new();
+        let engine = Arc::new(Scripted::new());
+        let parts = parts(dir.path(), &coordinator);
+        let (events, inbox) = mpsc::channel(EVENTS);
+        let mut supervisor = Supervisor::new(
+            parts.config,
+            Arc::clone(&engine),
+            parts.journal,
+            Arc::new(Shared::new()),
+            parts.logs,
+            parts.gpus,
+            events,
+        );
+        supervisor.recall();
+        let mut driven = Self {
+            supervisor,
+            inbox,
+            engine,
+            coordinator,
+            _gpus: parts.hand,
+            _dir: dir,
+        };
+        driven.list_again();
+        driven
+            .until("the engine was asked", |d| d.supervisor.listed)
+            .await;
+        driven.supervisor.take(welcome()).unwrap();
+        driven
+    }
+
+    fn order(&mut self, entries: Vec<Entry>) {
+        let order = self.coordinator.order(entries);
+        self.supervisor.take(order).unwrap();
+    }
+
+    /// The time has come to ask the engine for everything.
+    fn list_again(&mut self) {
+        self.supervisor.next_list_ms = 0;
+        self.supervisor.tick();
+    }
+
+    /// Hands on events until something is so.
+    async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while !is(self) {
+            // Calls of the engine are no events: looked at again soon.
+            let wait = tokio::time::timeout(Duration::from_millis(5), self.inbox.recv()).await;
+            if let Ok(event) = wait {
+                self.supervisor.take(event.unwrap()).unwrap();
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "never: {what}; calls: {:?}",
+                lock(&self.engine.calls)
+            );
+        }
+    }
+
+    /// Hands on what comes, for a while in which nothing is to happen.
+    async fn rest(&mut self) {
+        let end = tokio::time::Instant::now() + Duration::from_millis(100);
+        while let Ok(event) = tokio::time::timeout_at(end, self.inbox.recv()).await {
+            self.supervisor.take(event.unwrap()).unwrap();
+        }
+    }
+
+    fn state(&self, session: u64) -> Option<ContainerState> {
+        let reports = self.supervisor.shared.outbox().all_reports();
+        let report = reports.into_iter().find(|r| r.key == key(session))?;
+        Some(report.state)
+    }
+
+    fn outcome(&self, session: u64, number: OutcomeNumber) -> Option<Outcome> {
+        let outbox = self.supervisor.shared.outbox();
+        outbox.outcomes.get(&(key(session), number)).cloned()
+    }
+
+    async fn running(&mut self, session: u64) {
+        self.order(vec![entry(session, Want::Prepare)]);
+        self.until("it is created", |d| {
+            d.state(session) == Some(ContainerState::Created)
+        })
+        .await;
+        self.order(vec![entry(session, Want::Run)]);
+        self.until("it runs", |d| {
+            d.state(session) == Some(ContainerState::Running) && d.supervisor.busy.is_empty()
+        })
+        .await;
+    }
+
+    async fn closed(&mut self, session: u64) {
+        self.until("nothing is left of it", |d| {
+            d.outcome(session, OutcomeNumber::Closed).is_some()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_shorter_grace_overtakes_a_longer_one() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    driven.engine.stops.set(false);
+    driven.order(vec![stop(1, 600)]);
+    driven
+        .until("it is stopping", |d| d.engine.count("stop 600") == 1)
+        .await;
+    driven.order(vec![stop(1, 900)]);
+    driven.rest().await;
+    assert_eq!(
+        driven.engine.count("stop 900"),
+        0,
+        "a longer one changes nothing"
+    );
+    assert_eq!(driven.state(1), Some(ContainerState::Stopping));
+
+    driven.order(vec![stop(1, 0)]);
+    driven.closed(1).await;
+    assert_eq!(driven.engine.count("stop 0"), 1);
+    let ended = driven.outcome(1, OutcomeNumber::Ended).unwrap();
+    assert!(
+        matches!(
+            &ended.end,
+            Some(End::Stopped { reason: Reason::UserRequested, exit: Some(exit) }) if exit.code == 143
+        ),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_pull_is_given_up_at_once() {
+    let mut driven = Driven::new().await;
+    driven.engine.pulls.set(false);
+    driven.order(vec![entry(1, Want::Prepare)]);
+    driven
+        .until("it pulls", |d| d.engine.count("pull") == 1)
+        .await;
+    assert_eq!(driven.state(1), Some(ContainerState::Pulling));
+    driven.order(vec![stop(1, 30)]);
+    driven.closed(1).await;
+    assert_eq!(driven.engine.count("create"), 0);
+}
+
+#[tokio::test]
+async fn a_create_is_waited_for_and_then_undone() {
+    let mut driven = Driven::new().await;
+    driven.engine.creates.set(false);
+    driven.order(vec![entry(1, Want::Prepare)]);
+    driven
+        .until("it is being created", |d| {
+            d.engine.count("create") == 1 && d.state(1) == Some(ContainerState::Creating)
+        })
+        .await;
+    driven.order(vec![stop(1, 30)]);
+    driven.rest().await;
+    // Removed now, the engine would make it behind our back.
+    assert_eq!(driven.engine.count("remove"), 0);
+    assert!(driven.outcome(1, OutcomeNumber::Closed).is_none());
+
+    driven.engine.creates.set(true);
+    driven.closed(1).await;
+    assert_eq!(driven.engine.count("start"), 0);
+    assert!(lock(&driven.engine.containers).is_empty());
+}
+
+#[tokio::test]
+async fn a_list_from_before_a_start_does_not_make_a_container_missing() {
+    let mut driven = Driven::new().await;
+    driven.engine.lists.set(false);
+    let lists = driven.engine.count("list");
+    driven.list_again();
+    driven
+        .until("the list was made", |d| d.engine.count("list") > lists)
+        .await;
+    driven.running(1).await;
+    driven.engine.lists.set(true);
+    driven
+        .until("the old list came", |d| !d.supervisor.listing)
+        .await;
+    driven.rest().await;
+    assert_eq!(driven.state(1), Some(ContainerState::Running));
+    assert_eq!(driven.outcome(1, OutcomeNumber::Ended), None);
+    assert_eq!(driven.engine.count("start"), 1);
+}
+
+#[tokio::test]
+async fn a_list_from_between_create_and_start_does_not_start_it_twice() {
+    let mut driven = Driven::new().await;
+    driven.order(vec![entry(1, Want::Prepare)]);
+    driven
+        .until("it is created", |d| {
+            d.state(1) == Some(ContainerState::Created)
+        })
+        .await;
+    driven.engine.lists.set(false);
+    let lists = driven.engine.count("list");
+    driven.list_again();
+    driven
+        .until("the list was made", |d| d.engine.count("list") > lists)
+        .await;
+    driven.order(vec![entry(1, Want::Run)]);
+    driven
+        .until("it runs", |d| d.state(1) == Some(ContainerState::Running))
+        .await;
+    driven.engine.lists.set(true);
+    driven
+        .until("the old list came", |d| !d.supervisor.listing)
+        .await;
+    driven.rest().await;
+    assert_eq!(driven.engine.count("start"), 1);
+    assert_eq!(driven.state(1), Some(ContainerState::Running));
+}
+
+#[tokio::test]
+async fn an_image_that_went_away_is_fetched_once_more() {
+    let mut driven = Driven::new().await;
+    *lock(&driven.engine.image_gone) = 1;
+    driven.running(1).await;
+    assert_eq!(driven.engine.count("pull"), 2);
+
+    *lock(&driven.engine.image_gone) = 2;
+    driven.order(vec![entry(1, Want::Run), entry(2, Want::Prepare)]);
+    driven
+        .until("it failed", |d| {
+            d.outcome(2, OutcomeNumber::Ended).is_some()
+        })
+        .await;
+    let ended = driven.outcome(2, OutcomeNumber::Ended).unwrap();
+    let Some(End::StartFailed { cause, .. }) = ended.end else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(cause, Cause::ImageNotAvailable);
+    assert_eq!(driven.engine.count("pull"), 4, "not for ever");
+}
+
+#[tokio::test]
+async fn orders_of_many_containers_are_all_carried_out_and_kept() {
+    let mut driven = Driven::new().await;
+    driven.order((1..=20).map(|n| entry(n, Want::Prepare)).collect());
+    driven
+        .until("all are created", |d| {
+            (1..=20).all(|n| d.state(n) == Some(ContainerState::Created))
+        })
+        .await;
+    assert_eq!(driven.engine.count("create"), 20);
+    let ack = |number| OutcomeAck {
+        key: key(1),
+        number,
+    };
+    driven.order((1..=20).map(|n| stop(n, 0)).collect());
+    for n in 1..=20 {
+        driven.closed(n).await;
+    }
+    let acked = Event::Heard(Heard::Acked(ack(OutcomeNumber::Closed)));
+    driven.supervisor.take(acked).unwrap();
+    assert_eq!(driven.state(1), None);
+}
+
+#[tokio::test]
+async fn it_ends_with_the_link_and_leaves_no_task_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::new();
+    let engine = Arc::new(Scripted::new());
+    let parts = parts(dir.path(), &coordinator);
+    let mut handles = start(
+        parts.config,
+        Arc::clone(&engine),
+        parts.journal,
+        Arc::new(Shared::new()),
+        parts.logs,
+        parts.gpus,
+    );
+    let listed = handles.listed.wait_for(|listed| *listed);
+    let _ = tokio::time::timeout(LIMIT, listed).await.unwrap().unwrap();
+    drop(handles);
+    tokio::time::timeout(LIMIT, async {
+        while Arc::strong_count(&engine) > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("somebody still holds the engine");
+}
