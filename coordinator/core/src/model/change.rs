@@ -1,9 +1,14 @@
 //! Changes: the only way anything becomes different, in memory and in the store.
 
 use super::entities::{
-    Agent, Group, History, Idempotency, JoinToken, Keypair, LedgerRow, Meta, Session, User,
+    Agent, Charge, Cursor, Group, History, Idempotency, JoinToken, Keypair, LedgerRow, Meta,
+    Session, User,
 };
-use longshore_common::ids::{ContainerKey, UserId};
+use super::policies::{
+    Domain, KeypairPolicy, Preset, Project, ProjectPolicy, SchedulerSettings, UserPolicy,
+};
+use super::pools::{DraftConfig, LiveConfig};
+use longshore_common::ids::{ContainerKey, GroupId, PresetId, UserId};
 use longshore_common::time::Timestamp;
 
 /// One stored difference. Objects are stored whole; rows of the ledger are opened,
@@ -18,6 +23,43 @@ pub enum Change {
     Keypair(Keypair),
     /// A resource group, new or changed.
     Group(Group),
+    /// A resource group is gone.
+    GroupDeleted(GroupId),
+    /// Defaults of resource groups.
+    Scheduler(SchedulerSettings),
+    /// A domain, new or changed.
+    Domain(Domain),
+    /// A project, new or changed.
+    Project(Project),
+    /// A keypair policy, new or changed.
+    KeypairPolicy(Box<KeypairPolicy>),
+    /// A user policy, new or changed.
+    UserPolicy(UserPolicy),
+    /// A project policy, new or changed.
+    ProjectPolicy(ProjectPolicy),
+    /// A policy of some kind is gone.
+    PolicyDeleted(PolicyKind, String),
+    /// A preset, new or changed.
+    Preset(Preset),
+    /// A preset is gone.
+    PresetDeleted(PresetId),
+    /// Pools and queues were provisioned, or switched on or off.
+    Config(Box<LiveConfig>),
+    /// The draft of pools and queues was saved; absent = it is gone.
+    ConfigDraft(Option<Box<DraftConfig>>),
+    /// Tries were counted.
+    Charged(Charge),
+    /// Nobody is left whose tries are counted.
+    ChargeForgotten {
+        /// In which group.
+        group: GroupId,
+        /// Of which priority.
+        priority: u8,
+        /// See [`Charge`].
+        shape: String,
+    },
+    /// An agent was taken in turn.
+    Cursor(Cursor),
     /// A node, new or changed.
     Agent(Box<Agent>),
     /// A join token, new or changed.
@@ -53,4 +95,27 @@ pub enum Change {
         /// Which.
         key: String,
     },
+}
+
+/// The kinds of policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyKind {
+    /// Of keypairs.
+    Keypair,
+    /// Of users.
+    User,
+    /// Of projects.
+    Project,
+}
+
+impl PolicyKind {
+    /// The word of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keypair => "keypair-policy",
+            Self::User => "user-policy",
+            Self::Project => "project-policy",
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::entities::{Container, Session};
 use super::state::State;
-use longshore_common::ids::{AgentId, InstanceId};
+use longshore_common::ids::{AgentId, InstanceId, Rank};
 use longshore_common::limits::{Deadline, SessionLimits};
 use longshore_common::session::{ContainerSpec, Entry, PullRule, Reason, StopOrder, Want};
 use longshore_common::time::Timestamp;
@@ -69,16 +69,23 @@ fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {
         key: container.key,
         want: container.want,
         spec: spec(session, container),
-        limits: limits(session, now),
+        limits: limits(session, container.key.rank, now),
         stop,
         fence: container.fence,
         first_generation: container.first_generation,
         restartable: false,
-        designated: false,
+        designated: session
+            .designated
+            .as_ref()
+            .is_some_and(|wish| wish.by_admin && wish.agents.contains(&container.agent)),
     }
 }
 
 fn spec(session: &Session, container: &Container) -> ContainerSpec {
+    let rank = container.key.rank;
+    let size = session.cluster.size;
+    let main = rank == Rank::MAIN;
+    let hosts: Vec<String> = (0..size).map(|n| Rank(n).to_string()).collect();
     let mut environment = session.environment.clone();
     let own = [
         ("LONGSHORE_SESSION_ID", session.id.to_string()),
@@ -86,21 +93,42 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
             "LONGSHORE_SESSION_NAME",
             session.name.clone().unwrap_or_default(),
         ),
-        ("LONGSHORE_CLUSTER_SIZE", "1".to_owned()),
-        ("LONGSHORE_CLUSTER_HOST", container.key.rank.to_string()),
-        ("LONGSHORE_CLUSTER_HOSTS", container.key.rank.to_string()),
-        ("LONGSHORE_CLUSTER_ROLE", "main".to_owned()),
-        ("LONGSHORE_CLUSTER_INDEX", "1".to_owned()),
-        ("LONGSHORE_CLUSTER_RANK", container.key.rank.0.to_string()),
+        ("LONGSHORE_CLUSTER_SIZE", size.to_string()),
+        ("LONGSHORE_CLUSTER_HOST", rank.to_string()),
+        ("LONGSHORE_CLUSTER_HOSTS", hosts.join(",")),
+        (
+            "LONGSHORE_CLUSTER_ROLE",
+            if main { "main" } else { "sub" }.to_owned(),
+        ),
+        ("LONGSHORE_CLUSTER_INDEX", rank.0.max(1).to_string()),
+        ("LONGSHORE_CLUSTER_RANK", rank.0.to_string()),
     ];
     environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    // What launchers look for. A container that is alone is not called main1, so there the
+    // launcher's own default serves better.
+    if size > 1 {
+        let launch = [
+            ("MASTER_ADDR", Rank::MAIN.to_string()),
+            ("MASTER_PORT", "29500".to_owned()),
+            ("NNODES", size.to_string()),
+            ("NODE_RANK", rank.0.to_string()),
+        ];
+        for (name, value) in launch {
+            environment.entry(name.to_owned()).or_insert(value);
+        }
+    }
     ContainerSpec {
         image: session.image.clone(),
         digest: session.image_digest.clone(),
         pull: PullRule::Digest,
-        command: session.command.clone(),
+        // The others hold, and take connections from the main container.
+        command: if main {
+            session.command.clone()
+        } else {
+            Vec::new()
+        },
         workdir: session.workdir.clone(),
-        tty: session.tty,
+        tty: session.tty && main,
         environment,
         uid: session.uid,
         gid: session.uid,
@@ -108,20 +136,30 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
         shm_bytes: session.shm_bytes,
         pids_max: PIDS_MAX,
         devices: container.devices.clone(),
-        hostname: session.id.to_string(),
+        // Containers on one node share the network of their session. Between nodes there is
+        // no network of the session yet: such a cluster is placed and runs, but its ranks
+        // do not reach each other, nor does an agent write their names into a hosts file.
+        hostname: if size > 1 {
+            rank.to_string()
+        } else {
+            session.id.to_string()
+        },
         owner: session.owner_name.clone(),
         kind: session.kind,
     }
 }
 
-fn limits(session: &Session, now: Timestamp) -> SessionLimits {
+fn limits(session: &Session, rank: Rank, now: Timestamp) -> SessionLimits {
     SessionLimits {
         lifetime: session.lifetime_deadline().map(|at| Deadline {
             at,
             remaining_ms: at.since(now),
         }),
-        batch_timeout_s: session.batch_timeout_s,
-        idle: session.idle.clone(),
+        // Of the command, and only the main container runs it.
+        batch_timeout_s: session.batch_timeout_s.filter(|_| rank == Rank::MAIN),
+        // An agent judges each container alone, and one that holds does no work while
+        // others do: nobody of a cluster is stopped for being idle by what one node sees.
+        idle: session.idle.clone().filter(|_| session.cluster.size == 1),
         grace_s: DEFAULT_GRACE_S,
     }
 }

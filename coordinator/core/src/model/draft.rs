@@ -128,6 +128,17 @@ impl<'a> Draft<'a> {
 
     /// The changes and effects of everything that was done.
     pub(super) fn finish(mut self) -> (Vec<Change>, Vec<Effect>) {
+        let ended: Vec<SessionId> = self
+            .sessions
+            .values()
+            .filter(|s| s.state.is_final())
+            .filter(|s| {
+                let before = self.state.sessions.get(&s.id);
+                before.is_some_and(|b| !b.state.is_final())
+            })
+            .map(|s| s.id)
+            .collect();
+        super::lifecycle::settle_dependants(&mut self, &ended);
         for id in std::mem::take(&mut self.touched) {
             let Some(agent) = self.agents.get(&id).or_else(|| self.state.agents.get(&id)) else {
                 continue;

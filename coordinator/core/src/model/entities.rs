@@ -1,20 +1,25 @@
 //! The things the coordinator knows about, as they are stored.
 
+use super::policies::{
+    Allowed, ClusterNetwork, DirectSubmits, Discipline, OnDeviceFault, Selection,
+    default_session_types,
+};
 use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
-    AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, Fence, Generation,
-    GroupId, SessionId, UserId,
+    AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, Fence,
+    Generation, GroupId, ProjectId, SessionId, UserId,
 };
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{
-    Cause, ContainerState, DeviceGrant, End, Phase, Reason, ResultKind, SessionState, SessionType,
-    Want,
+    Cause, ClusterMode, ContainerState, DependOn, DeviceGrant, End, Phase, Reason, ResultKind,
+    SessionState, SessionType, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::Totals;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Facts of the installation and the defaults a session gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +49,37 @@ pub struct User {
     pub uid: u32,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Whether it may do anything.
+    #[serde(default = "yes")]
+    pub active: bool,
+    /// Its domain.
+    #[serde(default = "no_domain")]
+    pub domain: DomainId,
+    /// Its projects; the first is the one of sessions that name none.
+    #[serde(default)]
+    pub projects: Vec<ProjectId>,
+    /// Name of its user policy.
+    #[serde(default = "default_policy")]
+    pub user_policy: String,
+    /// Weight in fair shares, in thousandths: 1 to 1,000,000.
+    #[serde(default = "weight_one")]
+    pub weight_milli: i64,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn no_domain() -> DomainId {
+    DomainId::new(0)
+}
+
+fn default_policy() -> String {
+    "default".to_owned()
+}
+
+const fn weight_one() -> i64 {
+    1000
 }
 
 /// What a person may.
@@ -52,6 +88,9 @@ pub enum Role {
     /// Everything.
     #[serde(rename = "superadmin")]
     Superadmin,
+    /// What concerns oneself.
+    #[serde(rename = "user")]
+    User,
 }
 
 /// An access key with the hash of its secret.
@@ -67,25 +106,129 @@ pub struct Keypair {
     pub active: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Name of its keypair policy.
+    #[serde(default = "default_policy")]
+    pub policy: String,
+    /// Whether its policy limits the user as a whole.
+    #[serde(default = "yes")]
+    pub main: bool,
 }
 
-/// A named set of agents with one scheduler.
+/// A named set of agents with one scheduler. Settings that are absent follow those of
+/// the installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// Its id.
     pub id: GroupId,
+    /// Counts changes from 1.
+    #[serde(default)]
+    pub version: u64,
     /// Unique; never changes.
     pub name: String,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
     /// Whether it takes sessions.
     pub active: bool,
     /// First choice when a session names none.
     pub default: bool,
+    /// Who may use it; absent = everybody.
+    #[serde(default)]
+    pub allowed: Option<Allowed>,
+    /// What it takes, at least one.
+    #[serde(default = "default_session_types")]
+    pub allowed_session_types: BTreeSet<SessionType>,
+    /// Order inside a priority band.
+    #[serde(default)]
+    pub scheduler: Option<Discipline>,
+    /// Which agent is taken.
+    #[serde(default)]
+    pub agent_selection: Option<Selection>,
+    /// See [`SchedulerSettings`].
+    #[serde(default)]
+    pub retries_to_skip: Option<u32>,
     /// How often a session whose start failed goes back to PENDING.
-    pub creation_retries: u32,
+    #[serde(default)]
+    pub creation_retries: Option<u32>,
+    /// See [`SchedulerSettings`].
+    #[serde(default)]
+    pub pending_timeout_s: Option<u32>,
+    /// Whether a request is refused that no present agent could hold.
+    #[serde(default = "yes")]
+    pub refuse_never_fits: bool,
+    /// Whether sessions may name it.
+    #[serde(default = "submits_open")]
+    pub direct_submits: DirectSubmits,
     /// How long an agent may be silent before its sessions are given up, in seconds; 0 = for ever.
     pub declare_lost_s: u32,
+    /// Where people reach applications; empty = through the coordinator.
+    #[serde(default)]
+    pub app_proxy_address: String,
+    /// Who asks image registries; empty = each owner.
+    #[serde(default)]
+    pub service_account: String,
+    /// Whether the owner's own rights are used.
+    #[serde(default = "yes")]
+    pub use_owner: bool,
+    /// What becomes of sessions whose device turns bad.
+    #[serde(default = "fault_told")]
+    pub on_device_fault: OnDeviceFault,
+    /// How containers of one session reach each other.
+    #[serde(default = "network_private")]
+    pub cluster_network: ClusterNetwork,
+    /// Whether containers may reach the coordinator's API.
+    #[serde(default)]
+    pub sessions_may_call_api: bool,
+    /// Whether containers get cores of their own.
+    #[serde(default)]
+    pub pin_cpus: bool,
     /// When sessions count as unused.
     pub idle: Option<IdlePolicy>,
+}
+
+const fn submits_open() -> DirectSubmits {
+    DirectSubmits::Open
+}
+
+const fn fault_told() -> OnDeviceFault {
+    OnDeviceFault::Told
+}
+
+const fn network_private() -> ClusterNetwork {
+    ClusterNetwork::Private
+}
+
+impl Group {
+    /// A group with the default of every field.
+    #[must_use]
+    pub fn new(id: GroupId, name: &str) -> Self {
+        Self {
+            id,
+            version: 1,
+            name: name.to_owned(),
+            description: String::new(),
+            active: true,
+            default: false,
+            allowed: None,
+            allowed_session_types: default_session_types(),
+            scheduler: None,
+            agent_selection: None,
+            retries_to_skip: None,
+            creation_retries: None,
+            pending_timeout_s: None,
+            refuse_never_fits: true,
+            direct_submits: DirectSubmits::Open,
+            declare_lost_s: 600,
+            app_proxy_address: String::new(),
+            service_account: String::new(),
+            use_owner: true,
+            on_device_fault: OnDeviceFault::Told,
+            cluster_network: ClusterNetwork::Private,
+            sessions_may_call_api: false,
+            pin_cpus: false,
+            idle: None,
+        }
+    }
 }
 
 /// A node.
@@ -116,7 +259,7 @@ pub struct Agent {
     /// The kernel's id of the boot it last connected in; empty before it first did.
     pub boot_id: String,
     /// What it said it is; none until the first report.
-    pub inventory: Option<Inventory>,
+    pub inventory: Option<Arc<Inventory>>,
     /// Whether its container engine answers.
     pub runtime: RuntimeState,
     /// Whether its disk is too full for new work.
@@ -203,6 +346,18 @@ pub struct Session {
     pub group: GroupId,
     /// That group's name when it was submitted.
     pub group_name: String,
+    /// The owner's domain.
+    #[serde(default = "no_domain")]
+    pub domain: DomainId,
+    /// In which project.
+    #[serde(default = "no_project")]
+    pub project: ProjectId,
+    /// That project's name when it was submitted.
+    #[serde(default)]
+    pub project_name: String,
+    /// The queue it came through; its group is then that of the pool it was or could be dispatched to.
+    #[serde(default)]
+    pub queue: Option<QueueSeat>,
     /// What it is for.
     pub kind: SessionType,
     /// Image reference.
@@ -217,8 +372,29 @@ pub struct Session {
     pub tty: bool,
     /// Environment as given.
     pub environment: BTreeMap<String, String>,
-    /// Amounts.
+    /// Amounts of each container, where `rank_slots` does not say otherwise.
     pub slots: Slots,
+    /// How many containers, and where they may be.
+    #[serde(default)]
+    pub cluster: Cluster,
+    /// Processor architecture; absent = any.
+    #[serde(default)]
+    pub arch: Option<String>,
+    /// Agents it was given by name.
+    #[serde(default)]
+    pub designated: Option<Designated>,
+    /// Not placed before, by its owner.
+    #[serde(default)]
+    pub start_at: Option<Timestamp>,
+    /// Held back by its owner.
+    #[serde(default)]
+    pub held: bool,
+    /// Sessions it waits for.
+    #[serde(default)]
+    pub depends_on: Vec<Dependency>,
+    /// Tries it is counted to have had when it begins to wait; for scenarios.
+    #[serde(default)]
+    pub retries_given: Option<u32>,
     /// Size of `/dev/shm`.
     pub shm_bytes: i64,
     /// 0 to 100, higher goes first.
@@ -317,15 +493,125 @@ impl Session {
             }
             _ => None,
         };
-        let waiting = match self.state {
-            SessionState::Pending => self.not_before,
-            _ => None,
-        };
-        [self.deadline, lifetime, waiting]
-            .into_iter()
-            .flatten()
-            .min()
+        // Until when it may not be placed is the scheduler's business.
+        [self.deadline, lifetime].into_iter().flatten().min()
     }
+}
+
+const fn no_project() -> ProjectId {
+    ProjectId::new(0)
+}
+
+/// How many containers a session has, and where they may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// 1 to 100.
+    pub size: u16,
+    /// On one agent or on several.
+    pub mode: ClusterMode,
+    /// Amounts per rank where they differ; empty = all alike.
+    #[serde(default)]
+    pub ranks: Vec<Slots>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            size: 1,
+            mode: ClusterMode::SingleNode,
+            ranks: Vec::new(),
+        }
+    }
+}
+
+/// Agents that were named in the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Designated {
+    /// Which.
+    pub agents: BTreeSet<AgentId>,
+    /// Only these, or these first.
+    pub strict: bool,
+    /// An administrator named them: agents that take no new work take this all the same.
+    pub by_admin: bool,
+}
+
+/// A session that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// Which.
+    pub session: SessionId,
+    /// What must have become of it.
+    pub on: DependOn,
+    /// It has.
+    pub met: bool,
+}
+
+/// Through which queue a session came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueSeat {
+    /// Name of the queue.
+    pub name: String,
+    /// Name of the allocation policy.
+    pub policy: String,
+    /// Name of the profile.
+    pub profile: String,
+    /// What it counts for, in thousandths.
+    pub allotment: i64,
+    /// The pool it was dispatched to; absent while it waits.
+    pub pool: Option<String>,
+}
+
+impl Session {
+    /// Amounts of one container.
+    #[must_use]
+    pub fn rank_slots(&self, rank: u16) -> &Slots {
+        self.cluster
+            .ranks
+            .get(usize::from(rank))
+            .unwrap_or(&self.slots)
+    }
+
+    /// Amounts of all containers together.
+    #[must_use]
+    pub fn total_slots(&self) -> Slots {
+        let mut total = Slots::new();
+        for rank in 0..self.cluster.size {
+            total.add(self.rank_slots(rank));
+        }
+        total
+    }
+
+    /// Whether every session it waits for has become what it must.
+    #[must_use]
+    pub fn dependencies_met(&self) -> bool {
+        self.depends_on.iter().all(|d| d.met)
+    }
+}
+
+/// Tries a waiting session and all like it have had: of one group, priority and shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// In which group.
+    pub group: GroupId,
+    /// Of which priority.
+    pub priority: u8,
+    /// What they have in common.
+    pub shape: String,
+    /// Tries so far.
+    pub retries: u32,
+    /// When the last one was counted.
+    pub last_charged_at: Timestamp,
+}
+
+/// The agent last taken in turn for one group and architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// In which group.
+    pub group: GroupId,
+    /// For which architecture; empty = any.
+    pub arch: String,
+    /// Name of the agent.
+    pub agent: String,
 }
 
 /// A member the coordinator changed.
@@ -339,6 +625,9 @@ pub struct Adjusted {
     pub to: String,
     /// Why.
     pub reason: String,
+    /// What said so.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 /// A decided stop.

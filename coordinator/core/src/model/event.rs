@@ -1,10 +1,17 @@
 //! What can happen to the coordinator, and what it says back.
 
+use super::admin::{AdminAnswer, AdminOrder};
 use super::change::Change;
 use super::entities::{Group, JoinToken, Keypair, User};
+use super::policies::SchedulerSettings;
+use longshore_common::admin::InUse;
 use longshore_common::agent::{Inventory, RuntimeState};
+use longshore_common::amount::{SlotName, Slots};
 use longshore_common::api::{LimitMet, MemberError, NewSession, TerminateAnswer};
-use longshore_common::ids::{AgentId, ContainerKey, Fence, Generation, GroupId, SessionId, UserId};
+use longshore_common::ids::{
+    AgentId, ContainerKey, DomainId, Fence, Generation, GroupId, PolicyId, ProjectId, SessionId,
+    UserId,
+};
 use longshore_common::wire::{
     CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode,
 };
@@ -12,9 +19,9 @@ use longshore_common::wire::{
 /// Something happened.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The coordinator starts: its generation goes up; an installation without a
-    /// resource group gets this one.
-    Started(Box<Group>),
+    /// The coordinator starts: its generation goes up, and what every installation has
+    /// is made where it is missing.
+    Started(Box<Beginning>),
     /// The first administrator is to be made.
     Setup(SetupOrder),
     /// A session is asked for.
@@ -97,8 +104,29 @@ pub enum Event {
         /// Which node.
         agent: AgentId,
     },
+    /// An administrator gives an order.
+    Admin(Box<AdminOrder>),
     /// Time passed: deadlines are looked at.
     Tick,
+}
+
+/// What every installation has. The ids were drawn at the rim, for what has to be made.
+#[derive(Debug, Clone)]
+pub struct Beginning {
+    /// The resource group of an installation that has none.
+    pub group: Group,
+    /// Id of the domain `default`.
+    pub domain: DomainId,
+    /// Id of the project `default`.
+    pub project: ProjectId,
+    /// Id of the keypair policy `default`.
+    pub keypair_policy: PolicyId,
+    /// Id of the user policy `default`.
+    pub user_policy: PolicyId,
+    /// Id of the project policy `default`.
+    pub project_policy: PolicyId,
+    /// What resource groups do that do not say; in force from now on.
+    pub scheduler: SchedulerSettings,
 }
 
 /// Who asks.
@@ -130,6 +158,53 @@ pub struct Submit {
     pub idempotency: Option<(String, [u8; 32])>,
     /// The installation's defaults for what the request leaves out.
     pub defaults: SessionDefaults,
+    /// What the image needs, where that is known.
+    pub image: Option<ImageNeeds>,
+    /// Sessions it depends on that memory has forgotten.
+    pub past: Vec<PastSession>,
+    /// Tries it begins with; for scenarios.
+    pub retries: Option<u32>,
+    /// Slots that count as known although no agent has them yet.
+    pub known_slots: Vec<SlotName>,
+}
+
+impl Submit {
+    /// A submit without anything known beside the request.
+    #[must_use]
+    pub const fn new(caller: Caller, request: NewSession, defaults: SessionDefaults) -> Self {
+        Self {
+            caller,
+            request,
+            idempotency: None,
+            defaults,
+            image: None,
+            past: Vec::new(),
+            retries: None,
+            known_slots: Vec::new(),
+        }
+    }
+}
+
+/// The least an image needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageNeeds {
+    /// Its name, for the answer.
+    pub name: String,
+    /// The least of each slot.
+    pub minimum: Slots,
+    /// Shared memory it wants, in bytes.
+    pub shm_bytes: Option<i64>,
+}
+
+/// A session that ended and is settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastSession {
+    /// Which.
+    pub id: SessionId,
+    /// Whose.
+    pub owner: UserId,
+    /// It ended with success.
+    pub ok: bool,
 }
 
 /// What a request gets that does not say.
@@ -137,10 +212,12 @@ pub struct Submit {
 pub struct SessionDefaults {
     /// Image reference; empty = there is none.
     pub image: String,
-    /// Cores in thousandths.
+    /// Cores in thousandths; 0 = none are filled in.
     pub cpu_milli: i64,
-    /// Memory in bytes.
+    /// Memory in bytes; 0 = none is filled in.
     pub mem_bytes: i64,
+    /// The least memory a container can be made with, in bytes; less is raised.
+    pub mem_minimum: i64,
     /// 0 to 100.
     pub priority: u8,
 }
@@ -151,6 +228,7 @@ impl Default for SessionDefaults {
             image: String::new(),
             cpu_milli: 1000,
             mem_bytes: 2 << 30,
+            mem_minimum: 6 << 20,
             priority: 10,
         }
     }
@@ -311,6 +389,8 @@ pub enum Answer {
     Refused(RefusedCode, String),
     /// A token was made.
     Token(GroupId),
+    /// What an administrator is told.
+    Admin(Box<AdminAnswer>),
 }
 
 /// A session that was accepted.
@@ -335,6 +415,8 @@ pub struct Refusal {
     pub limit: Option<Box<LimitMet>>,
     /// What would pass.
     pub hint: Option<String>,
+    /// What still uses the object that was to go.
+    pub in_use: Option<Box<InUse>>,
     /// For enrolment: which refusal.
     pub enrol: Option<EnrolRefusal>,
 }
@@ -349,6 +431,7 @@ impl Refusal {
             errors: Vec::new(),
             limit: None,
             hint: None,
+            in_use: None,
             enrol: None,
         }
     }

@@ -4,13 +4,14 @@
 //! Every function works on a draft. Two rules hold throughout: the first reason wins,
 //! and capacity comes back only when the node confirmed.
 
+use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
 use super::entities::{Container, FailedStart, LedgerRow, Session, Stop};
-use longshore_common::amount::SlotName;
+use crate::scheduler::{Cancel, Start};
+use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, ContainerKey, Rank, SessionId};
 use longshore_common::session::{
-    Cause, ContainerState, DeviceGrant, End, Exit, Phase, Reason, ResultKind, SessionState,
-    SessionType, Want,
+    Cause, ContainerState, End, Exit, Phase, Reason, ResultKind, SessionState, SessionType, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
@@ -27,92 +28,200 @@ const START_MS: i64 = 300_000;
 const UNDO_MS: i64 = 120_000;
 /// Beyond the grace, a stop takes at most this long before the session is final.
 const CLOSE_MS: i64 = 120_000;
-/// After a failed start the session waits so long before it is placed again.
-pub(super) const RETRY_WAIT_MS: i64 = 10_000;
 /// An agent on which a start failed comes last for so long.
 const PENALTY_MS: i64 = 3_600_000;
 
-/// Gives a waiting session its place: ledger rows, container, SCHEDULED.
-pub(super) fn start(
-    draft: &mut Draft<'_>,
-    id: SessionId,
-    agent: AgentId,
-    devices: Vec<DeviceGrant>,
-) {
+/// Gives a waiting session its places: ledger rows, containers, SCHEDULED.
+pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
     let now = draft.now;
-    let Some(node) = draft.agent(agent) else {
-        return;
-    };
-    let (fence, first_generation, node_name) =
-        (node.fence, node.generation.next(), node.name.clone());
+    let id = order.session;
+    let mut nodes = Vec::with_capacity(order.places.len());
+    for place in &order.places {
+        let Some(node) = draft.agent(place.agent) else {
+            return;
+        };
+        nodes.push((node.fence, node.generation.next(), node.name.clone()));
+    }
+    let group = draft.state.groups.get(&order.group);
+    let group = group.map(|g| (g.id, g.name.clone()));
     let Some(session) = draft.session_mut(id) else {
         return;
     };
-    let key = ContainerKey {
-        session: id,
-        rank: Rank::MAIN,
-        attempt: session.attempt,
-    };
-    let slots = session.slots.clone();
-    session.containers.push(Container {
-        key,
-        agent,
-        slots: slots.clone(),
-        devices: devices.clone(),
-        want: Want::Prepare,
-        told_to_run: false,
-        state: ContainerState::Assigned,
-        docker_id: String::new(),
-        fence,
-        first_generation,
-        end: None,
-        started_at: None,
-        totals: Totals::default(),
-    });
+    if let (Some(seat), Some(_)) = (&mut session.queue, &order.pool) {
+        seat.pool.clone_from(&order.pool);
+        if let Some((id, name)) = group {
+            session.group = id;
+            session.group_name = name;
+        }
+    }
+    let attempt = session.attempt;
+    let mut keys = Vec::with_capacity(nodes.len());
+    for ((place, (fence, first_generation, _)), rank) in order.places.iter().zip(&nodes).zip(0u16..)
+    {
+        let key = ContainerKey {
+            session: id,
+            rank: Rank(rank),
+            attempt,
+        };
+        keys.push(key);
+        let asked = session.rank_slots(rank).clone();
+        for (slot, amount) in place.slots.iter() {
+            if amount < asked.amount(slot) {
+                let path = match rank {
+                    0 => format!("/slots/{slot}"),
+                    _ => format!("/cluster/containers/{rank}/{slot}"),
+                };
+                session
+                    .adjusted
+                    .retain(|a| a.path != path || a.reason != "quantum");
+                session.adjusted.push(super::Adjusted {
+                    path,
+                    from: Some(slot.format_amount(asked.amount(slot))),
+                    to: slot.format_amount(amount),
+                    reason: "quantum".to_owned(),
+                    source: None,
+                });
+            }
+        }
+        session.containers.push(Container {
+            key,
+            agent: place.agent,
+            slots: Slots::clone(&place.slots),
+            devices: place.devices.clone(),
+            want: Want::Prepare,
+            told_to_run: false,
+            state: ContainerState::Assigned,
+            docker_id: String::new(),
+            fence: *fence,
+            first_generation: *first_generation,
+            end: None,
+            started_at: None,
+            totals: Totals::default(),
+        });
+    }
     session.placed_at = Some(now);
     session.deadline = Some(now.plus_ms(ACKNOWLEDGE_MS));
     session.not_before = None;
+    let mut names: Vec<&str> = nodes.iter().map(|(_, _, name)| name.as_str()).collect();
+    names.dedup();
     draft.move_to(
         id,
         SessionState::Scheduled,
         Why {
             reason: None,
-            detail: Some(&format!("placed on {node_name}")),
+            detail: Some(&format!("placed on {}", names.join(", "))),
             by: "scheduler",
         },
     );
-    let row = |slot: &SlotName, device, amount| LedgerRow {
-        key,
-        agent,
-        slot: slot.clone(),
-        device,
-        amount,
-        opened_at: now,
-        quota_freed_at: None,
-    };
-    for (slot, amount) in slots.iter() {
-        if devices.iter().all(|d| d.slot != *slot) {
-            draft.open_row(row(slot, None, amount));
+    for (place, key) in order.places.iter().zip(keys) {
+        let row = |slot: &SlotName, device, amount| LedgerRow {
+            key,
+            agent: place.agent,
+            slot: slot.clone(),
+            device,
+            amount,
+            opened_at: now,
+            quota_freed_at: None,
+        };
+        for (slot, amount) in place.slots.iter() {
+            if place.devices.iter().all(|d| d.slot != *slot) {
+                draft.open_row(row(slot, None, amount));
+            }
         }
+        for grant in &place.devices {
+            draft.open_row(row(&grant.slot, Some(grant.device.clone()), grant.amount));
+        }
+        draft.touch(place.agent);
     }
-    for grant in &devices {
-        draft.open_row(row(&grant.slot, Some(grant.device.clone()), grant.amount));
-    }
-    draft.touch(agent);
 }
 
-/// The same from outside: the changes that give a waiting session its place.
+/// The changes that give a waiting session its places.
 #[must_use]
 pub fn start_session(
     state: &super::State,
     now: Timestamp,
-    id: SessionId,
-    agent: AgentId,
-    devices: Vec<DeviceGrant>,
+    start: &Start,
 ) -> (Vec<super::Change>, Vec<super::Effect>) {
     let mut draft = Draft::new(state, now);
-    start(&mut draft, id, agent, devices);
+    self::start(&mut draft, start);
     draft.finish()
+}
+
+/// The changes by which a session waits no longer.
+#[must_use]
+pub fn cancel_session(
+    state: &super::State,
+    now: Timestamp,
+    order: &Cancel,
+) -> (Vec<super::Change>, Vec<super::Effect>) {
+    let mut draft = Draft::new(state, now);
+    cancel(
+        &mut draft,
+        order.session,
+        order.reason,
+        &order.detail,
+        "scheduler",
+    );
+    draft.finish()
+}
+
+/// A stopped session becomes final before its nodes have confirmed.
+#[must_use]
+pub fn finish_unconfirmed(
+    state: &super::State,
+    now: Timestamp,
+    id: SessionId,
+) -> (Vec<super::Change>, Vec<super::Effect>) {
+    let mut draft = Draft::new(state, now);
+    let stopped = draft
+        .session(id)
+        .is_some_and(|s| s.stop.is_some() && !s.state.is_final());
+    if stopped {
+        finish(&mut draft, id, "coordinator");
+    }
+    draft.finish()
+}
+
+/// Sessions that ended in this draft: who waits for them goes on, or can no longer.
+pub(super) fn settle_dependants(draft: &mut Draft<'_>, ended: &[SessionId]) {
+    let mut work: Vec<SessionId> = ended.to_vec();
+    while let Some(id) = work.pop() {
+        let Some(ok) = draft
+            .session(id)
+            .map(|s| s.result == Some(ResultKind::Success))
+        else {
+            continue;
+        };
+        let waiting: Vec<SessionId> = draft.state.dependants(id).collect();
+        for dependant in waiting {
+            let Some(session) = draft.session_mut(dependant) else {
+                continue;
+            };
+            if session.state != SessionState::Pending {
+                continue;
+            }
+            let mut failed = None;
+            for entry in session.depends_on.iter_mut().filter(|d| d.session == id) {
+                if super::rules::holds(entry.on, ok) {
+                    entry.met = true;
+                } else {
+                    failed = Some(entry.on);
+                }
+            }
+            if let Some(on) = failed {
+                let how = if ok { "with" } else { "without" };
+                let detail = format!("{id} ended {how} success and was waited for as \"{on}\"");
+                cancel(
+                    draft,
+                    dependant,
+                    Reason::DependencyFailed,
+                    &detail,
+                    "scheduler",
+                );
+                work.push(dependant);
+            }
+        }
+    }
 }
 
 /// When a stop has to be done at the latest.
@@ -541,7 +650,7 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
             fail_attempt(draft, key.session, failed, by);
             return;
         }
-        End::Exited(exit) => exit_reason(session, exit),
+        End::Exited(exit) => exit_reason(session, key.rank, exit),
         End::Stopped { reason, .. } => (*reason, stop_detail(session, *reason)),
         End::Vanished { rebooted: true } => (
             Reason::NodeRebooted,
@@ -553,13 +662,15 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         ),
     };
     let (reason, detail) = why;
+    // Nothing is left of what ended; the others of a cluster get their time.
+    let others = session.present().any(|c| c.key != key && !c.is_over());
     stop(
         draft,
         key.session,
         Stop {
             reason,
             detail,
-            grace_s: 0,
+            grace_s: if others { DEFAULT_GRACE_S } else { 0 },
             forced: false,
             at: now,
         },
@@ -567,8 +678,25 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
     );
 }
 
-fn exit_reason(session: &Session, exit: &Exit) -> (Reason, String) {
-    let memory = longshore_common::amount::format_bytes_short(session.slots.mem_bytes());
+fn exit_reason(session: &Session, rank: Rank, exit: &Exit) -> (Reason, String) {
+    let memory = session.rank_slots(rank.0).mem_bytes();
+    let memory = longshore_common::amount::format_bytes_short(memory);
+    if rank != Rank::MAIN {
+        let detail = match exit {
+            Exit {
+                oom: true, code, ..
+            } => {
+                let detail = format!("{rank} ran out of memory: it had {memory} (exit {code})");
+                return (Reason::OutOfMemory, detail);
+            }
+            Exit {
+                signal: Some(signal),
+                ..
+            } => format!("{rank} was ended by signal {signal}"),
+            Exit { code, .. } => format!("{rank} ended with {code}"),
+        };
+        return (Reason::ContainerDied, detail);
+    }
     match (session.kind, exit) {
         (
             _,
@@ -595,7 +723,7 @@ fn exit_reason(session: &Session, exit: &Exit) -> (Reason, String) {
         (SessionType::Batch, Exit { code, .. }) => {
             (Reason::TaskFailed, format!("the command ended with {code}"))
         }
-        (SessionType::Interactive, Exit { code, .. }) => (
+        (_, Exit { code, .. }) => (
             Reason::SelfTerminated,
             format!("its main process ended with {code}"),
         ),
@@ -692,7 +820,8 @@ fn conclude_failed(draft: &mut Draft<'_>, id: SessionId, by: &str) {
         .state
         .groups
         .get(&session.group)
-        .map_or(3, |g| g.creation_retries);
+        .and_then(|g| g.creation_retries)
+        .unwrap_or(draft.state.scheduler.creation_retries);
     if failed.cause.is_permanent() || (counted && tries > allowed) {
         let agent = agent_name(draft, failed.agent);
         let detail = format!("{} on {agent}: {}", failed.cause, failed.detail);
@@ -708,17 +837,20 @@ fn conclude_failed(draft: &mut Draft<'_>, id: SessionId, by: &str) {
 /// Back to the queue for another attempt.
 fn retry(draft: &mut Draft<'_>, id: SessionId, failed: &FailedStart, counted: bool, by: &str) {
     let now = draft.now;
+    let wait = i64::from(draft.state.scheduler.interval_s) * 1000;
     let Some(session) = draft.session_mut(id) else {
         return;
     };
     session.failed = None;
     session.failed_starts += u32::from(counted);
     session.attempt = session.attempt.next();
-    session.pending_since = now;
     session.placed_at = None;
     session.started_at = None;
     session.deadline = None;
-    session.not_before = Some(now.plus_ms(RETRY_WAIT_MS));
+    session.not_before = Some(now.plus_ms(wait));
+    if let Some(seat) = &mut session.queue {
+        seat.pool = None;
+    }
     session.unreachable = false;
     session.containers.retain(|c| !c.is_closed());
     session
@@ -762,12 +894,6 @@ pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
                 "its lifetime ended while it waited",
                 by,
             );
-        }
-        SessionState::Pending => {
-            // The wait after a failed start is over: it may be placed again.
-            if let Some(session) = draft.session_mut(id) {
-                session.not_before = session.not_before.filter(|at| *at > now);
-            }
         }
         SessionState::Scheduled | SessionState::Preparing if life_over => {
             let detail = stop_detail(session, Reason::LifetimeExceeded);
@@ -834,9 +960,11 @@ fn undo_is_late(draft: &mut Draft<'_>, id: SessionId, by: &str) {
 }
 
 fn expire(draft: &mut Draft<'_>, id: SessionId, cause: Cause, detail: &str) {
+    // The container that is furthest behind is the one that was waited for.
     let agent = draft
         .session(id)
-        .and_then(|s| s.present().next().map(|c| c.agent));
+        .and_then(|s| s.present().min_by_key(|c| progress_rank(c.state)))
+        .map(|c| c.agent);
     let Some(agent) = agent else { return };
     let failed = FailedStart {
         cause,
@@ -999,7 +1127,11 @@ pub(super) fn missing(draft: &mut Draft<'_>, key: ContainerKey, agent: AgentId, 
             detail: "the agent has no record of the container".to_owned(),
             agent,
         };
-        if let Some(session) = draft.session_mut(key.session) {
+        let others = session.present().any(|c| c.key != key && !c.is_closed());
+        if others {
+            // All or none: what is there of the attempt is taken back first.
+            fail_attempt(draft, key.session, failed, &by);
+        } else if let Some(session) = draft.session_mut(key.session) {
             session.failed = Some(failed);
         }
         close_container(draft, key);

@@ -12,7 +12,7 @@ fn container(state: ContainerState) -> Container {
             attempt: Attempt::FIRST,
         },
         agent: AgentId::new(1),
-        slots: longshore_common::amount::Slots::new(),
+        slots: Slots::new(),
         devices: vec![],
         want: Want::Prepare,
         told_to_run: false,

@@ -3,23 +3,32 @@
 //! [`State`] is changed by [`Change`]s only; [`react()`] makes them from an [`Event`]. The
 //! store keeps the same changes, so memory and database cannot disagree.
 
+pub mod admin;
 mod change;
 mod desired;
 mod draft;
 mod entities;
 mod event;
 mod lifecycle;
+mod policies;
+mod pools;
 mod react;
+mod rules;
 mod state;
 mod submit;
 
-pub use change::Change;
+pub use change::{Change, PolicyKind};
 pub use desired::{desired_entries, desired_set};
 pub use entities::*;
 pub use event::{
-    Accepted, Answer, Caller, Effect, Enrol, Event, HelloFacts, JoinTokenOrder, Outcome, Refusal,
-    SessionDefaults, SetupOrder, Submit, Terminate, WelcomeFacts,
+    Accepted, Answer, Beginning, Caller, Effect, Enrol, Event, HelloFacts, ImageNeeds,
+    JoinTokenOrder, Outcome, PastSession, Refusal, SessionDefaults, SetupOrder, Submit, Terminate,
+    WelcomeFacts,
 };
-pub use lifecycle::start_session;
+pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
+pub use policies::*;
+pub use pools::*;
 pub use react::react;
-pub use state::{AgentUse, QueueKey, State};
+pub use rules::{is_open_to, requester_session};
+pub use state::{Account, AgentUse, QueueKey, State, Usage};
+pub use submit::check as check_submit;

@@ -2,18 +2,21 @@
 
 use super::change::Change;
 use super::draft::Draft;
-use super::entities::{Agent, Group, Stop};
+use super::entities::{Agent, Keypair, Stop};
 use super::event::{
-    Answer, Caller, Effect, Enrol, Event, HelloFacts, JoinTokenOrder, Outcome, Refusal, SetupOrder,
-    Terminate, WelcomeFacts,
+    Answer, Beginning, Caller, Effect, Enrol, Event, HelloFacts, JoinTokenOrder, Outcome, Refusal,
+    SetupOrder, Terminate, WelcomeFacts,
 };
 use super::lifecycle;
+use super::policies::{Domain, KeypairPolicy, Project, ProjectPolicy, UserPolicy};
 use super::state::State;
 use super::submit::submit;
 use longshore_common::agent::{AgentState, Inventory, RuntimeState};
-use longshore_common::amount::{MAX_BYTES, MAX_MILLI, SlotKind, SlotName, Slots, UNIT};
+use longshore_common::amount::{MAX_BYTES, MAX_MILLI, SlotKind, SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::{Skipped, TerminateAnswer};
-use longshore_common::ids::{AgentId, ContainerKey, Fence, Generation, SessionId, is_handle};
+use longshore_common::ids::{
+    AgentId, ContainerKey, DomainId, Fence, Generation, ProjectId, SessionId, is_handle,
+};
 use longshore_common::session::{ContainerState, Reason, SessionState, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{CloseCode, ContainerReport, EnrolRefusal, RefusedCode};
@@ -30,7 +33,7 @@ const FORGET_PER_TICK: usize = 500;
 #[must_use]
 pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
     match event {
-        Event::Started(group) => started(state, group),
+        Event::Started(order) => started(state, order, now),
         Event::Setup(order) => setup(state, order),
         Event::Submit(order) => submit(state, order, now),
         Event::Terminate(order) => terminate(state, order, now),
@@ -86,6 +89,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
             schedulable,
         } => set_schedulable(state, *agent, *version, *schedulable, now),
         Event::Expel { agent } => expel(state, *agent, now),
+        Event::Admin(order) => super::admin::administer(state, order, now),
         Event::Tick => tick(state, now),
     }
 }
@@ -101,18 +105,80 @@ fn with_draft(state: &State, now: Timestamp, work: impl FnOnce(&mut Draft<'_>)) 
     }
 }
 
-fn started(state: &State, group: &Group) -> Outcome {
+/// Name of the domain, project and policies that every installation has.
+const DEFAULT: &str = "default";
+
+fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
     let mut meta = state.meta.clone();
     meta.generation = meta.generation.next();
     let mut changes = vec![Change::Meta(meta)];
     if state.groups.is_empty() {
-        changes.push(Change::Group(group.clone()));
+        changes.push(Change::Group(order.group.clone()));
     }
+    if state.scheduler != order.scheduler {
+        changes.push(Change::Scheduler(order.scheduler.clone()));
+    }
+    if !state.keypair_policies.contains_key(DEFAULT) {
+        let policy = KeypairPolicy::new(order.keypair_policy, DEFAULT, now);
+        changes.push(Change::KeypairPolicy(Box::new(policy)));
+    }
+    if !state.user_policies.contains_key(DEFAULT) {
+        let policy = UserPolicy::new(order.user_policy, DEFAULT, now);
+        changes.push(Change::UserPolicy(policy));
+    }
+    if !state.project_policies.contains_key(DEFAULT) {
+        let policy = ProjectPolicy::new(order.project_policy, DEFAULT, now);
+        changes.push(Change::ProjectPolicy(policy));
+    }
+    let domain = state.domain_by_ref(DEFAULT).map_or(order.domain, |d| d.id);
+    if !state.domains.contains_key(&domain) {
+        changes.push(Change::Domain(Domain {
+            id: domain,
+            version: 1,
+            name: DEFAULT.to_owned(),
+            description: String::new(),
+            active: true,
+            total_slots: SlotLimits::new(),
+            created_at: now,
+        }));
+    }
+    let project = default_project(state, domain).unwrap_or(order.project);
+    if !state.projects.contains_key(&project) {
+        changes.push(Change::Project(Project {
+            id: project,
+            version: 1,
+            name: DEFAULT.to_owned(),
+            domain,
+            description: String::new(),
+            active: true,
+            policy: DEFAULT.to_owned(),
+            total_slots: SlotLimits::new(),
+            created_at: now,
+        }));
+    }
+    // People of a database from before there were domains.
+    let homeless = state
+        .users
+        .values()
+        .filter(|u| !state.domains.contains_key(&u.domain));
+    changes.extend(homeless.map(|user| {
+        let mut user = user.clone();
+        user.domain = domain;
+        if user.projects.is_empty() {
+            user.projects.push(project);
+        }
+        Change::User(user)
+    }));
     Outcome {
         changes,
         effects: vec![],
         answer: Ok(Answer::Done),
     }
+}
+
+fn default_project(state: &State, domain: DomainId) -> Option<ProjectId> {
+    let project = state.project_by_ref(DEFAULT, Some(domain));
+    project.filter(|p| p.domain == domain).map(|p| p.id)
 }
 
 fn setup(state: &State, order: &SetupOrder) -> Outcome {
@@ -126,10 +192,20 @@ fn setup(state: &State, order: &SetupOrder) -> Outcome {
     let mut user = order.user.clone();
     user.uid = meta.next_uid;
     meta.next_uid += 1;
+    if let Some(domain) = state.domain_by_ref(DEFAULT) {
+        user.domain = domain.id;
+        user.projects = default_project(state, domain.id).into_iter().collect();
+    }
+    user.user_policy = DEFAULT.to_owned();
+    let keypair = Keypair {
+        policy: DEFAULT.to_owned(),
+        main: true,
+        ..order.keypair.clone()
+    };
     let changes = vec![
         Change::Meta(meta),
         Change::User(user),
-        Change::Keypair(order.keypair.clone()),
+        Change::Keypair(keypair),
     ];
     Outcome {
         changes,
@@ -481,7 +557,7 @@ fn take_inventory(draft: &mut Draft<'_>, agent: AgentId, inventory: &Inventory) 
     let mut seen = BTreeSet::new();
     inventory
         .devices
-        .retain(|d| (1..=UNIT).contains(&d.capacity) && seen.insert(d.id.clone()));
+        .retain(|d| (1..=MAX_MILLI).contains(&d.capacity) && seen.insert(d.id.clone()));
     let inventory = &inventory;
     let inventory = Inventory {
         offered: storable(&inventory.offered),
@@ -490,9 +566,9 @@ fn take_inventory(draft: &mut Draft<'_>, agent: AgentId, inventory: &Inventory) 
     };
     let same = draft
         .agent(agent)
-        .is_none_or(|a| a.inventory.as_ref() == Some(&inventory));
+        .is_none_or(|a| a.inventory.as_deref() == Some(&inventory));
     if !same && let Some(node) = draft.agent_mut(agent) {
-        node.inventory = Some(inventory);
+        node.inventory = Some(std::sync::Arc::new(inventory));
     }
 }
 

@@ -5,15 +5,22 @@
 //! it speaks of whenever one of them changes, so none can drift.
 
 use super::change::Change;
+use super::change::PolicyKind;
 use super::entities::{
-    Agent, Group, Idempotency, JoinToken, Keypair, LedgerRow, Meta, Session, User,
+    Agent, Charge, Group, Idempotency, JoinToken, Keypair, LedgerRow, Meta, QueueSeat, Session,
+    User,
 };
+use super::policies::{
+    Domain, KeypairPolicy, Preset, Project, ProjectPolicy, SchedulerSettings, UserPolicy,
+};
+use super::pools::{DraftConfig, LiveConfig};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
 use longshore_common::ids::{
-    AgentId, ContainerKey, CoordinatorGeneration, DeviceId, GroupId, SessionId, UserId,
+    AgentId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, GroupId, PresetId, ProjectId,
+    SessionId, UserId,
 };
-use longshore_common::session::SessionState;
+use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +52,86 @@ impl AgentUse {
 
 type RowId = (SlotName, Option<DeviceId>);
 
+/// Whose use is added up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Account {
+    /// Sessions asked for with one keypair.
+    Keypair(String),
+    /// Sessions of one person.
+    User(UserId),
+    /// Sessions in one project.
+    Project(ProjectId),
+    /// Sessions of one domain's people.
+    Domain(DomainId),
+    /// Sessions of one person in one resource group.
+    InGroup(GroupId, UserId),
+    /// Sessions of an allocation policy, by its name.
+    Policy(String),
+    /// Sessions dispatched to a pool, by its name; until nodes have confirmed.
+    Pool(String),
+    /// Sessions of a group that came through no queue; until nodes have confirmed.
+    Direct(GroupId),
+}
+
+/// What an account holds: always the sum over rows, never a counter of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Per slot.
+    pub slots: Slots,
+    /// Sessions, those of type system left out.
+    pub sessions: u32,
+    /// Allotments of sessions that came through queues, in thousandths.
+    pub allotted: i64,
+}
+
+impl Usage {
+    fn is_nothing(&self) -> bool {
+        self.slots.is_empty() && self.sessions == 0 && self.allotted == 0
+    }
+}
+
+/// Who answers for the rows of a session; kept until the last of them is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Payer {
+    keypair: String,
+    user: UserId,
+    project: ProjectId,
+    domain: DomainId,
+    group: GroupId,
+    counts: bool,
+    seat: Option<QueueSeat>,
+    /// Containers whose rows count against the owner.
+    held: u32,
+    /// Containers whose rows are open.
+    open: u32,
+}
+
+impl Payer {
+    fn of(session: &Session) -> Self {
+        Self {
+            keypair: session.access_key.clone(),
+            user: session.owner,
+            project: session.project,
+            domain: session.domain,
+            group: session.group,
+            counts: session.kind != SessionType::System,
+            seat: session.queue.clone(),
+            held: 0,
+            open: 0,
+        }
+    }
+
+    fn accounts(&self) -> [Account; 5] {
+        [
+            Account::Keypair(self.keypair.clone()),
+            Account::User(self.user),
+            Account::Project(self.project),
+            Account::Domain(self.domain),
+            Account::InGroup(self.group, self.user),
+        ]
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
@@ -56,6 +143,28 @@ pub struct State {
     pub keypairs: BTreeMap<String, Keypair>,
     /// Resource groups.
     pub groups: BTreeMap<GroupId, Group>,
+    /// What groups do that do not say.
+    pub scheduler: SchedulerSettings,
+    /// Domains.
+    pub domains: BTreeMap<DomainId, Domain>,
+    /// Projects.
+    pub projects: BTreeMap<ProjectId, Project>,
+    /// Keypair policies by their name in lower case.
+    pub keypair_policies: BTreeMap<String, KeypairPolicy>,
+    /// User policies by their name in lower case.
+    pub user_policies: BTreeMap<String, UserPolicy>,
+    /// Project policies by their name in lower case.
+    pub project_policies: BTreeMap<String, ProjectPolicy>,
+    /// Presets.
+    pub presets: BTreeMap<PresetId, Preset>,
+    /// Pools and queues.
+    pub config: LiveConfig,
+    /// What is being prepared of them.
+    pub config_draft: Option<DraftConfig>,
+    /// Tries counted, by group, priority and shape.
+    pub charges: BTreeMap<(GroupId, u8, String), Charge>,
+    /// Agents last taken in turn, by group and architecture.
+    pub cursors: BTreeMap<(GroupId, String), String>,
     /// Nodes.
     pub agents: BTreeMap<AgentId, Agent>,
     /// Join tokens by their public part.
@@ -73,6 +182,11 @@ pub struct State {
     names: BTreeMap<(UserId, String), SessionId>,
     deadlines: BTreeSet<(Timestamp, SessionId)>,
     idempotency_age: BTreeSet<(Timestamp, UserId, String)>,
+    keypairs_of: BTreeMap<UserId, BTreeSet<String>>,
+    usage: BTreeMap<Account, Usage>,
+    waiting: BTreeMap<Account, Usage>,
+    payers: BTreeMap<SessionId, Payer>,
+    dependants: BTreeMap<SessionId, BTreeSet<SessionId>>,
 }
 
 impl State {
@@ -84,6 +198,17 @@ impl State {
             users: BTreeMap::new(),
             keypairs: BTreeMap::new(),
             groups: BTreeMap::new(),
+            scheduler: SchedulerSettings::default(),
+            domains: BTreeMap::new(),
+            projects: BTreeMap::new(),
+            keypair_policies: BTreeMap::new(),
+            user_policies: BTreeMap::new(),
+            project_policies: BTreeMap::new(),
+            presets: BTreeMap::new(),
+            config: LiveConfig::default(),
+            config_draft: None,
+            charges: BTreeMap::new(),
+            cursors: BTreeMap::new(),
             agents: BTreeMap::new(),
             tokens: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -96,6 +221,11 @@ impl State {
             names: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             idempotency_age: BTreeSet::new(),
+            keypairs_of: BTreeMap::new(),
+            usage: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            payers: BTreeMap::new(),
+            dependants: BTreeMap::new(),
         }
     }
 
@@ -107,11 +237,70 @@ impl State {
                 self.users.insert(user.id, user.clone());
             }
             Change::Keypair(keypair) => {
+                self.keypairs_of
+                    .entry(keypair.user)
+                    .or_default()
+                    .insert(keypair.access_key.clone());
                 self.keypairs
                     .insert(keypair.access_key.clone(), keypair.clone());
             }
             Change::Group(group) => {
                 self.groups.insert(group.id, group.clone());
+            }
+            Change::GroupDeleted(id) => {
+                self.groups.remove(id);
+            }
+            Change::Scheduler(settings) => self.scheduler = settings.clone(),
+            Change::Domain(domain) => {
+                self.domains.insert(domain.id, domain.clone());
+            }
+            Change::Project(project) => {
+                self.projects.insert(project.id, project.clone());
+            }
+            Change::KeypairPolicy(policy) => {
+                self.keypair_policies
+                    .insert(policy.name.to_ascii_lowercase(), (**policy).clone());
+            }
+            Change::UserPolicy(policy) => {
+                self.user_policies
+                    .insert(policy.name.to_ascii_lowercase(), policy.clone());
+            }
+            Change::ProjectPolicy(policy) => {
+                self.project_policies
+                    .insert(policy.name.to_ascii_lowercase(), policy.clone());
+            }
+            Change::PolicyDeleted(kind, name) => {
+                let name = name.to_ascii_lowercase();
+                match kind {
+                    PolicyKind::Keypair => drop(self.keypair_policies.remove(&name)),
+                    PolicyKind::User => drop(self.user_policies.remove(&name)),
+                    PolicyKind::Project => drop(self.project_policies.remove(&name)),
+                }
+            }
+            Change::Preset(preset) => {
+                self.presets.insert(preset.id, preset.clone());
+            }
+            Change::PresetDeleted(id) => {
+                self.presets.remove(id);
+            }
+            Change::Config(config) => self.config = (**config).clone(),
+            Change::ConfigDraft(draft) => self.config_draft = draft.as_deref().cloned(),
+            Change::Charged(charge) => {
+                self.charges.insert(
+                    (charge.group, charge.priority, charge.shape.clone()),
+                    charge.clone(),
+                );
+            }
+            Change::ChargeForgotten {
+                group,
+                priority,
+                shape,
+            } => {
+                self.charges.remove(&(*group, *priority, shape.clone()));
+            }
+            Change::Cursor(cursor) => {
+                self.cursors
+                    .insert((cursor.group, cursor.arch.clone()), cursor.agent.clone());
             }
             Change::Agent(agent) => {
                 self.agents.insert(agent.id, (**agent).clone());
@@ -124,28 +313,9 @@ impl State {
             }
             Change::Session(session) => self.apply_session(session),
             Change::History(_) => (),
-            Change::LedgerOpened(row) => {
-                let known = self
-                    .ledger
-                    .entry(row.key)
-                    .or_default()
-                    .insert((row.slot.clone(), row.device.clone()), row.clone());
-                let first = self
-                    .rows_on_agent
-                    .entry(row.agent)
-                    .or_default()
-                    .insert(row.key);
-                if known.is_none() {
-                    // Only adds, so that reading a full ledger takes no square of its length.
-                    self.agent_use
-                        .entry(row.agent)
-                        .or_default()
-                        .open(row, first);
-                } else {
-                    self.recount(row.agent);
-                }
-            }
-            Change::QuotaFreed { key, at } => {
+            Change::LedgerOpened(row) => self.open_row(row),
+            Change::QuotaFreed { key, at } if !crate::bugs::is(16) => {
+                self.free_quota(*key);
                 for row in self
                     .ledger
                     .get_mut(key)
@@ -155,19 +325,8 @@ impl State {
                     row.quota_freed_at.get_or_insert(*at);
                 }
             }
-            Change::LedgerClosed { key, .. } => {
-                let rows = self.ledger.remove(key).unwrap_or_default();
-                let agents: BTreeSet<AgentId> = rows.values().map(|r| r.agent).collect();
-                for agent in agents {
-                    if let Some(keys) = self.rows_on_agent.get_mut(&agent) {
-                        keys.remove(key);
-                        if keys.is_empty() {
-                            self.rows_on_agent.remove(&agent);
-                        }
-                    }
-                    self.recount(agent);
-                }
-            }
+            Change::QuotaFreed { .. } => (),
+            Change::LedgerClosed { key, .. } => self.close_rows(*key),
             Change::Idempotency(entry) => {
                 self.idempotency_age
                     .insert((entry.at, entry.caller, entry.key.clone()));
@@ -180,6 +339,160 @@ impl State {
                         .remove(&(entry.at, *caller, key.clone()));
                 }
             }
+        }
+    }
+
+    fn open_row(&mut self, row: &LedgerRow) {
+        let rows = self.ledger.entry(row.key).or_default();
+        let (first_row, held_before) = (
+            rows.is_empty(),
+            rows.values().any(|r| r.quota_freed_at.is_none()),
+        );
+        let known = rows.insert((row.slot.clone(), row.device.clone()), row.clone());
+        let first = self
+            .rows_on_agent
+            .entry(row.agent)
+            .or_default()
+            .insert(row.key);
+        if known.is_some() {
+            self.recount(row.agent);
+            return;
+        }
+        // Only adds, so that reading a full ledger takes no square of its length.
+        self.agent_use
+            .entry(row.agent)
+            .or_default()
+            .open(row, first);
+        if let Some(session) = self.sessions.get(&row.key.session) {
+            self.payers
+                .entry(row.key.session)
+                .or_insert_with(|| Payer::of(session));
+        }
+        let Some(payer) = self.payers.get_mut(&row.key.session) else {
+            return;
+        };
+        // A failed attempt may have left rows open when the next is dispatched elsewhere.
+        if let Some(session) = self.sessions.get(&row.key.session) {
+            payer.seat.clone_from(&session.queue);
+        }
+        let first_open = payer.open == 0;
+        payer.open += u32::from(first_row);
+        let direct = payer.seat.is_none();
+        if let (true, Some(seat)) = (first_open, &payer.seat)
+            && let Some(pool) = &seat.pool
+        {
+            let usage = self.usage.entry(Account::Pool(pool.clone())).or_default();
+            usage.allotted = usage.allotted.saturating_add(seat.allotment);
+        }
+        if direct {
+            let account = Account::Direct(payer.group);
+            add_to(&mut self.usage, account, &row.slot, row.amount);
+        }
+        if row.quota_freed_at.is_some() {
+            return;
+        }
+        let first_held = payer.held == 0;
+        payer.held += u32::from(!held_before);
+        let counted = u32::from(payer.counts && first_held);
+        let seat = payer.seat.clone().filter(|_| first_held);
+        for account in payer.accounts() {
+            let usage = self.usage.entry(account.clone()).or_default();
+            usage.sessions += counted;
+            add_to(&mut self.usage, account, &row.slot, row.amount);
+        }
+        if let Some(seat) = seat {
+            let usage = self.usage.entry(Account::Policy(seat.policy)).or_default();
+            usage.allotted = usage.allotted.saturating_add(seat.allotment);
+        }
+    }
+
+    /// Takes the rows of a container off its owner's use, those that still count.
+    fn free_quota(&mut self, key: ContainerKey) {
+        let held: Vec<(SlotName, i64)> = self
+            .ledger
+            .get(&key)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .filter(|r| r.quota_freed_at.is_none())
+            .map(|r| (r.slot.clone(), r.amount))
+            .collect();
+        if held.is_empty() {
+            return;
+        }
+        let Some(payer) = self.payers.get_mut(&key.session) else {
+            return;
+        };
+        payer.held = payer.held.saturating_sub(1);
+        let last = payer.held == 0;
+        let counted = u32::from(payer.counts && last);
+        let seat = payer.seat.clone().filter(|_| last);
+        for account in payer.accounts() {
+            for (slot, amount) in &held {
+                add_to(&mut self.usage, account.clone(), slot, -amount);
+            }
+            if let Some(usage) = self.usage.get_mut(&account) {
+                usage.sessions = usage.sessions.saturating_sub(counted);
+            }
+            self.drop_empty(&account);
+        }
+        if let Some(seat) = seat {
+            let account = Account::Policy(seat.policy);
+            if let Some(usage) = self.usage.get_mut(&account) {
+                usage.allotted = usage.allotted.saturating_sub(seat.allotment);
+            }
+            self.drop_empty(&account);
+        }
+    }
+
+    fn close_rows(&mut self, key: ContainerKey) {
+        self.free_quota(key);
+        let rows = self.ledger.remove(&key).unwrap_or_default();
+        if rows.is_empty() {
+            return;
+        }
+        if let Some(payer) = self.payers.get_mut(&key.session) {
+            payer.open = payer.open.saturating_sub(1);
+            let last = payer.open == 0;
+            let account = match &payer.seat {
+                None => Some(Account::Direct(payer.group)),
+                Some(seat) => seat.pool.clone().map(Account::Pool),
+            };
+            let seat = payer.seat.clone();
+            if let Some(account) = account {
+                match seat {
+                    None => {
+                        for row in rows.values() {
+                            add_to(&mut self.usage, account.clone(), &row.slot, -row.amount);
+                        }
+                    }
+                    Some(seat) if last => {
+                        if let Some(usage) = self.usage.get_mut(&account) {
+                            usage.allotted = usage.allotted.saturating_sub(seat.allotment);
+                        }
+                    }
+                    Some(_) => (),
+                }
+                self.drop_empty(&account);
+            }
+            if last {
+                self.payers.remove(&key.session);
+            }
+        }
+        let agents: BTreeSet<AgentId> = rows.values().map(|r| r.agent).collect();
+        for agent in agents {
+            if let Some(keys) = self.rows_on_agent.get_mut(&agent) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.rows_on_agent.remove(&agent);
+                }
+            }
+            self.recount(agent);
+        }
+    }
+
+    fn drop_empty(&mut self, account: &Account) {
+        if self.usage.get(account).is_some_and(Usage::is_nothing) {
+            self.usage.remove(account);
         }
     }
 
@@ -200,6 +513,13 @@ impl State {
                 .entry(session.group)
                 .or_default()
                 .insert(queue_key(session));
+            self.count_waiting(session, 1);
+            for entry in session.depends_on.iter().filter(|d| !d.met) {
+                self.dependants
+                    .entry(entry.session)
+                    .or_default()
+                    .insert(session.id);
+            }
         }
         if let (Some(name), false) = (&session.name, session.state.is_final()) {
             self.names.insert((session.owner, name.clone()), session.id);
@@ -215,7 +535,38 @@ impl State {
         }
     }
 
+    fn count_waiting(&mut self, session: &Session, sign: i64) {
+        let slots = session.total_slots();
+        for account in [
+            Account::Keypair(session.access_key.clone()),
+            Account::User(session.owner),
+        ] {
+            let usage = self.waiting.entry(account.clone()).or_default();
+            if sign > 0 {
+                usage.sessions += 1;
+                usage.slots.add(&slots);
+            } else {
+                usage.sessions = usage.sessions.saturating_sub(1);
+                usage.slots.sub(&slots);
+            }
+            if usage.sessions == 0 {
+                self.waiting.remove(&account);
+            }
+        }
+    }
+
     fn unindex(&mut self, session: &Session) {
+        if session.state == SessionState::Pending {
+            self.count_waiting(session, -1);
+            for entry in session.depends_on.iter().filter(|d| !d.met) {
+                if let Some(waiting) = self.dependants.get_mut(&entry.session) {
+                    waiting.remove(&session.id);
+                    if waiting.is_empty() {
+                        self.dependants.remove(&entry.session);
+                    }
+                }
+            }
+        }
         if session.state == SessionState::Pending
             && let Some(queue) = self.queues.get_mut(&session.group)
         {
@@ -275,6 +626,118 @@ impl State {
     #[must_use]
     pub fn agent_use_ref(&self, agent: AgentId) -> Option<&AgentUse> {
         self.agent_use.get(&agent)
+    }
+
+    /// What an account holds.
+    #[must_use]
+    pub fn usage(&self, account: &Account) -> Usage {
+        self.usage.get(account).cloned().unwrap_or_default()
+    }
+
+    /// The same without a copy; none = nothing.
+    #[must_use]
+    pub fn usage_ref(&self, account: &Account) -> Option<&Usage> {
+        self.usage.get(account)
+    }
+
+    /// What the waiting sessions of a keypair or user ask for, and how many they are.
+    #[must_use]
+    pub fn waiting(&self, account: &Account) -> Usage {
+        self.waiting.get(account).cloned().unwrap_or_default()
+    }
+
+    /// The accounts a session's rows count in, while it has any.
+    #[must_use]
+    pub fn accounts_of(&self, id: SessionId) -> Vec<Account> {
+        let payer = self.payers.get(&id).map(Payer::accounts);
+        let session = || self.sessions.get(&id).map(|s| Payer::of(s).accounts());
+        payer.or_else(session).into_iter().flatten().collect()
+    }
+
+    /// Whether a session came through a queue, as far as its rows say.
+    #[must_use]
+    pub fn is_queued(&self, id: SessionId) -> bool {
+        match self.payers.get(&id) {
+            Some(payer) => payer.seat.is_some(),
+            None => self.sessions.get(&id).is_some_and(|s| s.queue.is_some()),
+        }
+    }
+
+    /// Sessions that wait for what becomes of this one.
+    pub fn dependants(&self, id: SessionId) -> impl Iterator<Item = SessionId> {
+        self.dependants.get(&id).into_iter().flatten().copied()
+    }
+
+    /// A person's keypairs, by access key.
+    pub fn keypairs_of(&self, user: UserId) -> impl Iterator<Item = &Keypair> {
+        self.keypairs_of
+            .get(&user)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.keypairs.get(key))
+    }
+
+    /// The keypair whose policy limits a person as a whole.
+    #[must_use]
+    pub fn main_keypair(&self, user: UserId) -> Option<&Keypair> {
+        self.keypairs_of(user)
+            .find(|k| k.main)
+            .or_else(|| self.keypairs_of(user).next())
+    }
+
+    /// The policy of a keypair.
+    #[must_use]
+    pub fn policy_of(&self, keypair: &Keypair) -> Option<&KeypairPolicy> {
+        self.keypair_policies
+            .get(&keypair.policy.to_ascii_lowercase())
+    }
+
+    /// A domain by name (any case) or id.
+    #[must_use]
+    pub fn domain_by_ref(&self, text: &str) -> Option<&Domain> {
+        match text.parse::<DomainId>() {
+            Ok(id) => self.domains.get(&id),
+            Err(_) => self
+                .domains
+                .values()
+                .find(|d| d.name.eq_ignore_ascii_case(text)),
+        }
+    }
+
+    /// A project by name (any case) or id; a name is looked for in the domain given first.
+    #[must_use]
+    pub fn project_by_ref(&self, text: &str, domain: Option<DomainId>) -> Option<&Project> {
+        match text.parse::<ProjectId>() {
+            Ok(id) => self.projects.get(&id),
+            Err(_) => self
+                .projects
+                .values()
+                .filter(|p| p.name.eq_ignore_ascii_case(text))
+                .min_by_key(|p| domain.is_some_and(|d| d != p.domain)),
+        }
+    }
+
+    /// A person by login name, address or id.
+    #[must_use]
+    pub fn user_by_ref(&self, text: &str) -> Option<&User> {
+        match text.parse::<UserId>() {
+            Ok(id) => self.users.get(&id),
+            Err(_) => self.users.values().find(|u| {
+                u.username.eq_ignore_ascii_case(text) || u.email.eq_ignore_ascii_case(text)
+            }),
+        }
+    }
+
+    /// A preset by name (any case) or id.
+    #[must_use]
+    pub fn preset_by_ref(&self, text: &str) -> Option<&Preset> {
+        match text.parse::<PresetId>() {
+            Ok(id) => self.presets.get(&id),
+            Err(_) => self
+                .presets
+                .values()
+                .find(|p| p.name.eq_ignore_ascii_case(text)),
+        }
     }
 
     /// Waiting sessions of a group in their order.
@@ -373,11 +836,17 @@ impl State {
     /// What differs.
     pub fn check(&self) -> Result<(), String> {
         let mut rebuilt = Self::new(self.meta.clone());
+        for session in self.sessions.values() {
+            rebuilt.apply(&Change::Session(Box::new(session.clone())));
+        }
         for row in self.ledger.values().flat_map(BTreeMap::values) {
             rebuilt.apply(&Change::LedgerOpened(row.clone()));
         }
-        for session in self.sessions.values() {
-            rebuilt.apply(&Change::Session(Box::new(session.clone())));
+        if rebuilt.usage != self.usage {
+            return Err("use by account differs from the ledger".to_owned());
+        }
+        if rebuilt.waiting != self.waiting || rebuilt.dependants != self.dependants {
+            return Err("what waits differs from the sessions".to_owned());
         }
         if rebuilt.agent_use != self.agent_use {
             return Err("use by agent differs from the ledger".to_owned());
@@ -416,6 +885,12 @@ impl State {
         }
         Ok(())
     }
+}
+
+fn add_to(usage: &mut BTreeMap<Account, Usage>, account: Account, slot: &SlotName, amount: i64) {
+    let usage = usage.entry(account).or_default();
+    let sum = usage.slots.amount(slot).saturating_add(amount);
+    usage.slots.set(slot.clone(), sum);
 }
 
 fn queue_key(session: &Session) -> QueueKey {

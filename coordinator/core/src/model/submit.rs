@@ -2,20 +2,19 @@
 //! with everything the asker needs.
 
 use super::draft::{Draft, Why};
-use super::entities::{Adjusted, Group, Session};
+use super::entities::{Adjusted, Cluster, QueueSeat, Session};
 use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
+use super::rules;
 use super::state::State;
-use crate::scheduler::could_ever_hold;
+use crate::scheduler::limits::Requester;
 use longshore_common::agent::AgentState;
-use longshore_common::amount::{SlotKind, SlotName, Slots, format_bytes_short, parse_bytes};
-use longshore_common::api::{LimitMet, MemberError, NewSession};
-use longshore_common::ids::{Attempt, SessionId, is_session_name};
-use longshore_common::session::{SessionState, SessionType};
+use longshore_common::amount::{SlotName, Slots, format_bytes_short};
+use longshore_common::api::{MemberError, NewSession};
+use longshore_common::ids::{Attempt, ProjectId, SessionId, is_session_name};
+use longshore_common::session::{ClusterMode, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Smallest memory a container can be made with: Docker refuses less than 6 MiB.
-const MEM_MIN: i64 = 6 << 20;
 /// Default size of `/dev/shm`, as Docker has it; never more than half of the memory.
 const SHM_DEFAULT: i64 = 64 << 20;
 
@@ -75,7 +74,11 @@ pub(super) fn submit(state: &State, order: &Submit, now: Timestamp) -> Outcome {
     }
 }
 
-fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, Refusal> {
+/// The session a request would become, by every rule of submit. Nothing is stored.
+///
+/// # Errors
+/// The first rule that refuses it, with all its failures.
+pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, Refusal> {
     let request = &order.request;
     let Some(owner) = state.users.get(&order.caller.user) else {
         return Err(Refusal::new(
@@ -94,13 +97,35 @@ fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, Refus
         .at("/name", format!("{name} is taken by {holder}."))
         .hint("Choose another name, or wait until that session has ended."));
     }
+    let project = rules::project(state, request, owner)?;
+    let who = Requester {
+        keypair: order.caller.access_key.clone(),
+        user: owner.id,
+        project: project.map_or(ProjectId::new(0), |p| p.id),
+        domain: owner.domain,
+    };
+    let preset = rules::preset(state, request)?;
+    let queue = rules::queue(state, request, owner)?;
     let mut adjusted = Vec::new();
-    let slots = slots(state, request, &order.defaults, &mut adjusted)?;
-    let group = group(state, request)?;
-    let shm_bytes = shm(request, &slots)?;
-    never_fits(state, group, &slots)?;
+    let mut ranks = Vec::new();
+    let named = rules::named_slots(request, preset, queue.as_ref())?;
+    let slots = slots(state, &named, "/slots", order, &mut adjusted)?;
+    let containers = request.cluster.as_ref().map_or(&[][..], |c| &c.containers);
+    for (at, container) in containers.iter().enumerate() {
+        let at = format!("/cluster/containers/{at}");
+        ranks.push(self::slots(state, container, &at, order, &mut adjusted)?);
+    }
+    let group = rules::group(state, request, &who, members.kind, queue.as_ref(), preset)?;
+    let shm_asked = rules::shm_asked(request, preset)?;
+    let slots = rules::raise(slots, order.image.as_ref(), shm_asked, &mut adjusted);
+    let ranks = ranks
+        .into_iter()
+        .map(|slots| rules::raise(slots, order.image.as_ref(), shm_asked, &mut adjusted))
+        .collect();
+    let image_shm = order.image.as_ref().and_then(|i| i.shm_bytes);
+    let shm_bytes = shm(shm_asked.or(image_shm), &slots)?;
     let id = SessionId(state.meta.next_session);
-    Ok(Session {
+    let session = Session {
         id,
         version: 1,
         name: request.name.clone(),
@@ -110,6 +135,16 @@ fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, Refus
         access_key: order.caller.access_key.clone(),
         group: group.id,
         group_name: group.name.clone(),
+        domain: owner.domain,
+        project: who.project,
+        project_name: project.map_or_else(String::new, |p| p.name.clone()),
+        queue: queue.as_ref().map(|queue| QueueSeat {
+            name: queue.name.to_owned(),
+            policy: queue.policy.name.clone(),
+            profile: queue.profile.name.clone(),
+            allotment: queue.profile.allotment(),
+            pool: None,
+        }),
         kind: members.kind,
         image: members.image,
         image_digest: None,
@@ -118,6 +153,17 @@ fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, Refus
         tty: request.tty,
         environment: request.environment.clone(),
         slots,
+        cluster: Cluster {
+            size: members.size,
+            mode: members.mode,
+            ranks,
+        },
+        arch: request.arch.clone(),
+        designated: rules::designated(state, request, owner)?,
+        start_at: request.start_at,
+        held: false,
+        depends_on: Vec::new(),
+        retries_given: order.retries,
         shm_bytes,
         priority: members.priority,
         labels: request.labels.clone(),
@@ -148,13 +194,16 @@ fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, Refus
         deadline: None,
         containers: Vec::new(),
         history_len: 0,
-    })
+    };
+    rules::bind(state, order, session, &who, queue.as_ref())
 }
 
 struct Members {
     kind: SessionType,
     image: String,
     priority: u8,
+    size: u16,
+    mode: ClusterMode,
 }
 
 /// Rule 1: members by themselves; all that is wrong is said at once.
@@ -256,12 +305,35 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
         );
     }
     labels(&request.labels, &mut wrong);
+    let (size, mode) = cluster(request, &mut wrong);
+    if request.group.is_some() && request.queue.is_some() {
+        wrong(
+            "/queue",
+            "A session names a group or a queue, not both.".to_owned(),
+        );
+    }
+    if request.queue.is_some() && size != 1 {
+        wrong(
+            "/cluster/size",
+            "A session of a queue has one container.".to_owned(),
+        );
+    }
+    if let Some(arch) = &request.arch
+        && (arch.is_empty() || arch.len() > 32 || !arch.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        wrong(
+            "/arch",
+            "An architecture is a word such as amd64.".to_owned(),
+        );
+    }
     let environment = environment(&request.environment, &mut wrong);
     if errors.is_empty() {
         return Ok(Members {
             kind,
             image,
             priority,
+            size,
+            mode,
         });
     }
     let only_environment =
@@ -279,6 +351,36 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
         errors,
         ..Refusal::new(code, detail)
     })
+}
+
+/// How many containers, and where they may be.
+fn cluster(request: &NewSession, wrong: &mut impl FnMut(&str, String)) -> (u16, ClusterMode) {
+    let Some(cluster) = &request.cluster else {
+        return (1, ClusterMode::SingleNode);
+    };
+    let size = u16::try_from(cluster.size).ok().filter(|n| *n >= 1);
+    let size = size.unwrap_or_else(|| {
+        wrong(
+            "/cluster/size",
+            "A cluster has a whole number of containers, at least 1.".to_owned(),
+        );
+        1
+    });
+    let mode = match cluster.mode.as_deref() {
+        None => ClusterMode::SingleNode,
+        Some(text) => text.parse().unwrap_or_else(|error| {
+            wrong("/cluster/mode", format!("{error}."));
+            ClusterMode::SingleNode
+        }),
+    };
+    let listed = cluster.containers.len();
+    if listed > 0 && listed != usize::from(size) {
+        wrong(
+            "/cluster/containers",
+            format!("{listed} containers are listed for a cluster of {size}."),
+        );
+    }
+    (size, mode)
 }
 
 fn labels(labels: &BTreeMap<String, String>, wrong: &mut impl FnMut(&str, String)) {
@@ -354,12 +456,12 @@ fn environment(
     any
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
 /// A JSON pointer to a member of a map (RFC 6901 escapes).
-fn pointer(map: &str, key: &str) -> String {
+pub(super) fn pointer(map: &str, key: &str) -> String {
     format!("{map}/{}", cut(key).replace('~', "~0").replace('/', "~1"))
 }
 
@@ -425,16 +527,46 @@ fn is_image_reference(text: &str) -> bool {
 /// Rules 3 and 4: slots known, amounts and families.
 fn slots(
     state: &State,
-    request: &NewSession,
-    defaults: &SessionDefaults,
+    texts: &BTreeMap<String, String>,
+    path: &str,
+    order: &Submit,
     adjusted: &mut Vec<Adjusted>,
 ) -> Result<Slots, Refusal> {
-    let known = known_slots(state);
+    let defaults = &order.defaults;
+    let mut slots = amounts(state, texts, path, &order.known_slots)?;
+    families(&slots, path)?;
+    if slots.cpu_milli() == 0 {
+        slots.set(SlotName::cpu(), defaults.cpu_milli);
+    }
+    if slots.mem_bytes() == 0 {
+        slots.set(SlotName::mem(), defaults.mem_bytes);
+    } else if slots.mem_bytes() < defaults.mem_minimum {
+        adjusted.push(Adjusted {
+            path: pointer(path, "mem"),
+            from: Some(slots.mem_bytes().to_string()),
+            to: defaults.mem_minimum.to_string(),
+            reason: "engine-minimum".to_owned(),
+            source: None,
+        });
+        slots.set(SlotName::mem(), defaults.mem_minimum);
+    }
+    Ok(slots)
+}
+
+/// Slots that some agent offers, or that are named in `more`, with amounts of their kind.
+pub(super) fn amounts(
+    state: &State,
+    texts: &BTreeMap<String, String>,
+    path: &str,
+    more: &[SlotName],
+) -> Result<Slots, Refusal> {
+    let mut known = known_slots(state);
+    known.extend(more.iter().cloned());
     let mut slots = Slots::new();
     let mut unknown = Vec::new();
     let mut errors = Vec::new();
-    for (name, text) in &request.slots {
-        let at = pointer("/slots", name);
+    for (name, text) in texts {
+        let at = pointer(path, name);
         let slot: SlotName = match name.parse() {
             Ok(slot) => slot,
             Err(error) => {
@@ -480,21 +612,6 @@ fn slots(
             ..Refusal::new("LS-SLOT-AMOUNT", detail)
         });
     }
-    families(&slots)?;
-    if slots.cpu_milli() == 0 {
-        slots.set(SlotName::cpu(), defaults.cpu_milli);
-    }
-    if slots.mem_bytes() == 0 {
-        slots.set(SlotName::mem(), defaults.mem_bytes);
-    } else if slots.mem_bytes() < MEM_MIN {
-        adjusted.push(Adjusted {
-            path: "/slots/mem".to_owned(),
-            from: Some(slots.mem_bytes().to_string()),
-            to: MEM_MIN.to_string(),
-            reason: "engine-minimum".to_owned(),
-        });
-        slots.set(SlotName::mem(), MEM_MIN);
-    }
     Ok(slots)
 }
 
@@ -513,7 +630,7 @@ fn known_slots(state: &State) -> BTreeSet<SlotName> {
 }
 
 /// Two variants of one family exclude each other in one container.
-fn families(slots: &Slots) -> Result<(), Refusal> {
+pub(super) fn families(slots: &Slots, path: &str) -> Result<(), Refusal> {
     let mut seen: BTreeMap<&str, &SlotName> = BTreeMap::new();
     for (slot, _) in slots.iter().filter(|(slot, _)| slot.is_accelerator()) {
         if let Some(other) = seen.insert(slot.family(), slot) {
@@ -522,7 +639,7 @@ fn families(slots: &Slots) -> Result<(), Refusal> {
                 format!("One container cannot have both {other} and {slot}."),
             )
             .at(
-                pointer("/slots", slot.as_str()),
+                pointer(path, slot.as_str()),
                 format!("{other} is asked for already."),
             ));
         }
@@ -530,58 +647,12 @@ fn families(slots: &Slots) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Rule 6: a group that exists and is active.
-fn group<'a>(state: &'a State, request: &NewSession) -> Result<&'a Group, Refusal> {
-    let names = || {
-        let open: Vec<&str> = state
-            .groups
-            .values()
-            .filter(|g| g.active)
-            .map(|g| g.name.as_str())
-            .collect();
-        format!("Open groups: {}.", open.join(", "))
-    };
-    match &request.group {
-        Some(text) => {
-            let group = state.group_by_ref(text).ok_or_else(|| {
-                Refusal::new(
-                    "LS-GROUP-UNKNOWN",
-                    format!("There is no resource group {}.", cut(text)),
-                )
-                .at("/group", "No such group.")
-                .hint(names())
-            })?;
-            if group.active {
-                Ok(group)
-            } else {
-                Err(Refusal::new(
-                    "LS-GROUP-INACTIVE",
-                    format!("Resource group {} is not active.", group.name),
-                )
-                .at("/group", "Not active.")
-                .hint(names()))
-            }
-        }
-        None => {
-            let mut groups: Vec<&Group> = state.groups.values().filter(|g| g.active).collect();
-            groups.sort_by(|a, b| (!a.default, &a.name).cmp(&(!b.default, &b.name)));
-            groups
-                .first()
-                .copied()
-                .ok_or_else(|| Refusal::new("LS-GROUP-DENIED", "No resource group takes sessions."))
-        }
-    }
-}
-
 /// Rule 10: shared memory below the memory.
-fn shm(request: &NewSession, slots: &Slots) -> Result<i64, Refusal> {
+fn shm(asked: Option<i64>, slots: &Slots) -> Result<i64, Refusal> {
     let mem = slots.mem_bytes();
-    let Some(text) = &request.shm else {
+    let Some(shm) = asked else {
         return Ok(SHM_DEFAULT.min(mem / 2));
     };
-    let shm = parse_bytes(text).map_err(|error| {
-        Refusal::new("LS-INVALID", format!("{error}.")).at("/shm", format!("{error}."))
-    })?;
     if shm < mem {
         return Ok(shm);
     }
@@ -592,54 +663,6 @@ fn shm(request: &NewSession, slots: &Slots) -> Result<i64, Refusal> {
     )
     .at("/shm", format!("Must be below {mem_text}."))
     .hint(format!("Ask for more mem than {shm_text}, or less shm.")))
-}
-
-/// Rule 15: some agent of the group could hold it when empty.
-fn never_fits(state: &State, group: &Group, slots: &Slots) -> Result<(), Refusal> {
-    let Err(short) = could_ever_hold(state, group.id, slots) else {
-        return Ok(());
-    };
-    let Some(worst) = short.first() else {
-        return Ok(());
-    };
-    let show = |value: i64| match worst.slot.kind() {
-        SlotKind::Bytes => format_bytes_short(value),
-        _ => worst.slot.format_amount(value),
-    };
-    let errors = short
-        .iter()
-        .map(|s| MemberError {
-            pointer: pointer("/slots", s.slot.as_str()),
-            message: format!(
-                "{} is more than the {} any agent of group {} has.",
-                s.slot.format_amount(s.need),
-                s.slot.format_amount(s.have),
-                group.name
-            ),
-        })
-        .collect();
-    let detail = format!(
-        "You asked for {} {}; the largest agent of group {} has {}.",
-        worst.slot,
-        show(worst.need),
-        group.name,
-        show(worst.have)
-    );
-    Err(Refusal {
-        errors,
-        limit: Some(Box::new(LimitMet {
-            rule: "agent-capacity".to_owned(),
-            slot: Some(worst.slot.to_string()),
-            limit: Some(worst.slot.format_amount(worst.have)),
-            have: "0".to_owned(),
-            need: worst.slot.format_amount(worst.need),
-        })),
-        ..Refusal::new("LS-FIT-NEVER", detail).hint(format!(
-            "Ask for {} {} or less.",
-            worst.slot,
-            show(worst.have)
-        ))
-    })
 }
 
 #[cfg(test)]

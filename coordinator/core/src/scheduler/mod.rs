@@ -1,28 +1,52 @@
-//! Who starts where.
+//! Who starts where, and why not.
 //!
-//! First form: per group one queue (priority, then first come first served), whole
-//! devices, plain cpu and memory. The head of a queue that finds no place holds up
-//! those behind it; what is not ready does not. Agents are filtered with a reason each,
-//! which is also what `explain` prints.
+//! One function decides: [`plan`]. It has no clock, no I/O and no chance in it: the same
+//! state and instant give the same decisions. The daemon keeps a [`Planner`] with indexes
+//! beside the state and asks that instead, which decides the same; so do `explain`,
+//! `check`, presets and `longshore simulate`.
+//!
+//! | module | decides |
+//! |---|---|
+//! | `planner` | a pass: order, head of line, charges, placement |
+//! | `nodes` | which agent comes first |
+//! | `share` | whose dominant share is smaller |
+//! | `limits` | which limits a request is over |
+//! | `dispatch` | which queue goes into which pool |
+//! | `explain` | what a waiting session is told |
 
-use crate::model::{Agent, AgentUse, Group, Session, State};
-use longshore_common::agent::AgentState;
-use longshore_common::amount::{Shortage, SlotKind, SlotName, Slots, format_bytes_short};
-use longshore_common::api::{AgentVerdict, Blocker, Explanation};
-use longshore_common::devices::{Occupied, Refusal, allocate};
+mod dispatch;
+mod explain;
+pub mod limits;
+mod nodes;
+mod planner;
+mod share;
+
+pub use dispatch::{pool_count, pool_used};
+pub use explain::{Check, blocked_by, check, class_of, explain, is_offered, position, quota};
+pub use planner::Planner;
+
+use crate::model::{Agent, AgentUse, Change, State};
+use longshore_common::amount::{Shortage, SlotName, Slots};
+use longshore_common::devices::{Occupied, Refusal, allocate, has_devices};
 use longshore_common::ids::{AgentId, GroupId, SessionId};
-use longshore_common::session::{DeviceGrant, SessionState};
+use longshore_common::session::{DeviceGrant, Reason};
 use longshore_common::time::Timestamp;
-use std::collections::BTreeMap;
-
-/// Most containers on one agent: a desired set holds 1,024 entries and is always whole.
-const CONTAINERS_MAX: u32 = 1000;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What one pass decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decisions {
     /// Sessions that get a place, in the order in which they get it.
     pub starts: Vec<Start>,
+    /// Sessions that wait no longer.
+    pub cancels: Vec<Cancel>,
+    /// Tries counted and forgotten, agents taken in turn.
+    pub changes: Vec<Change>,
+    /// When a pass is due although nothing happens.
+    pub next_deadline: Option<Timestamp>,
+    /// Groups that were looked at.
+    pub passed: BTreeSet<GroupId>,
 }
 
 /// A session gets a place.
@@ -30,180 +54,40 @@ pub struct Decisions {
 pub struct Start {
     /// Which.
     pub session: SessionId,
+    /// In which group.
+    pub group: GroupId,
+    /// Through which pool, for sessions of queues.
+    pub pool: Option<String>,
+    /// Where each container goes, by rank.
+    pub places: Vec<Placed>,
+}
+
+/// The place of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
     /// Where.
     pub agent: AgentId,
+    /// What it was granted.
+    pub slots: Arc<Slots>,
     /// With which devices.
     pub devices: Vec<DeviceGrant>,
 }
 
-/// Why an agent cannot take a session.
+/// A session waits no longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It can.
-    Fits,
-    /// It is not ALIVE.
-    Lost,
-    /// It takes no new work.
-    Unschedulable,
-    /// A condition stops placements.
-    Condition(String),
-    /// It has as many containers as it may have.
-    ContainerCap(u32),
-    /// Too little is free.
-    Short(Vec<Shortage>),
+pub struct Cancel {
+    /// Which.
+    pub session: SessionId,
+    /// Why.
+    pub reason: Reason,
+    /// The same in words.
+    pub detail: String,
 }
 
-impl Verdict {
-    const fn word(&self) -> &'static str {
-        match self {
-            Self::Fits => "fits",
-            Self::Lost => "lost",
-            Self::Unschedulable => "unschedulable",
-            Self::Condition(_) => "condition",
-            Self::ContainerCap(_) => "container-cap",
-            Self::Short(_) => "short",
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Fits => "could take it now".to_owned(),
-            Self::Lost => "sends no heartbeats".to_owned(),
-            Self::Unschedulable => "takes no new sessions".to_owned(),
-            Self::Condition(condition) => condition.clone(),
-            Self::ContainerCap(cap) => format!("has its {cap} containers"),
-            Self::Short(short) => short
-                .iter()
-                .map(|s| {
-                    format!(
-                        "{} of {} {} free",
-                        show(&s.slot, s.have),
-                        show(&s.slot, s.need),
-                        s.slot
-                    )
-                })
-                .collect::<Vec<_>>()
-                .join(", "),
-        }
-    }
-}
-
-fn show(slot: &SlotName, amount: i64) -> String {
-    match slot.kind() {
-        SlotKind::Bytes => format_bytes_short(amount),
-        _ => slot.format_amount(amount),
-    }
-}
-
-/// Amounts that this pass has given out on top of the ledger.
-#[derive(Debug, Default)]
-struct Work {
-    taken: BTreeMap<AgentId, AgentUse>,
-}
-
-impl Work {
-    /// Use of an agent by the ledger and by this pass.
-    fn usage(&self, state: &State, agent: AgentId) -> AgentUse {
-        match self.taken.get(&agent) {
-            Some(usage) => usage.clone(),
-            None => state.agent_use(agent),
-        }
-    }
-
-    fn take(&mut self, state: &State, agent: AgentId, slots: &Slots, devices: &[DeviceGrant]) {
-        let usage = self
-            .taken
-            .entry(agent)
-            .or_insert_with(|| state.agent_use(agent));
-        usage.slots.add(slots);
-        usage.containers += 1;
-        for grant in devices {
-            *usage.devices.entry(grant.device.clone()).or_insert(0) += grant.amount;
-        }
-    }
-}
-
-/// Decides for everything that waits. Looks only at groups in which somebody does.
+/// Decides for everything that waits, from nothing but the state.
 #[must_use]
 pub fn plan(state: &State, now: Timestamp) -> Decisions {
-    let mut work = Work::default();
-    let mut decisions = Decisions::default();
-    for group in state.groups_with_pending() {
-        let active = state.groups.get(&group).is_some_and(|g| g.active);
-        if active {
-            plan_group(state, group, now, &mut work, &mut decisions);
-        }
-    }
-    decisions
-}
-
-fn plan_group(
-    state: &State,
-    group: GroupId,
-    now: Timestamp,
-    work: &mut Work,
-    decisions: &mut Decisions,
-) {
-    let agents: Vec<&Agent> = state.agents.values().filter(|a| a.group == group).collect();
-    for session in state.queue(group) {
-        if !is_ready(session, now) {
-            continue;
-        }
-        let Some((agent, devices)) = place(state, &agents, session, now, work) else {
-            return; // first come, first served: nobody passes the head
-        };
-        work.take(state, agent, &session.slots, &devices);
-        decisions.starts.push(Start {
-            session: session.id,
-            agent,
-            devices,
-        });
-    }
-}
-
-/// Whether anything but capacity keeps it waiting.
-fn is_ready(session: &Session, now: Timestamp) -> bool {
-    session.not_before.is_none_or(|at| at <= now)
-}
-
-fn place(
-    state: &State,
-    agents: &[&Agent],
-    session: &Session,
-    now: Timestamp,
-    work: &Work,
-) -> Option<(AgentId, Vec<DeviceGrant>)> {
-    let mut best: Option<(Key<'_>, AgentId, Vec<DeviceGrant>)> = None;
-    for agent in agents {
-        let usage = work.usage(state, agent.id);
-        let Ok(devices) = judge(agent, &usage, &session.slots) else {
-            continue;
-        };
-        let key = sort_key(agent, &usage, session, now);
-        if best.as_ref().is_none_or(|(known, ..)| key < *known) {
-            best = Some((key, agent.id, devices));
-        }
-    }
-    best.map(|(_, agent, devices)| (agent, devices))
-}
-
-/// Agents compare by: failed here lately; slot types nobody asked for; least free; name.
-type Key<'a> = (bool, usize, Vec<i64>, &'a str);
-
-fn sort_key<'a>(agent: &'a Agent, usage: &AgentUse, session: &Session, now: Timestamp) -> Key<'a> {
-    let penalised = session
-        .penalties
-        .iter()
-        .any(|(id, until)| *id == agent.id && *until > now);
-    let free = free_slots(agent, usage);
-    let unneeded = free
-        .iter()
-        .filter(|(slot, amount)| {
-            slot.is_accelerator() && *amount > 0 && session.slots.amount(slot) == 0
-        })
-        .count();
-    let amounts = free.iter().map(|(_, amount)| amount).collect();
-    (penalised, unneeded, amounts, agent.name.as_str())
+    Planner::new().plan(state, now)
 }
 
 /// What an agent has left, in resource order.
@@ -212,262 +96,162 @@ pub fn free_slots(agent: &Agent, usage: &AgentUse) -> Slots {
     let Some(inventory) = &agent.inventory else {
         return Slots::new();
     };
-    let mut free = inventory.offered.clone();
-    for (slot, amount) in usage
-        .slots
-        .iter()
-        .filter(|(slot, _)| !slot.is_accelerator())
-    {
-        let rest = free.amount(slot).saturating_sub(amount);
-        free.set(slot.clone(), rest);
+    let mut free = Slots::new();
+    for (slot, amount) in inventory.offered.iter() {
+        if !has_devices(inventory, slot) {
+            let rest = amount.saturating_sub(usage.slots.amount(slot)).max(0);
+            free.set(slot.clone(), rest);
+        }
     }
     for device in inventory.devices.iter().filter(|d| d.is_offered()) {
         let used = usage.devices.get(&device.id).copied().unwrap_or(0);
         let rest = free
             .amount(&device.slot)
-            .saturating_add(device.capacity.saturating_sub(used));
+            .saturating_add(device.capacity.saturating_sub(used).max(0));
         free.set(device.slot.clone(), rest);
     }
     free
 }
 
-/// Whether an agent can take a request now, and with which devices.
-fn judge(agent: &Agent, usage: &AgentUse, request: &Slots) -> Result<Vec<DeviceGrant>, Verdict> {
-    if agent.state != AgentState::Alive {
-        return Err(Verdict::Lost);
-    }
-    let Some(inventory) = &agent.inventory else {
-        return Err(Verdict::Condition(
-            "has not said yet what it has".to_owned(),
-        ));
-    };
-    let conditions = agent.conditions();
-    if !conditions.is_empty() {
-        return Err(Verdict::Condition(conditions.join(", ")));
-    }
-    if !agent.schedulable {
-        return Err(Verdict::Unschedulable);
-    }
-    let cap = match inventory.max_containers {
-        0 => CONTAINERS_MAX,
-        own => own.min(CONTAINERS_MAX),
-    };
-    if usage.containers >= cap {
-        return Err(Verdict::ContainerCap(cap));
-    }
-    let short = free_slots(agent, usage).shortages(request);
-    if !short.is_empty() {
-        return Err(Verdict::Short(short));
-    }
-    allocate(inventory, &usage.devices, request).map_err(|refusal| match refusal {
-        Refusal::Short { slot, need, have } => Verdict::Short(vec![Shortage { slot, need, have }]),
-    })
+/// Why no agent of a group could ever hold a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Never {
+    /// Per slot the most that one agent has, of those where that is too little.
+    Short(Vec<Shortage>),
+    /// The amounts are there, the devices cannot be had together.
+    Devices(Refusal),
+    /// One after another there is room for so many containers only.
+    Containers(usize),
 }
 
-/// Whether some agent of a group, taken as empty, could hold a request. Agents that are
-/// LOST or unschedulable count; a group without agents says yes, since one may come.
+/// Whether agents of a group, taken as empty, could hold a session's containers. Agents
+/// that are LOST or unschedulable count; a group without agents says yes, since one may come.
 ///
 /// # Errors
-/// Per slot the most that one agent has, of those slots where that is too little.
+/// [`Never`] says what is missing.
 pub fn could_ever_hold(
     state: &State,
     group: GroupId,
-    request: &Slots,
-) -> Result<(), Vec<Shortage>> {
+    ranks: &[Slots],
+    together: bool,
+    arch: Option<&str>,
+) -> Result<(), Never> {
+    use longshore_common::agent::AgentState::Terminated;
     let inventories: Vec<_> = state
         .agents
         .values()
-        .filter(|a| a.group == group && a.state != AgentState::Terminated)
-        .filter_map(|a| a.inventory.as_ref())
+        .filter(|a| a.group == group && a.state != Terminated)
+        .filter_map(|a| a.inventory.as_deref())
+        .filter(|i| arch.is_none_or(|arch| arch == i.arch))
         .collect();
-    let mut nearest: Option<Vec<Shortage>> = None;
+    let any = state
+        .agents
+        .values()
+        .any(|a| a.group == group && a.state != Terminated && a.inventory.is_some());
+    if !any {
+        return Ok(());
+    }
+    let with_devices = |inventory: &_, request: &Slots| -> Slots {
+        request
+            .iter()
+            .filter(|(slot, _)| slot.is_accelerator() || has_devices(inventory, slot))
+            .map(|(slot, amount)| (slot.clone(), amount))
+            .collect()
+    };
+    if !together && ranks.len() > 1 {
+        let mut free: Vec<(Slots, Occupied)> = inventories
+            .iter()
+            .map(|i| (i.capacity(), Occupied::new()))
+            .collect();
+        let mut order: Vec<&Slots> = ranks.iter().collect();
+        order.sort_by(|a, b| by_size(b, a));
+        let mut placed = 0;
+        for request in order {
+            let found = inventories
+                .iter()
+                .zip(&mut free)
+                .any(|(inventory, (free, occupied))| {
+                    if !free.fits(request) {
+                        return false;
+                    }
+                    let Ok(grants) =
+                        allocate(inventory, occupied, &with_devices(inventory, request))
+                    else {
+                        return false;
+                    };
+                    free.sub(request);
+                    for grant in grants {
+                        *occupied.entry(grant.device).or_insert(0) += grant.amount;
+                    }
+                    true
+                });
+            if !found {
+                return Err(Never::Containers(placed));
+            }
+            placed += 1;
+        }
+        return Ok(());
+    }
+    let mut total = Slots::new();
+    for rank in ranks {
+        total.add(rank);
+    }
+    let mut nearest: Option<Never> = None;
+    let mut short: Option<Vec<Shortage>> = None;
     for inventory in inventories {
-        let short = inventory.capacity().shortages(request);
-        if short.is_empty() && allocate(inventory, &Occupied::new(), request).is_ok() {
-            return Ok(());
+        let missing = inventory.capacity().shortages(&total);
+        if !missing.is_empty() {
+            let closer = short.as_ref().is_none_or(|known| {
+                missing.len() < known.len()
+                    || (missing.len() == known.len() && most(&missing) > most(known))
+            });
+            if closer {
+                short = Some(missing);
+            }
+            continue;
         }
-        if nearest.as_ref().is_none_or(|known| {
-            short.len() < known.len() || (short.len() == known.len() && most(&short) > most(known))
-        }) {
-            nearest = Some(short);
+        let mut occupied = Occupied::new();
+        let mut refused = None;
+        for rank in ranks {
+            match allocate(inventory, &occupied, &with_devices(inventory, rank)) {
+                Ok(grants) => {
+                    for grant in grants {
+                        *occupied.entry(grant.device).or_insert(0) += grant.amount;
+                    }
+                }
+                Err(refusal) => refused = Some(refusal),
+            }
+        }
+        match refused {
+            None => return Ok(()),
+            Some(refusal) => nearest = Some(Never::Devices(refusal)),
         }
     }
-    match nearest {
-        None => Ok(()),
-        Some(short) => Err(short),
-    }
+    Err(nearest.unwrap_or_else(|| {
+        Never::Short(short.unwrap_or_else(|| {
+            // No agent of this architecture at all.
+            total
+                .iter()
+                .map(|(slot, need)| Shortage {
+                    slot: slot.clone(),
+                    need,
+                    have: 0,
+                })
+                .collect()
+        }))
+    }))
+}
+
+/// Per slot in resource order, the smaller first.
+fn by_size(a: &Slots, b: &Slots) -> std::cmp::Ordering {
+    let slots: BTreeSet<&SlotName> = a.iter().chain(b.iter()).map(|(slot, _)| slot).collect();
+    slots
+        .into_iter()
+        .map(|slot| a.amount(slot).cmp(&b.amount(slot)))
+        .find(|order| order.is_ne())
+        .unwrap_or(std::cmp::Ordering::Equal)
 }
 
 fn most(short: &[Shortage]) -> i64 {
     short.first().map_or(0, |s| s.have)
-}
-
-/// The place of a waiting session in its queue, from 1.
-#[must_use]
-pub fn position(state: &State, session: &Session) -> Option<u64> {
-    let place = state
-        .queue(session.group)
-        .position(|s| s.id == session.id)?;
-    u64::try_from(place).ok().map(|p| p + 1)
-}
-
-/// Why a waiting session waits, now.
-#[must_use]
-pub fn blocked_by(state: &State, session: &Session, now: Timestamp) -> Vec<Blocker> {
-    if session.state != SessionState::Pending {
-        return Vec::new();
-    }
-    let group = state.groups.get(&session.group);
-    if let Some(Group {
-        active: false,
-        name,
-        ..
-    }) = group
-    {
-        return vec![blocker(
-            "ready",
-            "group-inactive",
-            format!("resource group {name} is not active"),
-        )];
-    }
-    if !is_ready(session, now) {
-        let wait = session
-            .not_before
-            .map_or(0, |at| (at.since(now) + 999) / 1000);
-        let detail = format!("tried before; next try in {wait} s");
-        return vec![blocker("ready", "retry-wait", detail)];
-    }
-    let ahead = state.queue(session.group).find(|s| is_ready(s, now));
-    if let Some(head) = ahead
-        && head.id != session.id
-    {
-        return vec![blocker(
-            "capacity",
-            "head-of-line",
-            format!("{} is before it and waits itself", head.id),
-        )];
-    }
-    capacity_blockers(state, session)
-}
-
-fn blocker(stage: &str, rule: &str, text: String) -> Blocker {
-    Blocker {
-        stage: stage.to_owned(),
-        rule: rule.to_owned(),
-        text,
-        slot: None,
-        need: None,
-        have: None,
-    }
-}
-
-fn capacity_blockers(state: &State, session: &Session) -> Vec<Blocker> {
-    let verdicts: Vec<(&Agent, Verdict)> = verdicts(state, session);
-    if verdicts.is_empty() {
-        return vec![blocker(
-            "capacity",
-            "no-agent",
-            "its resource group has no agent".to_owned(),
-        )];
-    }
-    // The agent that comes nearest: fewest slots short.
-    let nearest = verdicts
-        .iter()
-        .filter_map(|(agent, verdict)| match verdict {
-            Verdict::Short(short) => Some((*agent, short)),
-            _ => None,
-        })
-        .min_by_key(|(agent, short)| {
-            (
-                short.len(),
-                std::cmp::Reverse(short.first().map_or(0, |s| s.have)),
-                &agent.name,
-            )
-        });
-    match nearest {
-        Some((_, short)) => short
-            .iter()
-            .map(|s| Blocker {
-                slot: Some(s.slot.to_string()),
-                need: Some(s.slot.format_amount(s.need)),
-                have: Some(s.slot.format_amount(s.have)),
-                ..blocker(
-                    "capacity",
-                    "short",
-                    format!(
-                        "waits for {} {}, at most {} free on one agent",
-                        s.slot,
-                        show(&s.slot, s.need),
-                        show(&s.slot, s.have)
-                    ),
-                )
-            })
-            .collect(),
-        None => {
-            let words: Vec<String> = verdicts
-                .iter()
-                .map(|(a, v)| format!("{} {}", a.name, v.text()))
-                .collect();
-            vec![blocker("capacity", "no-agent", words.join("; "))]
-        }
-    }
-}
-
-fn verdicts<'a>(state: &'a State, session: &Session) -> Vec<(&'a Agent, Verdict)> {
-    let mut agents: Vec<&Agent> = state
-        .agents
-        .values()
-        .filter(|a| a.group == session.group && a.state != AgentState::Terminated)
-        .collect();
-    agents.sort_by(|a, b| a.name.cmp(&b.name));
-    agents
-        .into_iter()
-        .map(|agent| {
-            let verdict = match judge(agent, &state.agent_use(agent.id), &session.slots) {
-                Ok(_) => Verdict::Fits,
-                Err(verdict) => verdict,
-            };
-            (agent, verdict)
-        })
-        .collect()
-}
-
-/// Why a session is where it is.
-#[must_use]
-pub fn explain(state: &State, session: &Session, now: Timestamp) -> Explanation {
-    let blocked = blocked_by(state, session, now);
-    let text = match session.state {
-        SessionState::Pending => match blocked.first() {
-            Some(first) => format!("{} waits: {}", session.id, first.text),
-            None => format!("{} is about to be placed", session.id),
-        },
-        state if state.is_final() => format!(
-            "{} ended: {}",
-            session.id,
-            session
-                .detail
-                .clone()
-                .unwrap_or_else(|| "no reason was given".to_owned())
-        ),
-        state => format!("{} is {}", session.id, state.as_str().to_ascii_lowercase()),
-    };
-    let agents = match session.state {
-        SessionState::Pending => verdicts(state, session)
-            .into_iter()
-            .map(|(agent, verdict)| AgentVerdict {
-                agent_name: agent.name.clone(),
-                verdict: verdict.word().to_owned(),
-                text: verdict.text(),
-            })
-            .collect(),
-        _ => Vec::new(),
-    };
-    Explanation {
-        id: session.id.to_string(),
-        state: session.state.to_string(),
-        text,
-        position: position(state, session),
-        blocked_by: blocked,
-        agents,
-    }
 }

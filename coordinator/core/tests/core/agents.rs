@@ -20,9 +20,9 @@ fn running() -> (World, AgentId, SessionId) {
 #[test]
 fn one_late_heartbeat_changes_nothing() {
     let (mut world, n1, _) = running();
-    let state = world.state.clone();
+    let state = world.state().clone();
     world.silent(n1, 14_999);
-    assert_eq!(world.state, state);
+    assert_eq!(*world.state(), state);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn left_overs_on_a_lost_node_make_nobody_unreachable() {
 #[test]
 fn given_up_after_ten_minutes_and_claimed_until_confirmed() {
     let (mut world, n1, id) = running();
-    let fence = world.state.agents[&n1].fence;
+    let fence = world.state().agents[&n1].fence;
     world.lose(n1);
     world.silent(n1, i64::from(GIVE_UP_S) * 1000 - 1);
     assert!(world.is(id, SessionState::Running));
@@ -93,7 +93,7 @@ fn given_up_after_ten_minutes_and_claimed_until_confirmed() {
         "s-1 ERROR a1 agent-lost failure, n1 stop lost GPU-n1-0"
     );
     assert_eq!((world.rows(id), world.counts(id)), (3, false));
-    assert_eq!(world.state.agents[&n1].fence, fence.next());
+    assert_eq!(world.state().agents[&n1].fence, fence.next());
     // Back: told to stop, confirms, and only then the device is free.
     let next = world.submit(gpu_job(1));
     world.hello(n1);
@@ -114,9 +114,9 @@ fn given_up_after_ten_minutes_and_claimed_until_confirmed() {
 fn giving_up_happens_once() {
     let (mut world, n1, _) = running();
     world.give_up(n1);
-    let state = world.state.clone();
+    let state = world.state().clone();
     world.give_up(n1);
-    assert_eq!(world.state, state);
+    assert_eq!(*world.state(), state);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn what_was_given_up_stays_so_whatever_is_reported() {
 #[test]
 fn a_group_may_never_give_up() {
     let (mut world, n1, id) = running();
-    let mut group = world.state.groups.values().next().unwrap().clone();
+    let mut group = world.state().groups.values().next().unwrap().clone();
     group.declare_lost_s = 0;
     world.apply(vec![Change::Group(group)]);
     world.silent(n1, i64::MAX);
@@ -187,9 +187,9 @@ fn a_whole_report_without_a_container_says_it_is_gone() {
 #[test]
 fn a_whole_report_with_everything_changes_nothing() {
     let (mut world, n1, id) = running();
-    let (state, key) = (world.state.clone(), world.key(id));
+    let (state, key) = (world.state().clone(), world.key(id));
     world.whole(n1, &[(key, ContainerState::Running)], false);
-    assert_eq!(world.state, state);
+    assert_eq!(*world.state(), state);
 }
 
 #[test]
@@ -210,8 +210,8 @@ fn expelled_nodes_hold_nothing() {
     let (mut world, n1, id) = running();
     world.does(Event::Expel { agent: n1 });
     assert_eq!(world.show(id), "s-1 ERROR a1 agent-lost failure");
-    assert!(world.state.ledger.is_empty() && world.state.sessions.is_empty());
-    assert_eq!(world.state.agents[&n1].state, AgentState::Terminated);
+    assert!(world.state().ledger.is_empty() && world.state().sessions.is_empty());
+    assert_eq!(world.state().agents[&n1].state, AgentState::Terminated);
     assert!(world.effects.contains(&Effect::Close {
         agent: n1,
         code: CloseCode::Revoked
@@ -220,9 +220,9 @@ fn expelled_nodes_hold_nothing() {
         world.hello(n1),
         Answer::Refused(RefusedCode::Revoked, _)
     ));
-    let again = world.state.clone();
+    let again = world.state().clone();
     world.does(Event::Expel { agent: n1 });
-    assert_eq!(world.state, again);
+    assert_eq!(*world.state(), again);
     // The name is free again.
     world.agent("n1", 1);
 }
@@ -298,7 +298,7 @@ fn what_a_node_says_can_always_be_read_back() {
             at: Timestamp(i64::MIN),
         }),
     );
-    let node = &world.state.agents[&agent];
+    let node = &world.state().agents[&agent];
     assert_eq!(node.inventory.as_ref().unwrap().offered.cpu_milli(), 7_000);
     let text = serde_json::to_string(node).unwrap();
     assert_eq!(
@@ -323,7 +323,7 @@ fn a_device_listed_twice_is_given_out_once() {
         agent: n1,
         inventory: Box::new(twice),
     });
-    let known = world.state.agents[&n1].inventory.as_ref();
+    let known = world.state().agents[&n1].inventory.as_ref();
     assert_eq!(known.map(|i| i.devices.len()), Some(1));
     assert!(world.ask(gpu_job(2)).is_err(), "there is one");
 }

@@ -3,7 +3,7 @@
 
 #![allow(unreachable_pub, reason = "shared by several test crates")]
 
-use super::world::{World, exit, failed, group, inventory, job, slots};
+use super::world::{World, beginning, exit, failed, inventory, job, slots};
 use longshore_common::agent::{AgentState, Health, RuntimeState};
 use longshore_common::ids::{AgentId, ContainerKey, SessionId};
 use longshore_common::session::{Cause, ContainerState, End, Exit, Reason, SessionType};
@@ -190,7 +190,7 @@ fn whole_report(world: &mut World, a: u16, b: u16) {
     let Some(agent) = some_agent(world, a) else {
         return;
     };
-    let keys: Vec<ContainerKey> = world.state.on_agent(agent).collect();
+    let keys: Vec<ContainerKey> = world.state().on_agent(agent).collect();
     let items: Vec<(ContainerKey, ContainerState)> = keys
         .into_iter()
         .enumerate()
@@ -204,7 +204,7 @@ fn device_changes(world: &mut World, a: u16, b: u16) {
     let Some(agent) = some_agent(world, a) else {
         return;
     };
-    let Some(mut inventory) = world.state.agents[&agent].inventory.clone() else {
+    let Some(mut inventory) = world.state().agents[&agent].inventory.as_deref().cloned() else {
         return;
     };
     let count = inventory.devices.len().max(1);
@@ -228,13 +228,13 @@ fn rare(world: &mut World, a: u16, b: u16) {
                 return;
             };
             world.does(Event::Expel { agent });
-            let name = format!("x{}", world.state.agents.len());
+            let name = format!("x{}", world.state().agents.len());
             world.agent(&name, u32::from(a % 3));
         }
-        1 => drop(world.does(Event::Started(Box::new(group())))),
+        1 => drop(world.does(Event::Started(Box::new(beginning())))),
         2 => drop(world.token(2, None)),
         3 => {
-            let Some(id) = world.state.tokens.keys().next().cloned() else {
+            let Some(id) = world.state().tokens.keys().next().cloned() else {
                 return;
             };
             world.does(Event::DeleteToken(id));
@@ -254,7 +254,7 @@ fn rare(world: &mut World, a: u16, b: u16) {
             let Some(agent) = some_agent(world, a) else {
                 return;
             };
-            let name = world.state.agents[&agent].name.clone();
+            let name = world.state().agents[&agent].name.clone();
             let same = Box::new(inventory(&name, u32::from(a % 3)));
             // Fewer GPUs than before, as after a fault; plain slots stay.
             world.does(Event::Inventory {
@@ -274,7 +274,7 @@ impl World {
 
 fn some_agent(world: &World, a: u16) -> Option<AgentId> {
     let there: Vec<AgentId> = world
-        .state
+        .state()
         .agents
         .values()
         .filter(|n| n.state != AgentState::Terminated)
@@ -284,9 +284,9 @@ fn some_agent(world: &World, a: u16) -> Option<AgentId> {
 }
 
 fn some_session(world: &World, a: u16) -> Option<SessionId> {
-    let count = world.state.sessions.len().max(1);
+    let count = world.state().sessions.len().max(1);
     world
-        .state
+        .state()
         .sessions
         .keys()
         .nth(usize::from(a) % count)
@@ -295,7 +295,7 @@ fn some_session(world: &World, a: u16) -> Option<SessionId> {
 
 fn some_container(world: &World, a: u16) -> Option<(AgentId, ContainerKey)> {
     let all: Vec<(AgentId, ContainerKey)> = world
-        .state
+        .state()
         .sessions
         .values()
         .flat_map(|s| &s.containers)

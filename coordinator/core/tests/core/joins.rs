@@ -1,11 +1,12 @@
 //! How nodes come in, and the first administrator.
 
-use super::world::{World, group, inventory};
+use super::world::{World, beginning, inventory};
 use longshore_common::agent::AgentState;
-use longshore_common::ids::UserId;
+use longshore_common::ids::{DomainId, UserId};
 use longshore_common::wire::EnrolRefusal::{
     Malformed, NameTaken, TokenExpired, TokenUnknown, TokenUsedUp,
 };
+use longshore_core::Core;
 use longshore_core::model::{Event, JoinTokenOrder, Keypair, Role, SetupOrder, State, User};
 
 #[test]
@@ -18,7 +19,7 @@ fn tokens_are_known_good_and_counted() {
     assert_eq!(no(&mut world, "other", "n1", 1), Some(TokenUnknown));
     let n1 = world.enrol(&token, "n1", [1; 32]).unwrap();
     assert_eq!(
-        world.state.agents[&n1].state,
+        world.state().agents[&n1].state,
         AgentState::Lost,
         "until it connects"
     );
@@ -43,7 +44,7 @@ fn an_answer_that_was_lost_is_given_again_for_ten_minutes() {
         world.enrol(&token, "n1", [1; 32]).unwrap_err().enrol,
         Some(TokenUsedUp)
     );
-    assert_eq!(world.state.agents.len(), 1);
+    assert_eq!(world.state().agents.len(), 1);
 }
 
 #[test]
@@ -51,9 +52,9 @@ fn a_token_may_fix_the_name() {
     let mut world = World::new();
     let token = world.token(1, Some("rack-7"));
     let agent = world.enrol(&token, "whatever", [1; 32]).unwrap();
-    assert_eq!(world.state.agents[&agent].name, "rack-7");
+    assert_eq!(world.state().agents[&agent].name, "rack-7");
     let order = |name: &str| {
-        let mut token = world.state.tokens[&token].clone();
+        let mut token = world.state().tokens[&token].clone();
         token.agent_name = Some(name.to_owned());
         Event::CreateToken(JoinTokenOrder { token, group: None })
     };
@@ -78,7 +79,7 @@ fn a_token_taken_back_opens_nothing() {
 fn a_token_for_an_unknown_group_is_refused() {
     let mut world = World::new();
     let id = world.token(1, None);
-    let token = world.state.tokens[&id].clone();
+    let token = world.state().tokens[&id].clone();
     let order = JoinTokenOrder {
         token,
         group: Some("nope".into()),
@@ -100,25 +101,25 @@ fn a_renewed_key_and_the_one_before_it_are_good() {
     };
     world.does(renew(2, 3));
     world.does(renew(3, 4));
-    assert_eq!(world.state.agents[&agent].keys, [[4; 32], [3; 32]]);
+    assert_eq!(world.state().agents[&agent].keys, [[4; 32], [3; 32]]);
     assert_eq!(
         world.happen(renew(2, 5)).unwrap_err().code,
         "LS-AUTH-FAILED"
     );
     world.does(renew(4, 4));
-    assert_eq!(world.state.agents[&agent].keys, [[4; 32]]);
+    assert_eq!(world.state().agents[&agent].keys, [[4; 32]]);
 }
 
 #[test]
 fn the_same_inventory_again_changes_nothing() {
     let mut world = World::new();
     let agent = world.agent("n1", 1);
-    let state = world.state.clone();
+    let state = world.state().clone();
     world.does(Event::Inventory {
         agent,
         inventory: Box::new(inventory("n1", 1)),
     });
-    assert_eq!(world.state, state);
+    assert_eq!(*world.state(), state);
 }
 
 #[test]
@@ -131,6 +132,11 @@ fn the_first_administrator_is_made_once() {
         role: Role::Superadmin,
         uid: 0,
         created_at: world.now,
+        active: true,
+        domain: DomainId::new(0),
+        projects: vec![],
+        user_policy: "other".into(),
+        weight_milli: 1000,
     };
     let keypair = Keypair {
         access_key: "LK".into(),
@@ -138,16 +144,18 @@ fn the_first_administrator_is_made_once() {
         user: user.id,
         active: true,
         created_at: world.now,
+        policy: "other".into(),
+        main: false,
     };
     let setup = Event::Setup(SetupOrder { user, keypair });
     assert!(world.happen(setup.clone()).is_err(), "ada is there");
-    world.state = State::new(super::world::meta());
+    world.core = Core::new(State::new(super::world::meta()));
     world.does(setup);
-    assert_eq!(world.state.users[&UserId::new(5)].uid, 20_000);
-    assert_eq!(world.state.meta.next_uid, 20_001);
-    let before = world.state.generation();
-    world.does(Event::Started(Box::new(group())));
-    assert_eq!(world.state.groups.len(), 1, "made once");
-    world.does(Event::Started(Box::new(group())));
-    assert_eq!(world.state.generation(), before.next().next());
+    assert_eq!(world.state().users[&UserId::new(5)].uid, 20_000);
+    assert_eq!(world.state().meta.next_uid, 20_001);
+    let before = world.state().generation();
+    world.does(Event::Started(Box::new(beginning())));
+    assert_eq!(world.state().groups.len(), 1, "made once");
+    world.does(Event::Started(Box::new(beginning())));
+    assert_eq!(world.state().generation(), before.next().next());
 }

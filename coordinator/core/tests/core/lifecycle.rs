@@ -99,7 +99,7 @@ fn ends_and_what_is_made_of_them() {
         assert_eq!(world.show(id), line);
         assert_eq!(world.rows(id), 0);
         assert!(
-            world.state.sessions.is_empty(),
+            world.state().sessions.is_empty(),
             "memory forgets what is settled"
         );
     }
@@ -159,34 +159,34 @@ fn one_that_ended_before_it_was_seen_running_did_run() {
 fn an_outcome_that_comes_again_changes_nothing() {
     let (mut world, id) = running();
     world.ended(id, exit(0));
-    let state = world.state.clone();
+    let state = world.state().clone();
     world.ended(id, exit(7));
-    assert_eq!(world.state, state);
+    assert_eq!(*world.state(), state);
     let (agent, key) = (world.agent_of(id), world.key(id));
     world.closed(id);
-    let state = world.state.clone();
+    let state = world.state().clone();
     world.outcome(agent, key, OutcomeNumber::Closed, None);
     world.outcome(agent, key, OutcomeNumber::Ended, Some(exit(7)));
-    assert_eq!(world.state, state);
+    assert_eq!(*world.state(), state);
 }
 
 #[test]
 fn a_report_overtaken_by_the_outcome_changes_nothing() {
     let (mut world, id) = running();
     world.ended(id, exit(0));
-    let state = world.state.clone();
+    let state = world.state().clone();
     world.report(id, ContainerState::Running);
-    assert_eq!(world.state, state);
+    assert_eq!(*world.state(), state);
 }
 
 #[test]
 fn nobody_speaks_of_anothers_container() {
     let (mut world, id) = running();
     let n2 = world.agent("n2", 0);
-    let (key, state) = (world.key(id), world.state.clone());
+    let (key, state) = (world.key(id), world.state().clone());
     world.report_key(n2, key, ContainerState::Stopping);
     world.outcome(n2, key, OutcomeNumber::Closed, Some(exit(1)));
-    assert_eq!(world.state, state);
+    assert_eq!(*world.state(), state);
 }
 
 #[test]
@@ -230,11 +230,11 @@ fn terminate_answers_in_groups() {
 fn a_second_stop_changes_nothing_but_may_shorten_the_grace() {
     let (mut world, id) = running();
     world.terminate(&[id], 60, false);
-    let state = world.state.clone();
+    let state = world.state().clone();
     for grace in [60, 90] {
         let answer = world.terminate(&[id], grace, false);
         assert_eq!(answer.skipped[0].why, "already-terminating");
-        assert_eq!(world.state, state);
+        assert_eq!(*world.state(), state);
     }
     world.terminate(&[id], 5, false);
     let order = world.order(world.agent_of(id), world.key(id)).unwrap();
@@ -268,7 +268,7 @@ fn a_stop_that_is_not_confirmed_ends_in_the_books_and_keeps_the_capacity() {
     assert_eq!(world.rows(id), rows);
     world.closed(id);
     assert_eq!(world.rows(id), 0);
-    assert!(world.state.sessions.is_empty());
+    assert!(world.state().sessions.is_empty());
 }
 
 #[test]

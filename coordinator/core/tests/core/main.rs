@@ -4,6 +4,7 @@
 
 mod agents;
 mod chaos;
+mod clusters;
 mod joins;
 mod lifecycle;
 mod placing;

@@ -38,7 +38,7 @@ proptest::proptest! {
         }
         drive_to_the_end(&mut world);
         proptest::prop_assert_eq!(world.show_all(), "");
-        proptest::prop_assert!(world.state.ledger.is_empty());
+        proptest::prop_assert!(world.state().ledger.is_empty());
         for session in world.stored.values() {
             proptest::prop_assert!(session.state.is_final() && session.reason.is_some());
         }
@@ -63,15 +63,16 @@ fn placed(order: &[u32], gpus: &[u32]) -> Vec<String> {
     for n in gpus {
         world.submit(slots(gpu_job(*n), &[("cpu", &(n * 3 + 1).to_string())]));
     }
-    for mut agent in world.state.agents.clone().into_values() {
+    for mut agent in world.state().agents.clone().into_values() {
         agent.schedulable = true;
-        world.state.apply(&Change::Agent(Box::new(agent)));
+        world.core.apply(&Change::Agent(Box::new(agent)));
     }
     let show = |start: &Start| {
-        let name = &world.state.agents[&start.agent].name;
-        format!("{} on {name} with {:?}", start.session, start.devices)
+        let place = &start.places[0];
+        let name = &world.state().agents[&place.agent].name;
+        format!("{} on {name} with {:?}", start.session, place.devices)
     };
-    plan(&world.state, world.now)
+    plan(world.state(), world.now)
         .starts
         .iter()
         .map(show)
@@ -81,7 +82,7 @@ fn placed(order: &[u32], gpus: &[u32]) -> Vec<String> {
 /// Every node is there and well, and does what its set says.
 fn drive_to_the_end(world: &mut World) {
     for round in 0..200 {
-        let agents = world.state.agents.clone();
+        let agents = world.state().agents.clone();
         for node in agents
             .values()
             .filter(|n| n.state != AgentState::Terminated)
@@ -93,17 +94,17 @@ fn drive_to_the_end(world: &mut World) {
                 inventory: Box::new(inventory(&node.name, 3)),
             });
             world.schedulable(node.id, true);
-            for key in world.state.on_agent(node.id).collect::<Vec<_>>() {
+            for key in world.state().on_agent(node.id).collect::<Vec<_>>() {
                 chaos::obey(world, node.id, key);
             }
         }
         world.later(20_000);
-        if world.state.sessions.is_empty() {
+        if world.state().sessions.is_empty() {
             return;
         }
         if round == 150 {
             // What nobody can hold any more waits for ever, unless a person ends it.
-            let ids: Vec<SessionId> = world.state.sessions.keys().copied().collect();
+            let ids: Vec<SessionId> = world.state().sessions.keys().copied().collect();
             world.terminate(&ids, 0, false);
         }
     }

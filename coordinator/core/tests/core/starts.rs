@@ -35,8 +35,8 @@ fn three_returns_and_the_fourth_failure_ends_it() {
 #[test]
 fn a_group_may_allow_none() {
     let (mut world, id) = placed();
-    let mut group = world.state.groups.values().next().unwrap().clone();
-    group.creation_retries = 0;
+    let mut group = world.state().groups.values().next().unwrap().clone();
+    group.creation_retries = Some(0);
     world.apply(vec![Change::Group(group)]);
     world.ends(id, failed(Cause::PullNetwork));
     assert_eq!(world.show(id), "s-1 CANCELLED a1 failed-to-start failure");

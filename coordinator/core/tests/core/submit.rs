@@ -10,9 +10,9 @@ use longshore_core::model::{Change, Event, Refusal, SessionDefaults, Submit};
 fn refused(request: NewSession) -> Refusal {
     let mut world = World::new();
     world.agent("n1", 2);
-    let before = world.state.clone();
+    let before = world.state().clone();
     let refusal = world.ask(request).expect_err("should be refused");
-    assert_eq!(world.state, before, "a refused request leaves nothing");
+    assert_eq!(*world.state(), before, "a refused request leaves nothing");
     refusal
 }
 
@@ -231,7 +231,7 @@ fn groups() {
         "LS-GROUP-UNKNOWN",
     );
     let mut world = World::new();
-    let mut group = world.state.groups.values().next().unwrap().clone();
+    let mut group = world.state().groups.values().next().unwrap().clone();
     group.active = false;
     world.apply(vec![Change::Group(group)]);
     assert_eq!(
@@ -293,7 +293,7 @@ fn a_lost_node_counts_and_one_that_left_does_not() {
     world.lose(n1);
     world.submit(gpu_job(2));
     world.does(Event::Expel { agent: n1 });
-    assert_eq!(world.state.agents[&n1].state, AgentState::Terminated);
+    assert_eq!(world.state().agents[&n1].state, AgentState::Terminated);
     assert_eq!(world.ask(gpu_job(1)).unwrap_err().code, "LS-SLOT-UNKNOWN");
 }
 
@@ -329,7 +329,7 @@ fn a_name_is_taken_until_its_session_has_ended() {
     world.outcome(n1, key, longshore_common::wire::OutcomeNumber::Closed, None);
     assert_eq!(world.ask(named()).unwrap_err().code, "LS-EXISTS");
     let owner = world.caller().user;
-    assert_eq!(world.state.session_by_name(owner, "x"), Some(second));
+    assert_eq!(world.state().session_by_name(owner, "x"), Some(second));
 }
 
 #[test]
@@ -352,10 +352,8 @@ fn a_repeated_request_makes_nothing_new() {
         access_key: "LKeve".into(),
     };
     let submit = Submit {
-        caller,
-        request: job(),
         idempotency: key(1),
-        defaults: SessionDefaults::default(),
+        ..Submit::new(caller, job(), SessionDefaults::default())
     };
     world.does(Event::Submit(Box::new(submit)));
     assert_eq!(world.stored.len(), 2);
@@ -381,12 +379,7 @@ fn an_unknown_person_gets_nothing() {
         user: longshore_common::ids::UserId::new(999),
         access_key: "LKnobody".into(),
     };
-    let submit = Submit {
-        caller,
-        request: job(),
-        idempotency: None,
-        defaults: SessionDefaults::default(),
-    };
+    let submit = Submit::new(caller, job(), SessionDefaults::default());
     assert_eq!(
         world
             .happen(Event::Submit(Box::new(submit)))

@@ -4,12 +4,12 @@
 // Each user of this file needs another part of it.
 #![allow(dead_code, unreachable_pub, reason = "shared by several test crates")]
 
-use longshore_common::agent::{AgentState, Device, Health, Inventory, RuntimeState};
+use longshore_common::agent::{AgentState, Allocation, Device, Health, Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::api::{NewSession, TerminateAnswer};
 use longshore_common::ids::{
-    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation, GroupId,
-    InstanceId, SessionId, UserId,
+    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, DomainId, Fence, Generation, GroupId,
+    InstanceId, PolicyId, ProjectId, SessionId, UserId,
 };
 use longshore_common::session::{
     Cause, ContainerState, End, Entry, Exit, Reason, SessionState, Want,
@@ -17,11 +17,11 @@ use longshore_common::session::{
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome as AgentOutcome, OutcomeNumber, Totals};
 use longshore_core::model::{
-    Accepted, Answer, Caller, Change, Container, Effect, Enrol, Event, Group, HelloFacts, History,
-    JoinToken, JoinTokenOrder, Keypair, Meta, Outcome, Refusal, Role, Session, SessionDefaults,
-    State, Submit, Terminate, User, desired_set, react, start_session,
+    Accepted, Answer, Beginning, Caller, Change, Container, Effect, Enrol, Event, Group,
+    HelloFacts, History, JoinToken, JoinTokenOrder, Keypair, Meta, Refusal, Role,
+    SchedulerSettings, Session, SessionDefaults, State, Submit, Terminate, User, desired_set,
 };
-use longshore_core::scheduler;
+use longshore_core::{Core, scheduler};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// T1 in these tests.
@@ -30,9 +30,9 @@ pub const LOST_MS: i64 = 15_000;
 pub const GIVE_UP_S: u32 = 600;
 
 /// See the module.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct World {
-    pub state: State,
+    pub core: Core,
     pub now: Timestamp,
     /// Every session as it was stored last, settled ones too.
     pub stored: BTreeMap<SessionId, Session>,
@@ -56,13 +56,22 @@ pub fn meta() -> Meta {
 /// The group a new installation has.
 pub fn group() -> Group {
     Group {
-        id: GroupId::new(1),
-        name: "default".to_owned(),
-        active: true,
         default: true,
-        creation_retries: 3,
         declare_lost_s: GIVE_UP_S,
-        idle: None,
+        ..Group::new(GroupId::new(1), "default")
+    }
+}
+
+/// What every installation has.
+pub fn beginning() -> Beginning {
+    Beginning {
+        group: group(),
+        domain: DomainId::new(2),
+        project: ProjectId::new(3),
+        keypair_policy: PolicyId::new(4),
+        user_policy: PolicyId::new(5),
+        project_policy: PolicyId::new(6),
+        scheduler: SchedulerSettings::default(),
     }
 }
 
@@ -112,7 +121,7 @@ impl World {
     /// One administrator and one group, no nodes.
     pub fn new() -> Self {
         let mut world = Self {
-            state: State::new(meta()),
+            core: Core::new(State::new(meta())),
             now: Timestamp(1_800_000_000_000),
             stored: BTreeMap::new(),
             history: Vec::new(),
@@ -136,6 +145,11 @@ impl World {
             role: Role::Superadmin,
             uid: 20_000,
             created_at: self.now,
+            active: true,
+            domain: DomainId::new(2),
+            projects: vec![],
+            user_policy: "default".to_owned(),
+            weight_milli: 1000,
         };
         let pair = Keypair {
             access_key: format!("LK{name}"),
@@ -143,6 +157,8 @@ impl World {
             user: id,
             active: true,
             created_at: self.now,
+            policy: "default".to_owned(),
+            main: true,
         };
         self.apply(vec![Change::User(user), Change::Keypair(pair)]);
         id
@@ -155,7 +171,7 @@ impl World {
 
     pub fn caller(&self) -> Caller {
         let user = self
-            .state
+            .state()
             .users
             .values()
             .find(|u| u.username == "ada")
@@ -168,26 +184,18 @@ impl World {
 
     /// Something happens: decided, applied, placed, checked.
     pub fn happen(&mut self, event: Event) -> Result<Answer, Refusal> {
-        let Outcome {
-            changes,
-            effects,
-            answer,
-        } = react(&self.state, &event, self.now);
-        self.effects.extend(effects);
-        if !changes.is_empty() {
-            self.apply(changes);
-            for start in scheduler::plan(&self.state, self.now).starts {
-                let (changes, effects) = start_session(
-                    &self.state,
-                    self.now,
-                    start.session,
-                    start.agent,
-                    start.devices,
-                );
-                self.apply(changes);
-                self.effects.extend(effects);
-            }
+        let (mut changes, mut effects) = (Vec::new(), Vec::new());
+        let due = |core: &Core, now| core.next_deadline().is_some_and(|at| at <= now);
+        let pass = due(&self.core, self.now);
+        let answer = self
+            .core
+            .happen(&event, self.now, &mut changes, &mut effects);
+        if pass || !changes.is_empty() {
+            self.core.place(self.now, &mut changes, &mut effects);
         }
+        changes.iter().for_each(|change| self.follow(change));
+        self.changes.extend(changes);
+        self.effects.extend(effects);
         if let Err(broken) = self.check() {
             panic!("after {event:?}: {broken}\n{}", self.show_all());
         }
@@ -205,9 +213,13 @@ impl World {
     pub fn apply(&mut self, changes: Vec<Change>) {
         for change in changes {
             self.follow(&change);
-            self.state.apply(&change);
+            self.core.apply(&change);
             self.changes.push(change);
         }
+    }
+
+    pub fn state(&self) -> &State {
+        self.core.state()
     }
 
     /// What must hold between two forms of one thing.
@@ -259,12 +271,12 @@ impl World {
 
     /// What must always hold.
     pub fn check(&self) -> Result<(), String> {
-        self.state.check()?;
+        self.state().check()?;
         let mut keys = BTreeSet::new();
-        for session in self.state.sessions.values() {
+        for session in self.state().sessions.values() {
             let id = session.id;
             for container in &session.containers {
-                if !self.state.agents.contains_key(&container.agent) {
+                if !self.state().agents.contains_key(&container.agent) {
                     return Err(format!("{id} is placed on nobody"));
                 }
                 if !keys.insert(container.key) {
@@ -288,8 +300,8 @@ impl World {
                 ));
             }
         }
-        for agent in self.state.agents.values() {
-            let usage = self.state.agent_use(agent.id);
+        for agent in self.state().agents.values() {
+            let usage = self.state().agent_use(agent.id);
             if let Some(inventory) = &agent.inventory
                 && !inventory.offered.fits(
                     &usage
@@ -322,10 +334,8 @@ impl World {
     ) -> Result<Accepted, Refusal> {
         let caller = self.caller();
         let submit = Submit {
-            caller,
-            request,
             idempotency,
-            defaults: SessionDefaults::default(),
+            ..Submit::new(caller, request, SessionDefaults::default())
         };
         match self.happen(Event::Submit(Box::new(submit)))? {
             Answer::Session(accepted) => Ok(accepted),
@@ -438,7 +448,7 @@ impl World {
     }
 
     pub fn generation(&self, agent: AgentId) -> Generation {
-        self.state.agents[&agent].generation
+        self.state().agents[&agent].generation
     }
 
     // ---- containers ----
@@ -588,13 +598,16 @@ impl World {
     /// Time passes; what becomes due is looked at when it is due.
     pub fn later(&mut self, ms: i64) {
         let end = self.now.plus_ms(ms);
-        while let Some(at) = self.state.next_deadline().filter(|at| *at <= end) {
+        while let Some(at) = self.core.next_deadline().filter(|at| *at <= end) {
             self.now = at.max(self.now);
             self.does(Event::Tick);
-            let next = self.state.next_deadline();
+            let next = self.core.next_deadline();
             assert!(
                 next.is_none_or(|next| next > self.now),
-                "a deadline is due for ever"
+                "a deadline is due for ever (at {}, sessions {:?})\n{}",
+                self.now,
+                self.state().next_deadline(),
+                self.show_all()
             );
         }
         self.now = end;
@@ -604,7 +617,7 @@ impl World {
 
     /// Order that stands in the set of its agent for this container.
     pub fn order(&self, agent: AgentId, key: ContainerKey) -> Option<Entry> {
-        let set = desired_set(&self.state, agent, InstanceId::new(1), self.now)?;
+        let set = desired_set(self.state(), agent, InstanceId::new(1), self.now)?;
         set.entries.into_iter().find(|e| e.key == key)
     }
 
@@ -622,7 +635,7 @@ impl World {
 
     /// Open claims of a session.
     pub fn rows(&self, id: SessionId) -> usize {
-        self.state
+        self.state()
             .ledger
             .iter()
             .filter(|(key, _)| key.session == id)
@@ -633,7 +646,7 @@ impl World {
     /// Whether the claims of a session still count against its owner.
     pub fn counts(&self, id: SessionId) -> bool {
         let rows = self
-            .state
+            .state()
             .ledger
             .iter()
             .filter(|(key, _)| key.session == id);
@@ -651,8 +664,9 @@ impl World {
     }
 
     /// Why it waits, in the words people see.
-    pub fn why(&self, id: SessionId) -> String {
-        let blocked = scheduler::blocked_by(&self.state, &self.stored[&id], self.now);
+    pub fn why(&mut self, id: SessionId) -> String {
+        let (state, planner) = self.core.ask();
+        let blocked = scheduler::blocked_by(planner, state, &self.stored[&id], self.now);
         blocked
             .into_iter()
             .map(|b| b.text)
@@ -678,7 +692,7 @@ impl World {
             line += " unreachable";
         }
         for container in session.containers.iter().filter(|c| !c.is_closed()) {
-            let node = &self.state.agents[&container.agent].name;
+            let node = &self.state().agents[&container.agent].name;
             let old = if container.key.attempt == session.attempt {
                 ""
             } else {
@@ -693,7 +707,7 @@ impl World {
     }
 
     pub fn show_all(&self) -> String {
-        self.state
+        self.state()
             .sessions
             .keys()
             .map(|id| self.show(*id) + "\n")
@@ -707,7 +721,7 @@ impl World {
     }
 
     pub fn alive(&self, agent: AgentId) -> bool {
-        self.state.agents[&agent].state == AgentState::Alive
+        self.state().agents[&agent].state == AgentState::Alive
     }
 }
 
@@ -747,6 +761,7 @@ pub fn inventory(name: &str, gpus: u32) -> Inventory {
                 health_detail: String::new(),
             })
             .collect(),
+        allocation: Allocation::default(),
     }
 }
 

@@ -1,0 +1,105 @@
+//! State and planner together: what the daemon, `simulate` and tests all drive.
+
+use crate::model::{
+    Answer, Change, Effect, Event, Outcome, Refusal, State, cancel_session, react, start_session,
+};
+use crate::scheduler::{Decisions, Planner};
+use longshore_common::time::Timestamp;
+
+/// See the module. Every change goes through [`Core::apply`], so that the planner hears of it.
+#[derive(Debug)]
+pub struct Core {
+    state: State,
+    planner: Planner,
+}
+
+impl Core {
+    /// Starts from what is stored.
+    #[must_use]
+    pub fn new(state: State) -> Self {
+        Self {
+            state,
+            planner: Planner::new(),
+        }
+    }
+
+    /// What is so.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// State and planner, for questions that need both; nothing differs afterwards.
+    pub const fn ask(&mut self) -> (&State, &mut Planner) {
+        (&self.state, &mut self.planner)
+    }
+
+    /// Takes a change in.
+    pub fn apply(&mut self, change: &Change) {
+        self.planner.note(&self.state, change);
+        self.state.apply(change);
+    }
+
+    /// Something happened: decides, takes the changes in, and lists them.
+    ///
+    /// # Errors
+    /// What the asker is told instead.
+    pub fn happen(
+        &mut self,
+        event: &Event,
+        now: Timestamp,
+        changes: &mut Vec<Change>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Answer, Refusal> {
+        let Outcome {
+            changes: new,
+            effects: more,
+            answer,
+        } = react(&self.state, event, now);
+        self.take(new, more, changes, effects);
+        answer
+    }
+
+    /// One pass: who starts, who waits no longer. Says what it decided.
+    pub fn place(
+        &mut self,
+        now: Timestamp,
+        changes: &mut Vec<Change>,
+        effects: &mut Vec<Effect>,
+    ) -> Decisions {
+        let decisions = self.planner.plan(&self.state, now);
+        for cancel in &decisions.cancels {
+            let (new, more) = cancel_session(&self.state, now, cancel);
+            self.take(new, more, changes, effects);
+        }
+        for start in &decisions.starts {
+            let (new, more) = start_session(&self.state, now, start);
+            self.take(new, more, changes, effects);
+        }
+        self.take(decisions.changes.clone(), Vec::new(), changes, effects);
+        decisions
+    }
+
+    fn take(
+        &mut self,
+        new: Vec<Change>,
+        more: Vec<Effect>,
+        changes: &mut Vec<Change>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for change in &new {
+            self.apply(change);
+        }
+        changes.extend(new);
+        effects.extend(more);
+    }
+
+    /// The next instant at which something is due although nothing happens.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        [self.state.next_deadline(), self.planner.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

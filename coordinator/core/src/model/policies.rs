@@ -1,0 +1,427 @@
+//! Who may use how much: domains, projects, policies, presets, and the settings of
+//! resource groups. All of them are data; who asks them is the scheduler and submit.
+
+use longshore_common::amount::{SlotLimits, SlotName, Slots};
+use longshore_common::ids::{DomainId, PolicyId, PresetId, ProjectId};
+use longshore_common::limits::IdlePolicy;
+use longshore_common::session::{SessionType, UnknownWord};
+use longshore_common::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The text form.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                Self::ALL
+                    .iter()
+                    .copied()
+                    .find(|value| value.as_str().eq_ignore_ascii_case(text))
+                    .ok_or_else(|| UnknownWord {
+                        text: text.chars().take(64).collect(),
+                        known: Self::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>().join(", "),
+                    })
+            }
+        }
+    };
+}
+
+words! {
+    /// Order of waiting sessions inside a priority band.
+    Discipline {
+        /// Oldest first.
+        Fifo = "fifo",
+        /// Newest first.
+        Lifo = "lifo",
+        /// Whoever has the smallest dominant share first (Ghodsi et al., NSDI 2011).
+        Drf = "drf",
+    }
+}
+
+words! {
+    /// Which agent is taken of those that could.
+    Selection {
+        /// The fullest.
+        Concentrated = "concentrated",
+        /// The emptiest.
+        Dispersed = "dispersed",
+        /// Each in turn.
+        RoundRobin = "round-robin",
+    }
+}
+
+words! {
+    /// Whether sessions may be submitted to a group itself.
+    DirectSubmits {
+        /// Yes.
+        Open = "open",
+        /// Only through queues.
+        Closed = "closed",
+    }
+}
+
+words! {
+    /// What becomes of sessions whose device turns bad.
+    OnDeviceFault {
+        /// Their owner is told.
+        Told = "told",
+        /// They are stopped.
+        Stop = "stop",
+    }
+}
+
+words! {
+    /// How containers of one session reach each other.
+    ClusterNetwork {
+        /// Through a network of their own.
+        Private = "private",
+        /// Through the network of their nodes.
+        Host = "host",
+    }
+}
+
+words! {
+    /// What a slot may have that a policy does not name.
+    Unspecified {
+        /// As much as there is.
+        Unlimited = "unlimited",
+        /// None.
+        Limited = "limited",
+    }
+}
+
+words! {
+    /// From when a lifetime counts.
+    LifetimeBase {
+        /// From the submit.
+        Created = "created",
+        /// From the first start.
+        Started = "started",
+    }
+}
+
+/// Defaults of every resource group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerSettings {
+    /// Order inside a priority band.
+    pub scheduler: Discipline,
+    /// Which agent is taken.
+    pub agent_selection: Selection,
+    /// How often the head is tried before others pass it; 0 = they never do.
+    pub retries_to_skip: u32,
+    /// A head is charged at most one try per so many seconds; also the wait after a failed start.
+    pub interval_s: u32,
+    /// How often a session whose start failed goes back to PENDING.
+    pub creation_retries: u32,
+    /// A session PENDING for longer is cancelled, in seconds; 0 = never.
+    pub pending_timeout_s: u32,
+}
+
+impl Default for SchedulerSettings {
+    fn default() -> Self {
+        Self {
+            scheduler: Discipline::Fifo,
+            agent_selection: Selection::Concentrated,
+            retries_to_skip: 3,
+            interval_s: 10,
+            creation_retries: 3,
+            pending_timeout_s: 0,
+        }
+    }
+}
+
+/// Who may use a resource group: any of the three is enough.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Allowed {
+    /// Domains by name.
+    pub domains: BTreeSet<String>,
+    /// Projects by name.
+    pub projects: BTreeSet<String>,
+    /// Keypairs by access key.
+    pub keypairs: BTreeSet<String>,
+}
+
+/// What a resource group takes when it names none.
+#[must_use]
+pub fn default_session_types() -> BTreeSet<SessionType> {
+    BTreeSet::from([
+        SessionType::Interactive,
+        SessionType::Batch,
+        SessionType::Inference,
+    ])
+}
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// Its id.
+    pub id: DomainId,
+    /// Counts changes from 1.
+    pub version: u64,
+    /// Unique without regard to case; never changes.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Whether its people may submit.
+    pub active: bool,
+    /// What it may hold at once; slots not named are not limited.
+    pub total_slots: SlotLimits,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// People who share limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Counts changes from 1.
+    pub version: u64,
+    /// Unique in its domain without regard to case; never changes.
+    pub name: String,
+    /// Where it belongs.
+    pub domain: DomainId,
+    /// For people.
+    pub description: String,
+    /// Whether sessions may be submitted in it.
+    pub active: bool,
+    /// Name of its project policy.
+    pub policy: String,
+    /// What it may hold at once; slots not named are not limited.
+    pub total_slots: SlotLimits,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Limits of a keypair; that of the main keypair limits its user as a whole.
+/// An absent value is no limit unless its field says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeypairPolicy {
+    /// Its id.
+    pub id: PolicyId,
+    /// Counts changes from 1.
+    pub version: u64,
+    /// Unique without regard to case; never changes.
+    pub name: String,
+    /// For people, at most 500 characters.
+    pub description: String,
+    /// What may be held at once.
+    pub total_slots: SlotLimits,
+    /// What slots may have that `total_slots` does not name.
+    pub default_for_unspecified: Unspecified,
+    /// Sessions at once from SCHEDULED to RUNNING, system ones not counted; 1 to 100.
+    pub max_concurrent_sessions: Option<u32>,
+    /// System sessions at once; 1 to 100.
+    pub max_concurrent_sftp_sessions: Option<u32>,
+    /// Containers of one session, 1 to 100; absent = 100.
+    pub max_containers_per_session: Option<u32>,
+    /// Sessions waiting at once; 1 to 100,000.
+    pub max_pending_session_count: Option<u32>,
+    /// What waiting sessions may ask for in all; slots not named are not limited.
+    pub max_pending_session_slots: SlotLimits,
+    /// Highest priority that may be asked for, 0 to 100; absent = 100.
+    pub max_priority: Option<u8>,
+    /// Longest life of a session in seconds.
+    pub max_session_lifetime_s: Option<i64>,
+    /// From when it counts.
+    pub lifetime_base: LifetimeBase,
+    /// How often a lifetime may be extended, 0 to 100; absent = the installation's setting.
+    pub extension_max_count: Option<u32>,
+    /// By how much at once, in seconds; absent = the installation's setting.
+    pub extension_max_s: Option<i64>,
+    /// Longest life with all extensions, in seconds.
+    pub max_total_lifetime_s: Option<i64>,
+    /// After how long without use a session is stopped, in seconds.
+    pub idle_timeout_s: Option<i64>,
+    /// The other rules of idleness.
+    pub idle: Option<IdlePolicy>,
+    /// Largest `/dev/shm` in bytes.
+    pub max_shm: Option<i64>,
+    /// Processes in one container; absent = 4096.
+    pub max_pids: Option<u32>,
+    /// Whether the first process may be root.
+    pub root_in_container: bool,
+    /// Volumes with the permissions granted on them.
+    #[serde(default)]
+    pub allowed_hosts: std::collections::BTreeMap<String, BTreeSet<String>>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Timestamp,
+}
+
+impl KeypairPolicy {
+    /// A policy with the default of every field.
+    #[must_use]
+    pub fn new(id: PolicyId, name: &str, now: Timestamp) -> Self {
+        Self {
+            id,
+            version: 1,
+            name: name.to_owned(),
+            description: String::new(),
+            total_slots: SlotLimits::new(),
+            default_for_unspecified: Unspecified::Unlimited,
+            max_concurrent_sessions: None,
+            max_concurrent_sftp_sessions: Some(1),
+            max_containers_per_session: None,
+            max_pending_session_count: None,
+            max_pending_session_slots: SlotLimits::new(),
+            max_priority: None,
+            max_session_lifetime_s: None,
+            lifetime_base: LifetimeBase::Created,
+            extension_max_count: None,
+            extension_max_s: None,
+            max_total_lifetime_s: None,
+            idle_timeout_s: None,
+            idle: None,
+            max_shm: None,
+            max_pids: None,
+            root_in_container: false,
+            allowed_hosts: std::collections::BTreeMap::new(),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// The most of a slot that may be held at once; none = no limit.
+    #[must_use]
+    pub fn limit(&self, slot: &SlotName) -> Option<i64> {
+        match (self.total_slots.get(slot), self.default_for_unspecified) {
+            (Some(limit), _) => limit,
+            (None, Unspecified::Unlimited) => None,
+            (None, Unspecified::Limited) => Some(0),
+        }
+    }
+}
+
+/// Limits on what a user keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserPolicy {
+    /// Its id.
+    pub id: PolicyId,
+    /// Counts changes from 1.
+    pub version: u64,
+    /// Unique without regard to case; never changes.
+    pub name: String,
+    /// For people, at most 500 characters.
+    pub description: String,
+    /// Folders of one's own; 1 to 100,000.
+    pub max_folder_count: Option<u32>,
+    /// Bytes in folders of one's own, up to 1 PiB.
+    pub max_folder_size: Option<i64>,
+    /// Replicas of one service; 1 to 1,000.
+    pub max_session_count_per_model_service: Option<u32>,
+    /// Images made from sessions; 0 to 1,000.
+    pub max_customized_image_count: Option<u32>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Timestamp,
+}
+
+impl UserPolicy {
+    /// A policy with the default of every field.
+    #[must_use]
+    pub fn new(id: PolicyId, name: &str, now: Timestamp) -> Self {
+        Self {
+            id,
+            version: 1,
+            name: name.to_owned(),
+            description: String::new(),
+            max_folder_count: None,
+            max_folder_size: None,
+            max_session_count_per_model_service: Some(10),
+            max_customized_image_count: Some(3),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+/// Limits on what a project keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectPolicy {
+    /// Its id.
+    pub id: PolicyId,
+    /// Counts changes from 1.
+    pub version: u64,
+    /// Unique without regard to case; never changes.
+    pub name: String,
+    /// For people, at most 500 characters.
+    pub description: String,
+    /// Project folders; 1 to 100,000.
+    pub max_folder_count: Option<u32>,
+    /// Bytes in project folders, up to 1 PiB.
+    pub max_folder_size: Option<i64>,
+    /// Networks of the project; 0 to 1,000.
+    pub max_network_count: Option<u32>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Timestamp,
+}
+
+impl ProjectPolicy {
+    /// A policy with the default of every field.
+    #[must_use]
+    pub fn new(id: PolicyId, name: &str, now: Timestamp) -> Self {
+        Self {
+            id,
+            version: 1,
+            name: name.to_owned(),
+            description: String::new(),
+            max_folder_count: None,
+            max_folder_size: None,
+            max_network_count: Some(3),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+/// Slots under a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preset {
+    /// Its id.
+    pub id: PresetId,
+    /// Counts changes from 1.
+    pub version: u64,
+    /// Unique without regard to case; never changes.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Name of the only resource group it is for; absent = every group.
+    pub group: Option<String>,
+    /// Amounts.
+    pub slots: Slots,
+    /// Size of `/dev/shm` in bytes; absent = the default.
+    pub shm_bytes: Option<i64>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}

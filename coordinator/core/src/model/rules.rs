@@ -1,0 +1,896 @@
+//! Rules of submit that ask about more than the request itself: groups, queues, presets,
+//! policies, limits, and what the agents of a group could ever hold.
+
+use super::entities::{Adjusted, Dependency, Designated, Group, Role, Session, User};
+use super::event::{ImageNeeds, Refusal, Submit};
+use super::policies::{DirectSubmits, Preset, Project};
+use super::pools::Queue;
+use super::state::{Account, State};
+use super::submit::{cut, pointer};
+use crate::scheduler::limits::{Layer, LayerKind, Over, Requester, layers, over_alone};
+use crate::scheduler::{Never, could_ever_hold};
+use longshore_common::amount::{SlotKind, SlotName, Slots, format_bytes_short, parse_bytes};
+use longshore_common::api::{LimitMet, MemberError, NewSession, Source};
+use longshore_common::devices::Refusal as DeviceRefusal;
+use longshore_common::ids::SessionId;
+use longshore_common::session::{ClusterMode, DependOn, ResultKind, SessionType};
+use std::collections::BTreeMap;
+
+/// Containers of one session where no policy says less.
+const CONTAINERS: u32 = 100;
+
+/// Whether a requester may use a group.
+#[must_use]
+pub fn is_open_to(state: &State, group: &Group, who: &Requester) -> bool {
+    let Some(allowed) = &group.allowed else {
+        return true;
+    };
+    let named = |names: &std::collections::BTreeSet<String>, name: &str| {
+        names.iter().any(|n| n.eq_ignore_ascii_case(name))
+    };
+    let domain = state.domains.get(&who.domain);
+    let project = state.projects.get(&who.project);
+    domain.is_some_and(|d| named(&allowed.domains, &d.name))
+        || project.is_some_and(|p| named(&allowed.projects, &p.name))
+        || allowed.keypairs.contains(&who.keypair)
+}
+
+/// A session in somebody's name that asks for amounts in a group; for questions such as
+/// whether a preset is offered.
+#[must_use]
+pub fn requester_session(
+    template: &Session,
+    who: &Requester,
+    group: &Group,
+    slots: Slots,
+) -> Session {
+    Session {
+        access_key: who.keypair.clone(),
+        owner: who.user,
+        project: who.project,
+        domain: who.domain,
+        group: group.id,
+        group_name: group.name.clone(),
+        slots,
+        ..template.clone()
+    }
+}
+
+/// The project a session is asked in.
+pub(super) fn project<'a>(
+    state: &'a State,
+    request: &NewSession,
+    owner: &User,
+) -> Result<Option<&'a Project>, Refusal> {
+    let Some(text) = &request.project else {
+        let own = owner
+            .projects
+            .iter()
+            .filter_map(|id| state.projects.get(id));
+        let first = own
+            .clone()
+            .find(|p| p.active)
+            .or_else(|| own.clone().next());
+        return Ok(first);
+    };
+    let wrong =
+        |message: String| Refusal::new("LS-INVALID", message.clone()).at("/project", message);
+    let project = state
+        .project_by_ref(text, Some(owner.domain))
+        .filter(|p| owner.role == Role::Superadmin || owner.projects.contains(&p.id))
+        .ok_or_else(|| {
+            let own: Vec<&str> = owner
+                .projects
+                .iter()
+                .filter_map(|id| state.projects.get(id))
+                .map(|p| p.name.as_str())
+                .collect();
+            wrong(format!("You are in no project {}.", cut(text)))
+                .hint(format!("Your projects: {}.", own.join(", ")))
+        })?;
+    if !project.active {
+        let detail = format!("Project {} is not active.", project.name);
+        return Err(Refusal::new("LS-STATE", detail));
+    }
+    Ok(Some(project))
+}
+
+/// The preset a session names.
+pub(super) fn preset<'a>(
+    state: &'a State,
+    request: &NewSession,
+) -> Result<Option<&'a Preset>, Refusal> {
+    let Some(name) = &request.preset else {
+        return Ok(None);
+    };
+    state.preset_by_ref(name).map(Some).ok_or_else(|| {
+        let known: Vec<&str> = state.presets.values().map(|p| p.name.as_str()).collect();
+        Refusal::new("LS-INVALID", format!("There is no preset {}.", cut(name)))
+            .at("/preset", "No such preset.")
+            .hint(format!("Presets: {}.", known.join(", ")))
+    })
+}
+
+/// The queue a session names.
+pub(super) fn queue<'a>(
+    state: &'a State,
+    request: &NewSession,
+    owner: &User,
+) -> Result<Option<Queue<'a>>, Refusal> {
+    let Some(name) = &request.queue else {
+        return Ok(None);
+    };
+    let config = &state.config.config;
+    let own = || {
+        let names: Vec<&str> = config
+            .queues()
+            .filter(|q| q.policy.admits(&owner.username))
+            .map(|q| q.name)
+            .collect();
+        format!("Your queues: {}.", names.join(", "))
+    };
+    let queue = config.queue(name).ok_or_else(|| {
+        Refusal::new(
+            "LS-QUEUE-UNKNOWN",
+            format!("There is no queue {}.", cut(name)),
+        )
+        .at("/queue", "No such queue.")
+        .hint(own())
+    })?;
+    if !queue.policy.admits(&owner.username) {
+        return Err(Refusal::new(
+            "LS-QUEUE-DENIED",
+            format!(
+                "Allocation policy {} does not include you.",
+                queue.policy.name
+            ),
+        )
+        .at("/queue", "Not for you.")
+        .hint(own()));
+    }
+    Ok(Some(queue))
+}
+
+/// What is asked for by name: the request over the preset; in a queue the profile's own
+/// amounts, which may be added to and not changed.
+pub(super) fn named_slots(
+    request: &NewSession,
+    preset: Option<&Preset>,
+    queue: Option<&Queue<'_>>,
+) -> Result<BTreeMap<String, String>, Refusal> {
+    let texts = |slots: &Slots| -> BTreeMap<String, String> {
+        slots
+            .iter()
+            .map(|(slot, amount)| (slot.to_string(), slot.format_amount(amount)))
+            .collect()
+    };
+    let mut named = preset.map_or_else(BTreeMap::new, |p| texts(&p.slots));
+    named.extend(request.slots.clone());
+    if let Some(queue) = queue {
+        let own = texts(&queue.profile.slots);
+        for (name, text) in &own {
+            let same = request.slots.get(name).is_none_or(|asked| {
+                let slot = name.parse::<SlotName>();
+                slot.is_ok_and(|slot| slot.parse_amount(asked) == slot.parse_amount(text))
+            });
+            if !same {
+                let message = format!("Profile {} gives {name} {text}.", queue.profile.name);
+                return Err(Refusal::new("LS-INVALID", message.clone())
+                    .at(pointer("/slots", name), message)
+                    .hint("Leave it out, or choose another queue."));
+            }
+        }
+        named.extend(own);
+    }
+    Ok(named)
+}
+
+/// Rules 6 to 8: a group that exists, is active, is open to the requester, takes direct
+/// submits and the type. For a queue the group of the first linked pool that takes the type.
+pub(super) fn group<'a>(
+    state: &'a State,
+    request: &NewSession,
+    who: &Requester,
+    kind: SessionType,
+    queue: Option<&Queue<'_>>,
+    preset: Option<&Preset>,
+) -> Result<&'a Group, Refusal> {
+    let open = || {
+        let mut open: Vec<&str> = state
+            .groups
+            .values()
+            .filter(|g| g.active && is_open_to(state, g, who))
+            .map(|g| g.name.as_str())
+            .collect();
+        open.sort_unstable();
+        format!("Groups open to you: {}.", open.join(", "))
+    };
+    if let Some(queue) = queue {
+        let config = &state.config.config;
+        let linked: Vec<&Group> = queue
+            .profile
+            .pools
+            .iter()
+            .filter_map(|name| state.group_by_ref(&config.pool(name)?.group))
+            .collect();
+        let fitting = linked
+            .iter()
+            .find(|g| g.allowed_session_types.contains(&kind));
+        return fitting.copied().ok_or_else(|| {
+            Refusal::new(
+                "LS-GROUP-TYPE",
+                format!("No pool of queue {} takes {kind} sessions.", queue.name),
+            )
+            .at("/type", "Not taken by the queue's pools.")
+        });
+    }
+    let bound = preset.and_then(|p| p.group.as_deref());
+    let Some(text) = request.group.as_deref().or(bound) else {
+        let mut groups: Vec<&Group> = state
+            .groups
+            .values()
+            .filter(|g| g.active && is_open_to(state, g, who))
+            .filter(|g| g.allowed_session_types.contains(&kind))
+            .filter(|g| g.direct_submits == DirectSubmits::Open)
+            .collect();
+        groups.sort_by(|a, b| (!a.default, &a.name).cmp(&(!b.default, &b.name)));
+        return groups.first().copied().ok_or_else(|| {
+            let detail = format!("No resource group takes {kind} sessions from you.");
+            Refusal::new("LS-GROUP-DENIED", detail).hint(open())
+        });
+    };
+    let group = state.group_by_ref(text).ok_or_else(|| {
+        let detail = format!("There is no resource group {}.", cut(text));
+        Refusal::new("LS-GROUP-UNKNOWN", detail)
+            .at("/group", "No such group.")
+            .hint(open())
+    })?;
+    if let (Some(preset), Some(bound)) = (preset, bound)
+        && !bound.eq_ignore_ascii_case(&group.name)
+    {
+        let message = format!("Preset {} is for group {bound}.", preset.name);
+        return Err(Refusal::new("LS-INVALID", message.clone()).at("/preset", message));
+    }
+    if !group.active {
+        let detail = format!("Resource group {} is not active.", group.name);
+        return Err(Refusal::new("LS-GROUP-INACTIVE", detail)
+            .at("/group", "Not active.")
+            .hint(open()));
+    }
+    if !is_open_to(state, group, who) {
+        let detail = format!("Resource group {} is not open to you.", group.name);
+        return Err(Refusal::new("LS-GROUP-DENIED", detail)
+            .at("/group", "Not open to you.")
+            .hint(open()));
+    }
+    if group.direct_submits == DirectSubmits::Closed {
+        let name = state
+            .users
+            .get(&who.user)
+            .map_or("", |u| u.username.as_str());
+        let queues: Vec<&str> = state
+            .config
+            .config
+            .queues()
+            .filter(|q| q.policy.admits(name))
+            .map(|q| q.name)
+            .collect();
+        let detail = format!(
+            "Resource group {} is entered through queues only.",
+            group.name
+        );
+        return Err(Refusal::new("LS-GROUP-CLOSED", detail)
+            .at("/group", "Only through a queue.")
+            .hint(format!("Your queues: {}.", queues.join(", "))));
+    }
+    if !group.allowed_session_types.contains(&kind) {
+        let allowed: Vec<&str> = group
+            .allowed_session_types
+            .iter()
+            .map(|t| t.as_str())
+            .collect();
+        let detail = format!("Resource group {} takes no {kind} sessions.", group.name);
+        return Err(Refusal::new("LS-GROUP-TYPE", detail)
+            .at("/type", "Not taken by the group.")
+            .hint(format!("It takes {}.", allowed.join(", "))));
+    }
+    Ok(group)
+}
+
+/// Shared memory as the request, else its preset, names it.
+pub(super) fn shm_asked(
+    request: &NewSession,
+    preset: Option<&Preset>,
+) -> Result<Option<i64>, Refusal> {
+    match &request.shm {
+        None => Ok(preset.and_then(|p| p.shm_bytes)),
+        Some(text) => parse_bytes(text).map(Some).map_err(|error| {
+            Refusal::new("LS-INVALID", format!("{error}.")).at("/shm", format!("{error}."))
+        }),
+    }
+}
+
+/// Rule 9: what an image needs at least is given, never refused.
+pub(super) fn raise(
+    mut slots: Slots,
+    image: Option<&ImageNeeds>,
+    shm_asked: Option<i64>,
+    adjusted: &mut Vec<Adjusted>,
+) -> Slots {
+    let Some(image) = image else { return slots };
+    for (slot, least) in image.minimum.iter() {
+        // Shared memory is part of mem: the image's own need comes on top of it.
+        let shm = shm_asked.or(image.shm_bytes).unwrap_or(0);
+        let least = match slot.kind() {
+            SlotKind::Bytes => least.saturating_add(shm),
+            _ => least,
+        };
+        let asked = slots.amount(slot);
+        if asked >= least {
+            continue;
+        }
+        adjusted.push(Adjusted {
+            path: pointer("/slots", slot.as_str()),
+            from: (asked > 0).then(|| slot.format_amount(asked)),
+            to: slot.format_amount(least),
+            reason: "image-minimum".to_owned(),
+            source: Some(image.name.clone()),
+        });
+        slots.set(slot.clone(), least);
+    }
+    slots
+}
+
+/// Agents named in the request.
+pub(super) fn designated(
+    state: &State,
+    request: &NewSession,
+    owner: &User,
+) -> Result<Option<Designated>, Refusal> {
+    let Some(wish) = &request.designated else {
+        return Ok(None);
+    };
+    let wrong = |pointer: &str, message: String| {
+        Refusal::new("LS-INVALID", message.clone()).at(pointer, message)
+    };
+    let strict = match wish.mode.as_deref() {
+        None | Some("preferred") => false,
+        Some("strict") => true,
+        Some(other) => {
+            return Err(wrong(
+                "/designated/mode",
+                format!("\"{}\" is not one of strict, preferred.", cut(other)),
+            ));
+        }
+    };
+    if wish.agents.is_empty() {
+        return Err(wrong(
+            "/designated/agents",
+            "Name at least one agent.".to_owned(),
+        ));
+    }
+    let mut agents = std::collections::BTreeSet::new();
+    for (at, name) in wish.agents.iter().enumerate() {
+        let agent = state.agent_by_ref(name).ok_or_else(|| {
+            wrong(
+                &format!("/designated/agents/{at}"),
+                format!("There is no agent {}.", cut(name)),
+            )
+        })?;
+        agents.insert(agent.id);
+    }
+    Ok(Some(Designated {
+        agents,
+        strict,
+        by_admin: owner.role == Role::Superadmin,
+    }))
+}
+
+/// Rules 11 to 16: what policies, dependencies and the agents say to the whole session.
+pub(super) fn bind(
+    state: &State,
+    order: &Submit,
+    mut session: Session,
+    who: &Requester,
+    queue: Option<&Queue<'_>>,
+) -> Result<Session, Refusal> {
+    let layers = layers(state, who);
+    cluster_size(&session, &layers)?;
+    priority(state, &session, &layers)?;
+    session.depends_on = dependencies(state, order, &session)?;
+    pending(state, &session, &layers)?;
+    never_fits(state, &session, queue)?;
+    never_allowed(state, &session, &layers, queue)?;
+    lifetime(&mut session, &layers);
+    Ok(session)
+}
+
+fn policy_source(layer: &Layer<'_>) -> Source {
+    Source {
+        kind: layer.kind.source_kind().to_owned(),
+        name: layer.name.to_owned(),
+        id: Some(layer.id.clone()),
+    }
+}
+
+fn cluster_size(session: &Session, layers: &[Layer<'_>]) -> Result<(), Refusal> {
+    let asked = u32::from(session.cluster.size);
+    let named = layers
+        .iter()
+        .filter_map(|l| {
+            Some((
+                l.policy()?.max_containers_per_session.filter(|n| *n > 0)?,
+                l,
+            ))
+        })
+        .min_by_key(|(most, _)| *most);
+    let most = named.map_or(CONTAINERS, |(most, _)| most);
+    if asked <= most {
+        return Ok(());
+    }
+    let source = named.map(|(_, layer)| policy_source(layer));
+    let who = source.as_ref().map_or_else(
+        || "A session".to_owned(),
+        |s| format!("Keypair policy {}", s.name),
+    );
+    Err(Refusal {
+        limit: Some(Box::new(LimitMet {
+            rule: "cluster-size".to_owned(),
+            slot: None,
+            limit: Some(most.to_string()),
+            have: "0".to_owned(),
+            need: asked.to_string(),
+            source,
+        })),
+        ..Refusal::new(
+            "LS-CLUSTER-SIZE",
+            format!("{who} allows {most} containers in one session; this one asks for {asked}."),
+        )
+        .at("/cluster/size", format!("At most {most}."))
+        .hint(format!("Ask for {most} containers or fewer."))
+    })
+}
+
+/// The highest priority that binds a requester.
+fn priority(state: &State, session: &Session, layers: &[Layer<'_>]) -> Result<(), Refusal> {
+    let admin = state
+        .users
+        .get(&session.owner)
+        .is_some_and(|u| u.role == Role::Superadmin);
+    let named = layers
+        .iter()
+        .filter_map(|l| Some((l.policy()?.max_priority?, l)))
+        .min_by_key(|(most, _)| *most);
+    let Some((most, layer)) = named.filter(|(most, _)| session.priority > *most && !admin) else {
+        return Ok(());
+    };
+    Err(Refusal {
+        limit: Some(Box::new(LimitMet {
+            rule: "priority".to_owned(),
+            slot: None,
+            limit: Some(most.to_string()),
+            have: "0".to_owned(),
+            need: session.priority.to_string(),
+            source: Some(policy_source(layer)),
+        })),
+        ..Refusal::new(
+            "LS-PRIORITY",
+            format!(
+                "Keypair policy {} allows priorities up to {most}; this session asks for {}.",
+                layer.name, session.priority
+            ),
+        )
+        .at("/priority", format!("At most {most}."))
+        .hint(format!("Ask for priority {most} or less."))
+    })
+}
+
+fn dependencies(
+    state: &State,
+    order: &Submit,
+    session: &Session,
+) -> Result<Vec<Dependency>, Refusal> {
+    let mut entries = Vec::new();
+    let mut errors = Vec::new();
+    for (at, wish) in order.request.depends_on.iter().enumerate() {
+        let mut wrong = |message: String| {
+            errors.push(MemberError {
+                pointer: format!("/depends_on/{at}"),
+                message,
+            });
+        };
+        let on = match wish.on.as_deref().unwrap_or("ok").parse::<DependOn>() {
+            Ok(on) => on,
+            Err(error) => {
+                wrong(format!("{error}."));
+                continue;
+            }
+        };
+        let id = wish.session.parse::<SessionId>().ok();
+        let named = || state.session_by_name(session.owner, &wish.session);
+        let Some(id) = id.or_else(named) else {
+            wrong(format!("{} is no session of yours.", cut(&wish.session)));
+            continue;
+        };
+        let live = state
+            .sessions
+            .get(&id)
+            .filter(|s| s.owner == session.owner)
+            .map(|s| {
+                s.state
+                    .is_final()
+                    .then_some(s.result == Some(ResultKind::Success))
+            });
+        let past = || {
+            let past = order.past.iter();
+            past.filter(|p| p.id == id && p.owner == session.owner)
+                .map(|p| Some(p.ok))
+                .next()
+        };
+        match live.or_else(past) {
+            None => wrong(format!("{id} is no session of yours.")),
+            Some(None) => entries.push(Dependency {
+                session: id,
+                on,
+                met: false,
+            }),
+            Some(Some(ok)) if holds(on, ok) => entries.push(Dependency {
+                session: id,
+                on,
+                met: true,
+            }),
+            Some(Some(ok)) => wrong(format!(
+                "{id} ended {} success and is waited for as \"{on}\".",
+                if ok { "with" } else { "without" }
+            )),
+        }
+    }
+    if errors.is_empty() {
+        return Ok(entries);
+    }
+    let detail = errors[0].message.clone();
+    Err(Refusal {
+        errors,
+        ..Refusal::new("LS-DEPENDENCY", detail)
+    })
+}
+
+/// Whether what is waited for has come, now that a session ended with success or without.
+pub(super) const fn holds(on: DependOn, ok: bool) -> bool {
+    match on {
+        DependOn::Ok => ok,
+        DependOn::Any => true,
+        DependOn::Fail => !ok,
+    }
+}
+
+fn pending(state: &State, session: &Session, layers: &[Layer<'_>]) -> Result<(), Refusal> {
+    let mut met: Vec<(LimitMet, String)> = Vec::new();
+    let request = session.total_slots();
+    for layer in layers {
+        let Some(policy) = layer.policy() else {
+            continue;
+        };
+        let waiting = match layer.kind {
+            LayerKind::Keypair => state.waiting(&Account::Keypair(session.access_key.clone())),
+            _ => state.waiting(&Account::User(session.owner)),
+        };
+        if let Some(most) = policy.max_pending_session_count.filter(|n| *n > 0)
+            && waiting.sessions + 1 > most
+        {
+            let detail = format!(
+                "Keypair policy {} allows {most} waiting sessions; {} wait.",
+                layer.name, waiting.sessions
+            );
+            let limit = LimitMet {
+                rule: "pending-count".to_owned(),
+                slot: None,
+                limit: Some(most.to_string()),
+                have: waiting.sessions.to_string(),
+                need: "1".to_owned(),
+                source: Some(policy_source(layer)),
+            };
+            met.push((limit, detail));
+        }
+        for (slot, need) in request.iter() {
+            let Some(Some(most)) = policy.max_pending_session_slots.get(slot) else {
+                continue;
+            };
+            let have = waiting.slots.amount(slot);
+            if have.saturating_add(need) > most {
+                let show = |v| show(slot, v);
+                let detail = format!(
+                    "Keypair policy {} allows {slot} {} in waiting sessions; {} wait and this one asks for {}.",
+                    layer.name,
+                    show(most),
+                    show(have),
+                    show(need)
+                );
+                let limit = LimitMet {
+                    rule: "pending-slots".to_owned(),
+                    slot: Some(slot.to_string()),
+                    limit: Some(slot.format_amount(most)),
+                    have: slot.format_amount(have),
+                    need: slot.format_amount(need),
+                    source: Some(policy_source(layer)),
+                };
+                met.push((limit, detail));
+            }
+        }
+    }
+    refuse_limits(
+        "LS-LIMIT-PENDING",
+        met,
+        "Wait until some of your sessions have started, or cancel them.",
+    )
+}
+
+fn refuse_limits(
+    code: &'static str,
+    met: Vec<(LimitMet, String)>,
+    hint: &str,
+) -> Result<(), Refusal> {
+    let errors = met
+        .iter()
+        .map(|(limit, detail)| MemberError {
+            pointer: match &limit.slot {
+                Some(slot) => pointer("/slots", slot),
+                None => String::new(),
+            },
+            message: detail.clone(),
+        })
+        .collect();
+    match met.into_iter().next() {
+        None => Ok(()),
+        Some((limit, detail)) => Err(Refusal {
+            errors,
+            limit: Some(Box::new(limit)),
+            ..Refusal::new(code, detail).hint(hint)
+        }),
+    }
+}
+
+fn show(slot: &SlotName, value: i64) -> String {
+    match slot.kind() {
+        SlotKind::Bytes => format_bytes_short(value),
+        _ => slot.format_amount(value),
+    }
+}
+
+/// Rule 15: agents of the group, taken as empty, could hold it.
+fn never_fits(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Result<(), Refusal> {
+    let ranks: Vec<Slots> = (0..session.cluster.size)
+        .map(|rank| session.rank_slots(rank).clone())
+        .collect();
+    let together = session.cluster.mode == ClusterMode::SingleNode;
+    let arch = session.arch.as_deref();
+    let groups: Vec<&Group> = match queue {
+        Some(queue) => {
+            let config = &state.config.config;
+            let pools = queue.profile.pools.iter();
+            pools
+                .filter_map(|name| state.group_by_ref(&config.pool(name)?.group))
+                .collect()
+        }
+        None => state.groups.get(&session.group).into_iter().collect(),
+    };
+    let mut first = None;
+    for group in groups {
+        if !group.refuse_never_fits {
+            return Ok(());
+        }
+        match could_ever_hold(state, group.id, &ranks, together, arch) {
+            Ok(()) => return Ok(()),
+            Err(never) => {
+                first.get_or_insert((group, never));
+            }
+        }
+    }
+    let Some((group, never)) = first else {
+        return Ok(());
+    };
+    let (met, detail, hint) = match never {
+        Never::Short(short) => {
+            let Some(worst) = short.first() else {
+                return Ok(());
+            };
+            let errors = short
+                .iter()
+                .map(|s| MemberError {
+                    pointer: pointer("/slots", s.slot.as_str()),
+                    message: format!(
+                        "{} is more than the {} any agent of group {} has.",
+                        s.slot.format_amount(s.need),
+                        s.slot.format_amount(s.have),
+                        group.name
+                    ),
+                })
+                .collect();
+            let detail = format!(
+                "You asked for {} {}; the largest agent of group {} has {}.",
+                worst.slot,
+                show(&worst.slot, worst.need),
+                group.name,
+                show(&worst.slot, worst.have)
+            );
+            let hint = format!(
+                "Ask for {} {} or less.",
+                worst.slot,
+                show(&worst.slot, worst.have)
+            );
+            return Err(Refusal {
+                errors,
+                limit: Some(Box::new(capacity_met(
+                    &worst.slot,
+                    worst.need,
+                    worst.have,
+                    group,
+                ))),
+                ..Refusal::new("LS-FIT-NEVER", detail).hint(hint)
+            });
+        }
+        Never::Devices(DeviceRefusal::BelowQuantum {
+            slot,
+            need,
+            quantum,
+        }) => {
+            let message = format!(
+                "{slot} {} is below {}, the smallest part an agent gives",
+                slot.format_amount(need),
+                slot.format_amount(quantum)
+            );
+            return Err(Refusal::new("LS-SLOT-AMOUNT", format!("{message}."))
+                .at(pointer("/slots", slot.as_str()), format!("{message}.")));
+        }
+        Never::Devices(
+            DeviceRefusal::Short { slot, need, have }
+            | DeviceRefusal::Fragmented { slot, need, have },
+        ) => (
+            capacity_met(&slot, need, have, group),
+            format!(
+                "No agent of group {} can give {slot} {} on devices that may be combined; {} can be.",
+                group.name,
+                show(&slot, need),
+                show(&slot, have)
+            ),
+            format!("Ask for {slot} {} or less.", show(&slot, have)),
+        ),
+        Never::Containers(have) => (
+            LimitMet {
+                rule: "cluster".to_owned(),
+                slot: None,
+                limit: Some(have.to_string()),
+                have: "0".to_owned(),
+                need: session.cluster.size.to_string(),
+                source: Some(Source::new("group", &group.name)),
+            },
+            format!(
+                "The agents of group {} together could hold {have} of {} containers.",
+                group.name, session.cluster.size
+            ),
+            format!("Ask for {have} containers or fewer, or for smaller ones."),
+        ),
+    };
+    Err(Refusal {
+        limit: Some(Box::new(met)),
+        ..Refusal::new("LS-FIT-NEVER", detail).hint(hint)
+    })
+}
+
+fn capacity_met(slot: &SlotName, need: i64, have: i64, group: &Group) -> LimitMet {
+    LimitMet {
+        rule: "agent-capacity".to_owned(),
+        slot: Some(slot.to_string()),
+        limit: Some(slot.format_amount(have)),
+        have: "0".to_owned(),
+        need: slot.format_amount(need),
+        source: Some(Source::new("group", &group.name)),
+    }
+}
+
+/// Rule 16: the request alone is within every limit.
+fn never_allowed(
+    state: &State,
+    session: &Session,
+    layers: &[Layer<'_>],
+    queue: Option<&Queue<'_>>,
+) -> Result<(), Refusal> {
+    let mut met: Vec<(LimitMet, String)> = over_alone(state, layers, &session.total_slots())
+        .iter()
+        .map(|over| (limit_met(over), never_text(over)))
+        .collect();
+    if let Some(queue) = queue
+        && let Some(limit) = queue.policy.limit
+    {
+        let need = queue.profile.allotment();
+        if need > limit {
+            let text = longshore_common::amount::format_milli;
+            let detail = format!(
+                "Allocation policy {} allows {} in all; a job of profile {} counts {}.",
+                queue.policy.name,
+                text(limit),
+                queue.profile.name,
+                text(need)
+            );
+            let limit = LimitMet {
+                rule: "policy-limit".to_owned(),
+                slot: None,
+                limit: Some(text(limit)),
+                have: text(
+                    state
+                        .usage(&Account::Policy(queue.policy.name.clone()))
+                        .allotted,
+                ),
+                need: text(need),
+                source: Some(Source::new("allocation-policy", &queue.policy.name)),
+            };
+            met.push((limit, detail));
+        }
+    }
+    let hint = met.first().map_or_else(String::new, |(limit, _)| {
+        let what = limit.slot.as_deref().unwrap_or("resources");
+        format!(
+            "Ask for {what} {} or less, or ask an administrator for a wider limit.",
+            limit.limit.as_deref().unwrap_or("0")
+        )
+    });
+    refuse_limits("LS-LIMIT-NEVER", met, &hint)
+}
+
+fn limit_met(over: &Over) -> LimitMet {
+    let text = |v: i64| match &over.slot {
+        Some(slot) => slot.format_amount(v),
+        None => longshore_common::amount::format_milli(v),
+    };
+    LimitMet {
+        rule: over.rule.to_owned(),
+        slot: over.slot.as_ref().map(ToString::to_string),
+        limit: Some(text(over.limit)),
+        have: text(over.have),
+        need: text(over.need),
+        source: Some(Source {
+            kind: over.kind.source_kind().to_owned(),
+            name: over.name.clone(),
+            id: Some(over.id.clone()),
+        }),
+    }
+}
+
+fn never_text(over: &Over) -> String {
+    let what = match over.kind {
+        LayerKind::Keypair | LayerKind::User => "Keypair policy",
+        LayerKind::Project => "Project",
+        LayerKind::Domain => "Domain",
+    };
+    let slot = over.slot.as_ref();
+    let shown = |v| slot.map_or_else(String::new, |slot| show(slot, v));
+    format!(
+        "{what} {} allows {} {} in all; this session asks for {}.",
+        over.name,
+        slot.map_or("", SlotName::as_str),
+        shown(over.limit),
+        shown(over.need)
+    )
+}
+
+/// The lifetime that binds: the policy's, or the session's own where that is shorter.
+fn lifetime(session: &mut Session, layers: &[Layer<'_>]) {
+    let most = layers
+        .iter()
+        .filter_map(|l| l.policy()?.max_session_lifetime_s.filter(|s| *s > 0))
+        .min();
+    if let Some(most) = most
+        && session.lifetime_s.is_none_or(|own| own > most)
+    {
+        if let Some(own) = session.lifetime_s {
+            session.adjusted.push(Adjusted {
+                path: "/lifetime_s".to_owned(),
+                from: Some(own.to_string()),
+                to: most.to_string(),
+                reason: "policy-lifetime".to_owned(),
+                source: layers.first().map(|l| l.name.to_owned()),
+            });
+        }
+        session.lifetime_s = Some(most);
+    }
+}
