@@ -671,6 +671,9 @@ pub struct Container {
     pub want: Want,
     /// The order to run was given: until it is closed, it may run.
     pub told_to_run: bool,
+    /// Its agent has applied a set in which it stands.
+    #[serde(default)]
+    pub acknowledged: bool,
     /// Where it stands, by its agent.
     pub state: ContainerState,
     /// Docker's id, first 12 characters.

@@ -90,6 +90,7 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
             devices: place.devices.clone(),
             want: Want::Prepare,
             told_to_run: false,
+            acknowledged: false,
             state: ContainerState::Assigned,
             docker_id: String::new(),
             fence: *fence,
@@ -507,13 +508,19 @@ const fn progress_rank(state: ContainerState) -> u8 {
 }
 
 /// The agent has applied a set in which this session's containers stood.
-pub(super) fn acknowledged(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+pub(super) fn acknowledged(draft: &mut Draft<'_>, id: SessionId, agent: AgentId, by: &str) {
     let now = draft.now;
     let Some(session) = draft.session_mut(id) else {
         return;
     };
-    if session.state == SessionState::Scheduled {
+    for container in session.containers.iter_mut().filter(|c| c.agent == agent) {
+        container.acknowledged = true;
+    }
+    // Until every agent has taken its orders, the short time for that runs on.
+    if session.present().all(|c| c.acknowledged) && session.phase.is_none() {
         session.deadline = Some(now.plus_ms(PREPARE_MS));
+    }
+    if session.state == SessionState::Scheduled {
         draft.move_to(id, SessionState::Preparing, Why::by(by));
     }
 }
@@ -932,6 +939,7 @@ pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
             let cause = match session.phase {
                 Some(Phase::Pulling) => Cause::PullTimeout,
                 Some(Phase::Starting) => Cause::StartTimeout,
+                None if !session.present().all(|c| c.acknowledged) => Cause::NotAcknowledged,
                 _ => Cause::CreateTimeout,
             };
             expire(draft, id, cause, "it took longer than a start may take");

@@ -16,6 +16,7 @@ fn container(state: ContainerState) -> Container {
         devices: vec![],
         want: Want::Prepare,
         told_to_run: false,
+        acknowledged: false,
         state,
         docker_id: String::new(),
         fence: Fence(1),

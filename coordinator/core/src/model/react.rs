@@ -557,7 +557,7 @@ fn take_inventory(draft: &mut Draft<'_>, agent: AgentId, inventory: &Inventory) 
     let mut seen = BTreeSet::new();
     inventory
         .devices
-        .retain(|d| (1..=MAX_MILLI).contains(&d.capacity) && seen.insert(d.id.clone()));
+        .retain(|d| (1..=UNIT).contains(&d.capacity) && seen.insert(d.id.clone()));
     let inventory = &inventory;
     let inventory = Inventory {
         offered: storable(&inventory.offered),
@@ -612,13 +612,16 @@ fn take_report(
         .filter_map(|key| {
             let session = draft.state.sessions.get(&key.session)?;
             let container = session.containers.iter().find(|c| c.key == key)?;
-            (session.state == SessionState::Scheduled
-                && lifecycle::agent_has_seen(container, applied))
-            .then_some(session.id)
+            let waits = matches!(
+                session.state,
+                SessionState::Scheduled | SessionState::Preparing
+            );
+            (waits && !container.acknowledged && lifecycle::agent_has_seen(container, applied))
+                .then_some(session.id)
         })
         .collect();
     for id in seen {
-        lifecycle::acknowledged(draft, id, &by);
+        lifecycle::acknowledged(draft, id, agent, &by);
     }
     for item in items {
         lifecycle::report(draft, agent, item);

@@ -780,10 +780,15 @@ fn place_in_order(lanes: &[&Lane], id: SessionId) -> Option<u64> {
 
 /// As if each were placed in turn.
 fn place_by_share(planner: &Planner, group: u32, lanes: &[&Lane], id: SessionId) -> Option<u64> {
-    type Waiting<'a> = BTreeMap<((i64, i64), usize), SessionId>;
+    /// Who waits, in order, with the lane each stands in.
+    type Waiting = BTreeMap<((i64, i64), usize), SessionId>;
+    /// A user's share, its oldest session, and which user.
+    type Next = Reverse<(Share, (i64, i64), u32)>;
+    /// Use, weight, and who waits.
+    type One = (Vec<i64>, i64, Waiting);
     let capacity = &planner.groups[group as usize].capacity;
     let slots = capacity.len() - 1;
-    let mut users: BTreeMap<u32, (Vec<i64>, i64, Waiting<'_>)> = BTreeMap::new();
+    let mut users: BTreeMap<u32, One> = BTreeMap::new();
     let mut there = false;
     for (at, lane) in lanes.iter().enumerate() {
         let (user, used, weight) = planner.share_parts(lane);
@@ -799,7 +804,7 @@ fn place_by_share(planner: &Planner, group: u32, lanes: &[&Lane], id: SessionId)
         return None;
     }
     let share = |used: &[i64], weight| Share::of(&used[..slots], &capacity[..slots], weight);
-    let mut order: BinaryHeap<Reverse<(Share, (i64, i64), u32)>> = users
+    let mut order: BinaryHeap<Next> = users
         .iter()
         .filter_map(|(user, (used, weight, waiting))| {
             let ((key, _), _) = waiting.first_key_value()?;

@@ -137,20 +137,16 @@ pub fn could_ever_hold(
     arch: Option<&str>,
 ) -> Result<(), Never> {
     use longshore_common::agent::AgentState::Terminated;
-    let inventories: Vec<_> = state
-        .agents
-        .values()
-        .filter(|a| a.group == group && a.state != Terminated)
-        .filter_map(|a| a.inventory.as_deref())
-        .filter(|i| arch.is_none_or(|arch| arch == i.arch))
-        .collect();
-    let any = state
-        .agents
-        .values()
-        .any(|a| a.group == group && a.state != Terminated && a.inventory.is_some());
-    if !any {
+    let all = || {
+        let agents = state.agents.values();
+        agents
+            .filter(|a| a.group == group && a.state != Terminated)
+            .filter_map(|a| a.inventory.as_deref())
+    };
+    if all().next().is_none() {
         return Ok(());
     }
+    let inventories = || all().filter(|i| arch.is_none_or(|arch| arch == i.arch));
     let with_devices = |inventory: &_, request: &Slots| -> Slots {
         request
             .iter()
@@ -159,36 +155,29 @@ pub fn could_ever_hold(
             .collect()
     };
     if !together && ranks.len() > 1 {
-        let mut free: Vec<(Slots, Occupied)> = inventories
-            .iter()
-            .map(|i| (i.capacity(), Occupied::new()))
+        let mut free: Vec<_> = inventories()
+            .map(|i| (i, i.capacity(), Occupied::new()))
             .collect();
         let mut order: Vec<&Slots> = ranks.iter().collect();
         order.sort_by(|a, b| by_size(b, a));
-        let mut placed = 0;
-        for request in order {
-            let found = inventories
-                .iter()
-                .zip(&mut free)
-                .any(|(inventory, (free, occupied))| {
-                    if !free.fits(request) {
-                        return false;
-                    }
-                    let Ok(grants) =
-                        allocate(inventory, occupied, &with_devices(inventory, request))
-                    else {
-                        return false;
-                    };
-                    free.sub(request);
-                    for grant in grants {
-                        *occupied.entry(grant.device).or_insert(0) += grant.amount;
-                    }
-                    true
-                });
+        for (placed, request) in order.into_iter().enumerate() {
+            let found = free.iter_mut().any(|(inventory, free, occupied)| {
+                if !free.fits(request) {
+                    return false;
+                }
+                let Ok(grants) = allocate(inventory, occupied, &with_devices(inventory, request))
+                else {
+                    return false;
+                };
+                free.sub(request);
+                for grant in grants {
+                    *occupied.entry(grant.device).or_insert(0) += grant.amount;
+                }
+                true
+            });
             if !found {
                 return Err(Never::Containers(placed));
             }
-            placed += 1;
         }
         return Ok(());
     }
@@ -198,7 +187,7 @@ pub fn could_ever_hold(
     }
     let mut nearest: Option<Never> = None;
     let mut short: Option<Vec<Shortage>> = None;
-    for inventory in inventories {
+    for inventory in inventories() {
         let missing = inventory.capacity().shortages(&total);
         if !missing.is_empty() {
             let closer = short.as_ref().is_none_or(|known| {

@@ -24,7 +24,7 @@ use longshore_common::session::{ClusterMode, DeviceGrant, Reason, SessionState};
 use longshore_common::time::Timestamp;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 /// Most containers on one agent: a desired set holds 1,024 entries and is always whole.
@@ -479,7 +479,7 @@ impl Planner {
     }
 
     fn rebuild(&mut self, state: &State, now: Timestamp) {
-        let stopped: HashMap<GroupId, Option<Stopped>> =
+        let stopped: BTreeMap<GroupId, Option<Stopped>> =
             self.groups.iter().map(|g| (g.id, g.stopped)).collect();
         *self = Self::new();
         self.stale = false;
