@@ -10,7 +10,7 @@ use longshore_common::ids::is_handle;
 use longshore_common::limits::{
     Combine, IdleAction, IdlePolicy, Metric, Operator, UtilizationPolicy,
 };
-use longshore_core::model::SessionDefaults;
+use longshore_core::model::{Discipline, SchedulerSettings, Selection, SessionDefaults};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ pub struct Config {
     pub agents: Agents,
     /// What sessions get.
     pub sessions: Sessions,
+    /// What resource groups do that do not say.
+    pub scheduler: Scheduler,
     /// What is written down.
     pub log: Log,
 }
@@ -108,8 +110,6 @@ pub struct Sessions {
     pub default_mem: String,
     /// Priority of a session that names none.
     pub default_priority: u8,
-    /// How often a session whose start failed goes back to PENDING.
-    pub creation_retries: u32,
     /// When sessions of the default group count as unused.
     pub idle: Idle,
 }
@@ -176,8 +176,93 @@ impl Default for Sessions {
             default_cpu: "1".to_owned(),
             default_mem: "2g".to_owned(),
             default_priority: 10,
-            creation_retries: 3,
             idle: Idle::default(),
+        }
+    }
+}
+
+/// `[scheduler]`: the defaults of every resource group.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scheduler {
+    /// `fifo`, `lifo`, `drf` in any case: order inside a priority.
+    pub scheduler: String,
+    /// `concentrated`, `dispersed`, `round-robin` in any case: which agent is taken.
+    pub agent_selection: String,
+    /// How often the head is tried before others pass it; 0 = they never do.
+    pub retries_to_skip: i64,
+    /// A head is charged at most one try per so many seconds.
+    pub interval_s: i64,
+    /// How often a session whose start failed goes back to PENDING; 0 = never.
+    pub creation_retries: i64,
+    /// A session PENDING for longer is cancelled, in seconds; 0 = never.
+    pub pending_timeout_s: i64,
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        let SchedulerSettings {
+            scheduler,
+            agent_selection,
+            retries_to_skip,
+            interval_s,
+            creation_retries,
+            pending_timeout_s,
+        } = SchedulerSettings::default();
+        Self {
+            scheduler: scheduler.to_string(),
+            agent_selection: agent_selection.to_string(),
+            retries_to_skip: i64::from(retries_to_skip),
+            interval_s: i64::from(interval_s),
+            creation_retries: i64::from(creation_retries),
+            pending_timeout_s: i64::from(pending_timeout_s),
+        }
+    }
+}
+
+impl Scheduler {
+    /// Text and numbers are read here, not by the file's reader, so that what is said
+    /// about a bad one names the range.
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &str, text: String| {
+            let key = format!("scheduler.{key}");
+            Err(ConfigError(format!("{key}: {text}")))
+        };
+        if let Err(error) = self.scheduler.parse::<Discipline>() {
+            return wrong("scheduler", error.to_string());
+        }
+        if let Err(error) = self.agent_selection.parse::<Selection>() {
+            return wrong("agent_selection", error.to_string());
+        }
+        for (key, value, range) in [
+            ("retries_to_skip", self.retries_to_skip, 0..=1_000_000),
+            ("interval_s", self.interval_s, 1..=86_400),
+            ("creation_retries", self.creation_retries, 0..=100),
+            ("pending_timeout_s", self.pending_timeout_s, 0..=315_360_000),
+        ] {
+            if !range.contains(&value) {
+                let (low, high) = (range.start(), range.end());
+                return wrong(key, format!("must be {low} to {high}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings as data; what [`Config::load`] refuses falls back to its default.
+    #[must_use]
+    pub fn settings(&self) -> SchedulerSettings {
+        let known = SchedulerSettings::default();
+        let number = |value: i64, known: u32| u32::try_from(value).unwrap_or(known);
+        SchedulerSettings {
+            scheduler: self.scheduler.parse().unwrap_or(known.scheduler),
+            agent_selection: self
+                .agent_selection
+                .parse()
+                .unwrap_or(known.agent_selection),
+            retries_to_skip: number(self.retries_to_skip, known.retries_to_skip),
+            interval_s: number(self.interval_s, known.interval_s),
+            creation_retries: number(self.creation_retries, known.creation_retries),
+            pending_timeout_s: number(self.pending_timeout_s, known.pending_timeout_s),
         }
     }
 }
@@ -301,9 +386,7 @@ impl Config {
         if self.sessions.default_priority > 100 {
             return wrong("sessions.default_priority", "must be 0 to 100".to_owned());
         }
-        if self.sessions.creation_retries > 100 {
-            return wrong("sessions.creation_retries", "must be 0 to 100".to_owned());
-        }
+        self.scheduler.check()?;
         let idle = &self.sessions.idle;
         if idle.combine.parse::<Combine>().is_err() {
             return wrong("sessions.idle.combine", "must be all or any".to_owned());
@@ -373,6 +456,7 @@ impl Config {
             cpu_milli,
             mem_bytes,
             priority: self.sessions.default_priority,
+            ..SessionDefaults::default()
         })
     }
 }
@@ -483,6 +567,24 @@ mod tests {
     }
 
     #[test]
+    fn the_scheduler_is_set_in_any_case() {
+        let none = Config::default().scheduler.settings();
+        assert_eq!(none, SchedulerSettings::default());
+        let config = load(
+            "[scheduler]\nscheduler = \"DRF\"\nagent_selection = \"Round-Robin\"\nretries_to_skip = 0\n",
+            &[("LONGSHORE__SCHEDULER__PENDING_TIMEOUT_S", "60")],
+        );
+        let expected = SchedulerSettings {
+            scheduler: Discipline::Drf,
+            agent_selection: Selection::RoundRobin,
+            retries_to_skip: 0,
+            pending_timeout_s: 60,
+            ..SchedulerSettings::default()
+        };
+        assert_eq!(config.unwrap().scheduler.settings(), expected);
+    }
+
+    #[test]
     fn mistakes_are_told_with_their_place() {
         let text = load("[daemon]\n\nlistn = \"x\"\n", &[])
             .unwrap_err()
@@ -500,6 +602,13 @@ mod tests {
             "[agents]\nlost_after_s = 3",
             "[sessions]\ndefault_mem = \"lots\"",
             "[sessions]\ndefault_cpu = \"0\"",
+            "[sessions]\ncreation_retries = 3",
+            "[scheduler]\nscheduler = \"fair\"",
+            "[scheduler]\nagent_selection = \"best\"",
+            "[scheduler]\nretries_to_skip = -1",
+            "[scheduler]\ninterval_s = 0",
+            "[scheduler]\ncreation_retries = 101",
+            "[scheduler]\npending_timeout_s = -1",
             "x = 1",
             "[",
         ] {

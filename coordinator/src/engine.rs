@@ -11,12 +11,12 @@
 use crate::live::Live;
 use crate::store::{Store, StoreError};
 use longshore_common::ids::SessionId;
+use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::CloseCode;
-use longshore_core::model::{
-    Answer, Change, Effect, Event, Outcome, Refusal, State, react, start_session,
-};
-use longshore_core::scheduler;
+use longshore_core::Core;
+use longshore_core::model::{Answer, Change, Effect, Event, Refusal, State};
+use longshore_core::scheduler::Planner;
 use longshore_link::boot_ms;
 use std::collections::HashMap;
 use std::fmt;
@@ -37,8 +37,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// What the asker gets: the answer or refusal, or why there is none.
 type Told = Result<Result<Answer, Refusal>, EngineError>;
 /// Runs on the engine's task once the batch is stored; hands the answer on.
-type Reply = Box<dyn FnOnce(&State, Timestamp, Told) + Send>;
-type Look = Box<dyn FnOnce(&State, Timestamp) + Send>;
+type Reply = Box<dyn FnOnce(&mut Core, Timestamp, Told) + Send>;
+type Look = Box<dyn FnOnce(&mut Core, Timestamp) + Send>;
 
 enum Message {
     Event(Box<Event>, Option<Reply>),
@@ -131,9 +131,27 @@ impl Engine {
         event: Event,
         look: impl FnOnce(&State, Timestamp, &Result<Answer, Refusal>) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
+        self.ask_and_consult(event, |state, _, now, answer| look(state, now, answer))
+            .await
+    }
+
+    /// [`Self::ask_then`] for answers that need the planner, such as why a session waits.
+    ///
+    /// # Errors
+    /// [`EngineError`] when there is no answer.
+    pub async fn ask_and_consult<T: Send + 'static>(
+        &self,
+        event: Event,
+        look: impl FnOnce(&State, &mut Planner, Timestamp, &Result<Answer, Refusal>) -> T
+        + Send
+        + 'static,
+    ) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
-        let reply: Reply = Box::new(move |state, now, told| {
-            let seen = told.map(|answer| look(state, now, &answer));
+        let reply: Reply = Box::new(move |core, now, told| {
+            let seen = told.map(|answer| {
+                let (state, planner) = core.ask();
+                look(state, planner, now, &answer)
+            });
             let _ = reply.send(seen); // the asker may have gone
         });
         match self
@@ -166,9 +184,22 @@ impl Engine {
         &self,
         look: impl FnOnce(&State, Timestamp) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
+        self.consult(|state, _, now| look(state, now)).await
+    }
+
+    /// Looks at the state and asks the planner: why somebody waits, what would start.
+    /// `look` runs on the engine's task and must be short.
+    ///
+    /// # Errors
+    /// [`EngineError`] when there is no answer.
+    pub async fn consult<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State, &mut Planner, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
-        let look: Look = Box::new(move |state, now| {
-            let _ = reply.send(look(state, now)); // the asker may have gone
+        let look: Look = Box::new(move |core, now| {
+            let (state, planner) = core.ask();
+            let _ = reply.send(look(state, planner, now)); // the asker may have gone
         });
         match self.inbox.try_send(Message::Look(look)) {
             Ok(()) => answer.await.map_err(|_| EngineError::Stopped),
@@ -247,50 +278,55 @@ pub fn start(
 }
 
 async fn run(
-    mut state: State,
+    state: State,
     store: Store,
     mut messages: mpsc::Receiver<Message>,
     effects: mpsc::UnboundedSender<Effect>,
     changed: Arc<Changed>,
 ) {
+    let mut core = Core::new(state);
     let clock = Clock::start();
-    let mut next_tick = tokio::time::Instant::now() + LONGEST_SLEEP;
+    // At once: a planner that is new knows of no deadline before its first pass.
+    let mut next_tick = tokio::time::Instant::now();
     let mut batch = Vec::with_capacity(BATCH);
     loop {
-        let sleep = sleep_until_due(&state, &clock)
+        let sleep = sleep_until_due(&core, &clock)
             .min(next_tick.saturating_duration_since(tokio::time::Instant::now()));
         let closed = tokio::select! {
             count = messages.recv_many(&mut batch, BATCH) => count == 0,
-            () = tokio::time::sleep(sleep) => {
-                batch.push(Message::Event(Box::new(Event::Tick), None));
-                false
-            }
+            () = tokio::time::sleep(sleep) => false,
         };
         if closed {
             return;
         }
-        if tokio::time::Instant::now() >= next_tick {
+        let tick = tokio::time::Instant::now() >= next_tick;
+        if tick {
             next_tick = tokio::time::Instant::now() + LONGEST_SLEEP;
             batch.push(Message::Event(Box::new(Event::Tick), None));
         }
-        step(&mut state, &store, &clock, &mut batch, &effects, &changed).await;
+        step(
+            &mut core, &store, &clock, &mut batch, tick, &effects, &changed,
+        )
+        .await;
     }
 }
 
-fn sleep_until_due(state: &State, clock: &Clock) -> Duration {
-    let Some(at) = state.next_deadline() else {
+fn sleep_until_due(core: &Core, clock: &Clock) -> Duration {
+    let Some(at) = core.next_deadline() else {
         return LONGEST_SLEEP;
     };
     let ms = at.since(clock.now()).max(0);
     Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(LONGEST_SLEEP)
 }
 
-/// Decide, commit, apply, perform - for everything in `batch`.
+/// Decide, commit, apply, perform - for everything in `batch`. `pass` demands a pass of
+/// the planner although nothing differs.
 async fn step(
-    state: &mut State,
+    core: &mut Core,
     store: &Store,
     clock: &Clock,
     batch: &mut Vec<Message>,
+    pass: bool,
     effects: &mpsc::UnboundedSender<Effect>,
     changed: &Changed,
 ) {
@@ -300,13 +336,14 @@ async fn step(
     let mut replies = Vec::new();
     let mut looks = Vec::new();
     // What is due by the clock is decided with the rest, however busy the inbox is.
-    if state.next_deadline().is_some_and(|at| at <= now) {
-        let _ = decide(state, &Event::Tick, now, &mut changes, &mut due); // nobody asked
+    let pass = pass || core.next_deadline().is_some_and(|at| at <= now);
+    if core.state().next_deadline().is_some_and(|at| at <= now) {
+        let _ = core.happen(&Event::Tick, now, &mut changes, &mut due); // nobody asked
     }
     for message in batch.drain(..) {
         match message {
             Message::Event(event, reply) => {
-                let answer = decide(state, &event, now, &mut changes, &mut due);
+                let answer = core.happen(&event, now, &mut changes, &mut due);
                 if let Some(reply) = reply {
                     replies.push((reply, answer));
                 }
@@ -314,8 +351,8 @@ async fn step(
             Message::Look(look) => looks.push(look),
         }
     }
-    if !changes.is_empty() {
-        place(state, now, &mut changes, &mut due);
+    if pass || !changes.is_empty() {
+        place(core, now, &mut changes, &mut due);
     }
     let stored = if changes.is_empty() {
         Ok(())
@@ -325,12 +362,12 @@ async fn step(
     match stored {
         Ok(()) => {
             for (reply, answer) in replies {
-                reply(state, now, Ok(answer));
+                reply(core, now, Ok(answer));
             }
             perform(due, effects);
             wake(&changes, changed);
             for look in looks {
-                look(state, now);
+                look(core, now);
             }
         }
         Err(cause) => {
@@ -340,10 +377,10 @@ async fn step(
             } else {
                 EngineError::Store
             };
-            restore(state, store, &cause).await;
+            restore(core, store, &cause).await;
             // What agents told in this batch is lost to us and sent for them: with a new
             // connection they say it again.
-            for agent in state.agents.keys() {
+            for agent in core.state().agents.keys() {
                 let code = CloseCode::Overload;
                 let _ = effects.send(Effect::Close {
                     agent: *agent,
@@ -352,44 +389,29 @@ async fn step(
             }
             tokio::time::sleep(AFTER_FAILURE).await;
             for (reply, _) in replies {
-                reply(state, now, Err(told));
+                reply(core, now, Err(told));
             }
             for look in looks {
-                look(state, now);
+                look(core, now);
             }
         }
     }
 }
 
-fn decide(
-    state: &mut State,
-    event: &Event,
-    now: Timestamp,
-    changes: &mut Vec<Change>,
-    effects: &mut Vec<Effect>,
-) -> Result<Answer, Refusal> {
-    let Outcome {
-        changes: new,
-        effects: more,
-        answer,
-    } = react(state, event, now);
-    for change in &new {
-        state.apply(change);
-    }
-    changes.extend(new);
-    effects.extend(more);
-    answer
-}
-
-fn place(state: &mut State, now: Timestamp, changes: &mut Vec<Change>, effects: &mut Vec<Effect>) {
-    for start in scheduler::plan(state, now).starts {
-        tracing::info!(session = %start.session, agent = %start.agent, "scheduled");
-        let (new, more) = start_session(state, now, start.session, start.agent, start.devices);
-        for change in &new {
-            state.apply(change);
+/// One pass of the planner, with a line in the log for each start.
+fn place(core: &mut Core, now: Timestamp, changes: &mut Vec<Change>, effects: &mut Vec<Effect>) {
+    let before = changes.len();
+    core.place(now, changes, effects);
+    for change in &changes[before..] {
+        let Change::Session(session) = change else {
+            continue;
+        };
+        if session.state != SessionState::Scheduled {
+            continue;
         }
-        changes.extend(new);
-        effects.extend(more);
+        let mut agents: Vec<String> = session.present().map(|c| c.agent.to_string()).collect();
+        agents.dedup();
+        tracing::info!(session = %session.id, agents = agents.join(" "), "scheduled");
     }
 }
 
@@ -428,13 +450,13 @@ fn wake(changes: &[Change], changed: &Changed) {
 
 /// Puts memory back to what is stored. A store that cannot even be read ends the process:
 /// going on would mean deciding on a state nobody has.
-async fn restore(state: &mut State, store: &Store, cause: &StoreError) {
+async fn restore(core: &mut Core, store: &Store, cause: &StoreError) {
     if cause.is_fatal() {
         error!(error = %cause, "the database failed; the coordinator ends so that it can start clean");
         std::process::exit(3);
     }
     match store.load().await {
-        Ok(loaded) => *state = loaded,
+        Ok(loaded) => *core = Core::new(loaded),
         Err(again) => {
             error!(error = %again, "the database cannot be read back; the coordinator ends");
             std::process::exit(3);

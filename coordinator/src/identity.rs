@@ -47,12 +47,15 @@ pub enum Denied {
     Failed,
     /// Right, but switched off.
     Inactive,
+    /// Right, but the person is switched off.
+    UserInactive,
 }
 
 #[derive(Debug, Clone)]
 struct Known {
     secret_sha256: [u8; 32],
     active: bool,
+    user_active: bool,
     person: Person,
 }
 
@@ -174,7 +177,8 @@ impl Identity {
         let stored = row.map_or([0; 32], |k| k.secret_sha256);
         let same = bool::from(stored.ct_eq(&given));
         match row {
-            Some(row) if same && row.active => Ok(row.person.clone()),
+            Some(row) if same && row.active && row.user_active => Ok(row.person.clone()),
+            Some(row) if same && row.active => Err(Denied::UserInactive),
             Some(_) if same => Err(Denied::Inactive),
             _ => Err(Denied::Failed),
         }
@@ -225,6 +229,7 @@ fn know(keypair: &Keypair, user: &User) -> Known {
     Known {
         secret_sha256: keypair.secret_sha256,
         active: keypair.active,
+        user_active: user.active,
         person: Person {
             caller: Caller {
                 user: user.id,

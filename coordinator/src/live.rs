@@ -4,9 +4,9 @@
 
 use longshore_common::agent::NodeLoad;
 use longshore_common::api::Progress;
-use longshore_common::ids::{AgentId, ContainerKey};
+use longshore_common::ids::{AgentId, ContainerKey, Generation};
 use longshore_common::time::Timestamp;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,6 +44,7 @@ pub struct Live {
     agents: Mutex<HashMap<AgentId, Arc<AgentLive>>>,
     progress: Mutex<HashMap<ContainerKey, Progress>>,
     idle: Mutex<HashMap<(AgentId, ContainerKey), IdleLive>>,
+    held: Mutex<HashMap<AgentId, (Generation, BTreeSet<ContainerKey>)>>,
 }
 
 // A poisoned lock here only means that somebody panicked while writing a figure.
@@ -114,6 +115,35 @@ impl Live {
     /// Forgets what an agent said of use: its link is gone.
     pub fn forget_idle(&self, agent: AgentId) {
         lock(&self.idle).retain(|(of, _), _| *of != agent);
+    }
+
+    /// The containers a connected agent said it has, and the set it had applied then; none
+    /// before it told all of them.
+    #[must_use]
+    pub fn held(&self, agent: AgentId) -> Option<(Generation, BTreeSet<ContainerKey>)> {
+        lock(&self.held).get(&agent).cloned()
+    }
+
+    /// Notes everything an agent has; none forgets it: its link is gone.
+    pub fn set_held(&self, agent: AgentId, held: Option<(Generation, BTreeSet<ContainerKey>)>) {
+        let mut map = lock(&self.held);
+        match held {
+            Some(held) => drop(map.insert(agent, held)),
+            None => drop(map.remove(&agent)),
+        }
+    }
+
+    /// Notes that one of its containers is there, or is no more.
+    pub fn note_held(&self, agent: AgentId, applied: Generation, key: ContainerKey, there: bool) {
+        // What is not known as a whole is not known at all.
+        if let Some((known, keys)) = lock(&self.held).get_mut(&agent) {
+            *known = applied;
+            if there {
+                keys.insert(key);
+            } else {
+                keys.remove(&key);
+            }
+        }
     }
 
     /// Notes how far a pull is; none forgets it.

@@ -5,7 +5,9 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use longshore_common::ids::{ClusterId, CoordinatorGeneration, GroupId, InstanceId};
+use longshore_common::ids::{
+    ClusterId, CoordinatorGeneration, DomainId, GroupId, InstanceId, PolicyId, ProjectId,
+};
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig};
 use longshore_coordinator::config::{Config, LogFormat, Overrides};
@@ -14,7 +16,7 @@ use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
 use longshore_coordinator::pki::Pki;
 use longshore_coordinator::store::{Store, StoreError};
-use longshore_core::model::{Change, Event, Group, Meta, State, react};
+use longshore_core::model::{Beginning, Change, Event, Group, Meta, State, react};
 use sd_notify::NotifyState;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -315,33 +317,25 @@ async fn run(config: Config) -> Result<(), End> {
     ended
 }
 
-/// What is stored at each start: the generation goes up, a new installation gets its
-/// group, and the default group follows the settings.
+/// What is stored at each start: the generation goes up, what every installation has is
+/// made where it is missing. A group that is there keeps what administrators made of it.
 fn beginning(state: &State, config: &Config) -> Vec<Change> {
-    let creation_retries = config.sessions.creation_retries;
-    let declare_lost_s = config.agents.declare_lost_s;
-    let first = Group {
-        id: GroupId::new(identity::new_id()),
-        name: "default".to_owned(),
-        active: true,
+    let group = Group {
         default: true,
-        creation_retries,
-        declare_lost_s,
+        declare_lost_s: config.agents.declare_lost_s,
         idle: config.sessions.idle.policy(),
+        ..Group::new(GroupId::new(identity::new_id()), "default")
     };
-    let mut changes = react(state, &Event::Started(Box::new(first)), wall_clock()).changes;
-    if let Some(present) = state.groups.values().find(|g| g.default) {
-        let wanted = Group {
-            creation_retries,
-            declare_lost_s,
-            idle: config.sessions.idle.policy(),
-            ..present.clone()
-        };
-        if wanted != *present {
-            changes.push(Change::Group(wanted));
-        }
-    }
-    changes
+    let order = Beginning {
+        group,
+        domain: DomainId::new(identity::new_id()),
+        project: ProjectId::new(identity::new_id()),
+        keypair_policy: PolicyId::new(identity::new_id()),
+        user_policy: PolicyId::new(identity::new_id()),
+        project_policy: PolicyId::new(identity::new_id()),
+        scheduler: config.scheduler.settings(),
+    };
+    react(state, &Event::Started(Box::new(order)), wall_clock()).changes
 }
 
 fn new_meta() -> Meta {

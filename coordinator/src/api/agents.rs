@@ -3,7 +3,7 @@
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
 use super::views::{self, Detail};
-use super::{App, json, page, person};
+use super::{App, json, person};
 use crate::engine::wall_clock;
 use crate::pki::{random, sha256};
 use axum::extract::{Request, State};
@@ -12,8 +12,9 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::agent::AgentState;
-use longshore_common::api::{self, AgentPatch, NewJoinToken, Page};
+use longshore_common::api::{self, AgentPatch, NewJoinToken};
 use longshore_common::ids::{AgentId, GroupId, UserId};
+use longshore_core::model::admin::{AdminOrder, AdminVerb};
 use longshore_core::model::{self, Event, JoinToken, JoinTokenOrder};
 use std::sync::Arc;
 
@@ -166,6 +167,26 @@ pub(super) async fn update(
     let patch = extract::json::<AgentPatch>(request).await?.value;
     let version = version?;
     let agent = find(&app, &text).await?;
+    let mut version = version;
+    if let Some(group) = patch.group {
+        let order = AdminOrder {
+            caller: caller.caller.clone(),
+            dry_run: false,
+            expected_version: version,
+            verb: AdminVerb::MoveAgent {
+                agent: agent.to_string(),
+                group,
+            },
+        };
+        let done = app.engine.ask(Event::Admin(Box::new(order))).await?;
+        let present = show(&app, user, agent).await?;
+        match done {
+            Ok(_) if patch.schedulable.is_none() => return tagged(&present),
+            // The version was right; the move itself made a new one.
+            Ok(_) => version = None,
+            Err(refusal) => return Err(stale(refusal, &present)),
+        }
+    }
     let done = match patch.schedulable {
         Some(schedulable) => {
             app.engine
@@ -193,12 +214,17 @@ pub(super) async fn update(
     let present = show(&app, user, agent).await?;
     match done {
         Ok(_) => tagged(&present),
-        Err(refusal) if refusal.code == "LS-VERSION-STALE" => {
-            let object = serde_json::to_value(&present).unwrap_or_default();
-            Err(Failure::from(refusal).current(object))
-        }
-        Err(refusal) => Err(refusal.into()),
+        Err(refusal) => Err(stale(refusal, &present)),
     }
+}
+
+/// A refusal; one of a stale version comes with the object as it is.
+fn stale(refusal: model::Refusal, present: &api::Agent) -> Failure {
+    if refusal.code != "LS-VERSION-STALE" {
+        return refusal.into();
+    }
+    let object = serde_json::to_value(present).unwrap_or_default();
+    Failure::from(refusal).current(object)
 }
 
 pub(super) async fn expel(
@@ -254,91 +280,6 @@ pub(super) async fn devices(State(app): State<App>, request: Request) -> Result<
         })
         .await?;
     json(&app.cursors.page("devices", &query, items)?)
-}
-
-pub(super) async fn groups(State(app): State<App>, request: Request) -> Result<Response, Failure> {
-    person(request.extensions())?;
-    let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
-    let items = app
-        .engine
-        .read(|state, _| {
-            let shown = state
-                .groups
-                .values()
-                .map(|g| (g.name.clone(), views::group(state, g)));
-            let mut items: Vec<(String, api::ResourceGroup)> = shown.collect();
-            items.sort_by(|a, b| a.0.cmp(&b.0));
-            items
-        })
-        .await?;
-    json(&app.cursors.page("resource-groups", &query, items)?)
-}
-
-fn no_group(text: &str) -> Failure {
-    Failure::new(
-        "LS-NOT-FOUND",
-        format!("There is no resource group {}.", super::errors::cut(text)),
-    )
-}
-
-pub(super) async fn group(
-    State(app): State<App>,
-    Ref(text): Ref,
-    request: Request,
-) -> Result<Response, Failure> {
-    person(request.extensions())?;
-    Query::read(request.uri().query(), &[])?;
-    let wanted = text.clone();
-    let found = app
-        .engine
-        .read(move |state, _| state.group_by_ref(&wanted).map(|g| views::group(state, g)))
-        .await?;
-    json(&found.ok_or_else(|| no_group(&text))?)
-}
-
-/// The queue of a group, in the scheduler's own order.
-pub(super) async fn pending(
-    State(app): State<App>,
-    Ref(text): Ref,
-    request: Request,
-) -> Result<Response, Failure> {
-    person(request.extensions())?;
-    let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
-    let limit = page::limit(&query)?;
-    let wanted = text.clone();
-    let group = app
-        .engine
-        .read(move |state, _| state.group_by_ref(&wanted).map(|g| g.id))
-        .await?;
-    let group = group.ok_or_else(|| no_group(&text))?;
-    // The queue moves on between pages, so a page begins at a place, not behind a session.
-    let list = format!("pending {group}");
-    let skip: usize = app
-        .cursors
-        .place(&list, &query)?
-        .and_then(|p| p.parse().ok())
-        .unwrap_or(0);
-    let live = Arc::clone(&app.engine.live);
-    let (items, more) = app
-        .engine
-        .read(move |state, now| {
-            let mut rest = state.queue(group).skip(skip).peekable();
-            let mut items = Vec::new();
-            while items.len() < limit
-                && let Some(session) = rest.next()
-            {
-                let mut shown = views::session(state, &live, session, now, Detail::Summary);
-                shown.position = u64::try_from(skip + items.len() + 1).ok();
-                items.push(shown);
-            }
-            (items, rest.peek().is_some())
-        })
-        .await?;
-    let next_cursor = more.then(|| {
-        app.cursors
-            .make(&list, &query, &(skip + items.len()).to_string())
-    });
-    json(&Page { items, next_cursor })
 }
 
 pub(super) async fn tokens(State(app): State<App>, request: Request) -> Result<Response, Failure> {

@@ -5,9 +5,11 @@ use crate::engine::EngineError;
 use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use longshore_common::admin::InUse;
 use longshore_common::api::{LimitMet, MemberError, Problem};
 use longshore_core::model::Refusal;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// One code: what it is called, what it means, what helps.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +84,12 @@ pub const CODES: &[Code] = &[
         "You are known, but this operation needs a role you do not have. The detail names it.",
     ),
     code(
+        "LS-USER-INACTIVE",
+        403,
+        "The account is inactive",
+        "The keypair is right, but the person it belongs to was switched off. A superadmin can switch the account on again: longshore admin user status NAME active.",
+    ),
+    code(
         "LS-NOT-FOUND",
         404,
         "Not found",
@@ -124,6 +132,48 @@ pub const CODES: &[Code] = &[
         "Names are unique in their scope without regard to case. The detail says who has it.",
     ),
     code(
+        "LS-IN-USE",
+        409,
+        "The object is in use",
+        "Other objects refer to this one; the answer names them. Remove or change those first.",
+    ),
+    code(
+        "LS-BUILTIN",
+        409,
+        "The object belongs to every installation",
+        "What every installation has, such as the domain, the project and the policies named default, cannot be removed. It can be changed.",
+    ),
+    code(
+        "LS-AMBIGUOUS",
+        409,
+        "The name stands for several objects",
+        "More than one object has this name, in different places. Use the id of the one you mean; the lists show it.",
+    ),
+    code(
+        "LS-LAST-SUPERADMIN",
+        409,
+        "The last superadmin cannot go",
+        "Somebody must be able to administer the installation. Make another superadmin first.",
+    ),
+    code(
+        "LS-USER-SELF",
+        409,
+        "Not with your own account",
+        "Nobody can switch the account off with which this is asked. Another superadmin can.",
+    ),
+    code(
+        "LS-KEYPAIR-EXISTS",
+        409,
+        "The access key is taken",
+        "Access keys are unique in the whole installation, those of inactive keypairs included.",
+    ),
+    code(
+        "LS-KEYPAIR-STATE",
+        409,
+        "Not possible in the state of the keypair",
+        "The keypair is active or inactive already, or has to be active for this. The detail says which.",
+    ),
+    code(
         "LS-STATE",
         409,
         "Not possible in this state",
@@ -134,6 +184,18 @@ pub const CODES: &[Code] = &[
         409,
         "Not possible in the state of the agent",
         "The agent has left the cluster. It can join again with a new token: longshore token create.",
+    ),
+    code(
+        "LS-SYSTEM-SESSION",
+        409,
+        "There is no room for the session now",
+        "System sessions do not wait: they start at once or are refused. Try again in a while, or end another one of yours.",
+    ),
+    code(
+        "LS-CONFIG-STALE",
+        409,
+        "The draft was made from an older version",
+        "Pools and queues were provisioned after the draft was begun. Compare the draft with what is live, then save it anew on that version.",
     ),
     code(
         "LS-LINK-GONE",
@@ -164,6 +226,12 @@ pub const CODES: &[Code] = &[
         422,
         "The body has an unknown member",
         "Members the operation does not have are refused, so that a mistyped one is not lost in silence. The detail names the nearest known one.",
+    ),
+    code(
+        "LS-FIELD-FIXED",
+        422,
+        "The member never changes",
+        "Names and places in the tree stay what they were when the object was made. Make another object instead.",
     ),
     code(
         "LS-IDEMPOTENCY-BODY",
@@ -208,6 +276,48 @@ pub const CODES: &[Code] = &[
         "The group takes no sessions at present.",
     ),
     code(
+        "LS-GROUP-TYPE",
+        422,
+        "The resource group does not take this type",
+        "Resource groups say which types of session they take. The hint names the types; another group may take yours.",
+    ),
+    code(
+        "LS-GROUP-CLOSED",
+        422,
+        "The resource group is entered through queues only",
+        "The group takes no sessions that name it. The hint names the queues you may use.",
+    ),
+    code(
+        "LS-QUEUE-UNKNOWN",
+        422,
+        "The queue is not known",
+        "There is no queue of this name. The hint names those you may use.",
+    ),
+    code(
+        "LS-QUEUE-DENIED",
+        422,
+        "The queue is not for you",
+        "The allocation policy behind the queue does not include you. An administrator of queues can take you in.",
+    ),
+    code(
+        "LS-CLUSTER-SIZE",
+        422,
+        "Too many containers",
+        "The session asks for more containers than a keypair policy allows. The answer names the policy and its limit.",
+    ),
+    code(
+        "LS-PRIORITY",
+        422,
+        "The priority is too high",
+        "A keypair policy says how high a priority you may ask for. The answer names the policy and its limit.",
+    ),
+    code(
+        "LS-DEPENDENCY",
+        422,
+        "A session that is waited for is not good",
+        "The session waits for one that is not there, is not yours, or has ended otherwise than it was to. The answer names each and why.",
+    ),
+    code(
         "LS-SHM",
         422,
         "Shared memory is too large",
@@ -224,6 +334,24 @@ pub const CODES: &[Code] = &[
         422,
         "No agent could ever hold this",
         "Even an empty agent of the group has less than was asked. Waiting would not help. The hint says what would fit.",
+    ),
+    code(
+        "LS-LIMIT-PENDING",
+        422,
+        "Too much waits already",
+        "A keypair policy limits how many sessions may wait, or what they may ask for together. Wait until some have started, or cancel them.",
+    ),
+    code(
+        "LS-LIMIT-NEVER",
+        422,
+        "The request is above a limit",
+        "The session alone asks for more than a policy, project or domain allows in all, so waiting would not help. The answer names the limit and whose it is.",
+    ),
+    code(
+        "LS-CONFIG-INVALID",
+        422,
+        "Pools and queues are not consistent",
+        "The document of pools, profiles and policies has faults; errors names each with its place.",
     ),
     code(
         "LS-INTERNAL",
@@ -284,6 +412,8 @@ pub struct Failure {
     pub limit: Option<Box<LimitMet>>,
     /// What would pass.
     pub hint: Option<String>,
+    /// What is in the way.
+    pub in_use: Option<Box<InUse>>,
     /// The object as it is, for a stale version.
     pub current: Option<Box<Value>>,
     /// Seconds after which trying again makes sense.
@@ -300,6 +430,7 @@ impl Failure {
             errors: Vec::new(),
             limit: None,
             hint: None,
+            in_use: None,
             current: None,
             retry_after: None,
         }
@@ -364,6 +495,14 @@ impl Failure {
             errors: self.errors.clone(),
             limit: self.limit.as_deref().cloned(),
             hint: self.hint.clone(),
+            blockers: self
+                .in_use
+                .as_ref()
+                .map_or_else(Vec::new, |in_use| in_use.blockers.clone()),
+            counts: self
+                .in_use
+                .as_ref()
+                .map_or_else(BTreeMap::new, |in_use| in_use.counts.clone()),
             instance: instance.to_owned(),
             request_id: request_id.to_owned(),
         }
@@ -414,6 +553,7 @@ impl From<Refusal> for Failure {
         failure.errors = refusal.errors;
         failure.limit = refusal.limit;
         failure.hint = refusal.hint;
+        failure.in_use = refusal.in_use;
         failure
     }
 }

@@ -96,6 +96,7 @@ impl Nodes for Cluster {
 /// What is asked for.
 #[derive(Debug, Clone)]
 struct Ask {
+    caller: Person,
     id: SessionId,
     rank: Rank,
     attempt: Option<Attempt>,
@@ -148,6 +149,7 @@ async fn ask(
     }
     Ok(Ask {
         id: sessions::resolve(app, &caller, text).await?,
+        caller,
         rank,
         attempt: attempt.and_then(|n| u32::try_from(n).ok()).map(Attempt),
         position: position.unwrap_or(0),
@@ -169,7 +171,7 @@ enum Found {
 }
 
 async fn find(app: &App, ask: &Ask) -> Result<Found, Failure> {
-    let session = sessions::stored(app, ask.id).await?;
+    let session = sessions::stored(app, &ask.caller, ask.id).await?;
     let over = session.state.is_final();
     let Some(container) = container(&session, ask) else {
         if ask.attempt.is_some_and(|a| a > session.attempt) {
@@ -365,7 +367,7 @@ pub(super) async fn events(
         request.uri().clone(),
     )
     .await?;
-    let session = sessions::stored(&app, ask.id).await?;
+    let session = sessions::stored(&app, &ask.caller, ask.id).await?;
     let attempt = container(&session, &ask).map_or(session.attempt, |c| c.key.attempt);
     let rank = ask.rank;
     let pieces = fetch(&app, ask).await?;

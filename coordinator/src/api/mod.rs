@@ -8,6 +8,7 @@
 //! |---|---|
 //! | HTTP requests | events and questions to `engine`, reads of `store`, output of sessions from `cluster` |
 
+mod admin;
 mod agents;
 pub mod errors;
 mod extract;
@@ -40,7 +41,7 @@ use axum::response::{IntoResponse, Response};
 use errors::Failure;
 use futures_util::FutureExt as _;
 use longshore_common::ids::{ClusterId, RequestId};
-use longshore_core::model::SessionDefaults;
+use longshore_core::model::{Role, SessionDefaults};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -186,12 +187,14 @@ async fn admit(
     let text = credential.map(|value| value.to_str().unwrap_or(""));
     match app.identity.authenticate(text) {
         Ok(person) => {
-            // Today every person is a superadmin; the match fails to build when that changes.
+            // The match fails to build when there is another role.
             match (operation.who, person.role) {
-                (
-                    Who::Anon | Who::Any | Who::Superadmin,
-                    longshore_core::model::Role::Superadmin,
-                ) => (),
+                (Who::Anon | Who::Any | Who::Superadmin, Role::Superadmin)
+                | (Who::Anon | Who::Any, Role::User) => (),
+                (Who::Superadmin, Role::User) => {
+                    let text = "This operation needs the role superadmin.";
+                    return Failure::new("LS-FORBIDDEN", text).into_response();
+                }
             }
             request.extensions_mut().insert(person);
             next.run(request).await
@@ -206,6 +209,7 @@ fn refused(denied: Denied) -> Failure {
             .hint("Send \"Authorization: Bearer ACCESS.SECRET\"."),
         Denied::Failed => Failure::new("LS-AUTH-FAILED", "The credentials are not valid."),
         Denied::Inactive => Failure::new("LS-KEYPAIR-INACTIVE", "This keypair is inactive."),
+        Denied::UserInactive => Failure::new("LS-USER-INACTIVE", "This account is inactive."),
     }
 }
 

@@ -269,11 +269,15 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
             "LS-AUTH-REQUIRED",
             "LS-AUTH-FAILED",
             "LS-KEYPAIR-INACTIVE",
+            "LS-USER-INACTIVE",
             "LS-SETUP-REQUIRED",
             "LS-BUSY",
             "LS-STARTING",
         ]);
         codes.extend(["LS-PARAMETER", "LS-CREDENTIALS-IN-URL", "LS-TOO-LARGE"]);
+    }
+    if operation.who == Who::Superadmin {
+        codes.insert("LS-FORBIDDEN");
     }
     if operation.takes.is_some() {
         codes.extend([

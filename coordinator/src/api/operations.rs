@@ -3,9 +3,10 @@
 //! The router, the OpenAPI document and the tests over all routes are made from it, so
 //! none of them can know a route the others do not.
 
+use super::admin::{config, exports, groups, policies, presets, quota, tenants};
 use super::{App, agents, logs, service, sessions};
-use axum::routing::{MethodRouter, delete, get, patch, post};
-use longshore_common::api;
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use longshore_common::{admin, api};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
@@ -29,6 +30,8 @@ pub enum Verb {
     Post,
     /// Changes.
     Patch,
+    /// Replaces a part.
+    Put,
     /// Removes.
     Delete,
 }
@@ -41,6 +44,7 @@ impl Verb {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Patch => "PATCH",
+            Self::Put => "PUT",
             Self::Delete => "DELETE",
         }
     }
@@ -194,10 +198,117 @@ const SUBMIT: &[&str] = &[
     "LS-GROUP-UNKNOWN",
     "LS-GROUP-DENIED",
     "LS-GROUP-INACTIVE",
+    "LS-GROUP-TYPE",
+    "LS-GROUP-CLOSED",
+    "LS-QUEUE-UNKNOWN",
+    "LS-QUEUE-DENIED",
+    "LS-CLUSTER-SIZE",
+    "LS-PRIORITY",
+    "LS-DEPENDENCY",
     "LS-SHM",
     "LS-ENVIRONMENT",
+    "LS-LIMIT-PENDING",
+    "LS-LIMIT-NEVER",
     "LS-FIT-NEVER",
+    "LS-STATE",
+    "LS-SYSTEM-SESSION",
 ];
+
+const IF_MATCH: Parameter = head(
+    "If-Match",
+    "ETag of the object as it was read, or *. Required.",
+);
+const DRY_RUN: Parameter = query(
+    "dry_run",
+    Holds::Flag,
+    "Check everything and store nothing; the body says the impact.",
+);
+const NAME_HOLDS: Parameter = query(
+    "name",
+    Holds::Texts,
+    "Only those whose name holds this text.",
+);
+const NAMED: &[Parameter] = &[NAME_HOLDS, LIMIT, CURSOR];
+const REHEARSED: &[Parameter] = &[DRY_RUN];
+const VERSIONED: &[Parameter] = &[DRY_RUN, IF_MATCH];
+const POLICY_GONE: &[Parameter] = &[
+    DRY_RUN,
+    query(
+        "move_to",
+        Holds::Text,
+        "The policy its users get; without it none may have any.",
+    ),
+    IF_MATCH,
+];
+const PATCHED: &[&str] = &[
+    "LS-NOT-FOUND",
+    "LS-VERSION-MISSING",
+    "LS-VERSION-STALE",
+    "LS-FIELD-FIXED",
+    "LS-AMBIGUOUS",
+];
+const DELETED: &[&str] = &[
+    "LS-VERSION-MISSING",
+    "LS-VERSION-STALE",
+    "LS-IN-USE",
+    "LS-BUILTIN",
+    "LS-INVALID",
+];
+
+/// What most reads have in common.
+const READ: Operation = Operation {
+    id: "",
+    method: Verb::Get,
+    path: "",
+    row: "",
+    who: Who::Any,
+    summary: "",
+    parameters: &[],
+    takes: None,
+    status: 200,
+    gives: Gives::Nothing,
+    codes: &["LS-NOT-FOUND"],
+    handler: MethodRouter::new,
+};
+/// What most lists have in common.
+const LIST: Operation = Operation {
+    parameters: NAMED,
+    codes: &["LS-CURSOR"],
+    ..READ
+};
+/// What most creations have in common.
+const CREATE: Operation = Operation {
+    method: Verb::Post,
+    who: Who::Superadmin,
+    parameters: REHEARSED,
+    status: 201,
+    codes: &["LS-EXISTS"],
+    ..READ
+};
+/// What most changes have in common.
+const PATCH: Operation = Operation {
+    method: Verb::Patch,
+    who: Who::Superadmin,
+    parameters: VERSIONED,
+    codes: PATCHED,
+    ..READ
+};
+/// What most deletions have in common.
+const DELETE: Operation = Operation {
+    method: Verb::Delete,
+    who: Who::Superadmin,
+    parameters: VERSIONED,
+    status: 204,
+    codes: DELETED,
+    ..READ
+};
+/// What most verbs and parts that are put have in common.
+const ACT: Operation = Operation {
+    method: Verb::Post,
+    who: Who::Superadmin,
+    parameters: REHEARSED,
+    ..READ
+};
 
 /// Every route there is.
 pub static OPERATIONS: &[Operation] = &[
@@ -366,6 +477,20 @@ pub static OPERATIONS: &[Operation] = &[
         handler: || post(sessions::create),
     },
     Operation {
+        id: "sessions_check",
+        method: Verb::Post,
+        path: "/api/v1/sessions/check",
+        row: "session.create",
+        who: Who::Any,
+        summary: "Say what would become of a session; nothing is stored",
+        parameters: &[],
+        takes: Some(shape::<api::NewSession>),
+        status: 200,
+        gives: Gives::Json(shape::<api::SessionCheck>),
+        codes: &[],
+        handler: || post(sessions::check),
+    },
+    Operation {
         id: "sessions_terminate",
         method: Verb::Post,
         path: "/api/v1/sessions/terminate",
@@ -523,11 +648,8 @@ pub static OPERATIONS: &[Operation] = &[
         path: "/api/v1/agents/{id}",
         row: "agent.write",
         who: Who::Superadmin,
-        summary: "Change whether it takes new work",
-        parameters: &[head(
-            "If-Match",
-            "ETag of the object as it was read, or *. Required.",
-        )],
+        summary: "Change whether it takes new work, and its resource group",
+        parameters: &[IF_MATCH],
         takes: Some(shape::<api::AgentPatch>),
         status: 200,
         gives: Gives::Json(shape::<api::Agent>),
@@ -582,9 +704,9 @@ pub static OPERATIONS: &[Operation] = &[
         parameters: PAGED,
         takes: None,
         status: 200,
-        gives: Gives::Page(shape::<api::ResourceGroup>),
+        gives: Gives::Page(shape::<admin::GroupView>),
         codes: &["LS-CURSOR"],
-        handler: || get(agents::groups),
+        handler: || get(groups::list),
     },
     Operation {
         id: "resource_group_read",
@@ -596,9 +718,9 @@ pub static OPERATIONS: &[Operation] = &[
         parameters: &[],
         takes: None,
         status: 200,
-        gives: Gives::Json(shape::<api::ResourceGroup>),
+        gives: Gives::Json(shape::<admin::GroupView>),
         codes: &["LS-NOT-FOUND"],
-        handler: || get(agents::group),
+        handler: || get(groups::read),
     },
     Operation {
         id: "resource_group_pending",
@@ -612,7 +734,7 @@ pub static OPERATIONS: &[Operation] = &[
         status: 200,
         gives: Gives::Page(shape::<api::Session>),
         codes: &["LS-NOT-FOUND", "LS-CURSOR"],
-        handler: || get(agents::pending),
+        handler: || get(groups::pending),
     },
     Operation {
         id: "join_tokens_list",
@@ -655,5 +777,735 @@ pub static OPERATIONS: &[Operation] = &[
         gives: Gives::Nothing,
         codes: &[],
         handler: || delete(agents::delete_token),
+    },
+    Operation {
+        id: "resource_groups_create",
+        path: "/api/v1/resource-groups",
+        row: "resource_group.write",
+        summary: "Make a resource group",
+        takes: Some(shape::<admin::GroupRequest>),
+        gives: Gives::Json(shape::<admin::GroupView>),
+        handler: || post(groups::create),
+        ..CREATE
+    },
+    Operation {
+        id: "resource_group_update",
+        path: "/api/v1/resource-groups/{id}",
+        row: "resource_group.write",
+        summary: "Change a resource group",
+        takes: Some(shape::<admin::GroupRequest>),
+        gives: Gives::Json(shape::<admin::GroupView>),
+        handler: || patch(groups::update),
+        ..PATCH
+    },
+    Operation {
+        id: "resource_group_delete",
+        path: "/api/v1/resource-groups/{id}",
+        row: "resource_group.write",
+        summary: "Delete a resource group to which nothing refers",
+        handler: || delete(groups::remove),
+        ..DELETE
+    },
+    Operation {
+        id: "resource_group_allowed_read",
+        path: "/api/v1/resource-groups/{id}/allowed",
+        row: "resource_group.write",
+        summary: "Who may use it",
+        who: Who::Superadmin,
+        gives: Gives::Json(shape::<admin::GroupAccess>),
+        handler: || get(groups::access),
+        ..READ
+    },
+    Operation {
+        id: "resource_group_allow",
+        path: "/api/v1/resource-groups/{id}/allowed/{kind}/{who}",
+        row: "resource_group.write",
+        summary: "Let a domain, project or keypair in; kind is domains, projects or keypairs",
+        method: Verb::Put,
+        codes: &["LS-NOT-FOUND", "LS-INVALID", "LS-AMBIGUOUS"],
+        gives: Gives::Json(shape::<admin::GroupView>),
+        handler: || put(groups::allow),
+        ..ACT
+    },
+    Operation {
+        id: "resource_group_disallow",
+        path: "/api/v1/resource-groups/{id}/allowed/{kind}/{who}",
+        row: "resource_group.write",
+        summary: "Take a domain, project or keypair off the list",
+        parameters: REHEARSED,
+        codes: &["LS-NOT-FOUND", "LS-INVALID", "LS-AMBIGUOUS"],
+        handler: || delete(groups::disallow),
+        ..DELETE
+    },
+    Operation {
+        id: "keypair_policies_list",
+        path: "/api/v1/keypair-policies",
+        row: "keypair_policy.read",
+        summary: "Keypair policies by name; others than superadmins see their own",
+        gives: Gives::Page(shape::<admin::KeypairPolicyView>),
+        handler: || get(policies::keypair::list),
+        ..LIST
+    },
+    Operation {
+        id: "keypair_policies_create",
+        path: "/api/v1/keypair-policies",
+        row: "keypair_policy.write",
+        summary: "Make a keypair policy",
+        takes: Some(shape::<admin::KeypairPolicyRequest>),
+        gives: Gives::Json(shape::<admin::KeypairPolicyView>),
+        handler: || post(policies::keypair::create),
+        ..CREATE
+    },
+    Operation {
+        id: "keypair_policy_read",
+        path: "/api/v1/keypair-policies/{id}",
+        row: "keypair_policy.read",
+        summary: "One keypair policy, by id or name",
+        gives: Gives::Json(shape::<admin::KeypairPolicyView>),
+        handler: || get(policies::keypair::read),
+        ..READ
+    },
+    Operation {
+        id: "keypair_policy_update",
+        path: "/api/v1/keypair-policies/{id}",
+        row: "keypair_policy.write",
+        summary: "Change a keypair policy",
+        takes: Some(shape::<admin::KeypairPolicyRequest>),
+        gives: Gives::Json(shape::<admin::KeypairPolicyView>),
+        handler: || patch(policies::keypair::update),
+        ..PATCH
+    },
+    Operation {
+        id: "keypair_policy_delete",
+        path: "/api/v1/keypair-policies/{id}",
+        row: "keypair_policy.write",
+        summary: "Delete a keypair policy",
+        parameters: POLICY_GONE,
+        handler: || delete(policies::keypair::remove),
+        ..DELETE
+    },
+    Operation {
+        id: "user_policies_list",
+        path: "/api/v1/user-policies",
+        row: "user_policy.read",
+        summary: "User policies by name; others than superadmins see their own",
+        gives: Gives::Page(shape::<admin::UserPolicyView>),
+        handler: || get(policies::user::list),
+        ..LIST
+    },
+    Operation {
+        id: "user_policies_create",
+        path: "/api/v1/user-policies",
+        row: "user_policy.write",
+        summary: "Make a user policy",
+        takes: Some(shape::<admin::UserPolicyRequest>),
+        gives: Gives::Json(shape::<admin::UserPolicyView>),
+        handler: || post(policies::user::create),
+        ..CREATE
+    },
+    Operation {
+        id: "user_policy_read",
+        path: "/api/v1/user-policies/{id}",
+        row: "user_policy.read",
+        summary: "One user policy, by id or name",
+        gives: Gives::Json(shape::<admin::UserPolicyView>),
+        handler: || get(policies::user::read),
+        ..READ
+    },
+    Operation {
+        id: "user_policy_update",
+        path: "/api/v1/user-policies/{id}",
+        row: "user_policy.write",
+        summary: "Change a user policy",
+        takes: Some(shape::<admin::UserPolicyRequest>),
+        gives: Gives::Json(shape::<admin::UserPolicyView>),
+        handler: || patch(policies::user::update),
+        ..PATCH
+    },
+    Operation {
+        id: "user_policy_delete",
+        path: "/api/v1/user-policies/{id}",
+        row: "user_policy.write",
+        summary: "Delete a user policy",
+        parameters: POLICY_GONE,
+        handler: || delete(policies::user::remove),
+        ..DELETE
+    },
+    Operation {
+        id: "project_policies_list",
+        path: "/api/v1/project-policies",
+        row: "project_policy.read",
+        summary: "Project policies by name; others than superadmins see their own",
+        gives: Gives::Page(shape::<admin::ProjectPolicyView>),
+        handler: || get(policies::project::list),
+        ..LIST
+    },
+    Operation {
+        id: "project_policies_create",
+        path: "/api/v1/project-policies",
+        row: "project_policy.write",
+        summary: "Make a project policy",
+        takes: Some(shape::<admin::ProjectPolicyRequest>),
+        gives: Gives::Json(shape::<admin::ProjectPolicyView>),
+        handler: || post(policies::project::create),
+        ..CREATE
+    },
+    Operation {
+        id: "project_policy_read",
+        path: "/api/v1/project-policies/{id}",
+        row: "project_policy.read",
+        summary: "One project policy, by id or name",
+        gives: Gives::Json(shape::<admin::ProjectPolicyView>),
+        handler: || get(policies::project::read),
+        ..READ
+    },
+    Operation {
+        id: "project_policy_update",
+        path: "/api/v1/project-policies/{id}",
+        row: "project_policy.write",
+        summary: "Change a project policy",
+        takes: Some(shape::<admin::ProjectPolicyRequest>),
+        gives: Gives::Json(shape::<admin::ProjectPolicyView>),
+        handler: || patch(policies::project::update),
+        ..PATCH
+    },
+    Operation {
+        id: "project_policy_delete",
+        path: "/api/v1/project-policies/{id}",
+        row: "project_policy.write",
+        summary: "Delete a project policy",
+        parameters: POLICY_GONE,
+        handler: || delete(policies::project::remove),
+        ..DELETE
+    },
+    Operation {
+        id: "domains_list",
+        path: "/api/v1/domains",
+        row: "domain.read",
+        summary: "Domains by name; others than superadmins see their own",
+        gives: Gives::Page(shape::<admin::DomainView>),
+        handler: || get(tenants::domains),
+        ..LIST
+    },
+    Operation {
+        id: "domains_create",
+        path: "/api/v1/domains",
+        row: "domain.write",
+        summary: "Make a domain",
+        takes: Some(shape::<admin::DomainRequest>),
+        gives: Gives::Json(shape::<admin::DomainView>),
+        handler: || post(tenants::create_domain),
+        ..CREATE
+    },
+    Operation {
+        id: "domain_read",
+        path: "/api/v1/domains/{id}",
+        row: "domain.read",
+        summary: "One domain, by id or name",
+        gives: Gives::Json(shape::<admin::DomainView>),
+        handler: || get(tenants::read_domain),
+        ..READ
+    },
+    Operation {
+        id: "domain_update",
+        path: "/api/v1/domains/{id}",
+        row: "domain.write",
+        summary: "Change a domain",
+        takes: Some(shape::<admin::DomainRequest>),
+        gives: Gives::Json(shape::<admin::DomainView>),
+        handler: || patch(tenants::update_domain),
+        ..PATCH
+    },
+    Operation {
+        id: "projects_list",
+        path: "/api/v1/projects",
+        row: "project.read",
+        summary: "Projects by name; others than superadmins see their own",
+        parameters: &[
+            NAME_HOLDS,
+            query(
+                "domain",
+                Holds::Texts,
+                "Only of this domain, by name or id.",
+            ),
+            LIMIT,
+            CURSOR,
+        ],
+        gives: Gives::Page(shape::<admin::ProjectView>),
+        handler: || get(tenants::projects),
+        ..LIST
+    },
+    Operation {
+        id: "projects_create",
+        path: "/api/v1/projects",
+        row: "project.write",
+        summary: "Make a project",
+        takes: Some(shape::<admin::ProjectRequest>),
+        gives: Gives::Json(shape::<admin::ProjectView>),
+        handler: || post(tenants::create_project),
+        ..CREATE
+    },
+    Operation {
+        id: "project_read",
+        path: "/api/v1/projects/{id}",
+        row: "project.read",
+        summary: "One project, by id, or by a name that only one has",
+        gives: Gives::Json(shape::<admin::ProjectView>),
+        handler: || get(tenants::read_project),
+        ..READ
+    },
+    Operation {
+        id: "project_update",
+        path: "/api/v1/projects/{id}",
+        row: "project.write",
+        summary: "Change a project; assigns its policy too",
+        takes: Some(shape::<admin::ProjectRequest>),
+        gives: Gives::Json(shape::<admin::ProjectView>),
+        handler: || patch(tenants::update_project),
+        ..PATCH
+    },
+    Operation {
+        id: "users_list",
+        path: "/api/v1/users",
+        row: "user.read",
+        summary: "People by login name; others than superadmins see themselves",
+        parameters: &[
+            query(
+                "email",
+                Holds::Texts,
+                "Only those whose address holds this text.",
+            ),
+            query(
+                "username",
+                Holds::Texts,
+                "Only those whose login name holds this text.",
+            ),
+            query("role", Holds::Texts, "Only with this role."),
+            query(
+                "status",
+                Holds::Texts,
+                "active or inactive; without it only active ones.",
+            ),
+            query("domain", Holds::Texts, "Only of this domain."),
+            query("project", Holds::Texts, "Only in this project."),
+            query("policy", Holds::Texts, "Only with this user policy."),
+            LIMIT,
+            CURSOR,
+        ],
+        gives: Gives::Page(shape::<admin::UserView>),
+        handler: || get(tenants::users),
+        ..LIST
+    },
+    Operation {
+        id: "users_create",
+        path: "/api/v1/users",
+        row: "user.write",
+        summary: "Make a person with a first keypair, whose secret is shown this once",
+        codes: &["LS-EXISTS", "LS-AMBIGUOUS"],
+        takes: Some(shape::<admin::NewUser>),
+        gives: Gives::Json(shape::<admin::NewUserAnswer>),
+        handler: || post(tenants::create_user),
+        ..CREATE
+    },
+    Operation {
+        id: "user_read",
+        path: "/api/v1/users/{id}",
+        row: "user.read",
+        summary: "One person, by id, login name or address",
+        gives: Gives::Json(shape::<admin::UserView>),
+        handler: || get(tenants::read_user),
+        ..READ
+    },
+    Operation {
+        id: "user_update",
+        path: "/api/v1/users/{id}",
+        row: "user.write",
+        summary: "Change policy, weight and projects of a person",
+        parameters: REHEARSED,
+        codes: &["LS-NOT-FOUND", "LS-VERSION-STALE", "LS-AMBIGUOUS"],
+        takes: Some(shape::<admin::UserPatch>),
+        gives: Gives::Json(shape::<admin::UserView>),
+        handler: || patch(tenants::update_user),
+        ..PATCH
+    },
+    Operation {
+        id: "user_status_write",
+        path: "/api/v1/users/{id}/status",
+        row: "user.write",
+        summary: "Switch a person on or off",
+        method: Verb::Put,
+        codes: &[
+            "LS-NOT-FOUND",
+            "LS-VERSION-STALE",
+            "LS-USER-SELF",
+            "LS-LAST-SUPERADMIN",
+        ],
+        takes: Some(shape::<admin::UserStatusRequest>),
+        gives: Gives::Json(shape::<admin::UserView>),
+        handler: || put(tenants::set_status),
+        ..ACT
+    },
+    Operation {
+        id: "user_main_keypair_write",
+        path: "/api/v1/users/{id}/main-keypair",
+        row: "keypair.own",
+        summary: "Choose the keypair whose policy limits the person as a whole",
+        method: Verb::Put,
+        who: Who::Any,
+        codes: &["LS-NOT-FOUND", "LS-VERSION-STALE", "LS-KEYPAIR-STATE"],
+        takes: Some(shape::<admin::MainKeypairRequest>),
+        gives: Gives::Json(shape::<admin::UserView>),
+        handler: || put(tenants::set_main),
+        ..ACT
+    },
+    Operation {
+        id: "user_limits_read",
+        path: "/api/v1/users/{id}/limits",
+        row: "limits.read",
+        summary: "What a person may use, and what is used",
+        parameters: &[
+            query(
+                "project",
+                Holds::Text,
+                "Limits in this project; default the first one.",
+            ),
+            query(
+                "keypair",
+                Holds::Text,
+                "Limits of this keypair; default the main one.",
+            ),
+        ],
+        gives: Gives::Json(shape::<admin::LimitsView>),
+        handler: || get(quota::of),
+        ..READ
+    },
+    Operation {
+        id: "me_limits_read",
+        path: "/api/v1/me/limits",
+        row: "limits.read",
+        summary: "What the caller may use, and what is used",
+        parameters: &[query(
+            "project",
+            Holds::Text,
+            "Limits in this project; default the first one.",
+        )],
+        gives: Gives::Json(shape::<admin::LimitsView>),
+        handler: || get(quota::mine),
+        ..READ
+    },
+    Operation {
+        id: "keypairs_list",
+        path: "/api/v1/keypairs",
+        row: "keypair.read",
+        summary: "Keypairs; others than superadmins see their own",
+        parameters: &[
+            query(
+                "user",
+                Holds::Texts,
+                "Only of this person, by login name or id.",
+            ),
+            query("state", Holds::Texts, "active or inactive."),
+            query("policy", Holds::Texts, "Only with this keypair policy."),
+            LIMIT,
+            CURSOR,
+        ],
+        gives: Gives::Page(shape::<admin::KeypairView>),
+        handler: || get(tenants::keypairs),
+        ..LIST
+    },
+    Operation {
+        id: "keypairs_create",
+        path: "/api/v1/keypairs",
+        row: "keypair.own",
+        summary: "Make a further keypair; its secret is shown this once",
+        who: Who::Any,
+        codes: &["LS-FORBIDDEN", "LS-KEYPAIR-EXISTS"],
+        takes: Some(shape::<admin::NewKeypair>),
+        gives: Gives::Json(shape::<admin::NewKeypairAnswer>),
+        handler: || post(tenants::create_keypair),
+        ..CREATE
+    },
+    Operation {
+        id: "keypair_read",
+        path: "/api/v1/keypairs/{id}",
+        row: "keypair.read",
+        summary: "One keypair, by its access key",
+        gives: Gives::Json(shape::<admin::KeypairView>),
+        handler: || get(tenants::read_keypair),
+        ..READ
+    },
+    Operation {
+        id: "keypair_update",
+        path: "/api/v1/keypairs/{id}",
+        row: "keypair.write",
+        summary: "Give a keypair another policy",
+        parameters: REHEARSED,
+        codes: &["LS-NOT-FOUND", "LS-VERSION-STALE"],
+        takes: Some(shape::<admin::KeypairPatch>),
+        gives: Gives::Json(shape::<admin::KeypairView>),
+        handler: || patch(tenants::update_keypair),
+        ..PATCH
+    },
+    Operation {
+        id: "keypair_activate",
+        path: "/api/v1/keypairs/{id}/activate",
+        row: "keypair.write",
+        summary: "Switch a keypair on",
+        codes: &["LS-NOT-FOUND", "LS-KEYPAIR-STATE"],
+        gives: Gives::Json(shape::<admin::KeypairView>),
+        handler: || post(tenants::activate),
+        ..ACT
+    },
+    Operation {
+        id: "keypair_deactivate",
+        path: "/api/v1/keypairs/{id}/deactivate",
+        row: "keypair.own",
+        summary: "Switch a keypair off",
+        who: Who::Any,
+        codes: &["LS-NOT-FOUND", "LS-KEYPAIR-STATE"],
+        gives: Gives::Json(shape::<admin::KeypairView>),
+        handler: || post(tenants::deactivate),
+        ..ACT
+    },
+    Operation {
+        id: "presets_list",
+        path: "/api/v1/presets",
+        row: "preset.read",
+        summary: "Presets by name",
+        parameters: &[NAME_HOLDS, GROUP, LIMIT, CURSOR],
+        gives: Gives::Page(shape::<admin::PresetView>),
+        handler: || get(presets::list),
+        ..LIST
+    },
+    Operation {
+        id: "presets_create",
+        path: "/api/v1/presets",
+        row: "preset.write",
+        summary: "Make a preset",
+        codes: &[
+            "LS-EXISTS",
+            "LS-SLOT-UNKNOWN",
+            "LS-SLOT-AMOUNT",
+            "LS-SLOT-EXCLUSIVE",
+        ],
+        takes: Some(shape::<admin::PresetRequest>),
+        gives: Gives::Json(shape::<admin::PresetView>),
+        handler: || post(presets::create),
+        ..CREATE
+    },
+    Operation {
+        id: "presets_offered",
+        path: "/api/v1/presets/offered",
+        row: "preset.read",
+        summary: "Presets of a group, and which could start now",
+        parameters: &[
+            query(
+                "group",
+                Holds::Text,
+                "In which resource group; default the default one.",
+            ),
+            query(
+                "project",
+                Holds::Text,
+                "In which project; default the first one.",
+            ),
+        ],
+        gives: Gives::Page(shape::<admin::OfferedPreset>),
+        handler: || get(presets::offered),
+        ..READ
+    },
+    Operation {
+        id: "preset_read",
+        path: "/api/v1/presets/{id}",
+        row: "preset.read",
+        summary: "One preset, by id or name",
+        gives: Gives::Json(shape::<admin::PresetView>),
+        handler: || get(presets::read),
+        ..READ
+    },
+    Operation {
+        id: "preset_update",
+        path: "/api/v1/presets/{id}",
+        row: "preset.write",
+        summary: "Change a preset",
+        codes: &[
+            "LS-NOT-FOUND",
+            "LS-VERSION-MISSING",
+            "LS-VERSION-STALE",
+            "LS-FIELD-FIXED",
+            "LS-SLOT-UNKNOWN",
+            "LS-SLOT-AMOUNT",
+            "LS-SLOT-EXCLUSIVE",
+        ],
+        takes: Some(shape::<admin::PresetRequest>),
+        gives: Gives::Json(shape::<admin::PresetView>),
+        handler: || patch(presets::update),
+        ..PATCH
+    },
+    Operation {
+        id: "preset_delete",
+        path: "/api/v1/presets/{id}",
+        row: "preset.write",
+        summary: "Delete a preset",
+        handler: || delete(presets::remove),
+        ..DELETE
+    },
+    Operation {
+        id: "resource_config_read",
+        path: "/api/v1/resource-config",
+        row: "resource_config.read",
+        summary: "Pools, profiles and allocation policies as they are live",
+        codes: &[],
+        gives: Gives::Json(shape::<admin::ResourceConfigView>),
+        handler: || get(config::live),
+        ..READ
+    },
+    Operation {
+        id: "resource_config_draft_read",
+        path: "/api/v1/resource-config/draft",
+        row: "resource_config.read",
+        summary: "The document that is being prepared",
+        codes: &[],
+        gives: Gives::Json(shape::<admin::ResourceConfigView>),
+        handler: || get(config::draft),
+        ..READ
+    },
+    Operation {
+        id: "resource_config_draft_write",
+        path: "/api/v1/resource-config/draft",
+        row: "resource_config.write",
+        summary: "Save the draft",
+        method: Verb::Put,
+        parameters: VERSIONED,
+        codes: &[
+            "LS-VERSION-MISSING",
+            "LS-VERSION-STALE",
+            "LS-FIELD-FIXED",
+            "LS-SLOT-UNKNOWN",
+            "LS-SLOT-AMOUNT",
+            "LS-SLOT-EXCLUSIVE",
+        ],
+        takes: Some(shape::<admin::ResourceConfigRequest>),
+        gives: Gives::Json(shape::<admin::ResourceConfigView>),
+        handler: || put(config::save),
+        ..ACT
+    },
+    Operation {
+        id: "resource_config_draft_validate",
+        path: "/api/v1/resource-config/draft/validate",
+        row: "resource_config.write",
+        summary: "Say what is wrong with the saved draft, and what provisioning would do",
+        codes: &[],
+        gives: Gives::Json(shape::<admin::ConfigVerdict>),
+        handler: || post(config::validate),
+        ..ACT
+    },
+    Operation {
+        id: "resource_config_draft_reset",
+        path: "/api/v1/resource-config/draft/reset",
+        row: "resource_config.write",
+        summary: "Make the draft equal to what is live",
+        codes: &["LS-VERSION-STALE"],
+        gives: Gives::Json(shape::<admin::ResourceConfigView>),
+        handler: || post(config::reset),
+        ..ACT
+    },
+    Operation {
+        id: "resource_config_provision",
+        path: "/api/v1/resource-config/provision",
+        row: "resource_config.write",
+        summary: "Make the draft live",
+        codes: &["LS-CONFIG-STALE", "LS-CONFIG-INVALID"],
+        takes: Some(shape::<admin::ProvisionRequest>),
+        gives: Gives::Json(shape::<admin::ConfigVerdict>),
+        handler: || post(config::provision),
+        ..ACT
+    },
+    Operation {
+        id: "resource_config_enabled_write",
+        path: "/api/v1/resource-config/enabled",
+        row: "resource_config.write",
+        summary: "Serve queues, or let them rest",
+        method: Verb::Put,
+        codes: &[],
+        takes: Some(shape::<admin::ConfigSwitch>),
+        gives: Gives::Json(shape::<admin::ResourceConfigView>),
+        handler: || put(config::switch),
+        ..ACT
+    },
+    Operation {
+        id: "queues_list",
+        path: "/api/v1/queues",
+        row: "queue.read",
+        summary: "Queues by name; others than superadmins see those they may use",
+        parameters: &[
+            query("name", Holds::Texts, "Only of this name."),
+            query("policy", Holds::Texts, "Only of this allocation policy."),
+            LIMIT,
+            CURSOR,
+        ],
+        gives: Gives::Page(shape::<admin::QueueView>),
+        handler: || get(config::list),
+        ..LIST
+    },
+    Operation {
+        id: "queue_read",
+        path: "/api/v1/queues/{id}",
+        row: "queue.read",
+        summary: "One queue, by name",
+        gives: Gives::Json(shape::<admin::QueueView>),
+        handler: || get(config::read),
+        ..READ
+    },
+    Operation {
+        id: "queue_update",
+        path: "/api/v1/queues/{id}",
+        row: "queue.write",
+        summary: "Rename a queue",
+        parameters: REHEARSED,
+        codes: &["LS-NOT-FOUND", "LS-EXISTS"],
+        takes: Some(shape::<admin::QueuePatch>),
+        gives: Gives::Json(shape::<admin::QueueView>),
+        handler: || patch(config::rename),
+        ..PATCH
+    },
+    Operation {
+        id: "queue_pending",
+        path: "/api/v1/queues/{id}/pending",
+        row: "queue.read",
+        summary: "Who waits in it, in its order",
+        parameters: PAGED,
+        codes: &["LS-NOT-FOUND", "LS-CURSOR"],
+        gives: Gives::Page(shape::<api::Session>),
+        handler: || get(config::pending),
+        ..LIST
+    },
+    Operation {
+        id: "export_read",
+        path: "/api/v1/exports/{id}",
+        row: "export.read",
+        summary: "A table as CSV: users, keypairs, keypair-policies, user-policies or project-policies",
+        parameters: &[
+            query(
+                "columns",
+                Holds::Text,
+                "Only these columns, with commas between.",
+            ),
+            query("filename", Holds::Text, "Name of the file."),
+        ],
+        gives: Gives::Plain("text/csv"),
+        handler: || get(exports::read),
+        ..READ
+    },
+    Operation {
+        id: "usage_audit_run",
+        path: "/api/v1/usage-audit",
+        row: "usage_audit.run",
+        summary: "Compare the books with what connected agents report",
+        codes: &[],
+        takes: Some(shape::<admin::UsageAuditRequest>),
+        gives: Gives::Json(shape::<admin::UsageAuditView>),
+        handler: || post(exports::audit),
+        ..ACT
     },
 ];

@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{Check, Me, Readiness, SetupAnswer, SetupRequest, Version};
-use longshore_common::ids::{SessionId, UserId};
+use longshore_common::ids::{DomainId, SessionId, UserId};
 use longshore_core::model::{Answer, Event, Keypair, Role, SetupOrder, User};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -139,6 +139,7 @@ pub(super) async fn me(request: Request) -> Result<Response, Failure> {
         email: caller.email,
         role: match caller.role {
             Role::Superadmin => "superadmin".to_owned(),
+            Role::User => "user".to_owned(),
         },
         access_key: caller.caller.access_key,
     })
@@ -182,6 +183,12 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
         role: Role::Superadmin,
         uid: 0, // the engine gives the next one
         created_at: now,
+        active: true,
+        // The engine puts the first one into the domain and project of every installation.
+        domain: DomainId::new(0),
+        projects: Vec::new(),
+        user_policy: "default".to_owned(),
+        weight_milli: 1000,
     };
     let keypair = Keypair {
         access_key: access_key.clone(),
@@ -189,6 +196,8 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
         user: user.id,
         active: true,
         created_at: now,
+        policy: "default".to_owned(),
+        main: true,
     };
     let id = user.id;
     let order = SetupOrder {

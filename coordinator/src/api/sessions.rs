@@ -11,11 +11,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Page, Skipped, TerminateAnswer, TerminateRequest};
-use longshore_common::ids::{Rank, SessionId};
-use longshore_common::session::{SessionState, SessionType};
+use longshore_common::ids::{Rank, SessionId, UserId};
+use longshore_common::session::{ResultKind, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{SIGNALS, SignalRequest};
-use longshore_core::model::{self, Answer, Event, Refusal, Submit, Terminate};
+use longshore_core::model::{self, Answer, Event, PastSession, Refusal, Role, Submit, Terminate};
+use longshore_core::scheduler::{self, Planner};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,34 +31,34 @@ pub(super) const LIST: &[&str] = &[
 const GRACE_S: u32 = 30;
 /// Sessions one request may end.
 const MOST_IDS: usize = 200;
+/// Sessions one session may wait for: each costs a look into the database.
+const MOST_DEPENDENCIES: usize = 64;
 
 pub(super) async fn create(State(app): State<App>, request: Request) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
     Query::read(request.uri().query(), &[])?;
     let key = idempotency_key(request.headers())?;
     let body = extract::json::<NewSession>(request).await?;
-    let idempotency = key.map(|key| (key, sha256(&body.bytes)));
-    let submit = Submit {
-        caller: caller.caller.clone(),
-        request: body.value,
-        idempotency,
-        defaults: app.defaults.clone(),
-    };
+    let mut submit = order(&app, &caller, body.value).await?;
+    submit.idempotency = key.map(|key| (key, sha256(&body.bytes)));
     // Looked at in the same batch: a session that was just accepted is in memory.
     let live = Arc::clone(&app.engine.live);
     let owner = caller.caller.user;
     let event = Event::Submit(Box::new(submit));
-    let look = move |state: &model::State, now: Timestamp, answer: &Result<Answer, Refusal>| {
+    let look = move |state: &model::State,
+                     planner: &mut Planner,
+                     now: Timestamp,
+                     answer: &Result<Answer, Refusal>| {
         let seen = match answer {
             Ok(Answer::Session(accepted)) => state
                 .sessions
                 .get(&accepted.id)
-                .map(|s| views::session(state, &live, s, now, Detail::Whole(owner))),
+                .map(|s| views::session(state, planner, &live, s, now, Detail::Whole(owner))),
             _ => None,
         };
         (answer.clone(), seen)
     };
-    let (answer, seen) = app.engine.ask_then(event, look).await?;
+    let (answer, seen) = app.engine.ask_and_consult(event, look).await?;
     let accepted = match answer? {
         Answer::Session(accepted) => accepted,
         other => return Err(unexpected(&other)),
@@ -78,6 +79,80 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+/// What the engine is asked, with everything it does not have in memory.
+async fn order(app: &App, caller: &Person, mut request: NewSession) -> Result<Submit, Failure> {
+    if request.depends_on.len() > MOST_DEPENDENCIES {
+        let text = format!("A session waits for at most {MOST_DEPENDENCIES} others.");
+        return Err(Failure::new("LS-INVALID", text.clone()).at("/depends_on", text));
+    }
+    let owner = caller.caller.user;
+    let mut past = Vec::new();
+    for wish in &mut request.depends_on {
+        let id = match wish.session.parse::<SessionId>() {
+            Ok(id) => id,
+            Err(_) => match resolve(app, caller, &wish.session).await {
+                Ok(id) => id,
+                // The engine says so, with the place.
+                Err(failure) if failure.code == "LS-NOT-FOUND" => continue,
+                Err(failure) => return Err(failure),
+            },
+        };
+        wish.session = id.to_string();
+        if let Some(known) = app.reader.session(id).await?
+            && known.owner == owner
+            && known.is_settled()
+        {
+            past.push(PastSession {
+                id,
+                owner,
+                ok: known.result == Some(ResultKind::Success),
+            });
+        }
+    }
+    Ok(Submit {
+        past,
+        ..Submit::new(caller.caller.clone(), request, app.defaults.clone())
+    })
+}
+
+/// What would become of a session, by the same rules and the same planner; nothing is
+/// stored.
+pub(super) async fn check(State(app): State<App>, request: Request) -> Result<Response, Failure> {
+    let caller = person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let body = extract::json::<NewSession>(request).await?;
+    let submit = order(&app, &caller, body.value).await?;
+    let look = move |state: &model::State, planner: &mut Planner, now: Timestamp| {
+        let session = model::check_submit(state, &submit, now)?;
+        let checked = scheduler::check(planner, state, &session, now);
+        let agents = scheduler::explain(planner, state, &session, now).agents;
+        Ok::<_, Refusal>(api::SessionCheck {
+            verdict: checked.verdict.to_owned(),
+            class: scheduler::class_of(&checked.blocked_by).map(str::to_owned),
+            blocked_by: checked.blocked_by,
+            agents,
+            nearest: checked.nearest,
+            group_name: Some(session.group_name.clone()),
+            adjusted: views::adjusted(&session),
+            ..api::SessionCheck::default()
+        })
+    };
+    let answer = match app.engine.consult(look).await? {
+        Ok(answer) => answer,
+        Err(refusal) if refusal.code == "LS-AUTH-FAILED" => return Err(refusal.into()),
+        Err(refusal) => api::SessionCheck {
+            verdict: "never".to_owned(),
+            code: Some(refusal.code.to_owned()),
+            detail: Some(refusal.detail),
+            errors: refusal.errors,
+            limit: refusal.limit.map(|limit| *limit),
+            hint: refusal.hint,
+            ..api::SessionCheck::default()
+        },
+    };
+    json(&answer)
 }
 
 pub(super) fn unexpected(answer: &Answer) -> Failure {
@@ -131,45 +206,66 @@ pub(super) async fn resolve(app: &App, caller: &Person, text: &str) -> Result<Se
     }
 }
 
+/// Whose sessions a caller may look at and act on; none = everybody's.
+pub(super) fn only_of(caller: &Person) -> Option<UserId> {
+    match caller.role {
+        Role::Superadmin => None,
+        Role::User => Some(caller.caller.user),
+    }
+}
+
 /// One session as its caller sees it, live or past.
 async fn show(app: &App, caller: &Person, id: SessionId) -> Result<Option<api::Session>, Failure> {
     let (live, detail) = (
         Arc::clone(&app.engine.live),
         Detail::Whole(caller.caller.user),
     );
+    let only = only_of(caller);
+    let open = move |s: &model::Session| only.is_none_or(|user| s.owner == user);
     let shown = app
         .engine
-        .read(move |state, now| {
+        .consult(move |state, planner, now| {
             state
                 .sessions
                 .get(&id)
-                .map(|s| views::session(state, &live, s, now, detail))
+                .filter(|s| open(s))
+                .map(|s| views::session(state, planner, &live, s, now, detail))
         })
         .await?;
     if shown.is_some() {
         return Ok(shown);
     }
-    let Some(past) = app.reader.session(id).await? else {
+    let Some(past) = app.reader.session(id).await?.filter(|s| open(s)) else {
         return Ok(None);
     };
     let live = Arc::clone(&app.engine.live);
     let shown = app
         .engine
-        .read(move |state, now| views::session(state, &live, &past, now, detail))
+        .consult(move |state, planner, now| {
+            views::session(state, planner, &live, &past, now, detail)
+        })
         .await?;
     Ok(Some(shown))
 }
 
-/// A session as it is stored, live or past.
-pub(super) async fn stored(app: &App, id: SessionId) -> Result<model::Session, Failure> {
+/// A session as it is stored, live or past. One that is not for this caller is not there.
+pub(super) async fn stored(
+    app: &App,
+    caller: &Person,
+    id: SessionId,
+) -> Result<model::Session, Failure> {
     let live = app
         .engine
         .read(move |state, _| state.sessions.get(&id).cloned())
         .await?;
-    match live {
-        Some(session) => Ok(session),
-        None => app.reader.session(id).await?.ok_or_else(|| no_session(id)),
-    }
+    let session = match live {
+        Some(session) => Some(session),
+        None => app.reader.session(id).await?,
+    };
+    let only = only_of(caller);
+    session
+        .filter(|s| only.is_none_or(|user| s.owner == user))
+        .ok_or_else(|| no_session(id))
 }
 
 fn no_session(id: SessionId) -> Failure {
@@ -263,7 +359,7 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Res
     let live = Arc::clone(&app.engine.live);
     let items = app
         .engine
-        .read(move |state, now| {
+        .consult(move |state, planner, now| {
             let ids: Vec<SessionId> = found.iter().map(|s| s.id).collect();
             let mut items: Vec<api::Session> = found
                 .iter()
@@ -271,6 +367,7 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Res
                 .map(|s| {
                     views::session(
                         state,
+                        planner,
                         &live,
                         state.sessions.get(&s.id).unwrap_or(s),
                         now,
@@ -278,7 +375,7 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Res
                     )
                 })
                 .collect();
-            views::number(state, &ids, &mut items);
+            views::number(state, planner, now, &ids, &mut items);
             items
         })
         .await?;
@@ -326,6 +423,11 @@ async fn filter(
     }
     let include_ended = all || states.iter().any(|s| s.is_final());
     let name_contains = query.one("name")?.map(str::to_owned);
+    let owner = match (only_of(caller), owner) {
+        (None, owner) => owner,
+        (Some(own), Some(other)) if own != other => return Ok(None),
+        (Some(own), _) => Some(own),
+    };
     Ok(Some(SessionFilter {
         owner,
         states,
@@ -346,10 +448,8 @@ pub(super) async fn history(
     let caller = person(request.extensions())?;
     let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
     let id = resolve(&app, &caller, &text).await?;
+    stored(&app, &caller, id).await?; // 404 when there is no such session
     let lines = app.reader.history(id).await?;
-    if lines.is_empty() {
-        stored(&app, id).await?; // 404 when there is no such session
-    }
     let items = lines
         .iter()
         .map(|line| (format!("{:012}", line.seq), views::history(line)))
@@ -365,12 +465,12 @@ pub(super) async fn explain(
     let caller = person(request.extensions())?;
     Query::read(request.uri().query(), &[])?;
     let id = resolve(&app, &caller, &text).await?;
-    let session = stored(&app, id).await?;
+    let session = stored(&app, &caller, id).await?;
     let explained = app
         .engine
-        .read(move |state, now| {
+        .consult(move |state, planner, now| {
             let session = state.sessions.get(&id).unwrap_or(&session);
-            longshore_core::scheduler::explain(state, session, now)
+            scheduler::explain(planner, state, session, now)
         })
         .await?;
     json(&explained)
@@ -393,10 +493,12 @@ pub(super) async fn signal(
         );
     }
     let id = resolve(&app, &caller, &text).await?;
+    let only = only_of(&caller);
     let place = app
         .engine
         .read(move |state, _| {
             let session = state.sessions.get(&id)?;
+            let session = Some(session).filter(|s| only.is_none_or(|user| s.owner == user))?;
             let main = session.present().find(|c| c.key.rank == Rank::MAIN);
             Some((session.state, main.map(|c| (c.agent, c.key))))
         })
@@ -490,9 +592,24 @@ async fn end(
                 .at("/grace_s", "0 to 600 is wanted.")
         })?,
     };
+    let (mut own, mut foreign) = (Vec::with_capacity(ids.len()), Vec::new());
+    for id in ids {
+        // Who may end everybody's sessions needs no look at each.
+        match only_of(caller) {
+            None => own.push(id),
+            Some(_) => match stored(app, caller, id).await {
+                Ok(_) => own.push(id),
+                Err(failure) if failure.code == "LS-NOT-FOUND" => foreign.push(Skipped {
+                    id: id.to_string(),
+                    why: "not-found".to_owned(),
+                }),
+                Err(failure) => return Err(failure),
+            },
+        }
+    }
     let event = Terminate {
         caller: caller.caller.clone(),
-        ids,
+        ids: own,
         grace_s,
         force: order.force,
     };
@@ -509,5 +626,6 @@ async fn end(
             skipped.why = "already-final".to_owned();
         }
     }
+    answer.skipped.extend(foreign);
     Ok(answer)
 }

@@ -8,10 +8,10 @@ use crate::live::Live;
 use crate::store::Store;
 use axum::http::StatusCode;
 use futures_util::StreamExt as _;
-use longshore_common::agent::{Device, GpuWay, Health, Inventory, RuntimeState};
+use longshore_common::agent::{Allocation, Device, GpuWay, Health, Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
-    AgentId, ClusterId, CoordinatorGeneration, Fence, Generation, GroupId,
+    AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, UserId,
 };
 use longshore_common::session::{ContainerState, End, Exit};
 use longshore_common::time::Timestamp;
@@ -19,38 +19,38 @@ use longshore_common::wire::SignalRequest;
 use longshore_common::wire::{
     self, ContainerReport, Data, LogsRequest, OutcomeNumber, OutputKind, Totals,
 };
-use longshore_core::model::{Agent, Change, Event, Group, Meta};
+use longshore_core::model::{Agent, Change, Event, Group, Keypair, Meta, User};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 const AGENT: AgentId = AgentId::new(7);
 
-struct Fixture {
+pub(super) struct Fixture {
     router: Router,
-    app: App,
+    pub(super) app: App,
     stop: watch::Sender<bool>,
     dir: tempfile::TempDir,
     bearer: Option<String>,
 }
 
-struct Answer {
-    status: StatusCode,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
     headers: axum::http::HeaderMap,
     body: Vec<u8>,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
-    fn code(&self) -> String {
+    pub(super) fn code(&self) -> String {
         assert_eq!(
             self.header("content-type"),
             "application/problem+json",
@@ -105,7 +105,7 @@ fn piece(position: u64, kind: OutputKind, bytes: &[u8]) -> Data {
     }
 }
 
-fn device(index: u32) -> Device {
+pub(super) fn device(index: u32) -> Device {
     Device {
         id: format!("GPU-{index}").parse().unwrap(),
         index,
@@ -122,7 +122,7 @@ fn device(index: u32) -> Device {
     }
 }
 
-fn inventory() -> Inventory {
+pub(super) fn inventory() -> Inventory {
     let offered = Slots::new()
         .with(SlotName::cpu(), 8000)
         .with(SlotName::mem(), 1 << 34);
@@ -142,6 +142,7 @@ fn inventory() -> Inventory {
         offered,
         max_containers: 0,
         devices: vec![device(0), device(1)],
+        allocation: Allocation::default(),
     }
 }
 
@@ -159,7 +160,7 @@ fn agent() -> Agent {
         fingerprint: "f".to_owned(),
         machine: "m".to_owned(),
         boot_id: String::new(),
-        inventory: Some(inventory()),
+        inventory: Some(Arc::new(inventory())),
         runtime: RuntimeState::Up,
         disk_low: false,
         created_at: wall_clock(),
@@ -177,13 +178,9 @@ async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
     };
     let (store, mut state) = Store::open(&dir.path().join("longshore.db"), || meta).unwrap();
     let group = Group {
-        id: GroupId::new(1),
-        name: "default".to_owned(),
-        active: true,
         default: true,
-        creation_retries: 0,
-        declare_lost_s: 600,
-        idle: None,
+        creation_retries: Some(0),
+        ..Group::new(GroupId::new(1), "default")
     };
     let mut changes = vec![Change::Group(group)];
     if with_agent {
@@ -227,7 +224,7 @@ async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
     }
 }
 
-async fn ready() -> Fixture {
+pub(super) async fn ready() -> Fixture {
     let mut f = fixture(None, true).await;
     f.set_up().await;
     f
@@ -252,7 +249,13 @@ impl Fixture {
         keys
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Answer {
         let mut request = axum::http::Request::builder().method(method).uri(path);
         if let Some(bearer) = &self.bearer
             && !headers.iter().any(|(name, _)| *name == "authorization")
@@ -277,11 +280,11 @@ impl Fixture {
         }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], Body::empty()).await
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(
             "POST",
             path,
@@ -291,12 +294,12 @@ impl Fixture {
         .await
     }
 
-    async fn submit(&self, body: Value) -> Answer {
+    pub(super) async fn submit(&self, body: Value) -> Answer {
         self.post("/api/v1/sessions", &body).await
     }
 
     /// Lets the agent report that the container of a session runs.
-    async fn runs(&self, id: &str) {
+    pub(super) async fn runs(&self, id: &str) {
         let id = id.parse().unwrap();
         let key = self
             .app
@@ -370,7 +373,7 @@ impl Fixture {
     }
 }
 
-fn batch() -> Value {
+pub(super) fn batch() -> Value {
     json!({ "command": ["true"], "slots": { "cpu": "1", "mem": "1g" } })
 }
 
@@ -779,6 +782,128 @@ async fn a_session_from_request_to_end() {
             .json()["items"],
         json!([])
     );
+}
+
+#[tokio::test]
+async fn a_session_shows_what_it_asked_for() {
+    let f = ready().await;
+    let mut body = batch();
+    body["cluster"] = json!({ "size": 2 });
+    body["arch"] = json!("amd64");
+    body["designated"] = json!({ "agents": ["gpu01"], "mode": "strict" });
+    body["start_at"] = json!("2100-01-01T00:00:00Z");
+    let first = f.submit(body).await;
+    assert_eq!(first.status, 201, "{}", first.text());
+    let made = first.json();
+    assert_eq!(made["cluster"], json!({ "size": 2, "mode": "single-node" }));
+    assert_eq!(
+        made["designated"],
+        json!({ "agents": ["gpu01"], "mode": "strict" })
+    );
+    assert_eq!(made["arch"], "amd64");
+    assert_eq!(made["start_at"], "2100-01-01T00:00:00.000Z");
+    assert_eq!(made["class"], "not-ready");
+    assert_eq!(made["blocked_by"][0]["rule"], "start-at");
+    let mut after = batch();
+    after["name"] = json!("after");
+    after["depends_on"] = json!([{ "session": "s-1", "on": "any" }]);
+    let after = f.submit(after).await.json();
+    assert_eq!(
+        after["depends_on"],
+        json!([{ "session": "s-1", "on": "any", "met": false }])
+    );
+    let explained = f.get("/api/v1/sessions/after/explain").await.json();
+    assert_eq!(explained["class"], "not-ready");
+    f.post("/api/v1/sessions/s-1/terminate", &json!({})).await;
+    // It ended, and memory has forgotten it: the database knows how.
+    for (on, status, met) in [("ok", 422, Value::Null), ("fail", 201, json!(true))] {
+        let mut late = batch();
+        late["depends_on"] = json!([{ "session": "s-1", "on": on }]);
+        let answer = f.submit(late).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert_eq!(answer.json()["depends_on"][0]["met"], met);
+    }
+    let mut many = batch();
+    let wishes: Vec<Value> = (0..65).map(|_| json!({ "session": "s-1" })).collect();
+    many["depends_on"] = json!(wishes);
+    assert_eq!(f.submit(many).await.json()["code"], "LS-INVALID");
+}
+
+#[tokio::test]
+async fn what_would_become_of_a_session() {
+    let f = ready().await;
+    let check = async |gpus: &str| {
+        let mut body = batch();
+        body["slots"]["cuda.device"] = json!(gpus);
+        let answer = f.post("/api/v1/sessions/check", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    assert_eq!(check("2").await["verdict"], "now");
+    let never = check("3").await;
+    assert_eq!(never["verdict"], "never");
+    assert_eq!(never["code"], "LS-FIT-NEVER");
+    assert_eq!(never["limit"]["limit"], "2");
+    let mut body = batch();
+    body["slots"]["cuda.device"] = json!("1");
+    assert_eq!(f.submit(body).await.status, 201);
+    let later = check("2").await;
+    assert_eq!(later["verdict"], "later");
+    assert_eq!(later["class"], "capacity");
+    assert_eq!(later["blocked_by"][0]["slot"], "cuda.device");
+    assert_eq!(later["agents"][0]["verdict"], "short");
+    assert_eq!(later["nearest"]["slots"]["cuda.device"], "1");
+    let all = f.get("/api/v1/sessions?scope=all").await.json();
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(1));
+}
+
+/// Somebody who is no superadmin has one's own sessions and nobody else's.
+#[tokio::test]
+async fn a_user_has_ones_own_sessions_only() {
+    let mut f = ready().await;
+    assert_eq!(f.submit(batch()).await.status, 201);
+    let user = User {
+        id: UserId::new(77),
+        username: "eve".to_owned(),
+        email: "eve@lab.example".to_owned(),
+        role: Role::User,
+        uid: 20_007,
+        created_at: wall_clock(),
+        active: true,
+        domain: DomainId::new(0),
+        projects: vec![],
+        user_policy: "default".to_owned(),
+        weight_milli: 1000,
+    };
+    let pair = Keypair {
+        access_key: "LSEVE".to_owned(),
+        secret_sha256: crate::pki::sha256(b"secret"),
+        user: user.id,
+        active: true,
+        created_at: wall_clock(),
+        policy: "default".to_owned(),
+        main: true,
+    };
+    f.app.identity.add(&user, &pair);
+    f.bearer = Some("Bearer LSEVE.secret".to_owned());
+    for path in ["", "/history", "/explain", "/logs", "/logs/stream"] {
+        let answer = f.get(&format!("/api/v1/sessions/s-1{path}")).await;
+        assert_eq!(answer.status, 404, "{path}");
+    }
+    let signal = json!({ "signal": "INT" });
+    let answer = f.post("/api/v1/sessions/s-1/signal", &signal).await;
+    assert_eq!(answer.status, 404);
+    let answer = f.post("/api/v1/sessions/s-1/terminate", &json!({})).await;
+    assert_eq!(answer.status, 404);
+    let many = json!({ "ids": ["s-1"] });
+    let answer = f.post("/api/v1/sessions/terminate", &many).await.json();
+    assert_eq!(answer["skipped"][0]["why"], "not-found");
+    for path in ["sessions?scope=all", "sessions?owner=dana"] {
+        let page = f.get(&format!("/api/v1/{path}")).await.json();
+        assert_eq!(page["items"], json!([]), "{path}");
+    }
+    let answer = f.get("/api/v1/join-tokens").await;
+    assert_eq!(answer.json()["code"], "LS-FORBIDDEN");
 }
 
 #[tokio::test]

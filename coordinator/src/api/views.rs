@@ -1,19 +1,21 @@
 //! What is stored, as the API shows it.
 
 use crate::live::Live;
-use longshore_common::agent::{AgentState, Inventory};
+use longshore_common::agent::Inventory;
 use longshore_common::amount::Slots;
 use longshore_common::api;
 use longshore_common::ids::{AgentId, DeviceId, SessionId, UserId};
 use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
-use longshore_core::model::{Agent, Container, Group, History, JoinToken, Session, State};
-use longshore_core::scheduler;
-use std::collections::{BTreeMap, BTreeSet};
+use longshore_core::model::{Agent, Container, Designated, History, JoinToken, Session, State};
+use longshore_core::scheduler::{self, Planner};
+use std::collections::BTreeMap;
 
 /// Waiting sessions above which an accepted session's place in its queue is not counted:
 /// counting walks the queue, and submissions come by the thousand.
 const COUNT_UP_TO: usize = 2000;
+/// Sessions that may be walked over to count the places of one page: some milliseconds.
+const COUNT_STEPS: usize = 500_000;
 
 /// Who looks, and with how much detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub(super) fn amounts(slots: &Slots) -> BTreeMap<String, String> {
 #[must_use]
 pub(super) fn session(
     state: &State,
+    planner: &mut Planner,
     live: &Live,
     session: &Session,
     now: Timestamp,
@@ -50,6 +53,11 @@ pub(super) fn session(
     let stop = stop_limit(session, live);
     let mut agents: Vec<AgentId> = session.present().map(|c| c.agent).collect();
     agents.dedup();
+    let blocked_by = if waits {
+        scheduler::blocked_by(planner, state, session, now)
+    } else {
+        Vec::new()
+    };
     api::Session {
         id: session.id.to_string(),
         version: session.version,
@@ -58,11 +66,31 @@ pub(super) fn session(
         access_key: session.access_key.clone(),
         group: session.group.to_string(),
         group_name: session.group_name.clone(),
+        project: (!session.project_name.is_empty()).then(|| session.project.to_string()),
+        project_name: Some(session.project_name.clone()).filter(|name| !name.is_empty()),
+        queue: session.queue.as_ref().map(|seat| seat.name.clone()),
+        pool: session.queue.as_ref().and_then(|seat| seat.pool.clone()),
         kind: session.kind.to_string(),
         image: session.image.clone(),
         image_digest: session.image_digest.clone(),
         command: session.command.clone(),
         slots: amounts(&session.slots),
+        cluster: cluster(session),
+        arch: session.arch.clone(),
+        designated: session
+            .designated
+            .as_ref()
+            .map(|wish| designation(state, wish)),
+        start_at: session.start_at,
+        depends_on: session
+            .depends_on
+            .iter()
+            .map(|entry| api::Dependency {
+                session: entry.session.to_string(),
+                on: entry.on.to_string(),
+                met: entry.met,
+            })
+            .collect(),
         shm_bytes: session.shm_bytes,
         environment: if mine {
             session.environment.clone()
@@ -78,15 +106,12 @@ pub(super) fn session(
         conditions: conditions(session, live),
         attempt: session.attempt.0,
         position: if counted {
-            scheduler::position(state, session)
+            scheduler::position(planner, state, session, now)
         } else {
             None
         },
-        blocked_by: if waits {
-            scheduler::blocked_by(state, session, now)
-        } else {
-            Vec::new()
-        },
+        class: scheduler::class_of(&blocked_by).map(str::to_owned),
+        blocked_by,
         reason: session
             .reason
             .or(session.stop.as_ref().map(|s| s.reason))
@@ -107,16 +132,7 @@ pub(super) fn session(
                 .collect(),
             false => Vec::new(),
         },
-        adjusted: session
-            .adjusted
-            .iter()
-            .map(|a| api::Adjustment {
-                path: a.path.clone(),
-                from: a.from.clone(),
-                to: a.to.clone(),
-                reason: a.reason.clone(),
-            })
-            .collect(),
+        adjusted: adjusted(session),
         created_at: session.created_at,
         placed_at: session.placed_at,
         started_at: session.started_at,
@@ -127,33 +143,73 @@ pub(super) fn session(
     }
 }
 
-/// Gives the waiting sessions of a page their places, with one walk per queue.
-pub(super) fn number(state: &State, ids: &[SessionId], page: &mut [api::Session]) {
-    let pending: BTreeMap<SessionId, usize> = ids
+/// What the server changed in a request.
+#[must_use]
+pub(super) fn adjusted(session: &Session) -> Vec<api::Adjustment> {
+    session
+        .adjusted
         .iter()
-        .enumerate()
-        .filter(|(_, id)| {
-            state
-                .sessions
-                .get(id)
-                .is_some_and(|s| s.state == SessionState::Pending)
+        .map(|change| api::Adjustment {
+            path: change.path.clone(),
+            from: change.from.clone(),
+            to: change.to.clone(),
+            reason: change.reason.clone(),
+            source: change.source.as_ref().map(|name| {
+                let kind = match change.reason.as_str() {
+                    "image-minimum" => "image",
+                    _ => "keypair-policy",
+                };
+                api::Source::new(kind, name)
+            }),
         })
-        .map(|(index, id)| (*id, index))
+        .collect()
+}
+
+fn cluster(session: &Session) -> Option<api::SessionCluster> {
+    let cluster = &session.cluster;
+    (cluster.size > 1).then(|| api::SessionCluster {
+        size: cluster.size,
+        mode: cluster.mode.to_string(),
+        containers: cluster.ranks.iter().map(amounts).collect(),
+    })
+}
+
+fn designation(state: &State, wish: &Designated) -> api::Designation {
+    let mut agents: Vec<String> = wish
+        .agents
+        .iter()
+        .map(|id| agent_name(state, *id))
         .collect();
-    let groups: BTreeSet<_> = pending
-        .keys()
-        .filter_map(|id| state.sessions.get(id))
-        .map(|s| s.group)
-        .collect();
-    for group in groups {
-        for (place, session) in (1..).zip(state.queue(group)) {
-            if let Some(shown) = pending
-                .get(&session.id)
-                .and_then(|index| page.get_mut(*index))
-            {
-                shown.position = Some(place);
-            }
+    agents.sort();
+    api::Designation {
+        agents,
+        mode: if wish.strict { "strict" } else { "preferred" }.to_owned(),
+    }
+}
+
+/// Gives the waiting sessions of a page their places, as long as that is not too much to
+/// count: each place is counted by a walk over its queue.
+pub(super) fn number(
+    state: &State,
+    planner: &mut Planner,
+    now: Timestamp,
+    ids: &[SessionId],
+    page: &mut [api::Session],
+) {
+    let mut steps = 0usize;
+    for (id, shown) in ids.iter().zip(page) {
+        let Some(session) = state
+            .sessions
+            .get(id)
+            .filter(|s| s.state == SessionState::Pending)
+        else {
+            continue;
+        };
+        steps = steps.saturating_add(state.pending_count(session.group));
+        if steps > COUNT_STEPS {
+            return;
         }
+        shown.position = scheduler::position(planner, state, session, now);
     }
 }
 
@@ -164,6 +220,9 @@ fn conditions(session: &Session, live: &Live) -> Vec<String> {
     }
     if session.is_releasing() {
         conditions.push("releasing".to_owned());
+    }
+    if session.held && session.state == SessionState::Pending {
+        conditions.push("held".to_owned());
     }
     if session
         .present()
@@ -215,7 +274,7 @@ fn container(state: &State, live: &Live, container: &Container) -> api::Containe
     let inventory = state
         .agents
         .get(&container.agent)
-        .and_then(|a| a.inventory.as_ref());
+        .and_then(|a| a.inventory.as_deref());
     let devices = container
         .devices
         .iter()
@@ -379,34 +438,6 @@ fn group_name(state: &State, agent: &Agent) -> String {
         .groups
         .get(&agent.group)
         .map_or_else(String::new, |g| g.name.clone())
-}
-
-/// A resource group with what its agents have and what of it is taken.
-#[must_use]
-pub(super) fn group(state: &State, group: &Group) -> api::ResourceGroup {
-    let (mut capacity, mut occupied) = (Slots::new(), Slots::new());
-    for agent in state
-        .agents
-        .values()
-        .filter(|a| a.group == group.id && a.state != AgentState::Terminated)
-    {
-        occupied.add(&state.agent_use(agent.id).slots);
-        if agent.state == AgentState::Alive
-            && let Some(inventory) = &agent.inventory
-        {
-            capacity.add(&inventory.capacity());
-        }
-    }
-    api::ResourceGroup {
-        id: group.id.to_string(),
-        name: group.name.clone(),
-        active: group.active,
-        default: group.default,
-        scheduler: "fifo".to_owned(),
-        capacity: amounts(&capacity),
-        occupied: amounts(&occupied),
-        pending: u64::try_from(state.pending_count(group.id)).unwrap_or(u64::MAX),
-    }
 }
 
 /// A join token without its secret.

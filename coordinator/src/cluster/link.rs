@@ -179,6 +179,7 @@ async fn run(
         links.remove(&agent);
         live.update(|d| d.connection = None);
         shared.engine.live.forget_idle(agent);
+        shared.engine.live.set_held(agent, None);
     }
     drop(links);
     result
@@ -395,6 +396,9 @@ async fn heartbeats(
             for report in &heartbeat.changed {
                 view.take(report.key, report.state);
                 note_idle(shared, agent, report);
+                let there = report.state != ContainerState::Closed;
+                let live = &shared.engine.live;
+                live.note_held(agent, heartbeat.applied, report.key, there);
             }
             if view.states.len() > MAX_LIST {
                 return Err(Ending::Refused(
@@ -586,6 +590,10 @@ async fn take(
                 }
                 view.hash = None;
                 view.whole = true;
+                let there = |item: &&ContainerReport| item.state != ContainerState::Closed;
+                let held = set.items.iter().filter(there).map(|i| i.key).collect();
+                let live = &shared.engine.live;
+                live.set_held(agent, Some((set.applied, held)));
             }
             let event = Event::Report {
                 agent,

@@ -4,7 +4,7 @@ use super::write::write_meta;
 use super::{Doing, StoreError};
 use longshore_common::ids::{Attempt, ContainerKey, CoordinatorGeneration, Rank, SessionId};
 use longshore_common::time::Timestamp;
-use longshore_core::model::{Change, Idempotency, LedgerRow, Meta, State};
+use longshore_core::model::{Change, Charge, Cursor, Idempotency, LedgerRow, Meta, State};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 use serde::de::DeserializeOwned;
@@ -45,11 +45,12 @@ pub(super) fn state(db: &mut Connection) -> Result<State, StoreError> {
     bodies(
         &from,
         "group",
-        "SELECT id, body FROM resource_groups",
+        "SELECT id, body FROM resource_groups WHERE deleted = 0",
         |group| {
             apply(Change::Group(group));
         },
     )?;
+    scheduling(&from, &mut apply)?;
     bodies(&from, "agent", "SELECT id, body FROM agents", |agent| {
         apply(Change::Agent(agent))
     })?;
@@ -69,9 +70,86 @@ pub(super) fn state(db: &mut Connection) -> Result<State, StoreError> {
             apply(Change::Session(session));
         },
     )?;
+    turns(&from, &mut apply)?;
+    // After the sessions: who answers for a claim stands there.
     claims(&from, |row| apply(Change::LedgerOpened(row)))?;
     idempotency(&from, |entry| apply(Change::Idempotency(entry)))?;
     Ok(state)
+}
+
+/// Settings, domains, projects, policies, presets, pools and queues.
+fn scheduling(from: &Transaction<'_>, apply: &mut impl FnMut(Change)) -> Result<(), StoreError> {
+    let sql = "SELECT id, body FROM scheduler";
+    bodies(from, "scheduler settings", sql, |settings| {
+        apply(Change::Scheduler(settings));
+    })?;
+    bodies(from, "domain", "SELECT id, body FROM domains", |domain| {
+        apply(Change::Domain(domain));
+    })?;
+    bodies(
+        from,
+        "project",
+        "SELECT id, body FROM projects",
+        |project| {
+            apply(Change::Project(project));
+        },
+    )?;
+    let sql = "SELECT name, body FROM keypair_policies";
+    bodies(from, "keypair policy", sql, |policy| {
+        apply(Change::KeypairPolicy(policy));
+    })?;
+    let sql = "SELECT name, body FROM user_policies";
+    bodies(from, "user policy", sql, |policy| {
+        apply(Change::UserPolicy(policy));
+    })?;
+    let sql = "SELECT name, body FROM project_policies";
+    bodies(from, "project policy", sql, |policy| {
+        apply(Change::ProjectPolicy(policy));
+    })?;
+    bodies(from, "preset", "SELECT id, body FROM presets", |preset| {
+        apply(Change::Preset(preset));
+    })?;
+    let sql = "SELECT version, body FROM resource_config ORDER BY version DESC LIMIT 1";
+    bodies(from, "pools and queues", sql, |config| {
+        apply(Change::Config(config));
+    })?;
+    let sql = "SELECT id, body FROM resource_config_draft";
+    bodies(from, "draft of pools and queues", sql, |draft| {
+        apply(Change::ConfigDraft(Some(draft)));
+    })
+}
+
+/// Tries that were counted, and who was taken in turn.
+fn turns(from: &Transaction<'_>, apply: &mut impl FnMut(Change)) -> Result<(), StoreError> {
+    let doing = "read tries";
+    let mut statement = from
+        .prepare("SELECT group_id, priority, shape, retries, last_charged_at FROM charges")
+        .doing(doing)?;
+    let mut rows = statement.query([]).doing(doing)?;
+    while let Some(row) = rows.next().doing(doing)? {
+        let group: String = row.get(0).doing(doing)?;
+        apply(Change::Charged(Charge {
+            group: parse("tries", &group, &group)?,
+            priority: row.get(1).doing(doing)?,
+            shape: row.get(2).doing(doing)?,
+            retries: row.get(3).doing(doing)?,
+            last_charged_at: Timestamp(row.get(4).doing(doing)?),
+        }));
+    }
+    let doing = "read who was taken in turn";
+    let mut statement = from
+        .prepare("SELECT group_id, arch, agent FROM cursors")
+        .doing(doing)?;
+    let mut rows = statement.query([]).doing(doing)?;
+    while let Some(row) = rows.next().doing(doing)? {
+        let group: String = row.get(0).doing(doing)?;
+        apply(Change::Cursor(Cursor {
+            group: parse("turn", &group, &group)?,
+            arch: row.get(1).doing(doing)?,
+            agent: row.get(2).doing(doing)?,
+        }));
+    }
+    Ok(())
 }
 
 fn meta(from: &Transaction<'_>) -> Result<Option<Meta>, StoreError> {

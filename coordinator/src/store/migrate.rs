@@ -9,7 +9,10 @@ use std::time::Duration;
 
 /// The steps, in order; the form of a file is how many it has seen. Entries are never
 /// edited or reordered, only added.
-pub(super) const STEPS: &[&str] = &[include_str!("migrations/0001_init.sql")];
+pub(super) const STEPS: &[&str] = &[
+    include_str!("migrations/0001_init.sql"),
+    include_str!("migrations/0002_scheduling.sql"),
+];
 
 /// Stands in the header of our files: "LgSh".
 const APPLICATION: i32 = 0x4c67_5368;

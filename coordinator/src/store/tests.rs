@@ -6,10 +6,15 @@ mod chaos;
 mod world;
 
 use super::{SessionFilter, Store, StoreError, migrate, open};
-use longshore_common::ids::{AgentId, GroupId, SessionId, UserId};
+use longshore_common::amount::{SlotName, Slots};
+use longshore_common::ids::{AgentId, GroupId, PolicyId, PresetId, SessionId, UserId};
 use longshore_common::session::{ContainerState, SessionState, SessionType};
 use longshore_common::time::Timestamp;
-use longshore_core::model::{Change, Idempotency, JoinToken, Meta, State};
+use longshore_core::model::{
+    Change, Charge, Counts, Cursor, DraftConfig, Group, Idempotency, JoinToken, KeypairPolicy,
+    LiveConfig, Meta, PolicyKind, Pool, Preset, ProjectPolicy, ResourceConfig, SchedulerSettings,
+    State, UserPolicy,
+};
 use rusqlite::Connection;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -70,14 +75,14 @@ fn load_gives_back_what_was_committed_after_any_events() {
             }
             wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
             if batch % 10 == 0 {
-                same(&wait(store.load()).expect("read"), &world.state);
+                same(&wait(store.load()).expect("read"), world.state());
             }
         }
-        same(&wait(store.load()).expect("read"), &world.state);
+        same(&wait(store.load()).expect("read"), world.state());
         past_is_there(&store, &world);
         drop(store);
         let (_store, state) = open_at(&file(&dir)).expect("the same store");
-        same(&state, &world.state);
+        same(&state, world.state());
     }
 }
 
@@ -124,7 +129,7 @@ fn a_batch_stores_the_last_form_of_each_object() {
     // Opened, freed and closed, and the device given out anew, all in one.
     let next = world.submit(world::gpu_job(1));
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
-    same(&wait(store.load()).expect("read"), &world.state);
+    same(&wait(store.load()).expect("read"), world.state());
     assert_eq!(world.devices(next).len(), 1);
 }
 
@@ -351,7 +356,7 @@ fn a_newer_database_is_refused_and_left_alone() {
     let before = std::fs::read(file(&dir)).expect("read");
     let error = open_at(&file(&dir)).expect_err("newer");
     assert!(
-        matches!(error, StoreError::Newer { found: 7, known: 1 }),
+        matches!(error, StoreError::Newer { found: 7, known: 2 }),
         "{error}"
     );
     assert_eq!(std::fs::read(file(&dir)).expect("read"), before);
@@ -442,7 +447,7 @@ fn after_a_failed_write_the_whole_file_is_checked() {
     }
     std::fs::write(file(&dir), &good).expect("written");
     let (store, state) = open_at(&file(&dir)).expect("restored");
-    same(&state, &world.state);
+    same(&state, world.state());
     drop(store);
     let signed = std::fs::read_to_string(dir.path().join("lock")).expect("read");
     assert_eq!(
@@ -468,14 +473,14 @@ fn a_migration_copies_first_and_the_old_release_still_opens_the_copy() {
     let steps = [migrate::STEPS, &[SECOND]].concat();
     let (store, state) =
         Store::open_with(&file(&dir), world::meta, &steps, None).expect("migrated");
-    assert_eq!(state.meta.next_uid, world.state.meta.next_uid + 1);
-    assert_eq!(state.sessions, world.state.sessions);
+    assert_eq!(state.meta.next_uid, world.state().meta.next_uid + 1);
+    assert_eq!(state.sessions, world.state().sessions);
     drop(store);
     assert!(matches!(
         open_at(&file(&dir)),
-        Err(StoreError::Newer { found: 2, known: 1 })
+        Err(StoreError::Newer { found: 3, known: 2 })
     ));
-    let copy = dir.path().join("coordinator.db.form-1");
+    let copy = dir.path().join("coordinator.db.form-2");
     assert_eq!(
         std::fs::metadata(&copy)
             .expect("a copy")
@@ -485,7 +490,7 @@ fn a_migration_copies_first_and_the_old_release_still_opens_the_copy() {
         0o600
     );
     let (_store, state) = open_at(&copy).expect("the copy");
-    same(&state, &world.state);
+    same(&state, world.state());
 }
 
 #[test]
@@ -502,9 +507,198 @@ fn a_migration_that_fails_leaves_everything_as_it_was() {
             Store::open_with(&file(&dir), world::meta, &steps, None).expect_err("a bad step");
         assert!(error.to_string().contains("be migrated"), "{error}");
         // Steps that went through before it stay: each is whole.
-        let again = Store::open_with(&file(&dir), world::meta, &steps[..2], None).expect("opened");
+        let good = &steps[..steps.len() - 1];
+        let again = Store::open_with(&file(&dir), world::meta, good, None).expect("opened");
         assert_eq!(again.1.meta.next_uid, state.meta.next_uid + 1);
     }
+}
+
+/// Objects as the first form had them: what came later takes its default.
+#[test]
+fn a_database_of_the_first_form_is_brought_up_to_date() {
+    let dir = dir();
+    let db = Connection::open(file(&dir)).expect("made");
+    db.execute_batch(migrate::STEPS[0]).expect("the first form");
+    db.execute_batch("PRAGMA application_id = 0x4c675368; PRAGMA user_version = 1;")
+        .expect("marked");
+    db.execute(
+        "INSERT INTO meta VALUES (1, ?1, 4, 9, 20001)",
+        [world::meta().cluster.to_string()],
+    )
+    .expect("an installation");
+    let (user, group) = (UserId::new(5), GroupId::new(1));
+    let person = serde_json::json!({
+        "id": user, "username": "ada", "email": "ada@example.org", "role": "superadmin",
+        "uid": 20_000, "created_at": Timestamp(0),
+    });
+    let resources = serde_json::json!({
+        "id": group, "name": "default", "active": true, "default": true,
+        "creation_retries": 3, "declare_lost_s": 600, "idle": null,
+    });
+    db.execute(
+        "INSERT INTO users VALUES (?1, 'ada', 'ada@example.org', 0, ?2)",
+        (user.to_string(), person.to_string()),
+    )
+    .expect("a user");
+    db.execute(
+        "INSERT INTO resource_groups VALUES (?1, 'default', ?2)",
+        (group.to_string(), resources.to_string()),
+    )
+    .expect("a group");
+    drop(db);
+    let (store, mut state) = open_at(&file(&dir)).expect("migrated");
+    let known = &state.groups[&group];
+    assert_eq!((known.version, known.creation_retries), (1, None));
+    assert!(known.refuse_never_fits && state.users[&user].active);
+    // The next start gives it what every installation has.
+    let started = longshore_core::model::Event::Started(Box::new(world::beginning()));
+    let changes = longshore_core::model::react(&state, &started, Timestamp(7)).changes;
+    changes.iter().for_each(|c| state.apply(c));
+    wait(store.commit(changes)).expect("stored");
+    let loaded = wait(store.load()).expect("read");
+    same(&loaded, &state);
+    let person = &loaded.users[&user];
+    assert_eq!(loaded.domains[&person.domain].name, "default");
+    assert_eq!(loaded.projects[&person.projects[0]].name, "default");
+    let policies = (
+        loaded.keypair_policies.len(),
+        loaded.user_policies.len(),
+        loaded.project_policies.len(),
+    );
+    assert_eq!(policies, (1, 1, 1));
+}
+
+// ---- settings, policies, pools ----
+
+#[test]
+fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
+    let dir = dir();
+    let (store, _) = open_at(&file(&dir)).expect("a new store");
+    let mut world = World::new();
+    world.does(longshore_core::model::Event::Started(Box::new(
+        world::beginning(),
+    )));
+    let store_and_compare = |world: &mut World, changes: Vec<Change>| {
+        world.apply(changes);
+        wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
+        same(&wait(store.load()).expect("read"), world.state());
+    };
+    let (second, at) = (GroupId::new(20), Timestamp(5));
+    let preset = |n: u128, name: &str| {
+        Change::Preset(Preset {
+            id: PresetId::new(n),
+            version: 1,
+            name: name.to_owned(),
+            description: String::new(),
+            group: Some("more".to_owned()),
+            slots: Slots::new().with(SlotName::cpu(), 2000),
+            shm_bytes: Some(64 << 20),
+            created_at: at,
+        })
+    };
+    let config = |version, enabled| {
+        Change::Config(Box::new(LiveConfig {
+            version,
+            provisioned_at: Some(at),
+            by: "user ada".to_owned(),
+            enabled,
+            config: ResourceConfig {
+                pools: vec![Pool {
+                    name: format!("Pool {version}"),
+                    description: String::new(),
+                    group: "more".to_owned(),
+                    counts: Counts::Slot(SlotName::cpu()),
+                    count: Some(8000),
+                    profiles: vec![],
+                }],
+                ..ResourceConfig::default()
+            },
+        }))
+    };
+    let draft = |version| {
+        Change::ConfigDraft(Some(Box::new(DraftConfig {
+            version,
+            base: 1,
+            saved_at: at,
+            config: ResourceConfig::default(),
+        })))
+    };
+    let charge = |retries| {
+        Change::Charged(Charge {
+            group: second,
+            priority: 10,
+            shape: "any|cpu 1".to_owned(),
+            retries,
+            last_charged_at: at,
+        })
+    };
+    let cursor = |agent: &str| {
+        Change::Cursor(Cursor {
+            group: second,
+            arch: "amd64".to_owned(),
+            agent: agent.to_owned(),
+        })
+    };
+    let mut policy = KeypairPolicy::new(PolicyId::new(30), "Student", at);
+    policy.total_slots.set(SlotName::cpu(), Some(4000));
+    policy.max_priority = Some(50);
+    store_and_compare(
+        &mut world,
+        vec![
+            Change::Group(Group::new(second, "more")),
+            Change::KeypairPolicy(Box::new(policy)),
+            Change::UserPolicy(UserPolicy::new(PolicyId::new(31), "Student", at)),
+            Change::ProjectPolicy(ProjectPolicy::new(PolicyId::new(32), "Student", at)),
+            preset(40, "small"),
+            config(1, true),
+            config(2, true),
+            draft(1),
+            charge(1),
+            cursor("n1"),
+            Change::Scheduler(SchedulerSettings {
+                retries_to_skip: 0,
+                ..SchedulerSettings::default()
+            }),
+        ],
+    );
+    store_and_compare(
+        &mut world,
+        vec![config(2, false), draft(2), charge(2), cursor("n2")],
+    );
+    let kept: i64 = Connection::open(file(&dir))
+        .expect("opened")
+        .query_row("SELECT count(*) FROM resource_config", [], |row| row.get(0))
+        .expect("counted");
+    assert_eq!(kept, 2, "versions that were live before are kept");
+    // A past session of the group stays; its name is free for another group.
+    let request = longshore_common::api::NewSession {
+        group: Some("more".to_owned()),
+        ..world::job()
+    };
+    let past = world.submit(request);
+    world.terminate(&[past], 0, false);
+    store_and_compare(
+        &mut world,
+        vec![
+            Change::GroupDeleted(second),
+            Change::Group(Group::new(GroupId::new(21), "More")),
+            Change::PolicyDeleted(PolicyKind::Keypair, "STUDENT".to_owned()),
+            Change::PolicyDeleted(PolicyKind::User, "student".to_owned()),
+            Change::PolicyDeleted(PolicyKind::Project, "Student".to_owned()),
+            Change::PresetDeleted(PresetId::new(40)),
+            preset(41, "Small"),
+            Change::ConfigDraft(None),
+            Change::ChargeForgotten {
+                group: second,
+                priority: 10,
+                shape: "any|cpu 1".to_owned(),
+            },
+        ],
+    );
+    assert_eq!(world.state().keypair_policies.len(), 1);
+    assert!(world.state().charges.is_empty() && world.state().config_draft.is_none());
+    let found = wait(store.reader().session(past)).expect("read");
+    assert_eq!(found.map(|s| s.group_name), Some("more".to_owned()));
 }
 
 // ---- what the database itself refuses ----
@@ -517,7 +711,7 @@ fn a_device_given_out_twice_is_refused() {
     let [first, other] = [(); 2].map(|()| world.submit(world::gpu_job(1)));
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
     let rows = |world: &World, id| {
-        world.state.ledger[&world.key(id)]
+        world.state().ledger[&world.key(id)]
             .values()
             .cloned()
             .collect::<Vec<_>>()
@@ -534,10 +728,10 @@ fn a_device_given_out_twice_is_refused() {
     let twice = vec![Change::Meta(meta), Change::LedgerOpened(stolen.clone())];
     let error = wait(store.commit(twice)).expect_err("given out already");
     assert!(!error.is_fatal() && !error.is_disk_full(), "{error}");
-    same(&wait(store.load()).expect("read"), &world.state);
+    same(&wait(store.load()).expect("read"), world.state());
     // The same device id on another node is another device; once closed, this one is free.
     let elsewhere = world
-        .state
+        .state()
         .agents
         .values()
         .find(|a| a.id != stolen.agent)
@@ -786,14 +980,14 @@ fn idempotency_keys_are_kept_and_forgotten() {
     };
     world.apply(vec![Change::Idempotency(entry.clone())]);
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
-    same(&wait(store.load()).expect("read"), &world.state);
+    same(&wait(store.load()).expect("read"), world.state());
     world.apply(vec![Change::IdempotencyForgotten {
         caller,
         key: entry.key,
     }]);
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
-    same(&wait(store.load()).expect("read"), &world.state);
-    assert!(world.state.idempotency.is_empty());
+    same(&wait(store.load()).expect("read"), world.state());
+    assert!(world.state().idempotency.is_empty());
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use super::open::Mark;
 use super::{Doing, StoreError, load};
 use longshore_common::ids::AgentId;
-use longshore_common::ids::{ContainerKey, GroupId, SessionId, UserId};
+use longshore_common::ids::{
+    ContainerKey, DomainId, GroupId, PresetId, ProjectId, SessionId, UserId,
+};
 use longshore_core::model::{
-    Agent, Change, Group, History, Idempotency, JoinToken, Keypair, LedgerRow, Meta, Session,
-    State, User,
+    Agent, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency, JoinToken,
+    Keypair, KeypairPolicy, LedgerRow, LiveConfig, Meta, PolicyKind, Preset, Project,
+    ProjectPolicy, SchedulerSettings, Session, State, User, UserPolicy,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -104,12 +107,29 @@ struct Batch<'a> {
     meta: Option<&'a Meta>,
     users: BTreeMap<UserId, &'a User>,
     keypairs: BTreeMap<&'a str, &'a Keypair>,
-    groups: BTreeMap<GroupId, &'a Group>,
+    groups: BTreeMap<GroupId, Option<&'a Group>>,
+    scheduler: Option<&'a SchedulerSettings>,
+    domains: BTreeMap<DomainId, &'a Domain>,
+    projects: BTreeMap<ProjectId, &'a Project>,
+    /// By kind and name in lower case.
+    policies: BTreeMap<(PolicyKind, String), Option<Policy<'a>>>,
+    presets: BTreeMap<PresetId, Option<&'a Preset>>,
+    configs: BTreeMap<u64, &'a LiveConfig>,
+    draft: Option<Option<&'a DraftConfig>>,
+    charges: BTreeMap<(GroupId, u8, &'a str), Option<&'a Charge>>,
+    cursors: BTreeMap<(GroupId, &'a str), &'a Cursor>,
     agents: BTreeMap<AgentId, &'a Agent>,
     tokens: BTreeMap<&'a str, Option<&'a JoinToken>>,
     sessions: BTreeMap<SessionId, &'a Session>,
     idempotency: BTreeMap<(UserId, &'a str), Option<&'a Idempotency>>,
     lines: Vec<Line<'a>>,
+}
+
+#[derive(Clone, Copy)]
+enum Policy<'a> {
+    Keypair(&'a KeypairPolicy),
+    User(&'a UserPolicy),
+    Project(&'a ProjectPolicy),
 }
 
 enum Line<'a> {
@@ -127,7 +147,41 @@ impl<'a> Batch<'a> {
                 Change::Meta(meta) => batch.meta = Some(meta),
                 Change::User(user) => drop(batch.users.insert(user.id, user)),
                 Change::Keypair(pair) => drop(batch.keypairs.insert(&pair.access_key, pair)),
-                Change::Group(group) => drop(batch.groups.insert(group.id, group)),
+                Change::Group(group) => drop(batch.groups.insert(group.id, Some(group))),
+                Change::GroupDeleted(id) => drop(batch.groups.insert(*id, None)),
+                Change::Scheduler(settings) => batch.scheduler = Some(settings),
+                Change::Domain(domain) => drop(batch.domains.insert(domain.id, domain)),
+                Change::Project(project) => drop(batch.projects.insert(project.id, project)),
+                Change::KeypairPolicy(policy) => {
+                    let form = Policy::Keypair(policy);
+                    batch.policy(PolicyKind::Keypair, &policy.name, Some(form));
+                }
+                Change::UserPolicy(policy) => {
+                    batch.policy(PolicyKind::User, &policy.name, Some(Policy::User(policy)));
+                }
+                Change::ProjectPolicy(policy) => {
+                    let form = Policy::Project(policy);
+                    batch.policy(PolicyKind::Project, &policy.name, Some(form));
+                }
+                Change::PolicyDeleted(kind, name) => batch.policy(*kind, name, None),
+                Change::Preset(preset) => drop(batch.presets.insert(preset.id, Some(preset))),
+                Change::PresetDeleted(id) => drop(batch.presets.insert(*id, None)),
+                Change::Config(config) => drop(batch.configs.insert(config.version, config)),
+                Change::ConfigDraft(draft) => batch.draft = Some(draft.as_deref()),
+                Change::Charged(charge) => {
+                    let key = (charge.group, charge.priority, charge.shape.as_str());
+                    batch.charges.insert(key, Some(charge));
+                }
+                Change::ChargeForgotten {
+                    group,
+                    priority,
+                    shape,
+                } => {
+                    batch.charges.insert((*group, *priority, shape), None);
+                }
+                Change::Cursor(cursor) => {
+                    batch.cursors.insert((cursor.group, &cursor.arch), cursor);
+                }
                 Change::Agent(agent) => drop(batch.agents.insert(agent.id, agent)),
                 Change::Token(token) => drop(batch.tokens.insert(&token.id, Some(token))),
                 Change::TokenDeleted(id) => drop(batch.tokens.insert(id, None)),
@@ -147,6 +201,11 @@ impl<'a> Batch<'a> {
             }
         }
         batch
+    }
+
+    fn policy(&mut self, kind: PolicyKind, name: &str, form: Option<Policy<'a>>) {
+        self.policies
+            .insert((kind, name.to_ascii_lowercase()), form);
     }
 
     /// Referenced rows before those that refer to them.
@@ -169,14 +228,8 @@ impl<'a> Batch<'a> {
             let values = params![pair.access_key, pair.user.to_string(), pair.active, json];
             execute(to, KEYPAIR, values, "store a keypair")?;
         }
-        for group in self.groups.values() {
-            let values = params![
-                group.id.to_string(),
-                group.name,
-                body("group", group.id, group)?
-            ];
-            execute(to, GROUP, values, "store a resource group")?;
-        }
+        self.write_groups(to)?;
+        self.write_scheduling(to)?;
         for agent in self.agents.values() {
             let values = params![
                 agent.id.to_string(),
@@ -200,6 +253,7 @@ impl<'a> Batch<'a> {
         for session in self.sessions.values() {
             write_session(to, session)?;
         }
+        self.write_turns(to)?;
         for ((caller, key), entry) in &self.idempotency {
             let caller = caller.to_string();
             match entry {
@@ -218,6 +272,116 @@ impl<'a> Batch<'a> {
         }
         self.lines.iter().try_for_each(|line| write_line(to, line))
     }
+
+    /// Those that are gone first: their names may be another's by now.
+    fn write_groups(&self, to: &Transaction<'_>) -> Result<(), StoreError> {
+        for id in self.groups.iter().filter(|(_, g)| g.is_none()).map(|g| g.0) {
+            execute(to, GROUP_DELETED, [id.to_string()], "delete a group")?;
+        }
+        for group in self.groups.values().flatten() {
+            let json = body("group", group.id, group)?;
+            let values = params![group.id.to_string(), group.name, json];
+            execute(to, GROUP, values, "store a resource group")?;
+        }
+        Ok(())
+    }
+
+    fn write_scheduling(&self, to: &Transaction<'_>) -> Result<(), StoreError> {
+        if let Some(settings) = self.scheduler {
+            let json = body("scheduler settings", 1, settings)?;
+            execute(to, SCHEDULER, [json], "store settings of the scheduler")?;
+        }
+        for domain in self.domains.values() {
+            let json = body("domain", domain.id, domain)?;
+            let values = params![domain.id.to_string(), domain.name, json];
+            execute(to, DOMAIN, values, "store a domain")?;
+        }
+        for project in self.projects.values() {
+            let json = body("project", project.id, project)?;
+            let domain = project.domain.to_string();
+            let values = params![project.id.to_string(), domain, project.name, json];
+            execute(to, PROJECT, values, "store a project")?;
+        }
+        for ((kind, name), policy) in &self.policies {
+            write_policy(to, *kind, name, *policy)?;
+        }
+        for id in self
+            .presets
+            .iter()
+            .filter(|(_, p)| p.is_none())
+            .map(|p| p.0)
+        {
+            execute(to, PRESET_DELETED, [id.to_string()], "delete a preset")?;
+        }
+        for preset in self.presets.values().flatten() {
+            let json = body("preset", preset.id, preset)?;
+            let values = params![preset.id.to_string(), preset.name, json];
+            execute(to, PRESET, values, "store a preset")?;
+        }
+        for config in self.configs.values() {
+            let version = number("pools and queues", config.version, config.version)?;
+            let values = params![
+                version,
+                config.provisioned_at.map(|at| at.0),
+                config.by,
+                config.enabled,
+                body("pools and queues", version, config)?
+            ];
+            execute(to, CONFIG, values, "store pools and queues")?;
+        }
+        match self.draft {
+            None => Ok(()),
+            Some(None) => execute(to, DRAFT_DELETED, [], "delete a draft"),
+            Some(Some(draft)) => {
+                let json = body("draft of pools and queues", draft.version, draft)?;
+                execute(to, DRAFT, [json], "store a draft")
+            }
+        }
+    }
+
+    /// Tries that were counted, and who was taken in turn.
+    fn write_turns(&self, to: &Transaction<'_>) -> Result<(), StoreError> {
+        for ((group, priority, shape), charge) in &self.charges {
+            let group = group.to_string();
+            match charge {
+                Some(charge) => {
+                    let at = charge.last_charged_at.0;
+                    let values = params![group, priority, shape, charge.retries, at];
+                    execute(to, CHARGE, values, "store tries")?;
+                }
+                None => {
+                    let values = params![group, priority, shape];
+                    execute(to, CHARGE_FORGOTTEN, values, "forget tries")?;
+                }
+            }
+        }
+        for ((group, arch), cursor) in &self.cursors {
+            let values = params![group.to_string(), arch, cursor.agent];
+            execute(to, CURSOR, values, "store who was taken in turn")?;
+        }
+        Ok(())
+    }
+}
+
+fn write_policy(
+    to: &Transaction<'_>,
+    kind: PolicyKind,
+    name: &str,
+    policy: Option<Policy<'_>>,
+) -> Result<(), StoreError> {
+    let (store, delete) = match kind {
+        PolicyKind::Keypair => (KEYPAIR_POLICY, KEYPAIR_POLICY_DELETED),
+        PolicyKind::User => (USER_POLICY, USER_POLICY_DELETED),
+        PolicyKind::Project => (PROJECT_POLICY, PROJECT_POLICY_DELETED),
+    };
+    let (name, id, json) = match policy {
+        None => return execute(to, delete, [name], "delete a policy"),
+        Some(Policy::Keypair(p)) => (&p.name, p.id, body(kind.as_str(), p.id, p)?),
+        Some(Policy::User(p)) => (&p.name, p.id, body(kind.as_str(), p.id, p)?),
+        Some(Policy::Project(p)) => (&p.name, p.id, body(kind.as_str(), p.id, p)?),
+    };
+    let values = params![name, id.to_string(), json];
+    execute(to, store, values, "store a policy")
 }
 
 pub(super) fn write_meta(to: &Transaction<'_>, meta: &Meta) -> Result<(), StoreError> {
@@ -346,6 +510,39 @@ const KEYPAIR: &str = "INSERT INTO keypairs (access_key, owner, active, body)
     ON CONFLICT (access_key) DO UPDATE SET owner = ?2, active = ?3, body = ?4";
 const GROUP: &str = "INSERT INTO resource_groups (id, name, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (id) DO UPDATE SET name = ?2, body = ?3";
+// The row stays for those that name it; another group may have its name.
+const GROUP_DELETED: &str = "UPDATE resource_groups SET name = id, deleted = 1 WHERE id = ?1";
+const SCHEDULER: &str = "INSERT INTO scheduler (id, body) VALUES (1, ?1)
+    ON CONFLICT (id) DO UPDATE SET body = ?1";
+const DOMAIN: &str = "INSERT INTO domains (id, name, body) VALUES (?1, ?2, ?3)
+    ON CONFLICT (id) DO UPDATE SET name = ?2, body = ?3";
+const PROJECT: &str = "INSERT INTO projects (id, domain, name, body) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (id) DO UPDATE SET domain = ?2, name = ?3, body = ?4";
+const KEYPAIR_POLICY: &str = "INSERT INTO keypair_policies (name, id, body) VALUES (?1, ?2, ?3)
+    ON CONFLICT (name) DO UPDATE SET name = ?1, id = ?2, body = ?3";
+const KEYPAIR_POLICY_DELETED: &str = "DELETE FROM keypair_policies WHERE name = ?1";
+const USER_POLICY: &str = "INSERT INTO user_policies (name, id, body) VALUES (?1, ?2, ?3)
+    ON CONFLICT (name) DO UPDATE SET name = ?1, id = ?2, body = ?3";
+const USER_POLICY_DELETED: &str = "DELETE FROM user_policies WHERE name = ?1";
+const PROJECT_POLICY: &str = "INSERT INTO project_policies (name, id, body) VALUES (?1, ?2, ?3)
+    ON CONFLICT (name) DO UPDATE SET name = ?1, id = ?2, body = ?3";
+const PROJECT_POLICY_DELETED: &str = "DELETE FROM project_policies WHERE name = ?1";
+const PRESET: &str = "INSERT INTO presets (id, name, body) VALUES (?1, ?2, ?3)
+    ON CONFLICT (id) DO UPDATE SET name = ?2, body = ?3";
+const PRESET_DELETED: &str = "DELETE FROM presets WHERE id = ?1";
+const CONFIG: &str = "INSERT INTO resource_config (version, provisioned_at, by, enabled, body)
+    VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT (version) DO UPDATE SET provisioned_at = ?2, by = ?3, enabled = ?4, body = ?5";
+const DRAFT: &str = "INSERT INTO resource_config_draft (id, body) VALUES (1, ?1)
+    ON CONFLICT (id) DO UPDATE SET body = ?1";
+const DRAFT_DELETED: &str = "DELETE FROM resource_config_draft";
+const CHARGE: &str = "INSERT INTO charges (group_id, priority, shape, retries, last_charged_at)
+    VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT (group_id, priority, shape) DO UPDATE SET retries = ?4, last_charged_at = ?5";
+const CHARGE_FORGOTTEN: &str = "DELETE FROM charges
+    WHERE group_id = ?1 AND priority = ?2 AND shape = ?3";
+const CURSOR: &str = "INSERT INTO cursors (group_id, arch, agent) VALUES (?1, ?2, ?3)
+    ON CONFLICT (group_id, arch) DO UPDATE SET agent = ?3";
 const AGENT: &str = "INSERT INTO agents (id, name, group_id, state, body)
     VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (id) DO UPDATE SET name = ?2, group_id = ?3, state = ?4, body = ?5";
@@ -357,8 +554,8 @@ const TOKEN_DELETED: &str = "DELETE FROM join_tokens WHERE id = ?1";
 const SESSION: &str = "INSERT INTO sessions (id, owner, owner_name, name, group_id, group_name,
         kind, state, settled, priority, created_at, ended_at, version, body)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-    ON CONFLICT (id) DO UPDATE SET name = ?4, state = ?8, settled = ?9, priority = ?10,
-        ended_at = ?12, version = ?13, body = ?14";
+    ON CONFLICT (id) DO UPDATE SET name = ?4, group_id = ?5, group_name = ?6, state = ?8,
+        settled = ?9, priority = ?10, ended_at = ?12, version = ?13, body = ?14";
 const HISTORY: &str = "INSERT INTO session_history
         (session, seq, at, from_state, to_state, reason, detail, by, attempt)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";

@@ -1,0 +1,197 @@
+//! Pools, profiles, allocation policies and queues.
+
+use super::super::errors::Failure;
+use super::super::extract::{Query, Ref};
+use super::super::{App, page, person};
+use super::{
+    Match, Nothing, Viewer, Wanted, groups, list as listed, missing, shown, value_of, write,
+};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use longshore_common::admin::{
+    ConfigSwitch, Member, ProvisionRequest, QueuePatch, QueueView, ResourceConfigRequest,
+};
+use longshore_core::model;
+use longshore_core::model::admin::{AdminVerb, draft_view, live_view, queue_views};
+use serde_json::Value;
+
+fn current(state: &model::State) -> Option<Value> {
+    value_of(&draft_view(state))
+}
+
+pub(in super::super) async fn live(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let view = app.engine.read(|state, _| live_view(state)).await?;
+    shown(Some(view), "document", "")
+}
+
+pub(in super::super) async fn draft(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let view = app.engine.read(|state, _| draft_view(state)).await?;
+    shown(Some(view), "document", "")
+}
+
+pub(in super::super) async fn save(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<ResourceConfigRequest>(request, &[], Match::Required).await?;
+    let verb = AdminVerb::SaveDraft(Box::new(write.body.clone()));
+    let answer = write.order(&app, verb, current).await?;
+    write.changed(&answer)
+}
+
+pub(in super::super) async fn validate(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<Nothing>(request, &[], Match::Optional).await?;
+    let answer = write.order(&app, AdminVerb::ValidateDraft, current).await?;
+    write.changed(&answer)
+}
+
+pub(in super::super) async fn reset(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<Nothing>(request, &[], Match::Optional).await?;
+    let answer = write.order(&app, AdminVerb::ResetDraft, current).await?;
+    write.changed(&answer)
+}
+
+pub(in super::super) async fn provision(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<ProvisionRequest>(request, &[], Match::Optional).await?;
+    let expected_version = match &write.body.expected_version {
+        Member::Value(n) => u64::try_from(*n).ok(),
+        _ => None,
+    };
+    let Some(expected_version) = expected_version else {
+        let text = "expected_version must be the version of the live document as you saw it.";
+        return Err(Failure::new("LS-INVALID", text).at("/expected_version", text));
+    };
+    let verb = AdminVerb::Provision { expected_version };
+    let answer = write.order(&app, verb, current).await?;
+    write.changed(&answer)
+}
+
+pub(in super::super) async fn switch(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<ConfigSwitch>(request, &[], Match::Optional).await?;
+    let Some(enabled) = write.body.enabled.value().copied() else {
+        let text = "enabled must be true or false.";
+        return Err(Failure::new("LS-INVALID", text).at("/enabled", text));
+    };
+    let answer = write
+        .order(&app, AdminVerb::EnablePools(enabled), |state| {
+            value_of(&live_view(state))
+        })
+        .await?;
+    write.changed(&answer)
+}
+
+// ----- queues
+
+/// The queues a person may use.
+fn queues(state: &model::State, viewer: &Viewer) -> Vec<QueueView> {
+    let username = state.users.get(&viewer.user).map(|u| u.username.as_str());
+    let policies = &state.config.config.allocation_policies;
+    let mut views = queue_views(state);
+    views.retain(|view| {
+        let policy = policies.iter().find(|p| p.name == view.policy);
+        viewer.all || policy.zip(username).is_some_and(|(p, name)| p.admits(name))
+    });
+    views
+}
+
+fn queue(state: &model::State, viewer: &Viewer, text: &str) -> Option<QueueView> {
+    queues(state, viewer)
+        .into_iter()
+        .find(|q| q.name.eq_ignore_ascii_case(text))
+}
+
+pub(in super::super) async fn list(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let look = |state: &model::State, viewer: &Viewer, wanted: &Wanted| {
+        let views = queues(state, viewer).into_iter();
+        views
+            .filter(|v| wanted.takes("name", &[&v.name]) && wanted.takes("policy", &[&v.policy]))
+            .map(|v| (v.name.clone(), v))
+            .collect()
+    };
+    listed(&app, request, "queues", &["name", "policy"], look).await
+}
+
+pub(in super::super) async fn read(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let viewer = Viewer::of(&person(request.extensions())?);
+    Query::read(request.uri().query(), &[])?;
+    let wanted = text.clone();
+    let look = move |state: &model::State, _| queue(state, &viewer, &wanted);
+    shown(app.engine.read(look).await?, "queue", &text)
+}
+
+pub(in super::super) async fn rename(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<QueuePatch>(request, &[], Match::Optional).await?;
+    let verb = AdminVerb::RenameQueue {
+        queue: text,
+        request: write.body.clone(),
+    };
+    let answer = write.order(&app, verb, |_| None).await?;
+    write.changed(&answer)
+}
+
+/// Who waits in a queue, in its order.
+pub(in super::super) async fn pending(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let viewer = Viewer::of(&person(request.extensions())?);
+    let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
+    let limit = page::limit(&query)?;
+    let only_own = viewer.only_own();
+    let wanted = text.clone();
+    let found = app
+        .engine
+        .read(move |state, _| {
+            let queue = queue(state, &viewer, &wanted)?;
+            Some((queue, state.groups_with_pending().collect()))
+        })
+        .await?;
+    let (queue, all) = found.ok_or_else(|| missing("queue", &text))?;
+    let list = format!("pending queue {}", queue.name);
+    let only = move |session: &model::Session| {
+        session
+            .queue
+            .as_ref()
+            .is_some_and(|seat| seat.policy == queue.policy && seat.profile == queue.profile)
+    };
+    let whom = groups::Waiting {
+        groups: all,
+        only,
+        only_own,
+    };
+    groups::pages(&app, &query, limit, &list, whom).await
+}

@@ -1,0 +1,175 @@
+//! Tables for people and spreadsheets, and the audit of use.
+
+use super::super::App;
+use super::super::errors::Failure;
+use super::super::extract::{Query, Ref};
+use super::super::person;
+use super::{Match, Viewer, missing, write};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use longshore_common::admin::UsageAuditRequest;
+use longshore_common::agent::AgentState;
+use longshore_core::model;
+use longshore_core::model::admin::{
+    AdminVerb, ExportKind, Reported, ReportedContainer, Table, export,
+};
+use std::collections::BTreeSet;
+
+/// Longest name of a file.
+const FILE_NAME: usize = 255;
+
+/// Everybody gets what the list of the same kind would show.
+fn seen(state: &model::State, viewer: &Viewer, kind: ExportKind) -> Option<BTreeSet<String>> {
+    if viewer.all {
+        return None;
+    }
+    let user = state.users.get(&viewer.user);
+    Some(match kind {
+        ExportKind::Users => BTreeSet::from([viewer.user.to_string()]),
+        ExportKind::Keypairs => state
+            .keypairs_of(viewer.user)
+            .map(|k| k.access_key.clone())
+            .collect(),
+        ExportKind::KeypairPolicies => state
+            .keypairs_of(viewer.user)
+            .map(|k| k.policy.clone())
+            .collect(),
+        ExportKind::UserPolicies => user.iter().map(|u| u.user_policy.clone()).collect(),
+        ExportKind::ProjectPolicies => user
+            .iter()
+            .flat_map(|u| &u.projects)
+            .filter_map(|id| state.projects.get(id))
+            .map(|p| p.policy.clone())
+            .collect(),
+    })
+}
+
+/// The chosen columns, in the order in which they were chosen.
+fn choose(table: Table, columns: Option<&str>) -> Result<Table, Failure> {
+    let Some(columns) = columns else {
+        return Ok(table);
+    };
+    let mut places = Vec::new();
+    for name in columns.split(',').map(str::trim) {
+        let place = table.header.iter().position(|h| h == name);
+        places.push(place.ok_or_else(|| {
+            Failure::new(
+                "LS-PARAMETER",
+                format!(
+                    "columns: there is no column {}.",
+                    super::super::errors::cut(name)
+                ),
+            )
+            .hint(format!("Columns: {}.", table.header.join(", ")))
+        })?);
+    }
+    let pick = |row: &Vec<String>| -> Vec<String> {
+        places
+            .iter()
+            .map(|place| row.get(*place).cloned().unwrap_or_default())
+            .collect()
+    };
+    Ok(Table {
+        header: pick(&table.header),
+        rows: table.rows.iter().map(pick).collect(),
+    })
+}
+
+pub(in super::super) async fn read(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let viewer = Viewer::of(&person(request.extensions())?);
+    let query = Query::read(request.uri().query(), &["columns", "filename"])?;
+    let Ok(kind) = text.parse::<ExportKind>() else {
+        let known = ExportKind::ALL.map(ExportKind::as_str).join(", ");
+        return Err(missing("export", &text).hint(format!("There are {known}.")));
+    };
+    let name = match query.one("filename")? {
+        None => format!("{}.csv", kind.as_str()),
+        Some(name) => {
+            let good = (1..=FILE_NAME).contains(&name.len())
+                && name
+                    .chars()
+                    .all(|c| !c.is_control() && !"/\\\"".contains(c))
+                && name.is_ascii();
+            if !good {
+                return Err(Failure::new(
+                    "LS-PARAMETER",
+                    "filename must have 1 to 255 visible characters of ASCII, without \" / and \\.",
+                ));
+            }
+            name.to_owned()
+        }
+    };
+    let table = app
+        .engine
+        .read(move |state, _| {
+            let mut table = export(state, kind);
+            if let Some(seen) = seen(state, &viewer, kind) {
+                table
+                    .rows
+                    .retain(|row| row.first().is_some_and(|key| seen.contains(key)));
+            }
+            table
+        })
+        .await?;
+    let table = choose(table, query.one("columns")?)?;
+    let mut response = table.csv().into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/csv; charset=utf-8"),
+    );
+    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+        headers.insert(header::CONTENT_DISPOSITION, value);
+    }
+    Ok(response)
+}
+
+/// Compares the books with what connected agents said last.
+pub(in super::super) async fn audit(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<UsageAuditRequest>(request, &[], Match::Optional).await?;
+    let live = std::sync::Arc::clone(&app.engine.live);
+    let reports = app
+        .engine
+        .read(move |state, _| {
+            let connected = state
+                .agents
+                .values()
+                .filter(|a| a.state == AgentState::Alive);
+            connected
+                .filter_map(|agent| {
+                    let (applied, held) = live.held(agent.id)?;
+                    let containers = held.into_iter().filter_map(|key| {
+                        let session = state.sessions.get(&key.session)?;
+                        let container = session.containers.iter().find(|c| c.key == key)?;
+                        Some(ReportedContainer {
+                            key,
+                            // Agents name containers, not amounts: what a container was
+                            // made with is what it was granted.
+                            slots: container.slots.clone(),
+                            devices: container.devices.clone(),
+                        })
+                    });
+                    Some(Reported {
+                        agent: agent.id,
+                        applied,
+                        containers: containers.collect(),
+                    })
+                })
+                .collect()
+        })
+        .await?;
+    let verb = AdminVerb::UsageAudit {
+        reports,
+        apply: write.body.apply,
+    };
+    let answer = write.order(&app, verb, |_| None).await?;
+    write.changed(&answer)
+}

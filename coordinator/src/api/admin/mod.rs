@@ -1,0 +1,405 @@
+//! Administration: resource groups, policies, people, presets, pools and queues.
+//!
+//! Every write is one order to the engine; what it answers is what is shown. A rehearsal
+//! (`dry_run=true`) takes the same way, and the engine changes nothing.
+//!
+//! | module | routes |
+//! |---|---|
+//! | `groups` | resource groups, who may use them, who waits in them |
+//! | `policies` | keypair, user and project policies |
+//! | `tenants` | domains, projects, people, keypairs |
+//! | `presets` | amounts under a name, and which of them could start now |
+//! | `config` | pools, profiles, allocation policies and queues |
+//! | `quota` | what a person may use |
+//! | `exports` | tables, and the audit of use |
+
+pub(super) mod config;
+pub(super) mod exports;
+pub(super) mod groups;
+pub(super) mod policies;
+pub(super) mod presets;
+pub(super) mod quota;
+pub(super) mod tenants;
+
+#[cfg(test)]
+mod tests;
+
+use super::errors::Failure;
+use super::extract::{self, Query};
+use super::sessions::unexpected;
+use super::{App, json, person};
+use crate::identity::Person;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use longshore_common::admin::Member;
+use longshore_common::ids::{ProjectId, UserId};
+use longshore_core::model::admin::{AdminAnswer, AdminObject, AdminOrder, AdminVerb};
+use longshore_core::model::{Answer, Event, Group, Role, State, is_open_to};
+use longshore_core::scheduler::limits::Requester;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Marks the answer of a rehearsal.
+const DRY_RUN: HeaderName = HeaderName::from_static("longshore-dry-run");
+
+/// A body that says nothing.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// Whether a write has to name the version of the object it was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Match {
+    /// Yes.
+    Required,
+    /// It may.
+    Optional,
+}
+
+/// A write as it came in.
+#[derive(Debug)]
+struct Write<T> {
+    caller: Person,
+    query: Query,
+    dry_run: bool,
+    version: Option<u64>,
+    body: T,
+}
+
+/// Reads a write: parameters, body, version, in the order in which they are complained of.
+async fn write<T: DeserializeOwned>(
+    request: Request,
+    known: &[&str],
+    wants: Match,
+) -> Result<Write<T>, Failure> {
+    let caller = person(request.extensions())?;
+    let mut names = vec!["dry_run"];
+    names.extend(known);
+    let query = Query::read(request.uri().query(), &names)?;
+    let dry_run = query.flag("dry_run")?;
+    let version = if_match(request.headers(), wants);
+    let body = extract::json::<T>(request).await?.value;
+    Ok(Write {
+        caller,
+        query,
+        dry_run,
+        version: version?,
+        body,
+    })
+}
+
+/// The version of If-Match; none = whatever it is.
+fn if_match(headers: &HeaderMap, wants: Match) -> Result<Option<u64>, Failure> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        if wants == Match::Optional {
+            return Ok(None);
+        }
+        return Err(Failure::new(
+            "LS-VERSION-MISSING",
+            "This route needs the header If-Match.",
+        )
+        .hint("Send the ETag of the object as you read it, or If-Match: * to overwrite."));
+    };
+    let text = value.to_str().unwrap_or("").trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text
+        .strip_prefix('"')
+        .and_then(|t| t.strip_suffix('"'))
+        .and_then(|t| t.parse().ok());
+    // A tag of another form is the tag of no version; 0 is one: that of an empty draft.
+    Ok(Some(number.unwrap_or(u64::MAX)))
+}
+
+impl<T> Write<T> {
+    /// Gives the order. `current` finds the object as it is, for one whose version is stale.
+    async fn order(
+        &self,
+        app: &App,
+        verb: AdminVerb,
+        current: impl FnOnce(&State) -> Option<Value> + Send + 'static,
+    ) -> Result<AdminAnswer, Failure> {
+        let order = AdminOrder {
+            caller: self.caller.caller.clone(),
+            dry_run: self.dry_run,
+            expected_version: self.version,
+            verb,
+        };
+        let told = app
+            .engine
+            .ask_then(Event::Admin(Box::new(order)), move |state, _, answer| {
+                let object = match answer {
+                    Err(refusal) if refusal.code == "LS-VERSION-STALE" => current(state),
+                    _ => None,
+                };
+                (answer.clone(), object)
+            })
+            .await?;
+        match told {
+            (Ok(Answer::Admin(answer)), _) => Ok(*answer),
+            (Ok(other), _) => Err(unexpected(&other)),
+            (Err(refusal), object) => {
+                let failure = Failure::from(refusal);
+                Err(match object {
+                    Some(object) => failure.current(object),
+                    None => failure,
+                })
+            }
+        }
+    }
+
+    /// [`Self::order`] for what changes who may call: the answer comes when it counts.
+    async fn order_about_people(&self, app: &App, verb: AdminVerb) -> Result<AdminAnswer, Failure> {
+        let answer = self.order(app, verb, |_| None).await?;
+        if !self.dry_run {
+            let people = app.clone();
+            app.engine
+                .read(move |state, _| people.identity.refresh(state))
+                .await?;
+        }
+        Ok(answer)
+    }
+
+    /// The answer to a change: 200 with the whole object.
+    fn changed(&self, answer: &AdminAnswer) -> Result<Response, Failure> {
+        self.respond(StatusCode::OK, answer, None)
+    }
+
+    /// The answer to a creation: 201 with the whole object and where it is.
+    fn created(&self, answer: &AdminAnswer, list: &str) -> Result<Response, Failure> {
+        self.respond(StatusCode::CREATED, answer, Some(list))
+    }
+
+    /// The answer to a deletion: 204.
+    fn gone(&self) -> Response {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        self.mark(&mut response);
+        response
+    }
+
+    fn mark(&self, response: &mut Response) {
+        if self.dry_run {
+            response
+                .headers_mut()
+                .insert(DRY_RUN, HeaderValue::from_static("true"));
+        }
+    }
+
+    fn respond(
+        &self,
+        status: StatusCode,
+        answer: &AdminAnswer,
+        list: Option<&str>,
+    ) -> Result<Response, Failure> {
+        let value = answer.object.value().ok_or_else(Failure::internal)?;
+        self.respond_value(status, value, answer, list)
+    }
+
+    /// The same with an object that says more than the engine's.
+    fn respond_value(
+        &self,
+        status: StatusCode,
+        mut value: Value,
+        answer: &AdminAnswer,
+        list: Option<&str>,
+    ) -> Result<Response, Failure> {
+        if let (Some(impact), Some(members)) = (&answer.impact, value.as_object_mut()) {
+            let impact = serde_json::to_value(impact).map_err(|_| Failure::internal())?;
+            members.insert("impact".to_owned(), impact);
+        }
+        let mut response = tagged(&value)?;
+        *response.status_mut() = status;
+        let id = ["id", "access_key", "name"]
+            .iter()
+            .find_map(|name| value.get(name)?.as_str());
+        if let (Some(list), Some(id)) = (list.filter(|_| !self.dry_run), id)
+            && let Ok(place) = HeaderValue::from_str(&format!("/api/v1/{list}/{id}"))
+        {
+            response.headers_mut().insert(header::LOCATION, place);
+        }
+        self.mark(&mut response);
+        Ok(response)
+    }
+}
+
+/// An object with its version as ETag, if it has one.
+fn tagged(value: &Value) -> Result<Response, Failure> {
+    let mut response = json(value)?;
+    if let Some(version) = value.get("version").and_then(Value::as_u64)
+        && let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\""))
+    {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// Answers with an object that was looked up, or with 404.
+fn shown<T: Serialize>(found: Option<T>, what: &str, text: &str) -> Result<Response, Failure> {
+    let found = found.ok_or_else(|| missing(what, text))?;
+    let value = serde_json::to_value(found).map_err(|_| Failure::internal())?;
+    tagged(&value)
+}
+
+fn missing(what: &str, text: &str) -> Failure {
+    Failure::new(
+        "LS-NOT-FOUND",
+        format!("There is no {what} {}.", super::errors::cut(text)),
+    )
+}
+
+/// An object as JSON, for answers to a stale version.
+fn value_of(view: &impl Serialize) -> Option<Value> {
+    serde_json::to_value(view).ok()
+}
+
+/// Filters of a list: the same name twice means *or*, different ones mean *and*.
+#[derive(Debug, Clone)]
+struct Wanted(Vec<(String, String)>);
+
+impl Wanted {
+    fn new(query: &Query, names: &[&str]) -> Self {
+        Self(
+            names
+                .iter()
+                .flat_map(|name| {
+                    query
+                        .all(name)
+                        .map(|value| ((*name).to_owned(), value.to_owned()))
+                })
+                .collect(),
+        )
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Whether one of the given texts is wanted, or nothing is said about it.
+    fn takes(&self, name: &str, any_of: &[&str]) -> bool {
+        let mut values = self.values(name).peekable();
+        values.peek().is_none()
+            || values.any(|value| any_of.iter().any(|text| text.eq_ignore_ascii_case(value)))
+    }
+
+    /// Whether the text holds one of the wanted ones, or nothing is said about it.
+    fn finds(&self, name: &str, text: &str) -> bool {
+        let text = text.to_lowercase();
+        let mut values = self.values(name).peekable();
+        values.peek().is_none() || values.any(|value| text.contains(&value.to_lowercase()))
+    }
+}
+
+/// A list: read, filtered and cut into pages.
+async fn list<T: Serialize + Send + 'static>(
+    app: &App,
+    request: Request,
+    name: &str,
+    filters: &[&str],
+    look: impl FnOnce(&State, &Viewer, &Wanted) -> Vec<(String, T)> + Send + 'static,
+) -> Result<Response, Failure> {
+    let viewer = Viewer::of(&person(request.extensions())?);
+    let mut known = vec!["limit", "cursor"];
+    known.extend(filters);
+    let query = Query::read(request.uri().query(), &known)?;
+    let wanted = Wanted::new(&query, filters);
+    let items = app
+        .engine
+        .read(move |state, _| {
+            let mut items = look(state, &viewer, &wanted);
+            items.sort_by(|a, b| a.0.cmp(&b.0));
+            items
+        })
+        .await?;
+    json(&app.cursors.page(name, &query, items)?)
+}
+
+/// Who looks, and what that person may see.
+#[derive(Debug, Clone)]
+struct Viewer {
+    user: UserId,
+    access_key: String,
+    /// Sees everything.
+    all: bool,
+}
+
+impl Viewer {
+    fn of(person: &Person) -> Self {
+        Self {
+            user: person.caller.user,
+            access_key: person.caller.access_key.clone(),
+            all: person.role == Role::Superadmin,
+        }
+    }
+
+    /// Whose things this person may see whole; none = everybody's.
+    fn only_own(&self) -> Option<UserId> {
+        (!self.all).then_some(self.user)
+    }
+
+    /// Whether this is the person, or may see everybody.
+    fn sees(&self, user: UserId) -> bool {
+        self.all || self.user == user
+    }
+
+    /// Whether one of the person's projects lets it into a group.
+    fn may_use(&self, state: &State, group: &Group) -> bool {
+        if self.all {
+            return true;
+        }
+        let Some(user) = state.users.get(&self.user) else {
+            return group.allowed.is_none();
+        };
+        let with = |project: ProjectId| {
+            let who = Requester {
+                keypair: self.access_key.clone(),
+                user: user.id,
+                project,
+                domain: user.domain,
+            };
+            is_open_to(state, group, &who)
+        };
+        with(ProjectId::new(0)) || user.projects.iter().any(|project| with(*project))
+    }
+}
+
+/// The text of a member that must be there.
+fn required(member: &Member<String>, field: &str) -> Result<String, Failure> {
+    match member {
+        Member::Value(text) => Ok(text.trim().to_owned()),
+        Member::Absent | Member::Null => {
+            let text = format!("{field} is required.");
+            Err(Failure::new("LS-INVALID", text.clone()).at(format!("/{field}"), text))
+        }
+        Member::Wrong(_) => Err(not_text(field)),
+    }
+}
+
+/// The text of a member that may be there.
+fn optional(member: &Member<String>, field: &str) -> Result<Option<String>, Failure> {
+    match member {
+        Member::Value(text) => Ok(Some(text.trim().to_owned())),
+        Member::Absent | Member::Null => Ok(None),
+        Member::Wrong(_) => Err(not_text(field)),
+    }
+}
+
+fn not_text(field: &str) -> Failure {
+    let text = format!("{field} must be text.");
+    Failure::new("LS-INVALID", text.clone()).at(format!("/{field}"), text)
+}
+
+fn forbidden(text: &str) -> Failure {
+    Failure::new("LS-FORBIDDEN", text)
+}
+
+/// An answer of another kind than the order has.
+fn other_kind(object: &AdminObject) -> Failure {
+    tracing::error!(?object, "the engine answered with another kind of object");
+    Failure::internal()
+}
