@@ -34,6 +34,9 @@ pub(crate) struct Global {
     /// No colours (there are none yet; NO_COLOR too)
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    /// Administration: check everything and change nothing
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
     /// Answer yes to every question
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,

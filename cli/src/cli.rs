@@ -2,8 +2,8 @@
 
 use crate::app::{App, Global};
 use crate::commands::{
-    api, attach, context, down, explain, gpus, history, join, logs, nodes, ps, queue, run, show,
-    start, status, stop, token, up, version, wait, whoami,
+    admin, api, attach, check, context, down, explain, gpus, history, join, logs, nodes, preset,
+    ps, queue, quota, run, show, simulate, start, status, stop, token, up, version, wait, whoami,
 };
 use crate::error::Failure;
 use clap::{Parser, Subcommand};
@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Submit(run::Args),
     /// Start an interactive session
     Start(start::Args),
+    /// Say whether a session would start now, later or never; starts nothing
+    Check(check::Args),
     /// List sessions
     Ps(ps::Args),
     /// Show a session
@@ -39,6 +41,11 @@ pub(crate) enum Command {
     History(history::Args),
     /// Show who waits for what
     Queue(queue::Args),
+    /// Show what one may use, and what is used
+    Quota(quota::Args),
+    /// Amounts under a name
+    #[command(subcommand)]
+    Preset(preset::Verb),
     /// Show the output of a session
     Logs(logs::Args),
     /// Wait for the end of sessions
@@ -78,6 +85,8 @@ pub(crate) enum Command {
     Status(status::Args),
     /// Send any request to the API
     Api(api::Args),
+    /// Run the scheduler on a cluster described in a file; starts nothing
+    Simulate(simulate::Args),
     /// Becomes a program of its own: used by up
     #[command(name = "__detached", hide = true)]
     Detached(crate::process::Detached),
@@ -92,6 +101,52 @@ pub(crate) enum Admin {
     /// Tokens that let further nodes join
     #[command(subcommand)]
     Token(token::Verb),
+    /// What keypairs, people and projects may use
+    #[command(subcommand)]
+    Policy(admin::policy::Noun),
+    /// Resource groups: agents that are scheduled together
+    #[command(subcommand)]
+    ResourceGroup(admin::group::Verb),
+    /// Pools of the draft: numbers of resources that queues share
+    #[command(subcommand)]
+    Pool(admin::pools::Verb),
+    /// Profiles of the draft: kinds of jobs
+    #[command(subcommand)]
+    Profile(admin::pools::Verb),
+    /// Allocation policies of the draft: what people may have of the pools
+    #[command(subcommand)]
+    Allocation(admin::pools::Verb),
+    /// The document of pools and queues: draft and live
+    #[command(subcommand)]
+    Config(admin::config::Verb),
+    /// Queues
+    #[command(subcommand)]
+    Queue(admin::queue::Verb),
+    /// Amounts under a name
+    #[command(subcommand)]
+    Preset(admin::preset::Verb),
+    /// Domains
+    #[command(subcommand)]
+    Domain(admin::tenant::Verb),
+    /// Projects
+    #[command(subcommand)]
+    Project(admin::tenant::Verb),
+    /// People
+    #[command(subcommand)]
+    User(admin::user::Verb),
+    /// Keypairs
+    #[command(alias = "keypair", subcommand)]
+    Key(admin::key::Verb),
+    /// Write a table as CSV
+    Export(admin::export::Export),
+    /// Compare the books with what the nodes report
+    UsageAudit(admin::export::Audit),
+    /// Make groups, policies, presets and pools what a document says
+    Apply(admin::document::File),
+    /// Show what apply would do; ends with 1 when that is something
+    Diff(admin::document::File),
+    /// Write the document of groups, policies, presets and pools
+    ExportConfig,
 }
 
 /// Whether a command stays with one session, so that its exit codes are the program's.
@@ -136,13 +191,13 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Stop(args) => Box::pin(stop::run(app, args)).await,
         Command::Attach(args) => Box::pin(attach::run(app, args)).await,
         Command::Nodes => Box::pin(nodes::list(app)).await,
-        Command::Node(verb) | Command::Admin(Admin::Agent(verb)) => {
-            Box::pin(nodes::run(app, verb)).await
-        }
+        Command::Node(verb) => Box::pin(nodes::run(app, verb)).await,
+        Command::Admin(noun) => Box::pin(administer(app, noun)).await,
+        Command::Check(args) => Box::pin(check::run(app, args)).await,
+        Command::Quota(args) => Box::pin(quota::run(app, args)).await,
+        Command::Preset(verb) => Box::pin(preset::run(app, verb)).await,
         Command::Gpus => Box::pin(gpus::run(app)).await,
-        Command::Token(verb) | Command::Admin(Admin::Token(verb)) => {
-            Box::pin(token::run(app, verb)).await
-        }
+        Command::Token(verb) => Box::pin(token::run(app, verb)).await,
         Command::Version => Box::pin(version::run(app)).await,
         Command::Whoami => Box::pin(whoami::run(app)).await,
         Command::Context(verb) => context::run(app, verb),
@@ -151,7 +206,34 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Join(args) => Box::pin(join::run(app, args)).await,
         Command::Status(args) => Box::pin(status::run(app, args)).await,
         Command::Api(args) => Box::pin(api::run(app, args)).await,
+        Command::Simulate(args) => simulate::run(app, &args),
         Command::Detached(detached) => Err(crate::process::become_program(&detached)),
+    }
+}
+
+async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
+    use admin::pools::{self, Part};
+    use admin::tenant;
+    match noun {
+        Admin::Agent(verb) => nodes::run(app, verb).await,
+        Admin::Token(verb) => token::run(app, verb).await,
+        Admin::Policy(noun) => admin::policy::run(app, noun).await,
+        Admin::ResourceGroup(verb) => admin::group::run(app, verb).await,
+        Admin::Pool(verb) => pools::run(app, Part::Pool, verb).await,
+        Admin::Profile(verb) => pools::run(app, Part::Profile, verb).await,
+        Admin::Allocation(verb) => pools::run(app, Part::Allocation, verb).await,
+        Admin::Config(verb) => admin::config::run(app, verb).await,
+        Admin::Queue(verb) => admin::queue::run(app, verb).await,
+        Admin::Preset(verb) => admin::preset::run(app, verb).await,
+        Admin::Domain(verb) => tenant::run(app, &tenant::DOMAIN, verb).await,
+        Admin::Project(verb) => tenant::run(app, &tenant::PROJECT, verb).await,
+        Admin::User(verb) => admin::user::run(app, verb).await,
+        Admin::Key(verb) => admin::key::run(app, verb).await,
+        Admin::Export(args) => admin::export::run(app, args).await,
+        Admin::UsageAudit(args) => admin::export::audit(app, args).await,
+        Admin::Apply(args) => admin::document::apply(app, args).await,
+        Admin::Diff(args) => admin::document::diff(app, args).await,
+        Admin::ExportConfig => admin::document::export(app).await,
     }
 }
 

@@ -62,7 +62,7 @@ impl std::fmt::Debug for Context {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientDefaults {
-    /// Not used yet.
+    /// `--project`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) project: Option<String>,
     /// `--group`
@@ -71,7 +71,7 @@ pub(crate) struct ClientDefaults {
     /// `--image`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<String>,
-    /// Not used yet.
+    /// `--preset`, for sessions that name no amounts
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) preset: Option<String>,
     /// `-o`

@@ -100,6 +100,17 @@ impl Failure {
                 limit.rule, limit.have, limit.need
             ));
         }
+        why.extend(problem.blockers.iter().map(|blocker| {
+            format!(
+                "{} {} {} ({})",
+                blocker.kind, blocker.id, blocker.name, blocker.state
+            )
+        }));
+        let named = u64::try_from(problem.blockers.len()).unwrap_or(u64::MAX);
+        let all: u64 = problem.counts.values().sum();
+        if all > named {
+            why.push(format!("and {} more", all - named));
+        }
         Self {
             text: if problem.detail.is_empty() {
                 problem.title.clone()
@@ -217,8 +228,11 @@ mod tests {
                 limit: Some("2".into()),
                 have: "0".into(),
                 need: "4".into(),
+                source: None,
             }),
             hint: Some("Ask for 2.".into()),
+            blockers: Vec::new(),
+            counts: std::collections::BTreeMap::new(),
             instance: String::new(),
             request_id: "req_1".into(),
         });

@@ -7,7 +7,9 @@ use crate::follow::{Got, Signals};
 use crate::output::{amount, clean};
 use crate::values;
 use clap::Args;
-use longshore_common::api::{Adjustment, NewSession, Session};
+use longshore_common::api::{
+    Adjustment, NewCluster, NewDependency, NewDesignation, NewSession, Session,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,8 +36,38 @@ pub(crate) struct SessionFlags {
     #[arg(long, value_name = "REF")]
     pub(crate) image: Option<String>,
     /// Resource group
-    #[arg(long, alias = "queue", value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP")]
     pub(crate) group: Option<String>,
+    /// Queue of an allocation policy, instead of a group
+    #[arg(long, value_name = "QUEUE", conflicts_with = "group")]
+    pub(crate) queue: Option<String>,
+    /// Project; absent: the first of one's own
+    #[arg(long, value_name = "PROJECT")]
+    pub(crate) project: Option<String>,
+    /// Amounts under a name; flags override them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) preset: Option<String>,
+    /// So many containers that start together
+    #[arg(long, value_name = "N")]
+    pub(crate) cluster: Option<i64>,
+    /// Whether the containers share one agent
+    #[arg(long, value_name = "MODE", value_parser = ["single-node", "multi-node"], requires = "cluster")]
+    pub(crate) mode: Option<String>,
+    /// Processor architecture: amd64, arm64
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) arch: Option<String>,
+    /// Agents to run on, these first
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    pub(crate) agent: Vec<String>,
+    /// With --agent: nowhere else
+    #[arg(long, requires = "agent")]
+    pub(crate) strict: bool,
+    /// Start after another session: ID, ID:ok (default), ID:any, ID:fail
+    #[arg(long, value_name = "ID[:HOW]", value_delimiter = ',', value_parser = values::after)]
+    pub(crate) after: Vec<(String, Option<String>)>,
+    /// Not before: a time such as 2026-11-20T21:00:00Z, or +2h
+    #[arg(long, value_name = "TIME", value_parser = values::instant)]
+    pub(crate) start_at: Option<values::Instant>,
     /// A variable: K=V, or K to take it from here
     #[arg(long = "env", short = 'e', value_name = "K[=V]")]
     pub(crate) env: Vec<String>,
@@ -86,7 +118,14 @@ pub(crate) fn build(
     }
     let defaults = app.contexts()?.client;
     request.image = request.image.or(defaults.image);
-    request.group = request.group.or(defaults.group);
+    // A queue has groups of its own.
+    if request.queue.is_none() {
+        request.group = request.group.or(defaults.group);
+    }
+    request.project = request.project.or(defaults.project);
+    if request.slots.is_empty() && request.queue.is_none() {
+        request.preset = request.preset.or(defaults.preset);
+    }
     Ok(request)
 }
 
@@ -140,6 +179,38 @@ fn apply(
     request.shm = flags.shm.clone().or(request.shm.take());
     request.image = flags.image.clone().or(request.image.take());
     request.group = flags.group.clone().or(request.group.take());
+    if flags.queue.is_some() {
+        request.group = None;
+    } else if flags.group.is_some() {
+        request.queue = None;
+    }
+    request.queue = flags.queue.clone().or(request.queue.take());
+    request.project = flags.project.clone().or(request.project.take());
+    request.preset = flags.preset.clone().or(request.preset.take());
+    request.arch = flags.arch.clone().or(request.arch.take());
+    if let Some(size) = flags.cluster {
+        let given = request.cluster.take().unwrap_or_default();
+        request.cluster = Some(NewCluster {
+            size,
+            mode: flags.mode.clone().or(given.mode),
+            containers: given.containers,
+        });
+    }
+    if !flags.agent.is_empty() {
+        request.designated = Some(NewDesignation {
+            agents: flags.agent.clone(),
+            mode: flags.strict.then(|| "strict".to_owned()),
+        });
+    }
+    let after = flags.after.iter().map(|(session, on)| NewDependency {
+        session: session.clone(),
+        on: on.clone(),
+    });
+    request.depends_on.extend(after);
+    request.start_at = flags
+        .start_at
+        .map(|at| at.since(crate::clock::now()))
+        .or(request.start_at);
     request.workdir = flags.workdir.clone().or(request.workdir.take());
     request.name = flags.name.clone().or(request.name.take());
     request.priority = flags.priority.or(request.priority);
@@ -188,7 +259,8 @@ pub(crate) fn say_adjustments(session: &Session) {
     }
 }
 
-fn adjustment_text(adjustment: &Adjustment) -> String {
+/// One change in words.
+pub(crate) fn adjustment_text(adjustment: &Adjustment) -> String {
     let what = adjustment
         .path
         .trim_start_matches('/')
@@ -251,6 +323,7 @@ mod tests {
             from: Some("4294967296".into()),
             to: "8589934592".into(),
             reason: "image-minimum".into(),
+            source: None,
         };
         assert_eq!(
             adjustment_text(&adjustment),

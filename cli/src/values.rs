@@ -1,6 +1,7 @@
 //! Reading what people type: durations, session ids, environment files, pairs.
 
 use longshore_common::ids::SessionId;
+use longshore_common::time::Timestamp;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
@@ -168,6 +169,58 @@ pub(crate) fn gpu(text: &str) -> Result<Option<(String, String)>, String> {
     Ok(Some((slot.to_owned(), amount)))
 }
 
+/// Reads `ID`, `ID:ok`, `ID:any` or `ID:fail`; a number alone is the id of a session.
+pub(crate) fn after(text: &str) -> Result<(String, Option<String>), String> {
+    let (id, how) = match text.split_once(':') {
+        Some((id, how)) => (id, Some(how)),
+        None => (text, None),
+    };
+    if let Some(how) = how.filter(|how| !["ok", "any", "fail"].contains(how)) {
+        return Err(format!(
+            "\"{}\" is not a way to end: write ok, any or fail",
+            short(how)
+        ));
+    }
+    let id = match id.parse::<SessionRef>()? {
+        SessionRef::Id(id) => id.to_string(),
+        SessionRef::Name(name) => name,
+        SessionRef::Latest(_) => return Err("write the id of the session here".to_owned()),
+    };
+    Ok((id, how.map(str::to_owned)))
+}
+
+/// A moment: a time, or so long from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instant {
+    /// A time.
+    At(Timestamp),
+    /// From now on.
+    In(Duration),
+}
+
+impl Instant {
+    /// The time, seen from `now`.
+    pub(crate) fn since(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::In(time) => now.plus_s(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+/// Reads `2026-11-20T21:00:00Z` or `+2h`.
+pub(crate) fn instant(text: &str) -> Result<Instant, String> {
+    if let Some(rest) = text.strip_prefix('+') {
+        return duration(rest).map(Instant::In);
+    }
+    text.parse().map(Instant::At).map_err(|_| {
+        format!(
+            "\"{}\" is not a time: write 2026-11-20T21:00:00Z or +2h",
+            short(text)
+        )
+    })
+}
+
 /// Checks a size and keeps it as it was written; the server reads it again.
 pub(crate) fn size(text: &str) -> Result<String, String> {
     longshore_common::amount::parse_bytes(text)
@@ -236,6 +289,20 @@ mod tests {
         let error = env_file("A=1\nNOPE\n", &own).unwrap_err();
         assert_eq!(error, "line 2: NOPE is not set here: write NOPE=VALUE");
         assert!(env_pair("=x", &own).is_err());
+    }
+
+    #[test]
+    fn dependencies_and_times() {
+        let dependency = |id: &str, how: Option<&str>| Ok((id.to_owned(), how.map(str::to_owned)));
+        assert_eq!(after("s-4"), dependency("s-4", None));
+        assert_eq!(after("4:any"), dependency("s-4", Some("any")));
+        assert_eq!(after("train:fail"), dependency("train", Some("fail")));
+        assert!(after("4:soon").is_err() && after("@").is_err());
+        let now = Timestamp(1000);
+        assert_eq!(instant("+2s").unwrap().since(now), Timestamp(3000));
+        let at = instant("1970-01-01T00:00:05Z").unwrap();
+        assert_eq!(at.since(now), Timestamp(5000));
+        assert!(instant("tomorrow").is_err());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `explain`: why a session is where it is.
 
+use super::check;
 use crate::app::App;
 use crate::client::typed;
 use crate::error::Failure;
-use crate::output::{Table, clean};
+use crate::output::{amount, clean};
 use crate::values::SessionRef;
-use longshore_common::api::Explanation;
+use longshore_common::api::{Explanation, QuotaEntry};
 
 /// Flags of `explain`.
 #[derive(Debug, clap::Args)]
@@ -26,8 +27,9 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
 
 fn text(explanation: &Explanation) -> String {
     let mut text = clean(&explanation.text);
-    if let Some(blocker) = explanation.blocked_by.first() {
-        text.push_str(&format!("          class: {}", clean(&blocker.stage)));
+    let stage = explanation.blocked_by.first().map(|b| &b.stage);
+    if let Some(class) = explanation.class.as_ref().or(stage) {
+        text.push_str(&format!("          class: {}", clean(class)));
     }
     text.push('\n');
     if let Some(position) = explanation.position {
@@ -40,21 +42,44 @@ fn text(explanation: &Explanation) -> String {
             clean(&blocker.text)
         ));
     }
-    if !explanation.agents.is_empty() {
-        let mut table = Table::new(&["AGENT", "VERDICT"]);
-        for agent in &explanation.agents {
-            let verdict = if agent.text.is_empty() {
-                &agent.verdict
-            } else {
-                &agent.text
-            };
-            table.row(vec![agent.agent_name.clone(), verdict.clone()]);
-        }
-        for line in table.render(true, None).lines() {
-            text.push_str(&format!("  {line}\n"));
-        }
+    text.push_str(&check::agents(&explanation.agents));
+    let limits: Vec<String> = explanation.limits.iter().filter_map(limit).collect();
+    if !limits.is_empty() {
+        text.push_str(&format!("  Limits: {}\n", limits.join(" | ")));
+    }
+    if let (Some(retries), Some(skip)) = (explanation.retries, explanation.retries_to_skip) {
+        let others = match skip {
+            0 => "sessions behind it never pass it".to_owned(),
+            n if retries >= n => "sessions behind it may start".to_owned(),
+            n => format!("sessions behind it may start after {}", n - retries),
+        };
+        text.push_str(&format!("  Retries {retries} of {skip}: {others}\n"));
+    }
+    if let Some(nearest) = &explanation.nearest {
+        text.push_str(&format!(
+            "  Could start now: {}\n",
+            check::nearest_text(nearest)
+        ));
     }
     text
+}
+
+/// One slot with its layers that limit it: `cuda.device keypair 0 of 8, project 6 of 16`.
+fn limit(entry: &QuotaEntry) -> Option<String> {
+    let layers: Vec<String> = entry
+        .layers
+        .iter()
+        .filter_map(|layer| {
+            let limit = layer.limit.as_ref()?;
+            Some(format!(
+                "{} {} of {}",
+                clean(&layer.layer),
+                amount(&entry.slot, &layer.used),
+                amount(&entry.slot, limit)
+            ))
+        })
+        .collect();
+    (!layers.is_empty()).then(|| format!("{} {}", clean(&entry.slot), layers.join(", ")))
 }
 
 #[cfg(test)]
@@ -66,7 +91,12 @@ mod tests {
     fn a_screen() {
         let explanation: Explanation = serde_json::from_value(json!({
             "id": "s-40", "state": "PENDING", "text": "s-40 waits for cuda.device 4.", "position": 1,
+            "class": "capacity", "retries": 3, "retries_to_skip": 3,
             "blocked_by": [{"stage": "capacity", "rule": "free", "text": "no agent has 4 free"}],
+            "limits": [{"slot": "cuda.device", "used": "0", "layers": [
+                {"kind": "keypair-policy", "name": "x", "layer": "keypair", "limit": "8", "used": "0"},
+                {"kind": "domain", "name": "default", "layer": "domain", "used": "0"}]}],
+            "nearest": {"group": "default", "slots": {"cuda.device": "2"}},
             "agents": [{"agent_name": "gpu02", "verdict": "short", "text": "2 of 8 free"},
                        {"agent_name": "g4", "verdict": "unschedulable", "text": ""}]
         }))
@@ -75,7 +105,10 @@ mod tests {
             text(&explanation),
             "s-40 waits for cuda.device 4.          class: capacity\n\
              \x20 place #1 in the queue\n  free: no agent has 4 free\n\
-             \x20 AGENT  VERDICT\n  gpu02  2 of 8 free\n  g4     unschedulable\n"
+             \x20 AGENT  VERDICT\n  gpu02  2 of 8 free\n  g4     unschedulable\n\
+             \x20 Limits: cuda.device keypair 0 of 8\n\
+             \x20 Retries 3 of 3: sessions behind it may start\n\
+             \x20 Could start now: cuda.device 2 in group default\n"
         );
     }
 }

@@ -1,7 +1,9 @@
 //! One file per command.
 
+pub(crate) mod admin;
 pub(crate) mod api;
 pub(crate) mod attach;
+pub(crate) mod check;
 pub(crate) mod context;
 pub(crate) mod down;
 pub(crate) mod explain;
@@ -10,10 +12,13 @@ pub(crate) mod history;
 pub(crate) mod join;
 pub(crate) mod logs;
 pub(crate) mod nodes;
+pub(crate) mod preset;
 pub(crate) mod ps;
 pub(crate) mod queue;
+pub(crate) mod quota;
 pub(crate) mod run;
 pub(crate) mod show;
+pub(crate) mod simulate;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;

@@ -38,6 +38,14 @@ pub(crate) enum Verb {
         /// Its name or id
         name: String,
     },
+    /// Put a node into another resource group
+    #[command(alias = "move")]
+    Group {
+        /// Its name or id
+        name: String,
+        /// The resource group
+        group: String,
+    },
     /// Refuse a node from now on; its sessions count as lost
     Expel {
         /// Its name or id
@@ -62,6 +70,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Schedulable { name, to } => schedulable(app, &name, to).await,
         Verb::Cordon { name } => schedulable(app, &name, Switch::Off).await,
         Verb::Uncordon { name } => schedulable(app, &name, Switch::On).await,
+        Verb::Group { name, group } => move_to(app, &name, &group).await,
         Verb::Expel { name } => {
             confirm(
                 app,
@@ -268,6 +277,7 @@ async fn schedulable(app: &App, name: &str, to: Switch) -> Result<u8, Failure> {
     let path = format!("/agents/{}", encode(name));
     let patch = AgentPatch {
         schedulable: Some(to == Switch::On),
+        ..AgentPatch::default()
     };
     let answer = patch_fresh(&client, &path, &patch).await?;
     if app.output().is_json() {
@@ -279,6 +289,21 @@ async fn schedulable(app: &App, name: &str, to: Switch) -> Result<u8, Failure> {
             "takes no new sessions; those on it go on"
         };
         say(app, &format!("{name} {takes}"));
+    }
+    Ok(0)
+}
+
+async fn move_to(app: &App, name: &str, group: &str) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let patch = AgentPatch {
+        group: Some(group.to_owned()),
+        ..AgentPatch::default()
+    };
+    let answer = patch_fresh(&client, &format!("/agents/{}", encode(name)), &patch).await?;
+    if app.output().is_json() {
+        crate::output::print_json(&answer)?;
+    } else {
+        say(app, &format!("{name} is in resource group {group}"));
     }
     Ok(0)
 }

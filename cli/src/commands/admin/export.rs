@@ -1,0 +1,114 @@
+//! `admin export` and `admin usage-audit`.
+
+use super::send;
+use crate::app::App;
+use crate::client::{Call, encode, typed};
+use crate::error::Failure;
+use crate::output::{Table, clean, write_bytes};
+use longshore_common::admin::UsageAuditView;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Flags of `export`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// users, keypairs, keypair-policies, user-policies or project-policies
+    pub(crate) kind: String,
+    /// Only these columns
+    #[arg(long, value_name = "A,B")]
+    pub(crate) columns: Option<String>,
+    /// Write there instead of to standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+/// Flags of `usage-audit`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Audit {
+    /// Close the claims of containers that are confirmed gone
+    #[arg(long)]
+    pub(crate) apply: bool,
+}
+
+/// Writes the table.
+pub(crate) async fn run(app: &App, args: Export) -> Result<u8, Failure> {
+    let mut path = format!("/api/v1/exports/{}", encode(&args.kind));
+    if let Some(columns) = &args.columns {
+        path.push_str(&format!("?columns={}", encode(columns)));
+    }
+    let bytes = app
+        .client()?
+        .call_bytes(Call::new(Method::GET, &path))
+        .await?;
+    match args.to {
+        None => write_bytes(&bytes)?,
+        Some(file) => std::fs::write(&file, bytes)
+            .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?,
+    }
+    Ok(0)
+}
+
+/// Compares books and nodes; normally there is nothing to show.
+pub(crate) async fn audit(app: &App, args: Audit) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let body = json!({ "apply": args.apply });
+    let answer = send(
+        app,
+        &client,
+        Method::POST,
+        "/usage-audit",
+        None,
+        Some(&body),
+    )
+    .await?;
+    let view: UsageAuditView = typed(answer.clone())?;
+    let items: Vec<Value> = answer["drifts"].as_array().cloned().unwrap_or_default();
+    if app.output().is_json() {
+        crate::output::print_json(&answer)?;
+        return Ok(0);
+    }
+    if !items.is_empty() {
+        let mut table = Table::new(&[
+            "AGENT",
+            "SLOT",
+            "DEVICE",
+            "BOOKED",
+            "REPORTED",
+            "DIFFERENCE",
+            "SESSIONS",
+        ]);
+        for drift in &view.drifts {
+            table.row(vec![
+                drift.agent.clone(),
+                drift.slot.clone(),
+                drift.device.clone().unwrap_or_default(),
+                drift.booked.clone(),
+                drift.reported.clone(),
+                drift.difference.clone(),
+                drift.sessions.join(", "),
+            ]);
+        }
+        app.output().table(&table)?;
+    }
+    if !app.global.quiet {
+        if items.is_empty() {
+            eprintln!("books and nodes agree");
+        }
+        if !view.not_checked.is_empty() {
+            eprintln!(
+                "not connected, so not checked: {}",
+                clean(&view.not_checked.join(", "))
+            );
+        }
+        if !view.closed.is_empty() {
+            let word = if args.apply {
+                "closed"
+            } else {
+                "to close with --apply"
+            };
+            eprintln!("claims {word}: {}", clean(&view.closed.join(", ")));
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,512 @@
+//! `admin NOUN VERB`: one file per noun, and what they have in common here.
+//!
+//! Objects are shown from their JSON, so a member that a newer coordinator adds is shown
+//! too. A change reads the object, sends what differs with its version, and says what a
+//! stale version means.
+
+pub(crate) mod config;
+pub(crate) mod document;
+pub(crate) mod export;
+pub(crate) mod group;
+pub(crate) mod key;
+pub(crate) mod policy;
+pub(crate) mod pools;
+pub(crate) mod preset;
+pub(crate) mod queue;
+pub(crate) mod tenant;
+pub(crate) mod user;
+
+use crate::app::App;
+use crate::client::{Call, Client, encode};
+use crate::error::{Failure, code};
+use crate::output::{self, Table, amount, clean, print};
+use crate::values;
+use longshore_common::admin::Impact;
+use reqwest::Method;
+use reqwest::header::IF_MATCH;
+use serde_json::{Map, Value, json};
+
+/// Members whose values are always text, however they look.
+const TEXTS: &[&str] = &[
+    "total_slots",
+    "max_pending_session_slots",
+    "slots",
+    "reservation",
+    "limit",
+    "count",
+    "allotment",
+    "weight",
+    "max_shm",
+    "shm",
+    "max_folder_size",
+    "name",
+    "description",
+];
+
+/// Flags that give members of an object.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Members {
+    /// A member: key=value, map/key=value; null takes it away
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::pair)]
+    pub(crate) set: Vec<(String, String)>,
+    /// An amount of a slot: cuda.device=2, or =unlimited
+    #[arg(long, value_name = "NAME=AMOUNT", value_parser = values::pair)]
+    pub(crate) slot: Vec<(String, String)>,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+}
+
+impl Members {
+    /// The members as an object; amounts go under `slots`.
+    pub(crate) fn object(&self, slots: &str) -> Result<Value, Failure> {
+        let mut object = json!({});
+        if let Some(text) = &self.description {
+            object["description"] = json!(text);
+        }
+        for (name, text) in &self.slot {
+            put(&mut object, &[slots, name], member("slots", text))?;
+        }
+        for (path, text) in &self.set {
+            let parts: Vec<&str> = path.split('/').collect();
+            put(&mut object, &parts, member(parts[0], text))?;
+        }
+        Ok(object)
+    }
+
+    /// Whether nothing was given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.slot.is_empty() && self.description.is_none()
+    }
+}
+
+/// A value as it was typed: JSON where it reads as such, text where the member is text.
+fn member(name: &str, text: &str) -> Value {
+    if text == "null" {
+        return Value::Null;
+    }
+    if TEXTS.contains(&name) {
+        return json!(text);
+    }
+    match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(_) => json!(text),
+    }
+}
+
+fn put(object: &mut Value, path: &[&str], value: Value) -> Result<(), Failure> {
+    let wrong = || Failure::usage(format!("{} is not the name of a member", path.join("/")));
+    let (last, above) = path.split_last().ok_or_else(wrong)?;
+    let mut place = object;
+    for name in above {
+        let members = place.as_object_mut().ok_or_else(wrong)?;
+        place = members.entry(*name).or_insert_with(|| json!({}));
+    }
+    place
+        .as_object_mut()
+        .ok_or_else(wrong)?
+        .insert((*last).to_owned(), value);
+    Ok(())
+}
+
+/// A kind of object: where it is, how it is called, which members a list shows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// Below `/api/v1`.
+    pub(crate) path: &'static str,
+    /// For people.
+    pub(crate) what: &'static str,
+    /// Column and member, as a path into the object.
+    pub(crate) columns: &'static [(&'static str, &'static str)],
+    /// The member with which it is named.
+    pub(crate) key: &'static str,
+}
+
+impl Kind {
+    /// The address of one.
+    pub(crate) fn of(&self, name: &str) -> String {
+        format!("{}/{}", self.path, encode(name))
+    }
+}
+
+/// A list, as a table of the kind's columns.
+pub(crate) async fn ls(app: &App, kind: &Kind, query: &str) -> Result<u8, Failure> {
+    let items = app.client()?.list(&format!("{}{query}", kind.path)).await?;
+    list(app, kind, &items)
+}
+
+/// Prints objects as a table of the kind's columns.
+pub(crate) fn list(app: &App, kind: &Kind, items: &[Value]) -> Result<u8, Failure> {
+    app.output()
+        .list(items, kind.key, || Ok(table(kind, items)))?;
+    if items.is_empty() && !app.global.quiet && !app.output().is_json() {
+        eprintln!("there is no {}", kind.what);
+    }
+    Ok(0)
+}
+
+fn table(kind: &Kind, items: &[Value]) -> Table {
+    let headers: Vec<&'static str> = kind.columns.iter().map(|(header, _)| *header).collect();
+    let mut table = Table::new(&headers);
+    for item in items {
+        let cells = kind.columns.iter().map(|(_, path)| {
+            let found = path
+                .split('/')
+                .try_fold(item, |value, name| value.get(name));
+            found.map(|value| cell(path, value)).unwrap_or_default()
+        });
+        table.row(cells.collect());
+    }
+    table
+}
+
+/// A value as one cell.
+fn cell(name: &str, value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::String(text) => amount(name, text),
+        Value::Array(list) => list
+            .iter()
+            .map(|value| cell("", value))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| format!("{} {}", clean(name), cell(name, value)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        other => other.to_string(),
+    }
+}
+
+/// One object, each member on a line.
+pub(crate) async fn show(app: &App, kind: &Kind, name: &str) -> Result<u8, Failure> {
+    let item = app.client()?.get(&kind.of(name)).await?;
+    object(app, kind.key, &item)?;
+    Ok(0)
+}
+
+/// Prints one object, each member on a line.
+pub(crate) fn object(app: &App, key: &str, item: &Value) -> Result<(), Failure> {
+    app.output().object(item, key, || Ok(lines(item)))
+}
+
+fn lines(item: &Value) -> String {
+    let Some(members) = item.as_object() else {
+        return format!("{item}\n");
+    };
+    let width = members.keys().map(|k| k.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    let named = ["name", "username", "access_key"];
+    let first = named.iter().filter_map(|n| members.get_key_value(*n));
+    let rest = members
+        .iter()
+        .filter(|(name, _)| !named.contains(&name.as_str()));
+    for (name, value) in first.chain(rest) {
+        if name == "impact" {
+            continue;
+        }
+        let line = format!("{:<width$}  {}", clean(name), cell(name, value));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Sends a write; a rehearsal says what it would touch.
+pub(crate) async fn send(
+    app: &App,
+    client: &Client,
+    method: Method,
+    path: &str,
+    version: Option<&str>,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
+    let mut path = format!("/api/v1{path}");
+    if app.global.dry_run {
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str("dry_run=true");
+    }
+    let mut call = Call::new(method, &path);
+    if let Some(version) = version {
+        call = call.header(IF_MATCH, version);
+    }
+    if let Some(body) = body {
+        call = call.body(body.clone());
+    }
+    let answer = client.call(call).await?;
+    if app.global.dry_run && !app.global.quiet {
+        eprint!("{}", impact_text(answer.get("impact")));
+    }
+    Ok(answer)
+}
+
+/// What a rehearsal would touch, for people.
+fn impact_text(impact: Option<&Value>) -> String {
+    let mut text = "nothing was changed (--dry-run)\n".to_owned();
+    let Some(impact) = impact.and_then(|v| serde_json::from_value::<Impact>(v.clone()).ok()) else {
+        return text;
+    };
+    for difference in &impact.diff {
+        let side = |side: &Option<String>| clean(side.as_deref().unwrap_or("nothing"));
+        text.push_str(&format!(
+            "  {}: {} -> {}\n",
+            clean(&difference.path),
+            side(&difference.from),
+            side(&difference.to)
+        ));
+    }
+    let counts: Vec<String> = impact
+        .counts
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(|(what, n)| format!("{} {n}", clean(what)))
+        .collect();
+    if !counts.is_empty() {
+        text.push_str(&format!("  touches {}\n", counts.join(", ")));
+    }
+    for session in impact.sessions.iter().filter(|s| s.effect != "kept") {
+        text.push_str(&format!(
+            "  {} {}\n",
+            clean(&session.id),
+            clean(&session.effect)
+        ));
+    }
+    text
+}
+
+/// Says something on standard error, unless nobody wants to hear it.
+pub(crate) fn say(app: &App, text: &str) {
+    if !app.global.quiet && !app.global.dry_run {
+        eprintln!("{}", clean(text));
+    }
+}
+
+/// Makes one and shows it.
+pub(crate) async fn create(app: &App, kind: &Kind, body: &Value) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let item = send(app, &client, Method::POST, kind.path, None, Some(body)).await?;
+    object(app, kind.key, &item)?;
+    Ok(0)
+}
+
+/// The ETag of an object; kinds without versions have none.
+fn tag(item: &Value) -> Option<String> {
+    item.get("version")
+        .and_then(Value::as_u64)
+        .map(|version| format!("\"{version}\""))
+}
+
+/// Changes one: by the members that were given, or in an editor.
+pub(crate) async fn edit(
+    app: &App,
+    kind: &Kind,
+    name: &str,
+    patch: Option<Value>,
+) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let path = kind.of(name);
+    let present = client.get(&path).await?;
+    let patch = match patch {
+        Some(patch) => patch,
+        None => {
+            let changed = in_editor(&present)?;
+            merge_patch(&present, &changed)
+        }
+    };
+    if patch.as_object().is_some_and(Map::is_empty) {
+        say(app, "nothing differs");
+        return Ok(0);
+    }
+    let version = tag(&present);
+    let answer = send(
+        app,
+        &client,
+        Method::PATCH,
+        &path,
+        version.as_deref(),
+        Some(&patch),
+    );
+    let item = answer.await.map_err(|failure| {
+        let stale = failure.exit == code::CONFLICT;
+        let changed = failure
+            .problem
+            .as_ref()
+            .is_some_and(|p| p.code == "LS-VERSION-STALE");
+        if stale && changed {
+            failure.why(format!("you asked for {patch}")).hint(
+                "somebody else changed it meanwhile: look at it with show, then give the command again",
+            )
+        } else {
+            failure
+        }
+    })?;
+    object(app, kind.key, &item)?;
+    Ok(0)
+}
+
+/// Deletes one, as it is now.
+pub(crate) async fn rm(app: &App, kind: &Kind, name: &str, query: &str) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let path = format!("{}{query}", kind.of(name));
+    let present = client.get(&kind.of(name)).await?;
+    if !app.global.dry_run {
+        crate::commands::nodes::confirm(app, &format!("{} {name} is deleted.", kind.what))?;
+    }
+    let version = tag(&present);
+    send(
+        app,
+        &client,
+        Method::DELETE,
+        &path,
+        version.as_deref(),
+        None,
+    )
+    .await?;
+    say(app, &format!("{} {name} deleted", kind.what));
+    Ok(0)
+}
+
+/// The members that differ; what is gone is null (RFC 7396).
+pub(crate) fn merge_patch(from: &Value, to: &Value) -> Value {
+    let (Some(from), Some(to)) = (from.as_object(), to.as_object()) else {
+        return to.clone();
+    };
+    let mut patch = Map::new();
+    for (name, value) in to {
+        match from.get(name) {
+            Some(present) if present == value => (),
+            Some(present) if present.is_object() && value.is_object() => {
+                patch.insert(name.clone(), merge_patch(present, value));
+            }
+            _ => drop(patch.insert(name.clone(), value.clone())),
+        }
+    }
+    for name in from.keys().filter(|name| !to.contains_key(*name)) {
+        patch.insert(name.clone(), Value::Null);
+    }
+    Value::Object(patch)
+}
+
+/// Lets somebody change an object in an editor.
+pub(crate) fn in_editor(present: &Value) -> Result<Value, Failure> {
+    let editor = std::env::var("VISUAL")
+        .or_else(|_| std::env::var("EDITOR"))
+        .map_err(|_| {
+            Failure::usage("no editor is set: give the members with --set KEY=VALUE")
+                .hint("EDITOR=nano longshore …")
+        })?;
+    let key = crate::client::random_key()?;
+    let path = std::env::temp_dir().join(format!("longshore-{key}.json"));
+    std::fs::write(&path, format!("{present:#}\n"))?;
+    let done = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(format!("{editor} \"$1\""))
+        .arg("longshore")
+        .arg(&path)
+        .status();
+    let text = std::fs::read_to_string(&path);
+    let _ = std::fs::remove_file(&path); // what stays is a copy of what one may read anyway
+    if !done?.success() {
+        return Err(Failure::failed("the editor failed; nothing was changed"));
+    }
+    parse(&text?, "what the editor left")
+}
+
+/// Reads JSON or YAML.
+pub(crate) fn parse(text: &str, name: &str) -> Result<Value, Failure> {
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(value),
+        Err(_) => {
+            serde_saphyr::from_str(text).map_err(|error| Failure::usage(format!("{name}: {error}")))
+        }
+    }
+}
+
+/// Reads a file of JSON or YAML; `-` is standard input.
+pub(crate) fn read(path: &str) -> Result<Value, Failure> {
+    let text = if path == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    parse(
+        &text.map_err(|error| Failure::usage(format!("{path}: {error}")))?,
+        path,
+    )
+}
+
+/// Prints what was shown once, with a word about that.
+pub(crate) fn secret(app: &App, item: &Value) -> Result<(), Failure> {
+    let part = |name: &str| item.get(name).and_then(Value::as_str);
+    if app.output().is_json() {
+        return output::print_json(item);
+    }
+    let Some((access, secret)) = part("access_key").zip(part("secret_key")) else {
+        return Ok(());
+    };
+    say(app, "the secret key is shown only now");
+    print(&format!(
+        "access_key = \"{}\"\nsecret_key = \"{}\"\n",
+        clean(access),
+        clean(secret)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_as_they_are_typed() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let members = Members {
+            set: vec![
+                pair("max_priority", "20"),
+                pair("active", "false"),
+                pair("total_slots/cpu", "4"),
+                pair("scheduler", "drf"),
+                pair("idle_timeout_s", "null"),
+                pair("allowed", "{\"projects\":[\"a\"]}"),
+            ],
+            slot: vec![pair("cuda.device", "2")],
+            description: Some("7".to_owned()),
+        };
+        assert_eq!(
+            members.object("total_slots").unwrap(),
+            json!({ "description": "7", "total_slots": { "cuda.device": "2", "cpu": "4" },
+                "max_priority": 20, "active": false, "scheduler": "drf", "idle_timeout_s": null,
+                "allowed": { "projects": ["a"] } })
+        );
+    }
+
+    #[test]
+    fn what_differs() {
+        let from = json!({ "a": 1, "b": { "x": "1", "y": "2" }, "c": 3 });
+        let to = json!({ "a": 1, "b": { "x": "1", "y": "3", "z": "4" }, "d": [1] });
+        assert_eq!(
+            merge_patch(&from, &to),
+            json!({ "b": { "y": "3", "z": "4" }, "c": null, "d": [1] })
+        );
+        assert_eq!(merge_patch(&from, &from), json!({}));
+    }
+
+    #[test]
+    fn a_screen() {
+        let item = json!({ "name": "student", "total_slots": { "mem": "17179869184", "cuda.device": "2" },
+            "root_in_container": false, "used_by": { "active": 2, "inactive": 0 } });
+        assert_eq!(
+            lines(&item),
+            "name               student\nroot_in_container  no\n\
+             total_slots        cuda.device 2, mem 16 GB\nused_by            active 2, inactive 0\n"
+        );
+        let text = impact_text(Some(&json!({ "counts": { "users": 1, "sessions": 0 },
+            "sessions": [{ "id": "s-1", "effect": "waits" }], "diff": [{ "path": "/x", "from": "1" }] })));
+        assert_eq!(
+            text,
+            "nothing was changed (--dry-run)\n  /x: 1 -> nothing\n  touches users 1\n  s-1 waits\n"
+        );
+    }
+}

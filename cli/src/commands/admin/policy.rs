@@ -1,0 +1,232 @@
+//! `admin policy …`: keypair, user and project policies, and who has which.
+
+use super::{Kind, Members, create, edit, ls, rm, say, send, show, tag};
+use crate::app::App;
+use crate::client::{Client, encode};
+use crate::error::Failure;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const KEYPAIR: Kind = Kind {
+    path: "/keypair-policies",
+    what: "keypair policy",
+    key: "name",
+    columns: &[
+        ("NAME", "name"),
+        ("SLOTS", "total_slots"),
+        ("OTHERS", "default_for_unspecified"),
+        ("SESSIONS", "max_concurrent_sessions"),
+        ("PENDING", "max_pending_session_count"),
+        ("LIFE_S", "max_session_lifetime_s"),
+        ("IDLE_S", "idle_timeout_s"),
+        ("KEYPAIRS", "used_by/active"),
+        ("DESCRIPTION", "description"),
+    ],
+};
+const USER: Kind = Kind {
+    path: "/user-policies",
+    what: "user policy",
+    key: "name",
+    columns: &[
+        ("NAME", "name"),
+        ("FOLDERS", "max_folder_count"),
+        ("SIZE", "max_folder_size"),
+        ("REPLICAS", "max_session_count_per_model_service"),
+        ("IMAGES", "max_customized_image_count"),
+        ("USERS", "used_by/active"),
+        ("DESCRIPTION", "description"),
+    ],
+};
+const PROJECT: Kind = Kind {
+    path: "/project-policies",
+    what: "project policy",
+    key: "name",
+    columns: &[
+        ("NAME", "name"),
+        ("FOLDERS", "max_folder_count"),
+        ("SIZE", "max_folder_size"),
+        ("NETWORKS", "max_network_count"),
+        ("PROJECTS", "used_by/active"),
+        ("DESCRIPTION", "description"),
+    ],
+};
+
+/// Kinds of policies.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Noun {
+    /// What a keypair may use, and the person with a main one
+    #[command(subcommand)]
+    Keypair(Verb),
+    /// What a person may keep
+    #[command(subcommand)]
+    User(Verb),
+    /// What a project may keep
+    #[command(subcommand)]
+    Project(Verb),
+    /// Show what all limits together leave to a person
+    Effective {
+        /// Login name, address or id
+        user: String,
+        /// In this project; absent: the first one
+        #[arg(long, value_name = "PROJECT")]
+        project: Option<String>,
+    },
+}
+
+/// What can be done with policies.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// List them
+    Ls,
+    /// Show one
+    Show {
+        /// Its name or id
+        name: String,
+    },
+    /// Make one
+    Create {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        members: Members,
+    },
+    /// Make one with the values of another
+    Clone {
+        /// The other
+        from: String,
+        /// The name of the new one
+        name: String,
+        #[command(flatten)]
+        members: Members,
+    },
+    /// Change one; without flags in $EDITOR
+    Edit {
+        /// Its name or id
+        name: String,
+        #[command(flatten)]
+        members: Members,
+    },
+    /// Delete one
+    Rm {
+        /// Its name or id
+        name: String,
+        /// Give this one to all who have it
+        #[arg(long, value_name = "POLICY")]
+        move_to: Option<String>,
+    },
+    /// Give it: to access keys or people, to people, or to projects
+    Assign {
+        /// The policy
+        name: String,
+        /// To whom; a person's name stands for all keypairs
+        #[arg(required = true)]
+        to: Vec<String>,
+    },
+}
+
+/// Does it.
+pub(crate) async fn run(app: &App, noun: Noun) -> Result<u8, Failure> {
+    match noun {
+        Noun::Keypair(verb) => one(app, &KEYPAIR, verb).await,
+        Noun::User(verb) => one(app, &USER, verb).await,
+        Noun::Project(verb) => one(app, &PROJECT, verb).await,
+        Noun::Effective { user, project } => {
+            let mut path = format!("/users/{}/limits", encode(&user));
+            if let Some(project) = project {
+                path.push_str(&format!("?project={}", encode(&project)));
+            }
+            crate::commands::quota::print_limits(app, &path).await
+        }
+    }
+}
+
+async fn one(app: &App, kind: &Kind, verb: Verb) -> Result<u8, Failure> {
+    match verb {
+        Verb::Ls => ls(app, kind, "").await,
+        Verb::Show { name } => show(app, kind, &name).await,
+        Verb::Create { name, members } => {
+            let mut body = members.object("total_slots")?;
+            body["name"] = json!(name);
+            create(app, kind, &body).await
+        }
+        Verb::Clone {
+            from,
+            name,
+            members,
+        } => {
+            let mut body = members.object("total_slots")?;
+            body["name"] = json!(name);
+            body["clone"] = json!(from);
+            create(app, kind, &body).await
+        }
+        Verb::Edit { name, members } => {
+            let patch = match members.is_empty() {
+                true => None,
+                false => Some(members.object("total_slots")?),
+            };
+            edit(app, kind, &name, patch).await
+        }
+        Verb::Rm { name, move_to } => {
+            let query = move_to.map_or_else(String::new, |to| format!("?move_to={}", encode(&to)));
+            rm(app, kind, &name, &query).await
+        }
+        Verb::Assign { name, to } => {
+            let client = app.client()?;
+            for target in &to {
+                assign(app, &client, kind, &name, target).await?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+async fn assign(
+    app: &App,
+    client: &Client,
+    kind: &Kind,
+    policy: &str,
+    target: &str,
+) -> Result<(), Failure> {
+    let patch = |path: String, version: Option<String>, body: Value| async move {
+        send(
+            app,
+            client,
+            Method::PATCH,
+            &path,
+            version.as_deref(),
+            Some(&body),
+        )
+        .await
+    };
+    match kind.path {
+        "/user-policies" => {
+            let path = format!("/users/{}", encode(target));
+            patch(path, None, json!({ "user_policy": policy })).await?;
+        }
+        "/project-policies" => {
+            let path = format!("/projects/{}", encode(target));
+            let version = tag(&client.get(&path).await?);
+            patch(path, version, json!({ "policy": policy })).await?;
+        }
+        _ => {
+            let of_user = client
+                .list(&format!("/keypairs?user={}", encode(target)))
+                .await?;
+            let mut keys: Vec<String> = of_user
+                .iter()
+                .filter_map(|k| k.get("access_key")?.as_str().map(str::to_owned))
+                .collect();
+            if keys.is_empty() {
+                keys.push(target.to_owned());
+            }
+            for key in keys {
+                let path = format!("/keypairs/{}", encode(&key));
+                patch(path, None, json!({ "policy": policy })).await?;
+                say(app, &format!("keypair {key} has policy {policy}"));
+            }
+            return Ok(());
+        }
+    }
+    say(app, &format!("{target} has {} {policy}", kind.what));
+    Ok(())
+}
