@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::api::NewSession;
 use longshore_common::ids::{
-    ClusterId, CoordinatorGeneration, GroupId, InstanceId, SessionId, UserId,
+    ClusterId, CoordinatorGeneration, DomainId, GroupId, InstanceId, PolicyId, ProjectId,
+    SessionId, UserId,
 };
 use longshore_coordinator::cluster::{self, Cluster, ClusterConfig};
 use longshore_coordinator::engine::{self, Engine, wall_clock};
@@ -16,8 +17,8 @@ use longshore_coordinator::live::Live;
 use longshore_coordinator::pki::{Pki, random, sha256};
 use longshore_coordinator::store::{Reader, Store};
 use longshore_core::model::{
-    Answer, Caller, Event, Group, JoinToken, JoinTokenOrder, Keypair, Meta, Role, SessionDefaults,
-    SetupOrder, State, Submit, User, react,
+    Answer, Beginning, Caller, Event, Group, JoinToken, JoinTokenOrder, Keypair, Meta, Role,
+    SchedulerSettings, SessionDefaults, SetupOrder, State, Submit, User, react,
 };
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -42,17 +43,20 @@ pub fn new_meta() -> Meta {
     }
 }
 
-/// The group a new installation gets.
+/// What a new installation gets.
 #[must_use]
-pub fn first_group() -> Group {
-    Group {
-        id: GroupId::new(new_id()),
-        name: "default".to_owned(),
-        active: true,
-        default: true,
-        creation_retries: 3,
-        declare_lost_s: 600,
-        idle: None,
+pub fn beginning() -> Beginning {
+    Beginning {
+        group: Group {
+            default: true,
+            ..Group::new(GroupId::new(new_id()), "default")
+        },
+        domain: DomainId::new(new_id()),
+        project: ProjectId::new(new_id()),
+        keypair_policy: PolicyId::new(new_id()),
+        user_policy: PolicyId::new(new_id()),
+        project_policy: PolicyId::new(new_id()),
+        scheduler: SchedulerSettings::default(),
     }
 }
 
@@ -66,6 +70,11 @@ pub fn administrator() -> SetupOrder {
         role: Role::Superadmin,
         uid: 0, // the engine gives the next one
         created_at: wall_clock(),
+        active: true,
+        domain: DomainId::new(0), // the engine knows which
+        projects: Vec::new(),
+        user_policy: "default".to_owned(),
+        weight_milli: 1000,
     };
     let keypair = Keypair {
         access_key: "LSTEST".to_owned(),
@@ -73,6 +82,8 @@ pub fn administrator() -> SetupOrder {
         user: user.id,
         active: true,
         created_at: wall_clock(),
+        policy: "default".to_owned(),
+        main: true,
     };
     SetupOrder { user, keypair }
 }
@@ -144,12 +155,7 @@ impl InProcess {
     /// A part cannot be started.
     pub async fn start_on(dir: &Path, port: u16) -> Result<Self> {
         let (store, mut state) = Store::open(&dir.join("longshore.db"), new_meta)?;
-        let changes = react(
-            &state,
-            &Event::Started(Box::new(first_group())),
-            wall_clock(),
-        )
-        .changes;
+        let changes = react(&state, &Event::Started(Box::new(beginning())), wall_clock()).changes;
         changes.iter().for_each(|change| state.apply(change));
         store.commit(changes).await?;
         let pki = Arc::new(Pki::open(
@@ -235,10 +241,8 @@ impl InProcess {
     /// The coordinator refuses, or is stopping.
     pub async fn submit(&self, request: NewSession, key: Option<&str>) -> Result<SessionId> {
         let submit = Submit {
-            caller: self.caller.clone(),
             idempotency: key.map(|key| (key.to_owned(), sha256(key.as_bytes()))),
-            request,
-            defaults: SessionDefaults::default(),
+            ..Submit::new(self.caller.clone(), request, SessionDefaults::default())
         };
         match ask(&self.engine, Event::Submit(Box::new(submit))).await? {
             Answer::Session(accepted) => Ok(accepted.id),

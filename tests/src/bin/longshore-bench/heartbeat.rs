@@ -154,13 +154,13 @@ fn per_beat(used: Duration, beats: u64) -> Result<f64> {
 }
 
 /// `longshore-load` and what it says.
-struct Fleet {
+pub(super) struct Fleet {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Fleet {
-    async fn start(
+    pub(super) async fn start(
         order: &Order,
         coordinator: &Coordinator,
         dir: &Path,

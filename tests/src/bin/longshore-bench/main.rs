@@ -7,9 +7,11 @@
 
 mod agent;
 mod binaries;
+mod flow;
 mod heartbeat;
 mod report;
 mod restart;
+mod schedule;
 mod start;
 mod submit;
 
@@ -21,10 +23,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Everything there is, in the order in which it runs.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 9] = [
     "binaries",
+    "schedule",
     "restart",
     "submit",
+    "flow",
     "heartbeat",
     "agent",
     "start",
@@ -139,8 +143,10 @@ async fn run(arguments: Arguments) -> Result<()> {
 async fn entry(name: &str, order: &Order) -> Result<Vec<Row>> {
     match name {
         "binaries" => binaries::measure(order),
+        "schedule" => schedule::measure(order),
         "restart" => restart::measure(order).await,
         "submit" => submit::measure(order).await,
+        "flow" => flow::measure(order).await,
         "heartbeat" => heartbeat::measure(order).await,
         "agent" => agent::measure(order).await,
         "start" => start::measure(order, 1).await,

@@ -10,7 +10,7 @@ use longshore_core::model::{
     Answer, Caller, Change, Event, SessionDefaults, State, Submit, Terminate, react,
 };
 use longshore_tests::load::daemons::Coordinator;
-use longshore_tests::load::in_process::{administrator, first_group, job, new_meta};
+use longshore_tests::load::in_process::{administrator, beginning, job, new_meta};
 use std::path::Path;
 use std::time::Instant;
 
@@ -61,7 +61,7 @@ async fn make(data_dir: &Path, live: u32, past: u32) -> Result<()> {
     take(
         &mut state,
         &mut changes,
-        &Event::Started(Box::new(first_group())),
+        &Event::Started(Box::new(beginning())),
     )?;
     take(&mut state, &mut changes, &Event::Setup(order))?;
     let mut rest = live + past;
@@ -69,12 +69,8 @@ async fn make(data_dir: &Path, live: u32, past: u32) -> Result<()> {
         let count = rest.min(BATCH);
         let mut ids = Vec::new();
         for _ in 0..count {
-            let submit = Submit {
-                caller: caller.clone(),
-                request: job(&["sleep", "60"]),
-                idempotency: None,
-                defaults: SessionDefaults::default(),
-            };
+            let request = job(&["sleep", "60"]);
+            let submit = Submit::new(caller.clone(), request, SessionDefaults::default());
             let answer = take(&mut state, &mut changes, &Event::Submit(Box::new(submit)))?;
             if let Answer::Session(accepted) = answer {
                 ids.push(accepted.id);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// Connections that are kept alive.
-const CLIENTS: usize = 64;
+pub(super) const CLIENTS: usize = 64;
 /// Rows per transaction of the floor: what this many clients could share at best.
 const BATCH: usize = CLIENTS;
 /// Before it counts.
@@ -60,7 +60,12 @@ pub(super) async fn measure(order: &Order) -> Result<Vec<Row>> {
 }
 
 /// Sends one request over and over on each of the connections.
-async fn hammer(client: &Client, request: Vec<u8>, wanted: u16, window: Duration) -> Result<f64> {
+pub(super) async fn hammer(
+    client: &Client,
+    request: Vec<u8>,
+    wanted: u16,
+    window: Duration,
+) -> Result<f64> {
     let done = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();

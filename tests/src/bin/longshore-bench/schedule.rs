@@ -1,0 +1,312 @@
+//! The pure core alone, on one core: placements per second at 10,000 agents, their cost
+//! beside that at 100 agents, a pass that can start nothing, `explain`, and memory.
+
+use super::Order;
+use super::report::{Of, Row, Target};
+use anyhow::{Context as _, Result, anyhow};
+use longshore_common::agent::{AgentState, Allocation, Device, Health, Inventory, RuntimeState};
+use longshore_common::amount::{SlotName, Slots, UNIT};
+use longshore_common::api::NewSession;
+use longshore_common::ids::{
+    AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, SessionId,
+    UserId,
+};
+use longshore_common::time::Timestamp;
+use longshore_core::Core;
+use longshore_core::model::{
+    Agent, Caller, Change, Discipline, Group, Keypair, Meta, Role, SessionDefaults, State, Submit,
+    User, check_submit,
+};
+use longshore_core::scheduler::{Planner, explain};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+const START: Timestamp = Timestamp(1_800_000_000_000);
+const GROUP: GroupId = GroupId::new(1);
+const USERS: u64 = 200;
+/// GPUs, cores and GiB of each shape.
+const SHAPES: [(u32, u32, u32); 5] = [
+    (1, 4, 32),
+    (2, 8, 64),
+    (4, 16, 128),
+    (8, 32, 256),
+    (0, 2, 4),
+];
+
+pub(super) fn measure(order: &Order) -> Result<Vec<Row>> {
+    let (agents, pending) = order.pick((10_000, 100_000), (200, 2000));
+    let mut rows = Vec::new();
+    for discipline in [Discipline::Fifo, Discipline::Lifo, Discipline::Drf] {
+        let (mut large, mut small) = (Vec::new(), Vec::new());
+        for _ in 0..order.pick(order.pairs.min(3), 1) {
+            large.push(placements(discipline, agents, pending)?);
+            small.push(placements(discipline, 100, pending / 10)?);
+        }
+        rows.push(
+            Row::new(
+                "schedule",
+                &format!("placements, {discipline}"),
+                "/s",
+                large,
+            )
+            .beside("the same with 100 agents", small)
+            .target(Of::Ours, Target::AtLeast(200_000.0))
+            .note(format!(
+                "{agents} agents of 8 GPUs, {pending} waiting, one core"
+            )),
+        );
+    }
+    rows.extend(full(agents, pending)?);
+    Ok(rows)
+}
+
+/// Placements per second of one pass over an empty cluster.
+fn placements(discipline: Discipline, agents: u32, pending: u64) -> Result<f64> {
+    let (state, now) = world(discipline, agents, pending)?;
+    let mut planner = Planner::new();
+    planner.prepare(&state, now);
+    let began = Instant::now();
+    let decisions = planner.plan(&state, now);
+    let took = began.elapsed().as_secs_f64();
+    Ok(count(decisions.starts.len()) / took)
+}
+
+/// A cluster in which nothing more fits.
+fn full(agents: u32, pending: u64) -> Result<Vec<Row>> {
+    let empty = resident()?;
+    let (state, now) = world(Discipline::Fifo, agents, 0)?;
+    let mut core = Core::new(state);
+    let with_agents = resident()?;
+    submit(&mut core, pending)?;
+    // Each pass counts a try; when every shape has had its tries, all that fits is placed.
+    let (mut changes, mut effects) = (Vec::new(), Vec::new());
+    let mut at = now;
+    let mut placed = 0;
+    for _ in 0..4 * SHAPES.len() {
+        placed += core.place(at, &mut changes, &mut effects).starts.len();
+        changes.clear();
+        effects.clear();
+        at = at.plus_s(10);
+    }
+    let with_sessions = resident()?;
+    let waiting = core.state().pending_count(GROUP);
+    let mut passes = Vec::new();
+    let mut explained = Vec::new();
+    for turn in 0..5u128 {
+        // Something happens that frees nothing: an agent is switched off and on again.
+        let mut agent = core
+            .state()
+            .agents
+            .values()
+            .nth(7)
+            .context("no agent")?
+            .clone();
+        agent.schedulable = turn % 2 == 1;
+        core.apply(&Change::Agent(Box::new(agent)));
+        let began = Instant::now();
+        let decisions = core.place(at, &mut changes, &mut effects);
+        passes.push(began.elapsed().as_secs_f64() * 1000.0);
+        if !decisions.starts.is_empty() {
+            return Err(anyhow!(
+                "{} were placed in a full cluster",
+                decisions.starts.len()
+            ));
+        }
+        let (state, planner) = core.ask();
+        let session = state
+            .queue(GROUP)
+            .nth(waiting / 2)
+            .context("nobody waits")?
+            .clone();
+        let began = Instant::now();
+        let told = explain(planner, state, &session, at);
+        explained.push(began.elapsed().as_secs_f64() * 1000.0);
+        if told.agents.is_empty() {
+            return Err(anyhow!("nothing was explained"));
+        }
+    }
+    let note = format!("{agents} agents, {waiting} waiting, {placed} placed");
+    let per = |bytes: f64, things: f64| bytes / things / 1024.0;
+    Ok(vec![
+        Row::new("schedule", "a pass that starts nothing", "ms", passes)
+            .target(Of::Ours, Target::AtMost(1.0))
+            .note(note.clone()),
+        Row::new("schedule", "one explain", "ms", explained)
+            .target(Of::Ours, Target::AtMost(10.0))
+            .note(note),
+        Row::new(
+            "schedule",
+            "memory per session",
+            "KiB",
+            vec![per(
+                with_sessions - with_agents,
+                count(usize::try_from(pending)?),
+            )],
+        )
+        .target(Of::Ours, Target::AtMost(2.0))
+        .note("resident, state and indexes, placed ones included"),
+        Row::new(
+            "schedule",
+            "memory per agent",
+            "KiB",
+            vec![per(with_agents - empty, f64::from(agents))],
+        )
+        .target(Of::Ours, Target::AtMost(4.0))
+        .note("resident, 8 GPUs; agents of one model share their inventory here"),
+    ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|l| l.split_whitespace().next());
+    let kib: usize = kib.context("/proc/self/status has no VmRSS")?.parse()?;
+    Ok(count(kib * 1024))
+}
+
+fn inventory() -> Result<Inventory> {
+    let mut devices = Vec::new();
+    for index in 0..8 {
+        devices.push(Device {
+            id: format!("GPU-{index:08x}-0000-0000-0000-000000000000").parse()?,
+            index,
+            slot: SlotName::cuda_device(),
+            capacity: UNIT,
+            model: String::new(),
+            memory_bytes: 0,
+            pci: String::new(),
+            minor: Some(index),
+            numa: Some(index / 4),
+            links: Vec::new(),
+            health: Health::Healthy,
+            health_detail: String::new(),
+        });
+    }
+    Ok(Inventory {
+        hostname: String::new(),
+        arch: "amd64".to_owned(),
+        os: String::new(),
+        kernel: String::new(),
+        agent_version: String::new(),
+        engine_version: String::new(),
+        engine_storage: String::new(),
+        cgroup_version: 2,
+        driver_version: String::new(),
+        gpu_way: None,
+        gpu_way_detail: String::new(),
+        offered: Slots::new()
+            .with(SlotName::cpu(), 128 * UNIT)
+            .with(SlotName::mem(), 1 << 40),
+        total: Slots::new(),
+        max_containers: 0,
+        devices,
+        allocation: Allocation::default(),
+    })
+}
+
+fn world(discipline: Discipline, agents: u32, pending: u64) -> Result<(State, Timestamp)> {
+    let mut state = State::new(Meta {
+        cluster: ClusterId::new(1),
+        generation: CoordinatorGeneration(1),
+        next_session: 1,
+        next_uid: 1,
+    });
+    let mut group = Group::new(GROUP, "default");
+    group.default = true;
+    group.scheduler = Some(discipline);
+    state.apply(&Change::Group(group));
+    for number in 0..USERS {
+        let id = UserId::new(u128::from(number) + 1);
+        state.apply(&Change::User(User {
+            id,
+            username: format!("u{number}"),
+            email: format!("u{number}@example.org"),
+            role: Role::User,
+            uid: 1,
+            created_at: START,
+            active: true,
+            domain: DomainId::new(0),
+            projects: Vec::new(),
+            user_policy: String::new(),
+            weight_milli: 1000,
+        }));
+        state.apply(&Change::Keypair(Keypair {
+            access_key: format!("k{number}"),
+            secret_sha256: [0; 32],
+            user: id,
+            active: true,
+            created_at: START,
+            policy: String::new(),
+            main: true,
+        }));
+    }
+    let inventory = Arc::new(inventory()?);
+    for number in 0..agents {
+        state.apply(&Change::Agent(Box::new(Agent {
+            id: AgentId::new(u128::from(number) + 1),
+            version: 1,
+            name: format!("n{number:05}"),
+            group: GROUP,
+            state: AgentState::Alive,
+            schedulable: true,
+            fence: Fence(1),
+            generation: Generation(1),
+            keys: Vec::new(),
+            fingerprint: String::new(),
+            machine: String::new(),
+            boot_id: String::new(),
+            inventory: Some(Arc::clone(&inventory)),
+            runtime: RuntimeState::Up,
+            disk_low: false,
+            created_at: START,
+            lost_since: None,
+        })));
+    }
+    let mut core = Core::new(state);
+    submit(&mut core, pending)?;
+    Ok((core.state().clone(), START.plus_s(1000)))
+}
+
+/// Sessions of mixed shapes from all users.
+fn submit(core: &mut Core, pending: u64) -> Result<()> {
+    let mut models = Vec::new();
+    for (gpus, cpu, mem) in SHAPES {
+        let request = NewSession {
+            image: Some("base".to_owned()),
+            command: vec!["work".to_owned()],
+            slots: BTreeMap::from([
+                ("cuda.device".to_owned(), gpus.to_string()),
+                ("cpu".to_owned(), cpu.to_string()),
+                ("mem".to_owned(), format!("{mem}g")),
+            ]),
+            ..NewSession::default()
+        };
+        let caller = Caller {
+            user: UserId::new(1),
+            access_key: "k0".to_owned(),
+        };
+        let order = Submit::new(caller, request, SessionDefaults::default());
+        let session = check_submit(core.state(), &order, START)
+            .map_err(|refusal| anyhow!("{}: {}", refusal.code, refusal.detail))?;
+        models.push(session);
+    }
+    for number in 0..pending {
+        let user = number.wrapping_mul(2_654_435_761) % USERS;
+        let shape = usize::try_from(number)? % models.len();
+        let mut session = models[shape].clone();
+        session.id = SessionId(number + 1);
+        session.owner = UserId::new(u128::from(user) + 1);
+        session.owner_name = format!("u{user}");
+        session.access_key = format!("k{user}");
+        session.created_at = START.plus_ms(i64::try_from(number)?);
+        core.apply(&Change::Session(Box::new(session)));
+    }
+    Ok(())
+}
