@@ -67,17 +67,35 @@ impl Core {
         changes: &mut Vec<Change>,
         effects: &mut Vec<Effect>,
     ) -> Decisions {
-        let decisions = self.planner.plan(&self.state, now);
+        let mut decisions = self.planner.plan(&self.state, now);
         for cancel in &decisions.cancels {
             let (new, more) = cancel_session(&self.state, now, cancel);
             self.take(new, more, changes, effects);
         }
+        self.perform(&decisions, now, changes, effects);
+        // Who waited for one that was cancelled may go now.
+        if !decisions.cancels.is_empty() {
+            let more = self.planner.plan(&self.state, now);
+            self.perform(&more, now, changes, effects);
+            decisions.starts.extend(more.starts);
+            decisions.passed.extend(more.passed);
+            decisions.next_deadline = more.next_deadline;
+        }
+        decisions
+    }
+
+    fn perform(
+        &mut self,
+        decisions: &Decisions,
+        now: Timestamp,
+        changes: &mut Vec<Change>,
+        effects: &mut Vec<Effect>,
+    ) {
         for start in &decisions.starts {
             let (new, more) = start_session(&self.state, now, start);
             self.take(new, more, changes, effects);
         }
         self.take(decisions.changes.clone(), Vec::new(), changes, effects);
-        decisions
     }
 
     fn take(

@@ -5,6 +5,7 @@ use super::{Kind, Members, list, put, say, send, tag};
 use crate::app::App;
 use crate::client::Client;
 use crate::error::{Failure, code};
+use longshore_common::amount::parse_milli;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -205,6 +206,14 @@ pub(crate) async fn run(app: &App, part: Part, verb: Verb) -> Result<u8, Failure
                     .iter_mut()
                     .find(|item| item["name"] == json!(name))
                     .ok_or_else(|| missing(part, &name))?;
+                let counted_anew = patch.get("slots").is_some() && patch.get("allotment").is_none();
+                if counted_anew
+                    && is_counted(found)
+                    && let Some(members) = found.as_object_mut()
+                {
+                    // It followed from the slots and follows from the new ones.
+                    members.remove("allotment");
+                }
                 merge(found, &patch)
             })
             .await?;
@@ -224,6 +233,17 @@ pub(crate) async fn run(app: &App, part: Part, verb: Verb) -> Result<u8, Failure
         "saved in the draft; longshore admin config validate, then longshore admin config provision",
     );
     Ok(0)
+}
+
+/// Whether a profile's allotment is what its slots count for, rather than a figure of its own.
+fn is_counted(profile: &Value) -> bool {
+    let slots = profile["slots"].as_object().into_iter().flatten();
+    let sum: i64 = slots
+        .filter(|(slot, _)| !matches!(slot.as_str(), "cpu" | "mem"))
+        .filter_map(|(_, amount)| parse_milli(amount.as_str()?).ok())
+        .sum();
+    let allotment = profile["allotment"].as_str();
+    allotment.and_then(|text| parse_milli(text).ok()) == Some(sum)
 }
 
 fn missing(part: Part, name: &str) -> Failure {
@@ -350,6 +370,13 @@ fn order(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_allotment_that_follows_from_the_slots_is_told_apart() {
+        let profile = |allotment: &str| json!({ "slots": { "cuda.device": "4", "cpu": "8" }, "allotment": allotment });
+        assert!(is_counted(&profile("4")));
+        assert!(!is_counted(&profile("3")));
+    }
 
     #[test]
     fn parts_are_ordered_and_removed_with_their_mentions() {

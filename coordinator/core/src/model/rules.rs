@@ -713,11 +713,14 @@ fn never_fits(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Re
                 group.name,
                 show(&worst.slot, worst.have)
             );
-            let hint = format!(
-                "Ask for {} {} or less.",
-                worst.slot,
-                show(&worst.slot, worst.have)
-            );
+            let hint = match worst.have {
+                0 => format!("No agent of group {} has {}.", group.name, worst.slot),
+                have => format!(
+                    "Ask for {} {} or less.",
+                    worst.slot,
+                    show(&worst.slot, have)
+                ),
+            };
             return Err(Refusal {
                 errors,
                 limit: Some(Box::new(capacity_met(

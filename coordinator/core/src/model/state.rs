@@ -17,8 +17,8 @@ use super::pools::{DraftConfig, LiveConfig};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
 use longshore_common::ids::{
-    AgentId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, GroupId, PresetId, ProjectId,
-    SessionId, UserId,
+    AgentId, Attempt, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, GroupId, PresetId,
+    ProjectId, SessionId, UserId,
 };
 use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
@@ -90,7 +90,9 @@ impl Usage {
     }
 }
 
-/// Who answers for the rows of a session; kept until the last of them is closed.
+/// Who answers for the rows of one attempt of a session; kept until the last of them is
+/// closed. An attempt that was taken back may leave rows in one pool while the next runs in
+/// another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Payer {
     keypair: String,
@@ -185,7 +187,7 @@ pub struct State {
     keypairs_of: BTreeMap<UserId, BTreeSet<String>>,
     usage: BTreeMap<Account, Usage>,
     waiting: BTreeMap<Account, Usage>,
-    payers: BTreeMap<SessionId, Payer>,
+    payers: BTreeMap<(SessionId, Attempt), Payer>,
     dependants: BTreeMap<SessionId, BTreeSet<SessionId>>,
 }
 
@@ -365,16 +367,12 @@ impl State {
             .open(row, first);
         if let Some(session) = self.sessions.get(&row.key.session) {
             self.payers
-                .entry(row.key.session)
+                .entry((row.key.session, row.key.attempt))
                 .or_insert_with(|| Payer::of(session));
         }
-        let Some(payer) = self.payers.get_mut(&row.key.session) else {
+        let Some(payer) = self.payers.get_mut(&(row.key.session, row.key.attempt)) else {
             return;
         };
-        // A failed attempt may have left rows open when the next is dispatched elsewhere.
-        if let Some(session) = self.sessions.get(&row.key.session) {
-            payer.seat.clone_from(&session.queue);
-        }
         let first_open = payer.open == 0;
         payer.open += u32::from(first_row);
         let direct = payer.seat.is_none();
@@ -419,7 +417,7 @@ impl State {
         if held.is_empty() {
             return;
         }
-        let Some(payer) = self.payers.get_mut(&key.session) else {
+        let Some(payer) = self.payers.get_mut(&(key.session, key.attempt)) else {
             return;
         };
         payer.held = payer.held.saturating_sub(1);
@@ -450,7 +448,7 @@ impl State {
         if rows.is_empty() {
             return;
         }
-        if let Some(payer) = self.payers.get_mut(&key.session) {
+        if let Some(payer) = self.payers.get_mut(&(key.session, key.attempt)) {
             payer.open = payer.open.saturating_sub(1);
             let last = payer.open == 0;
             let account = match &payer.seat {
@@ -475,7 +473,7 @@ impl State {
                 self.drop_empty(&account);
             }
             if last {
-                self.payers.remove(&key.session);
+                self.payers.remove(&(key.session, key.attempt));
             }
         }
         let agents: BTreeSet<AgentId> = rows.values().map(|r| r.agent).collect();
@@ -649,15 +647,24 @@ impl State {
     /// The accounts a session's rows count in, while it has any.
     #[must_use]
     pub fn accounts_of(&self, id: SessionId) -> Vec<Account> {
-        let payer = self.payers.get(&id).map(Payer::accounts);
+        let payer = self.last_payer(id).map(Payer::accounts);
         let session = || self.sessions.get(&id).map(|s| Payer::of(s).accounts());
         payer.or_else(session).into_iter().flatten().collect()
+    }
+
+    /// Who answers for the rows of a session's last attempt that has any.
+    fn last_payer(&self, id: SessionId) -> Option<&Payer> {
+        let attempts = (id, Attempt(0))..=(id, Attempt(u32::MAX));
+        self.payers
+            .range(attempts)
+            .next_back()
+            .map(|(_, payer)| payer)
     }
 
     /// Whether a session came through a queue, as far as its rows say.
     #[must_use]
     pub fn is_queued(&self, id: SessionId) -> bool {
-        match self.payers.get(&id) {
+        match self.last_payer(id) {
             Some(payer) => payer.seat.is_some(),
             None => self.sessions.get(&id).is_some_and(|s| s.queue.is_some()),
         }

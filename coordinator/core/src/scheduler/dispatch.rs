@@ -316,7 +316,10 @@ impl Planner {
                 let Some(profile) = config.profile(&entry.profile) else {
                     continue;
                 };
-                let count = self.takeable(&entry.queue).count();
+                // As many as could take what is unmet are counted, no more.
+                let enough = unmet / profile.allotment().max(1) + 1;
+                let enough = usize::try_from(enough).unwrap_or(usize::MAX);
+                let count = self.takeable(&entry.queue).take(enough).count();
                 if count == 0 {
                     continue;
                 }

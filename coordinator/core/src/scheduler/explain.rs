@@ -604,7 +604,7 @@ fn short_text(slots: &[SlotName], short: &[Lack]) -> String {
         .map(|lack| {
             let slot = &slots[lack.at as usize];
             format!(
-                "{} of {} {slot} free",
+                "{slot}: {} free, {} needed",
                 show(slot, lack.have),
                 show(slot, lack.need)
             )

@@ -88,7 +88,7 @@ pub(super) struct Class {
     /// Lanes with somebody ready who is not known to be at a limit.
     lanes: BTreeSet<(Key, u32)>,
     /// All its lanes.
-    lane_count: usize,
+    all_lanes: BTreeSet<u32>,
     /// Sessions that are ready.
     ready: usize,
     pub(super) retries: u32,
@@ -215,6 +215,8 @@ pub struct Planner {
     dirty_accounts: Vec<u32>,
     forgotten: BTreeSet<(GroupId, u8, String)>,
     interval_ms: i64,
+    /// Some sessions were given tries of their own.
+    salted: bool,
     cursors: FxHashMap<(GroupId, String), u32>,
     pub(super) books: super::dispatch::Books,
 }
@@ -260,6 +262,7 @@ impl Planner {
             dirty_accounts: Vec::new(),
             forgotten: BTreeSet::new(),
             interval_ms: 10_000,
+            salted: false,
             cursors: FxHashMap::default(),
             books: super::dispatch::Books::default(),
         }
@@ -368,6 +371,10 @@ impl Planner {
         self.time_out(state, now, &mut decisions);
         if self.queues_touched {
             self.queues_touched = false;
+            // What pools have left, or owe, may differ for those who wait beside them too.
+            for group in self.groups.iter_mut().filter(|g| g.pool.is_some()) {
+                group.touched |= only.is_none_or(|only| only.contains(&group.id));
+            }
             self.dispatch(state, now, &mut decisions);
         }
         let order = self.groups_by_name(state);
@@ -381,6 +388,8 @@ impl Planner {
                     if row.active {
                         decisions.passed.insert(row.id);
                         self.pass(state, group, now, &mut decisions);
+                        // Its own starts are no news to it.
+                        self.groups[group as usize].touched = false;
                     } else {
                         row.next_charge = None;
                     }
@@ -406,6 +415,10 @@ impl Planner {
     /// The next instant at which a pass may decide something although nothing happened.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
+        let news = self.stale || self.queues_touched || self.groups.iter().any(|g| g.touched);
+        if news {
+            return Some(Timestamp(0)); // at once
+        }
         let charges = self.groups.iter().filter_map(|g| g.next_charge);
         let timer = self.timers.first().map(|(at, _)| *at);
         let timeout = self.timeouts.first().map(|(at, _)| *at);
@@ -458,6 +471,9 @@ impl Planner {
             self.rebuild(state, now);
             return;
         }
+        let differs = !(self.dirty_agents.is_empty()
+            && self.dirty_accounts.is_empty()
+            && self.dirty_sessions.is_empty());
         for id in once_each(&mut self.dirty_agents) {
             self.refresh_agent(state, id);
         }
@@ -473,7 +489,7 @@ impl Planner {
             self.timers.remove(&(at, id));
             self.refresh_session(state, id, now);
         }
-        if self.queues_touched || self.books.is_some() {
+        if self.queues_touched || (differs && self.books.is_some()) {
             self.refresh_books(state);
         }
     }
@@ -613,7 +629,8 @@ impl Planner {
                 .nodes
                 .remove(arch, at, &self.places[index]);
         }
-        let (was_group, was_candidate) = (old.group, old.candidate);
+        let (was_group, was_candidate, was_ready) = (old.group, old.candidate, old.ready);
+        let same_machine = old.inventory == agent.inventory;
         let was_capacity = old.capacity.clone();
         let was_free = self.places[index].free.clone();
         let arch = self.arch(agent.inventory.as_ref().map_or("", |i| i.arch.as_str()));
@@ -678,13 +695,13 @@ impl Planner {
         if group == u32::MAX {
             return;
         }
-        if moved || was_candidate != candidate || was_capacity != self.nodes[index].capacity {
+        let other = moved || was_candidate != candidate || was_ready != ready || !same_machine;
+        if other || was_capacity != self.nodes[index].capacity {
             self.groups[group as usize].epoch += 1;
             self.groups[group as usize].touched = true;
         }
         let more = ready
-            && (moved
-                || was_candidate != candidate
+            && (other
                 || self.places[index]
                     .free
                     .iter()
@@ -755,6 +772,7 @@ impl Planner {
             self.recount_share(group, at);
         }
         if less && !bugs::is(19) {
+            self.queues_touched |= !self.queues.is_empty();
             self.unpark(at);
         }
     }
@@ -920,7 +938,7 @@ impl Planner {
             retries = (charge.retries, Some(charge.last_charged_at));
         }
         let band = self.groups[group as usize].bands.get(&Reverse(priority));
-        for other in band.into_iter().flatten() {
+        for other in band.into_iter().flatten().filter(|_| self.salted) {
             if let Some(other) = &self.classes[*other as usize]
                 && other.shape == shape
                 && other.salt != 0
@@ -992,18 +1010,25 @@ impl Planner {
             class.ready -= 1;
             self.groups[class.group as usize].touched = true;
             if class.ready == 0 {
-                class.retries = 0;
-                class.last_charged = None;
                 class.full = false;
-                if class.stored {
-                    class.stored = false;
-                    let (group, priority, shape) = (class.group, class.priority, class.shape);
-                    let group = self.groups[group as usize].id;
-                    if let Some(shape) = &self.shapes[shape as usize] {
-                        self.forgotten.insert((group, priority, shape.key.clone()));
-                    }
-                }
             }
+        }
+    }
+
+    /// Nobody of a class waits any more, or the last who was ready got a place: its tries
+    /// are over. One that is only held back meanwhile keeps them.
+    fn forget_tries(&mut self, class_at: u32) {
+        let Some(class) = &mut self.classes[class_at as usize] else {
+            return;
+        };
+        class.retries = 0;
+        class.last_charged = None;
+        if std::mem::take(&mut class.stored)
+            && let Some(shape) = &self.shapes[class.shape as usize]
+        {
+            let group = self.groups[class.group as usize].id;
+            self.forgotten
+                .insert((group, class.priority, shape.key.clone()));
         }
     }
 
@@ -1019,10 +1044,12 @@ impl Planner {
         if let Some(class_at) = lane.class
             && let Some(class) = &mut self.classes[class_at as usize]
         {
-            class.lane_count -= 1;
-            if class.lane_count == 0
-                && let Some(class) = self.classes[class_at as usize].take()
-            {
+            class.all_lanes.remove(&at);
+            let last = class.all_lanes.is_empty();
+            if last {
+                self.forget_tries(class_at);
+            }
+            if last && let Some(class) = self.classes[class_at as usize].take() {
                 self.free_classes.push(class_at);
                 self.class_of
                     .remove(&(class.group, class.priority, class.shape, class.salt));
@@ -1083,6 +1110,7 @@ impl Planner {
     fn lane(&mut self, state: &State, session: &Session, group: u32) -> u32 {
         let shape = self.shape(session);
         let salt = session.retries_given.map_or(0, |_| session.id.0);
+        self.salted |= salt != 0;
         let counts = session.kind != longshore_common::session::SessionType::System;
         let key = LaneKey {
             group,
@@ -1128,7 +1156,7 @@ impl Planner {
                 shape,
                 salt,
                 lanes: BTreeSet::new(),
-                lane_count: 0,
+                all_lanes: BTreeSet::new(),
                 ready: 0,
                 retries: session.retries_given.unwrap_or(0),
                 last_charged: None,
@@ -1160,10 +1188,10 @@ impl Planner {
             parked: None,
             members: 0,
         };
-        if let Some(class) = class.and_then(|at| self.classes[at as usize].as_mut()) {
-            class.lane_count += 1;
-        }
         let at = put(&mut self.lanes, &mut self.free_lanes, lane);
+        if let Some(class) = class.and_then(|at| self.classes[at as usize].as_mut()) {
+            class.all_lanes.insert(at);
+        }
         self.lane_of.insert(key, at);
         if let Some(shape) = &mut self.shapes[shape as usize] {
             shape.users += 1;
@@ -1453,12 +1481,13 @@ impl Planner {
                 decisions.starts.push(start);
                 return Served::Placed;
             }
-            if self.never_fits(class_at) && !bugs::is(17) {
-                return Served::Never;
-            }
-            if let Some(class) = &mut self.classes[class_at as usize] {
-                class.full = true;
-            }
+        }
+        // Also of one that is known to find no room: what its agents could hold may differ.
+        if self.never_fits(class_at) && !bugs::is(17) {
+            return Served::Never;
+        }
+        if !pool_is_full && let Some(class) = &mut self.classes[class_at as usize] {
+            class.full = true;
         }
         self.charge(group, class_at, now, decisions);
         Served::Full
@@ -1892,7 +1921,14 @@ impl Planner {
             })
             .collect();
         self.book_direct(state, group, session);
+        let class = self.lane_of_session(id).and_then(|lane| lane.class);
         self.unseat(id);
+        if let Some(class_at) = class
+            && let Some(class) = &self.classes[class_at as usize]
+            && class.ready == 0
+        {
+            self.forget_tries(class_at);
+        }
         self.dirty_sessions.push(id);
         Start {
             session: id,
@@ -1971,12 +2007,8 @@ impl Planner {
 
     /// Lanes of a class, parked ones included.
     pub(super) fn lanes_of(&self, class: &Class) -> impl Iterator<Item = &Lane> {
-        let key = (class.group, class.priority, class.shape, class.salt);
-        let at = self.class_of.get(&key).copied();
-        self.lanes
-            .iter()
-            .flatten()
-            .filter(move |lane| lane.class == at)
+        let lanes = class.all_lanes.iter();
+        lanes.filter_map(|at| self.lanes[*at as usize].as_ref())
     }
 
     /// Used amounts, capacity and weight that make a user's share.
@@ -2070,7 +2102,11 @@ fn pending_timeout(state: &State, session: &Session) -> Option<Timestamp> {
             .and_then(|g| g.pending_timeout_s)
             .unwrap_or(state.scheduler.pending_timeout_s),
     };
-    (seconds > 0).then(|| session.pending_since.plus_s(i64::from(seconds)))
+    // Waiting for one's own hour is no waiting for a place.
+    let since = session
+        .start_at
+        .map_or(session.pending_since, |at| at.max(session.pending_since));
+    (seconds > 0).then(|| since.plus_s(i64::from(seconds)))
 }
 
 fn allocate_ranks(

@@ -401,6 +401,9 @@ impl<'a> Run<'a> {
 
     fn order(&self, submit: &input::Submit, path: &str) -> Result<Submit, InputError> {
         let at = |member: &str| format!("{path}.{member}");
+        if submit.runtime_s.is_some_and(|s| s.ms < 0) {
+            return Err(wrong(&at("runtime_s"), "it must not be below 0"));
+        }
         if submit.id.is_empty() {
             return Err(wrong(&at("id"), "a session needs an id"));
         }
@@ -909,6 +912,12 @@ impl<'a> Run<'a> {
         ];
         if kinds.iter().filter(|k| **k).count() != 1 {
             return Err(wrong(&path, "an event is exactly one thing"));
+        }
+        if event.at.ms < 0 {
+            return Err(wrong(
+                &format!("{path}.at"),
+                "nothing happens before second 0; what ran before belongs to running",
+            ));
         }
         if let Some(submit) = &event.submit {
             return self.submit(submit, &format!("{path}.submit"));

@@ -4,6 +4,7 @@ use super::world::{World, condition, exit, gpu_job, job, slots};
 use longshore_common::agent::RuntimeState;
 use longshore_common::api::NewSession;
 use longshore_common::session::{SessionState, Want};
+use longshore_common::time::Timestamp;
 use longshore_core::model::Event;
 use longshore_core::scheduler::{explain, position};
 use std::collections::BTreeSet;
@@ -184,5 +185,10 @@ fn explanations_name_every_node() {
         .collect();
     assert_eq!(verdicts, ["n1 lost", "n2 unschedulable"]);
     assert_eq!(explained.position, Some(1));
-    assert_eq!(World::new().core.next_deadline(), None);
+    // What was just loaded is looked at at once; then nothing is due.
+    let mut world = World::new();
+    assert_eq!(world.core.next_deadline(), Some(Timestamp(0)));
+    let (mut changes, mut effects) = (Vec::new(), Vec::new());
+    world.core.place(world.now, &mut changes, &mut effects);
+    assert_eq!(world.core.next_deadline(), None);
 }
