@@ -399,6 +399,7 @@ pub(super) fn bind(
     priority(state, &session, &layers)?;
     session.depends_on = dependencies(state, order, &session)?;
     pending(state, &session, &layers)?;
+    elsewhere(state, &session, queue)?;
     never_fits(state, &session, queue)?;
     never_allowed(state, &session, &layers, queue)?;
     lifetime(&mut session, &layers);
@@ -655,6 +656,35 @@ fn show(slot: &SlotName, value: i64) -> String {
         SlotKind::Bytes => format_bytes_short(value),
         _ => slot.format_amount(value),
     }
+}
+
+/// Agents it must run on that are all in other groups: no waiting brings them here.
+fn elsewhere(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Result<(), Refusal> {
+    let Some(designated) = session.designated.as_ref().filter(|d| d.strict) else {
+        return Ok(());
+    };
+    let named: Vec<_> = designated
+        .agents
+        .iter()
+        .filter_map(|id| state.agents.get(id))
+        .collect();
+    if queue.is_some() || named.iter().any(|a| a.group == session.group) {
+        return Ok(());
+    }
+    let Some(agent) = named.first() else {
+        return Ok(());
+    };
+    let group = state
+        .groups
+        .get(&agent.group)
+        .map_or("another", |g| g.name.as_str());
+    let detail = format!(
+        "Agent {} is in group {group}, the session would be in group {}.",
+        agent.name, session.group_name
+    );
+    Err(Refusal::new("LS-FIT-NEVER", detail)
+        .at("/designated/agents", "In another group.")
+        .hint(format!("Ask for group {group}, or for another agent.")))
 }
 
 /// Rule 15: agents of the group, taken as empty, could hold it.
