@@ -285,6 +285,30 @@ pub struct Blocker {
     pub source: Option<Source>,
 }
 
+impl Blocker {
+    /// A reason without numbers and source.
+    #[must_use]
+    pub fn new(stage: &str, rule: &str, text: String) -> Self {
+        Self {
+            stage: stage.to_owned(),
+            rule: rule.to_owned(),
+            text,
+            slot: None,
+            need: None,
+            have: None,
+            limit: None,
+            source: None,
+        }
+    }
+
+    /// The same with what it comes from.
+    #[must_use]
+    pub fn of(mut self, source: Source) -> Self {
+        self.source = Some(source);
+        self
+    }
+}
+
 /// One layer of limits and its use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QuotaLayer {

@@ -204,22 +204,6 @@ pub fn allocate(
     Ok(grants)
 }
 
-/// Whether [`allocate`] would succeed, at the cost of adding up what is free.
-#[must_use]
-pub fn could_allocate(inventory: &Inventory, occupied: &Occupied, request: &Slots) -> bool {
-    request.iter().all(|(slot, asked)| {
-        let demand = match demand(inventory, slot, asked) {
-            Ok(Some(demand)) => demand,
-            Ok(None) => return true,
-            Err(_) => return false,
-        };
-        let spare = || usable(inventory, occupied, slot, &demand);
-        demand.suffices(sum(spare())).is_ok()
-            && (demand.most == usize::MAX
-                || most_of(&spare().collect::<Vec<_>>(), demand.most) >= demand.amount)
-    })
-}
-
 /// A request as it was served: slots with devices as the grant has them, the others as asked.
 /// This is what a container holds, what the ledger is told and what [`verify`] compares with.
 #[must_use]

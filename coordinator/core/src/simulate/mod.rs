@@ -21,9 +21,9 @@ use crate::model::{
 use crate::scheduler::{Placed, Start};
 use input::Input;
 use longshore_common::agent::AgentState;
-use longshore_common::amount::{SlotName, Slots};
+use longshore_common::amount::SlotName;
 use longshore_common::api::{NewCluster, NewDependency, NewDesignation, NewSession};
-use longshore_common::devices::{allocate, granted, has_devices, verify};
+use longshore_common::devices::{allocate, granted, verify};
 use longshore_common::ids::{
     AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation, GroupId, SessionId,
     UserId,
@@ -1281,11 +1281,6 @@ fn places_on(
     let mut places = Vec::new();
     for rank in 0..session.cluster.size {
         let request = session.rank_slots(rank);
-        let wanted: Slots = request
-            .iter()
-            .filter(|(slot, _)| slot.is_accelerator() || has_devices(inventory, slot))
-            .map(|(slot, amount)| (slot.clone(), amount))
-            .collect();
         let devices = match &running.devices {
             Some(named) if rank == 0 => {
                 let mut grants = Vec::new();
@@ -1307,7 +1302,7 @@ fn places_on(
                     .map_err(|error| wrong(&format!("{path}.devices"), error))?;
                 grants
             }
-            _ => allocate(inventory, &occupied, &wanted).map_err(|error| wrong(path, error))?,
+            _ => allocate(inventory, &occupied, request).map_err(|error| wrong(path, error))?,
         };
         for grant in &devices {
             *occupied.entry(grant.device.clone()).or_insert(0) += grant.amount;

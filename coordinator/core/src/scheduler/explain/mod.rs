@@ -1,0 +1,227 @@
+//! What a waiting session is told: the first rule that holds it back, with the numbers.
+//!
+//! Everything here asks the same functions that decide. Nothing differs afterwards: what
+//! is taken to see whether it could be had is given back.
+
+mod capacity;
+mod check;
+mod pools;
+mod position;
+mod quota;
+
+pub use check::{Check, check, is_offered};
+pub use position::position;
+pub use quota::quota;
+
+use super::limits::{Over, Requester, layers, over_now};
+use super::planner::Planner;
+use super::ready;
+use crate::model::{Session, State};
+use capacity::{capacity, verdicts};
+use check::nearest;
+use longshore_common::amount::{SlotKind, SlotName, format_bytes_short, format_milli};
+use longshore_common::api::{Blocker, Explanation, Source};
+use longshore_common::ids::SessionId;
+use longshore_common::session::{SessionState, SessionType};
+use longshore_common::time::Timestamp;
+use pools::{pool_blockers, queue_blockers};
+
+fn show(slot: &SlotName, amount: i64) -> String {
+    match slot.kind() {
+        SlotKind::Bytes => format_bytes_short(amount),
+        _ => slot.format_amount(amount),
+    }
+}
+
+/// What kind of wait the first reason is.
+#[must_use]
+pub fn class_of(blocked_by: &[Blocker]) -> Option<&'static str> {
+    let first = blocked_by.first()?;
+    Some(match (first.stage.as_str(), first.rule.as_str()) {
+        ("identity" | "ready", _) => "not-ready",
+        ("pool", "pool-full") => "capacity",
+        ("limit" | "pool", _) => "limit",
+        ("order", _) => "order",
+        (_, "never-fits") => "never",
+        _ => "capacity",
+    })
+}
+
+/// Why it is not considered at all, every reason.
+fn not_ready(state: &State, session: &Session, now: Timestamp) -> Vec<Blocker> {
+    let mut blocked: Vec<Blocker> = ready::reasons(state, session, now)
+        .map(|reason| reason.shown(state, now))
+        .collect();
+    let group = state.groups.get(&session.group);
+    if let Some(group) = group.filter(|g| session.queue.is_none() && !g.active) {
+        let text = format!("resource group {} is not active", group.name);
+        let source = Source::new("group", &group.name);
+        blocked.push(Blocker::new("ready", "group-inactive", text).of(source));
+    }
+    blocked
+}
+
+fn limit_blocker(over: &Over) -> Blocker {
+    let (slot, show_amount): (Option<&SlotName>, _) =
+        (over.slot.as_ref(), |v: i64| match &over.slot {
+            Some(slot) => show(slot, v),
+            None => format_milli(v),
+        });
+    let plain = |v: i64| match slot {
+        Some(slot) => slot.format_amount(v),
+        None => format_milli(v),
+    };
+    let what = slot.map_or_else(|| "sessions".to_owned(), ToString::to_string);
+    let excess = over.have.saturating_add(over.need) - over.limit;
+    let text = format!(
+        "{} {}: {what} {} of {} used, {what} over by {}",
+        over.kind.source_kind().replace('-', " "),
+        over.name,
+        show_amount(over.have),
+        show_amount(over.limit),
+        show_amount(excess)
+    );
+    Blocker {
+        slot: slot.map(ToString::to_string),
+        need: Some(plain(over.need)),
+        have: Some(plain(over.have)),
+        limit: Some(plain(over.limit)),
+        source: Some(Source {
+            kind: over.kind.source_kind().to_owned(),
+            name: over.name.clone(),
+            id: Some(over.id.clone()),
+        }),
+        ..Blocker::new("limit", over.rule, text)
+    }
+}
+
+fn limits_of(state: &State, session: &Session) -> Vec<Blocker> {
+    let requester = Requester::of(session);
+    let layers = layers(state, &requester);
+    let counts = session.kind != SessionType::System;
+    over_now(state, &layers, &session.total_slots(), counts)
+        .iter()
+        .map(limit_blocker)
+        .collect()
+}
+
+/// Why a waiting session waits, as of the last pass. Never empty for one that waits.
+pub fn blocked_by(
+    planner: &mut Planner,
+    state: &State,
+    session: &Session,
+    now: Timestamp,
+) -> Vec<Blocker> {
+    if session.state != SessionState::Pending {
+        return Vec::new();
+    }
+    planner.refresh(state, now);
+    let mut blocked = not_ready(state, session, now);
+    if !blocked.is_empty() {
+        return blocked;
+    }
+    blocked = limits_of(state, session);
+    if !blocked.is_empty() {
+        return blocked;
+    }
+    if session.queue.is_some() {
+        return queue_blockers(planner, state, session, now);
+    }
+    let Some(group) = planner.group_of.get(&session.group).copied() else {
+        return vec![Blocker::new(
+            "capacity",
+            "no-agents",
+            "its group is gone".to_owned(),
+        )];
+    };
+    if let Some(behind) = behind_head(planner, state, session, group) {
+        return vec![behind];
+    }
+    if planner.session_never_fits(session, group) {
+        return capacity(planner, state, session, group, now);
+    }
+    if planner.groups[group as usize].pool.is_some() {
+        let pool = pool_blockers(planner, state, session, group);
+        if !pool.is_empty() {
+            return pool;
+        }
+    }
+    capacity(planner, state, session, group, now)
+}
+
+/// Whether the last pass ended before it came to this session.
+fn behind_head(planner: &Planner, state: &State, session: &Session, group: u32) -> Option<Blocker> {
+    let stopped = planner.groups[group as usize].stopped?;
+    if stopped.head == session.id || session.priority > stopped.priority {
+        return None;
+    }
+    let head = state
+        .sessions
+        .get(&stopped.head)
+        .filter(|s| s.state == SessionState::Pending)?;
+    Some(
+        Blocker::new(
+            "order",
+            "head-of-line",
+            format!("{} is before it and finds no room", head.id),
+        )
+        .of(Source::new("session", head.id.to_string())),
+    )
+}
+
+/// Why a session is where it is.
+pub fn explain(
+    planner: &mut Planner,
+    state: &State,
+    session: &Session,
+    now: Timestamp,
+) -> Explanation {
+    let blocked = blocked_by(planner, state, session, now);
+    let text = match session.state {
+        SessionState::Pending => match blocked.first() {
+            Some(first) => format!("{} waits: {}", session.id, first.text),
+            None => format!("{} is about to be placed", session.id),
+        },
+        state if state.is_final() => format!(
+            "{} ended: {}",
+            session.id,
+            session
+                .detail
+                .clone()
+                .unwrap_or_else(|| "no reason was given".to_owned())
+        ),
+        state => format!("{} is {}", session.id, state.as_str().to_ascii_lowercase()),
+    };
+    let mut explanation = Explanation {
+        id: session.id.to_string(),
+        state: session.state.as_str().to_owned(),
+        text,
+        class: class_of(&blocked).map(str::to_owned),
+        blocked_by: blocked,
+        position: None,
+        retries: None,
+        retries_to_skip: None,
+        limits: Vec::new(),
+        agents: Vec::new(),
+        nearest: None,
+    };
+    if session.state == SessionState::Pending {
+        let group = planner.group_of.get(&session.group);
+        let skip_after = group.map(|at| planner.groups[*at as usize].skip_after);
+        explanation.retries = planner.class_of_session(session.id).map(|c| c.retries);
+        explanation.retries_to_skip = skip_after.filter(|_| session.queue.is_none());
+        explanation.position = position(planner, state, session, now);
+        explanation.limits = quota(state, &Requester::of(session), Some(&session.total_slots()));
+        explanation.agents = verdicts(planner, state, session);
+        explanation.nearest = nearest(planner, state, session, now);
+    }
+    explanation
+}
+
+impl Planner {
+    /// Tries counted for a waiting session.
+    #[must_use]
+    pub fn retries(&self, id: SessionId) -> u32 {
+        self.class_of_session(id).map_or(0, |c| c.retries)
+    }
+}
