@@ -4,7 +4,7 @@ use super::write::write_meta;
 use super::{Doing, StoreError};
 use longshore_common::ids::{Attempt, ContainerKey, CoordinatorGeneration, Rank, SessionId};
 use longshore_common::time::Timestamp;
-use longshore_core::model::{Change, Charge, Cursor, Idempotency, LedgerRow, Meta, State};
+use longshore_core::model::{Agent, Change, Charge, Cursor, Idempotency, LedgerRow, Meta, State};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 use serde::de::DeserializeOwned;
@@ -51,9 +51,7 @@ pub(super) fn state(db: &mut Connection) -> Result<State, StoreError> {
         },
     )?;
     scheduling(&from, &mut apply)?;
-    bodies(&from, "agent", "SELECT id, body FROM agents", |agent| {
-        apply(Change::Agent(agent))
-    })?;
+    agents(&from, |agent| apply(Change::Agent(Box::new(agent))))?;
     bodies(
         &from,
         "join token",
@@ -195,17 +193,44 @@ fn bodies<T: DeserializeOwned>(
     Ok(())
 }
 
+/// Nodes, each with what it has.
+fn agents(from: &Transaction<'_>, mut take: impl FnMut(Agent)) -> Result<(), StoreError> {
+    let mut statement = from
+        .prepare(
+            "SELECT agents.id, agents.body, inventories.body
+             FROM agents LEFT JOIN inventories ON inventories.agent = agents.id",
+        )
+        .doing("be read")?;
+    let mut rows = statement.query([]).doing("be read")?;
+    while let Some(row) = rows.next().doing("be read")? {
+        let mut agent: Agent = object("agent", row)?;
+        if row.get_ref(2).doing("be read")? != ValueRef::Null {
+            agent.inventory = Some(object_at("inventory", row, 2)?);
+        }
+        take(agent);
+    }
+    Ok(())
+}
+
 /// The object in a row of `id, body`.
 pub(super) fn object<T: DeserializeOwned>(
     what: &'static str,
     row: &Row<'_>,
+) -> Result<T, StoreError> {
+    object_at(what, row, 1)
+}
+
+fn object_at<T: DeserializeOwned>(
+    what: &'static str,
+    row: &Row<'_>,
+    column: usize,
 ) -> Result<T, StoreError> {
     let name = || match row.get_ref(0) {
         Ok(ValueRef::Integer(id)) => id.to_string(),
         Ok(value) => value.as_str().unwrap_or("?").to_owned(),
         Err(_) => "?".to_owned(),
     };
-    let text = row.get_ref(1).doing("be read")?;
+    let text = row.get_ref(column).doing("be read")?;
     let text = text.as_str().map_err(|e| unreadable(what, name(), e))?;
     serde_json::from_str(text).map_err(|e| unreadable(what, name(), e))
 }

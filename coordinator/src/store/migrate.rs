@@ -12,6 +12,7 @@ use std::time::Duration;
 pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0001_init.sql"),
     include_str!("migrations/0002_scheduling.sql"),
+    include_str!("migrations/0003_inventories.sql"),
 ];
 
 /// Stands in the header of our files: "LgSh".

@@ -2,6 +2,7 @@
 
 use super::open::Mark;
 use super::{Doing, StoreError, load};
+use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;
 use longshore_common::ids::{
     ContainerKey, DomainId, GroupId, PresetId, ProjectId, SessionId, UserId,
@@ -32,6 +33,9 @@ pub(super) enum Order {
     Load(oneshot::Sender<Result<Box<State>, StoreError>>),
 }
 
+/// What nodes have, as it was stored last.
+type Inventories = BTreeMap<AgentId, Arc<Inventory>>;
+
 /// Serves orders until nobody can send any more. After an error that only a new start
 /// can heal, every order is refused.
 pub(super) fn run(mut db: Connection, mark: &Mark, orders: &Receiver<Order>) {
@@ -43,6 +47,7 @@ pub(super) fn run(mut db: Connection, mark: &Mark, orders: &Receiver<Order>) {
     }));
     let mut failed = hook.err().map(|e| e.to_string());
     let mut next_checkpoint = CHECKPOINT_PAGES;
+    let mut stored = Inventories::new();
     let judge = |failed: &mut Option<String>, error: Option<&StoreError>| {
         if let Some(error) = error.filter(|e| e.is_fatal()) {
             error!(%error, "the database failed");
@@ -59,7 +64,7 @@ pub(super) fn run(mut db: Connection, mark: &Mark, orders: &Receiver<Order>) {
                 let _ = reply.send(Err(StoreError::Failed(failed.clone().unwrap_or_default())));
             }
             Order::Commit(changes, reply) => {
-                let done = commit(&mut db, &changes);
+                let done = commit(&mut db, &changes, &mut stored);
                 judge(&mut failed, done.as_ref().err());
                 let _ = reply.send(done); // the asker may have gone
             }
@@ -91,14 +96,26 @@ fn checkpoint(db: &Connection) -> Result<(), StoreError> {
 }
 
 /// One transaction for all changes. Dropping it without a commit takes everything back.
-pub(super) fn commit(db: &mut Connection, changes: &[Change]) -> Result<(), StoreError> {
+fn commit(
+    db: &mut Connection,
+    changes: &[Change],
+    stored: &mut Inventories,
+) -> Result<(), StoreError> {
     let batch = Batch::of(changes);
     // IMMEDIATE: one that begins as a reader is refused as soon as it writes.
     let transaction = db
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .doing("begin")?;
     batch.write(&transaction)?;
-    transaction.commit().doing("commit")
+    let new: Vec<_> = batch.new_inventories(stored).collect();
+    for (agent, inventory) in &new {
+        let values = params![agent.to_string(), body("inventory", agent, inventory)?];
+        execute(&transaction, INVENTORY, values, "store what a node has")?;
+    }
+    transaction.commit().doing("commit")?;
+    // Only now: what is taken back was not stored.
+    stored.extend(new.into_iter().map(|(id, new)| (id, Arc::clone(new))));
+    Ok(())
 }
 
 /// The last form of each object, and the rows that are opened and closed, in their order.
@@ -206,6 +223,18 @@ impl<'a> Batch<'a> {
     fn policy(&mut self, kind: PolicyKind, name: &str, form: Option<Policy<'a>>) {
         self.policies
             .insert((kind, name.to_ascii_lowercase()), form);
+    }
+
+    /// What nodes have that is not what was stored last. A node never takes back that it
+    /// said what it has.
+    fn new_inventories(
+        &self,
+        stored: &Inventories,
+    ) -> impl Iterator<Item = (AgentId, &'a Arc<Inventory>)> {
+        self.agents.values().filter_map(|agent| {
+            let new = agent.inventory.as_ref()?;
+            (stored.get(&agent.id) != Some(new)).then_some((agent.id, new))
+        })
     }
 
     /// Referenced rows before those that refer to them.
@@ -546,6 +575,8 @@ const CURSOR: &str = "INSERT INTO cursors (group_id, arch, agent) VALUES (?1, ?2
 const AGENT: &str = "INSERT INTO agents (id, name, group_id, state, body)
     VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (id) DO UPDATE SET name = ?2, group_id = ?3, state = ?4, body = ?5";
+const INVENTORY: &str = "INSERT INTO inventories (agent, body) VALUES (?1, ?2)
+    ON CONFLICT (agent) DO UPDATE SET body = ?2";
 const TOKEN: &str = "INSERT INTO join_tokens (id, group_id, expires_at, body)
     VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (id) DO UPDATE SET group_id = ?2, expires_at = ?3, body = ?4";

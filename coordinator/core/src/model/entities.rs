@@ -258,7 +258,9 @@ pub struct Agent {
     pub machine: String,
     /// The kernel's id of the boot it last connected in; empty before it first did.
     pub boot_id: String,
-    /// What it said it is; none until the first report.
+    /// What it said it is; none until the first report. Large, and seldom another: kept
+    /// apart from the rest wherever an agent is written.
+    #[serde(skip)]
     pub inventory: Option<Arc<Inventory>>,
     /// Whether its container engine answers.
     pub runtime: RuntimeState,

@@ -301,10 +301,11 @@ fn what_a_node_says_can_always_be_read_back() {
     let node = &world.state().agents[&agent];
     assert_eq!(node.inventory.as_ref().unwrap().offered.cpu_milli(), 7_000);
     let text = serde_json::to_string(node).unwrap();
-    assert_eq!(
-        &serde_json::from_str::<longshore_core::model::Agent>(&text).unwrap(),
-        node
-    );
+    let mut again: longshore_core::model::Agent = serde_json::from_str(&text).unwrap();
+    assert_eq!(again.inventory, None, "it is written apart");
+    let text = serde_json::to_string(&node.inventory).unwrap();
+    again.inventory = serde_json::from_str(&text).unwrap();
+    assert_eq!(&again, node);
     let session = &world.stored[&id];
     let text = serde_json::to_string(session).unwrap();
     assert_eq!(
