@@ -33,6 +33,8 @@ pub struct Config {
     pub gpu_way: String,
     /// Session networks.
     pub network: Network,
+    /// Images.
+    pub images: Images,
     /// Stored output.
     pub logs: Logs,
     /// Refuse new work, whatever the coordinator says.
@@ -56,6 +58,7 @@ impl Default for Config {
             allocation: AllocationSection::default(),
             gpu_way: "auto".to_owned(),
             network: Network::default(),
+            images: Images::default(),
             logs: Logs::default(),
             local_cordon: false,
             quic: Quic::default(),
@@ -237,6 +240,24 @@ impl Default for Network {
     }
 }
 
+/// Images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Images {
+    /// So much of the disk of images a pull leaves free, in percent, at most
+    /// [`LOW_WATER_MAX`].
+    pub low_water: u8,
+}
+
+/// With more kept free there is no image that could be pulled on a disk in use.
+const LOW_WATER_MAX: u8 = 95;
+
+impl Default for Images {
+    fn default() -> Self {
+        Self { low_water: 10 }
+    }
+}
+
 /// Stored output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -324,6 +345,12 @@ impl Config {
                 self.firewall
             )));
         }
+        if self.images.low_water > LOW_WATER_MAX {
+            return Err(ConfigError(format!(
+                "images.low_water: {} is more than {LOW_WATER_MAX} %",
+                self.images.low_water
+            )));
+        }
         self.allocation
             .as_sent()
             .check()
@@ -378,12 +405,14 @@ mod tests {
             ("LONGSHORE__AGENT__RESERVED__CPU", "0"),
             ("LONGSHORE__AGENT__DEVICES__MASK", r#"["GPU-1"]"#),
             ("LONGSHORE__AGENT__STATE_DIR", "/x"),
+            ("LONGSHORE__AGENT__IMAGES__LOW_WATER", "25"),
             ("UNRELATED", "1"),
         ])
         .unwrap();
         assert_eq!(config.reserved.cpu, 0);
         assert_eq!(config.devices.mask, ["GPU-1"]);
         assert_eq!(config.state_dir, Path::new("/x"));
+        assert_eq!(config.images.low_water, 25);
     }
 
     #[test]
@@ -429,6 +458,10 @@ mod tests {
             ("LONGSHORE__AGENT__ALLOCATION__QUANTUM", "0.025"),
             ("LONGSHORE__AGENT__ALLOCATION__QUANTUM", "1e300"),
             ("LONGSHORE__AGENT__DEVICES__MASK", r#"["0"]"#),
+            ("LONGSHORE__AGENT__IMAGES__LOW_WATER", "96"),
+            ("LONGSHORE__AGENT__IMAGES__LOW_WATER", "-1"),
+            ("LONGSHORE__AGENT__IMAGES__LOW_WATER", "10.5"),
+            ("LONGSHORE__AGENT__IMAGES__LOWWATER", "10"),
         ] {
             assert!(with(&[(name, value)]).is_err(), "{name}={value}");
         }

@@ -56,6 +56,8 @@ pub struct Parts {
     pub fingerprint: String,
     /// Hash over the machine id.
     pub machine: String,
+    /// See [`crate::journal::AHEAD`], in bytes.
+    pub journal_ahead: u64,
 }
 
 /// Makes a directory with mode 0700 if it is absent.
@@ -136,6 +138,10 @@ fn draw_u128() -> u128 {
 /// # Errors
 /// Settings of networks that make no sense.
 pub fn docker(config: &Config, identity: &Identity) -> Result<Docker> {
+    Docker::connect(docker_config(config, identity)?).map_err(|e| anyhow!("{e}"))
+}
+
+fn docker_config(config: &Config, identity: &Identity) -> Result<DockerConfig> {
     let network = PoolConfig {
         range: config
             .network
@@ -149,18 +155,18 @@ pub fn docker(config: &Config, identity: &Identity) -> Result<Docker> {
             .parse()
             .map_err(|e| anyhow!("firewall: {e}"))?,
     };
-    let docker = DockerConfig {
+    Ok(DockerConfig {
         socket: config.docker.socket_path(),
         state_dir: config.state_dir.clone(),
         run_dir: config.run_dir.clone(),
         parallel_creates: config.docker.parallel_creates,
         parallel_pulls: config.docker.parallel_pulls,
+        image_low_water_percent: config.images.low_water,
         gpu_way: forced_way(config),
         device_dir: config.devices.device_dir.clone(),
         network,
         ..DockerConfig::new(identity.cluster, identity.agent)
-    };
-    Docker::connect(docker).map_err(|e| anyhow!("{e}"))
+    })
 }
 
 fn forced_way(config: &Config) -> Option<GpuWay> {
@@ -218,8 +224,14 @@ pub async fn start<C: Containers>(
         gpus,
         fingerprint,
         machine,
+        journal_ahead,
     } = parts;
-    let (journal, condition) = Journal::open(&config.state_dir, identity.cluster, identity.agent)?;
+    let (journal, condition) = Journal::open(
+        &config.state_dir,
+        identity.cluster,
+        identity.agent,
+        journal_ahead,
+    )?;
     if condition != Condition::Good {
         info!(?condition, "journal");
     }
@@ -297,5 +309,35 @@ impl Agent {
         drop(self.heard);
         self.link.abort();
         let _ = self.link.await; // aborted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::ids::{AgentId, ClusterId};
+
+    #[test]
+    fn the_engine_is_used_as_the_configuration_says() {
+        let mut config = Config::default();
+        config.images.low_water = 25;
+        config.docker.parallel_pulls = 7;
+        let identity = Identity {
+            agent: AgentId::new(1),
+            cluster: ClusterId::new(2),
+            name: String::new(),
+            coordinator: Vec::new(),
+            work_key: String::new(),
+        };
+        let docker = docker_config(&config, &identity).unwrap();
+        assert_eq!(docker.image_low_water_percent, 25);
+        assert_eq!(docker.parallel_pulls, 7);
+        // Without the key: what the engine's part takes by itself.
+        let docker = docker_config(&Config::default(), &identity).unwrap();
+        let default = DockerConfig::new(identity.cluster, identity.agent);
+        assert_eq!(
+            docker.image_low_water_percent,
+            default.image_low_water_percent
+        );
     }
 }

@@ -24,9 +24,9 @@ use std::path::{Path, PathBuf};
 const REWRITE_AT: u64 = 4 << 20;
 /// Largest record.
 const RECORD_MAX: usize = 160 << 20;
-/// Room that is taken beforehand, so that a full disk does not keep ends and stops from
-/// being written down.
-const AHEAD: u64 = 8 << 20;
+/// Room that a node takes beforehand, in bytes, so that a full disk does not keep ends and
+/// stops from being written down.
+pub const AHEAD: u64 = 8 << 20;
 /// Form of the records.
 const VERSION: u8 = 1;
 /// Length, version and checksum in front of each record.
@@ -271,10 +271,13 @@ pub struct Journal {
     contents: Contents,
     /// Records were put down that [`Self::settle`] has not waited for yet.
     unsettled: bool,
+    /// Room that is taken beforehand, in bytes.
+    ahead: u64,
 }
 
 impl Journal {
-    /// Opens the journal of this agent in `dir`, or begins one.
+    /// Opens the journal of this agent in `dir`, or begins one; takes room for `ahead` bytes
+    /// more than there are.
     ///
     /// # Errors
     /// A file system that does not do what it should.
@@ -282,6 +285,7 @@ impl Journal {
         dir: &Path,
         cluster: ClusterId,
         agent: AgentId,
+        ahead: u64,
     ) -> Result<(Self, Condition), JournalError> {
         let path = dir.join("journal");
         let fail = |source| JournalError {
@@ -330,12 +334,13 @@ impl Journal {
             owner,
             contents,
             unsettled: false,
+            ahead,
         };
         if journal.size == 0 {
             let owner = journal.owner.clone();
             journal.append(&owner).map_err(fail)?;
         }
-        reserve(&journal.file, journal.size);
+        reserve(&journal.file, journal.size, ahead);
         journal.file.sync_all().map_err(fail)?;
         sync_dir(dir).map_err(fail)?;
         Ok((journal, condition))
@@ -478,15 +483,15 @@ impl Journal {
         self.size = bytes.len() as u64;
         self.rewrite_at = REWRITE_AT.max(self.size * 2);
         self.unsettled = false; // all of it was synced with the new file
-        reserve(&self.file, self.size);
+        reserve(&self.file, self.size, self.ahead);
         Ok(())
     }
 }
 
 /// Takes room behind the end of the file without changing its size. Some file systems
 /// cannot; there a full disk is a full disk.
-fn reserve(file: &File, size: u64) {
-    let _ = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, size, AHEAD);
+fn reserve(file: &File, size: u64, ahead: u64) {
+    let _ = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, size, ahead);
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -558,7 +563,7 @@ mod tests {
     }
 
     fn open(dir: &Path) -> (Journal, Condition) {
-        Journal::open(dir, ClusterId::new(1), AgentId::new(2)).unwrap()
+        Journal::open(dir, ClusterId::new(1), AgentId::new(2), AHEAD).unwrap()
     }
 
     #[test]
@@ -643,7 +648,7 @@ mod tests {
         journal.write(vec![intent(1)]).unwrap();
         drop(journal);
         let (journal, condition) =
-            Journal::open(dir.path(), ClusterId::new(1), AgentId::new(3)).unwrap();
+            Journal::open(dir.path(), ClusterId::new(1), AgentId::new(3), AHEAD).unwrap();
         assert_eq!(condition, Condition::SetAside);
         assert!(journal.contents().keys.is_empty());
         assert!(dir.path().join("journal.set-aside").exists());

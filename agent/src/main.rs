@@ -175,6 +175,7 @@ async fn run(config: Config) -> Result<()> {
         gpus,
         fingerprint,
         machine,
+        journal_ahead: longshore_agent::journal::AHEAD,
     };
     let agent = daemon::start(parts, Arc::new(docker), Some(lock)).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // without systemd nobody listens

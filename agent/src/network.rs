@@ -25,6 +25,7 @@ use std::process::Stdio;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Making and removing networks: the engine sets up links and rules, under locks that
@@ -34,9 +35,10 @@ const NETWORK_S: u64 = 60;
 const LIST_S: u64 = 5;
 /// One run of iptables, which itself waits 5 s for its lock.
 const IPTABLES_S: u64 = 10;
-/// New networks are made this long after one was taken: not while that very session
-/// starts, or others that were asked for with it, whose start would wait for the engine's
-/// network lock. Four at once take a slow engine about two seconds.
+/// The number of free networks is brought right this long after one was taken or given
+/// back, so that a short session's network serves the next one and none is made or removed
+/// for it. Sooner only when none is free, and then not while a session that took one is
+/// being started: its start would wait for the engine's network lock.
 const REFILL_AFTER: Duration = Duration::from_millis(2500);
 /// A subnet that somebody else uses is tried again after so long.
 const FOREIGN_FOR: Duration = Duration::from_secs(600);
@@ -175,6 +177,8 @@ struct Inner {
     config: PoolConfig,
     firewall: Firewall,
     state: Mutex<State>,
+    /// Containers that were given a network and have not started yet, as far as is known.
+    starting: watch::Sender<BTreeSet<ContainerKey>>,
     /// Held by everything that makes, removes or lists networks.
     work: tokio::sync::Mutex<()>,
 }
@@ -303,6 +307,7 @@ impl Pool {
             config,
             firewall,
             state,
+            starting: watch::channel(BTreeSet::new()).0,
             work,
         })))
     }
@@ -312,6 +317,23 @@ impl Pool {
     /// # Errors
     /// When the engine is down or gives none, or the firewall is required and not there.
     pub async fn acquire(&self, key: ContainerKey) -> Result<String, RuntimeError> {
+        self.0.starting.send_modify(|starting| {
+            starting.insert(key);
+        });
+        let result = self.provide(key).await;
+        if result.is_err() {
+            self.started(key);
+        }
+        result
+    }
+
+    /// A container with a network of ours runs, or never will.
+    pub fn started(&self, key: ContainerKey) {
+        let starting = &self.0.starting;
+        starting.send_if_modified(|starting| starting.remove(&key));
+    }
+
+    async fn provide(&self, key: ContainerKey) -> Result<String, RuntimeError> {
         if !self.is_ready() {
             let _work = self.0.work.lock().await;
             if !self.is_ready() {
@@ -336,6 +358,7 @@ impl Pool {
 
     /// A container that held its session's network is gone. Not held is fine.
     pub fn release(&self, key: ContainerKey) {
+        self.started(key);
         let mut state = self.state();
         for slot in state.networks.values_mut() {
             let Some(holder) = &mut slot.holder else {
@@ -633,7 +656,7 @@ impl Pool {
         drop(state);
         let pool = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(REFILL_AFTER).await;
+            pool.until_due().await;
             let work = pool.0.work.lock().await;
             pool.state().refilling = false;
             if let Err(error) = pool.refill().await {
@@ -641,6 +664,24 @@ impl Pool {
             }
             drop(work);
         });
+    }
+
+    /// Waits for the moment to bring the number of free networks right.
+    async fn until_due(&self) {
+        let mut starting = self.0.starting.subscribe();
+        let wanted = async {
+            loop {
+                let quiet = starting.borrow_and_update().is_empty();
+                if quiet && self.state().free() == 0 {
+                    return;
+                }
+                // Whoever takes the last one is added to these.
+                if starting.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(REFILL_AFTER, wanted).await; // then it is due anyhow
     }
 
     /// The caller holds `work`.
@@ -911,6 +952,79 @@ mod tests {
         pool.release(key(1, 1));
         pool.release(key(1, 1));
         assert_eq!(pool.state().take(key(3, 0)).as_deref(), Some("a"));
+    }
+
+    /// A pool with so many free networks, on an engine that is not there: a refill ends
+    /// at once.
+    fn with_free(warm: usize, free: u32) -> Pool {
+        let mut config = pool("10.213.0.0/16", 27).unwrap().0.config.clone();
+        config.warm = warm;
+        let engine = Arc::new(Engine::new("/nowhere.sock".as_ref()));
+        let pool = Pool::new(engine, ClusterId::new(7), AgentId::new(9), config).unwrap();
+        {
+            let mut state = pool.state();
+            (state.trusted, state.firewall) = (true, Some(Ok(())));
+            let slot = |n: u32| Slot {
+                id: n.to_string(),
+                holder: None,
+            };
+            state.networks = (0..free).map(|n| (n, slot(n))).collect();
+        }
+        pool
+    }
+
+    /// Lets time go on until a refill was begun; how long that took.
+    async fn refilled(pool: &Pool) -> Duration {
+        let before = Instant::now();
+        while pool.state().refilling {
+            assert!(before.elapsed() < REFILL_AFTER * 2, "never");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        before.elapsed()
+    }
+
+    /// Paused time goes on only once every task waits.
+    const SOON: Duration = Duration::from_millis(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn new_networks_wait_for_starts_and_for_nothing_else() {
+        let pool = with_free(2, 2);
+        pool.acquire(key(1, 0)).await.unwrap();
+        pool.acquire(key(2, 0)).await.unwrap();
+        tokio::time::sleep(SOON).await;
+        assert!(pool.state().refilling, "two starts are under way");
+        pool.started(key(1, 0));
+        tokio::time::sleep(SOON).await;
+        assert!(pool.state().refilling, "one still is");
+        pool.started(key(2, 0));
+        let took = refilled(&pool).await;
+        assert!(took < SOON, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_never_comes_does_not_hold_up_networks_for_ever() {
+        let pool = with_free(2, 2);
+        pool.acquire(key(1, 0)).await.unwrap();
+        pool.acquire(key(2, 0)).await.unwrap();
+        pool.started(key(1, 0));
+        let took = refilled(&pool).await;
+        assert!(
+            (REFILL_AFTER..REFILL_AFTER + SOON).contains(&took),
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_made_for_a_short_session_while_networks_are_free() {
+        let pool = with_free(2, 2);
+        pool.acquire(key(1, 0)).await.unwrap();
+        pool.started(key(1, 0));
+        tokio::time::sleep(SOON).await;
+        assert!(pool.state().refilling, "one is free: there is no hurry");
+        pool.release(key(1, 0));
+        let took = refilled(&pool).await;
+        assert!(took > REFILL_AFTER - SOON * 2, "{took:?}");
+        assert_eq!(pool.state().free(), 2);
     }
 
     #[test]

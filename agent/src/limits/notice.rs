@@ -73,7 +73,7 @@ impl Notice {
     /// comes where none was, needs a new and longer warning.
     pub(super) fn on_new_rules(&mut self, deadline_ms: i64) {
         let told_ms = self.told_ms.take();
-        if told_ms.is_none_or(|told| deadline_ms < told - SAME_MS) {
+        if told_ms.is_none_or(|told| deadline_ms < told.saturating_sub(SAME_MS)) {
             self.clear();
             self.strict_ms = Some(deadline_ms);
         }
@@ -83,7 +83,7 @@ impl Notice {
     pub(super) fn on_deadline(&mut self, deadline_ms: i64) {
         if self
             .told_ms
-            .is_some_and(|told| deadline_ms < told - SAME_MS)
+            .is_some_and(|told| deadline_ms < told.saturating_sub(SAME_MS))
         {
             self.on_new_rules(deadline_ms);
         }
@@ -128,7 +128,7 @@ impl Notice {
         let held_back = (!ready.is_empty() && !warn).then_some(now_ms + HELD_BACK_MS);
         let next_ms = leads
             .iter()
-            .map(|lead| due.deadline_ms - lead)
+            .map(|lead| due.deadline_ms.saturating_sub(*lead))
             .chain([stop_at_ms])
             .chain(held_back)
             .filter(|at| *at > now_ms)
@@ -148,7 +148,7 @@ impl Notice {
         if self.fired.is_empty() {
             self.warned_at_ms = None;
         }
-        let moved = |strict: i64| deadline_ms > strict + MIN_NOTICE_MS;
+        let moved = |strict: i64| deadline_ms > strict.saturating_add(MIN_NOTICE_MS);
         if self.strict_ms.is_some_and(moved) {
             self.strict_ms = None;
         }

@@ -566,3 +566,38 @@ fn no_deadline_moves_earlier_and_no_stop_comes_unwarned() {
         }
     }
 }
+
+#[test]
+fn deadlines_beyond_all_measure_overflow_nowhere() {
+    let extremes = [
+        i64::MIN,
+        i64::MIN + 1,
+        -1,
+        0,
+        9_000,
+        i64::MAX - 3000,
+        i64::MAX,
+    ];
+    // A machine that was just started, and one that runs for long.
+    for now_ms in [0, 5_000, 1 << 40] {
+        for first in extremes {
+            for second in extremes {
+                let mut warned = WarnState::default();
+                let mut history = IdleHistory::default();
+                for deadline_ms in [first, second, first] {
+                    let clock = SessionClock {
+                        created_at_ms: now_ms,
+                        started_at_ms: now_ms,
+                        new_user_until_ms: None,
+                        lifetime_deadline_ms: Some(deadline_ms),
+                    };
+                    let limits = SessionLimits::default();
+                    let kind = SessionType::Batch;
+                    let verdict = judge(&limits, kind, &clock, &mut history, &mut warned, now_ms);
+                    let stops_at = verdict.lifetime_deadline_ms.unwrap();
+                    assert!(stops_at >= deadline_ms, "{first} {second} at {now_ms}");
+                }
+            }
+        }
+    }
+}

@@ -140,6 +140,8 @@ struct StateOut<'a> {
     sent_inventory: u64,
     sent_progress: BTreeMap<ContainerKey, PullProgress>,
     progress_at: Instant,
+    /// The certificate could not be read when it was last looked at.
+    unreadable: bool,
 }
 
 async fn talk(
@@ -199,6 +201,7 @@ async fn talk(
         sent_inventory: 0,
         sent_progress: BTreeMap::new(),
         progress_at: Instant::now(),
+        unreadable: false,
     };
     tell(heard, Heard::Up(Box::new(welcome))).await?;
     let streams = async {
@@ -423,9 +426,18 @@ impl StateOut<'_> {
         if turns % 30 != 2 || lock(&self.between.renewing).is_some() {
             return Ok(());
         }
-        let Ok((not_before, not_after)) = self.config.files.validity() else {
-            return Ok(());
+        let (not_before, not_after) = match self.config.files.validity() {
+            Ok(validity) => validity,
+            Err(error) => {
+                // Looked at again and again: said once per connection.
+                if !self.unreadable {
+                    warn!(%error, "the certificate cannot be read and is not renewed");
+                }
+                self.unreadable = true;
+                return Ok(());
+            }
         };
+        self.unreadable = false;
         let due = not_before + (not_after - not_before) * 2 / 3;
         if wall_clock().0 / 1000 < due {
             return Ok(());

@@ -140,12 +140,14 @@ pub struct OutputChunk {
     pub bytes: Vec<u8>,
 }
 
-/// The engine says that something about a container of ours changed. A hint: the
-/// list decides.
+/// What a watch of the engine says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hint {
-    /// Which container.
-    pub key: ContainerKey,
+pub enum Hint {
+    /// From now on no change is missed until the watch ends. What came before has to be
+    /// listed.
+    Open,
+    /// Something about a container of ours changed. A hint: the list decides.
+    Changed(ContainerKey),
 }
 
 /// Why the engine did not do it.
@@ -278,7 +280,8 @@ pub trait Containers: Send + Sync + 'static {
         sink: mpsc::Sender<OutputChunk>,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
-    /// Sends a hint for each change of a container of ours, until the connection ends.
+    /// Sends [`Hint::Open`], then a hint for each change of a container of ours, until the
+    /// connection ends.
     fn watch(
         &self,
         sink: mpsc::Sender<Hint>,

@@ -99,7 +99,7 @@ impl SimulatedEngine {
             known.found.pid = None;
             known.ended.send_replace(true);
         }
-        lock(&self.hints).retain(|sink| match sink.try_send(Hint { key }) {
+        lock(&self.hints).retain(|sink| match sink.try_send(Hint::Changed(key)) {
             Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true, // the list will tell
             Err(mpsc::error::TrySendError::Closed(_)) => false,
         });
@@ -309,6 +309,7 @@ impl Containers for SimulatedEngine {
 
     async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {
         lock(&self.hints).push(sink.clone());
+        let _ = sink.send(Hint::Open).await; // who does not listen any more is seen below
         sink.closed().await;
         Ok(())
     }

@@ -23,7 +23,8 @@ use crate::link::{Heard, Shared};
 use crate::logs::LogStore;
 use crate::reconcile::{Ending, Known, Step, next_step};
 use crate::runtime::{
-    Breach, Containers, CreateRequest, EngineInfo, Found, FoundStatus, ImageFacts, RuntimeError,
+    Breach, Containers, CreateRequest, EngineInfo, Found, FoundStatus, Hint, ImageFacts,
+    RuntimeError,
 };
 use accept::{Acceptance, Circumstances};
 use longshore_common::agent::{Allocation, GpuWay, Inventory, NodeLoad, RuntimeState};
@@ -62,6 +63,9 @@ const SAMPLE_MS: i64 = 5_000;
 const VERIFY_MS: i64 = 60_000;
 /// A step that failed for the engine's sake is tried again after this long.
 const RETRY_MS: i64 = 1_000;
+/// So often a look at what a container got may fail. Tried each second, and no call takes
+/// longer than five: a start that cannot be checked ends within half a minute.
+const CHECK_TRIES: u32 = 5;
 /// After so many calls without an answer the engine counts as hung.
 const HUNG_AFTER: u32 = 3;
 /// Old output is swept this often.
@@ -76,6 +80,8 @@ pub enum Event {
     Step(ContainerKey, Done),
     /// The engine says that something about a container changed.
     Hint(ContainerKey),
+    /// From now on the engine says what changes.
+    Watching,
     /// The engine was asked for everything.
     Listed(Box<Everything>),
     /// The engine was asked whether it is there.
@@ -83,8 +89,11 @@ pub enum Event {
     /// The GPUs changed.
     Gpus,
     /// A running container was compared with its grant.
-    Verified(ContainerKey, Option<Breach>),
+    Verified(ContainerKey, Checked),
 }
+
+/// What a comparison with the grant came to: a breach, or none. A failed one says nothing.
+pub type Checked = Result<Option<Breach>, RuntimeError>;
 
 /// What a step did.
 #[derive(Debug)]
@@ -93,8 +102,8 @@ pub enum Done {
     Creating,
     /// It exists.
     Prepared(Result<String, RuntimeError>),
-    /// It was started.
-    Started(Result<(Box<Found>, Option<Breach>), RuntimeError>),
+    /// It was started, and compared with its grant.
+    Started(Result<(Box<Found>, Checked), RuntimeError>),
     /// It was looked at.
     Found(Result<Box<Option<Found>>, RuntimeError>),
     /// It is gone.
@@ -155,6 +164,30 @@ struct Busy {
     cancel: Option<oneshot::Sender<()>>,
 }
 
+/// A container that is to be compared with its grant, until that succeeded.
+#[derive(Debug)]
+struct Check {
+    /// It was only just started: it does not count as running before.
+    starting: bool,
+    /// A comparison is under way.
+    asking: bool,
+    /// Comparisons that failed in a row, without those that failed for the engine's sake.
+    failures: u32,
+    /// Somebody was told that one failed.
+    told: bool,
+}
+
+impl Check {
+    const fn new(starting: bool) -> Self {
+        Self {
+            starting,
+            asking: false,
+            failures: 0,
+            told: false,
+        }
+    }
+}
+
 /// See the module.
 pub struct Supervisor<C> {
     config: SupervisorConfig,
@@ -176,15 +209,20 @@ pub struct Supervisor<C> {
     held: Vec<oneshot::Sender<()>>,
     retry_at: BTreeMap<ContainerKey, i64>,
     watching: BTreeMap<ContainerKey, Watching>,
+    checks: BTreeMap<ContainerKey, Check>,
     engine: EngineInfo,
     trouble: u32,
     link_up: bool,
     synced: bool,
     listing: bool,
+    /// List once more when the list under way is there: it may be too old.
+    list_again: bool,
     /// Keys of which something newer is known than the list under way.
     newer_than_list: BTreeSet<ContainerKey>,
     next_list_ms: i64,
     pinging: bool,
+    /// How often the engine answered: what broke off with it waits for the next time.
+    pings: watch::Sender<u64>,
     next_ping_ms: i64,
     next_sample_ms: i64,
     next_verify_ms: i64,
@@ -232,7 +270,8 @@ pub fn start<C: Containers>(
         events.clone(),
     );
     supervisor.recall();
-    tokio::spawn(forward_hints(runtime, events.clone()));
+    let pings = supervisor.pings.subscribe();
+    tokio::spawn(forward_hints(runtime, events.clone(), pings));
     tokio::spawn(forward_gpus(gpus, events));
     tokio::spawn(async move { supervisor.run(inbox, &mut from_link, listed).await });
     Handles {
@@ -241,22 +280,46 @@ pub fn start<C: Containers>(
     }
 }
 
-async fn forward_hints<C: Containers>(runtime: Arc<C>, events: mpsc::Sender<Event>) {
+/// Keeps a watch on the engine. One that ended, by itself or with the engine, is begun
+/// anew with the engine's next answer.
+async fn forward_hints<C: Containers>(
+    runtime: Arc<C>,
+    events: mpsc::Sender<Event>,
+    mut pings: watch::Receiver<u64>,
+) {
+    // Why the last watch ended without having told anything: said once.
+    let mut silent: Option<Result<(), RuntimeError>> = None;
     loop {
-        let (sink, mut hints) = mpsc::channel::<crate::runtime::Hint>(256);
+        let (sink, mut hints) = mpsc::channel::<Hint>(256);
+        let mut told = false;
         let forward = async {
             while let Some(hint) = hints.recv().await {
-                if events.send(Event::Hint(hint.key)).await.is_err() {
+                let event = match hint {
+                    Hint::Open => Event::Watching,
+                    Hint::Changed(key) => {
+                        told = true;
+                        Event::Hint(key)
+                    }
+                };
+                if events.send(event).await.is_err() {
                     return;
                 }
             }
         };
-        let watch = async {
-            let (_, ()) = tokio::join!(runtime.watch(sink), forward);
-            tokio::time::sleep(Duration::from_secs(1)).await; // the engine went away
+        let ended = tokio::select! {
+            (ended, ()) = async { tokio::join!(runtime.watch(sink), forward) } => ended,
+            () = events.closed() => return,
         };
+        if told || silent.as_ref() != Some(&ended) {
+            match &ended {
+                Ok(()) => info!("the engine ended its events"),
+                Err(error) => warn!(%error, "the engine's events broke off"),
+            }
+        }
+        silent = (!told).then_some(ended);
+        pings.mark_unchanged(); // an answer from before says nothing about this
         tokio::select! {
-            () = watch => (),
+            changed = pings.changed() => if changed.is_err() { return },
             () = events.closed() => return,
         }
     }
@@ -307,14 +370,17 @@ impl<C: Containers> Supervisor<C> {
             held: Vec::new(),
             retry_at: BTreeMap::new(),
             watching: BTreeMap::new(),
+            checks: BTreeMap::new(),
             engine: EngineInfo::default(),
             trouble: 0,
             link_up: false,
             synced: false,
             listing: false,
+            list_again: false,
             newer_than_list: BTreeSet::new(),
             next_list_ms: 0,
             pinging: false,
+            pings: watch::channel(0).0,
             next_ping_ms: now + PING_MS,
             next_sample_ms: 0,
             next_verify_ms: now + VERIFY_MS,
@@ -406,14 +472,15 @@ impl<C: Containers> Supervisor<C> {
                 self.reconcile(key)?;
             }
             Event::Hint(key) => self.look(key),
+            // What changed while nobody watched is asked for at once.
+            Event::Watching => self.list_now(),
             Event::Listed(result) => self.take_list(*result)?,
             Event::Pinged(result) => self.take_ping(result),
             Event::Gpus => {
                 self.refresh_inventory();
                 self.reconcile_all()?;
             }
-            Event::Verified(key, Some(breach)) => self.take_breach(key, &breach)?,
-            Event::Verified(_, None) => (),
+            Event::Verified(key, result) => self.take_check(key, result)?,
         }
         Ok(())
     }
@@ -502,7 +569,7 @@ impl<C: Containers> Supervisor<C> {
     }
 
     /// Passes a person's signal on to the main process of a running container.
-    fn signal(&self, request: &SignalRequest, reply: oneshot::Sender<Result<(), String>>) {
+    fn signal(&mut self, request: &SignalRequest, reply: oneshot::Sender<Result<(), String>>) {
         let running = self
             .found
             .get(&request.key)
@@ -539,9 +606,10 @@ impl<C: Containers> Supervisor<C> {
             let Some(record) = self.journal.key(*key) else {
                 continue;
             };
-            let at = entry.limits.lifetime.map(|d| now + d.remaining_ms);
+            let lifetime = entry.limits.lifetime;
+            let at = lifetime.map(|d| now.saturating_add(d.remaining_ms));
             let moved = match (at, record.lifetime_boot_ms) {
-                (Some(new), Some(old)) => (new - old).abs() > 2000,
+                (Some(new), Some(old)) => new.saturating_sub(old).saturating_abs() > 2000,
                 (new, old) => new.is_some() != old.is_some(),
             };
             if moved && record.boot_id == self.boot_id {
@@ -578,6 +646,7 @@ impl<C: Containers> Supervisor<C> {
             self.newer_than_list.insert(key);
             self.found.remove(&key);
             self.watching.remove(&key);
+            self.checks.remove(&key);
             self.retry_at.remove(&key);
             self.logs.release(key);
         }
@@ -878,6 +947,8 @@ impl<C: Containers> Supervisor<C> {
             key,
             boot_id: self.boot_id.clone(),
         }])?;
+        // From now on it may run, whatever becomes of the step.
+        self.checks.insert(key, Check::new(true));
         let step = steps::start(Arc::clone(&self.runtime), docker_id, request);
         self.spawn(key, Doing::Starting, step);
         Ok(())
@@ -920,7 +991,8 @@ impl<C: Containers> Supervisor<C> {
             .started_at
             .map_or(0, |at| wall_clock().since(at).max(0));
         let lifetime = self.journal.key(key).and_then(|r| r.lifetime_boot_ms);
-        let mut watching = Watching::new(found.pid, now - age, lifetime, output);
+        let started = now.saturating_sub(age);
+        let mut watching = Watching::new(found.pid, started, lifetime, output);
         watching.sample(None, &BTreeMap::new(), now);
         self.watching.insert(key, watching);
         tokio::spawn(steps::pump(
@@ -929,6 +1001,7 @@ impl<C: Containers> Supervisor<C> {
             key,
             found.docker_id.clone(),
             done,
+            self.pings.subscribe(),
             self.events.clone(),
         ));
     }
@@ -974,6 +1047,7 @@ impl<C: Containers> Supervisor<C> {
     }
 
     fn store_ended(&mut self, outcome: Outcome) -> Result<(), JournalError> {
+        self.checks.remove(&outcome.key);
         let fence = self.journal.contents().fence;
         let boot_id = self.boot_id.clone();
         self.journal.write(vec![Record::Ended(
@@ -1024,14 +1098,11 @@ impl<C: Containers> Supervisor<C> {
                 Ok(())
             }
             Done::Prepared(Err(error)) | Done::Started(Err(error)) => self.failed_start(key, error),
-            Done::Started(Ok((found, breach))) => {
+            Done::Started(Ok((found, checked))) => {
                 self.well();
                 self.found.insert(key, (*found).clone());
                 self.follow(key, &found);
-                match breach {
-                    Some(breach) => self.take_breach(key, &breach),
-                    None => Ok(()),
-                }
+                self.take_check(key, checked)
             }
             Done::Found(Ok(found)) => {
                 self.well();
@@ -1118,6 +1189,67 @@ impl<C: Containers> Supervisor<C> {
         info!(%key, "closed");
         self.publish(closed);
         Ok(())
+    }
+
+    /// What a comparison with the grant came to.
+    fn take_check(&mut self, key: ContainerKey, checked: Checked) -> Result<(), JournalError> {
+        match checked {
+            Ok(breach) => {
+                self.checks.remove(&key);
+                match breach {
+                    Some(breach) => self.take_breach(key, &breach),
+                    None => {
+                        self.report(key);
+                        Ok(())
+                    }
+                }
+            }
+            Err(error) => self.check_failed(key, &error),
+        }
+    }
+
+    /// A comparison that failed says nothing: it is made again at the next tick.
+    fn check_failed(
+        &mut self,
+        key: ContainerKey,
+        error: &RuntimeError,
+    ) -> Result<(), JournalError> {
+        let Some(check) = self.checks.get_mut(&key) else {
+            return Ok(()); // it ended meanwhile
+        };
+        check.asking = false;
+        if !check.told {
+            warn!(%key, %error, "what a container got could not be checked; tried again");
+            check.told = true;
+        }
+        if error.is_engine_trouble() {
+            // No session ends because the engine is away. One that does not come back ends
+            // a start by the coordinator's deadline for it.
+            self.unwell(error);
+            return Ok(());
+        }
+        check.failures += 1;
+        let (failures, starting) = (check.failures, check.starting);
+        if *error == RuntimeError::NotFound {
+            self.look(key);
+        }
+        if failures < CHECK_TRIES {
+            return Ok(());
+        }
+        self.checks.remove(&key);
+        let text = format!("what it got could not be checked, {failures} times: {error}");
+        if !starting {
+            // It passed before: told, and checked again with the next round.
+            warn!(%key, %text, "a container is not checked");
+            self.notice(NoticeKind::Breach, Some(key), text);
+            return Ok(());
+        }
+        let cause = Cause::StartFailed;
+        warn!(%key, %cause, detail = %text, "start failed");
+        let detail = text.chars().take(1000).collect();
+        let end = End::StartFailed { cause, detail };
+        self.store_ended(outcome(key, OutcomeNumber::Ended, Some(end)))?;
+        self.reconcile(key)
     }
 
     /// A container that has less or more than it was granted.
@@ -1226,6 +1358,8 @@ impl<C: Containers> Supervisor<C> {
         let now = host::boot_clock_ms();
         match result {
             Ok(()) => {
+                self.pings
+                    .send_modify(|count| *count = count.wrapping_add(1));
                 self.next_ping_ms = now + PING_MS;
                 if self.shared.outbox().runtime != RuntimeState::Up {
                     self.next_list_ms = now; // it is back: what happened meanwhile?
@@ -1260,7 +1394,11 @@ impl<C: Containers> Supervisor<C> {
                 }
                 self.take_found_list(list);
                 self.listed = true;
-                self.reconcile_all()
+                self.reconcile_all()?;
+                if std::mem::take(&mut self.list_again) {
+                    self.list_now();
+                }
+                Ok(())
             }
             (Err(error), _) | (_, Err(error)) => {
                 self.next_list_ms = now + RELIST_TROUBLE_MS;
@@ -1294,18 +1432,28 @@ impl<C: Containers> Supervisor<C> {
         }
     }
 
+    /// Asks for everything; a second time when a list is under way, which may be from before.
+    fn list_now(&mut self) {
+        if self.listing {
+            self.list_again = true;
+            return;
+        }
+        self.listing = true;
+        self.list_again = false;
+        self.newer_than_list.clear();
+        let (runtime, events) = (Arc::clone(&self.runtime), self.events.clone());
+        tokio::spawn(async move {
+            let result = steps::list(runtime).await;
+            let _ = events.send(Event::Listed(Box::new(result))).await; // see spawn
+        });
+    }
+
     // ---- time --------------------------------------------------------------
 
     fn tick(&mut self) {
         let now = host::boot_clock_ms();
         if now >= self.next_list_ms && !self.listing {
-            self.listing = true;
-            self.newer_than_list.clear();
-            let (runtime, events) = (Arc::clone(&self.runtime), self.events.clone());
-            tokio::spawn(async move {
-                let result = steps::list(runtime).await;
-                let _ = events.send(Event::Listed(Box::new(result))).await; // see spawn
-            });
+            self.list_now();
         }
         if now >= self.next_ping_ms && !self.pinging {
             self.pinging = true;
@@ -1323,8 +1471,9 @@ impl<C: Containers> Supervisor<C> {
         self.enforce(now, sample);
         if now >= self.next_verify_ms {
             self.next_verify_ms = now + VERIFY_MS;
-            self.verify_devices();
+            self.note_checks();
         }
+        self.make_checks();
         if now >= self.next_sweep_ms {
             self.next_sweep_ms = now + SWEEP_MS;
             self.sweep_logs();
@@ -1421,20 +1570,46 @@ impl<C: Containers> Supervisor<C> {
         }
     }
 
-    fn verify_devices(&mut self) {
+    /// Running containers with devices are to be compared with their grants.
+    fn note_checks(&mut self) {
         for (key, found) in &self.found {
-            let Some(entry) = self.desired.get(key) else {
+            let has_devices = self
+                .desired
+                .get(key)
+                .is_some_and(|e| !e.spec.devices.is_empty());
+            if has_devices && found.status == FoundStatus::Running {
+                let check = Check::new(false);
+                self.checks.entry(*key).or_insert(check);
+            }
+        }
+    }
+
+    /// Begins the comparisons that are due: noted ones, and those that failed before.
+    fn make_checks(&mut self) {
+        let runs = |f: &Found| matches!(f.status, FoundStatus::Running | FoundStatus::Paused);
+        let (found, busy) = (&self.found, &self.busy);
+        // A process that ended has nothing that could be compared.
+        self.checks
+            .retain(|key, _| busy.contains_key(key) || found.get(key).is_some_and(runs));
+        let due: Vec<ContainerKey> = self
+            .checks
+            .iter()
+            .filter(|(key, check)| !check.asking && !self.busy.contains_key(key))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in due {
+            let (Some(entry), Some(found)) = (self.desired.get(&key), self.found.get(&key)) else {
                 continue;
             };
-            if entry.spec.devices.is_empty() || found.status != FoundStatus::Running {
-                continue;
-            }
             let (runtime, events) = (Arc::clone(&self.runtime), self.events.clone());
-            let (key, id, request) = (*key, found.docker_id.clone(), self.request(entry));
+            let (id, request) = (found.docker_id.clone(), self.request(entry));
             tokio::spawn(async move {
-                let breach = steps::verify(runtime, id, request).await;
-                let _ = events.send(Event::Verified(key, breach)).await; // see spawn
+                let checked = steps::verify(runtime, id, request).await;
+                let _ = events.send(Event::Verified(key, checked)).await; // see spawn
             });
+            if let Some(check) = self.checks.get_mut(&key) {
+                check.asking = true;
+            }
         }
     }
 
@@ -1472,15 +1647,17 @@ impl<C: Containers> Supervisor<C> {
             return None;
         }
         let doing = self.busy.get(&key).map(|b| b.doing);
-        let state = container_state(record, found, doing, self.listed);
+        let unchecked = self.checks.get(&key).is_some_and(|c| c.starting);
+        let state = container_state(record, found, doing, self.listed, unchecked);
         let idle = self
             .watching
             .get(&key)
             .and_then(|w| w.verdict.idle_deadline_ms);
         let to_wall = |at_boot: i64| {
             // Rounded to seconds, so that two looks at one deadline are one report.
-            let ms = wall_clock().0 + (at_boot - host::boot_clock_ms());
-            Timestamp((ms + 500) / 1000 * 1000)
+            let left = at_boot.saturating_sub(host::boot_clock_ms());
+            let ms = wall_clock().0.saturating_add(left);
+            Timestamp(ms.saturating_add(500) / 1000 * 1000)
         };
         let docker_id = found
             .map(|f| f.docker_id.as_str())
@@ -1588,6 +1765,7 @@ fn container_state(
     found: Option<&Found>,
     doing: Option<Doing>,
     listed: bool,
+    unchecked: bool,
 ) -> ContainerState {
     if record.is_some_and(|r| r.closed.is_some()) {
         return ContainerState::Closed;
@@ -1599,6 +1777,10 @@ fn container_state(
         (Some(Doing::Stopping | Doing::Removing), _) => ContainerState::Stopping,
         (Some(Doing::Pulling), _) => ContainerState::Pulling,
         (Some(Doing::Creating), _) => ContainerState::Creating,
+        // What it got is not known yet: nobody is told that it runs.
+        (_, Some(FoundStatus::Running | FoundStatus::Paused)) if unchecked => {
+            ContainerState::Starting
+        }
         (_, Some(FoundStatus::Running | FoundStatus::Paused)) => ContainerState::Running,
         (Some(Doing::Starting), _) => ContainerState::Starting,
         // Ended, but its end is not told yet.

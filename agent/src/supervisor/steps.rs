@@ -1,12 +1,10 @@
 //! What the supervisor has done by tasks of their own. Each reports back once, by an
 //! event; none touches the supervisor's state.
 
-use super::{Done, Event};
+use super::{Checked, Done, Event};
 use crate::link::Shared;
 use crate::logs::LogStore;
-use crate::runtime::{
-    Breach, Containers, CreateRequest, Found, ImageFacts, PullState, RuntimeError,
-};
+use crate::runtime::{Containers, CreateRequest, Found, ImageFacts, PullState, RuntimeError};
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Cause, ContainerSpec, End};
 use longshore_common::time::Timestamp;
@@ -19,8 +17,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 const OUTPUT_QUEUE: usize = 256;
 /// Output of an ended container is waited for so long before its end is told.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Reading output is tried again after this long when the engine went away.
-const OUTPUT_RETRY: Duration = Duration::from_secs(1);
+/// After so many refusals in a row, each with an engine that answered in between, output
+/// is given up: what is refused then has a cause that waiting does not mend.
+const OUTPUT_REFUSALS: u32 = 3;
 
 /// Pulls if need be and creates.
 pub(super) async fn prepare<C: Containers>(
@@ -118,11 +117,10 @@ pub(super) async fn start<C: Containers>(
     }
     let breach = runtime.verify(&docker_id, &request).await;
     let found = runtime.find(request.key).await;
-    match (found, breach) {
-        (Ok(Some(found)), Ok(breach)) => Done::Started(Ok((Box::new(found), breach))),
-        (Ok(Some(found)), Err(_)) => Done::Started(Ok((Box::new(found), None))),
-        (Ok(None), _) => Done::Started(Err(RuntimeError::NotFound)),
-        (Err(error), _) => Done::Started(Err(error)),
+    match found {
+        Ok(Some(found)) => Done::Started(Ok((Box::new(found), breach))),
+        Ok(None) => Done::Started(Err(RuntimeError::NotFound)),
+        Err(error) => Done::Started(Err(error)),
     }
 }
 
@@ -131,8 +129,8 @@ pub(super) async fn verify<C: Containers>(
     runtime: Arc<C>,
     docker_id: String,
     request: CreateRequest,
-) -> Option<Breach> {
-    runtime.verify(&docker_id, &request).await.ok().flatten()
+) -> Checked {
+    runtime.verify(&docker_id, &request).await
 }
 
 /// Stops or kills, then looks.
@@ -204,10 +202,11 @@ pub(super) async fn pump<C: Containers>(
     key: ContainerKey,
     docker_id: String,
     done: watch::Sender<bool>,
+    pings: watch::Receiver<u64>,
     events: mpsc::Sender<Event>,
 ) {
     tokio::select! {
-        () = copy_output(&*runtime, &logs, key, &docker_id) => (),
+        () = copy_output(&*runtime, &logs, key, &docker_id, pings) => (),
         () = events.closed() => return,
     }
     done.send_replace(true);
@@ -219,15 +218,19 @@ async fn copy_output<C: Containers>(
     logs: &LogStore,
     key: ContainerKey,
     docker_id: &str,
+    mut pings: watch::Receiver<u64>,
 ) {
+    let (mut warned, mut refusals) = (false, 0);
     loop {
         let resume = logs.resume_from(key);
         let (sink, mut chunks) = mpsc::channel(OUTPUT_QUEUE);
         let since = resume.map(|(at, _)| at);
         let mut skip = resume.map_or(0, |(_, count)| count);
         let read = runtime.output(docker_id, since, sink);
+        let mut came = false;
         let copy = async {
             while let Some(chunk) = chunks.recv().await {
+                came = true;
                 // Records with the time of the last one were taken already, in order.
                 if skip > 0 && Some(chunk.at) == since {
                     skip -= 1;
@@ -239,9 +242,26 @@ async fn copy_output<C: Containers>(
             }
         };
         let (read, ()) = tokio::join!(read, copy);
-        match read {
+        let error = match read {
             Ok(()) | Err(RuntimeError::NotFound) => return,
-            Err(_) => tokio::time::sleep(OUTPUT_RETRY).await,
+            Err(error) => error,
+        };
+        refusals = match error.is_engine_trouble() {
+            true => 0,
+            false if came => 1,
+            false => refusals + 1,
+        };
+        if refusals >= OUTPUT_REFUSALS {
+            tracing::warn!(%key, %error, "output cannot be read and is lost");
+            return;
+        }
+        if !warned {
+            tracing::warn!(%key, %error, "output broke off; it is read on once the engine answers");
+            warned = true;
+        }
+        pings.mark_unchanged(); // an answer from before says nothing about this
+        if pings.changed().await.is_err() {
+            return; // the supervisor is gone; its successor reads on
         }
     }
 }

@@ -3,14 +3,15 @@
 use super::*;
 use crate::devices::simulated::{SimulatedConfig, SimulatedGpus, start as invent_gpus};
 use crate::logs::LogLimits;
-use crate::runtime::{Hint, OutputChunk, PullState};
+use crate::runtime::{OutputChunk, PullState};
 use longshore_common::ids::{
     Attempt, CoordinatorGeneration, Fence, Generation, InstanceId, Rank, SessionId,
 };
-use longshore_common::limits::SessionLimits;
+use longshore_common::limits::{Combine, Deadline, IdleAction, IdlePolicy, SessionLimits};
 use longshore_common::session::{ContainerSpec, Exit, PullRule, Reason, SessionType, StopOrder};
 use longshore_common::wire::{OutcomeAck, Welcome};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 /// Nothing here takes longer on a machine that is well.
@@ -44,6 +45,12 @@ struct Scripted {
     stops: Gate,
     /// Creates that say the image is not there any more.
     image_gone: Mutex<u32>,
+    /// What the next comparisons say; all is well after them.
+    checks: Mutex<VecDeque<Result<Option<Breach>, RuntimeError>>>,
+    /// How the next reads of output end; well after them.
+    outputs: Mutex<VecDeque<Result<(), RuntimeError>>>,
+    /// Changed to break the watches off.
+    cut: watch::Sender<()>,
 }
 
 impl Scripted {
@@ -56,6 +63,9 @@ impl Scripted {
             lists: Gate::new(),
             stops: Gate::new(),
             image_gone: Mutex::default(),
+            checks: Mutex::default(),
+            outputs: Mutex::default(),
+            cut: watch::channel(()).0,
         }
     }
 
@@ -160,7 +170,8 @@ impl Containers for Scripted {
         _docker_id: &str,
         _request: &CreateRequest,
     ) -> Result<Option<Breach>, RuntimeError> {
-        Ok(None)
+        self.note("verify");
+        lock(&self.checks).pop_front().unwrap_or(Ok(None))
     }
 
     async fn stop(&self, docker_id: &str, grace_s: u32) -> Result<(), RuntimeError> {
@@ -204,13 +215,63 @@ impl Containers for Scripted {
         _since: Option<Timestamp>,
         _sink: mpsc::Sender<OutputChunk>,
     ) -> Result<(), RuntimeError> {
-        Ok(())
+        self.note("output");
+        lock(&self.outputs).pop_front().unwrap_or(Ok(()))
     }
 
     async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {
-        sink.closed().await;
+        let mut cut = self.cut.subscribe();
+        self.note("watch");
+        let _ = sink.send(Hint::Open).await;
+        tokio::select! {
+            () = sink.closed() => Ok(()),
+            _ = cut.changed() => Err(away()),
+        }
+    }
+}
+
+fn away() -> RuntimeError {
+    RuntimeError::Unreachable("it is away".to_owned())
+}
+
+fn refused(detail: &str) -> RuntimeError {
+    RuntimeError::Failed {
+        cause: Cause::StartFailed,
+        detail: detail.to_owned(),
+    }
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+impl Lines {
+    /// How many lines hold these words.
+    fn with(&self, words: &str) -> usize {
+        let text = String::from_utf8_lossy(&lock(&self.0)).into_owned();
+        text.lines().filter(|line| line.contains(words)).count()
+    }
+}
+
+/// Takes what this thread logs while the guard lives.
+fn logged() -> (Lines, tracing::subscriber::DefaultGuard) {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    (lines, tracing::subscriber::set_default(subscriber))
 }
 
 /// A supervisor whose events the test hands on itself.
@@ -346,7 +407,7 @@ fn parts(dir: &std::path::Path, coordinator: &Coordinator) -> Parts {
             gpu_way: None,
             allocation: Allocation::default(),
         },
-        journal: Journal::open(dir, cluster, agent).unwrap().0,
+        journal: Journal::open(dir, cluster, agent, 1 << 16).unwrap().0,
         logs: Arc::new(LogStore::open(&dir.join("logs"), LogLimits::default()).unwrap()),
         gpus,
         hand,
@@ -423,12 +484,51 @@ impl Driven {
         }
     }
 
-    /// Hands on what comes, for a while in which nothing is to happen.
+    /// Hands on what comes until nothing more can: paused time goes on only once every
+    /// task waits. Only for tests with paused time; with any other this panics.
     async fn rest(&mut self) {
+        tokio::time::advance(Duration::ZERO).await;
         let end = tokio::time::Instant::now() + Duration::from_millis(100);
         while let Ok(event) = tokio::time::timeout_at(end, self.inbox.recv()).await {
             self.supervisor.take(event.unwrap()).unwrap();
         }
+    }
+
+    /// The engine was asked whether it is there, and answered.
+    fn pinged(&mut self) {
+        self.supervisor.take(Event::Pinged(Ok(()))).unwrap();
+    }
+
+    /// Ordered to run, with comparisons that end as given.
+    async fn started(
+        &mut self,
+        checks: impl IntoIterator<Item = Result<Option<Breach>, RuntimeError>>,
+    ) {
+        self.order(vec![entry(1, Want::Prepare)]);
+        self.until("it is created", |d| {
+            d.state(1) == Some(ContainerState::Created)
+        })
+        .await;
+        lock(&self.engine.checks).extend(checks);
+        self.order(vec![entry(1, Want::Run)]);
+        self.until("it was started and compared", |d| {
+            d.engine.count("verify") == 1 && d.supervisor.busy.is_empty()
+        })
+        .await;
+    }
+
+    /// The time has come to look again; hands on what that brings.
+    async fn tick(&mut self) {
+        self.supervisor.tick();
+        self.rest().await;
+    }
+
+    fn start_failed(&self) -> (Cause, String) {
+        let ended = self.outcome(1, OutcomeNumber::Ended).and_then(|o| o.end);
+        let Some(End::StartFailed { cause, detail }) = ended else {
+            panic!("{ended:?}");
+        };
+        (cause, detail)
     }
 
     fn state(&self, session: u64) -> Option<ContainerState> {
@@ -463,7 +563,7 @@ impl Driven {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_shorter_grace_overtakes_a_longer_one() {
     let mut driven = Driven::new().await;
     driven.running(1).await;
@@ -508,7 +608,7 @@ async fn a_pull_is_given_up_at_once() {
     assert_eq!(driven.engine.count("create"), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_create_is_waited_for_and_then_undone() {
     let mut driven = Driven::new().await;
     driven.engine.creates.set(false);
@@ -530,7 +630,7 @@ async fn a_create_is_waited_for_and_then_undone() {
     assert!(lock(&driven.engine.containers).is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_list_from_before_a_start_does_not_make_a_container_missing() {
     let mut driven = Driven::new().await;
     driven.engine.lists.set(false);
@@ -550,7 +650,7 @@ async fn a_list_from_before_a_start_does_not_make_a_container_missing() {
     assert_eq!(driven.engine.count("start"), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_list_from_between_create_and_start_does_not_start_it_twice() {
     let mut driven = Driven::new().await;
     driven.order(vec![entry(1, Want::Prepare)]);
@@ -621,6 +721,231 @@ async fn orders_of_many_containers_are_all_carried_out_and_kept() {
     let acked = Event::Heard(Heard::Acked(ack(OutcomeNumber::Closed)));
     driven.supervisor.take(acked).unwrap();
     assert_eq!(driven.state(1), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_failed_is_not_one_that_passed() {
+    let (lines, _guard) = logged();
+    let mut driven = Driven::new().await;
+    driven.started([Err(refused("no"))]).await;
+    driven.rest().await;
+    assert_eq!(driven.state(1), Some(ContainerState::Starting));
+    assert_eq!(driven.engine.count("verify"), 1, "not before the next tick");
+    assert_eq!(lines.with("could not be checked"), 1);
+    driven.tick().await;
+    assert_eq!(driven.engine.count("verify"), 2);
+    assert_eq!(driven.state(1), Some(ContainerState::Running));
+    driven.tick().await;
+    assert_eq!(driven.engine.count("verify"), 2, "it passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_cannot_be_checked_fails() {
+    let mut driven = Driven::new().await;
+    let tries = CHECK_TRIES as usize;
+    driven
+        .started((0..99).map(|_| Err(refused("no such file"))))
+        .await;
+    for n in 1..tries {
+        assert_eq!(driven.outcome(1, OutcomeNumber::Ended), None, "after {n}");
+        driven.tick().await;
+    }
+    let (cause, detail) = driven.start_failed();
+    assert_eq!(cause, Cause::StartFailed);
+    assert_eq!(
+        detail,
+        "what it got could not be checked, 5 times: no such file"
+    );
+    driven.tick().await;
+    assert_eq!(driven.engine.count("verify"), tries);
+    assert_eq!(driven.state(1), Some(ContainerState::Exited));
+    // It still runs, until the coordinator has it removed.
+    driven.order(vec![stop(1, 0)]);
+    driven.closed(1).await;
+    assert!(lock(&driven.engine.containers).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_waits_for_an_engine_that_is_away() {
+    let (lines, _guard) = logged();
+    let mut driven = Driven::new().await;
+    let hung = || RuntimeError::Timeout {
+        call: "inspect",
+        seconds: 5,
+    };
+    driven
+        .started((0..20).map(|n| Err(if n % 2 == 0 { away() } else { hung() })))
+        .await;
+    while driven.engine.count("verify") <= 20 {
+        assert_eq!(driven.state(1), Some(ContainerState::Starting));
+        assert_eq!(driven.outcome(1, OutcomeNumber::Ended), None);
+        driven.tick().await;
+    }
+    assert_eq!(driven.state(1), Some(ContainerState::Running));
+    assert_eq!(lines.with("could not be checked"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breach_that_is_found_late_still_fails_the_start() {
+    let mut driven = Driven::new().await;
+    let breach = Breach::More("it has two".to_owned());
+    driven.started([Err(refused("no")), Ok(Some(breach))]).await;
+    driven.tick().await;
+    assert_eq!(
+        driven.start_failed(),
+        (Cause::LocalPolicy, "it has two".to_owned())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_that_broke_off_is_read_on_with_the_engines_next_answer() {
+    let (lines, _guard) = logged();
+    let mut driven = Driven::new().await;
+    lock(&driven.engine.outputs).extend([Err(away()), Err(away())]);
+    driven.running(1).await;
+    let read = |d: &Driven| *d.supervisor.watching[&key(1)].output.borrow();
+    driven.rest().await;
+    assert_eq!(driven.engine.count("output"), 1, "not by itself");
+    driven.pinged();
+    driven.rest().await;
+    assert_eq!(driven.engine.count("output"), 2);
+    assert!(!read(&driven));
+    driven.pinged();
+    driven.rest().await;
+    assert_eq!(driven.engine.count("output"), 3);
+    assert!(read(&driven));
+    assert_eq!(lines.with("output broke off"), 1, "said once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_that_is_refused_again_and_again_is_given_up() {
+    let (lines, _guard) = logged();
+    let mut driven = Driven::new().await;
+    lock(&driven.engine.outputs).extend((0..99).map(|_| Err(refused("a damaged file"))));
+    driven.running(1).await;
+    for _ in 0..10 {
+        driven.pinged();
+        driven.rest().await;
+    }
+    assert_eq!(driven.engine.count("output"), 3);
+    assert!(*driven.supervisor.watching[&key(1)].output.borrow());
+    assert_eq!(lines.with("output cannot be read"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_broke_off_is_resumed_with_a_list() {
+    let (lines, _guard) = logged();
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    let lists = driven.engine.count("list");
+    let supervisor = &driven.supervisor;
+    tokio::spawn(forward_hints(
+        Arc::clone(&driven.engine),
+        supervisor.events.clone(),
+        supervisor.pings.subscribe(),
+    ));
+    driven.rest().await;
+    assert_eq!(driven.engine.count("watch"), 1);
+    assert_eq!(driven.engine.count("list"), lists + 1);
+
+    driven.engine.cut.send_replace(());
+    driven.rest().await;
+    assert_eq!(driven.engine.count("watch"), 1, "the engine is away");
+    assert_eq!(lines.with("the engine's events broke off"), 1);
+    // Nobody hears of this, and the next list by the clock is far away.
+    let id = key(1).to_string();
+    driven.engine.change(&id, exited(7)).unwrap();
+    driven.supervisor.next_list_ms = i64::MAX;
+    driven.pinged();
+    driven
+        .until("its end is known", |d| {
+            d.outcome(1, OutcomeNumber::Ended).is_some()
+        })
+        .await;
+    assert_eq!(driven.engine.count("watch"), 2);
+    assert_eq!(driven.engine.count("list"), lists + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_from_before_the_watch_is_made_once_more() {
+    let mut driven = Driven::new().await;
+    driven.engine.lists.set(false);
+    let lists = driven.engine.count("list");
+    driven.list_again();
+    driven
+        .until("the list was made", |d| d.engine.count("list") > lists)
+        .await;
+    driven.supervisor.take(Event::Watching).unwrap();
+    driven.engine.lists.set(true);
+    driven.rest().await;
+    assert_eq!(driven.engine.count("list"), lists + 2);
+    assert!(!driven.supervisor.listing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lifetimes_beyond_all_measure_end_nothing_but_the_session() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    for remaining_ms in [i64::MAX, i64::MIN, i64::MAX, 3_600_000, i64::MIN] {
+        let mut entry = entry(1, Want::Run);
+        entry.limits.lifetime = Some(Deadline {
+            at: wall_clock(),
+            remaining_ms,
+        });
+        driven.order(vec![entry]);
+        driven.tick().await;
+        assert_eq!(driven.stopped(), None, "nobody was warned for long enough");
+    }
+    let now = host::boot_clock_ms();
+    for minutes in 0..=10 {
+        driven.supervisor.enforce(now + minutes * 60_000, false);
+    }
+    assert_eq!(driven.stopped(), Some(Reason::LifetimeExceeded));
+}
+
+/// Interactive, and unused after a minute without anybody.
+fn interactive() -> Entry {
+    let mut entry = entry(1, Want::Run);
+    entry.spec.kind = SessionType::Interactive;
+    entry.limits.idle = Some(IdlePolicy {
+        action: IdleAction::Stop,
+        combine: Combine::All,
+        initial_grace_s: 0,
+        warn_s: vec![30],
+        interaction_timeout_s: Some(60),
+        utilization: None,
+    });
+    entry
+}
+
+impl Driven {
+    /// Judges at each second of a minute, so that a stop has its warning before it.
+    async fn minute(&mut self, now_ms: &mut i64) {
+        for _ in 0..60 {
+            *now_ms += 1000;
+            self.supervisor.enforce(*now_ms, false);
+        }
+        self.rest().await;
+    }
+
+    fn stopped(&self) -> Option<Reason> {
+        let record = self.supervisor.journal.key(key(1));
+        record.and_then(|r| r.local_stop)
+    }
+}
+
+/// Whoever only looks on does not use it: else a forgotten `logs -f` would keep a GPU.
+#[tokio::test(start_paused = true)]
+async fn following_the_output_is_no_use() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    driven.order(vec![interactive()]);
+    let mut now = host::boot_clock_ms();
+    let logs = Arc::clone(&driven.supervisor.logs);
+    let _follower = logs.read(key(1), 0, None).unwrap().unwrap();
+    driven.minute(&mut now).await;
+    driven.minute(&mut now).await;
+    assert_eq!(driven.stopped(), Some(Reason::IdleTimeout));
 }
 
 #[tokio::test]

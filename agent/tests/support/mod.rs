@@ -10,10 +10,14 @@ use longshore_agent::runtime::{Containers, CreateRequest, Found, FoundStatus, Im
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, Attempt, ClusterId, ContainerKey, Fence, Rank, SessionId};
 use longshore_common::session::{ContainerSpec, Exit, PullRule, SessionType};
+use longshore_common::wire::OutputKind;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// The image that tests make themselves where it is absent.
@@ -147,6 +151,38 @@ impl Bench {
         all
     }
 
+    /// Waits until a container has said something.
+    pub async fn until_says(&self, docker_id: &str, kind: OutputKind, words: &str) {
+        let (sink, mut chunks) = mpsc::channel(64);
+        let copy = self.docker.output(docker_id, None, sink);
+        let mut said = Vec::new();
+        let listen = async {
+            while let Some(chunk) = chunks.recv().await {
+                if chunk.kind == kind {
+                    said.extend(chunk.bytes);
+                }
+                if String::from_utf8_lossy(&said).contains(words) {
+                    return true;
+                }
+            }
+            false
+        };
+        let heard = async {
+            tokio::pin!(listen);
+            tokio::select! {
+                heard = &mut listen => heard,
+                _ = copy => listen.await, // it has ended; what it said is still in the queue
+            }
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(30), heard).await;
+        assert_eq!(
+            heard,
+            Ok(true),
+            "{words:?} in {}",
+            String::from_utf8_lossy(&said)
+        );
+    }
+
     /// Ids or names of what the engine has of this cluster: `ps -aq`, `network ls -q`.
     pub fn left(&self, words: &[&str]) -> Vec<String> {
         let filter = format!("label=io.longshore.cluster={}", self.config.cluster);
@@ -162,23 +198,63 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// Whether the engine has links for networks of this cluster: one that is still being
+    /// made shows here before it is listed.
+    fn has_links(&self) -> bool {
+        let prefix = format!("ls{}-", &self.config.cluster.short()[4..]);
+        let links = std::fs::read_dir("/sys/class/net").into_iter().flatten();
+        links
+            .flatten()
+            .any(|link| link.file_name().to_string_lossy().starts_with(&prefix))
+    }
+}
+
 impl Drop for Bench {
     fn drop(&mut self) {
         let containers = (&["ps", "-aq"][..], &["rm", "-fv"][..]);
         let networks = (&["network", "ls", "-q"][..], &["network", "rm"][..]);
-        // The engine may still be making a network that was asked for a moment ago.
-        for (list, remove) in [containers, networks, networks] {
-            let ids = self.left(list);
-            if !ids.is_empty() {
-                let _ = Command::new("docker")
-                    .args(remove)
-                    .args(ids)
-                    .stdout(Stdio::null())
-                    .status();
+        // Until nothing is left: a removal may be under way already, and what was asked for a
+        // moment ago may still be being made.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let mut clean = !self.has_links();
+            for (list, remove) in [containers, networks] {
+                let ids = self.left(list);
+                if !ids.is_empty() {
+                    clean = false;
+                    let _ = Command::new("docker")
+                        .args(remove)
+                        .args(ids)
+                        .stdout(Stdio::null())
+                        .stderr(Stdio::null())
+                        .status();
+                }
             }
-            std::thread::sleep(Duration::from_millis(200));
+            if clean {
+                return;
+            }
+            if Instant::now() > deadline {
+                eprintln!("cluster {} is not cleaned up", self.config.cluster);
+                return; // a panic here would hide why the test failed
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Something that hangs up on whoever calls, and counts them.
+pub async fn deaf_registry() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (address, calls)
 }
 
 fn ensure_image() {

@@ -929,11 +929,11 @@ fn guard(symbol: &'static str, act: impl FnOnce(&'static str) -> Result<(), Code
 }
 
 /// Best effort: a trace that cannot be written must not change what a program sees.
-fn trace(symbol: &str) {
+pub(crate) fn trace(line: &str) {
     let Some(path) = std::env::var_os(TRACE_VARIABLE) else {
         return;
     };
     if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path) {
-        let _ = file.write_all(format!("{symbol}\n").as_bytes());
+        let _ = file.write_all(format!("{line}\n").as_bytes());
     }
 }

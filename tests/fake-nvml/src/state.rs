@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::exports::SYMBOLS;
+use crate::exports::{SYMBOLS, trace};
 use crate::layout::{Code, Handle};
 use crate::scenario::{Gpu, MigDevice, Scenario};
 
@@ -385,12 +385,17 @@ fn open(path: &Path) -> Result<(), Code> {
 /// ends a hang.
 fn wait_out(symbol: &str, look: impl Fn() -> Result<Call, Code>) -> Result<Call, Code> {
     let started = Instant::now();
+    let mut told = false;
     loop {
         let call = look()?;
         let delay = call.scenario.delay(symbol, call.spot.gpu());
         let left = delay.saturating_sub(started.elapsed());
         if left.is_zero() {
             return Ok(call);
+        }
+        if !told {
+            trace(&format!("{symbol} waits"));
+            told = true;
         }
         std::thread::sleep(left.min(TICK));
     }

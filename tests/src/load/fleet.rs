@@ -212,6 +212,8 @@ async fn member(config: &FleetConfig, number: u32) -> Result<Member> {
         gpus: snapshots,
         fingerprint,
         machine,
+        // Thousands of them share one disk, or one memory.
+        journal_ahead: 1 << 16,
     };
     let agent = daemon::start(parts, Arc::new(engine.clone()), None).await?;
     Ok(Member {

@@ -27,7 +27,7 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     CreateContainerOptions, EventsOptions, KillContainerOptions, ListContainersOptions,
-    LogsOptions, RemoveContainerOptions, StopContainerOptions,
+    LogsOptions, RemoveContainerOptions, StopContainerOptions, WaitContainerOptions,
 };
 use engine::{CallError, Engine};
 use files::{Files, Paths};
@@ -462,8 +462,9 @@ impl Docker {
     async fn await_program(&self, docker_id: &str, pid: Option<u32>) -> Result<(), RuntimeError> {
         let deadline = Instant::now() + EXEC_WAIT;
         if let Some(pid) = pid {
+            let process = PathBuf::from("/proc").join(pid.to_string());
             while Instant::now() < deadline {
-                match program(pid) {
+                match program(&process) {
                     Program::Runs => return Ok(()),
                     Program::NotYet => tokio::time::sleep(Duration::from_micros(300)).await,
                     Program::Ended => break,
@@ -535,10 +536,39 @@ impl Docker {
                 Err(error) if error.is_absent() => return Ok(()),
                 // Somebody removes it already; it is gone when it is gone.
                 Err(CallError::Refused { status: 409, .. }) if Instant::now() < until => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    self.await_removal(name, until).await?;
                 }
                 Err(error) => return Err(error.into_runtime(Cause::StartFailed)),
             }
+        }
+    }
+
+    /// Returns once the engine says that a removal under way is over, however it went, or
+    /// at `until`.
+    async fn await_removal(&self, name: &str, until: Instant) -> Result<(), RuntimeError> {
+        let options = WaitContainerOptions {
+            condition: "removed".to_owned(),
+        };
+        let waited = self
+            .0
+            .engine
+            .call("wait", deadline::REMOVE, |client| async move {
+                let mut ends = client.wait_container(name, Some(options));
+                let end = tokio::time::timeout_at(until, ends.next()).await;
+                match end {
+                    // The exit code of what was removed, or that it could not be removed:
+                    // the next attempt says which.
+                    Ok(Some(
+                        Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. }),
+                    )) => Ok(()),
+                    Ok(Some(Err(error))) => Err(error),
+                    Ok(None) | Err(_) => Ok(()),
+                }
+            })
+            .await;
+        match waited {
+            Err(error) if !error.is_absent() => Err(error.into_runtime(Cause::StartFailed)),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 }
@@ -670,6 +700,9 @@ impl Containers for Docker {
             });
         }
         let found = self.look(docker_id).await?;
+        if let Some(found) = &found {
+            self.0.networks.started(found.key);
+        }
         self.await_program(docker_id, found.and_then(|found| found.pid))
             .await
     }
@@ -794,7 +827,17 @@ impl Containers for Docker {
         const WATCHED: [&str; 7] = [
             "create", "start", "die", "oom", "pause", "unpause", "destroy",
         ];
+        let lost = |error: CallError| match error {
+            CallError::Refused { message, .. } => RuntimeError::Unreachable(message),
+            other => other.into_runtime(Cause::StartFailed),
+        };
+        let client = self.0.engine.client().await.map_err(lost)?;
+        // The engine does not say when its stream begins. It keeps the last events, so it is
+        // asked for those since now: whenever it begins, nothing is missed. A second more,
+        // because a clock may be set back a little between the two looks at it.
+        let since = crate::host::wall_clock().plus_s(-1).0.max(0);
         let options = EventsOptions {
+            since: Some(format!("{}.{:03}", since / 1000, since % 1000)),
             filters: Some(
                 [
                     ("type".to_owned(), vec!["container".to_owned()]),
@@ -805,17 +848,15 @@ impl Containers for Docker {
             ),
             ..EventsOptions::default()
         };
-        let lost = |error: CallError| match error {
-            CallError::Refused { message, .. } => RuntimeError::Unreachable(message),
-            other => other.into_runtime(Cause::StartFailed),
-        };
-        let client = self.0.engine.client().await.map_err(lost)?;
+        if sink.send(Hint::Open).await.is_err() {
+            return Ok(());
+        }
         let mut events = client.events(Some(options));
         while let Some(event) = events.next().await {
             let event = event.map_err(|error| lost(error.into()))?;
             let labels = event.actor.and_then(|actor| actor.attributes);
             if let Some(key) = labels.as_ref().and_then(key_of)
-                && sink.send(Hint { key }).await.is_err()
+                && sink.send(Hint::Changed(key)).await.is_err()
             {
                 return Ok(());
             }
@@ -865,19 +906,19 @@ enum Program {
     Ended,
 }
 
-fn program(pid: u32) -> Program {
-    let proc = PathBuf::from("/proc").join(pid.to_string());
-    let Ok(first) = std::fs::read_link(proc.join("exe")) else {
+/// By the first process's directory in `/proc`.
+fn program(process: &Path) -> Program {
+    let Ok(first) = std::fs::read_link(process.join("exe")) else {
         return Program::Ended;
     };
     if first.file_name().is_none_or(|name| name != "docker-init") {
-        return Program::Runs; // no init process stands between
+        return without_init(process);
     }
-    let Ok(children) =
-        std::fs::read_to_string(proc.join("task").join(pid.to_string()).join("children"))
+    let number = process.file_name().unwrap_or_default();
+    let Ok(children) = std::fs::read_to_string(process.join("task").join(number).join("children"))
     else {
         // Ended meanwhile, or a kernel that does not tell.
-        return if proc.exists() {
+        return if process.exists() {
             Program::Runs
         } else {
             Program::Ended
@@ -886,9 +927,23 @@ fn program(pid: u32) -> Program {
     let Some(child) = children.split_whitespace().next() else {
         return Program::NotYet;
     };
-    match std::fs::read_link(Path::new("/proc").join(child).join("exe")) {
+    match std::fs::read_link(process.with_file_name(child).join("exe")) {
         Ok(exe) if exe != first => Program::Runs,
         _ => Program::NotYet,
+    }
+}
+
+/// Of a first process that is not the init process.
+fn without_init(process: &Path) -> Program {
+    let Ok(name) = std::fs::read_to_string(process.join("comm")) else {
+        return Program::Ended;
+    };
+    // The engine counts it as started while it is still the runtime's own process, which is
+    // about to become the init process, or has become it between the two looks.
+    if name.starts_with("runc:[") || name.trim_end() == "docker-init" {
+        Program::NotYet
+    } else {
+        Program::Runs // no init process stands between
     }
 }
 
@@ -928,6 +983,38 @@ mod tests {
         let forbidden = init_refusal("[FATAL tini (7)] exec /etc failed: Permission denied\n");
         assert!(matches!(forbidden, Some((Cause::CommandNotExecutable, _))));
         assert_eq!(init_refusal("sh: nosuch: not found\n"), None);
+    }
+
+    /// What `/proc` shows of a container on its way to its program.
+    #[test]
+    fn a_program_runs_once_the_init_process_has_a_child_that_is_another() {
+        use std::fs;
+        use std::os::unix::fs::symlink;
+        let proc = tempfile::tempdir().unwrap();
+        let first = proc.path().join("7");
+        let show = |exe: &str, name: &str| {
+            let _ = fs::remove_dir_all(&first);
+            fs::create_dir_all(first.join("task/7")).unwrap();
+            symlink(exe, first.join("exe")).unwrap();
+            fs::write(first.join("comm"), name).unwrap();
+            fs::write(first.join("task/7/children"), "").unwrap();
+        };
+        assert_eq!(program(&first), Program::Ended);
+        show("/", "runc:[2:INIT]\n");
+        assert_eq!(program(&first), Program::NotYet);
+        show("/", "docker-init\n"); // between the two looks
+        assert_eq!(program(&first), Program::NotYet);
+        show("/sbin/docker-init", "docker-init\n");
+        assert_eq!(program(&first), Program::NotYet);
+        fs::write(first.join("task/7/children"), "8 ").unwrap();
+        fs::create_dir(proc.path().join("8")).unwrap();
+        symlink("/sbin/docker-init", proc.path().join("8/exe")).unwrap();
+        assert_eq!(program(&first), Program::NotYet);
+        fs::remove_file(proc.path().join("8/exe")).unwrap();
+        symlink("/bin/sleep", proc.path().join("8/exe")).unwrap();
+        assert_eq!(program(&first), Program::Runs);
+        show("/bin/sleep", "sleep\n");
+        assert_eq!(program(&first), Program::Runs);
     }
 
     #[tokio::test]

@@ -473,7 +473,13 @@ impl Layers {
 
     /// Bytes of the layers that are to be fetched, as far as the engine has said.
     fn bytes_known(&self) -> u64 {
-        self.0.values().map(|layer| layer.total).sum()
+        self.sum(|layer| layer.total)
+    }
+
+    /// The engine's numbers come from a registry: a false manifest must not overflow.
+    fn sum(&self, bytes: impl Fn(&Layer) -> u64) -> u64 {
+        let all = self.0.values().map(bytes);
+        all.fold(0, u64::saturating_add)
     }
 
     fn state(&self) -> PullState {
@@ -481,10 +487,10 @@ impl Layers {
         let known = layers().all(|layer| layer.there || layer.total > 0);
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         PullState {
-            bytes_done: layers().map(|layer| layer.done).sum(),
+            bytes_done: self.sum(|layer| layer.done),
             // A total that is not known is not invented.
             bytes_total: if known {
-                layers().map(|layer| layer.total).sum()
+                self.sum(|layer| layer.total)
             } else {
                 0
             },
@@ -691,6 +697,25 @@ mod tests {
             layers_total: 2,
         };
         assert_eq!(layers.state(), all);
+    }
+
+    #[test]
+    fn sizes_beyond_all_measure_are_the_most_there_is() {
+        let mut layers = Layers::default();
+        for id in ["a", "b", "c"] {
+            layers.note(&CreateImageInfo {
+                id: Some(id.to_owned()),
+                status: Some("Downloading".to_owned()),
+                progress_detail: Some(ProgressDetail {
+                    current: Some(i64::MAX),
+                    total: Some(i64::MAX),
+                }),
+                ..Default::default()
+            });
+        }
+        assert_eq!(layers.bytes_known(), u64::MAX);
+        let state = layers.state();
+        assert_eq!((state.bytes_done, state.bytes_total), (u64::MAX, u64::MAX));
     }
 
     #[test]
