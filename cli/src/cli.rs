@@ -127,10 +127,10 @@ pub(crate) enum Admin {
     Preset(admin::preset::Verb),
     /// Domains
     #[command(subcommand)]
-    Domain(admin::tenant::Verb),
+    Domain(admin::Usual),
     /// Projects
     #[command(subcommand)]
-    Project(admin::tenant::Verb),
+    Project(admin::Usual),
     /// People
     #[command(subcommand)]
     User(admin::user::Verb),
@@ -166,8 +166,37 @@ pub(crate) const fn keeps_time(command: &Command) -> bool {
     )
 }
 
+/// Refuses `--dry-run` where there is no rehearsal: it would be done all the same.
+fn can_rehearse(command: &Command) -> Result<(), Failure> {
+    let hint = match command {
+        Command::Run(_) | Command::Submit(_) | Command::Start(_) => {
+            "longshore check, with the same flags, says whether it would start"
+        }
+        Command::Api(_) => "add dry_run=true to the path of a request that knows it",
+        Command::Up(_) | Command::Down(_) | Command::Join(_) => {
+            "longshore status shows what is on this machine"
+        }
+        Command::Stop(_) | Command::Context(context::Verb::Use { .. }) => "leave --dry-run out",
+        Command::Node(verb) | Command::Admin(Admin::Agent(verb)) if verb.writes() => {
+            "longshore node show NAME shows how it is"
+        }
+        Command::Token(verb) | Command::Admin(Admin::Token(verb)) if verb.writes() => {
+            "longshore token ls shows those there are"
+        }
+        _ => return Ok(()),
+    };
+    Err(
+        Failure::usage("this command cannot be rehearsed, so --dry-run is refused")
+            .why("nothing was changed")
+            .hint(hint),
+    )
+}
+
 /// Does it, and says what the program ends with.
 pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure> {
+    if app.global.dry_run {
+        can_rehearse(&command)?;
+    }
     match command {
         Command::Run(args) => Box::pin(run::run(app, args)).await,
         Command::Submit(args) => {
@@ -225,8 +254,8 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Config(verb) => admin::config::run(app, verb).await,
         Admin::Queue(verb) => admin::queue::run(app, verb).await,
         Admin::Preset(verb) => admin::preset::run(app, verb).await,
-        Admin::Domain(verb) => tenant::run(app, &tenant::DOMAIN, verb).await,
-        Admin::Project(verb) => tenant::run(app, &tenant::PROJECT, verb).await,
+        Admin::Domain(verb) => admin::usual(app, &tenant::DOMAIN, verb).await,
+        Admin::Project(verb) => admin::usual(app, &tenant::PROJECT, verb).await,
         Admin::User(verb) => admin::user::run(app, verb).await,
         Admin::Key(verb) => admin::key::run(app, verb).await,
         Admin::Export(args) => admin::export::run(app, args).await,
@@ -269,6 +298,34 @@ mod tests {
             panic!("run")
         };
         assert_eq!(args.command, ["sh", "-c", "--"]);
+    }
+
+    #[test]
+    fn what_cannot_be_rehearsed_is_not_done_either() {
+        let table = [
+            ("run x", false),
+            ("stop s-1", false),
+            ("down --purge", false),
+            ("node cordon gpu01", false),
+            ("admin agent expel gpu01", false),
+            ("admin token create", false),
+            ("context use lab", false),
+            ("api DELETE /users/x", false),
+            ("node ls", true),
+            ("token ls", true),
+            ("ps", true),
+            ("check --gpu 1", true),
+            ("admin config provision", true),
+            ("admin apply x", true),
+            ("admin resource-group rm x", true),
+        ];
+        for (line, can) in table {
+            let words = ["longshore", "--dry-run"]
+                .into_iter()
+                .chain(line.split(' '));
+            let cli = Cli::try_parse_from(words).unwrap();
+            assert_eq!(can_rehearse(&cli.command).is_ok(), can, "{line}");
+        }
     }
 
     #[test]

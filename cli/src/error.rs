@@ -1,7 +1,7 @@
 //! Failures of a command: what is printed and which code the program ends with.
 
-use crate::output::clean;
-use longshore_common::api::Problem;
+use crate::output::{amount, clean};
+use longshore_common::api::{LimitMet, Problem};
 use std::fmt;
 
 /// Exit codes that do not come from a session's program (cli.md, section 4).
@@ -82,23 +82,13 @@ impl Failure {
         let mut why: Vec<String> = problem
             .errors
             .iter()
-            .map(|e| format!("{}: {}", e.pointer, e.message))
+            .map(|e| match e.pointer.as_str() {
+                "" => e.message.clone(), // it is about the whole body
+                pointer => format!("{pointer}: {}", e.message),
+            })
             .collect();
         if let Some(limit) = &problem.limit {
-            let slot = limit
-                .slot
-                .as_ref()
-                .map(|s| format!(", {s}"))
-                .unwrap_or_default();
-            let most = limit
-                .limit
-                .as_ref()
-                .map(|l| format!(" {l},"))
-                .unwrap_or_default();
-            why.push(format!(
-                "{}{slot}:{most} {} there or in use, {} asked",
-                limit.rule, limit.have, limit.need
-            ));
+            why.push(limit_text(limit));
         }
         why.extend(problem.blockers.iter().map(|blocker| {
             format!(
@@ -157,6 +147,47 @@ impl Failure {
     }
 }
 
+/// What a limit is, whose it is, what is used of it and what was asked.
+fn limit_text(limit: &LimitMet) -> String {
+    let slot = limit.slot.as_deref().unwrap_or_default();
+    let shown = |text: &str| amount(slot, text);
+    let source = limit.source.as_ref();
+    let of = source.map_or_else(
+        || limit.rule.clone(),
+        |source| format!("{} {}", source.kind.replace('-', " "), source.name),
+    );
+    let name = match slot {
+        "" => String::new(),
+        slot => format!("{slot} "),
+    };
+    let most = limit.limit.as_deref().map(shown);
+    let asked = shown(&limit.need);
+    match limit.rule.as_str() {
+        // What is there at all: nothing of it is "in use".
+        "agent-capacity" => {
+            let most = most.unwrap_or_else(|| "nothing".to_owned());
+            format!("{of}: one agent has {name}{most} at the most, {asked} asked")
+        }
+        "cluster" => match most.as_deref() {
+            None | Some("0") => {
+                format!("{of}: no agent has room for one of the {asked} containers")
+            }
+            Some(most) => format!("{of}: room for {most} of {asked} containers"),
+        },
+        // Of one session, so nothing of it can be in use.
+        "priority" | "cluster-size" => {
+            let most = most.unwrap_or_else(|| "none".to_owned());
+            format!("{of}: {} limit {most}, {asked} asked", limit.rule)
+        }
+        rule => {
+            let rule = source.map_or_else(String::new, |_| format!(" ({rule})"));
+            let most = most.map_or_else(String::new, |most| format!("limit {most}, "));
+            let used = shown(&limit.have);
+            format!("{of}: {name}{most}{used} in use, {asked} asked{rule}")
+        }
+    }
+}
+
 /// The exit code of an answer of the API.
 pub(crate) fn exit_of(status: u16, reference: &str) -> u8 {
     match (status, reference) {
@@ -187,7 +218,7 @@ impl From<std::io::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longshore_common::api::{LimitMet, MemberError};
+    use longshore_common::api::{MemberError, Source};
 
     #[test]
     fn codes_of_the_table() {
@@ -246,10 +277,60 @@ mod tests {
         assert_eq!(lines[1], "  why: /slots/cuda.device: 4 is more than 2.");
         assert_eq!(
             lines[2],
-            "  why: keypair-slots, cuda.device: 2, 0 there or in use, 4 asked"
+            "  why: keypair-slots: cuda.device limit 2, 0 in use, 4 asked"
         );
         assert!(lines[3].starts_with("  try: Ask for 2."), "{text}");
         assert!(lines[3].ends_with("request req_1"), "{text}");
         assert_eq!(failure.exit, 6);
+    }
+
+    #[test]
+    fn limits_in_words() {
+        let met = |rule: &str, slot: Option<&str>, limit: &str, have: &str, need: &str, source| {
+            limit_text(&LimitMet {
+                rule: rule.into(),
+                slot: slot.map(str::to_owned),
+                limit: Some(limit.into()),
+                have: have.into(),
+                need: need.into(),
+                source,
+            })
+        };
+        let group = || Some(Source::new("group", "default"));
+        assert_eq!(
+            met(
+                "agent-capacity",
+                Some("mem"),
+                "68719476736",
+                "0",
+                "69793218560",
+                group()
+            ),
+            "group default: one agent has mem 64 GB at the most, 65 GB asked"
+        );
+        assert_eq!(
+            met("cluster", None, "0", "0", "3", group()),
+            "group default: no agent has room for one of the 3 containers"
+        );
+        assert_eq!(
+            met("cluster", None, "2", "0", "3", group()),
+            "group default: room for 2 of 3 containers"
+        );
+        let policy = || Some(Source::new("keypair-policy", "student"));
+        assert_eq!(
+            met("priority", None, "10", "0", "50", policy()),
+            "keypair policy student: priority limit 10, 50 asked"
+        );
+        assert_eq!(
+            met(
+                "keypair-slots",
+                Some("mem"),
+                "1073741824",
+                "0",
+                "2147483648",
+                policy()
+            ),
+            "keypair policy student: mem limit 1 GB, 0 B in use, 2 GB asked (keypair-slots)"
+        );
     }
 }

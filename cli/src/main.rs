@@ -2,6 +2,7 @@
 //! coordinator or an agent, starts and stops these programs.
 
 mod app;
+mod ask;
 mod cli;
 mod client;
 mod clock;

@@ -47,7 +47,10 @@ fn text(explanation: &Explanation) -> String {
     if !limits.is_empty() {
         text.push_str(&format!("  Limits: {}\n", limits.join(" | ")));
     }
-    if let (Some(retries), Some(skip)) = (explanation.retries, explanation.retries_to_skip) {
+    if let (Some(retries), Some(skip)) = (explanation.retries, explanation.retries_to_skip)
+        // Only who waits for room holds others up, or has done so.
+        && (retries > 0 || explanation.class.as_deref() == Some("capacity"))
+    {
         let others = match skip {
             0 => "sessions behind it never pass it".to_owned(),
             n if retries >= n => "sessions behind it may start".to_owned(),
@@ -86,6 +89,24 @@ fn limit(entry: &QuotaEntry) -> Option<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn tries_are_told_of_who_holds_others_up() {
+        let told = |class: Option<&str>, retries: u32| {
+            let explanation: Explanation = serde_json::from_value(json!({
+                "id": "s-40", "state": "PENDING", "text": "s-40 waits.", "position": 1,
+                "class": class, "retries": retries, "retries_to_skip": 3
+            }))
+            .unwrap();
+            text(&explanation).contains(&format!("Retries {retries} of 3"))
+        };
+        for class in ["not-ready", "limit", "order", "never"] {
+            assert!(!told(Some(class), 0), "{class} blocks nobody");
+            assert!(told(Some(class), 2), "{class} has been tried");
+        }
+        assert!(told(Some("capacity"), 0));
+        assert!(!told(None, 0), "no pass has looked at it yet");
+    }
 
     #[test]
     fn a_screen() {

@@ -1,6 +1,7 @@
 //! `nodes`, `node …` and `admin agent …`: the machines.
 
 use crate::app::App;
+use crate::ask::confirm;
 use crate::client::{Client, encode, typed};
 use crate::clock;
 use crate::error::{Failure, code};
@@ -8,7 +9,6 @@ use crate::output::{Format, Table, amount, amounts, clean};
 use longshore_common::amount::format_bytes_short;
 use longshore_common::api::{Agent, AgentPatch, Load};
 use serde_json::{Value, json};
-use std::io::{BufRead, IsTerminal};
 
 /// What can be done with nodes.
 #[derive(Debug, clap::Subcommand)]
@@ -53,6 +53,13 @@ pub(crate) enum Verb {
     },
 }
 
+impl Verb {
+    /// Whether it changes something.
+    pub(crate) const fn writes(&self) -> bool {
+        !matches!(self, Self::Ls | Self::Show { .. })
+    }
+}
+
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Switch {
@@ -88,27 +95,6 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
 fn say(app: &App, text: &str) {
     if !app.global.quiet {
         eprintln!("{}", clean(text));
-    }
-}
-
-/// Asks before something that cannot be taken back.
-pub(crate) fn confirm(app: &App, what: &str) -> Result<(), Failure> {
-    if app.global.yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(
-            Failure::usage("this asks first, and nobody is there to answer")
-                .hint("the same with --yes"),
-        );
-    }
-    eprint!("{}\nContinue? [y/N] ", clean(what));
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
-    if matches!(line.trim(), "y" | "Y" | "yes") {
-        Ok(())
-    } else {
-        Err(Failure::failed("nothing was changed"))
     }
 }
 

@@ -6,6 +6,8 @@ use crate::clock;
 use crate::error::Failure;
 use crate::output::{Table, amount, clean};
 use longshore_common::admin::LimitsView;
+use longshore_common::amount::{SlotKind, SlotName, format_milli, parse_milli};
+use longshore_common::api::{QuotaEntry, QuotaLayer};
 
 /// Flags of `quota`.
 #[derive(Debug, clap::Args)]
@@ -37,38 +39,65 @@ fn seconds(s: i64) -> String {
     clock::span(s.saturating_mul(1000))
 }
 
-fn text(view: &LimitsView) -> String {
-    let mut table = Table::new(&["", "USED", "LIMIT", "LEFT", "TIGHTEST LAYER"]);
-    for entry in &view.entries {
-        let shown = |text: &Option<String>| {
-            text.as_deref()
-                .map(|t| amount(&entry.slot, t))
-                .unwrap_or_default()
-        };
-        let tightest = entry.tightest.as_ref();
-        table.row(vec![
-            entry.slot.clone(),
-            amount(&entry.slot, &entry.used),
-            shown(&entry.limit),
-            shown(&entry.remaining),
-            tightest.map_or_else(
-                || "no limit".to_owned(),
-                |t| format!("{} {}", t.kind.replace('-', " "), t.name),
-            ),
-        ]);
-        // A project's or domain's use is of everybody in it: shown where it is limited.
-        for layer in entry.layers.iter().filter(|l| l.limit.is_some()) {
-            let others = matches!(layer.layer.as_str(), "project" | "domain");
-            if others {
-                table.row(vec![
-                    format!("{}, {}", entry.slot, layer.layer),
-                    amount(&entry.slot, &layer.used),
-                    shown(&layer.limit),
-                    String::new(),
-                    format!("{} {}", layer.kind.replace('-', " "), layer.name),
-                ]);
-            }
+/// What a layer leaves of a slot or a count; more may be used than a limit that was lowered.
+fn left(slot: &str, layer: &QuotaLayer) -> Option<String> {
+    let limit = layer.limit.as_deref()?;
+    let bytes = slot
+        .parse::<SlotName>()
+        .is_ok_and(|name| name.kind() == SlotKind::Bytes);
+    if bytes {
+        let (limit, used): (i64, i64) = (limit.parse().ok()?, layer.used.parse().ok()?);
+        return Some(limit.saturating_sub(used).max(0).to_string());
+    }
+    let (limit, used) = (parse_milli(limit).ok()?, parse_milli(&layer.used).ok()?);
+    Some(format_milli(limit.saturating_sub(used).max(0)))
+}
+
+/// A row for each layer that limits: whose use is counted, and what that layer leaves.
+fn rows(entry: &QuotaEntry) -> Vec<Vec<String>> {
+    let shown = |text: &str| amount(&entry.slot, text);
+    let mut tightest = entry.tightest.as_ref();
+    let mut rows = Vec::new();
+    for layer in &entry.layers {
+        let Some(limit) = &layer.limit else { continue };
+        let left = left(&entry.slot, layer);
+        // Keypair and user are limited by policies of one kind, so what is left decides too.
+        let is_it = tightest.is_some_and(|t| t.kind == layer.kind && t.name == layer.name)
+            && (left.is_none() || left == entry.remaining);
+        if is_it {
+            tightest = None;
         }
+        let whose = match layer.layer.as_str() {
+            "keypair" => "this keypair",
+            "user" => "all your keypairs",
+            "project" => "whole project",
+            "domain" => "whole domain",
+            other => other,
+        };
+        rows.push(vec![
+            entry.slot.clone(),
+            format!("{} {}", layer.kind.replace('-', " "), layer.name),
+            whose.to_owned(),
+            shown(&layer.used),
+            shown(limit),
+            left.as_deref().map(shown).unwrap_or_default(),
+            if is_it { "tightest" } else { "" }.to_owned(),
+        ]);
+    }
+    if rows.is_empty() {
+        let mut row = vec![String::new(); 7];
+        row[0].clone_from(&entry.slot);
+        "no limit".clone_into(&mut row[1]);
+        row[3] = shown(&entry.used);
+        rows.push(row);
+    }
+    rows
+}
+
+fn text(view: &LimitsView) -> String {
+    let mut table = Table::new(&["", "LAYER", "COUNTS", "USED", "LIMIT", "LEFT", ""]);
+    for row in view.entries.iter().flat_map(rows) {
+        table.row(row);
     }
     let mut text = table.render(true, None);
     let policy = &view.policy;
@@ -112,10 +141,19 @@ mod tests {
         let view: LimitsView = serde_json::from_value(json!({
             "user_name": "alice", "access_key": "LSX", "domain_name": "default", "project_name": "vision",
             "entries": [
-                { "slot": "cuda.device", "used": "2", "limit": "2", "remaining": "0",
+                { "slot": "cuda.device", "used": "2", "limit": "16", "remaining": "1",
+                  "tightest": { "kind": "project", "name": "vision" },
+                  "layers": [
+                    { "kind": "keypair-policy", "layer": "keypair", "name": "student", "limit": "4", "used": "1" },
+                    { "kind": "keypair-policy", "layer": "user", "name": "student", "limit": "4", "used": "2" },
+                    { "kind": "project", "layer": "project", "name": "vision", "limit": "16", "used": "15" },
+                    { "kind": "domain", "layer": "domain", "name": "default", "used": "40" }] },
+                { "slot": "mem", "used": "1073741824", "layers": [] },
+                { "slot": "sessions", "used": "3", "limit": "2", "remaining": "0",
                   "tightest": { "kind": "keypair-policy", "name": "student" },
-                  "layers": [{ "kind": "project", "layer": "project", "name": "vision", "limit": "16", "used": "6" }] },
-                { "slot": "mem", "used": "1073741824", "layers": [] } ],
+                  "layers": [
+                    { "kind": "keypair-policy", "layer": "keypair", "name": "student", "limit": "2", "used": "1" },
+                    { "kind": "keypair-policy", "layer": "user", "name": "student", "limit": "2", "used": "3" }] } ],
             "policy": { "id": "pol_x", "version": 1, "name": "student", "description": "", "total_slots": {},
                 "default_for_unspecified": "unlimited", "lifetime_base": "created", "root_in_container": false,
                 "max_session_lifetime_s": 86400, "used_by": { "active": 1, "inactive": 0 },
@@ -124,10 +162,13 @@ mod tests {
         .unwrap();
         assert_eq!(
             text(&view),
-            "                      USED  LIMIT  LEFT  TIGHTEST LAYER\n\
-             cuda.device           2     2      0     keypair policy student\n\
-             cuda.device, project  6     16           project vision\n\
-             mem                   1 GB               no limit\n\
+            "             LAYER                   COUNTS             USED  LIMIT  LEFT\n\
+             cuda.device  keypair policy student  this keypair       1     4      3\n\
+             cuda.device  keypair policy student  all your keypairs  2     4      2\n\
+             cuda.device  project vision          whole project      15    16     1     tightest\n\
+             mem          no limit                                   1 GB\n\
+             sessions     keypair policy student  this keypair       1     2      1\n\
+             sessions     keypair policy student  all your keypairs  3     2      0     tightest\n\
              longest lifetime 1d\n\
              keypair LSX with policy student, project vision, domain default\n"
         );

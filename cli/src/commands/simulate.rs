@@ -340,5 +340,29 @@ events:
         assert!(failure.text.contains("line 3"), "{failure}");
         assert!(failure.text.contains("submti"), "{failure}");
         assert_eq!(run(&app, &args("/nowhere/at/all")).unwrap_err().exit, 2);
+        let path = file.path().to_str().unwrap();
+        let table = [
+            ("", "the file is empty"),
+            ("# only words\n{}\n", "the file is empty"),
+            (
+                "events: [{at: 0, submit: {id: a, exit_code: 256}}]\n",
+                "events[0].submit.exit_code: 256 is no exit code",
+            ),
+            (
+                "events: [{at: 0, submit: {id: a, slots: {cpu: some}}}]\n",
+                "events[0].submit.slots.cpu: cpu: \"some\" is not an amount",
+            ),
+            (
+                "events: [{at: 0, submit: {id: a, slots: {CPU: 1}}}]\n",
+                "\"CPU\" is not a slot name",
+            ),
+        ];
+        for (text, what) in table {
+            std::fs::write(file.path(), text).unwrap();
+            let failure = run(&app, &args(path)).unwrap_err();
+            assert_eq!(failure.exit, 2, "{text}");
+            assert!(failure.text.starts_with(path), "{failure}");
+            assert!(failure.text.contains(what), "{failure}");
+        }
     }
 }

@@ -36,6 +36,13 @@ pub(crate) enum Verb {
     },
 }
 
+impl Verb {
+    /// Whether it changes something.
+    pub(crate) const fn writes(&self) -> bool {
+        !matches!(self, Self::Ls)
+    }
+}
+
 /// Does it.
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     let client = app.client()?;

@@ -1,14 +1,21 @@
 //! `admin config …`: the document of pools and queues, drafted and made live.
 
 use super::pools::{DRAFT, change, only_written};
-use super::{in_editor, object, read, say, send, tag};
+use super::{Write, effects, in_editor, object, read, request, say, send, tag};
 use crate::app::App;
-use crate::client::typed;
+use crate::ask::confirm_if;
+use crate::client::{Client, encode, typed};
 use crate::error::{Failure, code};
 use crate::output::{self, clean, print};
-use longshore_common::admin::ConfigVerdict;
+use longshore_common::admin::{ConfigVerdict, Impact};
+use longshore_common::api::Session;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Of so many sessions it is told whose they are before they are cancelled: each is asked
+/// for by itself, and nobody reads more lines than this.
+const TOLD_IN_FULL: usize = 20;
 
 /// What can be done with the document.
 #[derive(Debug, clap::Subcommand)]
@@ -30,7 +37,7 @@ pub(crate) enum Verb {
     },
     /// Say what is wrong with the draft and what provisioning it would do
     Validate,
-    /// Make the draft live
+    /// Make the draft live; says whom that touches and asks first
     Provision,
     /// Make the draft equal to what is live
     Reset,
@@ -65,7 +72,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             print(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())?;
         }
         Verb::Edit => {
-            let saved = change(app, &client, |document| {
+            let saved = change(app, &client, "the draft is changed", |document| {
                 *document = in_editor(document)?;
                 Ok(())
             });
@@ -74,7 +81,8 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         }
         Verb::Load { file } => {
             let wanted = read(&file)?;
-            let saved = change(app, &client, |document| {
+            let what = format!("the draft is what {file} says");
+            let saved = change(app, &client, &what, |document| {
                 *document = wanted;
                 Ok(())
             });
@@ -83,25 +91,30 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         }
         Verb::Validate => {
             let path = format!("{DRAFT}/validate");
-            let answer = send(app, &client, Method::POST, &path, None, Some(&json!({}))).await?;
+            let body = json!({});
+            let write = Write::new(Method::POST, &path, "the draft is looked at");
+            // It changes nothing by itself, so there is nothing to rehearse.
+            let answer = request(&client, &write.body(&body), false).await?;
             let verdict: ConfigVerdict = typed(answer.clone())?;
             if app.output().is_json() {
                 output::print_json(&answer)?;
             } else {
-                print(&verdict_text(&verdict))?;
+                print(&verdict_text(&verdict, &would_happen(&verdict)))?;
             }
             return Ok(if verdict.valid { 0 } else { code::REFUSED });
         }
         Verb::Provision => {
-            let live = client.get("/resource-config").await?;
-            let body = json!({ "expected_version": live["version"] });
-            let path = "/resource-config/provision";
-            let answer = send(app, &client, Method::POST, path, None, Some(&body)).await?;
+            let answer = provision(app, &client).await?;
             let verdict: ConfigVerdict = typed(answer.clone())?;
             if app.output().is_json() {
                 output::print_json(&answer)?;
             } else {
-                print(&verdict_text(&verdict))?;
+                // What a rehearsal would do was said already.
+                let lines = match app.global.dry_run {
+                    true => Vec::new(),
+                    false => cancelled(&verdict),
+                };
+                print(&verdict_text(&verdict, &lines))?;
                 if let Some(config) = &verdict.config {
                     say(app, &format!("version {} is live", config.version));
                 }
@@ -111,15 +124,8 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let version = tag(&client.get(DRAFT).await?);
             let path = format!("{DRAFT}/reset");
             let body = json!({});
-            send(
-                app,
-                &client,
-                Method::POST,
-                &path,
-                version.as_deref(),
-                Some(&body),
-            )
-            .await?;
+            let write = Write::new(Method::POST, &path, "the draft is what is live");
+            send(app, &client, write.version(version).body(&body)).await?;
             say(app, "the draft is what is live");
         }
         Verb::On => switch(app, true).await?,
@@ -132,23 +138,107 @@ async fn switch(app: &App, on: bool) -> Result<(), Failure> {
     let client = app.client()?;
     let path = "/resource-config/enabled";
     let body = json!({ "enabled": on });
-    let item = send(app, &client, Method::PUT, path, None, Some(&body)).await?;
+    let text = match on {
+        true => "queues are served",
+        false => "queues are not served; what waits keeps its place",
+    };
+    let write = Write::new(Method::PUT, path, text).body(&body);
+    let item = send(app, &client, write).await?;
     if app.output().is_json() {
         return object(app, "version", &item);
     }
-    say(
-        app,
-        if on {
-            "queues are served"
-        } else {
-            "queues are not served; what waits keeps its place"
-        },
-    );
+    say(app, text);
     Ok(())
 }
 
+/// Makes the draft live. A rehearsal comes first and says which waiting sessions that
+/// touches; a script needs `--yes` where some would be cancelled.
+pub(super) async fn provision(app: &App, client: &Client) -> Result<Value, Failure> {
+    let live = client.get("/resource-config").await?;
+    let draft = client.get(DRAFT).await?["version"].clone();
+    let body = json!({ "expected_version": live["version"] });
+    let path = "/resource-config/provision";
+    let write = Write::new(Method::POST, path, "the draft becomes what is live").body(&body);
+    if !app.global.dry_run {
+        let verdict: ConfigVerdict = typed(request(client, &write, true).await?)?;
+        let impact = verdict.impact.unwrap_or_default();
+        let lost = lost(&impact);
+        if !app.global.quiet || lost > 0 {
+            let owners = owners(client, &impact).await;
+            let owner = |id: &str| owners.get(id).cloned().unwrap_or_default();
+            for line in effects(&impact, owner) {
+                eprintln!("{line}");
+            }
+        }
+        confirm_if(app, &question(lost), lost > 0)?;
+        // What was looked at must be what goes live.
+        if client.get(DRAFT).await?["version"] != draft {
+            return Err(Failure::new(
+                code::CONFLICT,
+                "somebody saved another draft meanwhile; nothing was provisioned",
+            )
+            .hint("longshore admin config diff, then provision again"));
+        }
+    }
+    send(app, client, write).await
+}
+
+/// How many waiting sessions would be cancelled.
+fn lost(impact: &Impact) -> u64 {
+    let counted = impact.counts.get("cancelled").copied().unwrap_or_default();
+    let named = impact.sessions.iter().filter(|s| s.effect == "cancelled");
+    counted.max(named.count() as u64)
+}
+
+fn question(lost: u64) -> String {
+    match lost {
+        0 => "The draft goes live; no waiting session is cancelled.".to_owned(),
+        1 => "The draft goes live, and 1 waiting session is cancelled.".to_owned(),
+        n => format!("The draft goes live, and {n} waiting sessions are cancelled."),
+    }
+}
+
+/// Whose sessions would be touched, as far as they are told in full.
+async fn owners(client: &Client, impact: &Impact) -> BTreeMap<String, String> {
+    let mut owners = BTreeMap::new();
+    let touched = impact.sessions.iter().filter(|s| s.effect != "kept");
+    for session in touched.take(TOLD_IN_FULL) {
+        // One that has ended meanwhile is told by its id alone.
+        let path = format!("/sessions/{}", encode(&session.id));
+        if let Ok(found) = client.get_as::<Session>(&path).await {
+            owners.insert(session.id.clone(), owner(&found));
+        }
+    }
+    owners
+}
+
+/// `: alice, queue Dev/4x, sweep`
+fn owner(session: &Session) -> String {
+    let queue = session.queue.as_ref().map(|queue| format!("queue {queue}"));
+    let parts = [
+        Some(session.owner_name.clone()),
+        queue,
+        session.name.clone(),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!(": {}", clean(&parts.join(", ")))
+}
+
+fn would_happen(verdict: &ConfigVerdict) -> Vec<String> {
+    let impact = verdict.impact.as_ref();
+    impact
+        .map(|impact| effects(impact, |_| String::new()))
+        .unwrap_or_default()
+}
+
+fn cancelled(verdict: &ConfigVerdict) -> Vec<String> {
+    let ids = verdict.cancelled.iter();
+    ids.map(|id| format!("{} was cancelled", clean(id)))
+        .collect()
+}
+
 /// Every place where two documents differ.
-fn differences(at: &str, live: &Value, draft: &Value, lines: &mut Vec<String>) {
+pub(super) fn differences(at: &str, live: &Value, draft: &Value, lines: &mut Vec<String>) {
     match (live, draft) {
         (Value::Object(a), Value::Object(b)) => {
             let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
@@ -185,7 +275,7 @@ fn differences(at: &str, live: &Value, draft: &Value, lines: &mut Vec<String>) {
     }
 }
 
-fn verdict_text(verdict: &ConfigVerdict) -> String {
+fn verdict_text(verdict: &ConfigVerdict, lines: &[String]) -> String {
     let mut text = match verdict.valid {
         true => "the draft can be provisioned\n".to_owned(),
         false => "the draft cannot be provisioned\n".to_owned(),
@@ -198,13 +288,8 @@ fn verdict_text(verdict: &ConfigVerdict) -> String {
             clean(&finding.rule)
         ));
     }
-    if let Some(impact) = &verdict.impact {
-        for session in impact.sessions.iter().filter(|s| s.effect != "kept") {
-            text.push_str(&format!("  {} {}\n", session.id, clean(&session.effect)));
-        }
-    }
-    for id in &verdict.cancelled {
-        text.push_str(&format!("  {} was cancelled\n", clean(id)));
+    for line in lines {
+        text.push_str(&format!("  {line}\n"));
     }
     text
 }
@@ -212,6 +297,45 @@ fn verdict_text(verdict: &ConfigVerdict) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn provisioning_says_whom_it_touches() {
+        let verdict: ConfigVerdict = serde_json::from_value(json!({
+            "valid": true,
+            "findings": [{ "level": "warning", "rule": "unused-profile", "pointer": "/profiles/0",
+                "message": "Nobody uses 4x." }],
+            "impact": { "counts": { "cancelled": 3, "kept": 4 }, "sessions": [
+                { "id": "s-7", "effect": "cancelled" }, { "id": "s-8", "effect": "starts" },
+                { "id": "s-9", "effect": "kept" }] },
+            "cancelled": ["s-7"],
+        }))
+        .unwrap();
+        let impact = verdict.impact.clone().unwrap();
+        assert_eq!(lost(&impact), 3);
+        assert_eq!(
+            question(3),
+            "The draft goes live, and 3 waiting sessions are cancelled."
+        );
+        let session = crate::describe::tests::session(
+            json!({ "owner_name": "alice", "queue": "Dev/4x", "name": "sweep" }),
+        );
+        let owner = |id: &str| match id {
+            "s-7" => owner(&session),
+            _ => String::new(),
+        };
+        assert_eq!(
+            effects(&impact, owner),
+            [
+                "s-7 would be cancelled: alice, queue Dev/4x, sweep",
+                "s-8 would start",
+                "2 more would be cancelled"
+            ]
+        );
+        assert_eq!(
+            verdict_text(&verdict, &cancelled(&verdict)),
+            "the draft can be provisioned\n  warning: Nobody uses 4x. (unused-profile)\n  s-7 was cancelled\n"
+        );
+    }
 
     #[test]
     fn documents_differ_by_name() {

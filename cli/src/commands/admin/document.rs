@@ -5,13 +5,13 @@
 //! by a rehearsal of each change, so applying twice changes nothing the second time.
 
 use super::pools::{DRAFT, only_written};
-use super::{read, send, tag};
+use super::{REHEARSED, Write, config, read, request, say, send, tag, texts};
 use crate::app::App;
-use crate::client::{Call, Client, encode};
-use crate::error::Failure;
+use crate::ask::{DECLINED, confirm};
+use crate::client::{Client, encode};
+use crate::error::{Failure, code};
 use crate::output::{clean, print, print_json};
 use reqwest::Method;
-use reqwest::header::IF_MATCH;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
@@ -59,10 +59,26 @@ struct Step {
     body: Value,
 }
 
+/// Reads the document, with numbers where the API wants text.
+fn document(file: &str) -> Result<Value, Failure> {
+    let mut document = read(file)?;
+    normalise(&mut document);
+    Ok(document)
+}
+
+fn normalise(document: &mut Value) {
+    for (section, _) in SECTIONS {
+        texts::list(document, section).for_each(texts::of_object);
+    }
+    if let Some(config) = document.get_mut(CONFIG) {
+        texts::of_config(config);
+    }
+}
+
 /// Shows what `apply` would do; ends with 1 when that is something.
 pub(crate) async fn diff(app: &App, args: File) -> Result<u8, Failure> {
     let client = app.client()?;
-    let (steps, config) = plan(&client, &read(&args.file)?).await?;
+    let (steps, config) = plan(&client, &document(&args.file)?).await?;
     show(&steps, config.as_ref())?;
     Ok(u8::from(!steps.is_empty() || config.is_some()))
 }
@@ -70,54 +86,54 @@ pub(crate) async fn diff(app: &App, args: File) -> Result<u8, Failure> {
 /// Shows what it would do, asks, and does it.
 pub(crate) async fn apply(app: &App, args: File) -> Result<u8, Failure> {
     let client = app.client()?;
-    let document = read(&args.file)?;
-    let (steps, config) = plan(&client, &document).await?;
+    let (steps, config) = plan(&client, &document(&args.file)?).await?;
+    let differs = !steps.is_empty() || config.is_some();
+    if !app.global.quiet {
+        match (differs, app.global.dry_run) {
+            (false, _) => eprintln!("nothing differs"),
+            (true, true) => eprintln!("{REHEARSED}"),
+            (true, false) => (),
+        }
+    }
     show(&steps, config.as_ref())?;
-    if steps.is_empty() && config.is_none() {
-        super::say(app, "nothing differs");
+    if app.global.dry_run || !differs {
         return Ok(0);
     }
-    if app.global.dry_run {
-        return Ok(0);
-    }
-    crate::commands::nodes::confirm(app, "These changes are made.")?;
+    confirm(app, "These changes are made.")?;
     for step in &steps {
         let version = match step.method == Method::PATCH {
             true => tag(&client.get(&step.path).await?),
             false => None,
         };
-        let method = step.method.clone();
-        send(
-            app,
-            &client,
-            method,
-            &step.path,
-            version.as_deref(),
-            Some(&step.body),
-        )
-        .await?;
+        let write = Write::new(step.method.clone(), &step.path, &step.text).version(version);
+        send(app, &client, write.body(&step.body)).await?;
     }
     if let Some(wanted) = config {
-        let live = client.get("/resource-config").await?;
         // The draft is begun anew, so that it is based on what is live.
-        let reset = format!("{DRAFT}/reset");
-        send(app, &client, Method::POST, &reset, None, Some(&json!({}))).await?;
+        let path = format!("{DRAFT}/reset");
+        let body = json!({});
+        let reset = Write::new(Method::POST, &path, "the draft is what is live");
+        send(app, &client, reset.body(&body)).await?;
         let draft = tag(&client.get(DRAFT).await?);
-        send(
-            app,
-            &client,
-            Method::PUT,
-            DRAFT,
-            draft.as_deref(),
-            Some(&wanted),
-        )
-        .await?;
-        let body = json!({ "expected_version": live["version"] });
-        let path = "/resource-config/provision";
-        send(app, &client, Method::POST, path, None, Some(&body)).await?;
+        let save = Write::new(Method::PUT, DRAFT, "the draft is what the document says");
+        send(app, &client, save.version(draft).body(&wanted)).await?;
+        // Only now it is known which sessions that would cancel, so it may ask once more.
+        config::provision(app, &client)
+            .await
+            .map_err(after_the_rest)?;
     }
-    super::say(app, "done");
+    say(app, "done");
     Ok(0)
+}
+
+/// Why pools and queues are not live although all before them is done.
+fn after_the_rest(mut failure: Failure) -> Failure {
+    if failure.text == DECLINED {
+        failure = Failure::new(code::PARTLY, "pools and queues were not provisioned");
+    }
+    failure
+        .why("everything else is done; pools and queues are saved in the draft")
+        .hint("longshore admin config validate, then longshore admin config provision")
 }
 
 /// Writes the document of what is there.
@@ -207,11 +223,8 @@ async fn rehearse(
     version: &str,
     body: &Value,
 ) -> Result<Value, Failure> {
-    let path = format!("/api/v1{path}?dry_run=true");
-    let call = Call::new(method, &path)
-        .header(IF_MATCH, version)
-        .body(body.clone());
-    client.call(call).await
+    let write = Write::new(method, path, "").version(Some(version.to_owned()));
+    request(client, &write.body(body), true).await
 }
 
 async fn one(
@@ -326,7 +339,9 @@ mod tests {
     use crate::error::code;
 
     fn document(text: &str) -> Value {
-        parse(text, "test").unwrap()
+        let mut document = parse(text, "test").unwrap();
+        normalise(&mut document);
+        document
     }
 
     #[test]
@@ -334,7 +349,25 @@ mod tests {
         let yaml = "keypair_policies:\n  - name: student\n    total_slots: {cuda.device: \"2\"}\n";
         let json = r#"{"keypair_policies":[{"name":"student","total_slots":{"cuda.device":"2"}}]}"#;
         assert_eq!(document(yaml), document(json));
+        let short = "keypair_policies: [{name: student, total_slots: {cuda.device: 2}}]\n";
+        assert_eq!(document(short), document(json), "numbers do as well");
+        let pools = document(
+            "resource_config:\n  allocation_policies: [{name: Dev, limit: 8, profiles: [4x]}]\n",
+        );
+        assert_eq!(
+            pools["resource_config"]["allocation_policies"][0],
+            json!({ "name": "Dev", "limit": "8", "profiles": [{ "profile": "4x" }] })
+        );
         assert_eq!(parse("a: [", "x").unwrap_err().exit, code::USAGE);
+    }
+
+    #[test]
+    fn a_no_to_provisioning_leaves_the_rest_done() {
+        let declined = after_the_rest(Failure::failed(DECLINED));
+        assert_eq!(declined.exit, code::PARTLY);
+        assert_eq!(declined.text, "pools and queues were not provisioned");
+        let refused = after_the_rest(Failure::new(code::REFUSED, "no pool"));
+        assert_eq!((refused.exit, &*refused.text), (code::REFUSED, "no pool"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `admin export` and `admin usage-audit`.
 
-use super::send;
+use super::{Write, send};
 use crate::app::App;
 use crate::client::{Call, encode, typed};
 use crate::error::Failure;
@@ -53,15 +53,12 @@ pub(crate) async fn run(app: &App, args: Export) -> Result<u8, Failure> {
 pub(crate) async fn audit(app: &App, args: Audit) -> Result<u8, Failure> {
     let client = app.client()?;
     let body = json!({ "apply": args.apply });
-    let answer = send(
-        app,
-        &client,
-        Method::POST,
-        "/usage-audit",
-        None,
-        Some(&body),
-    )
-    .await?;
+    let what = match args.apply {
+        true => "claims of containers that are confirmed gone are closed",
+        false => "books and nodes are compared",
+    };
+    let write = Write::new(Method::POST, "/usage-audit", what).body(&body);
+    let answer = send(app, &client, write).await?;
     let view: UsageAuditView = typed(answer.clone())?;
     let items: Vec<Value> = answer["drifts"].as_array().cloned().unwrap_or_default();
     if app.output().is_json() {

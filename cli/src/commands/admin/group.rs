@@ -1,17 +1,18 @@
 //! `admin resource-group …`
 
-use super::{Kind, Members, create, edit, ls, rm, say, send, show};
+use super::{Kind, One, Usual, Write, edit, rm, say, send, usual};
 use crate::app::App;
 use crate::client::encode;
 use crate::commands::queue;
 use crate::error::Failure;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(super) const GROUP: Kind = Kind {
     path: "/resource-groups",
     what: "resource group",
     key: "name",
+    slots: "slots",
     columns: &[
         ("NAME", "name"),
         ("ACTIVE", "active"),
@@ -39,42 +40,14 @@ pub(crate) enum Who {
 /// What can be done with resource groups.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// List them
-    Ls,
-    /// Show one
-    Show {
-        /// Its name or id
-        name: String,
-    },
-    /// Make one
-    Create {
-        /// Its name
-        name: String,
-        #[command(flatten)]
-        members: Members,
-    },
-    /// Change one; without flags in $EDITOR
-    Edit {
-        /// Its name or id
-        name: String,
-        #[command(flatten)]
-        members: Members,
-    },
+    #[command(flatten)]
+    Usual(Usual),
     /// Delete one that nothing refers to
-    Rm {
-        /// Its name or id
-        name: String,
-    },
+    Rm(One),
     /// Take sessions again
-    Activate {
-        /// Its name or id
-        name: String,
-    },
+    Activate(One),
     /// Take no sessions; those that run go on
-    Deactivate {
-        /// Its name or id
-        name: String,
-    },
+    Deactivate(One),
     /// Let somebody in; a group open to everybody is then open to these only
     Allow {
         /// Its name or id
@@ -96,52 +69,33 @@ pub(crate) enum Verb {
         who: String,
     },
     /// Open it to everybody
-    AllowEverybody {
-        /// Its name or id
-        name: String,
-    },
+    AllowEverybody(One),
     /// Show who waits, in the scheduler's order
-    Pending {
-        /// Its name or id
-        name: String,
-    },
+    Pending(One),
 }
 
 /// Does it.
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
-        Verb::Ls => ls(app, &GROUP, "").await,
-        Verb::Show { name } => show(app, &GROUP, &name).await,
-        Verb::Create { name, members } => {
-            let mut body = members.object("slots")?;
-            body["name"] = json!(name);
-            create(app, &GROUP, &body).await
-        }
-        Verb::Edit { name, members } => {
-            let patch = match members.is_empty() {
-                true => None,
-                false => Some(members.object("slots")?),
-            };
-            edit(app, &GROUP, &name, patch).await
-        }
-        Verb::Rm { name } => rm(app, &GROUP, &name, "").await,
-        Verb::Activate { name } => edit(app, &GROUP, &name, Some(json!({ "active": true }))).await,
-        Verb::Deactivate { name } => {
-            edit(app, &GROUP, &name, Some(json!({ "active": false }))).await
-        }
+        Verb::Usual(verb) => usual(app, &GROUP, verb).await,
+        Verb::Rm(one) => rm(app, &GROUP, &one.name, "").await,
+        Verb::Activate(one) => set(app, &one, json!({ "active": true })).await,
+        Verb::Deactivate(one) => set(app, &one, json!({ "active": false })).await,
         Verb::Allow { name, kind, who } => access(app, Method::PUT, &name, kind, &who).await,
         Verb::Disallow { name, kind, who } => access(app, Method::DELETE, &name, kind, &who).await,
-        Verb::AllowEverybody { name } => {
-            edit(app, &GROUP, &name, Some(json!({ "allowed": null }))).await
-        }
-        Verb::Pending { name } => {
+        Verb::AllowEverybody(one) => set(app, &one, json!({ "allowed": null })).await,
+        Verb::Pending(one) => {
             let args = queue::Args {
-                group: Some(name),
+                group: Some(one.name),
                 queue: None,
             };
             queue::run(app, args).await
         }
     }
+}
+
+async fn set(app: &App, group: &One, patch: Value) -> Result<u8, Failure> {
+    edit(app, &GROUP, &group.name, Some(patch)).await
 }
 
 async fn access(
@@ -162,7 +116,7 @@ async fn access(
         true => format!("{word} {who} may use {name}"),
         false => format!("{word} {who} is off the list of {name}"),
     };
-    send(app, &client, method, &path, None, None).await?;
+    send(app, &client, Write::new(method, &path, text.clone())).await?;
     say(app, &text);
     Ok(0)
 }

@@ -1,6 +1,6 @@
 //! `admin key …`: keypairs.
 
-use super::{Kind, edit, ls, object, secret, send};
+use super::{Kind, Write, edit, ls, object, put_texts, secret, send};
 use crate::app::App;
 use crate::client::encode;
 use crate::error::Failure;
@@ -11,6 +11,7 @@ const KEYPAIR: Kind = Kind {
     path: "/keypairs",
     what: "keypair",
     key: "access_key",
+    slots: "slots",
     columns: &[
         ("ACCESS KEY", "access_key"),
         ("USER", "user_name"),
@@ -72,12 +73,9 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         }
         Verb::Create { user, policy } => {
             let mut body = json!({});
-            for (key, text) in [("user", user), ("policy", policy)] {
-                if let Some(text) = text {
-                    body[key] = json!(text);
-                }
-            }
-            let item = send(app, &client, Method::POST, KEYPAIR.path, None, Some(&body)).await?;
+            put_texts(&mut body, [("user", user), ("policy", policy)]);
+            let write = Write::new(Method::POST, KEYPAIR.path, "a keypair is created");
+            let item = send(app, &client, write.body(&body)).await?;
             secret(app, &item)?;
         }
         Verb::Policy { key, policy } => {
@@ -88,8 +86,9 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let user = present["user"].as_str().unwrap_or_default().to_owned();
             let path = format!("/users/{}/main-keypair", encode(&user));
             let body = json!({ "access_key": key });
-            let item = send(app, &client, Method::PUT, &path, None, Some(&body)).await?;
-            object(app, "username", &item)?;
+            let what = format!("{key} is the main keypair of its user");
+            let write = Write::new(Method::PUT, &path, what).body(&body);
+            object(app, "username", &send(app, &client, write).await?)?;
         }
         Verb::Activate { key } => verb_of(app, &key, "activate").await?,
         Verb::Deactivate { key } => verb_of(app, &key, "deactivate").await?,
@@ -101,6 +100,10 @@ async fn verb_of(app: &App, key: &str, verb: &str) -> Result<(), Failure> {
     let client = app.client()?;
     let path = format!("{}/{verb}", KEYPAIR.of(key));
     let body: Value = json!({});
-    let item = send(app, &client, Method::POST, &path, None, Some(&body)).await?;
-    object(app, KEYPAIR.key, &item)
+    let write = Write::new(Method::POST, &path, format!("keypair {key} is {verb}d"));
+    object(
+        app,
+        KEYPAIR.key,
+        &send(app, &client, write.body(&body)).await?,
+    )
 }

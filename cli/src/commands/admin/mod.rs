@@ -3,6 +3,9 @@
 //! Objects are shown from their JSON, so a member that a newer coordinator adds is shown
 //! too. A change reads the object, sends what differs with its version, and says what a
 //! stale version means.
+//!
+//! What is the same for most nouns is here once: the verbs [`Usual`], the words after a verb
+//! ([`One`], [`Members`]), and what each of them does.
 
 pub(crate) mod config;
 pub(crate) mod document;
@@ -14,34 +17,19 @@ pub(crate) mod pools;
 pub(crate) mod preset;
 pub(crate) mod queue;
 pub(crate) mod tenant;
+pub(crate) mod texts;
 pub(crate) mod user;
 
 use crate::app::App;
+use crate::ask::confirm;
 use crate::client::{Call, Client, encode};
 use crate::error::{Failure, code};
 use crate::output::{self, Table, amount, clean, print};
 use crate::values;
-use longshore_common::admin::Impact;
+use longshore_common::admin::{Difference, Impact};
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
 use serde_json::{Map, Value, json};
-
-/// Members whose values are always text, however they look.
-const TEXTS: &[&str] = &[
-    "total_slots",
-    "max_pending_session_slots",
-    "slots",
-    "reservation",
-    "limit",
-    "count",
-    "allotment",
-    "weight",
-    "max_shm",
-    "shm",
-    "max_folder_size",
-    "name",
-    "description",
-];
 
 /// Flags that give members of an object.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -49,7 +37,7 @@ pub(crate) struct Members {
     /// A member: key=value, map/key=value; null takes it away
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::pair)]
     pub(crate) set: Vec<(String, String)>,
-    /// An amount of a slot: cuda.device=2, or =unlimited
+    /// An amount of a slot, or the most of it: cuda.device=2, cpu=unlimited
     #[arg(long, value_name = "NAME=AMOUNT", value_parser = values::pair)]
     pub(crate) slot: Vec<(String, String)>,
     /// For people
@@ -74,9 +62,76 @@ impl Members {
         Ok(object)
     }
 
-    /// Whether nothing was given.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.slot.is_empty() && self.description.is_none()
+    /// The members of a new object of this name.
+    pub(crate) fn named(&self, slots: &str, name: &str) -> Result<Value, Failure> {
+        let mut object = self.object(slots)?;
+        object["name"] = json!(name);
+        Ok(object)
+    }
+
+    /// What is to be changed; nothing when nothing was given.
+    pub(crate) fn patch(&self, slots: &str) -> Result<Option<Value>, Failure> {
+        let given = self.object(slots)?;
+        Ok((given != json!({})).then_some(given))
+    }
+}
+
+/// Puts texts into an object, those that were given.
+pub(crate) fn put_texts<const N: usize>(object: &mut Value, texts: [(&str, Option<String>); N]) {
+    for (name, text) in texts {
+        if let Some(text) = text {
+            object[name] = json!(text);
+        }
+    }
+}
+
+/// One object that is there.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct One {
+    /// Its name or id
+    pub(crate) name: String,
+}
+
+/// One object that is made.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct New {
+    /// Its name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) members: Members,
+}
+
+/// One object that is changed.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Changed {
+    /// Its name or id
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) members: Members,
+}
+
+/// What can be done with most kinds of objects.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Usual {
+    /// List them
+    Ls,
+    /// Show one
+    Show(One),
+    /// Make one
+    Create(New),
+    /// Change one; without flags in $EDITOR
+    Edit(Changed),
+}
+
+/// Does it.
+pub(crate) async fn usual(app: &App, kind: &Kind, verb: Usual) -> Result<u8, Failure> {
+    match verb {
+        Usual::Ls => ls(app, kind, "").await,
+        Usual::Show(one) => show(app, kind, &one.name).await,
+        Usual::Create(new) => create(app, kind, &new.members.named(kind.slots, &new.name)?).await,
+        Usual::Edit(changed) => {
+            edit(app, kind, &changed.name, changed.members.patch(kind.slots)?).await
+        }
     }
 }
 
@@ -85,7 +140,7 @@ fn member(name: &str, text: &str) -> Value {
     if text == "null" {
         return Value::Null;
     }
-    if TEXTS.contains(&name) {
+    if texts::is_text(name) {
         return json!(text);
     }
     match serde_json::from_str(text) {
@@ -120,6 +175,8 @@ pub(crate) struct Kind {
     pub(crate) columns: &'static [(&'static str, &'static str)],
     /// The member with which it is named.
     pub(crate) key: &'static str,
+    /// The member that `--slot` fills.
+    pub(crate) slots: &'static str,
 }
 
 impl Kind {
@@ -215,66 +272,153 @@ fn lines(item: &Value) -> String {
     text
 }
 
-/// Sends a write; a rehearsal says what it would touch.
-pub(crate) async fn send(
-    app: &App,
-    client: &Client,
+/// A write: the request, and what it does in words for somebody who rehearses it.
+#[derive(Debug)]
+pub(crate) struct Write<'a> {
+    what: String,
     method: Method,
-    path: &str,
-    version: Option<&str>,
-    body: Option<&Value>,
-) -> Result<Value, Failure> {
-    let mut path = format!("/api/v1{path}");
-    if app.global.dry_run {
-        path.push(if path.contains('?') { '&' } else { '?' });
-        path.push_str("dry_run=true");
+    path: &'a str,
+    version: Option<String>,
+    body: Option<&'a Value>,
+}
+
+impl<'a> Write<'a> {
+    /// `what`: in the present tense, such as `preset small is created`.
+    pub(crate) fn new(method: Method, path: &'a str, what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            method,
+            path,
+            version: None,
+            body: None,
+        }
     }
-    let mut call = Call::new(method, &path);
-    if let Some(version) = version {
-        call = call.header(IF_MATCH, version);
+
+    /// The same with a body.
+    pub(crate) const fn body(mut self, body: &'a Value) -> Self {
+        self.body = Some(body);
+        self
     }
-    if let Some(body) = body {
-        call = call.body(body.clone());
+
+    /// The same for an object as it was read.
+    pub(crate) fn version(mut self, tag: Option<String>) -> Self {
+        self.version = tag;
+        self
     }
-    let answer = client.call(call).await?;
-    if app.global.dry_run && !app.global.quiet {
-        eprint!("{}", impact_text(answer.get("impact")));
+}
+
+/// Sends a write; a rehearsal says what it would do and whom it would touch.
+pub(crate) async fn send(app: &App, client: &Client, write: Write<'_>) -> Result<Value, Failure> {
+    let rehearsed = app.global.dry_run;
+    let answer = request(client, &write, rehearsed).await?;
+    if rehearsed && !app.global.quiet {
+        eprint!("{}", rehearsal_text(&write.what, answer.get("impact")));
     }
     Ok(answer)
 }
 
-/// What a rehearsal would touch, for people.
-fn impact_text(impact: Option<&Value>) -> String {
-    let mut text = "nothing was changed (--dry-run)\n".to_owned();
+/// Sends a write, or rehearses it, and says nothing.
+pub(crate) async fn request(
+    client: &Client,
+    write: &Write<'_>,
+    rehearse: bool,
+) -> Result<Value, Failure> {
+    let mut path = format!("/api/v1{}", write.path);
+    if rehearse {
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str("dry_run=true");
+    }
+    let mut call = Call::new(write.method.clone(), &path);
+    if let Some(version) = &write.version {
+        call = call.header(IF_MATCH, version);
+    }
+    if let Some(body) = write.body {
+        call = call.body(body.clone());
+    }
+    client.call(call).await
+}
+
+/// The first line of everything that a rehearsal says.
+pub(crate) const REHEARSED: &str = "nothing was changed; this would happen:";
+
+/// What a rehearsed write would do, for people.
+fn rehearsal_text(what: &str, impact: Option<&Value>) -> String {
+    let mut text = format!("{REHEARSED}\n  {}\n", clean(what));
     let Some(impact) = impact.and_then(|v| serde_json::from_value::<Impact>(v.clone()).ok()) else {
         return text;
     };
-    for difference in &impact.diff {
-        let side = |side: &Option<String>| clean(side.as_deref().unwrap_or("nothing"));
-        text.push_str(&format!(
-            "  {}: {} -> {}\n",
-            clean(&difference.path),
-            side(&difference.from),
-            side(&difference.to)
-        ));
+    for line in impact.diff.iter().flat_map(difference_lines) {
+        text.push_str(&format!("  {line}\n"));
     }
-    let counts: Vec<String> = impact
-        .counts
-        .iter()
-        .filter(|(_, n)| **n > 0)
-        .map(|(what, n)| format!("{} {n}", clean(what)))
-        .collect();
-    if !counts.is_empty() {
-        text.push_str(&format!("  touches {}\n", counts.join(", ")));
+    let concerned = |kind: &str, one: &str, many: &str| {
+        let n = impact.counts.get(kind).copied().unwrap_or_default();
+        (n > 0).then(|| format!("{n} {}", if n == 1 { one } else { many }))
+    };
+    let concerned: Vec<String> = [
+        concerned("users", "person", "people"),
+        concerned("keypairs", "keypair", "keypairs"),
+        concerned("sessions", "session", "sessions"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !concerned.is_empty() {
+        text.push_str(&format!("  it concerns {}\n", concerned.join(", ")));
     }
-    for session in impact.sessions.iter().filter(|s| s.effect != "kept") {
-        text.push_str(&format!(
-            "  {} {}\n",
-            clean(&session.id),
-            clean(&session.effect)
-        ));
+    for line in effects(&impact, |_| String::new()) {
+        text.push_str(&format!("  {line}\n"));
     }
     text
+}
+
+/// A member that would differ: what is inside of it where both sides are known, since a
+/// whole list of pools hides the one number that changes.
+fn difference_lines(difference: &Difference) -> Vec<String> {
+    let read = |side: &Option<String>| serde_json::from_str::<Value>(side.as_deref()?).ok();
+    if let (Some(from), Some(to)) = (read(&difference.from), read(&difference.to)) {
+        let mut lines = Vec::new();
+        config::differences(&difference.path, &from, &to, &mut lines);
+        return lines;
+    }
+    let side = |side: &Option<String>| clean(side.as_deref().unwrap_or("nothing"));
+    vec![format!(
+        "{}: {} -> {}",
+        clean(&difference.path),
+        side(&difference.from),
+        side(&difference.to)
+    )]
+}
+
+/// What a write would do to sessions: a line for each that is named, and one for the others
+/// of each effect. `more` adds what is known of a session.
+pub(crate) fn effects(impact: &Impact, more: impl Fn(&str) -> String) -> Vec<String> {
+    let would = |effect: &str| match effect {
+        "cancelled" => "would be cancelled".to_owned(),
+        "waits" => "would have to wait longer".to_owned(),
+        "starts" => "would start".to_owned(),
+        other => format!("would be {}", clean(other)),
+    };
+    let touched: Vec<_> = impact
+        .sessions
+        .iter()
+        .filter(|session| session.effect != "kept")
+        .collect();
+    let mut lines: Vec<String> = touched
+        .iter()
+        .map(|session| {
+            let (id, would) = (clean(&session.id), would(&session.effect));
+            format!("{id} {would}{}", more(&session.id))
+        })
+        .collect();
+    // The coordinator names a few hundred and counts them all.
+    for effect in ["cancelled", "waits", "starts"] {
+        let all = impact.counts.get(effect).copied().unwrap_or_default();
+        let named = touched.iter().filter(|s| s.effect == effect).count() as u64;
+        if all > named {
+            lines.push(format!("{} more {}", all - named, would(effect)));
+        }
+    }
+    lines
 }
 
 /// Says something on standard error, unless nobody wants to hear it.
@@ -287,13 +431,19 @@ pub(crate) fn say(app: &App, text: &str) {
 /// Makes one and shows it.
 pub(crate) async fn create(app: &App, kind: &Kind, body: &Value) -> Result<u8, Failure> {
     let client = app.client()?;
-    let item = send(app, &client, Method::POST, kind.path, None, Some(body)).await?;
+    let name = body[kind.key].as_str().unwrap_or_default();
+    let write = Write::new(
+        Method::POST,
+        kind.path,
+        format!("{} {name} is created", kind.what),
+    );
+    let item = send(app, &client, write.body(body)).await?;
     object(app, kind.key, &item)?;
     Ok(0)
 }
 
 /// The ETag of an object; kinds without versions have none.
-fn tag(item: &Value) -> Option<String> {
+pub(crate) fn tag(item: &Value) -> Option<String> {
     item.get("version")
         .and_then(Value::as_u64)
         .map(|version| format!("\"{version}\""))
@@ -320,15 +470,12 @@ pub(crate) async fn edit(
         say(app, "nothing differs");
         return Ok(0);
     }
-    let version = tag(&present);
-    let answer = send(
-        app,
-        &client,
+    let write = Write::new(
         Method::PATCH,
         &path,
-        version.as_deref(),
-        Some(&patch),
+        format!("{} {name} is changed", kind.what),
     );
+    let answer = send(app, &client, write.version(tag(&present)).body(&patch));
     let item = answer.await.map_err(|failure| {
         let stale = failure.exit == code::CONFLICT;
         let changed = failure
@@ -353,18 +500,14 @@ pub(crate) async fn rm(app: &App, kind: &Kind, name: &str, query: &str) -> Resul
     let path = format!("{}{query}", kind.of(name));
     let present = client.get(&kind.of(name)).await?;
     if !app.global.dry_run {
-        crate::commands::nodes::confirm(app, &format!("{} {name} is deleted.", kind.what))?;
+        confirm(app, &format!("{} {name} is deleted.", kind.what))?;
     }
-    let version = tag(&present);
-    send(
-        app,
-        &client,
+    let write = Write::new(
         Method::DELETE,
         &path,
-        version.as_deref(),
-        None,
-    )
-    .await?;
+        format!("{} {name} is deleted", kind.what),
+    );
+    send(app, &client, write.version(tag(&present))).await?;
     say(app, &format!("{} {name} deleted", kind.what));
     Ok(0)
 }
@@ -412,7 +555,10 @@ pub(crate) fn in_editor(present: &Value) -> Result<Value, Failure> {
     if !done?.success() {
         return Err(Failure::failed("the editor failed; nothing was changed"));
     }
-    parse(&text?, "what the editor left")
+    let mut changed = parse(&text?, "what the editor left")?;
+    texts::of_object(&mut changed);
+    texts::of_config(&mut changed);
+    Ok(changed)
 }
 
 /// Reads JSON or YAML.
@@ -502,11 +648,20 @@ mod tests {
             "name               student\nroot_in_container  no\n\
              total_slots        cuda.device 2, mem 16 GB\nused_by            active 2, inactive 0\n"
         );
-        let text = impact_text(Some(&json!({ "counts": { "users": 1, "sessions": 0 },
-            "sessions": [{ "id": "s-1", "effect": "waits" }], "diff": [{ "path": "/x", "from": "1" }] })));
+        let impact = json!({ "counts": { "users": 1, "sessions": 0, "waits": 1, "cancelled": 2 },
+            "sessions": [{ "id": "s-1", "effect": "waits" }, { "id": "s-2", "effect": "kept" }],
+            "diff": [{ "path": "/x", "from": "1" },
+                { "path": "/pools", "from": "[{\"name\":\"A\",\"count\":\"8\"}]", "to": "[{\"name\":\"A\",\"count\":\"4\"}]" }] });
+        let text = rehearsal_text("keypair policy student is changed", Some(&impact));
         assert_eq!(
             text,
-            "nothing was changed (--dry-run)\n  /x: 1 -> nothing\n  touches users 1\n  s-1 waits\n"
+            "nothing was changed; this would happen:\n  keypair policy student is changed\n\
+             \x20 /x: 1 -> nothing\n  /pools/A/count: \"8\" -> \"4\"\n  it concerns 1 person\n  s-1 would have to wait longer\n\
+             \x20 2 more would be cancelled\n"
+        );
+        assert_eq!(
+            rehearsal_text("agent a is created", None),
+            "nothing was changed; this would happen:\n  agent a is created\n"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! `admin policy …`: keypair, user and project policies, and who has which.
 
-use super::{Kind, Members, create, edit, ls, rm, say, send, show, tag};
+use super::{Kind, New, Usual, Write, create, rm, say, send, tag, usual};
 use crate::app::App;
 use crate::client::{Client, encode};
 use crate::error::Failure;
@@ -11,6 +11,7 @@ const KEYPAIR: Kind = Kind {
     path: "/keypair-policies",
     what: "keypair policy",
     key: "name",
+    slots: "total_slots",
     columns: &[
         ("NAME", "name"),
         ("SLOTS", "total_slots"),
@@ -27,6 +28,7 @@ const USER: Kind = Kind {
     path: "/user-policies",
     what: "user policy",
     key: "name",
+    slots: "total_slots",
     columns: &[
         ("NAME", "name"),
         ("FOLDERS", "max_folder_count"),
@@ -41,6 +43,7 @@ const PROJECT: Kind = Kind {
     path: "/project-policies",
     what: "project policy",
     key: "name",
+    slots: "total_slots",
     columns: &[
         ("NAME", "name"),
         ("FOLDERS", "max_folder_count"),
@@ -76,35 +79,14 @@ pub(crate) enum Noun {
 /// What can be done with policies.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// List them
-    Ls,
-    /// Show one
-    Show {
-        /// Its name or id
-        name: String,
-    },
-    /// Make one
-    Create {
-        /// Its name
-        name: String,
-        #[command(flatten)]
-        members: Members,
-    },
+    #[command(flatten)]
+    Usual(Usual),
     /// Make one with the values of another
     Clone {
         /// The other
         from: String,
-        /// The name of the new one
-        name: String,
         #[command(flatten)]
-        members: Members,
-    },
-    /// Change one; without flags in $EDITOR
-    Edit {
-        /// Its name or id
-        name: String,
-        #[command(flatten)]
-        members: Members,
+        new: New,
     },
     /// Delete one
     Rm {
@@ -142,29 +124,11 @@ pub(crate) async fn run(app: &App, noun: Noun) -> Result<u8, Failure> {
 
 async fn one(app: &App, kind: &Kind, verb: Verb) -> Result<u8, Failure> {
     match verb {
-        Verb::Ls => ls(app, kind, "").await,
-        Verb::Show { name } => show(app, kind, &name).await,
-        Verb::Create { name, members } => {
-            let mut body = members.object("total_slots")?;
-            body["name"] = json!(name);
-            create(app, kind, &body).await
-        }
-        Verb::Clone {
-            from,
-            name,
-            members,
-        } => {
-            let mut body = members.object("total_slots")?;
-            body["name"] = json!(name);
+        Verb::Usual(verb) => usual(app, kind, verb).await,
+        Verb::Clone { from, new } => {
+            let mut body = new.members.named(kind.slots, &new.name)?;
             body["clone"] = json!(from);
             create(app, kind, &body).await
-        }
-        Verb::Edit { name, members } => {
-            let patch = match members.is_empty() {
-                true => None,
-                false => Some(members.object("total_slots")?),
-            };
-            edit(app, kind, &name, patch).await
         }
         Verb::Rm { name, move_to } => {
             let query = move_to.map_or_else(String::new, |to| format!("?move_to={}", encode(&to)));
@@ -188,15 +152,9 @@ async fn assign(
     target: &str,
 ) -> Result<(), Failure> {
     let patch = |path: String, version: Option<String>, body: Value| async move {
-        send(
-            app,
-            client,
-            Method::PATCH,
-            &path,
-            version.as_deref(),
-            Some(&body),
-        )
-        .await
+        let what = format!("{target} has {} {policy}", kind.what);
+        let write = Write::new(Method::PATCH, &path, what).version(version);
+        send(app, client, write.body(&body)).await
     };
     match kind.path {
         "/user-policies" => {

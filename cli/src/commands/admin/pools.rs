@@ -1,7 +1,7 @@
 //! `admin pool|profile|allocation …`: parts of the draft; `admin config provision` makes
 //! it live.
 
-use super::{Kind, Members, list, put, say, send, tag};
+use super::{Kind, Members, One, Write, list, put, say, send, tag, texts};
 use crate::app::App;
 use crate::client::Client;
 use crate::error::{Failure, code};
@@ -27,6 +27,7 @@ const POOL: Kind = Kind {
     path: "",
     what: "pool",
     key: "name",
+    slots: "slots",
     columns: &[
         ("NAME", "name"),
         ("GROUP", "group"),
@@ -41,6 +42,7 @@ const PROFILE: Kind = Kind {
     path: "",
     what: "profile",
     key: "name",
+    slots: "slots",
     columns: &[
         ("NAME", "name"),
         ("SLOTS", "slots"),
@@ -53,6 +55,7 @@ const ALLOCATION: Kind = Kind {
     path: "",
     what: "allocation policy",
     key: "name",
+    slots: "slots",
     columns: &[
         ("NAME", "name"),
         ("RESERVATION", "reservation"),
@@ -81,6 +84,102 @@ impl Part {
     }
 }
 
+/// Flags that give members of a part. Each is of one kind of part only.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Flags {
+    /// Of a pool: the resource group behind it
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Of a pool: how much there is; absent or null: what the agents have
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<String>,
+    /// Of a profile: pools in the order in which they are tried
+    #[arg(long, value_name = "POOL,POOL", value_delimiter = ',')]
+    pub(crate) pools: Vec<String>,
+    /// Of an allocation policy: the profiles it may use; of a pool: their order
+    #[arg(long, value_name = "PROFILE,PROFILE", value_delimiter = ',')]
+    pub(crate) profiles: Vec<String>,
+    /// Of an allocation policy: what is kept for it
+    #[arg(long, value_name = "N")]
+    pub(crate) reservation: Option<String>,
+    /// Of an allocation policy: the most it may use; null: no limit
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<String>,
+    /// Of an allocation policy: who may use it; absent or null: everybody
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    pub(crate) users: Vec<String>,
+    #[command(flatten)]
+    pub(crate) members: Members,
+}
+
+impl Flags {
+    /// What was given, over a part as it is now; null takes a member away.
+    fn patch(&self, part: Part, present: &Value) -> Result<Value, Failure> {
+        use Part::{Allocation, Pool, Profile};
+        let mut patch = self.members.object("slots")?;
+        let text = |text: &Option<String>| text.as_deref().map(or_null);
+        let names = |names: &[String]| match names {
+            [] => None,
+            [one] if one == "null" => Some(Value::Null),
+            names => {
+                let named = names.iter().filter(|name| !name.is_empty());
+                Some(named.map(String::as_str).collect())
+            }
+        };
+        let profiles = match part {
+            Pool | Profile => names(&self.profiles),
+            Allocation => names(&self.profiles).map(|named| with_queues(&named, present)),
+        };
+        let given: [(&str, Option<Value>, &[Part]); 7] = [
+            ("group", text(&self.group), &[Pool]),
+            ("count", text(&self.count), &[Pool]),
+            ("pools", names(&self.pools), &[Profile]),
+            ("profiles", profiles, &[Pool, Allocation]),
+            ("reservation", text(&self.reservation), &[Allocation]),
+            ("limit", text(&self.limit), &[Allocation]),
+            ("users", names(&self.users), &[Allocation]),
+        ];
+        for (name, value, of) in given {
+            let Some(value) = value else { continue };
+            if !of.contains(&part) {
+                let several = |part: &Part| part.section().replace('_', " ");
+                let of: Vec<String> = of.iter().map(several).collect();
+                return Err(Failure::usage(format!(
+                    "--{name} is for {}, not for {}",
+                    of.join(" and "),
+                    several(&part)
+                )));
+            }
+            patch[name] = value;
+        }
+        Ok(patch)
+    }
+}
+
+fn or_null(text: &str) -> Value {
+    match text {
+        "null" => Value::Null,
+        text => json!(text),
+    }
+}
+
+/// Profiles of a policy by name, each with the queue it has: a queue that lost its name
+/// would be another one, and who waits in it would be cancelled.
+fn with_queues(named: &Value, present: &Value) -> Value {
+    let Some(named) = named.as_array() else {
+        return named.clone();
+    };
+    let has = |name: &Value| {
+        let entries = present["profiles"].as_array().into_iter().flatten();
+        entries.into_iter().find(|entry| entry["profile"] == *name)
+    };
+    let entries = named.iter().map(|name| match has(name) {
+        Some(entry) => entry.clone(),
+        None => json!({ "profile": name }),
+    });
+    entries.collect()
+}
+
 /// What can be done with parts of the draft.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
@@ -94,42 +193,18 @@ pub(crate) enum Verb {
     Create {
         /// Its name
         name: String,
-        /// Of a pool: the resource group behind it
-        #[arg(long, value_name = "GROUP")]
-        group: Option<String>,
-        /// Of a pool: how much there is; absent: what the agents have
-        #[arg(long, value_name = "N")]
-        count: Option<String>,
-        /// Of a profile: pools in the order in which they are tried
-        #[arg(long, value_name = "POOL,POOL", value_delimiter = ',')]
-        pools: Vec<String>,
-        /// Of an allocation policy: the profiles it may use
-        #[arg(long, value_name = "PROFILE,PROFILE", value_delimiter = ',')]
-        profiles: Vec<String>,
-        /// Of an allocation policy: what is kept for it
-        #[arg(long, value_name = "N")]
-        reservation: Option<String>,
-        /// Of an allocation policy: the most it may use
-        #[arg(long, value_name = "N")]
-        limit: Option<String>,
-        /// Of an allocation policy: who may use it; absent: everybody
-        #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
-        users: Vec<String>,
         #[command(flatten)]
-        members: Members,
+        flags: Flags,
     },
-    /// Change one
+    /// Change one: only what is named; null takes a value away
     Edit {
         /// Its name
         name: String,
         #[command(flatten)]
-        members: Members,
+        flags: Flags,
     },
     /// Take one out, with every mention of it
-    Rm {
-        /// Its name
-        name: String,
-    },
+    Rm(One),
     /// Put them into an order; those not named come after
     Order {
         /// Profiles: their order in this pool; allocations: in this profile
@@ -150,43 +225,12 @@ pub(crate) async fn run(app: &App, part: Part, verb: Verb) -> Result<u8, Failure
             let document = client.get(path).await?;
             return list(app, part.kind(), &entries(&document, part.section()));
         }
-        Verb::Create {
-            name,
-            group,
-            count,
-            pools,
-            profiles,
-            reservation,
-            limit,
-            users,
-            members,
-        } => {
-            let mut made = members.object("slots")?;
-            made["name"] = json!(name);
-            let texts = [
-                ("group", group),
-                ("count", count),
-                ("reservation", reservation),
-                ("limit", limit),
-            ];
-            for (key, text) in texts {
-                if let Some(text) = text {
-                    made[key] = json!(text);
-                }
-            }
-            if !pools.is_empty() {
-                made["pools"] = json!(pools);
-            }
-            if !users.is_empty() {
-                made["users"] = json!(users);
-            }
-            if !profiles.is_empty() {
-                made["profiles"] = match part {
-                    Part::Allocation => profiles.iter().map(|p| json!({ "profile": p })).collect(),
-                    Part::Pool | Part::Profile => json!(profiles),
-                };
-            }
-            change(app, &client, |document| {
+        Verb::Create { name, flags } => {
+            let patch = flags.patch(part, &Value::Null)?;
+            let mut made = json!({ "name": name });
+            merge(&mut made, &patch)?;
+            let what = format!("{} {name} is created in the draft", part.kind().what);
+            change(app, &client, &what, |document| {
                 if document[part.section()].is_null() {
                     document[part.section()] = json!([]);
                 }
@@ -195,34 +239,37 @@ pub(crate) async fn run(app: &App, part: Part, verb: Verb) -> Result<u8, Failure
             })
             .await?;
         }
-        Verb::Edit { name, members } => {
-            if members.is_empty() {
-                return Err(Failure::usage("say what to change: --set KEY=VALUE")
-                    .hint("the whole draft in an editor: longshore admin config edit"));
-            }
-            let patch = members.object("slots")?;
-            change(app, &client, |document| {
+        Verb::Edit { name, flags } => {
+            let what = format!("{} {name} is changed in the draft", part.kind().what);
+            change(app, &client, &what, |document| {
                 let found = section(document, part)?
                     .iter_mut()
                     .find(|item| item["name"] == json!(name))
                     .ok_or_else(|| missing(part, &name))?;
-                let counted_anew = patch.get("slots").is_some() && patch.get("allotment").is_none();
-                if counted_anew
-                    && is_counted(found)
-                    && let Some(members) = found.as_object_mut()
-                {
-                    // It followed from the slots and follows from the new ones.
-                    members.remove("allotment");
+                let patch = flags.patch(part, found)?;
+                if patch == json!({}) {
+                    return Err(Failure::usage(
+                        "say what to change, with the flags of create or --set KEY=VALUE",
+                    )
+                    .hint("the whole draft in an editor: longshore admin config edit"));
                 }
-                merge(found, &patch)
+                edit(found, &patch)
             })
             .await?;
         }
-        Verb::Rm { name } => {
-            change(app, &client, |document| remove(document, part, &name)).await?;
+        Verb::Rm(One { name }) => {
+            let what = format!(
+                "{} {name} is taken out of the draft, with every mention of it",
+                part.kind().what
+            );
+            change(app, &client, &what, |document| {
+                remove(document, part, &name)
+            })
+            .await?;
         }
         Verb::Order { of, names } => {
-            change(app, &client, |document| {
+            let what = format!("the draft has another order: {}", names.join(", "));
+            change(app, &client, &what, |document| {
                 order(document, part, of.as_deref(), &names)
             })
             .await?;
@@ -233,6 +280,19 @@ pub(crate) async fn run(app: &App, part: Part, verb: Verb) -> Result<u8, Failure
         "saved in the draft; longshore admin config validate, then longshore admin config provision",
     );
     Ok(0)
+}
+
+/// Changes one part.
+fn edit(found: &mut Value, patch: &Value) -> Result<(), Failure> {
+    let counted_anew = patch.get("slots").is_some() && patch.get("allotment").is_none();
+    if counted_anew
+        && is_counted(found)
+        && let Some(members) = found.as_object_mut()
+    {
+        // It followed from the slots and follows from the new ones.
+        members.remove("allotment");
+    }
+    merge(found, patch)
 }
 
 /// Whether a profile's allotment is what its slots count for, rather than a figure of its own.
@@ -263,25 +323,20 @@ fn section(document: &mut Value, part: Part) -> Result<&mut Vec<Value>, Failure>
         .ok_or_else(|| Failure::failed("the coordinator's answer is not understood"))
 }
 
-/// Changes the draft as it is now and saves it.
+/// Changes the draft as it is now and saves it; `what` says what that does.
 pub(super) async fn change(
     app: &App,
     client: &Client,
+    what: &str,
     work: impl FnOnce(&mut Value) -> Result<(), Failure>,
 ) -> Result<Value, Failure> {
     let mut document = client.get(DRAFT).await?;
     let version = tag(&document);
     only_written(&mut document);
     work(&mut document)?;
-    send(
-        app,
-        client,
-        Method::PUT,
-        DRAFT,
-        version.as_deref(),
-        Some(&document),
-    )
-    .await
+    texts::of_config(&mut document);
+    let write = Write::new(Method::PUT, DRAFT, what).version(version);
+    send(app, client, write.body(&document)).await
 }
 
 /// Leaves out what is only told.
@@ -289,7 +344,7 @@ pub(super) fn only_written(document: &mut Value) {
     if let Some(members) = document.as_object_mut() {
         members.retain(|name, _| ["pools", "profiles", "allocation_policies"].contains(&&**name));
     }
-    for pool in document["pools"].as_array_mut().into_iter().flatten() {
+    for pool in texts::list(document, "pools") {
         if let Some(members) = pool.as_object_mut() {
             members.retain(|name, _| name != "used" && name != "count_now");
         }
@@ -354,7 +409,7 @@ fn order(
         }
         (Part::Pool, Some(_)) => {
             return Err(Failure::usage("pools have one order, without --in")
-                .hint("the pools of a profile: longshore admin profile edit NAME --set 'pools=[\"A\",\"B\"]'"));
+                .hint("the pools of a profile: longshore admin profile edit NAME --pools A,B"));
         }
         (Part::Profile, Some(of)) => ((Part::Pool, of), "profiles"),
         (Part::Allocation, Some(of)) => ((Part::Profile, of), "policies"),
@@ -370,6 +425,75 @@ fn order(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn flags(part: &str, line: &[&str]) -> Flags {
+        use crate::cli::{Admin, Cli, Command};
+        let words = ["longshore", "admin", part, "edit", "x"];
+        let words = words.iter().chain(line).copied();
+        let cli = <Cli as clap::Parser>::try_parse_from(words).unwrap();
+        let Command::Admin(Admin::Pool(verb) | Admin::Profile(verb) | Admin::Allocation(verb)) =
+            cli.command
+        else {
+            panic!("a part")
+        };
+        let Verb::Edit { flags, .. } = verb else {
+            panic!("edit")
+        };
+        flags
+    }
+
+    #[test]
+    fn parts_are_edited_with_the_flags_of_create() {
+        let given = flags("pool", &["--group", "h100", "--count", "null"]);
+        assert_eq!(
+            given.patch(Part::Pool, &json!({})).unwrap(),
+            json!({ "group": "h100", "count": null })
+        );
+        let mut pool = json!({ "name": "x", "group": "a", "count": "8" });
+        let patch = given.patch(Part::Pool, &pool).unwrap();
+        edit(&mut pool, &patch).unwrap();
+        assert_eq!(pool, json!({ "name": "x", "group": "h100" }));
+
+        let policy = json!({ "profiles": [{ "profile": "4x", "queue": "fast" }, { "profile": "1x" }],
+            "users": ["ann"] });
+        let line = [
+            "--profiles",
+            "2x,4x",
+            "--limit",
+            "8",
+            "--users",
+            "null",
+            "--set",
+            "pending_timeout_s=60",
+        ];
+        assert_eq!(
+            flags("allocation", &line)
+                .patch(Part::Allocation, &policy)
+                .unwrap(),
+            json!({ "profiles": [{ "profile": "2x" }, { "profile": "4x", "queue": "fast" }],
+                "limit": "8", "users": null, "pending_timeout_s": 60 }),
+            "a queue keeps its name"
+        );
+        let profile = json!({ "slots": { "cuda.device": "4" }, "allotment": "4" });
+        let given = flags("profile", &["--pools", "A,B", "--slot", "cuda.device=2"]);
+        let mut changed = profile.clone();
+        edit(&mut changed, &given.patch(Part::Profile, &profile).unwrap()).unwrap();
+        assert_eq!(
+            changed,
+            json!({ "slots": { "cuda.device": "2" }, "pools": ["A", "B"] })
+        );
+    }
+
+    #[test]
+    fn a_flag_of_another_part_is_refused() {
+        let failure = flags("pool", &["--limit", "4"]).patch(Part::Pool, &json!({}));
+        let failure = failure.unwrap_err();
+        assert_eq!(failure.exit, code::USAGE);
+        assert_eq!(
+            failure.text,
+            "--limit is for allocation policies, not for pools"
+        );
+    }
 
     #[test]
     fn an_allotment_that_follows_from_the_slots_is_told_apart() {
@@ -388,6 +512,7 @@ mod tests {
             "allocation_policies": [{ "name": "p", "profiles": [{ "profile": "x", "queue": "p/x" }] }],
         });
         only_written(&mut document);
+        only_written(&mut json!(["no document"]));
         assert!(document.get("links").is_none() && document["pools"][0].get("used").is_none());
         order(&mut document, Part::Pool, None, &["B".to_owned()]).unwrap();
         assert_eq!(document["pools"][0]["name"], "B");

@@ -1,14 +1,14 @@
 //! `admin preset …`
 
-use super::{Kind, Members, create, edit, ls, rm};
+use super::{Changed, Kind, New, One, create, edit, ls, put_texts, rm};
 use crate::app::App;
 use crate::error::Failure;
-use serde_json::json;
 
 const PRESET: Kind = Kind {
     path: "/presets",
     what: "preset",
     key: "name",
+    slots: "slots",
     columns: &[
         ("NAME", "name"),
         ("GROUP", "group"),
@@ -25,51 +25,31 @@ pub(crate) enum Verb {
     Ls,
     /// Make one
     Create {
-        /// Its name
-        name: String,
+        #[command(flatten)]
+        new: New,
         /// Only for this resource group
         #[arg(long, value_name = "GROUP")]
         group: Option<String>,
-        #[command(flatten)]
-        members: Members,
     },
     /// Change one; without flags in $EDITOR
-    Edit {
-        /// Its name or id
-        name: String,
-        #[command(flatten)]
-        members: Members,
-    },
+    Edit(Changed),
     /// Delete one
-    Rm {
-        /// Its name or id
-        name: String,
-    },
+    Rm(One),
 }
 
 /// Does it.
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
         Verb::Ls => ls(app, &PRESET, "").await,
-        Verb::Create {
-            name,
-            group,
-            members,
-        } => {
-            let mut body = members.object("slots")?;
-            body["name"] = json!(name);
-            if let Some(group) = group {
-                body["group"] = json!(group);
-            }
+        Verb::Create { new, group } => {
+            let mut body = new.members.named(PRESET.slots, &new.name)?;
+            put_texts(&mut body, [("group", group)]);
             create(app, &PRESET, &body).await
         }
-        Verb::Edit { name, members } => {
-            let patch = match members.is_empty() {
-                true => None,
-                false => Some(members.object("slots")?),
-            };
-            edit(app, &PRESET, &name, patch).await
+        Verb::Edit(changed) => {
+            let patch = changed.members.patch(PRESET.slots)?;
+            edit(app, &PRESET, &changed.name, patch).await
         }
-        Verb::Rm { name } => rm(app, &PRESET, &name, "").await,
+        Verb::Rm(one) => rm(app, &PRESET, &one.name, "").await,
     }
 }

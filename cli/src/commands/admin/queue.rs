@@ -1,6 +1,6 @@
 //! `admin queue …`
 
-use super::{Kind, ls, object, send, show};
+use super::{Kind, Write, ls, object, send, show};
 use crate::app::App;
 use crate::error::Failure;
 use reqwest::Method;
@@ -10,6 +10,7 @@ const QUEUE: Kind = Kind {
     path: "/queues",
     what: "queue",
     key: "name",
+    slots: "slots",
     columns: &[
         ("NAME", "name"),
         ("POLICY", "policy"),
@@ -52,8 +53,9 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let client = app.client()?;
             let body = json!({ "name": to });
             let path = QUEUE.of(&name);
-            let item = send(app, &client, Method::PATCH, &path, None, Some(&body)).await?;
-            object(app, "name", &item)?;
+            let what = format!("queue {name} is called {to}");
+            let write = Write::new(Method::PATCH, &path, what).body(&body);
+            object(app, "name", &send(app, &client, write).await?)?;
             Ok(0)
         }
     }

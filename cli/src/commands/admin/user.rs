@@ -1,6 +1,6 @@
 //! `admin user …`
 
-use super::{Kind, Members, edit, ls, object, say, secret, send, show};
+use super::{Changed, Kind, Write, edit, ls, object, put_texts, say, secret, send, show};
 use crate::app::App;
 use crate::client::encode;
 use crate::error::Failure;
@@ -11,6 +11,7 @@ const USER: Kind = Kind {
     path: "/users",
     what: "user",
     key: "username",
+    slots: "slots",
     columns: &[
         ("NAME", "username"),
         ("EMAIL", "email"),
@@ -74,12 +75,7 @@ pub(crate) enum Verb {
         weight: Option<String>,
     },
     /// Change weight, policy or projects
-    Edit {
-        /// Login name, address or id
-        name: String,
-        #[command(flatten)]
-        members: Members,
-    },
+    Edit(Changed),
     /// Switch one on or off
     Status {
         /// Login name, address or id
@@ -136,11 +132,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
                 ("keypair_policy", keypair_policy),
                 ("weight", weight),
             ];
-            for (key, text) in texts {
-                if let Some(text) = text {
-                    body[key] = json!(text);
-                }
-            }
+            put_texts(&mut body, texts);
             // Without a project nobody can submit, so the one everybody has is the default.
             body["projects"] = match project.is_empty() {
                 true => json!(["default"]),
@@ -150,19 +142,22 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
                 body["projects"] = json!([]);
             }
             let client = app.client()?;
-            let item = send(app, &client, Method::POST, USER.path, None, Some(&body)).await?;
+            let what = format!("user {email} is created with a first keypair");
+            let write = Write::new(Method::POST, USER.path, what).body(&body);
+            let item = send(app, &client, write).await?;
             let name = item.get("username").and_then(Value::as_str);
             say(app, &format!("{} made", name.unwrap_or(&email)));
             secret(app, &item)?;
             Ok(0)
         }
-        Verb::Edit { name, members } => {
-            if members.is_empty() {
+        Verb::Edit(changed) => {
+            let patch = changed.members.patch(USER.slots)?;
+            if patch.is_none() {
                 return Err(Failure::usage("say what to change: --set KEY=VALUE").hint(
                     "--set weight=2, --set 'projects=[\"vision\"]', --set user_policy=small",
                 ));
             }
-            edit(app, &USER, &name, Some(members.object("slots")?)).await
+            edit(app, &USER, &changed.name, patch).await
         }
         Verb::Status {
             name,
@@ -176,8 +171,8 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let body = json!({ "status": word, "deactivate_keypairs": deactivate_keypairs });
             let client = app.client()?;
             let path = format!("/users/{}/status", encode(&name));
-            let item = send(app, &client, Method::PUT, &path, None, Some(&body)).await?;
-            object(app, USER.key, &item)?;
+            let write = Write::new(Method::PUT, &path, format!("user {name} is {word}"));
+            object(app, USER.key, &send(app, &client, write.body(&body)).await?)?;
             Ok(0)
         }
         Verb::Policy { name, policy } => {

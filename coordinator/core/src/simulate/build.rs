@@ -564,12 +564,35 @@ pub(super) struct Names {
 /// Whose keypair is meant when a session names none, by user.
 pub(super) type Keys = BTreeMap<String, (UserId, String)>;
 
+/// A file that describes nothing is an empty one, or not the one that was meant.
+fn described(input: &Input) -> Result<(), InputError> {
+    let lists = [
+        input.resource_groups.is_none(),
+        input.agents.is_empty(),
+        input.keypair_policies.is_empty(),
+        input.projects.is_empty(),
+        input.domains.is_empty(),
+        input.users.is_empty(),
+        input.pools.is_empty(),
+        input.profiles.is_empty(),
+        input.allocation_policies.is_empty(),
+        input.running.is_empty(),
+        input.events.is_empty(),
+    ];
+    if lists.contains(&false) {
+        return Ok(());
+    }
+    let text = "the file is empty: describe agents, and what happens under events";
+    Err(wrong("agents", text))
+}
+
 /// Domains and projects; without their totals, so that what runs before is not bound.
 pub(super) fn tenants(
     input: &Input,
     now: Timestamp,
     names: &mut Names,
 ) -> Result<(Vec<Domain>, Vec<Project>), InputError> {
+    described(input)?;
     let totals = |tenant: &input::Tenant, path: &str| {
         let texts = tenant
             .total_slots

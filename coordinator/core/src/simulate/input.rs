@@ -1,7 +1,8 @@
 //! What a scenario file holds. Every member that is not listed is refused.
 
+use longshore_common::amount::{SlotName, parse_milli};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -455,6 +456,52 @@ pub struct KeypairPolicy {
     pub allowed_hosts: Option<serde_json::Value>,
 }
 
+/// Amounts that a session asks for. What is no number at all is a slip of the pen and makes
+/// the file bad; a number that the rules of submission refuse is an event of the run.
+fn asked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Amounts, D::Error> {
+    struct Asked;
+    impl<'de> Visitor<'de> for Asked {
+        type Value = Amounts;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("amounts by slot, such as {cpu: 4, mem: 16g}")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Amounts, A::Error> {
+            let mut amounts = Amounts::new();
+            while let Some(name) = map.next_key::<String>()? {
+                let slot: SlotName = name.parse().map_err(A::Error::custom)?;
+                amounts.insert(name, map.next_value_seed(Amount(slot))?);
+            }
+            Ok(amounts)
+        }
+    }
+    // Read as part of the value, so that the reader says in which line it stands.
+    struct Amount(SlotName);
+    impl<'de> DeserializeSeed<'de> for Amount {
+        type Value = Text;
+        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Text, D::Error> {
+            let amount = Text::deserialize(deserializer)?;
+            let Self(slot) = self;
+            // A number is enough: whether it must be whole is for the rules of submission.
+            match slot.parse_amount(&amount.0) {
+                Err(error) if parse_milli(&amount.0).is_err() => {
+                    Err(D::Error::custom(format_args!("{slot}: {error}")))
+                }
+                Ok(_) | Err(_) => Ok(amount),
+            }
+        }
+    }
+    deserializer.deserialize_map(Asked)
+}
+
+fn exit_code<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    let code = i64::deserialize(deserializer)?;
+    u8::try_from(code).map(i32::from).map_err(|_| {
+        D::Error::custom(format_args!(
+            "{code} is no exit code: a program ends with 0 to 255"
+        ))
+    })
+}
+
 /// A session that is asked for.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -473,6 +520,7 @@ pub struct Submit {
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// Amounts.
+    #[serde(deserialize_with = "asked")]
     pub slots: Amounts,
     /// 0 to 100.
     pub priority: Option<i64>,
@@ -482,7 +530,8 @@ pub struct Submit {
     pub cluster_mode: Option<String>,
     /// How long it runs; absent = until it is stopped.
     pub runtime_s: Option<Seconds>,
-    /// With what it ends.
+    /// With what it ends: 0 to 255, as programs do.
+    #[serde(deserialize_with = "exit_code")]
     pub exit_code: i32,
     /// What it waits for.
     pub depends_on: Vec<Dependency>,

@@ -1,0 +1,84 @@
+//! Asking before something that cannot be taken back.
+
+use crate::app::App;
+use crate::error::Failure;
+use crate::output::clean;
+use std::io::{BufRead, IsTerminal};
+
+/// What a command says whose question was answered with no.
+pub(crate) const DECLINED: &str = "nothing was changed";
+
+/// What becomes of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It is answered already, or need not be put.
+    Go,
+    /// Somebody is asked.
+    Ask,
+    /// It must be answered, and nobody is there.
+    Refuse,
+}
+
+/// `yes`: `--yes` was given. `terminal`: somebody is there. `harm`: something would be lost.
+const fn course(yes: bool, terminal: bool, harm: bool) -> Course {
+    match (yes, terminal, harm) {
+        (true, _, _) | (false, false, false) => Course::Go,
+        (false, true, _) => Course::Ask,
+        (false, false, true) => Course::Refuse,
+    }
+}
+
+/// Asks before something that cannot be taken back.
+pub(crate) fn confirm(app: &App, what: &str) -> Result<(), Failure> {
+    confirm_if(app, what, true)
+}
+
+/// The same for what harms only sometimes: a script needs `--yes` for it only then, a
+/// person on a terminal is asked each time.
+pub(crate) fn confirm_if(app: &App, what: &str, harm: bool) -> Result<(), Failure> {
+    let what = clean(what);
+    match course(app.global.yes, std::io::stdin().is_terminal(), harm) {
+        Course::Go => return Ok(()),
+        Course::Refuse => {
+            return Err(
+                Failure::usage("this asks first, and nobody is there to answer")
+                    .why(what)
+                    .hint("the same with --yes; nothing was changed"),
+            );
+        }
+        Course::Ask => (),
+    }
+    eprint!("{what}\nContinue? [y/N] ");
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    if matches!(line.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::failed(DECLINED))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_asked() {
+        // A person is asked whatever it is, a script is stopped only before harm.
+        let table = [
+            ((true, true, true), Course::Go),
+            ((true, false, true), Course::Go),
+            ((false, true, true), Course::Ask),
+            ((false, true, false), Course::Ask),
+            ((false, false, true), Course::Refuse),
+            ((false, false, false), Course::Go),
+        ];
+        for ((yes, terminal, harm), wanted) in table {
+            assert_eq!(
+                course(yes, terminal, harm),
+                wanted,
+                "{yes} {terminal} {harm}"
+            );
+        }
+    }
+}
