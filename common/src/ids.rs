@@ -150,6 +150,15 @@ object_id!(
     /// A person.
     UserId, "usr_");
 object_id!(
+    /// A service account: a program that works without a person's login.
+    ServiceAccountId, "svc_");
+object_id!(
+    /// A group of users and service accounts; [`GroupId`] is a resource group.
+    UserGroupId, "grp_");
+object_id!(
+    /// An access rule.
+    AccessRuleId, "acr_");
+object_id!(
     /// A resource group.
     GroupId, "rgp_");
 object_id!(
@@ -474,6 +483,28 @@ mod tests {
             assert_eq!(postcard::from_bytes::<AgentId>(&bytes).unwrap(), id);
         }
         assert!("agt_zzzzzzzzzzzzzzzzzzzzzzzzzz".parse::<AgentId>().is_err());
+    }
+
+    #[test]
+    fn every_kind_has_a_prefix_of_its_own() {
+        let prefixes = [
+            ClusterId::PREFIX,
+            AgentId::PREFIX,
+            UserId::PREFIX,
+            ServiceAccountId::PREFIX,
+            UserGroupId::PREFIX,
+            AccessRuleId::PREFIX,
+            GroupId::PREFIX,
+            DomainId::PREFIX,
+            ProjectId::PREFIX,
+            PolicyId::PREFIX,
+            PresetId::PREFIX,
+            InstanceId::PREFIX,
+            RequestId::PREFIX,
+        ];
+        let different = std::collections::BTreeSet::from(prefixes);
+        assert_eq!(different.len(), prefixes.len());
+        assert!(prefixes.iter().all(|p| p.len() == 4 && p.ends_with('_')));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! where. Both are functions of values: no clock, no randomness, no I/O. The live
 //! loop, `explain` and `simulate` call the same code; [`Core`] is both together.
 
+pub mod access;
 pub mod bugs;
 mod core;
 pub mod model;
