@@ -2,11 +2,9 @@
 
 use crate::amount::{SlotName, Slots, format_milli};
 use crate::ids::DeviceId;
-use crate::session::{UnknownWord, words};
+use crate::session::words;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 words! {
     /// What the coordinator thinks of an agent.

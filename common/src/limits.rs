@@ -1,12 +1,9 @@
 //! Limits as data. The verdicts are the agent's (`limits`), the numbers come from
 //! policies through the coordinator.
 
-use crate::session::UnknownWord;
 use crate::session::words;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
 
 /// What one agent enforces on one session without asking anybody.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

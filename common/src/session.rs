@@ -10,14 +10,15 @@ use crate::limits::SessionLimits;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 /// An enum whose values have one text form, used in JSON, the store and messages to people.
+///
+/// Whoever uses it outside needs `serde` in its own dependencies.
+#[macro_export]
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
         pub enum $name {
             $($(#[$vdoc])* #[serde(rename = $text)] $variant,)*
         }
@@ -33,28 +34,28 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
 
-        impl FromStr for $name {
-            type Err = UnknownWord;
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::session::UnknownWord;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
                 Self::ALL
                     .iter()
                     .copied()
                     .find(|value| value.as_str().eq_ignore_ascii_case(text))
-                    .ok_or_else(|| UnknownWord {
-                        text: text.chars().take(64).collect(),
-                        known: Self::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>().join(", "),
+                    .ok_or_else(|| {
+                        let known = Self::ALL.iter().map(|v| v.as_str());
+                        $crate::session::UnknownWord::new(text, known)
                     })
             }
         }
     };
 }
-pub(crate) use words;
+pub use words;
 
 /// A text that is none of the known words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +65,16 @@ pub struct UnknownWord {
     pub text: String,
     /// What is known.
     pub known: String,
+}
+
+impl UnknownWord {
+    /// A text, and the words it could have been.
+    pub fn new<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        Self {
+            text: text.chars().take(64).collect(),
+            known: known.collect::<Vec<_>>().join(", "),
+        }
+    }
 }
 
 words! {

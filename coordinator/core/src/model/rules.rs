@@ -9,12 +9,17 @@ use super::state::{Account, State};
 use super::submit::{cut, pointer};
 use crate::scheduler::limits::{Layer, LayerKind, Over, Requester, layers, over_alone};
 use crate::scheduler::{Never, could_ever_hold};
-use longshore_common::amount::{SlotKind, SlotName, Slots, format_bytes_short, parse_bytes};
+use longshore_common::agent::AgentState;
+use longshore_common::amount::{
+    Shortage, SlotKind, SlotName, Slots, format_bytes_short, parse_bytes,
+};
 use longshore_common::api::{LimitMet, MemberError, NewSession, Source};
 use longshore_common::devices::Refusal as DeviceRefusal;
 use longshore_common::ids::SessionId;
+use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{ClusterMode, DependOn, ResultKind, SessionType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::slice::from_ref;
 
 /// Containers of one session where no policy says less.
 const CONTAINERS: u32 = 100;
@@ -25,9 +30,8 @@ pub fn is_open_to(state: &State, group: &Group, who: &Requester) -> bool {
     let Some(allowed) = &group.allowed else {
         return true;
     };
-    let named = |names: &std::collections::BTreeSet<String>, name: &str| {
-        names.iter().any(|n| n.eq_ignore_ascii_case(name))
-    };
+    let named =
+        |names: &BTreeSet<String>, name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
     let domain = state.domains.get(&who.domain);
     let project = state.projects.get(&who.project);
     domain.is_some_and(|d| named(&allowed.domains, &d.name))
@@ -369,7 +373,7 @@ pub(super) fn designated(
             "Name at least one agent.".to_owned(),
         ));
     }
-    let mut agents = std::collections::BTreeSet::new();
+    let mut agents = BTreeSet::new();
     for (at, name) in wish.agents.iter().enumerate() {
         let agent = state.agent_by_ref(name).ok_or_else(|| {
             wrong(
@@ -687,6 +691,16 @@ fn elsewhere(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Res
         .hint(format!("Ask for group {group}, or for another agent.")))
 }
 
+/// When a session counts as unused: as the policy of its keypair says, else as the
+/// installation does.
+pub(super) fn idle(state: &State, access_key: &str) -> Option<IdlePolicy> {
+    let keypair = state.keypairs.get(access_key);
+    let policy = keypair.and_then(|k| state.keypair_policies.get(&k.policy.to_ascii_lowercase()));
+    policy
+        .and_then(super::admin::idle_rules)
+        .or_else(|| state.scheduler.idle.clone())
+}
+
 /// Rule 15: agents of the group, taken as empty, could hold it.
 fn never_fits(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Result<(), Refusal> {
     let ranks: Vec<Slots> = (0..session.cluster.size)
@@ -694,18 +708,8 @@ fn never_fits(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Re
         .collect();
     let together = session.cluster.mode == ClusterMode::SingleNode;
     let arch = session.arch.as_deref();
-    let groups: Vec<&Group> = match queue {
-        Some(queue) => {
-            let config = &state.config.config;
-            let pools = queue.profile.pools.iter();
-            pools
-                .filter_map(|name| state.group_by_ref(&config.pool(name)?.group))
-                .collect()
-        }
-        None => state.groups.get(&session.group).into_iter().collect(),
-    };
     let mut first = None;
-    for group in groups {
+    for group in groups_of(state, session, queue) {
         if !group.refuse_never_fits {
             return Ok(());
         }
@@ -719,95 +723,187 @@ fn never_fits(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Re
     let Some((group, never)) = first else {
         return Ok(());
     };
-    let (met, detail, hint) = match never {
-        Never::Short(short) => {
-            let Some(worst) = short.first() else {
-                return Ok(());
-            };
-            let errors = short
-                .iter()
-                .map(|s| MemberError {
-                    pointer: pointer("/slots", s.slot.as_str()),
-                    message: format!(
-                        "{} is more than the {} any agent of group {} has.",
-                        s.slot.format_amount(s.need),
-                        s.slot.format_amount(s.have),
-                        group.name
-                    ),
-                })
-                .collect();
-            let detail = format!(
-                "You asked for {} {}; the largest agent of group {} has {}.",
-                worst.slot,
-                show(&worst.slot, worst.need),
-                group.name,
-                show(&worst.slot, worst.have)
-            );
-            let hint = match worst.have {
-                0 => format!("No agent of group {} has {}.", group.name, worst.slot),
-                have => format!(
-                    "Ask for {} {} or less.",
-                    worst.slot,
-                    show(&worst.slot, have)
-                ),
-            };
-            return Err(Refusal {
-                errors,
-                limit: Some(Box::new(capacity_met(
-                    &worst.slot,
-                    worst.need,
-                    worst.have,
-                    group,
-                ))),
-                ..Refusal::new("LS-FIT-NEVER", detail).hint(hint)
-            });
+    let place = Place::of(state, group, arch);
+    if let Some(arch) = arch.filter(|_| place.without) {
+        return Err(place.wrong_arch(arch));
+    }
+    // Where not even one container finds room, what that one lacks is the reason.
+    let one = ranks
+        .iter()
+        .find_map(|rank| could_ever_hold(state, group.id, from_ref(rank), true, arch).err());
+    match (never, one) {
+        (Never::Containers(0), Some(Never::Short(short))) => place.short(&short, "One container"),
+        (Never::Containers(0), Some(Never::Devices(refusal))) => Err(place.devices(refusal)),
+        (Never::Short(short), _) => place.short(&short, "You"),
+        (Never::Devices(refusal), _) => Err(place.devices(refusal)),
+        (Never::Containers(most), _) => {
+            Err(place.containers(most, session.cluster.size.into(), together))
         }
-        Never::Devices(DeviceRefusal::BelowQuantum {
-            slot,
-            need,
-            quantum,
-        }) => {
-            let message = format!(
-                "{slot} {} is below {}, the smallest part an agent gives",
-                slot.format_amount(need),
-                slot.format_amount(quantum)
-            );
-            return Err(Refusal::new("LS-SLOT-AMOUNT", format!("{message}."))
-                .at(pointer("/slots", slot.as_str()), format!("{message}.")));
-        }
-        Never::Devices(
-            DeviceRefusal::Short { slot, need, have }
-            | DeviceRefusal::Fragmented { slot, need, have },
-        ) => (
-            capacity_met(&slot, need, have, group),
-            format!(
-                "No agent of group {} can give {slot} {} on devices that may be combined; {} can be.",
-                group.name,
-                show(&slot, need),
-                show(&slot, have)
-            ),
-            format!("Ask for {slot} {} or less.", show(&slot, have)),
-        ),
-        Never::Containers(have) => (
-            LimitMet {
-                rule: "cluster".to_owned(),
-                slot: None,
-                limit: Some(have.to_string()),
-                have: "0".to_owned(),
-                need: session.cluster.size.to_string(),
-                source: Some(Source::new("group", &group.name)),
-            },
-            format!(
-                "The agents of group {} together could hold {have} of {} containers.",
-                group.name, session.cluster.size
-            ),
-            format!("Ask for {have} containers or fewer, or for smaller ones."),
-        ),
+    }
+}
+
+/// Where a session may be: in its group, or in those behind the pools of its queue.
+fn groups_of<'a>(state: &'a State, session: &Session, queue: Option<&Queue<'_>>) -> Vec<&'a Group> {
+    let Some(queue) = queue else {
+        return state.groups.get(&session.group).into_iter().collect();
     };
-    Err(Refusal {
-        limit: Some(Box::new(met)),
-        ..Refusal::new("LS-FIT-NEVER", detail).hint(hint)
-    })
+    let config = &state.config.config;
+    let pools = queue.profile.pools.iter();
+    pools
+        .filter_map(|name| state.group_by_ref(&config.pool(name)?.group))
+        .collect()
+}
+
+/// A group that could never hold a request, as it is spoken of.
+struct Place<'a> {
+    group: &'a Group,
+    /// `agent`, or `arm64 agent` where the group has others too that do not count.
+    agent: String,
+    /// Architectures of its agents, each once.
+    archs: BTreeSet<&'a str>,
+    /// None of them is the one that is asked for.
+    without: bool,
+}
+
+impl<'a> Place<'a> {
+    fn of(state: &'a State, group: &'a Group, arch: Option<&str>) -> Self {
+        let agents = state.agents.values();
+        let archs: BTreeSet<&str> = agents
+            .filter(|a| a.group == group.id && a.state != AgentState::Terminated)
+            .filter_map(|a| Some(a.inventory.as_deref()?.arch.as_str()))
+            .collect();
+        Self {
+            group,
+            agent: match arch {
+                Some(arch) if archs.len() > 1 => format!("{arch} agent"),
+                _ => "agent".to_owned(),
+            },
+            without: arch.is_some_and(|arch| !archs.contains(arch)),
+            archs,
+        }
+    }
+
+    fn wrong_arch(&self, arch: &str) -> Refusal {
+        let archs: Vec<&str> = self.archs.iter().copied().collect();
+        let there = archs.join(", ");
+        let name = &self.group.name;
+        let detail = format!("You asked for an agent with arch {arch}; group {name} has {there}.");
+        Refusal::new("LS-FIT-NEVER", detail)
+            .at("/arch", format!("Group {name} has {there}."))
+            .hint(format!(
+                "Ask for arch {}, or for a group that has {arch}.",
+                archs.join(" or ")
+            ))
+    }
+
+    /// No agent has so much; nothing to say when no slot is short.
+    fn short(&self, short: &[Shortage], who: &str) -> Result<(), Refusal> {
+        let Some(worst) = short.first() else {
+            return Ok(());
+        };
+        let (name, agent, slot) = (&self.group.name, &self.agent, &worst.slot);
+        let (need, have) = apart(slot, worst.need, worst.have);
+        let errors = short.iter().map(|s| {
+            let (need, have) = apart(&s.slot, s.need, s.have);
+            MemberError {
+                pointer: pointer("/slots", s.slot.as_str()),
+                message: format!("{need} is more than the {have} any {agent} of group {name} has."),
+            }
+        });
+        let verb = if who == "You" { "asked" } else { "asks" };
+        let detail = format!(
+            "{who} {verb} for {slot} {need}; the largest {agent} of group {name} has {have}."
+        );
+        Err(Refusal {
+            errors: errors.collect(),
+            limit: Some(Box::new(capacity_met(
+                slot, worst.need, worst.have, self.group,
+            ))),
+            ..Refusal::new("LS-FIT-NEVER", detail).hint(self.less(slot, worst.have))
+        })
+    }
+
+    /// The devices are there, and cannot be had together.
+    fn devices(&self, refusal: DeviceRefusal) -> Refusal {
+        let (slot, need, have) = match refusal {
+            DeviceRefusal::BelowQuantum {
+                slot,
+                need,
+                quantum,
+            } => {
+                let message = format!(
+                    "{slot} {} is below {}, the smallest part an agent gives.",
+                    slot.format_amount(need),
+                    slot.format_amount(quantum)
+                );
+                return Refusal::new("LS-SLOT-AMOUNT", message.clone())
+                    .at(pointer("/slots", slot.as_str()), message);
+            }
+            DeviceRefusal::Short { slot, need, have }
+            | DeviceRefusal::Fragmented { slot, need, have } => (slot, need, have),
+        };
+        let (needed, most) = apart(&slot, need, have);
+        let detail = format!(
+            "No {} of group {} can give {slot} {needed} on devices that may be combined; {most} can be.",
+            self.agent, self.group.name,
+        );
+        Refusal {
+            limit: Some(Box::new(capacity_met(&slot, need, have, self.group))),
+            ..Refusal::new("LS-FIT-NEVER", detail).hint(self.less(&slot, have))
+        }
+    }
+
+    /// There is room for some of the containers.
+    fn containers(&self, most: usize, size: u32, together: bool) -> Refusal {
+        let (name, agent) = (&self.group.name, &self.agent);
+        let detail = if together {
+            format!("No {agent} of group {name} takes {size} containers; the most is {most}.")
+        } else {
+            format!("The {agent}s of group {name} together could hold {most} of {size} containers.")
+        };
+        let fewer = if most == 1 {
+            "1 container".to_owned()
+        } else {
+            format!("{most} containers or fewer")
+        };
+        let otherwise = if together {
+            "for several agents"
+        } else {
+            "for smaller ones"
+        };
+        let met = LimitMet {
+            rule: "cluster".to_owned(),
+            slot: None,
+            limit: Some(most.to_string()),
+            have: "0".to_owned(),
+            need: size.to_string(),
+            source: Some(Source::new("group", name)),
+        };
+        Refusal {
+            limit: Some(Box::new(met)),
+            ..Refusal::new("LS-FIT-NEVER", detail).hint(format!("Ask for {fewer}, or {otherwise}."))
+        }
+    }
+
+    /// What to ask for instead.
+    fn less(&self, slot: &SlotName, have: i64) -> String {
+        match have {
+            0 => format!("No {} of group {} has {slot}.", self.agent, self.group.name),
+            have => format!("Ask for {slot} {} or less.", show(slot, have)),
+        }
+    }
+}
+
+/// What is needed and the less there is. Sizes that look the same when they are cut are
+/// told in whole MB, of which what is needed has one more at least.
+fn apart(slot: &SlotName, need: i64, have: i64) -> (String, String) {
+    const MB: i64 = 1 << 20;
+    let (needed, most) = (show(slot, need), show(slot, have));
+    if needed == most && slot.kind() == SlotKind::Bytes {
+        let up = need / MB + i64::from(need % MB != 0);
+        return (format!("{up} MB"), format!("{} MB", have / MB));
+    }
+    (needed, most)
 }
 
 fn capacity_met(slot: &SlotName, need: i64, have: i64, group: &Group) -> LimitMet {

@@ -5,6 +5,7 @@
 mod agents;
 mod chaos;
 mod clusters;
+mod fits;
 mod joins;
 mod lifecycle;
 mod placing;

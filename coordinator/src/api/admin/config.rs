@@ -4,12 +4,13 @@ use super::super::errors::Failure;
 use super::super::extract::{Query, Ref};
 use super::super::{App, page, person};
 use super::{
-    Match, Nothing, Viewer, Wanted, groups, list as listed, missing, shown, value_of, write,
+    Match, Nothing, Viewer, Wanted, groups, list as listed, missing, value_of, verbs, write,
 };
 use axum::extract::{Request, State};
 use axum::response::Response;
 use longshore_common::admin::{
     ConfigSwitch, Member, ProvisionRequest, QueuePatch, QueueView, ResourceConfigRequest,
+    ResourceConfigView,
 };
 use longshore_core::model;
 use longshore_core::model::admin::{AdminVerb, draft_view, live_view, queue_views};
@@ -19,24 +20,27 @@ fn current(state: &model::State) -> Option<Value> {
     value_of(&draft_view(state))
 }
 
+async fn document(
+    app: &App,
+    request: Request,
+    view: fn(&model::State) -> ResourceConfigView,
+) -> Result<Response, Failure> {
+    let look = move |state: &model::State, _: &Viewer, _: &str| Some(view(state));
+    verbs::read(app, String::new(), request, "document", look).await
+}
+
 pub(in super::super) async fn live(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
-    person(request.extensions())?;
-    Query::read(request.uri().query(), &[])?;
-    let view = app.engine.read(|state, _| live_view(state)).await?;
-    shown(Some(view), "document", "")
+    document(&app, request, live_view).await
 }
 
 pub(in super::super) async fn draft(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
-    person(request.extensions())?;
-    Query::read(request.uri().query(), &[])?;
-    let view = app.engine.read(|state, _| draft_view(state)).await?;
-    shown(Some(view), "document", "")
+    document(&app, request, draft_view).await
 }
 
 pub(in super::super) async fn save(
@@ -141,11 +145,7 @@ pub(in super::super) async fn read(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
-    Query::read(request.uri().query(), &[])?;
-    let wanted = text.clone();
-    let look = move |state: &model::State, _| queue(state, &viewer, &wanted);
-    shown(app.engine.read(look).await?, "queue", &text)
+    verbs::read(&app, text, request, "queue", queue).await
 }
 
 pub(in super::super) async fn rename(

@@ -4,14 +4,16 @@ use super::super::errors::Failure;
 use super::super::extract::{Query, Ref};
 use super::super::views::{self, Detail};
 use super::super::{App, json, page, person};
-use super::{Match, Nothing, Viewer, Wanted, list as listed, missing, shown, value_of, write};
+use super::{
+    Match, Nothing, Viewer, Wanted, Write, list as listed, missing, value_of, verbs, write,
+};
 use crate::identity::new_id;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use longshore_common::admin::{GroupAccess, GroupRequest, GroupView};
 use longshore_common::api::{self, Page};
 use longshore_common::ids::{GroupId, UserId};
-use longshore_core::model::admin::{AdminVerb, AllowKind, group_view};
+use longshore_core::model::admin::{AdminAnswer, AdminVerb, AllowKind, group_view};
 use longshore_core::model::{self, Group};
 use longshore_core::scheduler;
 use serde_json::Value;
@@ -36,9 +38,8 @@ fn find<'a>(state: &'a model::State, viewer: &Viewer, text: &str) -> Option<&'a 
         .filter(|group| viewer.may_use(state, group))
 }
 
-fn current(text: &str) -> impl FnOnce(&model::State) -> Option<Value> + Send + 'static {
-    let text = text.to_owned();
-    move |state| value_of(&group_view(state, state.group_by_ref(&text)?))
+fn current(state: &model::State, text: &str) -> Option<Value> {
+    value_of(&group_view(state, state.group_by_ref(text)?))
 }
 
 pub(in super::super) async fn list(
@@ -61,24 +62,18 @@ pub(in super::super) async fn read(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
-    Query::read(request.uri().query(), &[])?;
-    let wanted = text.clone();
-    let found = app
-        .engine
-        .read(move |state, _| find(state, &viewer, &wanted).map(|g| view(state, &viewer, g)))
-        .await?;
-    shown(found, "resource group", &text)
+    let look = |state: &model::State, viewer: &Viewer, text: &str| {
+        find(state, viewer, text).map(|group| view(state, viewer, group))
+    };
+    verbs::read(&app, text, request, "resource group", look).await
 }
 
 pub(in super::super) async fn create(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<GroupRequest>(request, &[], Match::Optional).await?;
-    let verb = AdminVerb::CreateGroup(GroupId::new(new_id()), Box::new(write.body.clone()));
-    let answer = write.order(&app, verb, |_| None).await?;
-    write.created(&answer, "resource-groups")
+    let verb = |body| AdminVerb::CreateGroup(GroupId::new(new_id()), body);
+    verbs::create::<GroupRequest>(&app, request, "resource-groups", verb).await
 }
 
 pub(in super::super) async fn update(
@@ -86,10 +81,7 @@ pub(in super::super) async fn update(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<GroupRequest>(request, &[], Match::Required).await?;
-    let verb = AdminVerb::PatchGroup(text.clone(), Box::new(write.body.clone()));
-    let answer = write.order(&app, verb, current(&text)).await?;
-    write.changed(&answer)
+    verbs::update(&app, text, request, AdminVerb::PatchGroup, current).await
 }
 
 pub(in super::super) async fn remove(
@@ -97,11 +89,22 @@ pub(in super::super) async fn remove(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<Nothing>(request, &[], Match::Required).await?;
-    write
-        .order(&app, AdminVerb::DeleteGroup(text.clone()), current(&text))
-        .await?;
-    Ok(write.gone())
+    verbs::remove(&app, text, request, AdminVerb::DeleteGroup, current).await
+}
+
+fn access_of(view: GroupView) -> GroupAccess {
+    match view.allowed {
+        None => GroupAccess {
+            everybody: true,
+            ..GroupAccess::default()
+        },
+        Some(allowed) => GroupAccess {
+            everybody: false,
+            domains: allowed.domains,
+            projects: allowed.projects,
+            keypairs: allowed.keypairs,
+        },
+    }
 }
 
 pub(in super::super) async fn access(
@@ -109,28 +112,10 @@ pub(in super::super) async fn access(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
-    Query::read(request.uri().query(), &[])?;
-    let wanted = text.clone();
-    let found = app
-        .engine
-        .read(move |state, _| {
-            let view = group_view(state, find(state, &viewer, &wanted)?);
-            Some(match view.allowed {
-                None => GroupAccess {
-                    everybody: true,
-                    ..GroupAccess::default()
-                },
-                Some(allowed) => GroupAccess {
-                    everybody: false,
-                    domains: allowed.domains,
-                    projects: allowed.projects,
-                    keypairs: allowed.keypairs,
-                },
-            })
-        })
-        .await?;
-    shown(found, "resource group", &text)
+    let look = |state: &model::State, viewer: &Viewer, text: &str| {
+        Some(access_of(group_view(state, find(state, viewer, text)?)))
+    };
+    verbs::read(&app, text, request, "resource group", look).await
 }
 
 fn kind(text: &str) -> Result<AllowKind, Failure> {
@@ -144,32 +129,40 @@ fn kind(text: &str) -> Result<AllowKind, Failure> {
 
 pub(in super::super) async fn allow(
     State(app): State<App>,
-    Path((group, list, who)): Path<(String, String, String)>,
+    Path(path): Path<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<Nothing>(request, &[], Match::Optional).await?;
-    let verb = AdminVerb::Allow {
-        kind: kind(&list)?,
-        group: group.clone(),
-        who,
-    };
-    let answer = write.order(&app, verb, current(&group)).await?;
+    let (write, answer) = on_list(&app, path, request, true).await?;
     write.changed(&answer)
 }
 
 pub(in super::super) async fn disallow(
     State(app): State<App>,
-    Path((group, list, who)): Path<(String, String, String)>,
+    Path(path): Path<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<Nothing>(request, &[], Match::Optional).await?;
-    let verb = AdminVerb::Disallow {
-        kind: kind(&list)?,
-        group: group.clone(),
-        who,
-    };
-    write.order(&app, verb, current(&group)).await?;
+    let (write, _) = on_list(&app, path, request, false).await?;
     Ok(write.gone())
+}
+
+/// Puts somebody on a list of a group, or takes somebody off it.
+async fn on_list(
+    app: &App,
+    (group, list, who): (String, String, String),
+    request: Request,
+    let_in: bool,
+) -> Result<(Write<Nothing>, AdminAnswer), Failure> {
+    let write = write::<Nothing>(request, &[], Match::Optional).await?;
+    let kind = kind(&list)?;
+    let name = group.clone();
+    let verb = if let_in {
+        AdminVerb::Allow { group, kind, who }
+    } else {
+        AdminVerb::Disallow { group, kind, who }
+    };
+    let now = move |state: &model::State| current(state, &name);
+    let answer = write.order(app, verb, now).await?;
+    Ok((write, answer))
 }
 
 /// Who waits in a group, in the order in which the next pass would take them.

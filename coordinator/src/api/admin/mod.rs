@@ -12,6 +12,8 @@
 //! | `config` | pools, profiles, allocation policies and queues |
 //! | `quota` | what a person may use |
 //! | `exports` | tables, and the audit of use |
+//!
+//! `verbs` is what the routes of most objects do.
 
 pub(super) mod config;
 pub(super) mod exports;
@@ -20,6 +22,7 @@ pub(super) mod policies;
 pub(super) mod presets;
 pub(super) mod quota;
 pub(super) mod tenants;
+mod verbs;
 
 #[cfg(test)]
 mod tests;
@@ -153,14 +156,28 @@ impl<T> Write<T> {
 
     /// [`Self::order`] for what changes who may call: the answer comes when it counts.
     async fn order_about_people(&self, app: &App, verb: AdminVerb) -> Result<AdminAnswer, Failure> {
-        let answer = self.order(app, verb, |_| None).await?;
-        if !self.dry_run {
-            let people = app.clone();
-            app.engine
-                .read(move |state, _| people.identity.refresh(state))
-                .await?;
+        let order = AdminOrder {
+            caller: self.caller.caller.clone(),
+            dry_run: self.dry_run,
+            expected_version: self.version,
+            verb,
+        };
+        // On the engine's task: what is stored counts although the caller hung up, and no
+        // second question can be refused after it.
+        let people = app.clone();
+        let told = app
+            .engine
+            .ask_then(Event::Admin(Box::new(order)), move |state, _, answer| {
+                if answer.is_ok() {
+                    people.identity.refresh(state);
+                }
+                answer.clone()
+            })
+            .await?;
+        match told? {
+            Answer::Admin(answer) => Ok(*answer),
+            other => Err(unexpected(&other)),
         }
-        Ok(answer)
     }
 
     /// The answer to a change: 200 with the whole object.

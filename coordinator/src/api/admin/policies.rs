@@ -1,9 +1,9 @@
 //! Keypair, user and project policies.
 
+use super::super::App;
 use super::super::errors::Failure;
-use super::super::extract::{Query, Ref};
-use super::super::{App, person};
-use super::{Match, Nothing, Viewer, Wanted, list as listed, shown, value_of, write};
+use super::super::extract::Ref;
+use super::{Match, Nothing, Viewer, Wanted, list as listed, value_of, verbs, write};
 use crate::identity::new_id;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -13,6 +13,7 @@ use longshore_core::model::admin::{
     AdminVerb, keypair_policy_view, project_policy_view, user_policy_view,
 };
 use longshore_core::model::{self, PolicyKind};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The policy of a name in any case, or of an id.
@@ -46,14 +47,9 @@ macro_rules! routes {
                 (viewer.all || mine(state, viewer, &found.name)).then_some(found)
             }
 
-            fn current(
-                text: &str,
-            ) -> impl FnOnce(&model::State) -> Option<serde_json::Value> + Send + 'static {
-                let text = text.to_owned();
-                move |state| {
-                    let found = find(&state.$policies, &text, |p| (p.name.as_str(), p.id))?;
-                    value_of(&$view(state, found))
-                }
+            fn current(state: &model::State, text: &str) -> Option<Value> {
+                let found = find(&state.$policies, text, |p| (p.name.as_str(), p.id))?;
+                value_of(&$view(state, found))
             }
 
             pub(in super::super::super) async fn list(
@@ -76,27 +72,18 @@ macro_rules! routes {
                 Ref(text): Ref,
                 request: Request,
             ) -> Result<Response, Failure> {
-                let viewer = Viewer::of(&person(request.extensions())?);
-                Query::read(request.uri().query(), &[])?;
-                let wanted = text.clone();
-                let found = app
-                    .engine
-                    .read(move |state, _| {
-                        find_one(state, &viewer, &wanted).map(|p| $view(state, p))
-                    })
-                    .await?;
-                shown(found, $what, &text)
+                let look = |state: &model::State, viewer: &Viewer, text: &str| {
+                    find_one(state, viewer, text).map(|found| $view(state, found))
+                };
+                verbs::read(&app, text, request, $what, look).await
             }
 
             pub(in super::super::super) async fn create(
                 State(app): State<App>,
                 request: Request,
             ) -> Result<Response, Failure> {
-                let write = write::<$request>(request, &[], Match::Optional).await?;
-                let id = PolicyId::new(new_id());
-                let verb = AdminVerb::$create(id, Box::new(write.body.clone()));
-                let answer = write.order(&app, verb, |_| None).await?;
-                write.created(&answer, $list)
+                let verb = |body| AdminVerb::$create(PolicyId::new(new_id()), body);
+                verbs::create::<$request>(&app, request, $list, verb).await
             }
 
             pub(in super::super::super) async fn update(
@@ -104,10 +91,7 @@ macro_rules! routes {
                 Ref(text): Ref,
                 request: Request,
             ) -> Result<Response, Failure> {
-                let write = write::<$request>(request, &[], Match::Required).await?;
-                let verb = AdminVerb::$patch(text.clone(), Box::new(write.body.clone()));
-                let answer = write.order(&app, verb, current(&text)).await?;
-                write.changed(&answer)
+                verbs::update(&app, text, request, AdminVerb::$patch, current).await
             }
 
             pub(in super::super::super) async fn remove(
@@ -121,7 +105,8 @@ macro_rules! routes {
                     name: text.clone(),
                     move_to: write.query.one("move_to")?.map(str::to_owned),
                 };
-                write.order(&app, verb, current(&text)).await?;
+                let now = move |state: &model::State| current(state, &text);
+                write.order(&app, verb, now).await?;
                 Ok(write.gone())
             }
         }

@@ -3,7 +3,7 @@
 use super::super::errors::Failure;
 use super::super::extract::{Query, Ref};
 use super::super::{App, json, person};
-use super::{Match, Nothing, Viewer, Wanted, list as listed, missing, shown, value_of, write};
+use super::{Viewer, Wanted, list as listed, missing, value_of, verbs};
 use crate::identity::new_id;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -17,9 +17,8 @@ use longshore_core::model::{self, Group, Preset, Refusal, Submit};
 use longshore_core::scheduler::{self, Planner};
 use serde_json::Value;
 
-fn current(text: &str) -> impl FnOnce(&model::State) -> Option<Value> + Send + 'static {
-    let text = text.to_owned();
-    move |state| value_of(&preset_view(state.preset_by_ref(&text)?))
+fn current(state: &model::State, text: &str) -> Option<Value> {
+    value_of(&preset_view(state.preset_by_ref(text)?))
 }
 
 pub(in super::super) async fn list(
@@ -42,21 +41,17 @@ pub(in super::super) async fn read(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    person(request.extensions())?;
-    Query::read(request.uri().query(), &[])?;
-    let wanted = text.clone();
-    let look = move |state: &model::State, _| state.preset_by_ref(&wanted).map(preset_view);
-    shown(app.engine.read(look).await?, "preset", &text)
+    let look =
+        |state: &model::State, _: &Viewer, text: &str| state.preset_by_ref(text).map(preset_view);
+    verbs::read(&app, text, request, "preset", look).await
 }
 
 pub(in super::super) async fn create(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<PresetRequest>(request, &[], Match::Optional).await?;
-    let verb = AdminVerb::CreatePreset(PresetId::new(new_id()), Box::new(write.body.clone()));
-    let answer = write.order(&app, verb, |_| None).await?;
-    write.created(&answer, "presets")
+    let verb = |body| AdminVerb::CreatePreset(PresetId::new(new_id()), body);
+    verbs::create::<PresetRequest>(&app, request, "presets", verb).await
 }
 
 pub(in super::super) async fn update(
@@ -64,10 +59,7 @@ pub(in super::super) async fn update(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<PresetRequest>(request, &[], Match::Required).await?;
-    let verb = AdminVerb::PatchPreset(text.clone(), Box::new(write.body.clone()));
-    let answer = write.order(&app, verb, current(&text)).await?;
-    write.changed(&answer)
+    verbs::update(&app, text, request, AdminVerb::PatchPreset, current).await
 }
 
 pub(in super::super) async fn remove(
@@ -75,11 +67,7 @@ pub(in super::super) async fn remove(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<Nothing>(request, &[], Match::Required).await?;
-    write
-        .order(&app, AdminVerb::DeletePreset(text.clone()), current(&text))
-        .await?;
-    Ok(write.gone())
+    verbs::remove(&app, text, request, AdminVerb::DeletePreset, current).await
 }
 
 /// Every preset of a group with whether it could start now: the answer of `check`.

@@ -1,11 +1,11 @@
 //! Domains, projects, people and their keypairs.
 
+use super::super::App;
 use super::super::errors::Failure;
-use super::super::extract::{Query, Ref};
-use super::super::{App, person};
+use super::super::extract::Ref;
 use super::{
     Match, Nothing, Viewer, Wanted, forbidden, list as listed, missing, optional, other_kind,
-    required, shown, value_of, write,
+    required, shown, value_of, verbs, write,
 };
 use crate::identity::{new_id, new_keypair};
 use crate::pki::sha256;
@@ -32,9 +32,8 @@ fn domain<'a>(state: &'a model::State, viewer: &Viewer, text: &str) -> Option<&'
         .filter(|d| viewer.all || own == Some(d.id))
 }
 
-fn current_domain(text: &str) -> impl FnOnce(&model::State) -> Option<Value> + Send + 'static {
-    let text = text.to_owned();
-    move |state| value_of(&domain_view(state, state.domain_by_ref(&text)?))
+fn current_domain(state: &model::State, text: &str) -> Option<Value> {
+    value_of(&domain_view(state, state.domain_by_ref(text)?))
 }
 
 pub(in super::super) async fn domains(
@@ -57,24 +56,18 @@ pub(in super::super) async fn read_domain(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
-    Query::read(request.uri().query(), &[])?;
-    let wanted = text.clone();
-    let look = move |state: &model::State, _| {
-        domain(state, &viewer, &wanted).map(|d| domain_view(state, d))
+    let look = |state: &model::State, viewer: &Viewer, text: &str| {
+        domain(state, viewer, text).map(|found| domain_view(state, found))
     };
-    shown(app.engine.read(look).await?, "domain", &text)
+    verbs::read(&app, text, request, "domain", look).await
 }
 
 pub(in super::super) async fn create_domain(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<DomainRequest>(request, &[], Match::Optional).await?;
-    let id = DomainId::new(new_id());
-    let verb = AdminVerb::CreateDomain(id, Box::new(write.body.clone()));
-    let answer = write.order(&app, verb, |_| None).await?;
-    write.created(&answer, "domains")
+    let verb = |body| AdminVerb::CreateDomain(DomainId::new(new_id()), body);
+    verbs::create::<DomainRequest>(&app, request, "domains", verb).await
 }
 
 pub(in super::super) async fn update_domain(
@@ -82,10 +75,7 @@ pub(in super::super) async fn update_domain(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<DomainRequest>(request, &[], Match::Required).await?;
-    let verb = AdminVerb::PatchDomain(text.clone(), Box::new(write.body.clone()));
-    let answer = write.order(&app, verb, current_domain(&text)).await?;
-    write.changed(&answer)
+    verbs::update(&app, text, request, AdminVerb::PatchDomain, current_domain).await
 }
 
 // ----- projects
@@ -99,9 +89,8 @@ fn project<'a>(state: &'a model::State, viewer: &Viewer, text: &str) -> Option<&
         .filter(|p| viewer.all || own.is_some_and(|u| u.projects.contains(&p.id)))
 }
 
-fn current_project(text: &str) -> impl FnOnce(&model::State) -> Option<Value> + Send + 'static {
-    let text = text.to_owned();
-    move |state| value_of(&project_view(state, state.project_by_ref(&text, None)?))
+fn current_project(state: &model::State, text: &str) -> Option<Value> {
+    value_of(&project_view(state, state.project_by_ref(text, None)?))
 }
 
 pub(in super::super) async fn projects(
@@ -128,24 +117,18 @@ pub(in super::super) async fn read_project(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
-    Query::read(request.uri().query(), &[])?;
-    let wanted = text.clone();
-    let look = move |state: &model::State, _| {
-        project(state, &viewer, &wanted).map(|p| project_view(state, p))
+    let look = |state: &model::State, viewer: &Viewer, text: &str| {
+        project(state, viewer, text).map(|found| project_view(state, found))
     };
-    shown(app.engine.read(look).await?, "project", &text)
+    verbs::read(&app, text, request, "project", look).await
 }
 
 pub(in super::super) async fn create_project(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<ProjectRequest>(request, &[], Match::Optional).await?;
-    let id = ProjectId::new(new_id());
-    let verb = AdminVerb::CreateProject(id, Box::new(write.body.clone()));
-    let answer = write.order(&app, verb, |_| None).await?;
-    write.created(&answer, "projects")
+    let verb = |body| AdminVerb::CreateProject(ProjectId::new(new_id()), body);
+    verbs::create::<ProjectRequest>(&app, request, "projects", verb).await
 }
 
 pub(in super::super) async fn update_project(
@@ -153,10 +136,14 @@ pub(in super::super) async fn update_project(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let write = write::<ProjectRequest>(request, &[], Match::Required).await?;
-    let verb = AdminVerb::PatchProject(text.clone(), Box::new(write.body.clone()));
-    let answer = write.order(&app, verb, current_project(&text)).await?;
-    write.changed(&answer)
+    verbs::update(
+        &app,
+        text,
+        request,
+        AdminVerb::PatchProject,
+        current_project,
+    )
+    .await
 }
 
 // ----- people
@@ -204,12 +191,10 @@ pub(in super::super) async fn read_user(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
-    Query::read(request.uri().query(), &[])?;
-    let wanted = text.clone();
-    let look =
-        move |state: &model::State, _| user(state, &viewer, &wanted).map(|u| user_view(state, u));
-    shown(app.engine.read(look).await?, "user", &text)
+    let look = |state: &model::State, viewer: &Viewer, text: &str| {
+        user(state, viewer, text).map(|found| user_view(state, found))
+    };
+    verbs::read(&app, text, request, "user", look).await
 }
 
 pub(in super::super) async fn create_user(
@@ -334,13 +319,10 @@ pub(in super::super) async fn read_keypair(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
-    Query::read(request.uri().query(), &[])?;
-    let wanted = text.clone();
-    let look = move |state: &model::State, _| {
-        keypair(state, &viewer, &wanted).map(|k| keypair_view(state, k))
+    let look = |state: &model::State, viewer: &Viewer, text: &str| {
+        keypair(state, viewer, text).map(|found| keypair_view(state, found))
     };
-    shown(app.engine.read(look).await?, "keypair", &text)
+    verbs::read(&app, text, request, "keypair", look).await
 }
 
 pub(in super::super) async fn create_keypair(

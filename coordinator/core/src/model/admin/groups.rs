@@ -132,10 +132,17 @@ fn object(state: &State, group: &Group) -> AdminObject {
     AdminObject::Group(Box::new(group_view(state, group)))
 }
 
-fn find<'a>(state: &'a State, name: &str) -> Result<&'a Group, Refusal> {
-    state
-        .group_by_ref(name)
-        .ok_or_else(|| missing("resource group", name))
+/// A group at the version the caller saw.
+fn seen<'a>(state: &'a State, name: &str, expected: Option<u64>) -> Result<&'a Group, Refusal> {
+    let group = state.group_by_ref(name);
+    let group = group.ok_or_else(|| missing("resource group", name))?;
+    is_at(group, expected)?;
+    Ok(group)
+}
+
+fn is_at(group: &Group, expected: Option<u64>) -> Result<(), Refusal> {
+    let what = format!("Resource group {}", group.name);
+    fresh(expected, &what, group.version)
 }
 
 pub(super) fn create(
@@ -161,12 +168,7 @@ pub(super) fn patch(
     expected: Option<u64>,
     request: &GroupRequest,
 ) -> Result<Decision, Refusal> {
-    let present = find(state, name)?;
-    fresh(
-        expected,
-        &format!("Resource group {}", present.name),
-        present.version,
-    )?;
+    let present = seen(state, name, expected)?;
     fixed("name", &request.name, &present.name)?;
     let mut reader = Reader::default();
     let mut group = present.clone();
@@ -418,12 +420,7 @@ pub(super) fn allow(
     who: &str,
     let_in: bool,
 ) -> Result<Decision, Refusal> {
-    let present = find(state, group)?;
-    fresh(
-        expected,
-        &format!("Resource group {}", present.name),
-        present.version,
-    )?;
+    let present = seen(state, group, expected)?;
     let mut group = present.clone();
     match resolve(state, kind, who.trim()) {
         Ok(name) if let_in => {
@@ -447,12 +444,7 @@ pub(super) fn allow_everybody(
     group: &str,
     expected: Option<u64>,
 ) -> Result<Decision, Refusal> {
-    let present = find(state, group)?;
-    fresh(
-        expected,
-        &format!("Resource group {}", present.name),
-        present.version,
-    )?;
+    let present = seen(state, group, expected)?;
     let group = Group {
         allowed: None,
         ..present.clone()
@@ -468,11 +460,7 @@ pub(super) fn delete(
     let Some(group) = state.group_by_ref(name) else {
         return Ok(Decision::new(AdminObject::Gone, Vec::new()));
     };
-    fresh(
-        expected,
-        &format!("Resource group {}", group.name),
-        group.version,
-    )?;
+    is_at(group, expected)?;
     let mut in_use = InUse::default();
     let mut found = |kind: &str, id: String, name: String, state: String| {
         *in_use.counts.entry(kind.to_owned()).or_insert(0) += 1;

@@ -480,6 +480,14 @@ fn distance(given: &[char], other: &str) -> usize {
     row[given.len()]
 }
 
+/// With a capital at its head.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |c| {
+        c.to_ascii_uppercase().to_string() + letters.as_str()
+    })
+}
+
 /// The first name that is there twice without regard to case, with its place.
 pub(super) fn twice<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(usize, &'a str)> {
     let mut seen = BTreeSet::new();

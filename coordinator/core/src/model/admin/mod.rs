@@ -17,6 +17,7 @@
 //! | `export` | tables |
 //! | `audit` | books against what nodes report |
 //! | `members` | reading members of requests |
+//! | `named` | what is made and changed the same way everywhere |
 
 mod audit;
 mod config;
@@ -25,6 +26,7 @@ mod findings;
 mod groups;
 mod impact;
 mod members;
+mod named;
 mod policies;
 mod presets;
 mod provision;
@@ -42,6 +44,7 @@ pub use tenants::{domain_view, keypair_view, project_view, user_view, user_views
 use super::change::{Change, PolicyKind};
 use super::draft::Draft;
 use super::event::{Answer, Caller, Effect, Outcome, Refusal};
+use super::policies::{KeypairPolicy, ProjectPolicy, UserPolicy};
 use super::pools::ResourceConfig;
 use super::state::State;
 use longshore_common::admin::{
@@ -408,22 +411,22 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
             groups::move_agent(state, agent, group, expected, now)
         }
         AdminVerb::CreateKeypairPolicy(id, request) => {
-            policies::create_keypair_policy(state, *id, request, now)
+            policies::create::<KeypairPolicy>(state, *id, request, now, KeypairPolicy::new)
         }
         AdminVerb::PatchKeypairPolicy(name, request) => {
-            policies::patch_keypair_policy(state, name, expected, request, now)
+            policies::patch::<KeypairPolicy>(state, name, expected, request, now)
         }
         AdminVerb::CreateUserPolicy(id, request) => {
-            policies::create_user_policy(state, *id, request, now)
+            policies::create::<UserPolicy>(state, *id, request, now, UserPolicy::new)
         }
         AdminVerb::PatchUserPolicy(name, request) => {
-            policies::patch_user_policy(state, name, expected, request, now)
+            policies::patch::<UserPolicy>(state, name, expected, request, now)
         }
         AdminVerb::CreateProjectPolicy(id, request) => {
-            policies::create_project_policy(state, *id, request, now)
+            policies::create::<ProjectPolicy>(state, *id, request, now, ProjectPolicy::new)
         }
         AdminVerb::PatchProjectPolicy(name, request) => {
-            policies::patch_project_policy(state, name, expected, request, now)
+            policies::patch::<ProjectPolicy>(state, name, expected, request, now)
         }
         AdminVerb::DeletePolicy {
             kind,
@@ -432,11 +435,11 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         } => policies::delete(state, *kind, name, move_to.as_deref(), expected),
         AdminVerb::CreateDomain(id, request) => tenants::create_domain(state, *id, request, now),
         AdminVerb::PatchDomain(name, request) => {
-            tenants::patch_domain(state, name, expected, request)
+            tenants::patch_domain(state, name, expected, request, now)
         }
         AdminVerb::CreateProject(id, request) => tenants::create_project(state, *id, request, now),
         AdminVerb::PatchProject(name, request) => {
-            tenants::patch_project(state, name, expected, request)
+            tenants::patch_project(state, name, expected, request, now)
         }
         AdminVerb::CreateUser {
             id,
@@ -472,7 +475,9 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         }
         AdminVerb::SetMainKeypair { user, keypair } => tenants::set_main(state, user, keypair),
         AdminVerb::CreatePreset(id, request) => presets::create(state, *id, request, now),
-        AdminVerb::PatchPreset(name, request) => presets::patch(state, name, expected, request),
+        AdminVerb::PatchPreset(name, request) => {
+            presets::patch(state, name, expected, request, now)
+        }
         AdminVerb::DeletePreset(name) => presets::delete(state, name, expected),
         AdminVerb::SaveDraft(request) => config::save(state, expected, request, now),
         AdminVerb::LoadDraft(document) => config::load(state, expected, document, now),

@@ -4,9 +4,10 @@ use super::super::change::Change;
 use super::super::event::Refusal;
 use super::super::policies::Preset;
 use super::super::state::State;
-use super::super::submit::{amounts, families};
+use super::super::submit::{amounts, families, pointer};
 use super::groups::texts;
-use super::members::{DESCRIPTION, Reader, fixed, fresh, missing, put, taken, unknown};
+use super::members::{DESCRIPTION, Reader, missing, put, unknown};
+use super::named::{Named, made, patched, seen};
 use super::{AdminObject, Decision};
 use longshore_common::admin::{Member, PresetRequest, PresetView, SlotTexts};
 use longshore_common::amount::{MAX_BYTES, SlotName, Slots};
@@ -29,8 +30,24 @@ pub fn preset_view(preset: &Preset) -> PresetView {
     }
 }
 
-fn object(preset: &Preset) -> AdminObject {
-    AdminObject::Preset(Box::new(preset_view(preset)))
+impl Named for Preset {
+    const WHAT: &'static str = "preset";
+
+    fn head(&self) -> (&str, u64) {
+        (&self.name, self.version)
+    }
+
+    fn count(&mut self, _: Timestamp) {
+        self.version += 1;
+    }
+
+    fn object(&self, _: &State) -> AdminObject {
+        AdminObject::Preset(Box::new(preset_view(self)))
+    }
+
+    fn change(self) -> Change {
+        Change::Preset(self)
+    }
 }
 
 pub(super) fn create(
@@ -52,10 +69,8 @@ pub(super) fn create(
         created_at: now,
     };
     fill(state, &mut preset, request, reader)?;
-    if state.preset_by_ref(&preset.name).is_some() {
-        return Err(taken("preset", &preset.name));
-    }
-    Ok(Decision::new(object(&preset), vec![Change::Preset(preset)]))
+    let is_taken = state.preset_by_ref(&preset.name).is_some();
+    made(state, preset, is_taken)
 }
 
 pub(super) fn patch(
@@ -63,24 +78,14 @@ pub(super) fn patch(
     name: &str,
     expected: Option<u64>,
     request: &PresetRequest,
+    now: Timestamp,
 ) -> Result<Decision, Refusal> {
     let present = state
         .preset_by_ref(name)
         .ok_or_else(|| missing("preset", name))?;
-    fresh(
-        expected,
-        &format!("Preset {}", present.name),
-        present.version,
-    )?;
-    fixed("name", &request.name, &present.name)?;
-    let mut preset = present.clone();
-    fill(state, &mut preset, request, Reader::default())?;
-    if preset == *present {
-        return Ok(Decision::new(object(present), Vec::new()));
-    }
-    preset.version += 1;
-    let decision = Decision::new(object(&preset), vec![Change::Preset(preset)]);
-    Ok(decision.was(&preset_view(present)))
+    patched(state, present, expected, &request.name, now, |preset| {
+        fill(state, preset, request, Reader::default())
+    })
 }
 
 pub(super) fn delete(
@@ -91,7 +96,7 @@ pub(super) fn delete(
     let Some(preset) = state.preset_by_ref(name) else {
         return Ok(Decision::new(AdminObject::Gone, Vec::new()));
     };
-    fresh(expected, &format!("Preset {}", preset.name), preset.version)?;
+    seen(preset, expected)?;
     Ok(Decision::new(
         AdminObject::Gone,
         vec![Change::PresetDeleted(preset.id)],
@@ -154,10 +159,9 @@ pub(super) fn split(
         match member {
             Member::Absent | Member::Null => gone.push(name.clone()),
             Member::Value(text) => drop(given.insert(name.clone(), text.trim().to_owned())),
-            Member::Wrong(_) => reader.wrong(
-                &super::super::submit::pointer("/slots", name),
-                "Amounts are text, such as \"4\".",
-            ),
+            Member::Wrong(_) => {
+                reader.wrong(&pointer("/slots", name), "Amounts are text, such as \"4\".")
+            }
         }
     }
     (given, gone)

@@ -94,6 +94,9 @@ pub(super) fn provision(
     if !is_valid(&findings) {
         return Err(invalid(findings));
     }
+    if *config == state.config.config {
+        return Ok(already_live(state, findings));
+    }
     let (mut decision, (live, cancelled)) = becomes_live(state, caller, config, now);
     let draft = saved(state, live.version, config.clone(), now);
     decision
@@ -108,6 +111,27 @@ pub(super) fn provision(
     };
     decision.object = AdminObject::Verdict(Box::new(verdict));
     Ok(decision)
+}
+
+/// A draft without any difference makes no version: who counts versions counts changes.
+fn already_live(state: &State, mut findings: Vec<Finding>) -> Decision {
+    findings.push(Finding {
+        level: "warning".to_owned(),
+        rule: "nothing-changed".to_owned(),
+        pointer: String::new(),
+        message: format!(
+            "The draft is the same as version {}, which stays live.",
+            state.config.version
+        ),
+    });
+    let verdict = ConfigVerdict {
+        valid: true,
+        findings,
+        impact: None,
+        config: Some(Box::new(live_view(state))),
+        cancelled: Vec::new(),
+    };
+    Decision::new(AdminObject::Verdict(Box::new(verdict)), Vec::new())
 }
 
 /// Puts a document in place of the live one, with what that means for who waits.

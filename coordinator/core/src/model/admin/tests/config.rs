@@ -135,6 +135,52 @@ fn a_draft_is_kept_and_touches_nothing() {
 }
 
 #[test]
+fn a_draft_without_a_difference_makes_no_version() {
+    let mut world = World::new();
+    provision(&mut world, document());
+    let id = queued(&mut world, 2, "Dev/4x");
+    world.admin(AdminVerb::ResetDraft).unwrap();
+    let before = world.state().config.clone();
+    let mut changes = Vec::new();
+    let order = super::super::AdminOrder {
+        caller: super::caller(1, "LSroot"),
+        dry_run: false,
+        expected_version: None,
+        verb: AdminVerb::Provision {
+            expected_version: 1,
+        },
+    };
+    let event = crate::model::Event::Admin(Box::new(order));
+    world
+        .core
+        .happen(&event, super::NOW, &mut changes, &mut Vec::new())
+        .unwrap();
+    assert!(changes.is_empty(), "{changes:?}");
+    let verdict = provision(&mut world, document());
+    assert_eq!((verdict.valid, verdict.config.unwrap().version), (true, 1));
+    let last = verdict.findings.last().unwrap();
+    assert_eq!(
+        (
+            last.level.as_str(),
+            last.rule.as_str(),
+            last.message.as_str()
+        ),
+        (
+            "warning",
+            "nothing-changed",
+            "The draft is the same as version 1, which stays live."
+        )
+    );
+    assert_eq!(world.state().config, before);
+    assert!(world.session(id).is_some());
+    // A draft that is of another version is stale all the same.
+    let stale = AdminVerb::Provision {
+        expected_version: 0,
+    };
+    assert_eq!(world.admin(stale).unwrap_err().code, "LS-CONFIG-STALE");
+}
+
+#[test]
 fn what_cannot_be_read_is_not_saved() {
     let mut world = World::new();
     let refusal = world
@@ -664,9 +710,14 @@ mod any_edit {
                 edit(&mut draft, which, at);
                 let running: Vec<_> = world.state().sessions.values().filter(|s| s.state != SessionState::Pending).cloned().collect();
                 world.admin(save(draft.clone())).unwrap();
-                let expected_version = world.state().config.version;
+                let before = world.state().config.clone();
+                let expected_version = before.version;
                 match world.admin(AdminVerb::Provision { expected_version }) {
-                    Ok(_) => prop_assert_eq!(world.state().config.version, expected_version + 1),
+                    Ok(_) => {
+                        let now = &world.state().config;
+                        let differs = u64::from(now.config != before.config);
+                        prop_assert_eq!(now.version, expected_version + differs);
+                    }
                     Err(refusal) => {
                         prop_assert_eq!(refusal.code, "LS-CONFIG-INVALID");
                         prop_assert_eq!(world.state().config.version, expected_version);

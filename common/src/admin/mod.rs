@@ -1,0 +1,61 @@
+//! The JSON shapes of administration: resource groups, policies, domains, projects,
+//! people and keypairs, presets, pools and queues, the audit of use.
+//!
+//! Requests are read leniently: a [`Member`] of a wrong kind is kept as it came, so that
+//! the core can name every bad member at once. Amounts and sizes are text; in answers they
+//! are canonical, and no limit is an absent member, never `null`.
+
+mod audit;
+mod effects;
+mod groups;
+mod member;
+mod policies;
+mod pools;
+mod presets;
+mod tenants;
+
+pub use audit::{UsageAuditRequest, UsageAuditView, UsageDrift};
+pub use effects::{Difference, Finding, Impact, InTheWay, InUse, SessionImpact};
+pub use groups::{AllowedRequest, AllowedView, GroupAccess, GroupRequest, GroupView};
+pub use member::{Member, Size, SlotTexts};
+pub use policies::{
+    IdleRequest, IdleView, InteractionRequest, InteractionView, KeypairPolicyRequest,
+    KeypairPolicyView, LimitsView, ProjectPolicyRequest, ProjectPolicyView, UsedBy,
+    UserPolicyRequest, UserPolicyView, UtilizationRequest, UtilizationView,
+};
+pub use pools::{
+    AllocationPolicyRequest, AllocationPolicyView, ConfigSwitch, ConfigVerdict, LinkView,
+    PolicyProfileRequest, PolicyProfileView, PoolRequest, PoolView, ProfileRequest, ProfileView,
+    ProvisionRequest, QueuePatch, QueueView, ResourceConfigRequest, ResourceConfigView,
+};
+pub use presets::{OfferedPreset, PresetRequest, PresetView};
+pub use tenants::{
+    DomainRequest, DomainView, KeypairPatch, KeypairView, MainKeypairRequest, NewKeypair,
+    NewKeypairAnswer, NewUser, NewUserAnswer, ProjectRequest, ProjectView, UserPatch,
+    UserStatusRequest, UserView,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn a_member_tells_absent_from_null_and_keeps_what_is_wrong() {
+        let text = r#"{"description":null,"max_priority":7,"max_pids":"many","total_slots":{"cpu":null,"mem":"1g","x":3},"max_shm":5}"#;
+        let request: KeypairPolicyRequest = serde_json::from_str(text).unwrap();
+        assert_eq!(request.name, Member::Absent);
+        assert_eq!(request.description, Member::Null);
+        assert_eq!(request.max_priority, Member::Value(7));
+        assert_eq!(request.max_pids, Member::Wrong(Value::from("many")));
+        assert_eq!(request.max_shm, Member::Value(Size("5".to_owned())));
+        let slots = request.total_slots.value().unwrap();
+        assert_eq!(slots["cpu"], Member::Null);
+        assert_eq!(slots["mem"], Member::Value("1g".to_owned()));
+        assert_eq!(slots["x"], Member::Wrong(Value::from(3)));
+        let back = serde_json::to_value(&request).unwrap();
+        assert_eq!(back["total_slots"]["cpu"], Value::Null);
+        assert!(back.get("name").is_none());
+        assert!(serde_json::from_str::<KeypairPolicyRequest>(r#"{"nmae":"x"}"#).is_err());
+    }
+}

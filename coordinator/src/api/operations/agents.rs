@@ -1,0 +1,113 @@
+//! Nodes, their devices, and tokens with which nodes join.
+
+use super::parts::{
+    CREATE, CURSOR, DELETE, GROUP, IF_MATCH, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, PATCH, READ,
+    query, shape,
+};
+use super::{Gives, Holds, Operation, Who};
+use crate::api::agents;
+use axum::routing::{delete, get, patch, post};
+use longshore_common::api;
+
+pub(super) const ROWS: &[Operation] = &[
+    Operation {
+        id: "agents_list",
+        path: "/api/v1/agents",
+        row: "agent.read",
+        summary: "Nodes by name",
+        parameters: &[
+            query("state", Holds::Texts, "Only in this state."),
+            GROUP,
+            LIMIT,
+            CURSOR,
+        ],
+        gives: Gives::Page(shape::<api::Agent>),
+        handler: || get(agents::list),
+        ..LIST
+    },
+    Operation {
+        id: "agent_read",
+        path: "/api/v1/agents/{id}",
+        row: "agent.read",
+        summary: "One node, by id or name",
+        parameters: &[IF_NONE_MATCH],
+        gives: Gives::Json(shape::<api::Agent>),
+        handler: || get(agents::read),
+        ..READ
+    },
+    Operation {
+        id: "agent_update",
+        path: "/api/v1/agents/{id}",
+        row: "agent.write",
+        summary: "Change whether it takes new work, and its resource group",
+        parameters: &[IF_MATCH],
+        takes: Some(shape::<api::AgentPatch>),
+        gives: Gives::Json(shape::<api::Agent>),
+        codes: &[
+            "LS-NOT-FOUND",
+            "LS-AGENT-STATE",
+            "LS-VERSION-MISSING",
+            "LS-VERSION-STALE",
+        ],
+        handler: || patch(agents::update),
+        ..PATCH
+    },
+    Operation {
+        id: "agent_expel",
+        path: "/api/v1/agents/{id}/expel",
+        row: "agent.write",
+        who: Who::Superadmin,
+        summary: "Remove a node for good",
+        gives: Gives::Json(shape::<api::Agent>),
+        handler: || post(agents::expel),
+        ..ORDER
+    },
+    Operation {
+        id: "devices_list",
+        path: "/api/v1/devices",
+        row: "agent.read",
+        summary: "Every device, and who holds it",
+        parameters: &[
+            query("agent", Holds::Texts, "Only of this node, by name or id."),
+            GROUP,
+            LIMIT,
+            CURSOR,
+        ],
+        gives: Gives::Page(shape::<api::Device>),
+        handler: || get(agents::devices),
+        ..LIST
+    },
+    Operation {
+        id: "join_tokens_list",
+        path: "/api/v1/join-tokens",
+        row: "join_token.read",
+        who: Who::Superadmin,
+        summary: "Join tokens, oldest first",
+        parameters: PAGED,
+        gives: Gives::Page(shape::<api::JoinToken>),
+        handler: || get(agents::tokens),
+        ..LIST
+    },
+    Operation {
+        id: "join_tokens_create",
+        path: "/api/v1/join-tokens",
+        row: "join_token.write",
+        summary: "Make a join token; its secret is shown this once",
+        parameters: &[],
+        takes: Some(shape::<api::NewJoinToken>),
+        gives: Gives::Json(shape::<api::JoinToken>),
+        codes: &["LS-GROUP-UNKNOWN", "LS-EXISTS"],
+        handler: || post(agents::create_token),
+        ..CREATE
+    },
+    Operation {
+        id: "join_token_delete",
+        path: "/api/v1/join-tokens/{id}",
+        row: "join_token.write",
+        summary: "Take a join token back",
+        parameters: &[],
+        codes: &[],
+        handler: || delete(agents::delete_token),
+        ..DELETE
+    },
+];

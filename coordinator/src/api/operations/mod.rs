@@ -1,0 +1,173 @@
+//! The one table of routes: what each is called, who may use it, what it takes and gives.
+//!
+//! The router, the OpenAPI document and the tests over all routes are made from it, so
+//! none of them can know a route the others do not. Its rows stand in files by what they
+//! are about; `parts` has what many of them share.
+
+mod agents;
+mod books;
+mod groups;
+mod parts;
+mod policies;
+mod pools;
+mod presets;
+mod service;
+mod sessions;
+mod tenants;
+
+use super::App;
+use axum::routing::MethodRouter;
+use utoipa::openapi::{RefOr, Schema};
+
+/// Who may use an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Everybody, without credentials.
+    Anon,
+    /// Everybody who proved to be somebody.
+    Any,
+    /// Superadmins.
+    Superadmin,
+}
+
+/// An HTTP method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Reads.
+    Get,
+    /// Creates or acts.
+    Post,
+    /// Changes.
+    Patch,
+    /// Replaces a part.
+    Put,
+    /// Removes.
+    Delete,
+}
+
+impl Verb {
+    /// As it stands in a request.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// A shape, and the shapes it is made of.
+pub type Shape = fn() -> (String, Vec<(String, RefOr<Schema>)>);
+
+/// What an operation answers when all is well.
+#[derive(Debug, Clone, Copy)]
+pub enum Gives {
+    /// One object.
+    Json(Shape),
+    /// A page of objects.
+    Page(Shape),
+    /// Something of this media type.
+    Plain(&'static str),
+    /// Any JSON object.
+    Object,
+    /// No body.
+    Nothing,
+}
+
+/// What a parameter holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// Text.
+    Text,
+    /// Text; the parameter may be repeated, which means *or*.
+    Texts,
+    /// A whole number in a range.
+    Number(u64, u64),
+    /// true or false.
+    Flag,
+}
+
+/// A parameter of the query, or a header.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub holds: Holds,
+    /// What it is for.
+    pub what: &'static str,
+    /// Whether it is a header.
+    pub header: bool,
+}
+
+/// One route.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation {
+    /// `<resource>_<verb>`, never renamed.
+    pub id: &'static str,
+    /// Method.
+    pub method: Verb,
+    /// Path; `{id}` and `{code}` are its variable part.
+    pub path: &'static str,
+    /// The row of the access table.
+    pub row: &'static str,
+    /// Who may.
+    pub who: Who,
+    /// One line.
+    pub summary: &'static str,
+    /// Query and headers.
+    pub parameters: &'static [Parameter],
+    /// Body, if it has one.
+    pub takes: Option<Shape>,
+    /// Status when all is well.
+    pub status: u16,
+    /// Body when all is well.
+    pub gives: Gives,
+    /// Codes besides those every route has.
+    pub codes: &'static [&'static str],
+    /// The handler.
+    pub handler: fn() -> MethodRouter<App>,
+}
+
+const TABLES: &[&[Operation]] = &[
+    service::ROWS,
+    sessions::ROWS,
+    agents::ROWS,
+    groups::ROWS,
+    policies::ROWS,
+    tenants::ROWS,
+    presets::ROWS,
+    pools::ROWS,
+    books::ROWS,
+];
+
+const fn count() -> usize {
+    let (mut many, mut table) = (0, 0);
+    while table < TABLES.len() {
+        many += TABLES[table].len();
+        table += 1;
+    }
+    many
+}
+
+/// The tables behind one another: made by the compiler, so that one slice can be handed out.
+const fn joined() -> [Operation; count()] {
+    let mut all = [parts::READ; count()];
+    let (mut many, mut table) = (0, 0);
+    while table < TABLES.len() {
+        let mut row = 0;
+        while row < TABLES[table].len() {
+            all[many] = TABLES[table][row];
+            many += 1;
+            row += 1;
+        }
+        table += 1;
+    }
+    all
+}
+
+/// Every route there is.
+pub static OPERATIONS: &[Operation] = &joined();

@@ -1,0 +1,211 @@
+//! Sessions and their output.
+
+use super::parts::{
+    CURSOR, GROUP, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, READ, head, query, shape,
+};
+use super::{Gives, Holds, Operation, Parameter};
+use crate::api::{logs, sessions};
+use axum::routing::{get, post};
+use longshore_common::api;
+
+const LOGS: &[Parameter] = &[
+    query("rank", Holds::Text, "Which container; default main1."),
+    query(
+        "attempt",
+        Holds::Number(1, 4_294_967_295),
+        "Which attempt; default the latest.",
+    ),
+    query(
+        "position",
+        Holds::Number(0, u64::MAX),
+        "From which byte on; excludes tail.",
+    ),
+    query(
+        "tail",
+        Holds::Number(0, 1_000_000),
+        "Only so many of the last lines; excludes position.",
+    ),
+    query(
+        "follow",
+        Holds::Flag,
+        "Go on until the container has ended.",
+    ),
+    query("stream", Holds::Text, "Only stdout or only stderr."),
+];
+
+const SUBMIT: &[&str] = &[
+    "LS-EXISTS",
+    "LS-IDEMPOTENCY-BODY",
+    "LS-SLOT-UNKNOWN",
+    "LS-SLOT-AMOUNT",
+    "LS-SLOT-EXCLUSIVE",
+    "LS-GROUP-UNKNOWN",
+    "LS-GROUP-DENIED",
+    "LS-GROUP-INACTIVE",
+    "LS-GROUP-TYPE",
+    "LS-GROUP-CLOSED",
+    "LS-QUEUE-UNKNOWN",
+    "LS-QUEUE-DENIED",
+    "LS-CLUSTER-SIZE",
+    "LS-PRIORITY",
+    "LS-DEPENDENCY",
+    "LS-SHM",
+    "LS-ENVIRONMENT",
+    "LS-LIMIT-PENDING",
+    "LS-LIMIT-NEVER",
+    "LS-FIT-NEVER",
+    "LS-STATE",
+    "LS-SYSTEM-SESSION",
+];
+
+pub(super) const ROWS: &[Operation] = &[
+    Operation {
+        id: "sessions_list",
+        path: "/api/v1/sessions",
+        row: "session.read",
+        summary: "Sessions, newest first",
+        parameters: &[
+            query("state", Holds::Texts, "Only in this state."),
+            query("type", Holds::Texts, "Only of this type."),
+            GROUP,
+            query(
+                "name",
+                Holds::Text,
+                "Only those whose name holds this text.",
+            ),
+            query(
+                "owner",
+                Holds::Text,
+                "Only of this person, by name, address or id; me = the caller.",
+            ),
+            query(
+                "scope",
+                Holds::Text,
+                "live (default) or all, which includes those that have ended.",
+            ),
+            LIMIT,
+            CURSOR,
+        ],
+        gives: Gives::Page(shape::<api::Session>),
+        handler: || get(sessions::list),
+        ..LIST
+    },
+    Operation {
+        id: "sessions_create",
+        path: "/api/v1/sessions",
+        row: "session.create",
+        summary: "Ask for a session",
+        parameters: &[head(
+            "Idempotency-Key",
+            "1 to 128 visible characters; the same request with the same key makes one session.",
+        )],
+        takes: Some(shape::<api::NewSession>),
+        status: 201,
+        gives: Gives::Json(shape::<api::Session>),
+        codes: SUBMIT,
+        handler: || post(sessions::create),
+        ..ORDER
+    },
+    Operation {
+        id: "sessions_check",
+        path: "/api/v1/sessions/check",
+        row: "session.create",
+        summary: "Say what would become of a session; nothing is stored",
+        takes: Some(shape::<api::NewSession>),
+        gives: Gives::Json(shape::<api::SessionCheck>),
+        codes: &[],
+        handler: || post(sessions::check),
+        ..ORDER
+    },
+    Operation {
+        id: "sessions_terminate",
+        path: "/api/v1/sessions/terminate",
+        row: "session.terminate",
+        summary: "End up to 200 sessions",
+        takes: Some(shape::<api::TerminateRequest>),
+        gives: Gives::Json(shape::<api::TerminateAnswer>),
+        codes: &[],
+        handler: || post(sessions::terminate_many),
+        ..ORDER
+    },
+    Operation {
+        id: "session_read",
+        path: "/api/v1/sessions/{id}",
+        row: "session.read",
+        summary: "One session, by id or by a name of the caller's",
+        parameters: &[
+            query(
+                "wait_s",
+                Holds::Number(1, 60),
+                "Hold the answer until the version is not that of If-None-Match.",
+            ),
+            IF_NONE_MATCH,
+        ],
+        gives: Gives::Json(shape::<api::Session>),
+        handler: || get(sessions::read),
+        ..READ
+    },
+    Operation {
+        id: "session_history",
+        path: "/api/v1/sessions/{id}/history",
+        row: "session.read",
+        summary: "Every change of its state",
+        parameters: PAGED,
+        gives: Gives::Page(shape::<api::HistoryLine>),
+        codes: &["LS-NOT-FOUND", "LS-CURSOR"],
+        handler: || get(sessions::history),
+        ..READ
+    },
+    Operation {
+        id: "session_explain",
+        path: "/api/v1/sessions/{id}/explain",
+        row: "session.read",
+        summary: "Why it is where it is",
+        gives: Gives::Json(shape::<api::Explanation>),
+        handler: || get(sessions::explain),
+        ..READ
+    },
+    Operation {
+        id: "session_signal",
+        path: "/api/v1/sessions/{id}/signal",
+        row: "session.signal",
+        summary: "Send a signal to its program",
+        takes: Some(shape::<api::SignalOrder>),
+        status: 204,
+        codes: &["LS-NOT-FOUND", "LS-STATE", "LS-AGENT-UNREACHABLE"],
+        handler: || post(sessions::signal),
+        ..ORDER
+    },
+    Operation {
+        id: "session_terminate",
+        path: "/api/v1/sessions/{id}/terminate",
+        row: "session.terminate",
+        summary: "End it",
+        takes: Some(shape::<api::TerminateRequest>),
+        gives: Gives::Json(shape::<api::TerminateAnswer>),
+        handler: || post(sessions::terminate),
+        ..ORDER
+    },
+    Operation {
+        id: "session_logs",
+        path: "/api/v1/sessions/{id}/logs",
+        row: "session.reach",
+        summary: "Its output, as the program wrote it",
+        parameters: LOGS,
+        gives: Gives::Plain("application/octet-stream"),
+        codes: &["LS-NOT-FOUND", "LS-AGENT-UNREACHABLE"],
+        handler: || get(logs::plain),
+        ..READ
+    },
+    Operation {
+        id: "session_logs_stream",
+        path: "/api/v1/sessions/{id}/logs/stream",
+        row: "session.reach",
+        summary: "Its output as server-sent events: line and gap with a LogRecord, then end",
+        parameters: LOGS,
+        gives: Gives::Plain("text/event-stream"),
+        codes: &["LS-NOT-FOUND", "LS-AGENT-UNREACHABLE"],
+        handler: || get(logs::events),
+        ..READ
+    },
+];
