@@ -76,7 +76,8 @@ pub struct Agents {
     pub heartbeat_s: u32,
     /// T1: seconds of silence after which an agent is LOST.
     pub lost_after_s: u32,
-    /// T2: seconds of silence after which its sessions are given up; 0 = never.
+    /// T2: seconds of silence after which its sessions are given up; 0 = never. Of the
+    /// group that the first start makes; after that administrators set it, group by group.
     pub declare_lost_s: u32,
     /// Days a certificate of an agent is good.
     pub certificate_days: u32,
@@ -110,7 +111,8 @@ pub struct Sessions {
     pub default_mem: String,
     /// Priority of a session that names none.
     pub default_priority: u8,
-    /// When sessions of the default group count as unused.
+    /// When sessions count as unused, in every group that has no rules of its own. In force
+    /// for what is submitted after the start.
     pub idle: Idle,
 }
 
@@ -208,6 +210,7 @@ impl Default for Scheduler {
             interval_s,
             creation_retries,
             pending_timeout_s,
+            idle: _,
         } = SchedulerSettings::default();
         Self {
             scheduler: scheduler.to_string(),
@@ -263,6 +266,7 @@ impl Scheduler {
             interval_s: number(self.interval_s, known.interval_s),
             creation_retries: number(self.creation_retries, known.creation_retries),
             pending_timeout_s: number(self.pending_timeout_s, known.pending_timeout_s),
+            idle: None, // another section's
         }
     }
 }

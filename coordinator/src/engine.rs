@@ -2,7 +2,8 @@
 //!
 //! It takes everything that waits in its inbox, up to a bound, decides event by event,
 //! commits one transaction for all, and only then lets anybody hear of it. Between two
-//! events it sleeps until the next deadline it named itself.
+//! events it sleeps until the next deadline it named itself. After a commit that failed it
+//! decides nothing for a moment; who only looks is answered meanwhile.
 //!
 //! | input | output |
 //! |---|---|
@@ -20,10 +21,14 @@ use longshore_core::scheduler::Planner;
 use longshore_link::boot_ms;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{error, warn};
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// Messages that may wait; beyond it the API answers "busy".
 const INBOX: usize = 8192;
@@ -81,32 +86,46 @@ impl fmt::Debug for Engine {
 #[derive(Debug, Default)]
 struct Changed {
     waiting: Mutex<HashMap<SessionId, Arc<Notify>>>,
+    /// How often somebody began to wait.
+    #[cfg(test)]
+    waits: std::sync::atomic::AtomicUsize,
+}
+
+impl Changed {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Notify>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Woken when the session it was asked for has changed.
 #[derive(Debug)]
 pub struct Watch {
     id: SessionId,
-    notify: Arc<Notify>,
+    /// None only while it is dropped.
+    notify: Option<Arc<Notify>>,
     changed: Arc<Changed>,
 }
 
 impl Watch {
     /// Returns once the session changed after this watch was made or last returned.
     pub async fn changed(&self) {
-        self.notify.notified().await;
+        let Some(notify) = &self.notify else { return };
+        let notified = notify.notified();
+        #[cfg(test)]
+        self.changed
+            .waits
+            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        notified.await;
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut waiting = self
-            .changed
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // Two owners are left: this watch and the map.
-        if Arc::strong_count(&self.notify) <= 2 {
+        let mut waiting = self.changed.lock();
+        // Given up under the lock: of two that go at once, the second finds the map's alone.
+        drop(self.notify.take());
+        let left = waiting.get(&self.id).map(Arc::strong_count);
+        if left == Some(1) {
             waiting.remove(&self.id);
         }
     }
@@ -176,6 +195,28 @@ impl Engine {
             .map_err(|_| EngineError::Stopped)
     }
 
+    /// [`Self::tell`], and a look at the state once what follows is stored, whether anybody
+    /// still waits or not; none when it cannot be stored. `look` runs on the engine's task
+    /// and must be short.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`].
+    pub async fn tell_then(
+        &self,
+        event: Event,
+        look: impl FnOnce(&State) + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let reply: Reply = Box::new(move |core, _, told| {
+            if told.is_ok() {
+                look(core.state());
+            }
+        });
+        self.inbox
+            .send(Message::Event(Box::new(event), Some(reply)))
+            .await
+            .map_err(|_| EngineError::Stopped)
+    }
+
     /// Looks at the state. `look` runs on the engine's task and must be short.
     ///
     /// # Errors
@@ -185,6 +226,26 @@ impl Engine {
         look: impl FnOnce(&State, Timestamp) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
         self.consult(|state, _, now| look(state, now)).await
+    }
+
+    /// [`Self::read`] that waits for room as [`Self::tell`] does: for what an agent's task
+    /// cannot go on without.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`].
+    pub async fn read_when_room<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let look: Look = Box::new(move |core, now| {
+            let _ = reply.send(look(core.state(), now)); // the asker may have gone
+        });
+        self.inbox
+            .send(Message::Look(look))
+            .await
+            .map_err(|_| EngineError::Stopped)?;
+        answer.await.map_err(|_| EngineError::Stopped)
     }
 
     /// Looks at the state and asks the planner: why somebody waits, what would start.
@@ -211,17 +272,18 @@ impl Engine {
     /// A watch on one session. Make it, then read the version, then wait: nothing is missed.
     #[must_use]
     pub fn watch(&self, id: SessionId) -> Watch {
-        let mut waiting = self
-            .changed
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let notify = Arc::clone(waiting.entry(id).or_default());
+        let notify = Arc::clone(self.changed.lock().entry(id).or_default());
         Watch {
             id,
-            notify,
+            notify: Some(notify),
             changed: Arc::clone(&self.changed),
         }
+    }
+
+    /// How often somebody began to wait for a change of a session.
+    #[cfg(test)]
+    pub(crate) fn waits(&self) -> usize {
+        self.changed.waits.load(std::sync::atomic::Ordering::SeqCst)
     }
 }
 
@@ -266,48 +328,88 @@ pub fn start(
     live: Arc<Live>,
     effects: mpsc::UnboundedSender<Effect>,
 ) -> (Engine, tokio::task::JoinHandle<()>) {
+    start_with(state, store, live, effects, AFTER_FAILURE)
+}
+
+/// [`start`] with another rest after a commit that failed.
+fn start_with(
+    state: State,
+    store: Store,
+    live: Arc<Live>,
+    effects: mpsc::UnboundedSender<Effect>,
+    after_failure: Duration,
+) -> (Engine, tokio::task::JoinHandle<()>) {
     let (inbox, messages) = mpsc::channel(INBOX);
     let changed = Arc::new(Changed::default());
     let engine = Engine {
         inbox,
         changed: Arc::clone(&changed),
-        live,
+        live: Arc::clone(&live),
     };
-    let task = tokio::spawn(run(state, store, messages, effects, changed));
+    let task = Task {
+        core: Core::new(state),
+        store,
+        clock: Clock::start(),
+        live,
+        effects,
+        changed,
+    };
+    let task = tokio::spawn(task.run(messages, after_failure));
     (engine, task)
 }
 
-async fn run(
-    state: State,
+/// What the engine's task works with.
+struct Task {
+    core: Core,
     store: Store,
-    mut messages: mpsc::Receiver<Message>,
+    clock: Clock,
+    live: Arc<Live>,
     effects: mpsc::UnboundedSender<Effect>,
     changed: Arc<Changed>,
-) {
-    let mut core = Core::new(state);
-    let clock = Clock::start();
-    // At once: a planner that is new knows of no deadline before its first pass.
-    let mut next_tick = tokio::time::Instant::now();
-    let mut batch = Vec::with_capacity(BATCH);
-    loop {
-        let sleep = sleep_until_due(&core, &clock)
-            .min(next_tick.saturating_duration_since(tokio::time::Instant::now()));
-        let closed = tokio::select! {
-            count = messages.recv_many(&mut batch, BATCH) => count == 0,
-            () = tokio::time::sleep(sleep) => false,
-        };
-        if closed {
-            return;
+}
+
+impl Task {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>, after_failure: Duration) {
+        // At once: a planner that is new knows of no deadline before its first pass.
+        let mut next_tick = Instant::now();
+        // What would need a commit before this instant waits in the batch, which is bounded.
+        let mut no_commit_before = next_tick;
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let due = Instant::now() + sleep_until_due(&self.core, &self.clock);
+            let wake_at = due.min(next_tick).max(no_commit_before);
+            let room = BATCH - batch.len();
+            let closed = tokio::select! {
+                count = messages.recv_many(&mut batch, room), if room > 0 => count == 0,
+                () = tokio::time::sleep_until(wake_at) => false,
+            };
+            if closed {
+                return;
+            }
+            if Instant::now() < no_commit_before {
+                self.look(&mut batch);
+                continue;
+            }
+            let tick = Instant::now() >= next_tick;
+            if tick {
+                next_tick = Instant::now() + LONGEST_SLEEP;
+                batch.push(Message::Event(Box::new(Event::Tick), None));
+            }
+            if !self.step(&mut batch, tick).await {
+                no_commit_before = Instant::now() + after_failure;
+                next_tick = no_commit_before; // the planner is new
+            }
         }
-        let tick = tokio::time::Instant::now() >= next_tick;
-        if tick {
-            next_tick = tokio::time::Instant::now() + LONGEST_SLEEP;
-            batch.push(Message::Event(Box::new(Event::Tick), None));
+    }
+
+    /// Answers who only looks. They may overtake events that wait for the store.
+    fn look(&mut self, batch: &mut Vec<Message>) {
+        let now = self.clock.now();
+        for message in batch.extract_if(.., |m| matches!(m, Message::Look(_))) {
+            if let Message::Look(look) = message {
+                look(&mut self.core, now);
+            }
         }
-        step(
-            &mut core, &store, &clock, &mut batch, tick, &effects, &changed,
-        )
-        .await;
     }
 }
 
@@ -319,82 +421,76 @@ fn sleep_until_due(core: &Core, clock: &Clock) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(LONGEST_SLEEP)
 }
 
-/// Decide, commit, apply, perform - for everything in `batch`. `pass` demands a pass of
-/// the planner although nothing differs.
-async fn step(
-    core: &mut Core,
-    store: &Store,
-    clock: &Clock,
-    batch: &mut Vec<Message>,
-    pass: bool,
-    effects: &mpsc::UnboundedSender<Effect>,
-    changed: &Changed,
-) {
-    let now = clock.now();
-    let mut changes: Vec<Change> = Vec::new();
-    let mut due: Vec<Effect> = Vec::new();
-    let mut replies = Vec::new();
-    let mut looks = Vec::new();
-    // What is due by the clock is decided with the rest, however busy the inbox is.
-    let pass = pass || core.next_deadline().is_some_and(|at| at <= now);
-    if core.state().next_deadline().is_some_and(|at| at <= now) {
-        let _ = core.happen(&Event::Tick, now, &mut changes, &mut due); // nobody asked
-    }
-    for message in batch.drain(..) {
-        match message {
-            Message::Event(event, reply) => {
-                let answer = core.happen(&event, now, &mut changes, &mut due);
-                if let Some(reply) = reply {
-                    replies.push((reply, answer));
+impl Task {
+    /// Decide, commit, apply, perform - for everything in `batch`. `pass` demands a pass of
+    /// the planner although nothing differs. False when it could not be stored.
+    async fn step(&mut self, batch: &mut Vec<Message>, pass: bool) -> bool {
+        let core = &mut self.core;
+        let now = self.clock.now();
+        let mut changes: Vec<Change> = Vec::new();
+        let mut due: Vec<Effect> = Vec::new();
+        let mut replies = Vec::new();
+        let mut looks = Vec::new();
+        // What is due by the clock is decided with the rest, however busy the inbox is.
+        let pass = pass || core.next_deadline().is_some_and(|at| at <= now);
+        if core.state().next_deadline().is_some_and(|at| at <= now) {
+            let _ = core.happen(&Event::Tick, now, &mut changes, &mut due); // nobody asked
+        }
+        for message in batch.drain(..) {
+            match message {
+                Message::Event(event, reply) => {
+                    let answer = core.happen(&event, now, &mut changes, &mut due);
+                    if let Some(reply) = reply {
+                        replies.push((reply, answer));
+                    }
+                }
+                Message::Look(look) => looks.push(look),
+            }
+        }
+        if pass || !changes.is_empty() {
+            place(core, now, &mut changes, &mut due);
+        }
+        let stored = if changes.is_empty() {
+            Ok(())
+        } else {
+            self.store.commit(changes.clone()).await
+        };
+        let good = stored.is_ok();
+        match stored {
+            Ok(()) => {
+                for (reply, answer) in replies {
+                    reply(core, now, Ok(answer));
+                }
+                perform(due, &self.effects);
+                forget(&changes, &self.live);
+                wake(&changes, &self.changed);
+            }
+            Err(cause) => {
+                error!(error = %cause, "a batch could not be stored; memory goes back to what is");
+                let told = if cause.is_disk_full() {
+                    EngineError::DiskFull
+                } else {
+                    EngineError::Store
+                };
+                restore(core, &self.store, &cause).await;
+                for (reply, _) in replies {
+                    reply(core, now, Err(told));
+                }
+                // What agents told in this batch is lost to us and sent for them: with a
+                // new connection they say it again.
+                for agent in core.state().agents.keys() {
+                    let code = CloseCode::Overload;
+                    let _ = self.effects.send(Effect::Close {
+                        agent: *agent,
+                        code,
+                    }); // see perform
                 }
             }
-            Message::Look(look) => looks.push(look),
         }
-    }
-    if pass || !changes.is_empty() {
-        place(core, now, &mut changes, &mut due);
-    }
-    let stored = if changes.is_empty() {
-        Ok(())
-    } else {
-        store.commit(changes.clone()).await
-    };
-    match stored {
-        Ok(()) => {
-            for (reply, answer) in replies {
-                reply(core, now, Ok(answer));
-            }
-            perform(due, effects);
-            wake(&changes, changed);
-            for look in looks {
-                look(core, now);
-            }
+        for look in looks {
+            look(core, now);
         }
-        Err(cause) => {
-            error!(error = %cause, "a batch could not be stored; memory goes back to what is");
-            let told = if cause.is_disk_full() {
-                EngineError::DiskFull
-            } else {
-                EngineError::Store
-            };
-            restore(core, store, &cause).await;
-            // What agents told in this batch is lost to us and sent for them: with a new
-            // connection they say it again.
-            for agent in core.state().agents.keys() {
-                let code = CloseCode::Overload;
-                let _ = effects.send(Effect::Close {
-                    agent: *agent,
-                    code,
-                }); // see perform
-            }
-            tokio::time::sleep(AFTER_FAILURE).await;
-            for (reply, _) in replies {
-                reply(core, now, Err(told));
-            }
-            for look in looks {
-                look(core, now);
-            }
-        }
+        good
     }
 }
 
@@ -430,11 +526,19 @@ fn perform(due: Vec<Effect>, effects: &mpsc::UnboundedSender<Effect>) {
     }
 }
 
+/// Figures of what is over are of interest to nobody.
+fn forget(changes: &[Change], live: &Live) {
+    for change in changes {
+        if let Change::Session(session) = change
+            && session.state.is_final()
+        {
+            live.forget_progress(session.id);
+        }
+    }
+}
+
 fn wake(changes: &[Change], changed: &Changed) {
-    let waiting = changed
-        .waiting
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let waiting = changed.lock();
     if waiting.is_empty() {
         return;
     }

@@ -65,7 +65,8 @@ struct SetupToken {
 }
 
 /// What the API needs to know about people, in memory: no request waits for the engine
-/// to learn who calls. Whoever changes users or keypairs calls [`Identity::refresh`].
+/// to learn who calls. Whoever changes users or keypairs calls [`Identity::refresh`], on the
+/// engine's task: what is stored has to count although nobody waits for the answer any more.
 pub struct Identity {
     known: RwLock<Everybody>,
     setup: Mutex<Option<SetupToken>>,
@@ -118,8 +119,9 @@ impl Identity {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    /// Takes a person with a keypair in, as they were just stored.
-    pub fn add(&self, user: &User, keypair: &Keypair) {
+    /// Takes a person with a keypair in that the state does not know.
+    #[cfg(test)]
+    pub(crate) fn add(&self, user: &User, keypair: &Keypair) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known
             .users

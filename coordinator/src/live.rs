@@ -4,7 +4,7 @@
 
 use longshore_common::agent::NodeLoad;
 use longshore_common::api::Progress;
-use longshore_common::ids::{AgentId, ContainerKey, Generation};
+use longshore_common::ids::{AgentId, ContainerKey, Generation, SessionId};
 use longshore_common::time::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -38,12 +38,21 @@ pub struct IdleLive {
     pub frozen: bool,
 }
 
+impl IdleLive {
+    /// Neither is it to be stopped, nor is it frozen.
+    const fn says_nothing(self) -> bool {
+        self.deadline.is_none() && !self.frozen
+    }
+}
+
 /// Live figures of everything.
 #[derive(Debug, Default)]
 pub struct Live {
     agents: Mutex<HashMap<AgentId, Arc<AgentLive>>>,
-    progress: Mutex<HashMap<ContainerKey, Progress>>,
-    idle: Mutex<HashMap<(AgentId, ContainerKey), IdleLive>>,
+    /// By session, so that one that is over is forgotten whole; only of those that are not.
+    progress: Mutex<HashMap<SessionId, HashMap<ContainerKey, Progress>>>,
+    /// Of connected agents, and of containers that are on them.
+    idle: Mutex<HashMap<AgentId, HashMap<ContainerKey, IdleLive>>>,
     held: Mutex<HashMap<AgentId, (Generation, BTreeSet<ContainerKey>)>>,
 }
 
@@ -93,28 +102,48 @@ impl Live {
     /// How far the pull for a container is.
     #[must_use]
     pub fn progress(&self, key: ContainerKey) -> Option<Progress> {
-        lock(&self.progress).get(&key).copied()
+        let map = lock(&self.progress);
+        map.get(&key.session)?.get(&key).copied()
     }
 
     /// What is known of the use of a container.
     #[must_use]
     pub fn idle(&self, agent: AgentId, key: ContainerKey) -> Option<IdleLive> {
-        lock(&self.idle).get(&(agent, key)).copied()
+        lock(&self.idle).get(&agent)?.get(&key).copied()
     }
 
-    /// Notes the use of a container; nothing to say forgets it.
+    /// From now on what this agent says of use is kept: it is connected.
+    pub fn keep_idle(&self, agent: AgentId) {
+        lock(&self.idle).entry(agent).or_default();
+    }
+
+    /// Notes the use of a container; nothing to say forgets it. Nothing is kept of an agent
+    /// whose link is gone: what it said may be looked at only afterwards.
     pub fn set_idle(&self, agent: AgentId, key: ContainerKey, idle: IdleLive) {
-        let mut map = lock(&self.idle);
-        if idle.deadline.is_none() && !idle.frozen {
-            map.remove(&(agent, key));
-        } else {
-            map.insert((agent, key), idle);
+        if let Some(known) = lock(&self.idle).get_mut(&agent) {
+            if idle.says_nothing() {
+                known.remove(&key);
+            } else {
+                known.insert(key, idle);
+            }
+        }
+    }
+
+    /// Notes the use of everything an agent has, in place of what it said before.
+    pub fn replace_idle(
+        &self,
+        agent: AgentId,
+        all: impl IntoIterator<Item = (ContainerKey, IdleLive)>,
+    ) {
+        if let Some(known) = lock(&self.idle).get_mut(&agent) {
+            let all = all.into_iter();
+            *known = all.filter(|(_, idle)| !idle.says_nothing()).collect();
         }
     }
 
     /// Forgets what an agent said of use: its link is gone.
     pub fn forget_idle(&self, agent: AgentId) {
-        lock(&self.idle).retain(|(of, _), _| *of != agent);
+        lock(&self.idle).remove(&agent);
     }
 
     /// The containers a connected agent said it has, and the set it had applied then; none
@@ -150,8 +179,83 @@ impl Live {
     pub fn set_progress(&self, key: ContainerKey, progress: Option<Progress>) {
         let mut map = lock(&self.progress);
         match progress {
-            Some(progress) => map.insert(key, progress),
-            None => map.remove(&key),
+            Some(progress) => drop(map.entry(key.session).or_default().insert(key, progress)),
+            None => {
+                if let Some(known) = map.get_mut(&key.session) {
+                    known.remove(&key);
+                    if known.is_empty() {
+                        map.remove(&key.session);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets how far the pulls of a session are: it is over, whatever became of them.
+    pub fn forget_progress(&self, session: SessionId) {
+        lock(&self.progress).remove(&session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::ids::{Attempt, Rank};
+
+    const AGENT: AgentId = AgentId::new(1);
+
+    fn key(session: u64) -> ContainerKey {
+        ContainerKey {
+            session: SessionId(session),
+            rank: Rank::MAIN,
+            attempt: Attempt::FIRST,
+        }
+    }
+
+    const fn until(at: i64) -> IdleLive {
+        IdleLive {
+            deadline: Some(Timestamp(at)),
+            frozen: false,
+        }
+    }
+
+    #[test]
+    fn use_is_known_of_connected_agents_only_and_as_a_whole() {
+        let live = Live::default();
+        live.set_idle(AGENT, key(1), until(1));
+        live.replace_idle(AGENT, [(key(1), until(1))]);
+        assert_eq!(live.idle(AGENT, key(1)), None, "it is not connected");
+        live.keep_idle(AGENT);
+        live.set_idle(AGENT, key(1), until(1));
+        live.set_idle(AGENT, key(2), until(2));
+        assert_eq!(live.idle(AGENT, key(1)), Some(until(1)));
+        let nothing = IdleLive {
+            deadline: None,
+            frozen: false,
         };
+        live.replace_idle(AGENT, [(key(2), until(3)), (key(3), nothing)]);
+        assert_eq!(live.idle(AGENT, key(1)), None, "it has it no more");
+        assert_eq!(live.idle(AGENT, key(2)), Some(until(3)));
+        assert_eq!(lock(&live.idle)[&AGENT].len(), 1);
+        live.forget_idle(AGENT);
+        live.set_idle(AGENT, key(2), until(4));
+        assert!(lock(&live.idle).is_empty());
+    }
+
+    #[test]
+    fn progress_leaves_nothing_behind() {
+        let live = Live::default();
+        let some = Some(Progress {
+            bytes_done: 1,
+            bytes_total: None,
+            layers_done: 0,
+            layers_total: None,
+        });
+        live.set_progress(key(1), some);
+        live.set_progress(key(2), some);
+        live.set_progress(key(1), None);
+        assert_eq!((live.progress(key(1)), live.progress(key(2))), (None, some));
+        live.forget_progress(SessionId(2));
+        assert!(lock(&live.progress).is_empty());
     }
 }

@@ -16,7 +16,9 @@ use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
 use longshore_coordinator::pki::Pki;
 use longshore_coordinator::store::{Store, StoreError};
-use longshore_core::model::{Beginning, Change, Event, Group, Meta, State, react};
+use longshore_core::model::{
+    Beginning, Change, Event, Group, Meta, SchedulerSettings, State, react,
+};
 use sd_notify::NotifyState;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -270,7 +272,7 @@ async fn run(config: Config) -> Result<(), End> {
     let app = App::new(api::Parts {
         engine: engine.clone(),
         reader,
-        nodes: Arc::new(cluster),
+        nodes: Arc::new(cluster.clone()),
         identity,
         defaults: config
             .defaults()
@@ -307,6 +309,8 @@ async fn run(config: Config) -> Result<(), End> {
     let _ = stop.send(true); // false only if nobody listens any more
     let closing = async {
         let _ = server.await; // a panic there has been logged
+        // Agents hear why; whoever is not one yet hears that it is over.
+        cluster.say_goodbye();
         endpoint.close(quinn::VarInt::from_u32(0), b"the coordinator is stopping");
         endpoint.wait_idle().await;
     };
@@ -318,12 +322,12 @@ async fn run(config: Config) -> Result<(), End> {
 }
 
 /// What is stored at each start: the generation goes up, what every installation has is
-/// made where it is missing. A group that is there keeps what administrators made of it.
+/// made where it is missing, and the settings of scheduler and idleness are in force from
+/// now on. A group that is there keeps what administrators made of it.
 fn beginning(state: &State, config: &Config) -> Vec<Change> {
     let group = Group {
         default: true,
         declare_lost_s: config.agents.declare_lost_s,
-        idle: config.sessions.idle.policy(),
         ..Group::new(GroupId::new(identity::new_id()), "default")
     };
     let order = Beginning {
@@ -333,7 +337,10 @@ fn beginning(state: &State, config: &Config) -> Vec<Change> {
         keypair_policy: PolicyId::new(identity::new_id()),
         user_policy: PolicyId::new(identity::new_id()),
         project_policy: PolicyId::new(identity::new_id()),
-        scheduler: config.scheduler.settings(),
+        scheduler: SchedulerSettings {
+            idle: config.sessions.idle.policy(),
+            ..config.scheduler.settings()
+        },
     };
     react(state, &Event::Started(Box::new(order)), wall_clock()).changes
 }

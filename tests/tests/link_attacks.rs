@@ -6,6 +6,7 @@ use longshore_agent::daemon::private_dir;
 use longshore_agent::identity::{Files, Identity, Token, join_config, new_key};
 use longshore_agent::link::{JoinError, JoinOrder, join};
 use longshore_common::agent::RuntimeState;
+use longshore_common::api::Progress;
 use longshore_common::ids::{
     AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation,
     InstanceId, Rank, SessionId,
@@ -14,12 +15,13 @@ use longshore_common::session::{ContainerState, End, Exit, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
     ALPN_AGENT, ALPN_ENROL, ActualSet, Cap, CloseCode, ContainerReport, Data, EnrolAnswer,
-    EnrolRefusal, EnrolRefused, EnrolRequest, Goodbye, Heartbeat, HeartbeatAck, Hello, LogsRequest,
-    Message, Outcome, OutcomeAck, OutcomeNumber, OutputKind, StreamAccept, StreamOpen, Totals,
-    Welcome, encode,
+    EnrolRefusal, EnrolRefused, EnrolRequest, Goodbye, Heartbeat, HeartbeatAck, Hello,
+    InventoryReport, LogsRequest, Message, Outcome, OutcomeAck, OutcomeNumber, OutputKind,
+    PullProgress, StreamAccept, StreamOpen, Totals, Welcome, encode,
 };
 use longshore_coordinator::cluster::ClusterError;
 use longshore_coordinator::pki::Pki;
+use longshore_core::model::{Event, Session, State};
 use longshore_link::{FrameReader, MAX_DATA_STREAMS, Side, send, transport};
 use longshore_tests::load::fleet::{Fleet, FleetConfig};
 use longshore_tests::load::in_process::{InProcess, job};
@@ -386,6 +388,9 @@ async fn what_an_agent_says_of_anothers_session_changes_nothing() -> Result<()> 
         .look(move |state| state.sessions.get(&id).cloned())
         .await?;
 
+    let live = &coordinator.engine.live;
+    live.set_progress(key, Some(PULLED));
+
     let liar = node(&coordinator, dir.path(), "liar").await?;
     let link = liar.link(coordinator.port).await?;
     let (mut state_out, state_in) = link.connection.open_bi().await?;
@@ -402,24 +407,10 @@ async fn what_an_agent_says_of_anothers_session_changes_nothing() -> Result<()> 
         (OutcomeNumber::Ended, Some(End::Exited(exit()))),
         (OutcomeNumber::Closed, None),
     ] {
-        let outcome = Outcome {
-            key,
-            number,
-            end,
-            started_at: None,
-            at: Timestamp(1),
-            tail: b"lies".to_vec(),
-            totals: Totals::default(),
-        };
-        send(&mut state_out, &outcome).await?;
         // It is acknowledged, so that it is not said for ever; and it was looked at.
-        loop {
-            let frame = tokio::time::timeout(LIMIT, state.next()).await??;
-            if frame.kind == OutcomeAck::KIND {
-                break;
-            }
-        }
+        outcome(&mut state_out, &mut state, key, number, end).await?;
     }
+    assert_eq!(live.progress(key), Some(PULLED), "nor the figures of it");
     let after = coordinator
         .look(move |state| state.sessions.get(&id).cloned())
         .await?;
@@ -435,24 +426,218 @@ async fn what_an_agent_says_of_anothers_session_changes_nothing() -> Result<()> 
     Ok(())
 }
 
+/// Figures are never stored, so nothing but memory bounds them: an agent is heard on its own
+/// containers, with what it said last, as long as there is something to say of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_are_kept_of_an_agents_own_containers_and_not_for_ever() -> Result<()> {
+    let (dir, coordinator) = coordinator().await?;
+    let fleet = fleet(&coordinator, dir.path(), 1).await?;
+    let other = fleet.members[0].id;
+    let id = coordinator.submit(job(&["sleep", "600"]), None).await?;
+    let foreign = running(&coordinator, id).await?;
+    // What comes now goes to the agent that the test plays, which has as much.
+    let off = Event::SetSchedulable {
+        agent: other,
+        version: None,
+        schedulable: false,
+    };
+    let inventory = coordinator
+        .engine
+        .ask_then(off, move |state, _, _| {
+            state.agents.get(&other).and_then(|a| a.inventory.clone())
+        })
+        .await?
+        .context("the honest agent has no inventory")?;
+    let node = node(&coordinator, dir.path(), "liar").await?;
+    let agent = node.identity.agent;
+    let mut link = node.link(coordinator.port).await?;
+    link.control.set_cap(Cap::CONTROL);
+    let (mut out, back) = link.connection.open_bi().await?;
+    let mut state = FrameReader::new(back, Cap::DESIRED);
+    let all = |items| ActualSet {
+        items,
+        applied: Generation(0),
+        boot_id: "boot".to_owned(),
+    };
+    send(&mut out, &all(vec![])).await?;
+    let inventory = InventoryReport {
+        inventory: (*inventory).clone(),
+    };
+    send(&mut out, &inventory).await?;
+    let id = coordinator.submit(job(&["sleep", "600"]), None).await?;
+    let own = placed(&coordinator, id, agent).await?;
+
+    // Use, in heartbeats: of its own container, of another's, of many that there never were.
+    let live = &coordinator.engine.live;
+    let used = |key, state| ContainerReport {
+        idle_deadline: Some(Timestamp(1)),
+        frozen: true,
+        ..report_of(key, state)
+    };
+    let nobodys = (1000..1010).map(key_of);
+    let lies: Vec<_> = nobodys.clone().chain([foreign]).collect();
+    let said = [own].into_iter().chain(lies.iter().copied());
+    let said = said.map(|key| used(key, ContainerState::Created)).collect();
+    beats(&coordinator, &mut link, said).await?;
+    assert!(live.idle(agent, own).is_some_and(|idle| idle.frozen));
+    for key in &lies {
+        assert_eq!(live.idle(agent, *key), None, "{key}");
+    }
+    // The whole takes the place of what was said before.
+    let lie = lies.iter().map(|key| used(*key, ContainerState::Running));
+    send(&mut out, &all(lie.collect())).await?;
+    heard(&mut out, &mut state).await?;
+    for key in lies.iter().chain([&own]) {
+        assert_eq!(live.idle(agent, *key), None, "{key}");
+    }
+
+    // Progress: of its own container, until its session is lost with it.
+    let runs = vec![report_of(own, ContainerState::Running)];
+    beats(&coordinator, &mut link, runs).await?;
+    running(&coordinator, id).await?;
+    for key in lies.iter().chain([&own]) {
+        let progress = PullProgress {
+            key: *key,
+            bytes_done: PULLED.bytes_done,
+            bytes_total: 0,
+            layers_done: 0,
+            layers_total: 0,
+        };
+        send(&mut out, &progress).await?;
+    }
+    heard(&mut out, &mut state).await?;
+    assert_eq!(live.progress(own), Some(PULLED));
+    for key in &lies {
+        assert_eq!(live.progress(*key), None, "{key}");
+    }
+    for for_ms in [20_000, 700_000] {
+        let silent = Event::Silent {
+            agent,
+            for_ms,
+            lost_after_ms: 15_000,
+        };
+        let told = coordinator.engine.ask(silent).await?;
+        told.map_err(|refusal| anyhow!(refusal.detail))?;
+    }
+    let known = move |state: &State| state.sessions.get(&id).map(|s| s.state);
+    assert_eq!(coordinator.look(known).await?, Some(SessionState::Error));
+    assert_eq!(live.progress(own), None, "its session is over");
+    fleet.stop().await;
+    coordinator.stop().await;
+    Ok(())
+}
+
+/// How far a pull is that the tests speak of.
+const PULLED: Progress = Progress {
+    bytes_done: 7,
+    bytes_total: None,
+    layers_done: 0,
+    layers_total: None,
+};
+
+fn key_of(session: u64) -> ContainerKey {
+    ContainerKey {
+        session: SessionId(session),
+        rank: Rank::MAIN,
+        attempt: Attempt::FIRST,
+    }
+}
+
+/// Sends an outcome and waits until it is acknowledged.
+async fn outcome(
+    out: &mut quinn::SendStream,
+    frames: &mut FrameReader,
+    key: ContainerKey,
+    number: OutcomeNumber,
+    end: Option<End>,
+) -> Result<()> {
+    let outcome = Outcome {
+        key,
+        number,
+        end,
+        started_at: None,
+        at: Timestamp(1),
+        tail: b"lies".to_vec(),
+        totals: Totals::default(),
+    };
+    send(out, &outcome).await?;
+    loop {
+        let frame = tokio::time::timeout(LIMIT, frames.next()).await??;
+        if frame.kind == OutcomeAck::KIND {
+            let ack: OutcomeAck = frame.decode()?;
+            assert_eq!((ack.key, ack.number), (key, number));
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until everything that was sent on the state stream was looked at: what comes last
+/// is answered.
+async fn heard(out: &mut quinn::SendStream, frames: &mut FrameReader) -> Result<()> {
+    outcome(out, frames, key_of(9999), OutcomeNumber::Closed, None).await
+}
+
+/// Sends a heartbeat with reports and waits until they were looked at.
+async fn beats(
+    coordinator: &InProcess,
+    link: &mut Link,
+    changed: Vec<ContainerReport>,
+) -> Result<()> {
+    // That the second is answered says that the engine has been told of the first.
+    for (seq, changed) in [(1, changed), (2, vec![])] {
+        let beat = Heartbeat {
+            seq,
+            applied: Generation(0),
+            actual_hash: 0,
+            changed,
+            more: false,
+            runtime: RuntimeState::Up,
+            load: None,
+            now: Timestamp(1),
+        };
+        send(&mut link.control_out, &beat).await?;
+        let frame = tokio::time::timeout(LIMIT, link.control.next()).await??;
+        let ack: HeartbeatAck = frame.decode()?;
+        assert_eq!(ack.seq, seq);
+    }
+    coordinator.look(|_| ()).await
+}
+
+/// The container of a session, once it has its place at this agent.
+async fn placed(coordinator: &InProcess, id: SessionId, agent: AgentId) -> Result<ContainerKey> {
+    until(coordinator, id, move |session| {
+        session.present().find(|c| c.agent == agent).map(|c| c.key)
+    })
+    .await
+    .context("it has no place there")
+}
+
 async fn running(coordinator: &InProcess, id: SessionId) -> Result<ContainerKey> {
+    until(coordinator, id, |session| {
+        let runs = session.state == SessionState::Running;
+        let first = session.containers.first().filter(|_| runs);
+        first.map(|c| c.key)
+    })
+    .await
+    .context("it does not run")
+}
+
+/// What `find` finds of a session, once it finds something.
+async fn until<T: Send + 'static>(
+    coordinator: &InProcess,
+    id: SessionId,
+    find: impl Fn(&Session) -> Option<T> + Copy + Send + 'static,
+) -> Result<T> {
     let until = tokio::time::Instant::now() + LIMIT;
     loop {
         let watch = coordinator.engine.watch(id);
-        let key = coordinator
-            .look(move |state| {
-                let session = state.sessions.get(&id)?;
-                (session.state == SessionState::Running)
-                    .then(|| session.containers.first().map(|c| c.key))
-                    .flatten()
-            })
+        let found = coordinator
+            .look(move |state| state.sessions.get(&id).and_then(find))
             .await?;
-        if let Some(key) = key {
-            return Ok(key);
+        if let Some(found) = found {
+            return Ok(found);
         }
-        tokio::time::timeout_at(until, watch.changed())
-            .await
-            .context("it does not run")?;
+        tokio::time::timeout_at(until, watch.changed()).await?;
     }
 }
 
@@ -577,6 +762,20 @@ async fn broken_frames_close_their_own_connection_and_no_other() -> Result<()> {
     Ok(())
 }
 
+// ---- the end ----
+
+/// So that agents know that their coordinator comes back, and when to ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_stops_says_so() -> Result<()> {
+    let (dir, coordinator) = coordinator().await?;
+    let node = node(&coordinator, dir.path(), "gpu01").await?;
+    let link = node.link(coordinator.port).await?;
+    coordinator.cluster.say_goodbye();
+    coordinator.stop().await;
+    assert_eq!(close_code(&link.connection).await?, CloseCode::Restarting);
+    Ok(())
+}
+
 // ---- patience -----------------------------------------------------------------
 
 /// Readers of output who read nothing, as many as there may be: what waits for them must not
@@ -587,11 +786,7 @@ async fn output_that_nobody_reads_does_not_hold_up_heartbeats() -> Result<()> {
     let node = node(&coordinator, dir.path(), "gpu01").await?;
     let mut link = node.link(coordinator.port).await?;
     let agent = node.identity.agent;
-    let key = ContainerKey {
-        session: SessionId(1),
-        rank: Rank::MAIN,
-        attempt: Attempt::FIRST,
-    };
+    let key = key_of(1);
     let request = LogsRequest {
         key,
         position: 0,

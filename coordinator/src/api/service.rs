@@ -200,16 +200,21 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
         main: true,
     };
     let id = user.id;
-    let order = SetupOrder {
-        user: user.clone(),
-        keypair: keypair.clone(),
-    };
-    match app.engine.ask(Event::Setup(order)).await? {
+    let order = SetupOrder { user, keypair };
+    // On the engine's task: a caller that hangs up after the commit changes nothing about it.
+    let people = app.clone();
+    let told = app
+        .engine
+        .ask_then(Event::Setup(order), move |state, _, answer| {
+            people.identity.refresh(state);
+            answer.clone()
+        })
+        .await?;
+    match told {
         Ok(Answer::Done) => (),
         Ok(other) => return Err(unexpected(&other)),
         Err(refusal) => return Err(refusal.into()),
     }
-    app.identity.add(&user, &keypair);
     app.identity.setup_done();
     tracing::info!(user = %id, "the first administrator was made");
     let answer = SetupAnswer {

@@ -3,7 +3,9 @@
 use super::Signalling;
 use super::logs::OpeningLogs;
 use super::*;
+use crate::engine::tests::poll;
 use crate::engine::{self, wall_clock};
+use crate::identity::Denied;
 use crate::live::Live;
 use crate::store::Store;
 use axum::http::StatusCode;
@@ -11,7 +13,8 @@ use futures_util::StreamExt as _;
 use longshore_common::agent::{Allocation, Device, GpuWay, Health, Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
-    AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, UserId,
+    AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, PolicyId,
+    ProjectId, UserId,
 };
 use longshore_common::session::{ContainerState, End, Exit};
 use longshore_common::time::Timestamp;
@@ -19,7 +22,7 @@ use longshore_common::wire::SignalRequest;
 use longshore_common::wire::{
     self, ContainerReport, Data, LogsRequest, OutcomeNumber, OutputKind, Totals,
 };
-use longshore_core::model::{Agent, Change, Event, Group, Keypair, Meta, User};
+use longshore_core::model::{self, Agent, Change, Event, Group, Keypair, Meta, User};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -296,6 +299,36 @@ impl Fixture {
 
     pub(super) async fn submit(&self, body: Value) -> Answer {
         self.post("/api/v1/sessions", &body).await
+    }
+
+    /// What every start of the process does.
+    async fn start(&self, idle: Option<longshore_common::limits::IdlePolicy>) {
+        let group = Group::new(GroupId::new(9), "default");
+        let beginning = model::Beginning {
+            group,
+            domain: DomainId::new(10),
+            project: ProjectId::new(11),
+            keypair_policy: PolicyId::new(12),
+            user_policy: PolicyId::new(13),
+            project_policy: PolicyId::new(14),
+            scheduler: model::SchedulerSettings {
+                idle,
+                ..model::SchedulerSettings::default()
+            },
+        };
+        let event = Event::Started(Box::new(beginning));
+        self.app.engine.ask(event).await.unwrap().unwrap();
+    }
+
+    /// Returns once a request waits for a session to change: later than so many waits.
+    async fn somebody_waits(&self, before: usize) {
+        let began = async {
+            while self.app.engine.waits() == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, began).await.expect("it waits");
     }
 
     /// Lets the agent report that the container of a session runs.
@@ -1063,8 +1096,9 @@ async fn long_polls_return_with_the_change_or_at_the_end() {
     let tag = shown.header("etag").to_owned();
     let path = "/api/v1/sessions/s-1?wait_s=30";
     let headers = [("if-none-match", tag.as_str())];
+    let waits = f.app.engine.waits();
     let (answer, ()) = tokio::join!(f.send("GET", path, &headers, Body::empty()), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        f.somebody_waits(waits).await;
         f.runs("s-1").await;
     });
     assert_eq!(answer.status, 200);
@@ -1085,8 +1119,9 @@ async fn long_polls_return_with_the_change_or_at_the_end() {
         .await;
     assert_eq!(answer.status, 304);
     // A coordinator that stops lets its waiters go.
+    let waits = f.app.engine.waits();
     let (answer, ()) = tokio::join!(f.send("GET", path, &headers, Body::empty()), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        f.somebody_waits(waits).await;
         f.stop.send(true).unwrap();
     });
     assert_eq!(answer.status, 304);
@@ -1322,11 +1357,99 @@ async fn a_stream_waits_for_the_start() {
     let mut f = fixture(Some(vec![piece(0, OutputKind::Stdout, b"hi\n")]), true).await;
     f.set_up().await;
     f.submit(batch()).await;
+    let waits = f.app.engine.waits();
     let (answer, ()) = tokio::join!(f.get("/api/v1/sessions/s-1/logs?follow=1"), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        f.somebody_waits(waits).await;
         f.runs("s-1").await;
     });
     assert_eq!(answer.text(), "hi\n");
+}
+
+/// A request is dropped where its connection breaks; what it has ordered is done by then.
+#[tokio::test]
+async fn a_key_that_was_switched_off_is_refused_although_the_caller_hung_up() {
+    let f = ready().await;
+    f.start(None).await;
+    let made = f.post("/api/v1/keypairs", &json!({ "user": "dana" })).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let pair = made.json();
+    let key = pair["access_key"].as_str().unwrap().to_owned();
+    let bearer = format!("Bearer {key}.{}", pair["secret_key"].as_str().unwrap());
+    let good = f.app.identity.authenticate(Some(&bearer));
+    assert!(good.is_ok(), "{good:?}");
+
+    let path = format!("/api/v1/keypairs/{key}/deactivate");
+    let body = json!({});
+    let mut request = Box::pin(f.post(&path, &body));
+    loop {
+        assert!(poll(&mut request).await.is_pending(), "it heard");
+        let key = key.clone();
+        let look = move |state: &model::State, _| state.keypairs[&key].active;
+        if !f.app.engine.read(look).await.unwrap() {
+            break;
+        }
+    }
+    drop(request); // it has not heard of the commit
+    let denied = f.app.identity.authenticate(Some(&bearer));
+    assert_eq!(denied.unwrap_err(), Denied::Inactive);
+}
+
+/// One that is the first hears of nothing, and is one nevertheless.
+#[tokio::test]
+async fn the_first_administrator_is_known_although_the_caller_hung_up() {
+    let f = fixture(None, true).await;
+    let body = json!({ "token": f.setup_token(), "email": "dana@lab.example" });
+    let mut request = Box::pin(f.post("/api/v1/setup", &body));
+    loop {
+        assert!(poll(&mut request).await.is_pending(), "answered");
+        let look = |state: &model::State, _| state.users.len();
+        if f.app.engine.read(look).await.unwrap() == 1 {
+            break;
+        }
+    }
+    drop(request);
+    assert!(f.app.identity.is_set_up());
+}
+
+/// The settings of idleness are in force at every start and in every group, also in those
+/// that are made later.
+#[tokio::test]
+async fn rules_of_idleness_follow_the_settings() {
+    let f = ready().await;
+    let rules = |timeout_s| {
+        let idle = crate::config::Idle {
+            timeout_s,
+            ..crate::config::Idle::default()
+        };
+        idle.policy()
+    };
+    let idle_of = async |group: &str| {
+        let body = json!({ "command": ["true"], "slots": { "cpu": "1", "mem": "64m" },
+            "group": group, "start_at": "2999-01-01T00:00:00Z" });
+        let made = f.submit(body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        let id = made.json()["id"].as_str().unwrap().parse().unwrap();
+        let look = move |state: &model::State, _| state.sessions[&id].idle.clone();
+        f.app.engine.read(look).await.unwrap()
+    };
+    assert_eq!(idle_of("default").await, None);
+    for timeout_s in [600, 1200, 0] {
+        f.start(rules(timeout_s)).await;
+        assert_eq!(rules(timeout_s).is_some(), timeout_s > 0);
+        assert_eq!(idle_of("default").await, rules(timeout_s), "{timeout_s}");
+        let name = format!("later-{timeout_s}");
+        let body = json!({ "name": name, "refuse_never_fits": false });
+        let made = f.post("/api/v1/resource-groups", &body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        assert_eq!(idle_of(&name).await, rules(timeout_s), "{timeout_s}");
+    }
+    f.start(rules(60)).await;
+    assert_eq!(idle_of("later-600").await, rules(60));
+    let versions = |state: &model::State, _| state.groups.values().all(|g| g.version == 1);
+    assert!(
+        f.app.engine.read(versions).await.unwrap(),
+        "nobody changed a group"
+    );
 }
 
 #[test]

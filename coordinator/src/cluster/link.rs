@@ -9,20 +9,22 @@
 
 use super::{Link, Shared, lock};
 use crate::engine::{EngineError, wall_clock};
-use crate::live::{AgentLive, IdleLive};
+use crate::live::{AgentLive, IdleLive, Live};
 use crate::pki::{PeerIdentity, request_key_sha256};
 use longshore_common::agent::RuntimeState;
 use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
-    ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, Frame, FrameError,
-    Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST, Message, Notice, Outcome,
-    OutcomeAck, PullProgress, Refused, RefusedCode, SignedSet, SigningInput, Welcome, actual_hash,
+    ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, DesiredSet, Frame,
+    FrameError, Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST, Message,
+    Notice, Outcome, OutcomeAck, PullProgress, Refused, RefusedCode, SignedSet, SigningInput,
+    Welcome, actual_hash,
 };
-use longshore_core::model::{Answer, Event, HelloFacts, WelcomeFacts, desired_set};
+use longshore_core::model::{Answer, Event, HelloFacts, State, WelcomeFacts, desired_set};
 use longshore_link::{FrameReader, LinkError, MAX_DATA_STREAMS, boot_ms, close, send, send_within};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -35,8 +37,6 @@ const FIRST_FRAME: Duration = Duration::from_secs(5);
 const LEASE_MARGIN_S: u32 = 60;
 /// Below this share of free disk a node gets no new work, in percent.
 const DISK_LOW_PERCENT: i64 = 10;
-/// With a full inbox the engine is asked for a set again after this long.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// An agent that takes nothing of its state stream for so long is cut.
 const TAKES_NOTHING: Duration = Duration::from_secs(10);
 /// Frames an agent may send on one stream in ten seconds.
@@ -150,6 +150,7 @@ async fn run(
     };
     let (set_changed, acks) = (Arc::clone(&link.0.set_changed), link.1);
     let link = link.0;
+    shared.engine.live.keep_idle(agent);
     let live = shared.engine.live.agent(agent);
     live.update(|d| d.connection = Some((connection.remote_address().to_string(), wall_clock())));
     beat(&live);
@@ -309,6 +310,7 @@ fn register(
         );
     }
     links.insert(hello.agent, link.clone());
+    shared.taken.fetch_add(1, Ordering::Relaxed);
     Ok((link, receiver))
 }
 
@@ -395,7 +397,6 @@ async fn heartbeats(
             let mut view = view.lock().await;
             for report in &heartbeat.changed {
                 view.take(report.key, report.state);
-                note_idle(shared, agent, report);
                 let there = report.state != ContainerState::Closed;
                 let live = &shared.engine.live;
                 live.note_held(agent, heartbeat.applied, report.key, there);
@@ -421,6 +422,7 @@ async fn heartbeats(
         }
         if !heartbeat.changed.is_empty() || heartbeat.applied != applied {
             applied = heartbeat.applied;
+            let said = said_of_use(&heartbeat.changed);
             let event = Event::Report {
                 agent,
                 applied,
@@ -428,22 +430,41 @@ async fn heartbeats(
                 whole: false,
                 rebooted: false,
             };
-            shared.engine.tell(event).await?;
+            let live = Arc::clone(&shared.engine.live);
+            let look = move |state: &State| {
+                let known = keys_of(state, agent);
+                for (key, idle) in said {
+                    let idle = if known.contains(&key) { idle } else { OVER };
+                    live.set_idle(agent, key, idle);
+                }
+            };
+            shared.engine.tell_then(event, look).await?;
         }
     }
 }
 
-/// What a report says about use is shown, never stored.
-fn note_idle(shared: &Shared, agent: AgentId, report: &ContainerReport) {
-    let over = matches!(
-        report.state,
-        ContainerState::Exited | ContainerState::Closed
-    );
-    let idle = IdleLive {
-        deadline: report.idle_deadline.filter(|_| !over),
-        frozen: report.frozen && !over,
+/// What is said of the use of a container that ended, or is none of the agent's.
+const OVER: IdleLive = IdleLive {
+    deadline: None,
+    frozen: false,
+};
+
+/// What reports say about use. It is shown, never stored; and kept of containers alone that
+/// are on the agent by the engine's books, or whoever has a certificate could say things of
+/// any number of others until memory is full.
+fn said_of_use(reports: &[ContainerReport]) -> Vec<(ContainerKey, IdleLive)> {
+    let said = |report: &ContainerReport| match report.state {
+        ContainerState::Exited | ContainerState::Closed => OVER,
+        _ => IdleLive {
+            deadline: report.idle_deadline,
+            frozen: report.frozen,
+        },
     };
-    shared.engine.live.set_idle(agent, report.key, idle);
+    reports.iter().map(|r| (r.key, said(r))).collect()
+}
+
+fn keys_of(state: &State, agent: AgentId) -> BTreeSet<ContainerKey> {
+    state.on_agent(agent).collect()
 }
 
 async fn take_condition(
@@ -513,17 +534,29 @@ async fn state_stream(
             }
         }
     };
+    // The next set that is worth sending. Nothing is ordered before the agent has said what
+    // it has: the first of them waits for that.
+    let (changed, said) = (&set_changed, &synced);
+    let newest = |ordered: bool| async move {
+        tokio::select! {
+            () = said.notified() => (),
+            () = changed.notified(), if ordered => (),
+        }
+        let (agent, instance) = (identity.agent, shared.instance);
+        let look = move |state: &State, now| desired_set(state, agent, instance, now);
+        shared.engine.read_when_room(look).await
+    };
     let write = async {
-        // Nothing is ordered before the agent has said what it has.
-        let mut ordered = false;
+        // Asked for beside the rest: acknowledgements and certificates do not wait for the
+        // engine to have room for a question.
+        let mut set = pin!(newest(false));
         loop {
             tokio::select! {
-                () = synced.notified() => {
-                    ordered = true;
-                    send_set(shared, identity.agent, link, &mut out).await?;
-                }
-                () = set_changed.notified(), if ordered => {
-                    send_set(shared, identity.agent, link, &mut out).await?;
+                found = &mut set => {
+                    if let Some(found) = found? {
+                        send_set(shared, link, &mut out, &found).await?;
+                    }
+                    set.set(newest(true));
                 }
                 Some(ack) = acks.recv() => send_within(&mut out, &ack, TAKES_NOTHING).await?,
                 Some(issued) = issued.recv() => send_within(&mut out, &issued, TAKES_NOTHING).await?,
@@ -537,27 +570,12 @@ async fn state_stream(
 }
 
 async fn send_set(
-    shared: &Arc<Shared>,
-    agent: AgentId,
+    shared: &Shared,
     link: &Link,
     out: &mut quinn::SendStream,
+    set: &DesiredSet,
 ) -> Result<(), Ending> {
-    let instance = shared.instance;
-    let set = shared
-        .engine
-        .read(move |state, now| desired_set(state, agent, instance, now))
-        .await;
-    let set = match set {
-        Ok(set) => set,
-        Err(EngineError::Busy) => {
-            link.set_changed.notify_one(); // again when there is room
-            tokio::time::sleep(BUSY_PAUSE).await;
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let Some(set) = set else { return Ok(()) };
-    let bytes = SignedSet::encode(&set);
+    let bytes = SignedSet::encode(set);
     let signature = shared.pki.sign(&SigningInput::desired_set(&bytes));
     link.generation.store(set.generation.0, Ordering::Relaxed);
     send_within(out, &SignedSet { bytes, signature }, TAKES_NOTHING).await?;
@@ -586,7 +604,6 @@ async fn take(
                 view.states.clear();
                 for item in &set.items {
                     view.take(item.key, item.state);
-                    note_idle(shared, agent, item);
                 }
                 view.hash = None;
                 view.whole = true;
@@ -595,6 +612,7 @@ async fn take(
                 let live = &shared.engine.live;
                 live.set_held(agent, Some((set.applied, held)));
             }
+            let said = said_of_use(&set.items);
             let event = Event::Report {
                 agent,
                 applied: set.applied,
@@ -602,17 +620,24 @@ async fn take(
                 whole: true,
                 rebooted,
             };
-            shared.engine.tell(event).await?;
+            let live = Arc::clone(&shared.engine.live);
+            let look = move |state: &State| {
+                let known = keys_of(state, agent);
+                let its_own = said.into_iter().filter(|(key, _)| known.contains(key));
+                live.replace_idle(agent, its_own);
+            };
+            shared.engine.tell_then(event, look).await?;
             Ok(Taken::Actual)
         }
         Outcome::KIND => {
             let outcome: Outcome = frame.decode()?;
-            shared.engine.live.set_progress(outcome.key, None);
+            let (key, live) = (outcome.key, Arc::clone(&shared.engine.live));
             let event = Event::Outcome {
                 agent,
                 outcome: Box::new(outcome),
             };
-            shared.engine.tell(event).await?;
+            let look = move |state: &State| outcome_taken(state, &live, agent, key);
+            shared.engine.tell_then(event, look).await?;
             Ok(Taken::Nothing)
         }
         InventoryReport::KIND => {
@@ -648,31 +673,47 @@ async fn take(
     }
 }
 
-/// Progress is taken only about containers that are on this agent.
+/// Figures of a container whose outcome is stored. What an agent says of another's changes
+/// nothing.
+fn outcome_taken(state: &State, live: &Live, agent: AgentId, key: ContainerKey) {
+    let session = state.sessions.get(&key.session);
+    let mut containers = session.iter().flat_map(|s| &s.containers);
+    if containers.any(|c| c.key == key && c.agent == agent) {
+        live.set_progress(key, None);
+    }
+    if !state.on_agent(agent).any(|k| k == key) {
+        live.set_idle(agent, key, OVER);
+    }
+}
+
+/// Progress is taken only about containers that are on this agent, of sessions that are not
+/// over: what is over is forgotten once, and nothing may come after that.
 async fn take_progress(
     shared: &Arc<Shared>,
     agent: AgentId,
     progress: &PullProgress,
 ) -> Result<(), Ending> {
     let key = progress.key;
-    let known = shared
-        .engine
-        .read(move |state, _| state.on_agent(agent).any(|k| k == key))
-        .await
-        .unwrap_or(false);
-    if known {
-        let some = |n: u64| (n > 0).then_some(n);
-        shared.engine.live.set_progress(
-            key,
-            Some(Progress {
-                bytes_done: progress.bytes_done,
-                bytes_total: some(progress.bytes_total),
-                layers_done: progress.layers_done,
-                layers_total: (progress.layers_total > 0).then_some(progress.layers_total),
-            }),
-        );
+    let some = |n: u64| (n > 0).then_some(n);
+    let figures = Progress {
+        bytes_done: progress.bytes_done,
+        bytes_total: some(progress.bytes_total),
+        layers_done: progress.layers_done,
+        layers_total: (progress.layers_total > 0).then_some(progress.layers_total),
+    };
+    let live = Arc::clone(&shared.engine.live);
+    let look = move |state: &State, _| {
+        let session = state.sessions.get(&key.session);
+        let goes_on = session.is_some_and(|s| !s.state.is_final());
+        if goes_on && state.on_agent(agent).any(|k| k == key) {
+            live.set_progress(key, Some(figures));
+        }
+    };
+    // Telemetry alone may be dropped when there is too much to do: the next comes in a second.
+    match shared.engine.read(look).await {
+        Ok(()) | Err(EngineError::Busy) => Ok(()),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }
 
 async fn renew(

@@ -11,6 +11,7 @@
 
 mod enrol;
 mod link;
+mod throttle;
 
 use crate::engine::{Engine, EngineError};
 use crate::pki::{Pki, random};
@@ -28,6 +29,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use throttle::Throttle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, info, warn};
 
@@ -101,7 +103,9 @@ struct Shared {
     links: Mutex<HashMap<AgentId, Link>>,
     next_link: AtomicU64,
     pending: AtomicU64,
-    failures: Mutex<HashMap<IpAddr, Failures>>,
+    failures: Mutex<Throttle>,
+    /// Agents taken in so far.
+    taken: AtomicU64,
 }
 
 /// The open connection of one agent.
@@ -118,13 +122,6 @@ struct Link {
     streams: Arc<Semaphore>,
     /// When it was taken in.
     since: Instant,
-}
-
-/// Failed attempts of one address.
-#[derive(Debug, Clone, Copy)]
-struct Failures {
-    since: Instant,
-    count: u32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -167,7 +164,8 @@ pub fn start(
         links: Mutex::new(HashMap::new()),
         next_link: AtomicU64::new(1),
         pending: AtomicU64::new(0),
-        failures: Mutex::new(HashMap::new()),
+        failures: Mutex::new(Throttle::default()),
+        taken: AtomicU64::new(0),
     });
     tokio::spawn(accept(Arc::clone(&shared), endpoint.clone()));
     tokio::spawn(perform(Arc::clone(&shared), effects));
@@ -357,33 +355,14 @@ impl Shared {
         lock(&self.links).get(&agent).cloned()
     }
 
-    /// Counts a failure of an address; true when it had too many in 15 minutes.
-    fn count_failure(&self, address: IpAddr) -> bool {
-        const WINDOW: Duration = Duration::from_secs(900);
-        const MOST: u32 = 10;
-        let mut failures = lock(&self.failures);
-        if failures.len() > 10_000 {
-            failures.retain(|_, f| f.since.elapsed() < WINDOW);
-        }
-        let entry = failures.entry(address).or_insert(Failures {
-            since: Instant::now(),
-            count: 0,
-        });
-        if entry.since.elapsed() >= WINDOW {
-            *entry = Failures {
-                since: Instant::now(),
-                count: 0,
-            };
-        }
-        entry.count += 1;
-        entry.count > MOST
+    /// Counts a failure of an address.
+    fn count_failure(&self, address: IpAddr) {
+        lock(&self.failures).count(address, Instant::now());
     }
 
     /// Whether an address had too many failures lately.
     fn is_throttled(&self, address: IpAddr) -> bool {
-        lock(&self.failures)
-            .get(&address)
-            .is_some_and(|f| f.count >= 10 && f.since.elapsed() < Duration::from_secs(900))
+        lock(&self.failures).is_throttled(address, Instant::now())
     }
 }
 
@@ -437,6 +416,12 @@ impl Cluster {
         self.shared.link(agent).is_some()
     }
 
+    /// How often an agent was connected since the start; one that comes back counts again.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.taken.load(Ordering::Relaxed)
+    }
+
     /// Opens the output of a container at its agent.
     ///
     /// # Errors
@@ -468,7 +453,8 @@ impl Cluster {
         opened.unwrap_or(Err(ClusterError::Away)).map(drop)
     }
 
-    /// Closes every connection: the coordinator stops, containers run on.
+    /// Closes every connection with the reason: the coordinator stops, containers run on.
+    /// Close the endpoint right afterwards, or agents come back at once.
     pub fn say_goodbye(&self) {
         for link in lock(&self.shared.links).values() {
             close(

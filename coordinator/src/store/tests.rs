@@ -901,7 +901,10 @@ fn last_acknowledged(line: &str) -> Option<u64> {
 #[test]
 fn what_was_acknowledged_survives_a_kill() {
     let dir = dir();
-    let mut random = Random(u64::from(std::process::id()));
+    // Another in each run, and shown with whatever fails.
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut random = Random(seed);
     let (mut total, mut before) = (0, world::meta().next_session);
     for round in 0..20 {
         let mut child = spawn(&file(&dir), "");
@@ -923,14 +926,17 @@ fn what_was_acknowledged_survives_a_kill() {
         let found = state.meta.next_session;
         assert!(
             (last..=last + 1).contains(&found),
-            "round {round}: {last} acknowledged, {found} found"
+            "seed {seed}, round {round}: {last} acknowledged, {found} found"
         );
         assert_eq!(
             state.tokens.len() as u64,
             found - world::meta().next_session,
-            "all of a batch or none"
+            "seed {seed}, round {round}: all of a batch or none"
         );
-        assert!(found > before, "it went on where it was");
+        assert!(
+            found > before,
+            "seed {seed}, round {round}: it went on where it was"
+        );
         (total, before) = (total + 1, found);
         drop(store);
     }

@@ -182,8 +182,6 @@ pub struct Group {
     /// Whether containers get cores of their own.
     #[serde(default)]
     pub pin_cpus: bool,
-    /// When sessions count as unused.
-    pub idle: Option<IdlePolicy>,
 }
 
 const fn submits_open() -> DirectSubmits {
@@ -226,7 +224,6 @@ impl Group {
             cluster_network: ClusterNetwork::Private,
             sessions_may_call_api: false,
             pin_cpus: false,
-            idle: None,
         }
     }
 }

@@ -4,53 +4,10 @@
 use longshore_common::amount::{SlotLimits, SlotName, Slots};
 use longshore_common::ids::{DomainId, PolicyId, PresetId, ProjectId};
 use longshore_common::limits::IdlePolicy;
-use longshore_common::session::{SessionType, UnknownWord};
+use longshore_common::session::{SessionType, words};
 use longshore_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$vdoc])* #[serde(rename = $text)] $variant,)*
-        }
-
-        impl $name {
-            /// Every value, in the order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The text form.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownWord;
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
-                Self::ALL
-                    .iter()
-                    .copied()
-                    .find(|value| value.as_str().eq_ignore_ascii_case(text))
-                    .ok_or_else(|| UnknownWord {
-                        text: text.chars().take(64).collect(),
-                        known: Self::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>().join(", "),
-                    })
-            }
-        }
-    };
-}
 
 words! {
     /// Order of waiting sessions inside a priority band.
@@ -141,6 +98,9 @@ pub struct SchedulerSettings {
     pub creation_retries: u32,
     /// A session PENDING for longer is cancelled, in seconds; 0 = never.
     pub pending_timeout_s: u32,
+    /// When sessions of those count as unused whose policy says nothing.
+    #[serde(default)]
+    pub idle: Option<IdlePolicy>,
 }
 
 impl Default for SchedulerSettings {
@@ -152,6 +112,7 @@ impl Default for SchedulerSettings {
             interval_s: 10,
             creation_retries: 3,
             pending_timeout_s: 0,
+            idle: None,
         }
     }
 }

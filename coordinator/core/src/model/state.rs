@@ -14,6 +14,7 @@ use super::policies::{
     Domain, KeypairPolicy, Preset, Project, ProjectPolicy, SchedulerSettings, UserPolicy,
 };
 use super::pools::{DraftConfig, LiveConfig};
+use longshore_common::agent::{AgentState, Inventory};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
 use longshore_common::ids::{
@@ -24,6 +25,7 @@ use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Place in a queue: higher priority first, then the older, then the lower number.
 pub type QueueKey = (Reverse<u8>, Timestamp, SessionId);
@@ -189,6 +191,8 @@ pub struct State {
     waiting: BTreeMap<Account, Usage>,
     payers: BTreeMap<(SessionId, Attempt), Payer>,
     dependants: BTreeMap<SessionId, BTreeSet<SessionId>>,
+    /// How many nodes have devices of a slot.
+    device_slots: BTreeMap<SlotName, u32>,
 }
 
 impl State {
@@ -228,6 +232,39 @@ impl State {
             waiting: BTreeMap::new(),
             payers: BTreeMap::new(),
             dependants: BTreeMap::new(),
+            device_slots: BTreeMap::new(),
+        }
+    }
+
+    /// Slots of which some node that has not left has devices.
+    pub fn device_slots(&self) -> impl Iterator<Item = &SlotName> {
+        self.device_slots.keys()
+    }
+
+    fn count_device_slots(&mut self, old: Option<&Agent>, new: &Agent) {
+        /// What a node has, while it is one.
+        fn inventory(agent: &Agent) -> Option<&Arc<Inventory>> {
+            let inventory = agent.inventory.as_ref();
+            inventory.filter(|_| agent.state != AgentState::Terminated)
+        }
+        fn slots(inventory: Option<&Arc<Inventory>>) -> BTreeSet<SlotName> {
+            let devices = inventory.into_iter().flat_map(|i| &i.devices);
+            devices.map(|device| device.slot.clone()).collect()
+        }
+        let (old, new) = (old.and_then(inventory), inventory(new));
+        if old == new {
+            return; // as nearly always
+        }
+        for slot in slots(new) {
+            *self.device_slots.entry(slot).or_insert(0) += 1;
+        }
+        for slot in slots(old) {
+            if let Some(count) = self.device_slots.get_mut(&slot) {
+                *count -= 1;
+                if *count == 0 {
+                    self.device_slots.remove(&slot);
+                }
+            }
         }
     }
 
@@ -305,7 +342,8 @@ impl State {
                     .insert((cursor.group, cursor.arch.clone()), cursor.agent.clone());
             }
             Change::Agent(agent) => {
-                self.agents.insert(agent.id, (**agent).clone());
+                let old = self.agents.insert(agent.id, (**agent).clone());
+                self.count_device_slots(old.as_ref(), agent);
             }
             Change::Token(token) => {
                 self.tokens.insert(token.id.clone(), token.clone());

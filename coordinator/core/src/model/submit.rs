@@ -7,7 +7,6 @@ use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
 use super::rules;
 use super::state::State;
 use crate::scheduler::limits::Requester;
-use longshore_common::agent::AgentState;
 use longshore_common::amount::{SlotName, Slots, format_bytes_short};
 use longshore_common::api::{MemberError, NewSession};
 use longshore_common::ids::{Attempt, ProjectId, SessionId, is_session_name};
@@ -169,7 +168,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         labels: request.labels.clone(),
         lifetime_s: request.lifetime_s,
         batch_timeout_s: request.batch_timeout_s.and_then(|s| u32::try_from(s).ok()),
-        idle: group.idle.clone(),
+        idle: rules::idle(state, &order.caller.access_key),
         adjusted,
         state: SessionState::Pending,
         phase: None,
@@ -618,14 +617,7 @@ pub(super) fn amounts(
 /// cpu, mem, and what any registered agent reports.
 fn known_slots(state: &State) -> BTreeSet<SlotName> {
     let mut known = BTreeSet::from([SlotName::cpu(), SlotName::mem()]);
-    for agent in state
-        .agents
-        .values()
-        .filter(|a| a.state != AgentState::Terminated)
-    {
-        let devices = agent.inventory.iter().flat_map(|i| &i.devices);
-        known.extend(devices.map(|d| d.slot.clone()));
-    }
+    known.extend(state.device_slots().cloned());
     known
 }
 

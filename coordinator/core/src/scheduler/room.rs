@@ -163,29 +163,58 @@ fn hold_together<'a, S: Borrow<Slots>>(
 }
 
 fn hold_spread<'a, S: Borrow<Slots>>(
-    inventories: impl Iterator<Item = &'a Inventory>,
+    mut inventories: impl Iterator<Item = &'a Inventory>,
     ranks: &[S],
 ) -> Result<(), Never> {
-    let mut free: Vec<_> = inventories
-        .map(|i| (i, i.capacity(), Occupied::new(), container_cap(i)))
-        .collect();
+    // Looked at so far: mostly a few of thousands are enough.
+    let mut opened: Vec<Empty<'a>> = Vec::new();
     let mut order: Vec<&Slots> = ranks.iter().map(Borrow::borrow).collect();
     order.sort_by(|a, b| by_size(b, a));
     for (placed, request) in order.into_iter().enumerate() {
-        let found = free.iter_mut().any(|(inventory, free, occupied, cap)| {
-            let fits = *cap > 0 && free.fits(request);
-            if !fits || grant_ranks(inventory, occupied, [request]).is_err() {
-                return false;
-            }
-            free.sub(request);
-            *cap -= 1;
-            true
+        if opened.iter_mut().any(|agent| agent.take(request)) {
+            continue;
+        }
+        let found = inventories.by_ref().any(|inventory| {
+            let mut agent = Empty::new(inventory);
+            let took = agent.take(request);
+            opened.push(agent);
+            took
         });
         if !found {
             return Err(Never::Containers(placed));
         }
     }
     Ok(())
+}
+
+/// An agent that was empty when it was first looked at.
+struct Empty<'a> {
+    inventory: &'a Inventory,
+    free: Slots,
+    occupied: Occupied,
+    cap: u32,
+}
+
+impl<'a> Empty<'a> {
+    fn new(inventory: &'a Inventory) -> Self {
+        Self {
+            inventory,
+            free: inventory.capacity(),
+            occupied: Occupied::new(),
+            cap: container_cap(inventory),
+        }
+    }
+
+    /// Takes one container, if there is room for it.
+    fn take(&mut self, request: &Slots) -> bool {
+        let fits = self.cap > 0 && self.free.fits(request);
+        if !fits || grant_ranks(self.inventory, &mut self.occupied, [request]).is_err() {
+            return false;
+        }
+        self.free.sub(request);
+        self.cap -= 1;
+        true
+    }
 }
 
 /// Per slot in resource order, the smaller first.

@@ -41,27 +41,24 @@ pub fn position(
             if priority == session.priority {
                 let place = match drf {
                     true => place_by_share(planner, group, &lanes, session.id),
-                    false => place_in_order(&lanes, session.id),
+                    false => place_in_order(&lanes, seat.key),
                 };
                 if let Some(place) = place {
                     return Some(before + place);
                 }
             }
-            let count: usize = lanes.iter().map(|l| l.sessions().count()).sum();
+            let count: usize = lanes.iter().map(|lane| lane.len()).sum();
             before += u64::try_from(count).unwrap_or(0);
         }
     }
     None
 }
 
-fn place_in_order(lanes: &[&Lane], id: SessionId) -> Option<u64> {
-    let (own, _) = lanes
-        .iter()
-        .find_map(|l| l.sessions().find(|(_, s)| *s == id))?;
-    let before: usize = lanes
-        .iter()
-        .map(|l| l.sessions().take_while(|(key, _)| *key < own).count())
-        .sum();
+fn place_in_order(lanes: &[&Lane], own: (i64, i64)) -> Option<u64> {
+    if !lanes.iter().any(|lane| lane.has(own)) {
+        return None;
+    }
+    let before: usize = lanes.iter().map(|lane| lane.before(own)).sum();
     u64::try_from(before + 1).ok()
 }
 

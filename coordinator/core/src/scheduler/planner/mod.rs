@@ -172,7 +172,7 @@ pub(super) struct Queueing {
 #[derive(Debug, Clone)]
 pub(super) struct Seat {
     lane: u32,
-    key: Key,
+    pub(super) key: Key,
     pub(super) ready: bool,
     /// In the order of its queue, for sessions of queues.
     pub(super) queue: Option<(Reverse<u8>, Timestamp, SessionId)>,
@@ -439,6 +439,21 @@ impl Planner {
 impl Lane {
     pub(super) fn sessions(&self) -> impl Iterator<Item = (Key, SessionId)> {
         self.sessions.iter().map(|key| (*key, session_of(*key)))
+    }
+
+    /// How many of it are ready.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether one of it that is ready has this place.
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.sessions.contains(&key)
+    }
+
+    /// How many of it come before a place.
+    pub(super) fn before(&self, key: Key) -> usize {
+        self.sessions.range(..key).count()
     }
 }
 
