@@ -235,6 +235,7 @@ mod tests {
                 hostname: "h".into(),
                 owner: "o".into(),
                 kind: SessionType::Batch,
+                root: false,
             },
             limits: SessionLimits {
                 grace_s: 30,

@@ -403,6 +403,34 @@ async fn exactly_the_granted_devices_are_there() {
     assert_eq!(cause(&error), Some(Cause::GpuNotVisible), "{error:?}");
 }
 
+/// Root inside by the owner's policy: it may change owners, and reaches nothing outside.
+#[tokio::test]
+async fn root_inside_stays_inside() {
+    let bench = Bench::new().await;
+    let script = "id -u; touch /root-was-here && chown 7:7 /root-was-here && echo changed; \
+        mknod /tmp/n c 195 0 || echo no node; mount -t tmpfs x /mnt || echo no mount; \
+        grep -E 'CapEff|NoNewPrivs' /proc/self/status; sleep 100";
+    let mut request = bench.shell(1, script);
+    request.spec.root = true;
+    let id = bench.docker.create(&request).await.unwrap();
+    bench.docker.start(&id).await.unwrap();
+    bench
+        .until_says(&id, OutputKind::Stdout, "NoNewPrivs:")
+        .await;
+    assert_eq!(bench.docker.verify(&id, &request).await.unwrap(), None);
+    // Of somebody whose policy does not say so it is a breach.
+    let plain = bench.shell(1, script);
+    let verdict = bench.docker.verify(&id, &plain).await.unwrap();
+    assert!(matches!(verdict, Some(Breach::More(_))), "{verdict:?}");
+    bench.docker.kill(&id).await.unwrap();
+    bench.exit(&request).await;
+    let out = text(&bench.output(&id).await, OutputKind::Stdout);
+    for line in ["0", "changed", "no node", "no mount", "NoNewPrivs:\t1"] {
+        assert!(out.lines().any(|l| l == line), "{line}: {out}");
+    }
+    assert!(out.contains("CapEff:\t00000000200004eb"), "{out}");
+}
+
 #[tokio::test]
 async fn changes_are_hinted() {
     let bench = Bench::new().await;

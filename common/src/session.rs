@@ -377,6 +377,9 @@ pub struct ContainerSpec {
     pub owner: String,
     /// What the session is for.
     pub kind: SessionType,
+    /// Whether its processes run as root inside, with the few rights that installing
+    /// packages needs; `uid` and `gid` are then those of its files.
+    pub root: bool,
 }
 
 /// Why and how a container is to be stopped.

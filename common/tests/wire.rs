@@ -73,6 +73,7 @@ fn entry(want: Want) -> Entry {
             hostname: "s-42".into(),
             owner: "dana".into(),
             kind: SessionType::Batch,
+            root: false,
         },
         limits: SessionLimits {
             lifetime: Some(Deadline {

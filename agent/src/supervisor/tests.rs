@@ -362,6 +362,7 @@ fn entry(session: u64, want: Want) -> Entry {
             hostname: "h".to_owned(),
             owner: "o".to_owned(),
             kind: SessionType::Batch,
+            root: false,
         },
         limits: SessionLimits::default(),
         stop: None,

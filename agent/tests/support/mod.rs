@@ -94,6 +94,7 @@ impl Bench {
                 hostname: format!("s-{session}"),
                 owner: "dana".to_owned(),
                 kind: SessionType::Batch,
+                root: false,
             },
             image: self.image.clone(),
             grace_s: 2,

@@ -96,7 +96,11 @@ pub fn build(request: &CreateRequest, node: &NodeFacts) -> Result<ContainerCreat
         entrypoint: Some(Vec::new()),
         cmd: Some(command),
         env: Some(environment(request)?),
-        user: Some(format!("{}:{}", spec.uid, spec.gid)),
+        user: Some(if spec.root {
+            "0:0".to_owned()
+        } else {
+            format!("{}:{}", spec.uid, spec.gid)
+        }),
         working_dir: Some(workdir),
         hostname: Some(spec.hostname.clone()),
         domainname: Some(String::new()),
@@ -110,6 +114,19 @@ pub fn build(request: &CreateRequest, node: &NodeFacts) -> Result<ContainerCreat
         ..ContainerCreateBody::default()
     })
 }
+
+/// What root inside a container may, by name and number (capabilities(7)): enough to install
+/// packages and change owners, nothing that reaches out of the container.
+pub(super) const ROOT_CAPS: [(&str, u32); 8] = [
+    ("CHOWN", 0),
+    ("DAC_OVERRIDE", 1),
+    ("FOWNER", 3),
+    ("KILL", 5),
+    ("SETGID", 6),
+    ("SETUID", 7),
+    ("NET_BIND_SERVICE", 10),
+    ("AUDIT_WRITE", 29),
+];
 
 /// A stable hash of an order, for the label by which a container is told from one made
 /// of another order.
@@ -153,6 +170,12 @@ fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, 
         shm_size: Some(shm.min(memory)),
         ulimits: Some(ulimits(request, node)),
         cap_drop: Some(vec!["ALL".to_owned()]),
+        cap_add: spec.root.then(|| {
+            ROOT_CAPS
+                .iter()
+                .map(|(name, _)| (*name).to_owned())
+                .collect()
+        }),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         privileged: Some(false),
         ipc_mode: Some("private".to_owned()),

@@ -4,6 +4,7 @@
 //! requested is exactly what is looked for. Reading is cheap (a few files of `/proc`
 //! and one of the cgroup), judging is pure.
 
+use super::request::ROOT_CAPS;
 use crate::runtime::{Breach, CreateRequest};
 use longshore_common::agent::GpuWay;
 use std::fs;
@@ -22,6 +23,8 @@ const FIRST_CONTROL_MINOR: u32 = 254;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Granted {
     uid: u32,
+    /// What its processes may have of the kernel's privileges, as a mask.
+    caps: u64,
     nodes: Vec<Node>,
     /// How many GPUs, where the engine chose the nodes.
     gpus: usize,
@@ -65,7 +68,12 @@ impl Granted {
         });
         let is_gpu = |slot: &str| slot.starts_with("cuda.");
         Self {
-            uid: request.spec.uid,
+            uid: if request.spec.root {
+                0
+            } else {
+                request.spec.uid
+            },
+            caps: if request.spec.root { root_caps() } else { 0 },
             nodes: if request.gpu_way.is_some() {
                 nodes.collect()
             } else {
@@ -144,7 +152,7 @@ fn device_list(dir: &Path) -> Option<Vec<String>> {
 }
 
 fn judge(seen: &Seen, granted: &Granted) -> Option<Breach> {
-    privileges(&seen.status, granted.uid)
+    privileges(&seen.status, granted)
         .or_else(|| {
             seen.rules
                 .as_deref()
@@ -154,15 +162,24 @@ fn judge(seen: &Seen, granted: &Granted) -> Option<Breach> {
         .or_else(|| missing(seen, granted))
 }
 
-fn privileges(status: &str, uid: u32) -> Option<Breach> {
+/// The mask of what root inside may have.
+fn root_caps() -> u64 {
+    let numbers = ROOT_CAPS.iter().map(|(_, number)| 1u64 << number);
+    numbers.fold(0, |mask, bit| mask | bit)
+}
+
+fn privileges(status: &str, granted: &Granted) -> Option<Breach> {
+    let uid = granted.uid;
     let field = |name: &str| {
         status
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
     };
-    let none = |text: &str| text.bytes().all(|b| b == b'0');
+    // What cannot be read counts as everything.
+    let beyond =
+        |text: &str| u64::from_str_radix(text, 16).map_or(true, |m| m & !granted.caps != 0);
     for name in ["CapEff", "CapPrm", "CapBnd", "CapAmb"] {
-        if let Some(value) = field(name).filter(|value| !none(value)) {
+        if let Some(value) = field(name).filter(|value| beyond(value)) {
             return Some(Breach::More(format!(
                 "its first process has capabilities ({name} {value})"
             )));
@@ -318,6 +335,7 @@ mod tests {
     fn granted(nodes: &[Node]) -> Granted {
         Granted {
             uid: 20_000,
+            caps: 0,
             nodes: nodes.to_vec(),
             gpus: nodes.len(),
             rule: Rule::Exact,
@@ -405,8 +423,27 @@ mod tests {
             ("Seccomp:\t2", "Seccomp:\t0"),
             ("Uid:\t20000", "Uid:\t0"),
         ] {
-            let verdict = privileges(&STATUS.replace(from, to), 20_000);
+            let verdict = privileges(&STATUS.replace(from, to), &granted(&[]));
             assert!(matches!(verdict, Some(Breach::More(_))), "{to}");
+        }
+    }
+
+    #[test]
+    fn root_inside_has_a_few_privileges_and_no_more() {
+        let root = Granted {
+            uid: 0,
+            caps: root_caps(),
+            ..granted(&[])
+        };
+        assert_eq!(root.caps, 0x2000_04eb);
+        let status = STATUS.replace("20000", "0");
+        let with = |caps: &str| {
+            let status = status.replace("CapEff:\t0000000000000000", &format!("CapEff:\t{caps}"));
+            privileges(&status, &root)
+        };
+        assert_eq!(with("00000000200004eb"), None);
+        for more in ["00000000a80425fb", "00000000200004ef", "nonsense"] {
+            assert!(matches!(with(more), Some(Breach::More(_))), "{more}");
         }
     }
 }

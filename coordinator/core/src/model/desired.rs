@@ -10,8 +10,6 @@ use longshore_common::wire::DesiredSet;
 
 /// Seconds a container gets to end when the limit that ends it names none.
 pub(super) const DEFAULT_GRACE_S: u32 = 30;
-/// Most processes and threads of a container.
-const PIDS_MAX: u32 = 4096;
 
 /// All orders for one agent; none if the agent is not known.
 #[must_use]
@@ -134,7 +132,7 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
         gid: session.uid,
         slots: container.slots.clone(),
         shm_bytes: session.shm_bytes,
-        pids_max: PIDS_MAX,
+        pids_max: session.pids_max,
         devices: container.devices.clone(),
         // Containers on one node share the network of their session. Between nodes there is
         // no network of the session yet: such a cluster is placed and runs, but its ranks
@@ -146,6 +144,7 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
         },
         owner: session.owner_name.clone(),
         kind: session.kind,
+        root: session.root,
     }
 }
 

@@ -161,27 +161,34 @@ pub struct Group {
     pub direct_submits: DirectSubmits,
     /// How long an agent may be silent before its sessions are given up, in seconds; 0 = for ever.
     pub declare_lost_s: u32,
-    /// Where people reach applications; empty = through the coordinator.
+    /// Where people reach applications; empty = through the coordinator. Has no effect yet.
     #[serde(default)]
     pub app_proxy_address: String,
-    /// Who asks image registries; empty = each owner.
+    /// Who acts for the owners; empty = the coordinator, for each owner. Has no effect yet.
     #[serde(default)]
     pub service_account: String,
-    /// Whether the owner's own rights are used.
+    /// Whether the owner's own rights are used. Has no effect yet.
     #[serde(default = "yes")]
     pub use_owner: bool,
-    /// What becomes of sessions whose device turns bad.
+    /// What becomes of sessions whose device turns bad. Has no effect yet.
     #[serde(default = "fault_told")]
     pub on_device_fault: OnDeviceFault,
-    /// How containers of one session reach each other.
+    /// How containers of one session reach each other. Has no effect yet.
     #[serde(default = "network_private")]
     pub cluster_network: ClusterNetwork,
-    /// Whether containers may reach the coordinator's API.
+    /// Whether containers may reach the coordinator's API. Has no effect yet.
     #[serde(default)]
     pub sessions_may_call_api: bool,
-    /// Whether containers get cores of their own.
+    /// Whether containers get cores of their own. Has no effect yet.
     #[serde(default)]
     pub pin_cpus: bool,
+}
+
+/// Most processes and threads of a container where no policy says otherwise.
+pub(crate) const PIDS_MAX: u32 = 4096;
+
+const fn pids_default() -> u32 {
+    PIDS_MAX
 }
 
 const fn submits_open() -> DirectSubmits {
@@ -385,7 +392,7 @@ pub struct Session {
     /// Not placed before, by its owner.
     #[serde(default)]
     pub start_at: Option<Timestamp>,
-    /// Held back by its owner.
+    /// Held back by its owner; no request sets it yet.
     #[serde(default)]
     pub held: bool,
     /// Sessions it waits for.
@@ -396,6 +403,12 @@ pub struct Session {
     pub retries_given: Option<u32>,
     /// Size of `/dev/shm`.
     pub shm_bytes: i64,
+    /// Most processes and threads of a container, as its policy said at the placement.
+    #[serde(default = "pids_default")]
+    pub pids_max: u32,
+    /// Whether its processes run as root inside, as its policy said at the placement.
+    #[serde(default)]
+    pub root: bool,
     /// 0 to 100, higher goes first.
     pub priority: u8,
     /// Marks.
@@ -404,7 +417,8 @@ pub struct Session {
     pub lifetime_s: Option<i64>,
     /// Time limit of the command in seconds.
     pub batch_timeout_s: Option<u32>,
-    /// When it counts as unused; taken from the group at submit.
+    /// When it counts as unused: at submit from the policy of its keypair, else from the
+    /// settings of the installation.
     pub idle: Option<IdlePolicy>,
     /// What was changed in the request.
     pub adjusted: Vec<Adjusted>,

@@ -6,7 +6,8 @@
 
 use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
-use super::entities::{Container, FailedStart, LedgerRow, Session, Stop};
+use super::entities::{Container, FailedStart, LedgerRow, PIDS_MAX, Session, Stop};
+use super::rules::policy_of;
 use crate::scheduler::{Cancel, Start};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, ContainerKey, Rank, SessionId};
@@ -44,9 +45,18 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
     }
     let group = draft.state.groups.get(&order.group);
     let group = group.map(|g| (g.id, g.name.clone()));
+    let keypair = draft.state.sessions.get(&id).map(|s| s.access_key.as_str());
+    let policy = keypair.and_then(|key| policy_of(draft.state, key));
+    let bounds = policy.map_or((None, false, None), |p| {
+        (p.max_pids, p.root_in_container, p.max_shm)
+    });
     let Some(session) = draft.session_mut(id) else {
         return;
     };
+    session.pids_max = bounds.0.unwrap_or(PIDS_MAX);
+    session.root = bounds.1;
+    // The policy may have become stricter while it waited.
+    session.shm_bytes = session.shm_bytes.min(bounds.2.unwrap_or(i64::MAX));
     if let (Some(seat), Some(_)) = (&mut session.queue, &order.pool) {
         seat.pool.clone_from(&order.pool);
         if let Some((id, name)) = group {

@@ -3,7 +3,7 @@
 
 use super::entities::{Adjusted, Dependency, Designated, Group, Role, Session, User};
 use super::event::{ImageNeeds, Refusal, Submit};
-use super::policies::{DirectSubmits, Preset, Project};
+use super::policies::{DirectSubmits, KeypairPolicy, Preset, Project};
 use super::pools::Queue;
 use super::state::{Account, State};
 use super::submit::{cut, pointer};
@@ -691,12 +691,17 @@ fn elsewhere(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Res
         .hint(format!("Ask for group {group}, or for another agent.")))
 }
 
+/// The policy of a keypair, as long as both are there.
+pub(super) fn policy_of<'a>(state: &'a State, access_key: &str) -> Option<&'a KeypairPolicy> {
+    let keypair = state.keypairs.get(access_key)?;
+    let name = keypair.policy.to_ascii_lowercase();
+    state.keypair_policies.get(&name)
+}
+
 /// When a session counts as unused: as the policy of its keypair says, else as the
 /// installation does.
 pub(super) fn idle(state: &State, access_key: &str) -> Option<IdlePolicy> {
-    let keypair = state.keypairs.get(access_key);
-    let policy = keypair.and_then(|k| state.keypair_policies.get(&k.policy.to_ascii_lowercase()));
-    policy
+    policy_of(state, access_key)
         .and_then(super::admin::idle_rules)
         .or_else(|| state.scheduler.idle.clone())
 }

@@ -2,7 +2,7 @@
 //! with everything the asker needs.
 
 use super::draft::{Draft, Why};
-use super::entities::{Adjusted, Cluster, QueueSeat, Session};
+use super::entities::{Adjusted, Cluster, PIDS_MAX, QueueSeat, Session};
 use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
 use super::rules;
 use super::state::State;
@@ -122,7 +122,9 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         .map(|slots| rules::raise(slots, order.image.as_ref(), shm_asked, &mut adjusted))
         .collect();
     let image_shm = order.image.as_ref().and_then(|i| i.shm_bytes);
-    let shm_bytes = shm(shm_asked.or(image_shm), &slots)?;
+    let policy = rules::policy_of(state, &order.caller.access_key);
+    let shm_max = policy.and_then(|p| Some((p.max_shm?, p.name.as_str())));
+    let shm_bytes = shm(shm_asked.or(image_shm), &slots, shm_max)?;
     let id = SessionId(state.meta.next_session);
     let session = Session {
         id,
@@ -164,6 +166,8 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         depends_on: Vec::new(),
         retries_given: order.retries,
         shm_bytes,
+        pids_max: PIDS_MAX,
+        root: false,
         priority: members.priority,
         labels: request.labels.clone(),
         lifetime_s: request.lifetime_s,
@@ -639,12 +643,20 @@ pub(super) fn families(slots: &Slots, path: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Rule 10: shared memory below the memory.
-fn shm(asked: Option<i64>, slots: &Slots) -> Result<i64, Refusal> {
+/// Rule 10: shared memory below the memory, and within what the keypair's policy allows.
+fn shm(asked: Option<i64>, slots: &Slots, most: Option<(i64, &str)>) -> Result<i64, Refusal> {
     let mem = slots.mem_bytes();
     let Some(shm) = asked else {
-        return Ok(SHM_DEFAULT.min(mem / 2));
+        let most = most.map_or(i64::MAX, |(most, _)| most);
+        return Ok(SHM_DEFAULT.min(mem / 2).min(most));
     };
+    if let Some((most, policy)) = most.filter(|(most, _)| shm > *most) {
+        let (shm, most) = (format_bytes_short(shm), format_bytes_short(most));
+        let detail = format!("Shared memory of {shm} is more than the {most} of policy {policy}.");
+        return Err(Refusal::new("LS-SHM", detail)
+            .at("/shm", format!("Must be at most {most}."))
+            .hint(format!("Ask for {most} or less.")));
+    }
     if shm < mem {
         return Ok(shm);
     }

@@ -3,8 +3,9 @@
 use super::world::{World, gpu_job, job, slots};
 use longshore_common::agent::AgentState;
 use longshore_common::api::NewSession;
+use longshore_common::ids::PolicyId;
 use longshore_common::session::SessionState;
-use longshore_core::model::{Change, Event, Refusal, SessionDefaults, Submit};
+use longshore_core::model::{Change, Event, KeypairPolicy, Refusal, SessionDefaults, Submit};
 
 /// The refusal of a request in an installation with one node of 16 cores, 64 GB, 2 GPUs.
 fn refused(request: NewSession) -> Refusal {
@@ -266,6 +267,64 @@ fn shared_memory_stays_below_memory() {
     let mut world = World::new();
     let id = world.submit(slots(job(), &[("mem", "100m")]));
     assert_eq!(world.stored[&id].shm_bytes, 50 << 20);
+}
+
+/// The policy `default`, under which the keypair of every world stands.
+fn policy(world: &mut World, change: impl FnOnce(&mut KeypairPolicy)) {
+    let mut policy = KeypairPolicy::new(PolicyId::new(77), "default", world.now);
+    change(&mut policy);
+    world.apply(vec![Change::KeypairPolicy(Box::new(policy))]);
+}
+
+#[test]
+fn a_policy_bounds_shared_memory() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    policy(&mut world, |p| p.max_shm = Some(32 << 20));
+    let ask = |shm: Option<&str>| NewSession {
+        shm: shm.map(str::to_owned),
+        ..slots(job(), &[("mem", "1g")])
+    };
+    let refusal = world.ask(ask(Some("33m"))).unwrap_err();
+    assert_eq!(refusal.code, "LS-SHM");
+    assert!(
+        refusal.detail.contains("policy default"),
+        "{}",
+        refusal.detail
+    );
+    let asked = world.submit(ask(Some("32m")));
+    let unsaid = world.submit(ask(None));
+    for id in [asked, unsaid] {
+        assert_eq!(world.stored[&id].shm_bytes, 32 << 20);
+    }
+}
+
+/// What a policy says of containers counts when they are placed, not when they were asked for.
+#[test]
+fn a_policy_bounds_containers_when_they_are_placed() {
+    let mut world = World::new();
+    let agent = world.agent("n1", 0);
+    let request = NewSession {
+        shm: Some("512m".to_owned()),
+        ..slots(job(), &[("mem", "1g")])
+    };
+    let spec = |world: &World, id| world.order(agent, world.key(id)).unwrap().spec;
+    let runs = world.submit(request.clone());
+    let plain = spec(&world, runs);
+    assert_eq!((plain.pids_max, plain.root), (4096, false));
+    assert_eq!(plain.shm_bytes, 512 << 20);
+    world.schedulable(agent, false);
+    let waits = world.submit(request);
+    policy(&mut world, |p| {
+        p.max_pids = Some(64);
+        p.root_in_container = true;
+        p.max_shm = Some(128 << 20);
+    });
+    world.schedulable(agent, true);
+    let bound = spec(&world, waits);
+    assert_eq!((bound.pids_max, bound.root), (64, true));
+    assert_eq!(bound.shm_bytes, 128 << 20);
+    assert_eq!(spec(&world, runs), plain, "what runs stays as it is");
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn plain() -> CreateRequest {
             hostname: "s-42".to_owned(),
             owner: "dana".to_owned(),
             kind: SessionType::Batch,
+            root: false,
         },
         image: ImageFacts {
             id: "sha256:1234".to_owned(),
@@ -286,6 +287,26 @@ fn dangerous_values_cannot_be_expressed() {
         assert_safe(&request, &json, round);
     }
     assert!(built >= 200, "only {built} orders could be built");
+}
+
+#[test]
+fn root_inside_gets_what_installing_needs() {
+    let mut request = plain();
+    request.spec.root = true;
+    let body = serde_json::to_value(build(&request, &node()).unwrap()).unwrap();
+    assert_eq!(body["User"], "0:0");
+    let host = &body["HostConfig"];
+    assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]));
+    let added = host["CapAdd"].as_array().unwrap();
+    assert_eq!(added.len(), ROOT_CAPS.len());
+    for never in ["SYS_ADMIN", "NET_ADMIN", "MKNOD", "SYS_PTRACE", "NET_RAW"] {
+        assert!(!added.contains(&Value::from(never)), "{never}");
+    }
+    assert_eq!(
+        host["SecurityOpt"],
+        serde_json::json!(["no-new-privileges"])
+    );
+    assert_eq!(host["Privileged"], false);
 }
 
 fn assert_safe(request: &CreateRequest, body: &Value, round: u32) {
