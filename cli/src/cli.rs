@@ -139,6 +139,9 @@ pub(crate) enum Admin {
     Key(admin::key::Verb),
     /// Write a table as CSV
     Export(admin::export::Export),
+    /// Who did what, and whether the log of it is whole
+    #[command(subcommand)]
+    Audit(admin::audit::Verb),
     /// Compare the books with what the nodes report
     UsageAudit(admin::export::Audit),
     /// Make groups, policies, presets and pools what a document says
@@ -259,6 +262,7 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::User(verb) => admin::user::run(app, verb).await,
         Admin::Key(verb) => admin::key::run(app, verb).await,
         Admin::Export(args) => admin::export::run(app, args).await,
+        Admin::Audit(verb) => admin::audit::run(app, verb).await,
         Admin::UsageAudit(args) => admin::export::audit(app, args).await,
         Admin::Apply(args) => admin::document::apply(app, args).await,
         Admin::Diff(args) => admin::document::diff(app, args).await,

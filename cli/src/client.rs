@@ -1,10 +1,11 @@
 //! The API, as commands use it.
 
+use crate::away::Pauses;
 use crate::contexts::Context;
 use crate::error::{Failure, code};
 use crate::tls;
 use crate::values::SessionRef;
-use longshore_common::api::{NewSession, Problem, Session};
+use longshore_common::api::{NewSession, Problem, Session, TerminateAnswer, TerminateRequest};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{Method, Response};
 use serde::Serialize;
@@ -20,6 +21,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The server says something at least every 15 s on a stream; thrice that is silence.
 const STREAM_SILENCE: Duration = Duration::from_secs(45);
+/// The same question is not put twice within this time: a coordinator that is about to stop
+/// holds no answer back, and with pauses of this length nobody keeps it busy.
+const SAME_QUESTION: Duration = Duration::from_millis(500);
+/// So often a request that may be repeated is sent again: with the growing pauses that is
+/// three and a half seconds, longer than a coordinator takes to start.
+const REPEATED: u32 = 3;
 /// Most objects asked for at once; the server's own limit.
 const PAGE: usize = 500;
 /// More than any answer that is no stream has.
@@ -70,7 +77,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// The same with the header that makes repeating it harmless.
+    /// The same with the header that makes repeating it harmless; only `POST /sessions`
+    /// reads it.
     pub(crate) fn once(self, key: &str) -> Self {
         self.header(
             reqwest::header::HeaderName::from_static("idempotency-key"),
@@ -248,19 +256,26 @@ impl Client {
         typed(self.get(path).await?)
     }
 
-    /// POST below `/api/v1`, with a key of its own and repeated when the connection breaks.
+    /// POST below `/api/v1`, once: an answer that broke off does not say whether it was
+    /// done, and most of what is posted would be done twice.
     pub(crate) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
         let body = serde_json::to_value(body).map_err(|e| Failure::failed(e.to_string()))?;
         let path = format!("/api/v1{path}");
-        let key = random_key()?;
+        self.call(Call::new(Method::POST, &path).body(body)).await
+    }
+
+    /// Sends what may be done twice without harm, again when the connection breaks.
+    async fn repeated<'a>(&self, call: impl Fn() -> Call<'a>) -> Result<Value, Failure> {
+        let mut pauses = Pauses::new();
         let mut tries = 0;
         loop {
-            let call = Call::new(Method::POST, &path).body(body.clone()).once(&key);
-            match self.call(call).await {
+            match self.call(call()).await {
                 // Nobody listens there: said at once. What broke on the way is tried again.
-                Err(failure) if failure.is_transient() && failure.hint.is_none() && tries < 3 => {
+                Err(failure)
+                    if failure.is_transient() && failure.hint.is_none() && tries < REPEATED =>
+                {
                     tries += 1;
-                    tokio::time::sleep(Duration::from_millis(500 << tries)).await;
+                    pauses.wait().await;
                 }
                 done => return done,
             }
@@ -389,7 +404,8 @@ impl Client {
         self.get_as(&format!("/sessions/{}", encode(id))).await
     }
 
-    /// One session as soon as its version is no longer `version`; `None` when it still is.
+    /// One session as soon as its version is no longer `version`; `None` when it still is,
+    /// after half a second at the least.
     pub(crate) async fn session_change(
         &self,
         id: &str,
@@ -400,16 +416,37 @@ impl Client {
         let call = Call::new(Method::GET, &path)
             .header(IF_NONE_MATCH, &format!("\"{version}\""))
             .timeout(Some(Duration::from_secs(wait_s + 10)));
+        let asked = Instant::now();
         let answer = self.send(call).await?;
         if answer.status().as_u16() == 304 {
+            // Here, so that nobody who asks again and again can forget it.
+            tokio::time::sleep(SAME_QUESTION.saturating_sub(asked.elapsed())).await;
             return Ok(None);
         }
         typed(self.value(answer).await?).map(Some)
     }
 
-    /// Asks for a session. The key makes a repetition harmless.
+    /// Asks for a session, again when the connection breaks: the key makes that harmless.
     pub(crate) async fn new_session(&self, request: &NewSession) -> Result<Session, Failure> {
-        typed(self.post("/sessions", request).await?)
+        let body = serde_json::to_value(request).map_err(|e| Failure::failed(e.to_string()))?;
+        let key = random_key()?;
+        let call = || {
+            Call::new(Method::POST, "/api/v1/sessions")
+                .body(body.clone())
+                .once(&key)
+        };
+        typed(self.repeated(call).await?)
+    }
+
+    /// Asks for the ends of sessions, again when the connection breaks: what is ending is
+    /// not ended twice.
+    pub(crate) async fn terminate(
+        &self,
+        request: &TerminateRequest,
+    ) -> Result<TerminateAnswer, Failure> {
+        let body = serde_json::to_value(request).map_err(|e| Failure::failed(e.to_string()))?;
+        let call = || Call::new(Method::POST, "/api/v1/sessions/terminate").body(body.clone());
+        typed(self.repeated(call).await?)
     }
 
     /// Opens a stream below `/api/v1`: no end, but never silent for long.
@@ -557,8 +594,118 @@ pub(crate) fn encode(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::describe::tests::session;
+    use serde_json::json;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// What a coordinator was sent, a text per request.
+    type Requests = Arc<Mutex<Vec<String>>>;
+
+    /// A client of a coordinator that gives these answers, one after the other; where there
+    /// is none the connection breaks when the request has been read.
+    pub(crate) async fn answering(answers: Vec<Option<(u16, Value)>>) -> (Client, Requests) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let context = Context {
+            url: "https://x:7420".into(),
+            ca: Some(format!("sha256:{}", "00".repeat(32))),
+            ..Context::default()
+        };
+        let mut client = Client::new(&context, false).unwrap();
+        client.base = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Requests::default();
+        let heard = Arc::clone(&requests);
+        tokio::spawn(async move {
+            let mut answers = answers.into_iter();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let request = request(&mut stream).await;
+                heard.lock().unwrap().push(request);
+                if let Some((status, body)) = answers.next().flatten() {
+                    let body = match status {
+                        304 => String::new(),
+                        _ => body.to_string(),
+                    };
+                    let head = format!(
+                        "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    let _ = stream.write_all((head + &body).as_bytes()).await;
+                }
+            }
+        });
+        (client, requests)
+    }
+
+    /// One request to its end.
+    async fn request(stream: &mut TcpStream) -> String {
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let n = stream.read(&mut buffer).await.unwrap_or(0);
+            bytes.extend_from_slice(&buffer[..n]);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+                let length = head
+                    .lines()
+                    .find_map(|l| l.strip_prefix("content-length: "));
+                body.len() >= length.map_or(0, |n| n.parse::<usize>().unwrap())
+            });
+            if whole || n == 0 {
+                return text;
+            }
+        }
+    }
+
+    fn key(request: &str) -> Option<&str> {
+        let mut lines = request.lines();
+        lines.find_map(|line| line.strip_prefix("idempotency-key: "))
+    }
+
+    #[tokio::test]
+    async fn what_is_posted_is_sent_once() {
+        // A second INT or a second join token would be made by a repetition.
+        let (client, requests) = answering(vec![None, Some((200, json!({})))]).await;
+        let failure = client.post("/join-tokens", &json!({})).await.unwrap_err();
+        assert!(
+            failure.is_transient() && failure.hint.is_none(),
+            "{failure:?}"
+        );
+        let requests = requests.lock().unwrap();
+        assert_eq!((requests.len(), key(&requests[0])), (1, None));
+    }
+
+    #[tokio::test]
+    async fn a_session_is_asked_for_again_with_the_same_key() {
+        let accepted = serde_json::to_value(session(json!({ "id": "s-7" }))).unwrap();
+        let (client, requests) = answering(vec![None, Some((201, accepted))]).await;
+        let session = client.new_session(&NewSession::default()).await.unwrap();
+        assert_eq!(session.id, "s-7");
+        let requests = requests.lock().unwrap();
+        assert_eq!(requests.len(), 2);
+        assert!(key(&requests[0]).is_some());
+        assert_eq!(key(&requests[0]), key(&requests[1]));
+    }
+
+    #[tokio::test]
+    async fn an_end_is_asked_for_again() {
+        let answer = serde_json::to_value(TerminateAnswer::default()).unwrap();
+        let (client, requests) = answering(vec![None, Some((200, answer))]).await;
+        let done = client.terminate(&TerminateRequest::default()).await;
+        done.unwrap();
+        assert_eq!(requests.lock().unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn nothing_new_is_never_said_at_once() {
+        // What a coordinator answers that is about to stop.
+        let (client, _) = answering(vec![Some((304, Value::Null))]).await;
+        let asked = Instant::now();
+        assert!(client.session_change("s-7", 1, 20).await.unwrap().is_none());
+        assert!(asked.elapsed() >= SAME_QUESTION);
+    }
 
     #[test]
     fn parts_of_addresses() {

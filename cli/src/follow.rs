@@ -4,6 +4,7 @@
 //! Two tasks ask the coordinator (`watch`, `read_logs`) and send what they learn to
 //! one loop, which alone prints and decides.
 
+use crate::away::{self, Away, Lost, Pauses};
 use crate::client::{Client, typed};
 use crate::clock;
 use crate::describe;
@@ -21,10 +22,6 @@ use tokio::sync::mpsc;
 const WAIT_S: u64 = 20;
 /// A second Ctrl-C within this time is meant for us, not for the program.
 const TWICE: Duration = Duration::from_secs(3);
-/// Longest pause between two tries to reach the coordinator.
-const MOST_PAUSE: Duration = Duration::from_secs(15);
-/// A coordinator that was away for this long is not waited for any longer.
-const AWAY: Duration = Duration::from_secs(300);
 /// After the end of a session its output is there or on its way; silence for this
 /// long means that the rest cannot be had.
 const LOGS_AFTER_END: Duration = Duration::from_secs(10);
@@ -182,31 +179,15 @@ pub(crate) fn back_line(id: &str) -> String {
     format!("{id} goes on. Back: longshore attach {id}   Stop: longshore stop {id}")
 }
 
-/// Pauses that grow: half a second, doubled up to 15 s.
-struct Pauses(Duration);
-
-impl Pauses {
-    const fn new() -> Self {
-        Self(Duration::from_millis(500))
-    }
-
-    async fn wait(&mut self) {
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(MOST_PAUSE);
-    }
-}
-
 /// Tells about every change of a session until it has ended.
 async fn watch(client: Client, first: Session, events: mpsc::Sender<Event>) {
     let id = first.id.clone();
     let (mut version, mut pulling) = (first.version, is_pulling(&first));
     let mut ended = describe::is_final(&first);
     let _ = events.send(Event::Session(Box::new(first))).await;
-    let mut pauses = Pauses::new();
-    let mut lost: Option<Instant> = None;
+    let mut away = Away::new();
     while !ended {
         let wait = if pulling { 1 } else { WAIT_S };
-        let asked = Instant::now();
         let answer = match client.session_change(&id, version, wait).await {
             // Figures of a pull are not stored, so they come without a new version.
             Ok(None) if pulling => client.session(&id).await.map(Some),
@@ -214,13 +195,8 @@ async fn watch(client: Client, first: Session, events: mpsc::Sender<Event>) {
         };
         match answer {
             Ok(session) => {
-                if let Some(since) = lost.take() {
-                    pauses = Pauses::new();
-                    let _ = events.send(Event::Back(since.elapsed())).await;
-                }
-                // A coordinator that is about to stop holds no answer back.
-                if session.is_none() && asked.elapsed() < Duration::from_millis(500) {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                if let Some(time) = away.answered() {
+                    let _ = events.send(Event::Back(time)).await;
                 }
                 if let Some(session) = session {
                     (version, pulling) = (session.version, is_pulling(&session));
@@ -235,17 +211,15 @@ async fn watch(client: Client, first: Session, events: mpsc::Sender<Event>) {
                 }
             }
             Err(failure) if failure.is_transient() => {
-                if lost.is_none() {
-                    let why = failure.why.first().cloned().unwrap_or_default();
-                    let _ = events
-                        .send(Event::Lost(format!("{} ({why})", failure.text)))
-                        .await;
+                match away.failed() {
+                    Lost::Now => drop(events.send(Event::Lost(away::why(&failure))).await),
+                    Lost::Still => (),
+                    Lost::TooLong => {
+                        let _ = events.send(Event::GaveUp).await;
+                        return;
+                    }
                 }
-                if lost.get_or_insert_with(Instant::now).elapsed() > AWAY {
-                    let _ = events.send(Event::GaveUp).await;
-                    return;
-                }
-                pauses.wait().await;
+                away.pause().await;
             }
             Err(failure) => {
                 let _ = events.send(Event::Fatal(failure)).await;

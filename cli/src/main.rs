@@ -3,6 +3,7 @@
 
 mod app;
 mod ask;
+mod away;
 mod cli;
 mod client;
 mod clock;

@@ -1,18 +1,112 @@
 //! Programs of ours on this machine: starting them detached, knowing them again by
 //! their pid file, stopping them.
 
+use crate::client::random_key;
 use crate::error::Failure;
 use rustix::process::{Pid, Signal};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use tokio::net::UnixDatagram;
+use tokio::signal::unix::{Signal as Caught, SignalKind, signal};
 
 /// The end of a log that is shown when a program ends at once.
 const TAIL_LINES: usize = 12;
+
+/// How a start went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// It does its work.
+    Ready,
+    /// It ended before that.
+    Ended(ExitStatus),
+    /// It runs and is not ready in time.
+    Late,
+}
+
+/// Where one program says that it is ready, in the way in which it says so to systemd
+/// (`sd_notify`): a socket in a directory of its own, where nobody else can say it.
+#[derive(Debug)]
+pub(crate) struct Notices {
+    folder: PathBuf,
+    socket: UnixDatagram,
+    /// Ends of children, from before the program was started.
+    ended: Caught,
+}
+
+impl Notices {
+    /// Opens the socket. The program is started afterwards.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let folder = std::env::temp_dir().join(format!("longshore-{}", random_key()?));
+        let fault = |error: std::io::Error| {
+            // The path of a socket has at most 108 bytes.
+            Failure::failed(format!("{}: {error}", folder.display()))
+                .hint("TMPDIR=/tmp longshore …")
+        };
+        let ended = signal(SignalKind::child())?;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700).create(&folder).map_err(fault)?;
+        match UnixDatagram::bind(folder.join("notify")) {
+            Ok(socket) => Ok(Self {
+                folder,
+                socket,
+                ended,
+            }),
+            Err(error) => {
+                let _ = std::fs::remove_dir(&folder); // empty, and nobody knows its name
+                Err(fault(error))
+            }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join("notify")
+    }
+
+    /// Waits until the program is ready, has ended, or `limit` is over.
+    pub(crate) async fn wait(
+        &mut self,
+        child: &mut Child,
+        limit: Duration,
+    ) -> Result<Start, Failure> {
+        let limit = tokio::time::sleep(limit);
+        tokio::pin!(limit);
+        let mut buffer = [0; 4096];
+        loop {
+            let ready = tokio::select! {
+                got = self.socket.recv(&mut buffer) => is_ready(&buffer[..got?]),
+                _ = self.ended.recv() => false,
+                () = &mut limit => return Ok(Start::Late),
+            };
+            // One that said so and has ended since is no more use than one that did not.
+            if let Some(status) = child.try_wait()? {
+                return Ok(Start::Ended(status));
+            }
+            if ready {
+                return Ok(Start::Ready);
+            }
+        }
+    }
+}
+
+impl Drop for Notices {
+    fn drop(&mut self) {
+        // What stays in spite of this is empty and in a directory for such things.
+        let _ = std::fs::remove_file(self.path());
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
+/// Whether a notice says so; it may say other things besides, a line each.
+fn is_ready(notice: &[u8]) -> bool {
+    notice
+        .split(|byte| *byte == b'\n')
+        .any(|line| line == b"READY=1")
+}
 
 /// A program of ours, and where its traces lie.
 #[derive(Debug, Clone)]
@@ -58,6 +152,19 @@ impl Program {
 
     /// Starts it with its output in the log. It goes on when this program ends.
     pub(crate) fn start(&self, arguments: &[OsString]) -> Result<Child, Failure> {
+        self.spawn(arguments, None)
+    }
+
+    /// The same, and it says there when it is ready.
+    pub(crate) fn start_noticed(
+        &self,
+        arguments: &[OsString],
+        notices: &Notices,
+    ) -> Result<Child, Failure> {
+        self.spawn(arguments, Some(notices))
+    }
+
+    fn spawn(&self, arguments: &[OsString], notices: Option<&Notices>) -> Result<Child, Failure> {
         let fault = |path: &Path| {
             let path = path.display().to_string();
             move |error: std::io::Error| Failure::failed(format!("{path}: {error}"))
@@ -69,7 +176,13 @@ impl Program {
             .open(&self.log)
             .map_err(fault(&self.log))?;
         let own = std::env::current_exe().map_err(fault(Path::new("longshore")))?;
-        let child = Command::new(own)
+        let mut command = Command::new(own);
+        // If this program itself runs as a service, that one's socket is not the daemon's.
+        match notices {
+            Some(notices) => command.env("NOTIFY_SOCKET", notices.path()),
+            None => command.env_remove("NOTIFY_SOCKET"),
+        };
+        let child = command
             .arg("__detached")
             .arg("--")
             .arg(&self.path)
@@ -184,6 +297,58 @@ mod tests {
             std::fs::write(folder.path().join("pid"), bad).unwrap();
             assert!(program(folder.path(), &name).pid().is_none(), "{bad}");
         }
+    }
+
+    /// Longer than anything here takes; only a failing test waits for it.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn shell(script: &str) -> Child {
+        Command::new("sh").args(["-c", script]).spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_program_is_ready_when_it_says_so() {
+        let mut notices = Notices::new().unwrap();
+        let path = notices.path();
+        let mode = std::fs::metadata(&notices.folder).unwrap().permissions();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+            0o700
+        );
+        let mut child = shell("exec sleep 60");
+        let none = notices.wait(&mut child, Duration::ZERO).await;
+        assert_eq!(none.unwrap(), Start::Late);
+        let program = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        program.send_to(b"STATUS=half\nX_READY=1", &path).unwrap();
+        let none = notices.wait(&mut child, Duration::from_millis(20)).await;
+        assert_eq!(none.unwrap(), Start::Late);
+        program.send_to(b"STATUS=all\nREADY=1\n", &path).unwrap();
+        let done = notices.wait(&mut child, LIMIT).await;
+        assert_eq!(done.unwrap(), Start::Ready);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        program.send_to(b"READY=1", &path).unwrap();
+        let done = notices.wait(&mut child, LIMIT).await.unwrap();
+        assert!(matches!(done, Start::Ended(_)), "{done:?}");
+        drop(notices);
+        assert!(!path.exists() && !path.parent().unwrap().exists());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_ends_is_not_ready_however_late_it_ends() {
+        let mut notices = Notices::new().unwrap();
+        // It ends when its input does, so not before it is waited for.
+        let mut child = Command::new("sh")
+            .args(["-c", "read line; exit 3"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        let (done, ()) = tokio::join!(notices.wait(&mut child, LIMIT), async { drop(input) });
+        let Start::Ended(status) = done.unwrap() else {
+            panic!("it did not end")
+        };
+        assert_eq!(status.code(), Some(3));
     }
 
     #[test]

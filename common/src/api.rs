@@ -7,7 +7,9 @@
 
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// A failure, as RFC 9457 describes it (`application/problem+json`).
@@ -1027,9 +1029,11 @@ pub struct AgentVerdict {
     /// Name of the agent.
     pub agent_name: String,
     /// `fits`, `lost`, `unschedulable`, `condition`, `short`, `container-cap`.
-    pub verdict: String,
-    /// In words.
-    pub text: String,
+    #[schema(value_type = String)]
+    pub verdict: Cow<'static, str>,
+    /// In words; the same of many agents.
+    #[schema(value_type = String)]
+    pub text: Arc<str>,
 }
 
 /// Why a session is where it is.

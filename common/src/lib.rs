@@ -9,6 +9,7 @@ pub mod admin;
 pub mod agent;
 pub mod amount;
 pub mod api;
+pub mod audit;
 pub mod devices;
 pub mod ids;
 pub mod limits;

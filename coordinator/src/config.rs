@@ -111,8 +111,8 @@ pub struct Sessions {
     pub default_mem: String,
     /// Priority of a session that names none.
     pub default_priority: u8,
-    /// When sessions count as unused, in every group that has no rules of its own. In force
-    /// for what is submitted after the start.
+    /// When sessions count as unused whose keypair policy does not say. In force for what is
+    /// submitted after the start.
     pub idle: Idle,
 }
 

@@ -8,6 +8,10 @@
 //! | input | output |
 //! |---|---|
 //! | [`Message`] from the API, agents' tasks, the silence watch | answers; [`Effect`]s to `cluster`; changed sessions to those who wait for them |
+//!
+//! Each operation with an effect leaves a record in the audit log, in the same transaction.
+
+pub use self::audit::{Origin, begin};
 
 use crate::live::Live;
 use crate::store::{Store, StoreError};
@@ -18,6 +22,7 @@ use longshore_common::wire::CloseCode;
 use longshore_core::Core;
 use longshore_core::model::{Answer, Change, Effect, Event, Refusal, State};
 use longshore_core::scheduler::Planner;
+use longshore_identity::audit::Draft;
 use longshore_link::boot_ms;
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +32,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
+pub(crate) mod audit;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -46,7 +52,10 @@ type Reply = Box<dyn FnOnce(&mut Core, Timestamp, Told) + Send>;
 type Look = Box<dyn FnOnce(&mut Core, Timestamp) + Send>;
 
 enum Message {
-    Event(Box<Event>, Option<Reply>),
+    /// What happened, who asked for it, who waits for what follows.
+    Event(Box<Event>, Option<Arc<Origin>>, Option<Reply>),
+    /// What happened beside the state and belongs into the audit log.
+    Record(Box<Draft>, Option<Reply>),
     Look(Look),
 }
 
@@ -65,6 +74,9 @@ pub enum EngineError {
     /// The disk is full; nothing was done.
     #[error("the coordinator's disk is full, nothing was done")]
     DiskFull,
+    /// The audit log could not be written; nothing was done.
+    #[error("the audit log could not be written, nothing was done")]
+    Audit,
 }
 
 /// The way to the engine, cheap to copy.
@@ -72,6 +84,8 @@ pub enum EngineError {
 pub struct Engine {
     inbox: mpsc::Sender<Message>,
     changed: Arc<Changed>,
+    /// Who asks through this handle; none = the coordinator itself.
+    origin: Option<Arc<Origin>>,
     /// Figures that are never stored.
     pub live: Arc<Live>,
 }
@@ -132,6 +146,41 @@ impl Drop for Watch {
 }
 
 impl Engine {
+    /// The same engine, asked by somebody: what follows is recorded under that name.
+    #[must_use]
+    pub fn asked_by(&self, origin: Arc<Origin>) -> Self {
+        Self {
+            origin: Some(origin),
+            ..self.clone()
+        }
+    }
+
+    /// Writes a record of what changes nothing in the state, and waits until it is stored.
+    /// For what must not happen without one: record first, then do it.
+    ///
+    /// # Errors
+    /// [`EngineError`]: it is not stored.
+    pub async fn record(&self, draft: Draft) -> Result<(), EngineError> {
+        let (message, answer) = recording(draft);
+        match self.inbox.try_send(message) {
+            Ok(()) => answer.await.unwrap_or(Err(EngineError::Stopped)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(EngineError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(EngineError::Stopped),
+        }
+    }
+
+    /// [`Self::record`] that waits for room as [`Self::tell`] does: for refusals, which would
+    /// be lost otherwise just when there are many.
+    ///
+    /// # Errors
+    /// [`EngineError`]: it is not stored.
+    pub async fn record_when_room(&self, draft: Draft) -> Result<(), EngineError> {
+        let (message, answer) = recording(draft);
+        let sent = self.inbox.send(message).await;
+        sent.map_err(|_| EngineError::Stopped)?;
+        answer.await.unwrap_or(Err(EngineError::Stopped))
+    }
+
     /// Says what happened and waits until what follows is stored.
     ///
     /// # Errors
@@ -173,10 +222,11 @@ impl Engine {
             });
             let _ = reply.send(seen); // the asker may have gone
         });
-        match self
-            .inbox
-            .try_send(Message::Event(Box::new(event), Some(reply)))
-        {
+        match self.inbox.try_send(Message::Event(
+            Box::new(event),
+            self.origin.clone(),
+            Some(reply),
+        )) {
             Ok(()) => answer.await.unwrap_or(Err(EngineError::Stopped)),
             Err(mpsc::error::TrySendError::Full(_)) => Err(EngineError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(EngineError::Stopped),
@@ -190,7 +240,7 @@ impl Engine {
     /// [`EngineError::Stopped`].
     pub async fn tell(&self, event: Event) -> Result<(), EngineError> {
         self.inbox
-            .send(Message::Event(Box::new(event), None))
+            .send(Message::Event(Box::new(event), self.origin.clone(), None))
             .await
             .map_err(|_| EngineError::Stopped)
     }
@@ -212,7 +262,11 @@ impl Engine {
             }
         });
         self.inbox
-            .send(Message::Event(Box::new(event), Some(reply)))
+            .send(Message::Event(
+                Box::new(event),
+                self.origin.clone(),
+                Some(reply),
+            ))
             .await
             .map_err(|_| EngineError::Stopped)
     }
@@ -287,6 +341,14 @@ impl Engine {
     }
 }
 
+fn recording(draft: Draft) -> (Message, oneshot::Receiver<Result<(), EngineError>>) {
+    let (reply, answer) = oneshot::channel();
+    let reply: Reply = Box::new(move |_, _, told| {
+        let _ = reply.send(told.map(drop)); // the asker may have gone
+    });
+    (Message::Record(Box::new(draft), Some(reply)), answer)
+}
+
 /// The engine's time: the wall clock at the start of the process, carried on by the clock
 /// that never steps. So a step of the wall clock ends no session and moves no deadline.
 #[derive(Debug, Clone, Copy)]
@@ -344,6 +406,7 @@ fn start_with(
     let engine = Engine {
         inbox,
         changed: Arc::clone(&changed),
+        origin: None,
         live: Arc::clone(&live),
     };
     let task = Task {
@@ -393,7 +456,7 @@ impl Task {
             let tick = Instant::now() >= next_tick;
             if tick {
                 next_tick = Instant::now() + LONGEST_SLEEP;
-                batch.push(Message::Event(Box::new(Event::Tick), None));
+                batch.push(Message::Event(Box::new(Event::Tick), None, None));
             }
             if !self.step(&mut batch, tick).await {
                 no_commit_before = Instant::now() + after_failure;
@@ -436,12 +499,34 @@ impl Task {
         if core.state().next_deadline().is_some_and(|at| at <= now) {
             let _ = core.happen(&Event::Tick, now, &mut changes, &mut due); // nobody asked
         }
+        // A record that cannot be made is as one that cannot be stored: nothing happened.
+        let mut sealed = Ok(());
+        let mut record =
+            |core: &mut Core, draft: Draft, changes: &mut Vec<Change>| match audit::seal(
+                core.state().audit,
+                draft,
+                now,
+            ) {
+                Ok(line) => core.record(line, changes),
+                Err(error) => sealed = Err(error),
+            };
         for message in batch.drain(..) {
             match message {
-                Message::Event(event, reply) => {
-                    let answer = core.happen(&event, now, &mut changes, &mut due);
+                Message::Event(event, origin, reply) => {
+                    let (answer, audited) =
+                        core.happen_audited(&event, now, &mut changes, &mut due);
+                    for one in audited {
+                        let draft = audit::draft(one, origin.as_deref());
+                        record(core, draft, &mut changes);
+                    }
                     if let Some(reply) = reply {
                         replies.push((reply, answer));
+                    }
+                }
+                Message::Record(draft, reply) => {
+                    record(core, *draft, &mut changes);
+                    if let Some(reply) = reply {
+                        replies.push((reply, Ok(Answer::Done)));
                     }
                 }
                 Message::Look(look) => looks.push(look),
@@ -450,10 +535,10 @@ impl Task {
         if pass || !changes.is_empty() {
             place(core, now, &mut changes, &mut due);
         }
-        let stored = if changes.is_empty() {
-            Ok(())
-        } else {
-            self.store.commit(changes.clone()).await
+        let stored = match sealed {
+            Ok(()) if changes.is_empty() => Ok(()),
+            Ok(()) => self.store.commit(changes.clone()).await,
+            Err(error) => Err(error),
         };
         let good = stored.is_ok();
         match stored {
@@ -469,6 +554,8 @@ impl Task {
                 error!(error = %cause, "a batch could not be stored; memory goes back to what is");
                 let told = if cause.is_disk_full() {
                     EngineError::DiskFull
+                } else if cause.is_audit() {
+                    EngineError::Audit
                 } else {
                     EngineError::Store
                 };

@@ -186,6 +186,15 @@ impl Identity {
         }
     }
 
+    /// The person whose keypair an Authorization header names, whether its secret is right or
+    /// not: for records of refusals, and for nothing that lets anybody in.
+    #[must_use]
+    pub fn account(&self, header: Option<&str>) -> Option<Person> {
+        let (access, _) = credentials(header?).ok()?;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.keypairs.get(&access).map(|row| row.person.clone())
+    }
+
     /// Draws a set-up token and writes its link into the data directory.
     ///
     /// # Errors

@@ -15,10 +15,10 @@ use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
 use longshore_coordinator::pki::Pki;
-use longshore_coordinator::store::{Store, StoreError};
-use longshore_core::model::{
-    Beginning, Change, Event, Group, Meta, SchedulerSettings, State, react,
-};
+use longshore_coordinator::store::{Store, StoreError, verify_audit_file};
+use longshore_core::model::{Beginning, Group, Meta, SchedulerSettings};
+use longshore_identity::Sha256;
+use longshore_identity::audit::Head;
 use sd_notify::NotifyState;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -31,6 +31,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
+/// Lists of thousands of agents and sessions are made and dropped all day; after one of
+/// them the C library's allocator puts its pieces together inside some later, short pass.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The database in the data directory.
+const DATABASE: &str = "longshore.db";
+/// How often the end of the audit log is logged: what was cut off since is not missed.
+const AUDIT_HEAD_EVERY: Duration = Duration::from_secs(3600);
 /// After a signal everything has ended within this time.
 const STOPPING: Duration = Duration::from_secs(5);
 /// Number inside containers of the first user.
@@ -70,10 +79,26 @@ enum Verb {
     Run,
     /// Print the link that makes the first administrator
     SetupToken,
+    /// Look at the audit log
+    Audit {
+        #[command(subcommand)]
+        verb: AuditVerb,
+    },
     /// Look at the settings
     Config {
         #[command(subcommand)]
         verb: ConfigVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditVerb {
+    /// Say whether it is whole; reads the database and changes nothing. Ends with 0 or 1
+    Verify {
+        /// An end of it that was noted elsewhere, as the log of the coordinator has it: without
+        /// one, records that were cut off at the end are not missed
+        #[arg(long, value_name = "SEQ:HASH", value_parser = witness)]
+        witness: Vec<Head>,
     },
 }
 
@@ -144,6 +169,9 @@ fn start() -> Result<(), End> {
         .map_err(|error| End::Settings(error.to_string()))?;
     match arguments.verb {
         None | Some(Verb::Run) => (),
+        Some(Verb::Audit {
+            verb: AuditVerb::Verify { witness },
+        }) => return verify_audit(&config.daemon.data_dir, witness),
         Some(Verb::SetupToken) => return print_setup_link(&config.daemon.data_dir),
         Some(Verb::Config {
             verb: ConfigVerb::Check,
@@ -187,6 +215,48 @@ fn print_setup_link(data_dir: &Path) -> Result<(), End> {
     }
 }
 
+/// `SEQ:HASH`, as the log has it.
+fn witness(text: &str) -> Result<Head, String> {
+    let wrong = || "expected SEQ:HASH, such as 12:89835c…, as the coordinator logs it".to_owned();
+    let (seq, hash) = text.split_once(':').ok_or_else(wrong)?;
+    Ok(Head {
+        seq: seq.parse().map_err(|_| wrong())?,
+        hash: hash.parse().map_err(|_| wrong())?,
+    })
+}
+
+fn verify_audit(data_dir: &Path, witnesses: Vec<Head>) -> Result<(), End> {
+    let report = verify_audit_file(&data_dir.join(DATABASE), witnesses)?;
+    let Head { seq, hash } = report.head;
+    let Some(bad) = report.first_bad_seq else {
+        println!(
+            "the audit log is whole: {} records, its end is {seq}:{hash}",
+            report.records
+        );
+        return Ok(());
+    };
+    Err(End::Failed(anyhow::anyhow!(
+        "the audit log is NOT whole: record {bad} was changed or is missing; it is good up to {seq}:{hash}"
+    )))
+}
+
+/// Says the end of the audit log at the start and once an hour, so that whoever keeps the
+/// log of this process can tell when records were cut off.
+fn say_audit_head(engine: engine::Engine) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            match engine.read_when_room(|state, _| state.audit).await {
+                Ok(end) => {
+                    let hash = Sha256::from_bytes(end.hash);
+                    info!(head = format!("{}:{hash}", end.seq), "end of the audit log");
+                }
+                Err(_) => return, // the coordinator is stopping
+            }
+            tokio::time::sleep(AUDIT_HEAD_EVERY).await;
+        }
+    })
+}
+
 fn log(config: &Config) -> Result<(), End> {
     let level = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.log.level.clone());
     let filter = tracing_subscriber::EnvFilter::builder()
@@ -223,11 +293,8 @@ fn panics_end_the_process() {
 async fn run(config: Config) -> Result<(), End> {
     let data_dir = &config.daemon.data_dir;
     make_private(data_dir)?;
-    let (store, mut state) = Store::open(&data_dir.join("longshore.db"), new_meta)?;
-    let changes = beginning(&state, &config);
-    for change in &changes {
-        state.apply(change);
-    }
+    let (store, mut state) = Store::open(&data_dir.join(DATABASE), new_meta)?;
+    let changes = engine::begin(&mut state, beginning(&config), wall_clock())?;
     store.commit(changes).await?;
     let name = match config.daemon.name.as_str() {
         "" => host_name(),
@@ -286,8 +353,10 @@ async fn run(config: Config) -> Result<(), End> {
         cursors: Cursors::new(
             &identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?,
         ),
+        audit: api::audit::Auditing::default(),
         stopping: stopping.clone(),
     });
+    let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
     let tls = pki
         .https_config()
         .context("the certificate cannot be used")?;
@@ -298,6 +367,7 @@ async fn run(config: Config) -> Result<(), End> {
         stopping,
     ));
     let watchdog = watchdog(engine.clone());
+    let audit_head = say_audit_head(engine.clone());
     tell_systemd(&[NotifyState::Ready]);
     info!(%address, version = env!("CARGO_PKG_VERSION"), cluster = %cluster_id, "ready");
     let ended = tokio::select! {
@@ -306,9 +376,11 @@ async fn run(config: Config) -> Result<(), End> {
     };
     tell_systemd(&[NotifyState::Stopping]);
     watchdog.abort();
+    audit_head.abort();
     let _ = stop.send(true); // false only if nobody listens any more
     let closing = async {
         let _ = server.await; // a panic there has been logged
+        let _ = refusals.await; // as there
         // Agents hear why; whoever is not one yet hears that it is over.
         cluster.say_goodbye();
         endpoint.close(quinn::VarInt::from_u32(0), b"the coordinator is stopping");
@@ -324,13 +396,13 @@ async fn run(config: Config) -> Result<(), End> {
 /// What is stored at each start: the generation goes up, what every installation has is
 /// made where it is missing, and the settings of scheduler and idleness are in force from
 /// now on. A group that is there keeps what administrators made of it.
-fn beginning(state: &State, config: &Config) -> Vec<Change> {
+fn beginning(config: &Config) -> Beginning {
     let group = Group {
         default: true,
         declare_lost_s: config.agents.declare_lost_s,
         ..Group::new(GroupId::new(identity::new_id()), "default")
     };
-    let order = Beginning {
+    Beginning {
         group,
         domain: DomainId::new(identity::new_id()),
         project: ProjectId::new(identity::new_id()),
@@ -341,8 +413,7 @@ fn beginning(state: &State, config: &Config) -> Vec<Change> {
             idle: config.sessions.idle.policy(),
             ..config.scheduler.settings()
         },
-    };
-    react(state, &Event::Started(Box::new(order)), wall_clock()).changes
+    }
 }
 
 fn new_meta() -> Meta {

@@ -37,6 +37,20 @@ pub enum ActorKind {
     System,
 }
 
+impl ActorKind {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::ServiceAccount => "service_account",
+            Self::Agent => "agent",
+            Self::Local => "local",
+            Self::System => "system",
+        }
+    }
+}
+
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +61,21 @@ pub enum Outcome {
     Refused,
     /// Allowed, but it did not work.
     Failed,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ok, Self::Refused, Self::Failed];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Who did it, as it is written down.
@@ -171,6 +200,25 @@ impl Record {
         canonical(&value)
     }
 
+    /// A record as it was stored: its hashed form and its digest. Says nothing about whether
+    /// the digest is right; [`Verifier::stored`] does.
+    ///
+    /// # Errors
+    /// The text is no record.
+    pub fn from_stored(form: &str, hash: Sha256) -> Result<Self, serde_json::Error> {
+        let mut value: Map<String, Value> = serde_json::from_str(form)?;
+        value.insert("hash".into(), hash.to_string().into());
+        serde_json::from_value(Value::Object(value))
+    }
+
+    /// What a search for who did it asks for: its id, or its name, or its kind.
+    #[must_use]
+    pub fn actor_key(&self) -> &str {
+        let actor = &self.actor;
+        let named = actor.id.as_deref().or(actor.name.as_deref());
+        named.unwrap_or(actor.kind.as_str())
+    }
+
     /// A line of an export: canonical JSON with `hash`, without a line break.
     ///
     /// # Errors
@@ -202,6 +250,18 @@ impl Head {
     /// # Errors
     /// [`CanonicalError`]: the number is beyond 2^53 - 1.
     pub fn seal(&self, draft: Draft, at: Timestamp) -> Result<Record, CanonicalError> {
+        self.seal_with_form(draft, at).map(|(record, _)| record)
+    }
+
+    /// [`Self::seal`] with the hashed form of the record, which is what is stored.
+    ///
+    /// # Errors
+    /// As [`Self::seal`].
+    pub fn seal_with_form(
+        &self,
+        draft: Draft,
+        at: Timestamp,
+    ) -> Result<(Record, String), CanonicalError> {
         let mut record = Record {
             seq: self.seq.saturating_add(1),
             at,
@@ -219,8 +279,9 @@ impl Head {
             prev_hash: self.hash,
             hash: Sha256::ZERO,
         };
-        record.hash = Sha256::of(record.hashed_form()?.as_bytes());
-        Ok(record)
+        let form = record.hashed_form()?;
+        record.hash = Sha256::of(form.as_bytes());
+        Ok((record, form))
     }
 }
 
@@ -370,6 +431,27 @@ impl Draft {
     }
 }
 
+/// A record as a table holds it.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredRow<'a> {
+    /// Its number.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// [`Record::actor_key`].
+    pub actor: &'a str,
+    /// A name of the operation table.
+    pub operation: &'a str,
+    /// Id of what it was done to; empty if there is none.
+    pub target: &'a str,
+    /// [`Outcome::as_str`].
+    pub outcome: &'a str,
+    /// [`Record::hashed_form`].
+    pub form: &'a str,
+    /// The digest of `form`.
+    pub hash: Sha256,
+}
+
 /// What a chain was found to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -455,6 +537,28 @@ impl Verifier {
         } else {
             self.records += 1;
             self.bad.get_or_insert(self.head.seq + 1);
+        }
+    }
+
+    /// Takes the next record in, as it is stored: its hashed form, its digest, and what stands
+    /// beside it for searches. A row whose columns say something else than its record is a bad
+    /// one: searches would show another history than the chain.
+    pub fn stored(&mut self, row: &StoredRow<'_>) {
+        let same = |record: &Record| {
+            record.seq == row.seq
+                && record.at == row.at
+                && record.actor_key() == row.actor
+                && record.operation == row.operation
+                && record.target.as_ref().map_or("", |t| t.id.as_str()) == row.target
+                && record.outcome.as_str() == row.outcome
+                && Sha256::of(row.form.as_bytes()) == row.hash
+        };
+        match Record::from_stored(row.form, row.hash) {
+            Ok(record) if same(&record) => self.record(&record),
+            _ => {
+                self.records += 1;
+                self.bad.get_or_insert(self.head.seq + 1);
+            }
         }
     }
 

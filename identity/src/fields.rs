@@ -1,7 +1,7 @@
 //! What may be stored about a person or a group.
 //!
-//! All violations of a request come in one answer, in the order of the table of
-//! `identity.md` 2.2; what depends on stored people (somebody has that address, no such
+//! All violations of a request come in one answer, in the order in which its members are
+//! listed here; what depends on stored people (somebody has that address, no such
 //! domain) is the caller's, with the messages in [`messages`].
 
 use crate::Secret;

@@ -1,4 +1,4 @@
-//! The table of the specification (10.5), its neighbours, and properties. A scene is told
+//! A table of worked cases, their neighbours, and properties. A scene is told
 //! in seconds; in each of its seconds it is judged, and no deadline may move earlier.
 
 use super::*;

@@ -103,12 +103,12 @@ pub(crate) fn agents(agents: &[AgentVerdict]) -> String {
     }
     let mut table = Table::new(&["AGENT", "VERDICT"]);
     for agent in agents {
-        let verdict = if agent.text.is_empty() {
+        let verdict: &str = if agent.text.is_empty() {
             &agent.verdict
         } else {
             &agent.text
         };
-        table.row(vec![agent.agent_name.clone(), verdict.clone()]);
+        table.row(vec![agent.agent_name.clone(), verdict.to_owned()]);
     }
     let lines = table.render(true, None);
     lines.lines().map(|line| format!("  {line}\n")).collect()

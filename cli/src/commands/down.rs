@@ -123,7 +123,7 @@ async fn stop_sessions(app: &App, place: &Place) -> Result<(), Failure> {
             ids: part.to_vec(),
             ..TerminateRequest::default()
         };
-        client.post("/sessions/terminate", &request).await?;
+        client.terminate(&request).await?;
     }
     let left = wait::ends(&client, &ids, SESSIONS_LIMIT).await;
     if !left.is_empty() {

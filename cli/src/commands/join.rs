@@ -3,7 +3,9 @@
 use crate::app::App;
 use crate::commands::up::{self, Place, Record};
 use crate::error::Failure;
+use crate::process::{Notices, Program, Start};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -92,13 +94,15 @@ pub(crate) async fn run(_app: &App, args: Args) -> Result<u8, Failure> {
             place.data.display()
         )));
     }
+    // First what can be refused, since a machine joins only once.
+    let mut notices = Notices::new()?;
     up::enrol(&place, &coordinator, &token)?;
     let agent = place.agent();
-    let mut child = agent.start(&up::run_arguments(&place))?;
-    // Time enough to refuse its own configuration.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    if let Some(status) = child.try_wait()? {
-        return Err(agent.failure(format!("longshore-agent ended at once: {status}")));
+    let arguments = up::run_arguments(&place);
+    let mut child = agent.start_noticed(&arguments, &notices)?;
+    let start = notices.wait(&mut child, up::AGENT_LIMIT).await?;
+    if let Some(failure) = not_ready(start, &agent, &arguments) {
+        return Err(failure);
     }
     up::line(
         "agent",
@@ -109,6 +113,29 @@ pub(crate) async fn run(_app: &App, args: Args) -> Result<u8, Failure> {
         "\nNext   longshore nodes                                   on the coordinator's machine"
     );
     Ok(0)
+}
+
+/// Why an agent that was started does not do its work, in its own words.
+fn not_ready(start: Start, agent: &Program, arguments: &[OsString]) -> Option<Failure> {
+    let text = match start {
+        Start::Ready => return None,
+        Start::Ended(status) => format!("longshore-agent ended before it was ready: {status}"),
+        Start::Late => {
+            let limit = up::AGENT_LIMIT.as_secs();
+            format!("longshore-agent runs and is not ready after {limit} s")
+        }
+    };
+    let failure = agent.failure(text);
+    if start == Start::Late {
+        return Some(failure);
+    }
+    // The token is used up, and joining again would be refused.
+    let mut words = vec![agent.path.to_string_lossy()];
+    words.extend(arguments.iter().map(|word| word.to_string_lossy()));
+    Some(failure.why(format!(
+        "this machine has joined; when that is mended: {}",
+        words.join(" ")
+    )))
 }
 
 /// `HOST` with the port of coordinators unless it has one.
@@ -178,6 +205,35 @@ fn prompt() -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_that_ends_says_why_itself() {
+        use std::os::unix::process::ExitStatusExt;
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Program {
+            path: "/x/longshore-agent".into(),
+            pid_file: folder.path().join("pid"),
+            log: folder.path().join("log"),
+        };
+        std::fs::write(&agent.log, "agent starts\nError: no engine answers\n").unwrap();
+        let arguments = ["run".into(), "--state-dir".into(), "/d".into()];
+        assert!(not_ready(Start::Ready, &agent, &arguments).is_none());
+        let ended = Start::Ended(std::process::ExitStatus::from_raw(1 << 8));
+        let failure = not_ready(ended, &agent, &arguments).unwrap();
+        assert_eq!(
+            failure.text,
+            "longshore-agent ended before it was ready: exit status: 1"
+        );
+        assert_eq!(
+            failure.why[1..],
+            [
+                "Error: no engine answers",
+                "this machine has joined; when that is mended: /x/longshore-agent run --state-dir /d"
+            ]
+        );
+        let late = not_ready(Start::Late, &agent, &arguments).unwrap();
+        assert_eq!(late.why.len(), 2);
+    }
 
     #[test]
     fn ports() {

@@ -3,8 +3,8 @@
 use crate::app::App;
 use crate::client::Call;
 use crate::describe;
-use crate::error::Failure;
-use crate::follow::{Options, Signals, follow};
+use crate::error::{Failure, code};
+use crate::follow::{Options, Outcome, Signals, follow};
 use crate::output;
 use crate::values::SessionRef;
 use longshore_common::api::Session;
@@ -39,8 +39,8 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
             quiet: true,
             view: true,
         };
-        follow(&client, session, &options, Signals::new()?, None).await?;
-        return Ok(0);
+        let outcome = follow(&client, session, &options, Signals::new()?, None).await?;
+        return Ok(exit(&outcome));
     }
     let mut filters = Vec::new();
     filters.extend(args.tail.map(|tail| format!("tail={tail}")));
@@ -53,6 +53,15 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// How the session ended is not what was asked for; that the output could not be read to
+/// its end is.
+const fn exit(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::Ended(_) | Outcome::Left(0) => 0,
+        Outcome::Left(_) => code::UNREACHABLE,
+    }
+}
+
 /// What a session wrote, for `up`.
 pub(crate) async fn all(
     client: &crate::client::Client,
@@ -62,4 +71,26 @@ pub(crate) async fn all(
     let path = format!("/api/v1/sessions/{}/logs", session.id);
     let bytes = client.call_bytes(Call::new(Method::GET, &path)).await?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::describe::tests::session;
+    use serde_json::json;
+
+    #[test]
+    fn codes() {
+        let failed = session(json!({ "state": "TERMINATED", "exit_code": 3 }));
+        let table = [
+            (Outcome::Ended(Box::new(failed)), 0),
+            // Ctrl-C leaves the view.
+            (Outcome::Left(0), 0),
+            (Outcome::Left(code::ATTACHED), code::UNREACHABLE),
+            (Outcome::Left(code::ATTACHED_TIMEOUT), code::UNREACHABLE),
+        ];
+        for (outcome, wanted) in table {
+            assert_eq!(exit(&outcome), wanted, "{outcome:?}");
+        }
+    }
 }

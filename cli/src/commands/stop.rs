@@ -1,7 +1,6 @@
 //! `stop`: ends sessions.
 
 use crate::app::App;
-use crate::client::typed;
 use crate::commands::wait;
 use crate::error::{Failure, code};
 use crate::output::{self, clean};
@@ -46,7 +45,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
                 .map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)),
             force: args.force,
         };
-        let answer: TerminateAnswer = typed(client.post("/sessions/terminate", &request).await?)?;
+        let answer = client.terminate(&request).await?;
         sum.cancelled.extend(answer.cancelled);
         sum.terminating.extend(answer.terminating);
         sum.skipped.extend(answer.skipped);

@@ -43,6 +43,14 @@ impl Verb {
     }
 }
 
+/// Whether a token was made is not known when the answer broke off, and its secret is lost.
+fn perhaps_made(failure: Failure) -> Failure {
+    if failure.is_transient() && failure.hint.is_none() {
+        return failure.hint("longshore token ls; one that nobody knows: longshore token rm ID");
+    }
+    failure
+}
+
 /// Does it.
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     let client = app.client()?;
@@ -59,7 +67,8 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
                 ttl_s: ttl.map(|ttl| i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)),
                 max_uses: uses,
             };
-            let item = client.post("/join-tokens", &request).await?;
+            let asked = client.post("/join-tokens", &request).await;
+            let item = asked.map_err(perhaps_made)?;
             if app.output().is_json() {
                 output::print_json(&item)?;
                 return Ok(0);

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 /// Making keys and a database takes a second; a slow disk may need more.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// The agent looks at its GPUs and at the engine before it reports.
-const AGENT_LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const AGENT_LIMIT: Duration = Duration::from_secs(90);
 /// The image of the first session may have to be pulled.
 const FIRST_RUN_LIMIT: Duration = Duration::from_secs(600);
 /// Prints what the container itself sees: its session, and how many GPUs.

@@ -65,31 +65,31 @@ pub struct GroupRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 31_536_000)]
     pub declare_lost_s: Member<i64>,
-    /// Where people reach applications; empty = through the coordinator.
+    /// Where people reach applications; empty = through the coordinator. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 256)]
     pub app_proxy_address: Member<String>,
-    /// Who acts for the owners; empty = the coordinator, for each owner.
+    /// Who acts for the owners; empty = the coordinator, for each owner. Only empty is taken: there is no such account yet. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 64)]
     pub service_account: Member<String>,
-    /// Whether the owner's own rights and vaults are used; default true.
+    /// Whether the owner's own rights and vaults are used; default true. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<bool>)]
     pub use_owner: Member<bool>,
-    /// `told` (default) or `stop`.
+    /// What becomes of sessions whose device turns bad: `told` (default) or `stop`. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 32)]
     pub on_device_fault: Member<String>,
-    /// `private` (default) or `host`.
+    /// How containers of one session reach each other: `private` (default) or `host`. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 32)]
     pub cluster_network: Member<String>,
-    /// Whether containers may reach the coordinator's API; default false.
+    /// Whether containers may reach the coordinator's API; default false. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<bool>)]
     pub sessions_may_call_api: Member<bool>,
-    /// Whether containers get cores of their own; default false.
+    /// Whether containers get cores of their own; default false. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<bool>)]
     pub pin_cpus: Member<bool>,
@@ -151,19 +151,19 @@ pub struct GroupView {
     pub direct_submits: String,
     /// Seconds of silence after which an agent's sessions are given up; 0 = never.
     pub declare_lost_s: u32,
-    /// Where people reach applications; empty = through the coordinator.
+    /// Where people reach applications; empty = through the coordinator. Stored; has no effect yet.
     pub app_proxy_address: String,
-    /// Who acts for the owners; empty = the coordinator.
+    /// Who acts for the owners; empty = the coordinator. Stored; has no effect yet.
     pub service_account: String,
-    /// Whether the owner's own rights are used.
+    /// Whether the owner's own rights are used. Stored; has no effect yet.
     pub use_owner: bool,
-    /// `told` or `stop`.
+    /// What becomes of sessions whose device turns bad: `told` or `stop`. Stored; has no effect yet.
     pub on_device_fault: String,
-    /// `private` or `host`.
+    /// How containers of one session reach each other: `private` or `host`. Stored; has no effect yet.
     pub cluster_network: String,
-    /// Whether containers may reach the coordinator's API.
+    /// Whether containers may reach the coordinator's API. Stored; has no effect yet.
     pub sessions_may_call_api: bool,
-    /// Whether containers get cores of their own.
+    /// Whether containers get cores of their own. Stored; has no effect yet.
     pub pin_cpus: bool,
     /// Agents that are not TERMINATED.
     pub agents: u64,

@@ -36,7 +36,7 @@ pub struct KeypairPolicyRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 100)]
     pub max_concurrent_sessions: Member<i64>,
-    /// System sessions at once; default 1.
+    /// System sessions at once; default 1. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 100)]
     pub max_concurrent_sftp_sessions: Member<i64>,
@@ -56,31 +56,31 @@ pub struct KeypairPolicyRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 100)]
     pub max_priority: Member<i64>,
-    /// Longest life of a session, in seconds.
+    /// Longest life of a session, in seconds from its submit; what asks for more, or for none, gets this.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 31_536_000)]
     pub max_session_lifetime_s: Member<i64>,
-    /// `created` (default) or `started`: from when it counts.
+    /// `created` (default) or `started`: from when it counts. `started`: Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 32)]
     pub lifetime_base: Member<String>,
-    /// How often a life may be extended; 0 counts: never. Absent = the installation's setting.
+    /// How often a life may be extended; 0 counts: never. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 100)]
     pub extension_max_count: Member<i64>,
-    /// By how many seconds at once. Absent = the installation's setting.
+    /// By how many seconds at once. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 604_800)]
     pub extension_max_s: Member<i64>,
-    /// Longest life with all extensions, in seconds.
+    /// Longest life with all extensions, in seconds. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 31_536_000)]
     pub max_total_lifetime_s: Member<i64>,
-    /// Seconds without use after which a session is stopped; absent, 0 = idle checks are off.
+    /// Seconds without use after which a session is stopped, for what is submitted from then on; absent, 0 = the installation's rules.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 15_552_000)]
     pub idle_timeout_s: Member<i64>,
-    /// The other rules of idleness; null = their defaults.
+    /// The other rules of idleness; null = their defaults. They hold with `idle_timeout_s` only.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<IdleRequest>)]
     pub idle: Member<IdleRequest>,
@@ -96,7 +96,7 @@ pub struct KeypairPolicyRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<bool>)]
     pub root_in_container: Member<bool>,
-    /// Volumes with the permissions granted on them, at most 1,000.
+    /// Volumes with the permissions granted on them, at most 1,000. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<BTreeMap<String, Vec<String>>>)]
     pub allowed_hosts: Member<BTreeMap<String, Member<Vec<String>>>>,
@@ -122,7 +122,7 @@ pub struct IdleRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<Vec<i64>>, max_items = 16)]
     pub warn_s: Member<Vec<i64>>,
-    /// The check for use by people.
+    /// The check for use by people; nothing that counts as use exists yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<InteractionRequest>)]
     pub interaction: Member<InteractionRequest>,
@@ -188,19 +188,19 @@ pub struct UserPolicyRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 500)]
     pub description: Member<String>,
-    /// Folders.
+    /// Folders. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 100_000)]
     pub max_folder_count: Member<i64>,
-    /// Bytes in folders: a number, or text such as `1.5g`; at most 1 PiB.
+    /// Bytes in folders: a number, or text such as `1.5g`; at most 1 PiB. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 64)]
     pub max_folder_size: Member<Size>,
-    /// Replicas of one service; default 10.
+    /// Replicas of one service; default 10. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000)]
     pub max_session_count_per_model_service: Member<i64>,
-    /// Images made from sessions; default 3, 0 counts.
+    /// Images made from sessions; default 3, 0 counts. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000)]
     pub max_customized_image_count: Member<i64>,
@@ -222,15 +222,15 @@ pub struct ProjectPolicyRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 500)]
     pub description: Member<String>,
-    /// Folders.
+    /// Folders. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 100_000)]
     pub max_folder_count: Member<i64>,
-    /// Bytes in folders: a number, or text such as `1.5g`; at most 1 PiB.
+    /// Bytes in folders: a number, or text such as `1.5g`; at most 1 PiB. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 64)]
     pub max_folder_size: Member<Size>,
-    /// Networks of the project; default 3, 0 counts.
+    /// Networks of the project; default 3, 0 counts. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000)]
     pub max_network_count: Member<i64>,
@@ -263,7 +263,7 @@ pub struct KeypairPolicyView {
     /// Sessions from SCHEDULED to RUNNING at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_sessions: Option<u32>,
-    /// System sessions at once.
+    /// System sessions at once. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_sftp_sessions: Option<u32>,
     /// Containers of one session.
@@ -281,21 +281,21 @@ pub struct KeypairPolicyView {
     /// Longest life of a session, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_session_lifetime_s: Option<i64>,
-    /// `created` or `started`.
+    /// `created` or `started`: from when it counts. `started`: Stored; has no effect yet.
     pub lifetime_base: String,
-    /// How often a life may be extended; absent = the installation's setting.
+    /// How often a life may be extended. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension_max_count: Option<u32>,
-    /// By how many seconds at once; absent = the installation's setting.
+    /// By how many seconds at once. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension_max_s: Option<i64>,
-    /// Longest life with all extensions, in seconds.
+    /// Longest life with all extensions, in seconds. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_lifetime_s: Option<i64>,
-    /// Seconds without use after which a session is stopped; absent = never.
+    /// Seconds without use after which a session is stopped; absent = the installation's rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_s: Option<i64>,
-    /// The other rules of idleness, where they are not the defaults.
+    /// The other rules of idleness, where they are not the defaults; they hold with `idle_timeout_s` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleView>,
     /// Largest `/dev/shm`, in bytes.
@@ -306,7 +306,7 @@ pub struct KeypairPolicyView {
     pub max_pids: Option<u32>,
     /// Whether the first process may be root.
     pub root_in_container: bool,
-    /// Volumes with the permissions granted on them.
+    /// Volumes with the permissions granted on them. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub allowed_hosts: BTreeMap<String, Vec<String>>,
     /// Keypairs that have it.
@@ -379,16 +379,16 @@ pub struct UserPolicyView {
     pub name: String,
     /// For people.
     pub description: String,
-    /// Folders of one's own.
+    /// Folders of one's own. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_folder_count: Option<u32>,
-    /// Bytes in folders of one's own.
+    /// Bytes in folders of one's own. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_folder_size: Option<String>,
-    /// Replicas of one service.
+    /// Replicas of one service. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_session_count_per_model_service: Option<u32>,
-    /// Images made from sessions.
+    /// Images made from sessions. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_customized_image_count: Option<u32>,
     /// People who have it.
@@ -412,13 +412,13 @@ pub struct ProjectPolicyView {
     pub name: String,
     /// For people.
     pub description: String,
-    /// Project folders.
+    /// Project folders. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_folder_count: Option<u32>,
-    /// Bytes in project folders.
+    /// Bytes in project folders. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_folder_size: Option<String>,
-    /// Networks of the project.
+    /// Networks of the project. Stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_network_count: Option<u32>,
     /// Projects that have it.
@@ -445,6 +445,6 @@ pub struct LimitsView {
     pub project_name: Option<String>,
     /// Slots in resource order, then `sessions` and `pending`.
     pub entries: Vec<QuotaEntry>,
-    /// The policy of the keypair: lifetime, idleness and extensions come from it.
+    /// The policy of the keypair: lifetime and idleness come from it.
     pub policy: KeypairPolicyView,
 }

@@ -1,10 +1,12 @@
 //! State and planner together: what the daemon, `simulate` and tests all drive.
 
 use crate::model::{
-    Answer, Change, Effect, Event, Outcome, Refusal, State, cancel_session, react, start_session,
+    Answer, AuditLine, Audited, Change, Effect, Event, Outcome, Refusal, State, audited,
+    cancel_session, react, start_session,
 };
 use crate::scheduler::{Decisions, Planner};
 use longshore_common::time::Timestamp;
+use std::sync::Arc;
 
 /// See the module. Every change goes through [`Core::apply`], so that the planner hears of it.
 #[derive(Debug)]
@@ -58,6 +60,28 @@ impl Core {
         } = react(&self.state, event, now);
         self.take(new, more, changes, effects);
         answer
+    }
+
+    /// [`Self::happen`], and what the audit log has to say about it. The caller makes records
+    /// of that and hands them to [`Self::record`] before the next event is decided.
+    pub fn happen_audited(
+        &mut self,
+        event: &Event,
+        now: Timestamp,
+        changes: &mut Vec<Change>,
+        effects: &mut Vec<Effect>,
+    ) -> (Result<Answer, Refusal>, Vec<Audited>) {
+        let outcome = react(&self.state, event, now);
+        let audited = audited(&self.state, event, &outcome);
+        self.take(outcome.changes, outcome.effects, changes, effects);
+        (outcome.answer, audited)
+    }
+
+    /// Takes a record of the audit log in. The planner has no use for it.
+    pub fn record(&mut self, line: AuditLine, changes: &mut Vec<Change>) {
+        let change = Change::Audit(Arc::new(line));
+        self.state.apply(&change);
+        changes.push(change);
     }
 
     /// One pass: who starts, who waits no longer. Says what it decided.

@@ -1,5 +1,6 @@
 //! Nodes, their devices, resource groups, and tokens to join with.
 
+use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
 use super::views::{self, Detail};
@@ -162,6 +163,7 @@ pub(super) async fn update(
 ) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
     Query::read(request.uri().query(), &[])?;
+    let engine = app.engine.asked_by(origin(request.extensions())?);
     let user = caller.caller.user;
     let version = if_match(request.headers());
     let patch = extract::json::<AgentPatch>(request).await?.value;
@@ -178,7 +180,7 @@ pub(super) async fn update(
                 group,
             },
         };
-        let done = app.engine.ask(Event::Admin(Box::new(order))).await?;
+        let done = engine.ask(Event::Admin(Box::new(order))).await?;
         let present = show(&app, user, agent).await?;
         match done {
             Ok(_) if patch.schedulable.is_none() => return tagged(&present),
@@ -189,7 +191,7 @@ pub(super) async fn update(
     }
     let done = match patch.schedulable {
         Some(schedulable) => {
-            app.engine
+            engine
                 .ask(Event::SetSchedulable {
                     agent,
                     version,
@@ -233,10 +235,11 @@ pub(super) async fn expel(
     request: Request,
 ) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
+    let engine = app.engine.asked_by(origin(request.extensions())?);
     Query::read(request.uri().query(), &[])?;
     extract::json::<Nothing>(request).await?;
     let agent = find(&app, &text).await?;
-    app.engine.ask(Event::Expel { agent }).await??;
+    engine.ask(Event::Expel { agent }).await??;
     tagged(&show(&app, caller.caller.user, agent).await?)
 }
 
@@ -307,6 +310,7 @@ pub(super) async fn create_token(
     request: Request,
 ) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
+    let engine = app.engine.asked_by(origin(request.extensions())?);
     Query::read(request.uri().query(), &[])?;
     let order = extract::json::<NewJoinToken>(request).await?.value;
     let mut failure = Failure::new("LS-INVALID", "Members of the request are not valid.");
@@ -337,7 +341,7 @@ pub(super) async fn create_token(
         joined: Vec::new(),
         created_by: caller.caller.user,
     };
-    app.engine
+    engine
         .ask(Event::CreateToken(JoinTokenOrder {
             token,
             group: order.group,
@@ -369,7 +373,8 @@ pub(super) async fn delete_token(
     request: Request,
 ) -> Result<Response, Failure> {
     person(request.extensions())?;
+    let engine = app.engine.asked_by(origin(request.extensions())?);
     Query::read(request.uri().query(), &[])?;
-    app.engine.ask(Event::DeleteToken(id)).await??;
+    engine.ask(Event::DeleteToken(id)).await??;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -378,6 +378,12 @@ pub const CODES: &[Code] = &[
         "More requests wait than the coordinator takes. Try again after the seconds in Retry-After.",
     ),
     code(
+        "LS-AUDIT",
+        503,
+        "The audit log cannot be written",
+        "What cannot be recorded does not happen: the change was taken back. The log of the coordinator says what stands in the way; longshore-coordinator audit verify says whether the audit log is whole.",
+    ),
+    code(
         "LS-AGENT-UNREACHABLE",
         503,
         "The agent cannot be reached",
@@ -570,6 +576,10 @@ impl From<EngineError> for Failure {
             EngineError::DiskFull => Self::new(
                 "LS-DISK-LOW",
                 "The disk of the coordinator is full; nothing was changed.",
+            ),
+            EngineError::Audit => Self::new(
+                "LS-AUDIT",
+                "The audit log could not be written; nothing was changed.",
             ),
             EngineError::Store => Self::internal(),
         }

@@ -10,6 +10,7 @@
 
 mod admin;
 mod agents;
+pub mod audit;
 pub mod errors;
 mod extract;
 pub mod listener;
@@ -42,6 +43,7 @@ use errors::Failure;
 use futures_util::FutureExt as _;
 use longshore_common::ids::{ClusterId, RequestId};
 use longshore_core::model::{Role, SessionDefaults};
+use longshore_identity::audit::{Actor, ActorKind};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -87,6 +89,8 @@ pub struct Parts {
     pub data_dir: PathBuf,
     /// Signs the places of lists.
     pub cursors: Cursors,
+    /// Refusals on their way into the audit log.
+    pub audit: audit::Auditing,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
 }
@@ -170,37 +174,62 @@ fn setup_required() -> Failure {
         .hint("The file setup-token in the data directory of the coordinator holds the link; longshore up uses it.")
 }
 
-/// Set-up gate and credentials, by the row of the table.
+/// The id of a request, for records of the audit log.
+#[derive(Debug, Clone)]
+struct RequestName(String);
+
+/// Set-up gate and credentials, by the row of the table. Who asks travels with the request;
+/// who is refused is noted.
 async fn admit(
     State((app, operation)): State<(App, &'static Operation)>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match operation.who {
-        Who::Anon => return next.run(request).await,
-        Who::Any | Who::Superadmin if !app.identity.is_set_up() => {
-            return setup_required().into_response();
-        }
-        Who::Any | Who::Superadmin => (),
+    let anonymous = operation.who == Who::Anon;
+    if anonymous && operation.method == Verb::Get {
+        return next.run(request).await;
+    }
+    if !anonymous && !app.identity.is_set_up() {
+        return setup_required().into_response();
     }
     let credential = request.headers().get(header::AUTHORIZATION);
     let text = credential.map(|value| value.to_str().unwrap_or(""));
-    match app.identity.authenticate(text) {
-        Ok(person) => {
+    let (actor, let_in) = if anonymous {
+        // Whoever has the set-up link could read the data directory.
+        let mut actor = Actor::new(ActorKind::Local);
+        actor.via = Some("set-up link".to_owned());
+        (actor, Ok(None))
+    } else {
+        match app.identity.authenticate(text) {
             // The match fails to build when there is another role.
-            match (operation.who, person.role) {
+            Ok(person) => match (operation.who, person.role) {
                 (Who::Anon | Who::Any | Who::Superadmin, Role::Superadmin)
-                | (Who::Anon | Who::Any, Role::User) => (),
+                | (Who::Anon | Who::Any, Role::User) => (audit::actor(&person), Ok(Some(person))),
                 (Who::Superadmin, Role::User) => {
                     let text = "This operation needs the role superadmin.";
-                    return Failure::new("LS-FORBIDDEN", text).into_response();
+                    let failure = Failure::new("LS-FORBIDDEN", text);
+                    (audit::actor(&person), Err(failure))
                 }
+            },
+            Err(denied) => (
+                audit::named_account(&app.identity, text),
+                Err(refused(denied)),
+            ),
+        }
+    };
+    let origin = Arc::new(audit::origin_of(&request, actor));
+    let response = match let_in {
+        Ok(person) => {
+            request.extensions_mut().insert(Arc::clone(&origin));
+            if let Some(person) = person {
+                request.extensions_mut().insert(person);
             }
-            request.extensions_mut().insert(person);
             next.run(request).await
         }
-        Err(denied) => refused(denied).into_response(),
-    }
+        Err(failure) => failure.into_response(),
+    };
+    audit::note(&app, operation, &origin, &response);
+    response
 }
 
 fn refused(denied: Denied) -> Failure {
@@ -223,8 +252,9 @@ fn person(request: &axum::http::Extensions) -> Result<Person, Failure> {
 }
 
 /// Request id in and out, version, panic net, and the last touch to failures.
-async fn outermost(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = request_id(&request);
+    request.extensions_mut().insert(RequestName(id.clone()));
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let started = std::time::Instant::now();

@@ -290,7 +290,7 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
         ]);
     }
     if operation.method != Verb::Get {
-        codes.extend(["LS-DISK-LOW", "LS-BUSY"]);
+        codes.extend(["LS-AUDIT", "LS-DISK-LOW", "LS-BUSY"]);
     }
     codes
 }

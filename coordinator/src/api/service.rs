@@ -1,5 +1,6 @@
 //! The coordinator itself: health, versions, the document, set-up, who calls.
 
+use super::audit::origin;
 use super::errors::{CODES, Failure};
 use super::extract::{self, Query, Ref};
 use super::sessions::unexpected;
@@ -150,6 +151,7 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
     if app.identity.is_set_up() {
         return Err(done());
     }
+    let engine = app.engine.asked_by(origin(request.extensions())?);
     Query::read(request.uri().query(), &[])?;
     let order = extract::json::<SetupRequest>(request).await?.value;
     if !app.identity.setup_token_is_good(order.token.trim()) {
@@ -203,8 +205,7 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
     let order = SetupOrder { user, keypair };
     // On the engine's task: a caller that hangs up after the commit changes nothing about it.
     let people = app.clone();
-    let told = app
-        .engine
+    let told = engine
         .ask_then(Event::Setup(order), move |state, _, answer| {
             people.identity.refresh(state);
             answer.clone()

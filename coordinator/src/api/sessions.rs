@@ -1,9 +1,11 @@
 //! Sessions: asking for them, looking at them, ending them.
 
+use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
 use super::views::{self, Detail};
 use super::{App, json, page, person};
+use crate::engine::Engine;
 use crate::identity::Person;
 use crate::pki::sha256;
 use crate::store::SessionFilter;
@@ -17,6 +19,7 @@ use longshore_common::time::Timestamp;
 use longshore_common::wire::{SIGNALS, SignalRequest};
 use longshore_core::model::{self, Answer, Event, PastSession, Refusal, Role, Submit, Terminate};
 use longshore_core::scheduler::{self, Planner};
+use longshore_identity::audit::Outcome;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,6 +39,7 @@ const MOST_DEPENDENCIES: usize = 64;
 
 pub(super) async fn create(State(app): State<App>, request: Request) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
+    let engine = app.engine.asked_by(origin(request.extensions())?);
     Query::read(request.uri().query(), &[])?;
     let key = idempotency_key(request.headers())?;
     let body = extract::json::<NewSession>(request).await?;
@@ -58,7 +62,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
         };
         (answer.clone(), seen)
     };
-    let (answer, seen) = app.engine.ask_and_consult(event, look).await?;
+    let (answer, seen) = engine.ask_and_consult(event, look).await?;
     let accepted = match answer? {
         Answer::Session(accepted) => accepted,
         other => return Err(unexpected(&other)),
@@ -483,6 +487,7 @@ pub(super) async fn signal(
     request: Request,
 ) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
+    let origin = origin(request.extensions())?;
     Query::read(request.uri().query(), &[])?;
     let order = extract::json::<api::SignalOrder>(request).await?.value;
     if !SIGNALS.contains(&order.signal.as_str()) {
@@ -500,10 +505,11 @@ pub(super) async fn signal(
             let session = state.sessions.get(&id)?;
             let session = Some(session).filter(|s| only.is_none_or(|user| s.owner == user))?;
             let main = session.present().find(|c| c.key.rank == Rank::MAIN);
-            Some((session.state, main.map(|c| (c.agent, c.key))))
+            let name = session.name.clone().unwrap_or_default();
+            Some((session.state, name, main.map(|c| (c.agent, c.key))))
         })
         .await?;
-    let Some((now, main)) = place else {
+    let Some((now, name, main)) = place else {
         return Err(no_session(id));
     };
     let (SessionState::Running, Some((agent, key))) = (now, main) else {
@@ -512,17 +518,29 @@ pub(super) async fn signal(
             format!("Session {id} is {now}; signals reach running ones only."),
         ));
     };
+    let record = |outcome| {
+        origin
+            .draft("session.signal", outcome)
+            .target("session", &id.to_string(), &name)
+            .detail(&order.signal)
+    };
+    // First: what cannot be recorded must not reach the session.
+    app.engine.record(record(Outcome::Ok)).await?;
     let request = SignalRequest {
         key,
-        signal: order.signal,
+        signal: order.signal.clone(),
     };
-    match app.nodes.signal(agent, request).await {
-        Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Err(why) => Err(Failure::new(
-            "LS-AGENT-UNREACHABLE",
-            format!("The signal was not delivered: {why}."),
-        )),
-    }
+    let Err(why) = app.nodes.signal(agent, request).await else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let code = "LS-AGENT-UNREACHABLE";
+    app.engine
+        .record(record(Outcome::Failed).code(code))
+        .await?;
+    Err(Failure::new(
+        code,
+        format!("The signal was not delivered: {why}."),
+    ))
 }
 
 pub(super) async fn terminate(
@@ -531,6 +549,7 @@ pub(super) async fn terminate(
     request: Request,
 ) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
+    let engine = app.engine.asked_by(origin(request.extensions())?);
     Query::read(request.uri().query(), &[])?;
     let order = extract::json::<TerminateRequest>(request).await?.value;
     if !order.ids.is_empty() {
@@ -540,7 +559,7 @@ pub(super) async fn terminate(
         );
     }
     let id = resolve(&app, &caller, &text).await?;
-    let answer = end(&app, &caller, vec![id], &order).await?;
+    let answer = end(&app, &engine, &caller, vec![id], &order).await?;
     if answer.skipped.iter().any(|s| s.why == "not-found") {
         return Err(no_session(id));
     }
@@ -552,6 +571,7 @@ pub(super) async fn terminate_many(
     request: Request,
 ) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
+    let engine = app.engine.asked_by(origin(request.extensions())?);
     Query::read(request.uri().query(), &[])?;
     let order = extract::json::<TerminateRequest>(request).await?.value;
     if order.ids.is_empty() || order.ids.len() > MOST_IDS {
@@ -574,13 +594,14 @@ pub(super) async fn terminate_many(
             Err(failure) => return Err(failure),
         }
     }
-    let mut answer = end(&app, &caller, ids, &order).await?;
+    let mut answer = end(&app, &engine, &caller, ids, &order).await?;
     answer.skipped.extend(unknown);
     json(&answer)
 }
 
 async fn end(
     app: &App,
+    engine: &Engine,
     caller: &Person,
     ids: Vec<SessionId>,
     order: &TerminateRequest,
@@ -613,7 +634,7 @@ async fn end(
         grace_s,
         force: order.force,
     };
-    let mut answer = match app.engine.ask(Event::Terminate(event)).await?? {
+    let mut answer = match engine.ask(Event::Terminate(event)).await?? {
         Answer::Terminated(answer) => answer,
         other => return Err(unexpected(&other)),
     };

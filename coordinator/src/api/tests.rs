@@ -216,6 +216,7 @@ async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
         agents_address: "test:7420".to_owned(),
         data_dir: dir.path().to_owned(),
         cursors: Cursors::new(&[3; 32]),
+        audit: audit::Auditing::default(),
         stopping,
     });
     Fixture {

@@ -1,10 +1,9 @@
 //! The engine with a real store that the tests can make fail.
 
 use super::*;
-use crate::store::Store;
+use crate::store::{RawConnection as Connection, Store};
 use longshore_common::ids::{ClusterId, CoordinatorGeneration, DomainId, GroupId, UserId};
 use longshore_core::model::{Group, Keypair, Meta, Role, SetupOrder, User};
-use rusqlite::Connection;
 use std::pin::pin;
 use std::sync::Barrier;
 use std::task::Poll;
@@ -171,6 +170,60 @@ async fn what_is_told_is_looked_at_once_it_is_stored_and_not_if_it_is_not() {
     f.heal();
     tell(&f).await;
     assert_eq!(looks.try_recv(), Ok(1));
+}
+
+async fn records(f: &Fixture) -> Vec<(i64, String)> {
+    let sql = "SELECT seq, operation FROM audit ORDER BY seq";
+    let mut statement = f.database.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+fn drafted(operation: &str) -> Draft {
+    use longshore_identity::audit::Outcome;
+    Origin::system().draft(operation, Outcome::Refused)
+}
+
+#[tokio::test]
+async fn after_a_commit_that_failed_the_chain_goes_on_where_it_is_stored() {
+    let f = fixture(Duration::from_millis(1)).await;
+    f.engine.record(drafted("auth.login")).await.unwrap();
+    f.fail();
+    // In one batch: the record alone would have been stored.
+    let (told, also) = tokio::join!(f.engine.ask(person()), f.engine.record(drafted("auth.sso")));
+    assert_eq!(told.unwrap_err(), EngineError::Store);
+    assert_eq!(also, Err(EngineError::Store));
+    f.heal();
+    assert!(f.engine.ask(person()).await.unwrap().is_ok());
+    f.engine.record(drafted("auth.reset")).await.unwrap();
+    let names = ["auth.login", "setup.use", "auth.reset"];
+    let expected: Vec<_> = (1..).zip(names.map(str::to_owned)).collect();
+    assert_eq!(records(&f).await, expected);
+    let end = f.engine.read(|state, _| state.audit).await.unwrap();
+    let path = f._dir.path().join("longshore.db");
+    let report = crate::store::verify_audit_file(&path, []).unwrap();
+    assert_eq!((report.ok, report.records), (true, end.seq));
+    assert_eq!(report.head.hash.as_bytes(), &end.hash);
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_does_not_happen() {
+    let f = fixture(Duration::from_millis(1)).await;
+    let sql = "CREATE TRIGGER shut BEFORE INSERT ON audit
+               BEGIN SELECT RAISE(ABORT, 'nothing may be'); END";
+    f.database.execute_batch(sql).unwrap();
+    let told = f.engine.ask(person()).await;
+    assert_eq!(told.unwrap_err(), EngineError::Audit);
+    let people = f.engine.read(|state, _| state.users.len()).await.unwrap();
+    assert_eq!(people, 0);
+    let stored: i64 = f
+        .database
+        .query_row("SELECT count(*) FROM users", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(stored, 0);
+    f.database.execute_batch("DROP TRIGGER shut").unwrap();
+    assert!(f.engine.ask(person()).await.unwrap().is_ok());
+    assert_eq!(records(&f).await, [(1, "setup.use".to_owned())]);
 }
 
 /// Of two watches that go at the same time, one has to take the entry along.

@@ -1,7 +1,8 @@
 //! Rows to the state. Reads what is live and nothing else.
 
 use super::write::write_meta;
-use super::{Doing, StoreError};
+use super::{Doing, StoreError, audit};
+use longshore_common::agent::Inventory;
 use longshore_common::ids::{Attempt, ContainerKey, CoordinatorGeneration, Rank, SessionId};
 use longshore_common::time::Timestamp;
 use longshore_core::model::{Agent, Change, Charge, Cursor, Idempotency, LedgerRow, Meta, State};
@@ -10,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Writes the facts of a new installation, if there are none yet.
 pub(super) fn ensure_meta(
@@ -72,6 +74,7 @@ pub(super) fn state(db: &mut Connection) -> Result<State, StoreError> {
     // After the sessions: who answers for a claim stands there.
     claims(&from, |row| apply(Change::LedgerOpened(row)))?;
     idempotency(&from, |entry| apply(Change::Idempotency(entry)))?;
+    state.audit = audit::head(&from)?;
     Ok(state)
 }
 
@@ -205,7 +208,8 @@ fn agents(from: &Transaction<'_>, mut take: impl FnMut(Agent)) -> Result<(), Sto
     while let Some(row) = rows.next().doing("be read")? {
         let mut agent: Agent = object("agent", row)?;
         if row.get_ref(2).doing("be read")? != ValueRef::Null {
-            agent.inventory = Some(object_at("inventory", row, 2)?);
+            let inventory: Inventory = object_at("inventory", row, 2)?;
+            agent.inventory = Some(Arc::new(inventory.sharing_names()));
         }
         take(agent);
     }

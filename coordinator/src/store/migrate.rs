@@ -13,7 +13,11 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0001_init.sql"),
     include_str!("migrations/0002_scheduling.sql"),
     include_str!("migrations/0003_inventories.sql"),
+    include_str!("migrations/0004_audit.sql"),
 ];
+
+/// The first form that has an audit log.
+pub(super) const WITH_AUDIT: u32 = 4;
 
 /// Stands in the header of our files: "LgSh".
 const APPLICATION: i32 = 0x4c67_5368;

@@ -11,13 +11,16 @@
 //! | `write.rs` | the writer's thread; changes to rows |
 //! | `load.rs` | rows to [`State`] |
 //! | `read.rs` | past sessions and their history |
+//! | `audit.rs` | the audit log: searches, and whether its chain is whole |
 
+mod audit;
 mod load;
 mod migrate;
 mod open;
 mod read;
 mod write;
 
+pub use audit::{AuditFilter, verify_audit_file};
 pub use read::{Reader, SessionFilter};
 
 use longshore_core::model::{Change, Meta, State};
@@ -125,6 +128,17 @@ impl StoreError {
         }
     }
 
+    /// Whether it was a record of the audit log that could not be written. Then nothing was:
+    /// what nobody could look up must not happen.
+    #[must_use]
+    pub fn is_audit(&self) -> bool {
+        match self {
+            Self::Sqlite { doing, .. } => *doing == AUDIT,
+            Self::Object { what, .. } => *what == AUDIT_RECORD,
+            _ => false,
+        }
+    }
+
     /// Whether there is no room: nothing was done, and all is well once there is.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
@@ -138,6 +152,11 @@ impl StoreError {
         }
     }
 }
+
+/// What is being done when a record of the audit log is written.
+const AUDIT: &str = "store an audit record";
+/// How errors name one.
+pub(crate) const AUDIT_RECORD: &str = "audit record";
 
 /// Names what was being done when SQLite failed.
 trait Doing<T> {
@@ -266,6 +285,10 @@ impl Store {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 }
+
+/// The same file by another connection, for tests that damage it.
+#[cfg(test)]
+pub(crate) use rusqlite::Connection as RawConnection;
 
 #[cfg(test)]
 mod tests;

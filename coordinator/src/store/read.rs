@@ -115,7 +115,7 @@ impl Reader {
         self.run(move |db| by_name(db, owner, &name)).await
     }
 
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

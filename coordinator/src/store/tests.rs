@@ -5,21 +5,25 @@ mod chaos;
 #[path = "../../core/tests/core/world.rs"]
 mod world;
 
-use super::{SessionFilter, Store, StoreError, migrate, open};
+use super::{AuditFilter, SessionFilter, Store, StoreError, migrate, open, verify_audit_file};
+use crate::engine::audit::seal;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, GroupId, PolicyId, PresetId, SessionId, UserId};
 use longshore_common::session::{ContainerState, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_core::model::{
-    Change, Charge, Counts, Cursor, DraftConfig, Group, Idempotency, JoinToken, KeypairPolicy,
-    LiveConfig, Meta, PolicyKind, Pool, Preset, ProjectPolicy, ResourceConfig, SchedulerSettings,
-    State, UserPolicy,
+    AuditHead, AuditLine, Change, Charge, Counts, Cursor, DraftConfig, Group, Idempotency,
+    JoinToken, KeypairPolicy, LiveConfig, Meta, PolicyKind, Pool, Preset, ProjectPolicy,
+    ResourceConfig, SchedulerSettings, State, UserPolicy,
 };
+use longshore_identity::Sha256;
+use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome, Report};
 use rusqlite::Connection;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use world::World;
 
@@ -72,6 +76,10 @@ fn load_gives_back_what_was_committed_after_any_events() {
         for batch in 0..100 {
             for _ in 0..random.next() % 20 + 1 {
                 chaos::step(&mut world, random.step());
+                if random.next().is_multiple_of(3) {
+                    let line = recorded(world.state().audit, random.next() % 9);
+                    world.apply(vec![Change::Audit(Arc::new(line))]);
+                }
             }
             wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
             if batch % 10 == 0 {
@@ -80,9 +88,48 @@ fn load_gives_back_what_was_committed_after_any_events() {
         }
         same(&wait(store.load()).expect("read"), world.state());
         past_is_there(&store, &world);
+        let end = world.state().audit;
+        assert!(end.seq > 0);
+        let report = wait(store.reader().verify_audit(end.seq, vec![witness(end)]));
+        assert_eq!(report.expect("read"), whole(end));
         drop(store);
         let (_store, state) = open_at(&file(&dir)).expect("the same store");
         same(&state, world.state());
+    }
+}
+
+/// A record that follows on this end.
+fn recorded(head: AuditHead, n: u64) -> AuditLine {
+    let actor = Actor::new(ActorKind::User).called(&format!("usr_{}", n % 3), "dana");
+    let outcome = if n == 5 {
+        Outcome::Refused
+    } else {
+        Outcome::Ok
+    };
+    let draft = Draft::new(
+        actor,
+        ["user.create", "agent.write"][usize::from(n > 3)],
+        outcome,
+    )
+    .target("thing", &format!("t{n}"), "")
+    .field("n", Kind::Plain, None, Some(n.into()));
+    let at = Timestamp(i64::try_from(head.seq).expect("few") * 1000);
+    seal(head, draft, at).expect("plain")
+}
+
+fn witness(end: AuditHead) -> Head {
+    Head {
+        seq: end.seq,
+        hash: Sha256::from_bytes(end.hash),
+    }
+}
+
+fn whole(end: AuditHead) -> Report {
+    Report {
+        ok: true,
+        records: end.seq,
+        first_bad_seq: None,
+        head: witness(end),
     }
 }
 
@@ -720,6 +767,204 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
     assert_eq!(found.map(|s| s.group_name), Some("more".to_owned()));
 }
 
+// ---- the audit log ----
+
+/// A store with so many records, and the end of them.
+fn with_records(path: &Path, many: u64) -> (Store, AuditHead) {
+    let (store, state) = open_at(path).expect("a new store");
+    let mut head = state.audit;
+    let mut changes = Vec::new();
+    for n in 0..many {
+        let line = recorded(head, n);
+        head = line.head();
+        changes.push(Change::Audit(Arc::new(line)));
+    }
+    wait(store.commit(changes)).expect("stored");
+    (store, head)
+}
+
+#[test]
+fn whatever_is_done_to_the_audit_log_is_found() {
+    let dir = dir();
+    let (store, head) = with_records(&file(&dir), 6);
+    drop(store);
+    let good = std::fs::read(file(&dir)).expect("read");
+    let check = |sql: &str, witnesses: &[AuditHead]| {
+        std::fs::write(file(&dir), &good).expect("restored");
+        let db = Connection::open(file(&dir)).expect("opened");
+        db.execute_batch(sql).expect("done");
+        drop(db);
+        let witnesses = witnesses.iter().copied().map(witness);
+        verify_audit_file(&file(&dir), witnesses).expect("read")
+    };
+    assert_eq!(check("", &[head]), whole(head));
+    // Of a record that says something else, the digest is wrong; of one with a new digest, the
+    // next one does not follow on it.
+    let flip = "body = replace(body, '\"n\":2', '\"n\":3')";
+    let zero = format!("hash = x'{}'", "0".repeat(64));
+    for (sql, bad) in [
+        (format!("UPDATE audit SET {flip} WHERE seq = 3"), 3),
+        (format!("UPDATE audit SET {zero} WHERE seq = 3"), 3),
+        (format!("UPDATE audit SET {flip}, {zero} WHERE seq = 3"), 3),
+        ("UPDATE audit SET body = 'x' WHERE seq = 6".to_owned(), 6),
+        ("DELETE FROM audit WHERE seq = 3".to_owned(), 3),
+        ("DELETE FROM audit WHERE seq = 1".to_owned(), 1),
+        ("UPDATE audit SET seq = 9 WHERE seq = 6".to_owned(), 6),
+        ("UPDATE audit SET seq = -1 WHERE seq = 1".to_owned(), 1),
+        // What searches go by is not in the digest, so it is compared.
+        ("UPDATE audit SET actor = 'x' WHERE seq = 2".to_owned(), 2),
+        ("UPDATE audit SET at = at + 1 WHERE seq = 2".to_owned(), 2),
+        ("UPDATE audit SET target = 'x' WHERE seq = 2".to_owned(), 2),
+        (
+            "UPDATE audit SET outcome = 'ok' WHERE seq = 6".to_owned(),
+            6,
+        ),
+        (
+            "UPDATE audit SET operation = 'x' WHERE seq = 2".to_owned(),
+            2,
+        ),
+    ] {
+        let report = check(&sql, &[]);
+        assert!(!report.ok, "{sql}: {report:?}");
+        assert_eq!(report.first_bad_seq, Some(bad), "{sql}");
+        assert_eq!(report.head.seq, bad - 1, "{sql}");
+    }
+    // An end that was cut off is a shorter log: only who remembers it can tell.
+    let cut = "DELETE FROM audit WHERE seq > 4";
+    assert!(check(cut, &[]).ok);
+    assert_eq!(check(cut, &[head]).first_bad_seq, Some(5));
+    std::fs::remove_file(file(&dir)).expect("removed");
+    let gone = verify_audit_file(&file(&dir), []).expect_err("nothing there");
+    assert!(gone.to_string().contains("could not open"), "{gone}");
+}
+
+#[test]
+fn the_audit_log_is_checked_beside_the_coordinator_and_in_pieces() {
+    let dir = dir();
+    let (store, head) = with_records(&file(&dir), 2500);
+    let report = verify_audit_file(&file(&dir), [witness(head)]).expect("read");
+    assert_eq!(report, whole(head));
+    let report = wait(store.reader().verify_audit(1700, vec![])).expect("read");
+    assert_eq!((report.ok, report.records), (true, 1700));
+    drop(store);
+    let names = std::fs::read_dir(dir.path()).expect("a directory").count();
+    assert_eq!(names, 2, "the database and its lock");
+}
+
+#[test]
+fn records_are_found_by_what_they_say() {
+    let dir = dir();
+    let (store, _) = with_records(&file(&dir), 9);
+    let find = |filter: AuditFilter| -> Vec<u64> {
+        let filter = AuditFilter {
+            limit: filter.limit.max(1),
+            ..filter
+        };
+        let found = wait(store.reader().audit(filter)).expect("read");
+        found.iter().map(|record| record.seq).collect()
+    };
+    let all = || AuditFilter {
+        limit: 100,
+        ..AuditFilter::default()
+    };
+    let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+    assert_eq!(find(all()), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    let table = [
+        (
+            AuditFilter {
+                actors: words(&["usr_1"]),
+                ..all()
+            },
+            vec![8, 5, 2],
+        ),
+        (
+            AuditFilter {
+                operations: words(&["user.create"]),
+                ..all()
+            },
+            vec![4, 3, 2, 1],
+        ),
+        (
+            AuditFilter {
+                targets: words(&["t0", "t8"]),
+                ..all()
+            },
+            vec![9, 1],
+        ),
+        (
+            AuditFilter {
+                targets: words(&["%"]),
+                ..all()
+            },
+            vec![],
+        ),
+        (
+            AuditFilter {
+                outcomes: vec![Outcome::Refused],
+                ..all()
+            },
+            vec![6],
+        ),
+        (
+            AuditFilter {
+                outcomes: vec![Outcome::Failed],
+                ..all()
+            },
+            vec![],
+        ),
+        (
+            AuditFilter {
+                outcomes: vec![Outcome::Refused, Outcome::Ok],
+                limit: 2,
+                ..all()
+            },
+            vec![9, 8],
+        ),
+        (
+            AuditFilter {
+                from: Some(Timestamp(2000)),
+                to: Some(Timestamp(4000)),
+                ..all()
+            },
+            vec![4, 3],
+        ),
+        (
+            AuditFilter {
+                below: Some(4),
+                ..all()
+            },
+            vec![3, 2, 1],
+        ),
+        (
+            AuditFilter {
+                above: Some(4),
+                below: Some(8),
+                oldest_first: true,
+                ..all()
+            },
+            vec![5, 6, 7],
+        ),
+    ];
+    for (filter, expected) in table {
+        assert_eq!(find(filter.clone()), expected, "{filter:?}");
+    }
+}
+
+#[test]
+fn a_number_that_is_there_takes_everything_back() {
+    let dir = dir();
+    let (store, head) = with_records(&file(&dir), 2);
+    let twice = Change::Audit(Arc::new(recorded(AuditHead::default(), 1)));
+    let meta = Meta {
+        next_session: 99,
+        ..world::meta()
+    };
+    let error = wait(store.commit(vec![Change::Meta(meta), twice])).expect_err("there already");
+    assert!(error.is_audit() && !error.is_fatal(), "{error}");
+    let state = wait(store.load()).expect("read");
+    assert_eq!((state.audit, state.meta), (head, world::meta()));
+}
+
 // ---- what the database itself refuses ----
 
 #[test]
@@ -855,8 +1100,13 @@ fn child() {
     };
     let (store, state) = open_at(Path::new(&path)).expect("the store");
     wait(store.commit(vec![Change::Group(world::group())])).expect("a group");
+    let mut head = state.audit;
     for n in state.meta.next_session + 1.. {
-        match wait(store.commit(numbered(n, 300))) {
+        let line = recorded(head, n % 9);
+        head = line.head();
+        let mut changes = numbered(n, 300);
+        changes.push(Change::Audit(Arc::new(line)));
+        match wait(store.commit(changes)) {
             Ok(()) => println!("\nacknowledged {n}"),
             Err(error) => {
                 let again = wait(store.commit(numbered(n, 0))).expect_err("failed before");
@@ -936,6 +1186,11 @@ fn what_was_acknowledged_survives_a_kill() {
         assert!(
             found > before,
             "seed {seed}, round {round}: it went on where it was"
+        );
+        assert_eq!(
+            (state.audit.seq, verify_audit_file(&file(&dir), []).ok()),
+            (state.tokens.len() as u64, Some(whole(state.audit))),
+            "seed {seed}, round {round}: a record with each change, chained over each kill"
         );
         (total, before) = (total + 1, found);
         drop(store);

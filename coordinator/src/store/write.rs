@@ -1,15 +1,15 @@
 //! The thread that owns the writing connection; changes to rows.
 
 use super::open::Mark;
-use super::{Doing, StoreError, load};
+use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load};
 use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;
 use longshore_common::ids::{
     ContainerKey, DomainId, GroupId, PresetId, ProjectId, SessionId, UserId,
 };
 use longshore_core::model::{
-    Agent, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency, JoinToken,
-    Keypair, KeypairPolicy, LedgerRow, LiveConfig, Meta, PolicyKind, Preset, Project,
+    Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency,
+    JoinToken, Keypair, KeypairPolicy, LedgerRow, LiveConfig, Meta, PolicyKind, Preset, Project,
     ProjectPolicy, SchedulerSettings, Session, State, User, UserPolicy,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
@@ -151,6 +151,7 @@ enum Policy<'a> {
 
 enum Line<'a> {
     History(&'a History),
+    Audit(&'a AuditLine),
     Opened(&'a LedgerRow),
     QuotaFreed(ContainerKey, i64),
     Closed(ContainerKey, i64),
@@ -204,6 +205,7 @@ impl<'a> Batch<'a> {
                 Change::TokenDeleted(id) => drop(batch.tokens.insert(id, None)),
                 Change::Session(session) => drop(batch.sessions.insert(session.id, session)),
                 Change::History(line) => batch.lines.push(Line::History(line)),
+                Change::Audit(line) => batch.lines.push(Line::Audit(line)),
                 Change::LedgerOpened(row) => batch.lines.push(Line::Opened(row)),
                 Change::QuotaFreed { key, at } => batch.lines.push(Line::QuotaFreed(*key, at.0)),
                 Change::LedgerClosed { key, at } => batch.lines.push(Line::Closed(*key, at.0)),
@@ -459,6 +461,19 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
             ];
             execute(to, HISTORY, values, "store a line of history")
         }
+        Line::Audit(line) => {
+            let values = params![
+                number(AUDIT_RECORD, line.seq, line.seq)?,
+                line.at.0,
+                line.actor,
+                line.operation,
+                line.target,
+                line.outcome,
+                line.hash,
+                line.body
+            ];
+            execute(to, AUDIT_LINE, values, AUDIT)
+        }
         Line::Opened(row) => {
             let values = params![
                 number("claim", row.key, row.key.session.0)?,
@@ -590,6 +605,10 @@ const SESSION: &str = "INSERT INTO sessions (id, owner, owner_name, name, group_
 const HISTORY: &str = "INSERT INTO session_history
         (session, seq, at, from_state, to_state, reason, detail, by, attempt)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+// Only ever added: a number that is there already is an error.
+const AUDIT_LINE: &str = "INSERT INTO audit
+        (seq, at, actor, operation, target, outcome, hash, body)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const OPENED: &str = "INSERT INTO ledger
         (session, rank, attempt, slot, device, agent, amount, opened_at, quota_freed_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";

@@ -39,8 +39,7 @@ impl Merger {
         if draft.outcome == Outcome::Ok {
             return vec![draft];
         }
-        let account = draft.actor.id.clone().or_else(|| draft.actor.name.clone());
-        let kind = (draft.operation.clone(), draft.code.clone(), account, from);
+        let kind = kind(&draft, from);
         let mut ready = self.due(now);
         if let Some(open) = self.open.get_mut(&kind) {
             match &mut open.waiting {
@@ -62,6 +61,18 @@ impl Merger {
         self.open.insert(kind, open);
         ready.push(draft);
         ready
+    }
+
+    /// Whether one of this kind is remembered: then the draft would be merged with it.
+    #[must_use]
+    pub fn is_open(&self, draft: &Draft, from: Option<Prefix>) -> bool {
+        self.open.contains_key(&kind(draft, from))
+    }
+
+    /// How many kinds are remembered.
+    #[must_use]
+    pub fn kinds(&self) -> usize {
+        self.open.len()
     }
 
     /// The records whose minute is over. To be called about once a second while
@@ -109,6 +120,11 @@ impl Merger {
     }
 }
 
+fn kind(draft: &Draft, from: Option<Prefix>) -> Kind {
+    let account = draft.actor.id.clone().or_else(|| draft.actor.name.clone());
+    (draft.operation.clone(), draft.code.clone(), account, from)
+}
+
 fn merged(open: Open) -> Option<Draft> {
     open.waiting.map(|(draft, count)| draft.count(count))
 }
@@ -140,6 +156,9 @@ mod tests {
         assert_eq!(counts(&written), [None, Some(59), Some(60)]);
         let other = merger.push(draft("erin", Outcome::Refused), from, Timestamp(179_000));
         assert_eq!(counts(&other), [None]);
+        let open = |who, from| merger.is_open(&draft(who, Outcome::Refused), from);
+        assert!(open("dana", from) && !open("dana", None) && !open("fred", from));
+        assert_eq!(merger.kinds(), 2);
         let done = merger.push(draft("dana", Outcome::Ok), from, Timestamp(179_000));
         assert_eq!(counts(&done), [None]);
         assert_eq!(counts(&merger.due(Timestamp(179_999))), []);

@@ -309,3 +309,64 @@ proptest! {
         prop_assert!(!verifier.finish().ok);
     }
 }
+
+#[test]
+fn a_stored_row_says_what_its_record_says() {
+    let [first, _] = golden();
+    let form = first.hashed_form().unwrap();
+    let good = StoredRow {
+        seq: 1,
+        at: first.at,
+        actor: "root",
+        operation: "setup.use",
+        target: "usr_00000000000000000000000001",
+        outcome: "ok",
+        form: &form,
+        hash: first.hash,
+    };
+    let ok = |row: &StoredRow<'_>| {
+        let mut verifier = Verifier::new([]);
+        verifier.stored(row);
+        verifier.finish().ok
+    };
+    assert!(ok(&good));
+    assert_eq!(Record::from_stored(&form, first.hash).unwrap(), first);
+    // The same members in another order have the same meaning and are not what was hashed.
+    let spaced = form.replace("{\"actor\"", "{ \"actor\"");
+    for bad in [
+        StoredRow { seq: 2, ..good },
+        StoredRow {
+            at: first.at.plus_ms(1),
+            ..good
+        },
+        StoredRow {
+            actor: "dana",
+            ..good
+        },
+        StoredRow {
+            operation: "user.update",
+            ..good
+        },
+        StoredRow { target: "", ..good },
+        StoredRow {
+            outcome: "failed",
+            ..good
+        },
+        StoredRow {
+            form: &spaced,
+            ..good
+        },
+        StoredRow {
+            form: &spaced,
+            hash: Sha256::of(spaced.as_bytes()),
+            ..good
+        },
+        StoredRow { form: "[]", ..good },
+        StoredRow {
+            hash: Sha256::ZERO,
+            ..good
+        },
+    ] {
+        assert!(!ok(&bad), "{bad:?}");
+    }
+}

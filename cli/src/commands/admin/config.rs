@@ -73,18 +73,21 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         }
         Verb::Edit => {
             let saved = change(app, &client, "the draft is changed", |document| {
-                *document = in_editor(document)?;
-                Ok(())
+                let left = in_editor(document)?;
+                let differs = left != *document;
+                *document = left;
+                Ok(differs)
             });
-            saved.await?;
-            say(app, "saved in the draft; longshore admin config validate");
+            if saved.await?.is_some() {
+                say(app, "saved in the draft; longshore admin config validate");
+            }
         }
         Verb::Load { file } => {
             let wanted = read(&file)?;
             let what = format!("the draft is what {file} says");
             let saved = change(app, &client, &what, |document| {
                 *document = wanted;
-                Ok(())
+                Ok(true)
             });
             saved.await?;
             say(app, "saved in the draft; longshore admin config validate");

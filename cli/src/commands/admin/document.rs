@@ -5,7 +5,7 @@
 //! by a rehearsal of each change, so applying twice changes nothing the second time.
 
 use super::pools::{DRAFT, only_written};
-use super::{REHEARSED, Write, config, read, request, say, send, tag, texts};
+use super::{REHEARSED, Write, config, nothing, read, request, say, send, tag, texts};
 use crate::app::App;
 use crate::ask::{DECLINED, confirm};
 use crate::client::{Client, encode};
@@ -284,13 +284,9 @@ async fn one(
                 // The version would differ with the rest.
                 .filter(|d| d["path"] != json!("/version") && d["path"] != json!("/updated_at"))
                 .map(|d| {
-                    let side = |name: &str| d[name].as_str().unwrap_or("nothing").to_owned();
-                    format!(
-                        "{} {} -> {}",
-                        d["path"].as_str().unwrap_or_default(),
-                        side("from"),
-                        side("to")
-                    )
+                    let path = d["path"].as_str().unwrap_or_default();
+                    let side = |name: &str| d[name].as_str().unwrap_or(nothing(path));
+                    format!("{path} {} -> {}", side("from"), side("to"))
                 })
                 .collect()
         }

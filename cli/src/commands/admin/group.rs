@@ -58,7 +58,7 @@ pub(crate) enum Verb {
         /// Name, id or access key
         who: String,
     },
-    /// Take somebody off the list; --everybody opens the group
+    /// Take somebody off the list; allow-everybody opens the group
     Disallow {
         /// Its name or id
         name: String,

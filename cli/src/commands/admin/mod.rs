@@ -7,6 +7,7 @@
 //! What is the same for most nouns is here once: the verbs [`Usual`], the words after a verb
 //! ([`One`], [`Members`]), and what each of them does.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod document;
 pub(crate) mod export;
@@ -241,8 +242,29 @@ fn cell(name: &str, value: &Value) -> String {
 /// One object, each member on a line.
 pub(crate) async fn show(app: &App, kind: &Kind, name: &str) -> Result<u8, Failure> {
     let item = app.client()?.get(&kind.of(name)).await?;
-    object(app, kind.key, &item)?;
+    shown(app, kind, &item)?;
     Ok(0)
+}
+
+/// Prints an object of a kind; a policy says "no limit" where it has none.
+fn shown(app: &App, kind: &Kind, item: &Value) -> Result<(), Failure> {
+    let limits = policy::limits(kind);
+    app.output()
+        .object(item, kind.key, || Ok(lines(&without_limits(item, limits))))
+}
+
+/// An object that says of which of these members it has none.
+fn without_limits(item: &Value, limits: &[&str]) -> Value {
+    let mut item = item.clone();
+    if let Some(members) = item.as_object_mut() {
+        for name in limits {
+            let limit = members.entry(*name).or_insert(Value::Null);
+            if limit.is_null() {
+                *limit = json!(NO_LIMIT);
+            }
+        }
+    }
+    item
 }
 
 /// Prints one object, each member on a line.
@@ -338,6 +360,8 @@ pub(crate) async fn request(
     client.call(call).await
 }
 
+/// How a limit is called that a policy does not have, also when it was given as 0.
+const NO_LIMIT: &str = "no limit";
 /// The first line of everything that a rehearsal says.
 pub(crate) const REHEARSED: &str = "nothing was changed; this would happen:";
 
@@ -380,13 +404,22 @@ fn difference_lines(difference: &Difference) -> Vec<String> {
         config::differences(&difference.path, &from, &to, &mut lines);
         return lines;
     }
-    let side = |side: &Option<String>| clean(side.as_deref().unwrap_or("nothing"));
+    let nothing = nothing(&difference.path);
+    let side = |side: &Option<String>| clean(side.as_deref().unwrap_or(nothing));
     vec![format!(
         "{}: {} -> {}",
         clean(&difference.path),
         side(&difference.from),
         side(&difference.to)
     )]
+}
+
+/// What a member is that is not there.
+pub(crate) fn nothing(path: &str) -> &'static str {
+    match policy::is_limit(path.trim_start_matches('/')) {
+        true => NO_LIMIT,
+        false => "nothing",
+    }
 }
 
 /// What a write would do to sessions: a line for each that is named, and one for the others
@@ -438,7 +471,7 @@ pub(crate) async fn create(app: &App, kind: &Kind, body: &Value) -> Result<u8, F
         format!("{} {name} is created", kind.what),
     );
     let item = send(app, &client, write.body(body)).await?;
-    object(app, kind.key, &item)?;
+    shown(app, kind, &item)?;
     Ok(0)
 }
 
@@ -490,7 +523,7 @@ pub(crate) async fn edit(
             failure
         }
     })?;
-    object(app, kind.key, &item)?;
+    shown(app, kind, &item)?;
     Ok(0)
 }
 
@@ -535,12 +568,20 @@ pub(crate) fn merge_patch(from: &Value, to: &Value) -> Value {
 
 /// Lets somebody change an object in an editor.
 pub(crate) fn in_editor(present: &Value) -> Result<Value, Failure> {
-    let editor = std::env::var("VISUAL")
+    edited(present, &editor()?)
+}
+
+fn editor() -> Result<String, Failure> {
+    std::env::var("VISUAL")
         .or_else(|_| std::env::var("EDITOR"))
         .map_err(|_| {
             Failure::usage("no editor is set: give the members with --set KEY=VALUE")
                 .hint("EDITOR=nano longshore …")
-        })?;
+        })
+}
+
+/// The same with this editor, a command of the shell.
+fn edited(present: &Value, editor: &str) -> Result<Value, Failure> {
     let key = crate::client::random_key()?;
     let path = std::env::temp_dir().join(format!("longshore-{key}.json"));
     std::fs::write(&path, format!("{present:#}\n"))?;
@@ -637,6 +678,43 @@ mod tests {
             json!({ "b": { "y": "3", "z": "4" }, "c": null, "d": [1] })
         );
         assert_eq!(merge_patch(&from, &from), json!({}));
+    }
+
+    #[test]
+    fn a_policy_says_where_it_has_no_limit() {
+        // 0 is stored as absent.
+        let stored = json!({ "name": "student", "max_pending_session_count": 5 });
+        let limits = ["max_concurrent_sessions", "max_pending_session_count"];
+        assert_eq!(
+            lines(&without_limits(&stored, &limits)),
+            "name                       student\nmax_concurrent_sessions    no limit\n\
+             max_pending_session_count  5\n"
+        );
+        assert_eq!(without_limits(&stored, &[]), stored);
+        let impact = json!({ "counts": {}, "sessions": [],
+            "diff": [{ "path": "/max_concurrent_sessions", "from": "3" },
+            { "path": "/idle_timeout_s", "from": "60" }] });
+        let text = rehearsal_text("keypair policy student is changed", Some(&impact));
+        assert!(
+            text.contains("  /max_concurrent_sessions: 3 -> no limit\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  /idle_timeout_s: 60 -> nothing\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_editor_changes_an_object() {
+        let present = json!({ "name": "x", "count": "8", "group": "a" });
+        // Without quotes it is a number, and an amount all the same.
+        let changed = edited(&present, "sed -i 's/\"8\"/4/'").unwrap();
+        assert_eq!(changed, json!({ "name": "x", "count": "4", "group": "a" }));
+        assert_eq!(edited(&present, "true").unwrap(), present);
+        assert_eq!(edited(&present, "false").unwrap_err().exit, code::FAILED);
+        let failure = edited(&present, "sed -i 1d").unwrap_err();
+        assert_eq!(failure.exit, code::USAGE);
     }
 
     #[test]

@@ -54,6 +54,42 @@ const PROJECT: Kind = Kind {
     ],
 };
 
+/// Limits of keypair policies; one that is absent is none. The other members of a keypair
+/// policy fall back to something when they are absent.
+const KEYPAIR_LIMITS: &[&str] = &[
+    "max_concurrent_sessions",
+    "max_concurrent_sftp_sessions",
+    "max_pending_session_count",
+    "max_session_lifetime_s",
+    "max_total_lifetime_s",
+];
+/// The same of user policies.
+const USER_LIMITS: &[&str] = &[
+    "max_folder_count",
+    "max_folder_size",
+    "max_session_count_per_model_service",
+    "max_customized_image_count",
+];
+/// The same of project policies.
+const PROJECT_LIMITS: &[&str] = &["max_folder_count", "max_folder_size", "max_network_count"];
+
+/// The members of a kind whose absence means that nothing is limited.
+pub(super) fn limits(kind: &Kind) -> &'static [&'static str] {
+    match kind.path {
+        path if path == KEYPAIR.path => KEYPAIR_LIMITS,
+        path if path == USER.path => USER_LIMITS,
+        path if path == PROJECT.path => PROJECT_LIMITS,
+        _ => &[],
+    }
+}
+
+/// Whether a member is such a limit; no other kind of object has members of these names.
+pub(super) fn is_limit(name: &str) -> bool {
+    [KEYPAIR_LIMITS, USER_LIMITS, PROJECT_LIMITS]
+        .iter()
+        .any(|limits| limits.contains(&name))
+}
+
 /// Kinds of policies.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Noun {

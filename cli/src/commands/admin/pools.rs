@@ -1,7 +1,7 @@
 //! `admin pool|profile|allocation …`: parts of the draft; `admin config provision` makes
 //! it live.
 
-use super::{Kind, Members, One, Write, list, put, say, send, tag, texts};
+use super::{Kind, Members, One, Write, in_editor, list, merge_patch, put, say, send, tag, texts};
 use crate::app::App;
 use crate::client::Client;
 use crate::error::{Failure, code};
@@ -196,7 +196,7 @@ pub(crate) enum Verb {
         #[command(flatten)]
         flags: Flags,
     },
-    /// Change one: only what is named; null takes a value away
+    /// Change one: only what is named, and null takes a value away; without flags in $EDITOR
     Edit {
         /// Its name
         name: String,
@@ -235,27 +235,29 @@ pub(crate) async fn run(app: &App, part: Part, verb: Verb) -> Result<u8, Failure
                     document[part.section()] = json!([]);
                 }
                 section(document, part)?.push(made);
-                Ok(())
+                Ok(true)
             })
             .await?;
         }
         Verb::Edit { name, flags } => {
             let what = format!("{} {name} is changed in the draft", part.kind().what);
-            change(app, &client, &what, |document| {
+            let saved = change(app, &client, &what, |document| {
                 let found = section(document, part)?
                     .iter_mut()
                     .find(|item| item["name"] == json!(name))
                     .ok_or_else(|| missing(part, &name))?;
                 let patch = flags.patch(part, found)?;
-                if patch == json!({}) {
-                    return Err(Failure::usage(
-                        "say what to change, with the flags of create or --set KEY=VALUE",
-                    )
-                    .hint("the whole draft in an editor: longshore admin config edit"));
-                }
-                edit(found, &patch)
-            })
-            .await?;
+                let patch = match patch == json!({}) {
+                    true => merge_patch(found, &in_editor(found)?),
+                    false => patch,
+                };
+                let differs = patch != json!({});
+                edit(found, &patch)?;
+                Ok(differs)
+            });
+            if saved.await?.is_none() {
+                return Ok(0);
+            }
         }
         Verb::Rm(One { name }) => {
             let what = format!(
@@ -263,14 +265,14 @@ pub(crate) async fn run(app: &App, part: Part, verb: Verb) -> Result<u8, Failure
                 part.kind().what
             );
             change(app, &client, &what, |document| {
-                remove(document, part, &name)
+                remove(document, part, &name).map(|()| true)
             })
             .await?;
         }
         Verb::Order { of, names } => {
             let what = format!("the draft has another order: {}", names.join(", "));
             change(app, &client, &what, |document| {
-                order(document, part, of.as_deref(), &names)
+                order(document, part, of.as_deref(), &names).map(|()| true)
             })
             .await?;
         }
@@ -323,20 +325,24 @@ fn section(document: &mut Value, part: Part) -> Result<&mut Vec<Value>, Failure>
         .ok_or_else(|| Failure::failed("the coordinator's answer is not understood"))
 }
 
-/// Changes the draft as it is now and saves it; `what` says what that does.
+/// Changes the draft as it is now and saves it; `what` says what that does. Nothing is
+/// saved, and that is said, when `work` answers that nothing differs.
 pub(super) async fn change(
     app: &App,
     client: &Client,
     what: &str,
-    work: impl FnOnce(&mut Value) -> Result<(), Failure>,
-) -> Result<Value, Failure> {
+    work: impl FnOnce(&mut Value) -> Result<bool, Failure>,
+) -> Result<Option<Value>, Failure> {
     let mut document = client.get(DRAFT).await?;
     let version = tag(&document);
     only_written(&mut document);
-    work(&mut document)?;
+    if !work(&mut document)? {
+        say(app, "nothing differs");
+        return Ok(None);
+    }
     texts::of_config(&mut document);
     let write = Write::new(Method::PUT, DRAFT, what).version(version);
-    send(app, client, write.body(&document)).await
+    send(app, client, write.body(&document)).await.map(Some)
 }
 
 /// Leaves out what is only told.
@@ -481,6 +487,21 @@ mod tests {
         assert_eq!(
             changed,
             json!({ "slots": { "cuda.device": "2" }, "pools": ["A", "B"] })
+        );
+    }
+
+    #[test]
+    fn a_part_is_edited_by_hand_as_by_flags() {
+        let mut profile = json!({ "name": "x", "slots": { "cuda.device": "4" }, "allotment": "4",
+            "pools": ["A"], "description": "old" });
+        let left = json!({ "name": "x", "slots": { "cuda.device": "2" }, "allotment": "4",
+            "pools": ["A", "B"] });
+        let patch = merge_patch(&profile, &left);
+        edit(&mut profile, &patch).unwrap();
+        assert_eq!(
+            profile,
+            json!({ "name": "x", "slots": { "cuda.device": "2" }, "pools": ["A", "B"] }),
+            "the allotment follows from the slots"
         );
     }
 

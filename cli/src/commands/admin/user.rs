@@ -74,7 +74,7 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "N")]
         weight: Option<String>,
     },
-    /// Change weight, policy or projects
+    /// Change weight, policy or projects; without flags in $EDITOR
     Edit(Changed),
     /// Switch one on or off
     Status {
@@ -152,11 +152,6 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         }
         Verb::Edit(changed) => {
             let patch = changed.members.patch(USER.slots)?;
-            if patch.is_none() {
-                return Err(Failure::usage("say what to change: --set KEY=VALUE").hint(
-                    "--set weight=2, --set 'projects=[\"vision\"]', --set user_policy=small",
-                ));
-            }
             edit(app, &USER, &changed.name, patch).await
         }
         Verb::Status {

@@ -1,6 +1,6 @@
 //! The one operation table: what may be done, and how far each kind of caller reaches.
 //!
-//! A row of [`Row`] is a row of the specification; an operation names the row it stands in.
+//! Operations that reach equally far stand in one [`Row`].
 //! A family such as `idp.*` is spelled out, one constant per verb, so that a new verb has to
 //! be put into a row before a route can name it.
 
@@ -221,7 +221,7 @@ impl fmt::Display for Also {
     }
 }
 
-/// The rows of the specification's table, by what they are about.
+/// The rows of the table of rights, by what they are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Row {
     Open,
@@ -315,7 +315,7 @@ macro_rules! operations {
         }
 
         impl Operation {
-            /// All, in the order of the specification.
+            /// All, row by row.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// As it is printed, logged and audited.

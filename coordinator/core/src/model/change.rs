@@ -1,5 +1,6 @@
 //! Changes: the only way anything becomes different, in memory and in the store.
 
+use super::audited::AuditLine;
 use super::entities::{
     Agent, Charge, Cursor, Group, History, Idempotency, JoinToken, Keypair, LedgerRow, Meta,
     Session, User,
@@ -10,6 +11,7 @@ use super::policies::{
 use super::pools::{DraftConfig, LiveConfig};
 use longshore_common::ids::{ContainerKey, GroupId, PresetId, UserId};
 use longshore_common::time::Timestamp;
+use std::sync::Arc;
 
 /// One stored difference. Objects are stored whole; rows of the ledger are opened,
 /// marked and closed.
@@ -70,6 +72,9 @@ pub enum Change {
     Session(Box<Session>),
     /// A line of history; kept by the store alone.
     History(History),
+    /// A record of the audit log; kept by the store alone, memory keeps the end of the chain.
+    /// Shared, because a batch is copied on its way to the store.
+    Audit(Arc<AuditLine>),
     /// A claim begins.
     LedgerOpened(LedgerRow),
     /// The claims of a container no longer count against its owner.

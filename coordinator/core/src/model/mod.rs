@@ -4,6 +4,7 @@
 //! store keeps the same changes, so memory and database cannot disagree.
 
 pub mod admin;
+mod audited;
 mod change;
 mod desired;
 mod draft;
@@ -17,6 +18,7 @@ mod rules;
 mod state;
 mod submit;
 
+pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audited};
 pub use change::{Change, PolicyKind};
 pub use desired::{desired_entries, desired_set};
 pub use entities::*;

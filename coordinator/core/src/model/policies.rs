@@ -44,7 +44,7 @@ words! {
 }
 
 words! {
-    /// What becomes of sessions whose device turns bad.
+    /// What becomes of sessions whose device turns bad. Has no effect yet.
     OnDeviceFault {
         /// Their owner is told.
         Told = "told",
@@ -54,7 +54,7 @@ words! {
 }
 
 words! {
-    /// How containers of one session reach each other.
+    /// How containers of one session reach each other. Has no effect yet.
     ClusterNetwork {
         /// Through a network of their own.
         Private = "private",
@@ -98,7 +98,7 @@ pub struct SchedulerSettings {
     pub creation_retries: u32,
     /// A session PENDING for longer is cancelled, in seconds; 0 = never.
     pub pending_timeout_s: u32,
-    /// When sessions of those count as unused whose policy says nothing.
+    /// When sessions of those keypairs count as unused whose policy says nothing.
     #[serde(default)]
     pub idle: Option<IdlePolicy>,
 }
@@ -198,7 +198,7 @@ pub struct KeypairPolicy {
     pub default_for_unspecified: Unspecified,
     /// Sessions at once from SCHEDULED to RUNNING, system ones not counted; 1 to 100.
     pub max_concurrent_sessions: Option<u32>,
-    /// System sessions at once; 1 to 100.
+    /// System sessions at once; 1 to 100. Has no effect yet.
     pub max_concurrent_sftp_sessions: Option<u32>,
     /// Containers of one session, 1 to 100; absent = 100.
     pub max_containers_per_session: Option<u32>,
@@ -208,19 +208,20 @@ pub struct KeypairPolicy {
     pub max_pending_session_slots: SlotLimits,
     /// Highest priority that may be asked for, 0 to 100; absent = 100.
     pub max_priority: Option<u8>,
-    /// Longest life of a session in seconds.
+    /// Longest life of a session in seconds from its submit.
     pub max_session_lifetime_s: Option<i64>,
-    /// From when it counts.
+    /// From when it counts. `Started` has no effect yet.
     pub lifetime_base: LifetimeBase,
-    /// How often a lifetime may be extended, 0 to 100; absent = the installation's setting.
+    /// How often a lifetime may be extended, 0 to 100. Has no effect yet.
     pub extension_max_count: Option<u32>,
-    /// By how much at once, in seconds; absent = the installation's setting.
+    /// By how much at once, in seconds. Has no effect yet.
     pub extension_max_s: Option<i64>,
-    /// Longest life with all extensions, in seconds.
+    /// Longest life with all extensions, in seconds. Has no effect yet.
     pub max_total_lifetime_s: Option<i64>,
-    /// After how long without use a session is stopped, in seconds.
+    /// After how long without use a session is stopped, in seconds, for what is submitted
+    /// from then on; absent = the rules of the installation.
     pub idle_timeout_s: Option<i64>,
-    /// The other rules of idleness.
+    /// The other rules of idleness; they hold with `idle_timeout_s` only.
     pub idle: Option<IdlePolicy>,
     /// Largest `/dev/shm` in bytes.
     pub max_shm: Option<i64>,
@@ -228,7 +229,7 @@ pub struct KeypairPolicy {
     pub max_pids: Option<u32>,
     /// Whether the first process may be root.
     pub root_in_container: bool,
-    /// Volumes with the permissions granted on them.
+    /// Volumes with the permissions granted on them. Has no effect yet.
     #[serde(default)]
     pub allowed_hosts: std::collections::BTreeMap<String, BTreeSet<String>>,
     /// When it was made.
@@ -281,7 +282,7 @@ impl KeypairPolicy {
     }
 }
 
-/// Limits on what a user keeps.
+/// Limits on what a user keeps. None has an effect yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserPolicy {
     /// Its id.
@@ -325,7 +326,7 @@ impl UserPolicy {
     }
 }
 
-/// Limits on what a project keeps.
+/// Limits on what a project keeps. None has an effect yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectPolicy {
     /// Its id.

@@ -558,12 +558,9 @@ fn take_inventory(draft: &mut Draft<'_>, agent: AgentId, inventory: &Inventory) 
     inventory
         .devices
         .retain(|d| (1..=UNIT).contains(&d.capacity) && seen.insert(d.id.clone()));
-    let inventory = &inventory;
-    let inventory = Inventory {
-        offered: storable(&inventory.offered),
-        total: storable(&inventory.total),
-        ..inventory.clone()
-    };
+    inventory.offered = storable(&inventory.offered);
+    inventory.total = storable(&inventory.total);
+    let inventory = inventory.sharing_names();
     let same = draft
         .agent(agent)
         .is_none_or(|a| a.inventory.as_deref() == Some(&inventory));

@@ -4,6 +4,7 @@
 //! The indexes are answers to questions asked often; each is rebuilt from the rows
 //! it speaks of whenever one of them changes, so none can drift.
 
+use super::audited::AuditHead;
 use super::change::Change;
 use super::change::PolicyKind;
 use super::entities::{
@@ -179,6 +180,8 @@ pub struct State {
     pub ledger: BTreeMap<ContainerKey, BTreeMap<RowId, LedgerRow>>,
     /// Requests that may be repeated.
     pub idempotency: BTreeMap<(UserId, String), Idempotency>,
+    /// The end of the audit log.
+    pub audit: AuditHead,
     queues: BTreeMap<GroupId, BTreeSet<QueueKey>>,
     on_agent: BTreeMap<AgentId, BTreeSet<ContainerKey>>,
     rows_on_agent: BTreeMap<AgentId, BTreeSet<ContainerKey>>,
@@ -220,6 +223,7 @@ impl State {
             sessions: BTreeMap::new(),
             ledger: BTreeMap::new(),
             idempotency: BTreeMap::new(),
+            audit: AuditHead::default(),
             queues: BTreeMap::new(),
             on_agent: BTreeMap::new(),
             rows_on_agent: BTreeMap::new(),
@@ -353,6 +357,7 @@ impl State {
             }
             Change::Session(session) => self.apply_session(session),
             Change::History(_) => (),
+            Change::Audit(line) => self.audit = line.head(),
             Change::LedgerOpened(row) => self.open_row(row),
             Change::QuotaFreed { key, at } if !crate::bugs::is(16) => {
                 self.free_quota(*key);

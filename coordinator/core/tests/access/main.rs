@@ -1,4 +1,4 @@
-//! Rights: the operation table against the specification, the truth table of access rules,
+//! Rights: the operation table against one written apart from it, the truth table of access rules,
 //! and the index of rules against a scan of all of them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -135,7 +135,7 @@ fn covers(resource: &Resource, object: &Object) -> bool {
     }
 }
 
-/// What the specification says, word by word, over all rules.
+/// The greatest level over all rules that speak of it, by walking all of them.
 fn scan(rules: &[Rule], caller: &Caller, object: &Object) -> Level {
     if !caller.is_active() {
         return Level::None;

@@ -1,4 +1,4 @@
-//! The truth table of access rules, row by row (identity.md 12.2).
+//! The truth table of access rules, row by row.
 
 use super::world::{
     ALICE, BOB, BUILTIN, P, QUEUE, TEAM, account, alice, book, folder, levels, model, person,

@@ -117,7 +117,7 @@ fn a_node_that_takes_no_work_gets_none() {
         (first.stage.as_str(), first.rule.as_str()),
         ("capacity", "no-agents")
     );
-    assert_eq!(explained.agents[0].text, "takes no new sessions");
+    assert_eq!(&*explained.agents[0].text, "takes no new sessions");
     world.schedulable(n1, true);
     assert!(world.is(id, SessionState::Scheduled));
 }
@@ -163,7 +163,7 @@ fn conditions_stop_placements_until_they_are_gone() {
         (first.stage.as_str(), first.rule.as_str()),
         ("capacity", "no-agents")
     );
-    assert_eq!(explained.agents[0].text, "runtime-hung, disk-low");
+    assert_eq!(&*explained.agents[0].text, "runtime-hung, disk-low");
     world.does(condition(n1, RuntimeState::Up, false));
     assert!(world.is(id, SessionState::Scheduled));
 }

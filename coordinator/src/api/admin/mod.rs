@@ -27,10 +27,12 @@ mod verbs;
 #[cfg(test)]
 mod tests;
 
+use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query};
 use super::sessions::unexpected;
 use super::{App, json, person};
+use crate::engine::Origin;
 use crate::identity::Person;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -43,6 +45,7 @@ use longshore_core::scheduler::limits::Requester;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Marks the answer of a rehearsal.
 const DRY_RUN: HeaderName = HeaderName::from_static("longshore-dry-run");
@@ -65,6 +68,7 @@ enum Match {
 #[derive(Debug)]
 struct Write<T> {
     caller: Person,
+    origin: Arc<Origin>,
     query: Query,
     dry_run: bool,
     version: Option<u64>,
@@ -78,6 +82,7 @@ async fn write<T: DeserializeOwned>(
     wants: Match,
 ) -> Result<Write<T>, Failure> {
     let caller = person(request.extensions())?;
+    let origin = origin(request.extensions())?;
     let mut names = vec!["dry_run"];
     names.extend(known);
     let query = Query::read(request.uri().query(), &names)?;
@@ -86,6 +91,7 @@ async fn write<T: DeserializeOwned>(
     let body = extract::json::<T>(request).await?.value;
     Ok(Write {
         caller,
+        origin,
         query,
         dry_run,
         version: version?,
@@ -133,6 +139,7 @@ impl<T> Write<T> {
         };
         let told = app
             .engine
+            .asked_by(Arc::clone(&self.origin))
             .ask_then(Event::Admin(Box::new(order)), move |state, _, answer| {
                 let object = match answer {
                     Err(refusal) if refusal.code == "LS-VERSION-STALE" => current(state),
@@ -167,6 +174,7 @@ impl<T> Write<T> {
         let people = app.clone();
         let told = app
             .engine
+            .asked_by(Arc::clone(&self.origin))
             .ask_then(Event::Admin(Box::new(order)), move |state, _, answer| {
                 if answer.is_ok() {
                     people.identity.refresh(state);

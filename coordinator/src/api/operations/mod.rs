@@ -5,6 +5,7 @@
 //! are about; `parts` has what many of them share.
 
 mod agents;
+mod audit;
 mod books;
 mod groups;
 mod parts;
@@ -142,6 +143,7 @@ const TABLES: &[&[Operation]] = &[
     presets::ROWS,
     pools::ROWS,
     books::ROWS,
+    audit::ROWS,
 ];
 
 const fn count() -> usize {
@@ -171,3 +173,37 @@ const fn joined() -> [Operation; count()] {
 
 /// Every route there is.
 pub static OPERATIONS: &[Operation] = &joined();
+
+/// The name of the operation table under which a refusal at a route is recorded. Most rows
+/// have it already; the others stand for several operations of that table, and the one that
+/// most of their requests are about is named.
+#[must_use]
+pub(super) fn recorded_as(row: &'static str) -> &'static str {
+    match row {
+        "export.read" => "export.csv",
+        "keypair.own" => "me.keypairs",
+        "keypair.write" => "keypair.state",
+        "limits.read" => "usage.read",
+        "project.write" => "project.update",
+        "queue.write" => "queue.rename",
+        "resource_group.write" => "resource_group.update",
+        "user.write" => "user.update",
+        "keypair_policy.write" | "user_policy.write" | "project_policy.write" => "policy.write",
+        "keypair_policy.read" | "user_policy.read" | "project_policy.read" => "policy.read",
+        row => row,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_is_recorded_under_a_name_of_the_operation_table() {
+        for operation in OPERATIONS {
+            let name = recorded_as(operation.row);
+            let known = name.parse::<longshore_core::access::Operation>();
+            assert!(known.is_ok(), "{} is recorded as {name}", operation.id);
+        }
+    }
+}

@@ -241,6 +241,8 @@ pub enum AllowKind {
 pub struct AdminAnswer {
     /// The object as it is now, or would be.
     pub object: AdminObject,
+    /// The object as it was, as JSON; for the audit log.
+    pub before: Option<Value>,
     /// What it would touch; told for a rehearsal only.
     pub impact: Option<Impact>,
 }
@@ -363,6 +365,7 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
     if !order.dry_run {
         let answer = AdminAnswer {
             object,
+            before,
             impact: None,
         };
         return Outcome {
@@ -382,6 +385,7 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
     }
     Outcome::only(Answer::Admin(Box::new(AdminAnswer {
         object,
+        before: None,
         impact: Some(told),
     })))
 }

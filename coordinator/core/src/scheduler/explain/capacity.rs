@@ -13,6 +13,8 @@ use longshore_common::ids::GroupId;
 use longshore_common::session::ClusterMode;
 use longshore_common::time::Timestamp;
 use rustc_hash::FxHashMap;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Whether a group has agents to ask, but all with another processor: waiting cannot help.
 fn of_another_processor(state: &State, session: &Session, group: GroupId) -> bool {
@@ -147,15 +149,17 @@ pub(super) fn capacity(
 }
 
 /// What one agent says to a request.
+#[derive(PartialEq, Eq, Hash)]
 enum Verdict {
     Fits,
-    NotAsked(&'static str, String),
+    NotAsked(&'static str, Cow<'static, str>),
     ContainerCap(u32),
     Short(Vec<Lack>),
     Fragmented(SlotName, i64, i64),
 }
 
 /// Too little of one slot of the planner's.
+#[derive(PartialEq, Eq, Hash)]
 struct Lack {
     at: u32,
     need: i64,
@@ -178,34 +182,31 @@ fn short_text(slots: &[SlotName], short: &[Lack]) -> String {
 }
 
 /// Whether an agent can be asked at all.
-fn may_be_asked(agent: &Agent, session: &Session) -> Result<(), (&'static str, String)> {
+fn may_be_asked(agent: &Agent, session: &Session) -> Result<(), (&'static str, Cow<'static, str>)> {
     if agent.state != AgentState::Alive {
-        return Err(("lost", "sends no heartbeats".to_owned()));
+        return Err(("lost", "sends no heartbeats".into()));
     }
     let Some(inventory) = &agent.inventory else {
-        return Err(("condition", "has not said yet what it has".to_owned()));
+        return Err(("condition", "has not said yet what it has".into()));
     };
     let conditions = agent.conditions();
     if !conditions.is_empty() {
-        return Err(("condition", conditions.join(", ")));
+        return Err(("condition", conditions.join(", ").into()));
     }
     let forced = |d: &Designated| d.strict && d.by_admin && d.agents.contains(&agent.id);
     if !agent.schedulable && !session.designated.as_ref().is_some_and(forced) {
-        return Err(("unschedulable", "takes no new sessions".to_owned()));
+        return Err(("unschedulable", "takes no new sessions".into()));
     }
     if let Some(arch) = &session.arch
         && *arch != inventory.arch
     {
-        return Err(("arch", format!("is {}, not {arch}", inventory.arch)));
+        return Err(("arch", format!("is {}, not {arch}", inventory.arch).into()));
     }
     if let Some(designated) = &session.designated
         && designated.strict
         && !designated.agents.contains(&agent.id)
     {
-        return Err((
-            "not-designated",
-            "is not one of the agents named".to_owned(),
-        ));
+        return Err(("not-designated", "is not one of the agents named".into()));
     }
     Ok(())
 }
@@ -215,7 +216,7 @@ fn judge(planner: &Planner, at: u32, agent: &Agent, session: &Session, wish: &[i
         return Verdict::NotAsked(word, text);
     }
     let Some(inventory) = &agent.inventory else {
-        return Verdict::NotAsked("condition", String::new());
+        return Verdict::NotAsked("condition", Cow::Borrowed(""));
     };
     let together = session.cluster.size == 1 || session.cluster.mode == ClusterMode::SingleNode;
     let count = if together { session.cluster.size } else { 1 };
@@ -254,19 +255,26 @@ fn judge(planner: &Planner, at: u32, agent: &Agent, session: &Session, wish: &[i
 }
 
 impl Verdict {
-    fn shown(&self) -> (&'static str, String) {
+    const fn word(&self) -> &'static str {
         match self {
-            Self::Fits => ("fits", "could take it now".to_owned()),
-            Self::NotAsked(word, text) => (word, text.clone()),
-            Self::ContainerCap(cap) => ("container-cap", format!("has its {cap} containers")),
-            Self::Short(_) => ("short", String::new()),
-            Self::Fragmented(slot, need, have) => (
-                "fragmented",
-                format!(
-                    "{slot} {}: only {} on devices that may be combined",
-                    show(slot, *need),
-                    show(slot, *have)
-                ),
+            Self::Fits => "fits",
+            Self::NotAsked(word, _) => word,
+            Self::ContainerCap(_) => "container-cap",
+            Self::Short(_) => "short",
+            Self::Fragmented(..) => "fragmented",
+        }
+    }
+
+    fn text(&self, slots: &[SlotName]) -> String {
+        match self {
+            Self::Fits => "could take it now".to_owned(),
+            Self::NotAsked(_, text) => text.clone().into_owned(),
+            Self::ContainerCap(cap) => format!("has its {cap} containers"),
+            Self::Short(short) => short_text(slots, short),
+            Self::Fragmented(slot, need, have) => format!(
+                "{slot} {}: only {} on devices that may be combined",
+                show(slot, *need),
+                show(slot, *have)
             ),
         }
     }
@@ -279,33 +287,35 @@ pub(super) fn verdicts(planner: &Planner, state: &State, session: &Session) -> V
         true => planner.vector(&session.total_slots(), 0),
         false => planner.vector(session.rank_slots(0), 0),
     };
-    // Many agents lack the same: what is said of them is written once.
-    let mut said: FxHashMap<Vec<(u32, i64)>, String> = FxHashMap::default();
-    // The planner keeps them by name.
-    (0u32..)
-        .zip(&planner.nodes)
-        .filter_map(|(at, node)| {
-            let agent = state.agents.get(&node.id)?;
-            if agent.group != session.group || agent.state == AgentState::Terminated {
-                return None;
+    // Many agents say the same: it is written once.
+    let mut said: FxHashMap<Verdict, Arc<str>> = FxHashMap::default();
+    let mut verdicts: Vec<(u32, AgentVerdict)> = Vec::with_capacity(planner.nodes.len());
+    verdicts.extend(state.agents.values().filter_map(|agent| {
+        if agent.group != session.group || agent.state == AgentState::Terminated {
+            return None;
+        }
+        let at = planner.node_at(agent.id)?;
+        let verdict = judge(planner, at, agent, session, &wish);
+        let word = verdict.word();
+        let text = match said.get(&verdict) {
+            Some(text) => Arc::clone(text),
+            None => {
+                let text = verdict.text(planner.slot_names()).into();
+                said.insert(verdict, Arc::clone(&text));
+                text
             }
-            let (verdict, text) = match judge(planner, at, agent, session, &wish) {
-                Verdict::Short(short) => {
-                    let key = short.iter().map(|s| (s.at, s.have)).collect();
-                    let text = said
-                        .entry(key)
-                        .or_insert_with(|| short_text(planner.slot_names(), &short));
-                    ("short", text.clone())
-                }
-                other => other.shown(),
-            };
-            Some(AgentVerdict {
-                agent_name: agent.name.clone(),
-                verdict: verdict.to_owned(),
-                text,
-            })
-        })
-        .collect()
+        };
+        let agent_name = agent.name.clone();
+        let verdict = AgentVerdict {
+            agent_name,
+            verdict: word.into(),
+            text,
+        };
+        Some((at, verdict))
+    }));
+    // The planner keeps them by name.
+    verdicts.sort_unstable_by_key(|(at, _)| *at);
+    verdicts.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
 /// Who could be asked for a session, and the most that one of them has.

@@ -8,7 +8,7 @@ use crate::scheduler::room::grant_ranks;
 use crate::scheduler::{Decisions, Placed, Start};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::{allocate, granted};
-use longshore_common::ids::SessionId;
+use longshore_common::ids::{AgentId, SessionId};
 use longshore_common::session::{ClusterMode, DeviceGrant};
 use longshore_common::time::Timestamp;
 use std::cmp::Reverse;
@@ -417,6 +417,11 @@ impl Planner {
         let answer = ask(self, shape_at);
         self.drop_shape(shape_at);
         answer
+    }
+
+    /// Where an agent stands among the nodes.
+    pub(in crate::scheduler) fn node_at(&self, id: AgentId) -> Option<u32> {
+        self.node_of.get(&id).copied()
     }
 
     /// Classes of a group by band, for those who walk its order.

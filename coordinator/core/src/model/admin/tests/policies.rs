@@ -313,7 +313,7 @@ fn many_in_the_way_are_counted_and_twenty_are_named() {
     assert_eq!((in_use.blockers.len(), in_use.counts["keypair"]), (20, 25));
 }
 
-/// Example L2 of policies.md, and what the rehearsal says before.
+/// A limit lowered below what is used, and what the rehearsal says before.
 #[test]
 fn a_lowered_limit_ends_nothing_and_holds_back_what_asks_for_the_slot() {
     let mut world = World::new();
