@@ -131,7 +131,7 @@ pub(super) async fn check(State(app): State<App>, request: Request) -> Result<Re
     let look = move |state: &model::State, planner: &mut Planner, now: Timestamp| {
         let session = model::check_submit(state, &submit, now)?;
         let checked = scheduler::check(planner, state, &session, now);
-        let agents = scheduler::explain(planner, state, &session, now).agents;
+        let agents = scheduler::verdicts(planner, state, &session);
         Ok::<_, Refusal>(api::SessionCheck {
             verdict: checked.verdict.to_owned(),
             class: scheduler::class_of(&checked.blocked_by).map(str::to_owned),

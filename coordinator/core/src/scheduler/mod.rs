@@ -26,7 +26,9 @@ mod room;
 mod share;
 
 pub use dispatch::{pool_count, pool_used};
-pub use explain::{Check, blocked_by, check, class_of, explain, is_offered, position, quota};
+pub use explain::{
+    Check, blocked_by, check, class_of, explain, is_offered, position, quota, verdicts,
+};
 pub use planner::Planner;
 pub use room::{Never, could_ever_hold, free_slots};
 

@@ -281,7 +281,8 @@ impl Verdict {
 }
 
 /// What each agent of a session's group says to it, by name.
-pub(super) fn verdicts(planner: &Planner, state: &State, session: &Session) -> Vec<AgentVerdict> {
+#[must_use]
+pub fn verdicts(planner: &Planner, state: &State, session: &Session) -> Vec<AgentVerdict> {
     let together = session.cluster.size == 1 || session.cluster.mode == ClusterMode::SingleNode;
     let wish = match together {
         true => planner.vector(&session.total_slots(), 0),

@@ -9,6 +9,7 @@ mod pools;
 mod position;
 mod quota;
 
+pub use capacity::verdicts;
 pub use check::{Check, check, is_offered};
 pub use position::position;
 pub use quota::quota;
@@ -17,7 +18,7 @@ use super::limits::{Over, Requester, layers, over_now};
 use super::planner::Planner;
 use super::ready;
 use crate::model::{Session, State};
-use capacity::{capacity, verdicts};
+use capacity::capacity;
 use check::nearest;
 use longshore_common::amount::{SlotKind, SlotName, format_bytes_short, format_milli};
 use longshore_common::api::{Blocker, Explanation, Source};
