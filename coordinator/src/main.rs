@@ -31,11 +31,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-/// Lists of thousands of agents and sessions are made and dropped all day; after one of
-/// them the C library's allocator puts its pieces together inside some later, short pass.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The database in the data directory.
 const DATABASE: &str = "longshore.db";
 /// How often the end of the audit log is logged: what was cut off since is not missed.

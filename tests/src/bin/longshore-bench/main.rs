@@ -22,10 +22,6 @@ use report::Row;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The coordinator's, since its core is measured in here.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Everything there is, in the order in which it runs.
 const NAMES: [&str; 9] = [
     "binaries",
