@@ -385,10 +385,18 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 #[must_use]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .expect("the system gives random bytes");
+    fill_random(&mut bytes);
     bytes
+}
+
+/// Fills with random bytes of the system.
+///
+/// # Panics
+/// The system gives none.
+pub fn fill_random(bytes: &mut [u8]) {
+    SystemRandom::new()
+        .fill(bytes)
+        .expect("the system gives random bytes");
 }
 
 fn ca_params(cluster: ClusterId) -> Result<CertificateParams, PkiError> {

@@ -168,8 +168,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Ten recovery codes: what is shown once (`XXXX-XXXX-XXXX-XXXX`, base32, 80 random bits
-/// each), and what is stored.
+/// Ten recovery codes: what is shown once (four times four characters of base32 with `-`
+/// between, 80 random bits each), and what is stored.
 #[must_use]
 pub fn recovery_codes(fill: &mut Fill<'_>) -> ([Secret; RECOVERY_CODES], [Sha256; RECOVERY_CODES]) {
     let plain: [String; RECOVERY_CODES] =

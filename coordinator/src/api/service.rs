@@ -6,7 +6,7 @@ use super::extract::{self, Query, Ref};
 use super::sessions::unexpected;
 use super::{App, json, openapi, person};
 use crate::engine::wall_clock;
-use crate::identity::{email_error, new_id, new_keypair, username_error};
+use crate::identity::{new_id, new_keypair};
 use crate::pki::sha256;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use longshore_common::api::{Check, Me, Readiness, SetupAnswer, SetupRequest, Version};
 use longshore_common::ids::{DomainId, SessionId, UserId};
 use longshore_core::model::{Answer, Event, Keypair, Role, SetupOrder, User};
+use longshore_identity::fields;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -163,13 +164,12 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
         Some(name) => name.trim().to_owned(),
         None => email.split('@').next().unwrap_or_default().to_owned(),
     };
-    let problems: Vec<(&str, &str)> = [
-        email_error(&email).map(|text| ("/email", text)),
-        username_error(&username).map(|text| ("/username", text)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let of_email = fields::email(&email)
+        .into_iter()
+        .map(|text| ("/email", text));
+    let of_name = fields::username(&username).into_iter();
+    let of_name = of_name.map(|text| ("/username", text));
+    let problems: Vec<(&str, &str)> = of_email.chain(of_name).collect();
     if let Some((_, first)) = problems.first() {
         let failure = Failure::new("LS-INVALID", *first);
         return Err(problems
