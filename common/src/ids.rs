@@ -153,6 +153,12 @@ object_id!(
     /// A service account: a program that works without a person's login.
     ServiceAccountId, "svc_");
 object_id!(
+    /// A login: what a password, or an identity provider, opened.
+    LoginId, "log_");
+object_id!(
+    /// A link that works once: an invitation, a proof of an address, a new password.
+    InvitationId, "inv_");
+object_id!(
     /// A group of users and service accounts; [`GroupId`] is a resource group.
     UserGroupId, "grp_");
 object_id!(

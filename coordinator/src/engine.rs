@@ -96,6 +96,13 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// Keeps something up to date with the state. Called on the engine's task, once what changed
+/// is stored and before anybody is told of it; must be short.
+pub trait Follow: Send + Sync {
+    /// These changes were made; the state has them.
+    fn changed(&self, state: &State, changes: &[Change]);
+}
+
 /// Who waits for a session to change.
 #[derive(Debug, Default)]
 struct Changed {
@@ -389,8 +396,9 @@ pub fn start(
     store: Store,
     live: Arc<Live>,
     effects: mpsc::UnboundedSender<Effect>,
+    followers: Vec<Arc<dyn Follow>>,
 ) -> (Engine, tokio::task::JoinHandle<()>) {
-    start_with(state, store, live, effects, AFTER_FAILURE)
+    start_with(state, store, live, effects, followers, AFTER_FAILURE)
 }
 
 /// [`start`] with another rest after a commit that failed.
@@ -399,6 +407,7 @@ fn start_with(
     store: Store,
     live: Arc<Live>,
     effects: mpsc::UnboundedSender<Effect>,
+    followers: Vec<Arc<dyn Follow>>,
     after_failure: Duration,
 ) -> (Engine, tokio::task::JoinHandle<()>) {
     let (inbox, messages) = mpsc::channel(INBOX);
@@ -416,6 +425,7 @@ fn start_with(
         live,
         effects,
         changed,
+        followers,
     };
     let task = tokio::spawn(task.run(messages, after_failure));
     (engine, task)
@@ -429,6 +439,7 @@ struct Task {
     live: Arc<Live>,
     effects: mpsc::UnboundedSender<Effect>,
     changed: Arc<Changed>,
+    followers: Vec<Arc<dyn Follow>>,
 }
 
 impl Task {
@@ -543,6 +554,9 @@ impl Task {
         let good = stored.is_ok();
         match stored {
             Ok(()) => {
+                for follower in &self.followers {
+                    follower.changed(core.state(), &changes);
+                }
                 for (reply, answer) in replies {
                     reply(core, now, Ok(answer));
                 }

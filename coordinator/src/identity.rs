@@ -5,16 +5,22 @@
 //! | the Authorization header of a request | [`Person`], or which check failed |
 //! | a set-up token and an address | the first administrator with one keypair |
 
+use crate::engine::Follow;
 use crate::pki::{fill_random, random, sha256};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use longshore_common::ids::UserId;
-use longshore_core::model::{Caller, Keypair, Role, State, User};
-use std::collections::HashMap;
+use longshore_common::ids::{DomainId, LoginId, ProjectId, ServiceAccountId, UserGroupId, UserId};
+use longshore_common::time::Timestamp;
+use longshore_core::access::Caller as Rights;
+use longshore_core::model::{
+    Caller, Change, Keypair, KeypairState, Login, Role, State, UserGroup, UserStatus,
+};
+use longshore_identity::token;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq as _;
 
@@ -22,20 +28,70 @@ use subtle::ConstantTimeEq as _;
 const SETUP_VALID: Duration = Duration::from_secs(3600);
 /// Its file in the data directory.
 pub const SETUP_FILE: &str = "setup-token";
+/// What the token of a login begins with.
+const LOGIN_PREFIX: &str = "lss_";
 /// The secret that signs cursors, in the data directory.
 const CURSOR_FILE: &str = "cursor.key";
 
-/// A caller who proved the secret of a keypair.
+/// Somebody as requests are judged: kept up to date as the state changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Person {
-    /// Id and keypair, for the engine.
-    pub caller: Caller,
+pub struct Account {
+    /// Who.
+    pub id: UserId,
+    /// Its id as it is printed.
+    pub printed: String,
     /// Name.
     pub username: String,
-    /// Address.
+    /// Address; empty for service accounts.
     pub email: String,
-    /// What it may.
+    /// What it may administer.
     pub role: Role,
+    /// Its domain.
+    pub domain: DomainId,
+    /// Whether it may do anything.
+    pub status: UserStatus,
+    /// Whether its domain may.
+    pub domain_active: bool,
+    /// The keypair whose policy limits it as a whole.
+    pub main_keypair: Option<String>,
+    /// Whether it is to choose a new password.
+    pub need_password_change: bool,
+    /// Whether a code is asked for at login.
+    pub second_factor: bool,
+    /// A program, not a person.
+    pub is_service: bool,
+    /// What the operation table and the access rules go by.
+    pub rights: Rights,
+}
+
+/// By what somebody proved to be who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Via {
+    /// A keypair: its access key.
+    Keypair {
+        /// The one project it is good for.
+        project: Option<ProjectId>,
+    },
+    /// A login.
+    Login(LoginId),
+}
+
+/// A caller who proved to be somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// Id and keypair, for the engine. With a login the keypair is the main one.
+    pub caller: Caller,
+    /// Who it is.
+    pub account: Arc<Account>,
+    /// By what.
+    pub via: Via,
+}
+
+impl std::ops::Deref for Person {
+    type Target = Account;
+    fn deref(&self) -> &Account {
+        &self.account
+    }
 }
 
 /// Why a request has no caller.
@@ -47,16 +103,25 @@ pub enum Denied {
     Failed,
     /// Right, but switched off.
     Inactive,
+    /// Right, but its time is over.
+    Expired,
     /// Right, but the person is switched off.
     UserInactive,
+    /// Right, but the person's address is not proven.
+    UserUnverified,
+    /// Right, but the domain is switched off.
+    DomainInactive,
 }
 
+/// A keypair, as far as callers go by it.
 #[derive(Debug, Clone)]
 struct Known {
-    secret_sha256: [u8; 32],
-    active: bool,
-    user_active: bool,
-    person: Person,
+    secret_sha256: Option<[u8; 32]>,
+    previous: Option<([u8; 32], Timestamp)>,
+    state: KeypairState,
+    expires_at: Option<Timestamp>,
+    project: Option<ProjectId>,
+    user: UserId,
 }
 
 struct SetupToken {
@@ -65,8 +130,7 @@ struct SetupToken {
 }
 
 /// What the API needs to know about people, in memory: no request waits for the engine
-/// to learn who calls. Whoever changes users or keypairs calls [`Identity::refresh`], on the
-/// engine's task: what is stored has to count although nobody waits for the answer any more.
+/// to learn who calls. It follows the engine: what is stored counts before anybody is told.
 pub struct Identity {
     known: RwLock<Everybody>,
     setup: Mutex<Option<SetupToken>>,
@@ -76,7 +140,80 @@ pub struct Identity {
 #[derive(Default)]
 struct Everybody {
     keypairs: HashMap<String, Known>,
-    users: HashMap<UserId, (String, String)>,
+    accounts: HashMap<UserId, Arc<Account>>,
+    /// By the digest of the token.
+    logins: HashMap<[u8; 32], (LoginId, UserId)>,
+    tokens: HashMap<LoginId, [u8; 32]>,
+    /// Login names and addresses in lower case.
+    names: HashMap<String, UserId>,
+    members: HashMap<UserGroupId, BTreeSet<UserId>>,
+}
+
+impl Everybody {
+    fn put_account(&mut self, state: &State, id: UserId) {
+        let Some(user) = state.users.get(&id) else {
+            return;
+        };
+        if let Some(old) = self.accounts.get(&id) {
+            self.names.remove(&old.username.to_ascii_lowercase());
+            self.names.remove(&old.email.to_ascii_lowercase());
+        }
+        for name in [&user.username, &user.email] {
+            if !name.is_empty() {
+                self.names.insert(name.to_ascii_lowercase(), id);
+            }
+        }
+        let rights = state.rights_of(user);
+        let domain = state.domains.get(&user.domain);
+        let account = Account {
+            id,
+            printed: user.printed_id(),
+            username: user.username.clone(),
+            email: user.email.clone(),
+            role: rights.role(),
+            domain: user.domain,
+            status: user.status,
+            domain_active: domain.is_none_or(|domain| domain.active),
+            main_keypair: state.main_keypair(id).map(|k| k.access_key.clone()),
+            need_password_change: user.need_password_change,
+            second_factor: user.second_factor().is_some(),
+            is_service: user.service.is_some(),
+            rights,
+        };
+        self.accounts.insert(id, Arc::new(account));
+    }
+
+    fn put_keypair(&mut self, keypair: &Keypair) {
+        let known = Known {
+            secret_sha256: keypair.secret_sha256,
+            previous: keypair.previous,
+            state: keypair.state,
+            expires_at: keypair.expires_at,
+            project: keypair.project,
+            user: keypair.user,
+        };
+        self.keypairs.insert(keypair.access_key.clone(), known);
+    }
+
+    fn put_login(&mut self, login: &Login) {
+        self.logins
+            .insert(login.token_sha256, (login.id, login.user));
+        self.tokens.insert(login.id, login.token_sha256);
+    }
+
+    /// Of whom the rights are others when a group changes; what it is now is kept.
+    fn regroup(&mut self, id: UserGroupId, group: Option<&UserGroup>) -> BTreeSet<UserId> {
+        let members: BTreeSet<UserId> = group
+            .iter()
+            .flat_map(|group| group.members.keys().copied())
+            .collect();
+        let mut touched = self.members.remove(&id).unwrap_or_default();
+        touched.extend(&members);
+        if group.is_some() {
+            self.members.insert(id, members);
+        }
+        touched
+    }
 }
 
 impl std::fmt::Debug for Identity {
@@ -85,84 +222,113 @@ impl std::fmt::Debug for Identity {
     }
 }
 
+impl Follow for Identity {
+    fn changed(&self, state: &State, changes: &[Change]) {
+        let about_people = |change: &Change| {
+            matches!(
+                change,
+                Change::User(_)
+                    | Change::Keypair(_)
+                    | Change::Login(_)
+                    | Change::LoginEnded(_)
+                    | Change::UserGroup(_)
+                    | Change::UserGroupDeleted(_)
+                    | Change::Domain(_)
+            )
+        };
+        if !changes.iter().any(about_people) {
+            return; // as nearly always
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut touched: BTreeSet<UserId> = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::User(user) => drop(touched.insert(user.id)),
+                Change::Keypair(keypair) => {
+                    // Which one is the main one may be another now.
+                    touched.insert(keypair.user);
+                    known.put_keypair(keypair);
+                }
+                Change::Login(login) => known.put_login(login),
+                Change::LoginEnded(id) => {
+                    if let Some(token) = known.tokens.remove(id) {
+                        known.logins.remove(&token);
+                    }
+                }
+                Change::UserGroup(group) => touched.extend(known.regroup(group.id, Some(group))),
+                Change::UserGroupDeleted(id) => touched.extend(known.regroup(*id, None)),
+                Change::Domain(domain) => touched.extend(
+                    known
+                        .accounts
+                        .values()
+                        .filter(|a| a.domain == domain.id && a.domain_active != domain.active)
+                        .map(|a| a.id),
+                ),
+                _ => (),
+            }
+        }
+        for user in touched {
+            known.put_account(state, user);
+        }
+    }
+}
+
 impl Identity {
     /// What the stored state says.
     #[must_use]
     pub fn new(state: &State, data_dir: &Path) -> Self {
-        let identity = Self {
-            known: RwLock::new(Everybody::default()),
+        let mut known = Everybody::default();
+        for user in state.users.keys() {
+            known.put_account(state, *user);
+        }
+        state.keypairs.values().for_each(|k| known.put_keypair(k));
+        state.logins.values().for_each(|l| known.put_login(l));
+        for group in state.user_groups.values() {
+            known.regroup(group.id, Some(group));
+        }
+        Self {
+            known: RwLock::new(known),
             setup: Mutex::new(None),
             data_dir: data_dir.to_owned(),
-        };
-        identity.refresh(state);
-        identity
+        }
     }
 
-    /// Takes over users and keypairs as they are now.
-    pub fn refresh(&self, state: &State) {
-        let people = || {
-            state
-                .keypairs
-                .values()
-                .filter_map(|k| Some((k, state.users.get(&k.user)?)))
-        };
-        let known = Everybody {
-            keypairs: people()
-                .map(|(k, u)| (k.access_key.clone(), know(k, u)))
-                .collect(),
-            users: state
-                .users
-                .values()
-                .map(|u| (u.id, (u.username.clone(), u.email.clone())))
-                .collect(),
-        };
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
-    }
-
-    /// Takes a person with a keypair in that the state does not know.
-    #[cfg(test)]
-    pub(crate) fn add(&self, user: &User, keypair: &Keypair) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known
-            .users
-            .insert(user.id, (user.username.clone(), user.email.clone()));
-        known
-            .keypairs
-            .insert(keypair.access_key.clone(), know(keypair, user));
+    fn known(&self) -> RwLockReadGuard<'_, Everybody> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is an administrator: before, nothing but set-up works.
     #[must_use]
     pub fn is_set_up(&self) -> bool {
-        !self
-            .known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .users
-            .is_empty()
+        !self.known().accounts.is_empty()
     }
 
     /// The person of a name, address or id.
     #[must_use]
     pub fn user_by_ref(&self, text: &str) -> Option<UserId> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let id = text.parse::<UserId>().ok();
-        known
-            .users
-            .iter()
-            .find(|(user, (name, email))| {
-                Some(**user) == id
-                    || name.eq_ignore_ascii_case(text)
-                    || email.eq_ignore_ascii_case(text)
-            })
-            .map(|(user, _)| *user)
+        let known = self.known();
+        if let Ok(id) = text.parse::<UserId>() {
+            return known.accounts.contains_key(&id).then_some(id);
+        }
+        if let Ok(id) = text.parse::<ServiceAccountId>() {
+            let id = UserId::new(id.bits());
+            let account = known.accounts.get(&id)?;
+            return account.is_service.then_some(id);
+        }
+        known.names.get(&text.to_ascii_lowercase()).copied()
     }
 
     /// The name of a person.
     #[must_use]
     pub fn username(&self, user: UserId) -> Option<String> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.users.get(&user).map(|(name, _)| name.clone())
+        self.account_of(user)
+            .map(|account| account.username.clone())
+    }
+
+    /// Somebody as requests are judged.
+    #[must_use]
+    pub fn account_of(&self, user: UserId) -> Option<Arc<Account>> {
+        self.known().accounts.get(&user).cloned()
     }
 
     /// Checks the value of an Authorization header. Steps come in the order in which a
@@ -170,29 +336,98 @@ impl Identity {
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn authenticate(&self, header: Option<&str>) -> Result<Person, Denied> {
-        let (access, secret) = credentials(header.ok_or(Denied::Missing)?)?;
-        let given = sha256(secret.as_bytes());
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        // An unknown key costs the same comparison as a known one.
-        let row = known.keypairs.get(&access);
-        let stored = row.map_or([0; 32], |k| k.secret_sha256);
-        let same = bool::from(stored.ct_eq(&given));
-        match row {
-            Some(row) if same && row.active && row.user_active => Ok(row.person.clone()),
-            Some(row) if same && row.active => Err(Denied::UserInactive),
-            Some(_) if same => Err(Denied::Inactive),
-            _ => Err(Denied::Failed),
+    pub fn authenticate(&self, header: Option<&str>, now: Timestamp) -> Result<Person, Denied> {
+        match credentials(header.ok_or(Denied::Missing)?)? {
+            Credentials::Keypair(access, secret) => self.by_keypair(&access, &secret, now),
+            Credentials::Login(token) => self.by_token(&token),
         }
+    }
+
+    fn by_keypair(&self, access: &str, secret: &str, now: Timestamp) -> Result<Person, Denied> {
+        let given = sha256(secret.as_bytes());
+        let known = self.known();
+        // An unknown key costs the same comparisons as a known one.
+        let row = known.keypairs.get(access);
+        let stored = row.and_then(|k| k.secret_sha256);
+        let before = row
+            .and_then(|k| k.previous)
+            .filter(|(_, until)| now < *until);
+        let is = |hash: Option<[u8; 32]>| {
+            let same = bool::from(hash.unwrap_or_default().ct_eq(&given));
+            same & hash.is_some()
+        };
+        let same = is(stored) | is(before.map(|(hash, _)| hash));
+        let row = row.filter(|row| same && row.state != KeypairState::Revoked);
+        let row = row.ok_or(Denied::Failed)?;
+        if row.state == KeypairState::Inactive {
+            return Err(Denied::Inactive);
+        }
+        if row.expires_at.is_some_and(|at| at <= now) {
+            return Err(Denied::Expired);
+        }
+        let account = known.accounts.get(&row.user).ok_or(Denied::Failed)?;
+        let caller = Caller {
+            user: row.user,
+            access_key: access.to_owned(),
+        };
+        let project = row.project;
+        admitted(account, caller, Via::Keypair { project })
+    }
+
+    /// Whose login a token stands for.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn by_token(&self, token: &str) -> Result<Person, Denied> {
+        let sha256 = token::login_sha256(token).ok_or(Denied::Failed)?;
+        let known = self.known();
+        let (login, user) = known.logins.get(sha256.as_bytes()).ok_or(Denied::Failed)?;
+        let account = known.accounts.get(user).ok_or(Denied::Failed)?;
+        let caller = Caller {
+            user: *user,
+            access_key: account.main_keypair.clone().unwrap_or_default(),
+        };
+        admitted(account, caller, Via::Login(*login))
+    }
+
+    /// Whether what somebody proved still counts: for streams that stay open.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn still(&self, person: &Person, now: Timestamp) -> Result<(), Denied> {
+        let known = self.known();
+        match &person.via {
+            Via::Login(login) => {
+                known.tokens.get(login).ok_or(Denied::Failed)?;
+            }
+            Via::Keypair { .. } => {
+                let row = known.keypairs.get(&person.caller.access_key);
+                let row = row.ok_or(Denied::Failed)?;
+                if row.state != KeypairState::Active {
+                    return Err(Denied::Inactive);
+                }
+                if row.expires_at.is_some_and(|at| at <= now) {
+                    return Err(Denied::Expired);
+                }
+            }
+        }
+        let account = known.accounts.get(&person.id).ok_or(Denied::Failed)?;
+        admitted(account, person.caller.clone(), person.via.clone()).map(drop)
     }
 
     /// The person whose keypair an Authorization header names, whether its secret is right or
     /// not: for records of refusals, and for nothing that lets anybody in.
     #[must_use]
-    pub fn account(&self, header: Option<&str>) -> Option<Person> {
-        let (access, _) = credentials(header?).ok()?;
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.keypairs.get(&access).map(|row| row.person.clone())
+    pub fn account(&self, header: Option<&str>) -> Option<Arc<Account>> {
+        let known = self.known();
+        let user = match credentials(header?).ok()? {
+            Credentials::Keypair(access, _) => known.keypairs.get(&access)?.user,
+            Credentials::Login(token) => {
+                let sha256 = token::login_sha256(&token)?;
+                known.logins.get(sha256.as_bytes())?.1
+            }
+        };
+        known.accounts.get(&user).cloned()
     }
 
     /// Draws a set-up token and writes its link into the data directory.
@@ -236,28 +471,40 @@ impl Identity {
     }
 }
 
-fn know(keypair: &Keypair, user: &User) -> Known {
-    Known {
-        secret_sha256: keypair.secret_sha256,
-        active: keypair.active,
-        user_active: user.active,
-        person: Person {
-            caller: Caller {
-                user: user.id,
-                access_key: keypair.access_key.clone(),
-            },
-            username: user.username.clone(),
-            email: user.email.clone(),
-            role: user.role,
-        },
+/// Steps 4 and 5: the person and the domain may do something.
+fn admitted(account: &Arc<Account>, caller: Caller, via: Via) -> Result<Person, Denied> {
+    match account.status {
+        UserStatus::Active => (),
+        UserStatus::Inactive => return Err(Denied::UserInactive),
+        UserStatus::BeforeVerification => return Err(Denied::UserUnverified),
     }
+    if !account.domain_active {
+        return Err(Denied::DomainInactive);
+    }
+    Ok(Person {
+        caller,
+        account: Arc::clone(account),
+        via,
+    })
 }
 
-/// `Bearer access.secret` or `Basic base64(access:secret)`.
-fn credentials(header: &str) -> Result<(String, String), Denied> {
+/// What a header brings.
+#[derive(Debug, PartialEq, Eq)]
+enum Credentials {
+    /// Access key and secret.
+    Keypair(String, String),
+    /// The token of a login.
+    Login(String),
+}
+
+/// `Bearer access.secret`, `Basic base64(access:secret)` or `Bearer lss_…`.
+fn credentials(header: &str) -> Result<Credentials, Denied> {
     let (scheme, rest) = header.split_once(' ').ok_or(Denied::Failed)?;
     let rest = rest.trim();
     let (text, sign) = if scheme.eq_ignore_ascii_case("bearer") {
+        if rest.starts_with(LOGIN_PREFIX) && !rest.contains('.') {
+            return Ok(Credentials::Login(rest.to_owned()));
+        }
         (rest.to_owned(), '.')
     } else if scheme.eq_ignore_ascii_case("basic") {
         let bytes = STANDARD.decode(rest).map_err(|_| Denied::Failed)?;
@@ -269,13 +516,13 @@ fn credentials(header: &str) -> Result<(String, String), Denied> {
     if access.is_empty() || secret.is_empty() {
         return Err(Denied::Failed); // an access key alone opens nothing
     }
-    Ok((access.to_owned(), secret.to_owned()))
+    Ok(Credentials::Keypair(access.to_owned(), secret.to_owned()))
 }
 
 /// A new keypair: access key and secret.
 #[must_use]
 pub fn new_keypair() -> (String, String) {
-    let new = longshore_identity::token::keypair(&mut fill_random);
+    let new = token::keypair(&mut fill_random);
     (new.access_key, new.secret_key.expose().to_owned())
 }
 
@@ -340,11 +587,11 @@ mod tests {
     #[test]
     fn credentials_are_read_in_two_ways() {
         let basic = format!("Basic {}", STANDARD.encode("A:b:c"));
-        assert_eq!(
-            credentials("Bearer A.b.c"),
-            Ok(("A".to_owned(), "b.c".to_owned()))
-        );
-        assert_eq!(credentials(&basic), Ok(("A".to_owned(), "b:c".to_owned())));
+        let pair = |a: &str, s: &str| Ok(Credentials::Keypair(a.to_owned(), s.to_owned()));
+        assert_eq!(credentials("Bearer A.b.c"), pair("A", "b.c"));
+        assert_eq!(credentials(&basic), pair("A", "b:c"));
+        let token = "lss_abc".to_owned();
+        assert_eq!(credentials("Bearer lss_abc"), Ok(Credentials::Login(token)));
         for bad in [
             "Bearer",
             "Bearer A",

@@ -304,7 +304,7 @@ async fn run(config: Config) -> Result<(), End> {
     )
     .context("the authority cannot be opened")?;
     let pki = Arc::new(pki);
-    let identity = Identity::new(&state, data_dir);
+    let identity = Arc::new(Identity::new(&state, data_dir));
     if identity.is_set_up() {
         identity.remove_setup_file();
     } else {
@@ -319,7 +319,9 @@ async fn run(config: Config) -> Result<(), End> {
         .await
         .with_context(|| format!("cannot listen on TCP {}", config.daemon.listen))?;
     let (effects, due) = mpsc::unbounded_channel();
-    let (engine, engine_task) = engine::start(state, store, Arc::new(Live::default()), effects);
+    let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
+    let live = Arc::new(Live::default());
+    let (engine, engine_task) = engine::start(state, store, live, effects, vec![people]);
     let link = ClusterConfig {
         listen: config.agents_listen(),
         heartbeat_ms: config.agents.heartbeat_s * 1000,

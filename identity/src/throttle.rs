@@ -1,8 +1,8 @@
 //! Whether a login may be tried: four counters against guessing.
 //!
 //! Counters are kept by login name, known or not, and by the part of the network the try
-//! comes from. Each call that changes something gives back the rows to store before the
-//! answer leaves, so that a restart forgets nothing.
+//! comes from. What a call decides are the rows to store before the answer leaves, so that a
+//! restart forgets nothing; they count once they are applied.
 //!
 //! Order of calls for a login: [`Throttle::try_login`] once the permit for hashing is
 //! there (so that no more tries are under way than hashes run, and the limits overshoot by
@@ -29,7 +29,7 @@ pub const KNOWN_MS: i64 = 30 * 24 * 3_600_000;
 const KNOWN_PER_NAME: usize = 32;
 
 /// When a counter refuses, and for how long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rule {
     failures: usize,
     /// Milliseconds from the failure that reached the limit; none: as long as so many
@@ -239,7 +239,7 @@ pub struct Refused {
     pub by: Counter,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Tries {
     failures: VecDeque<Timestamp>,
     since: Option<Timestamp>,
@@ -337,7 +337,7 @@ impl Default for Capacity {
 }
 
 /// A table of counters of one kind that never holds more than `most`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Table<K: Ord> {
     of: BTreeMap<K, Tries>,
     rule: Rule,
@@ -357,34 +357,35 @@ impl<K: Ord + Copy> Table<K> {
         self.of.get(key)?.refuses(self.rule, now)
     }
 
-    /// Counts a failure. Gives back the row and the keys that had to go for it.
-    fn fail(&mut self, key: K, now: Timestamp) -> (&Tries, Vec<K>) {
-        let gone = if self.of.contains_key(&key) {
-            Vec::new()
-        } else {
-            self.make_room(now)
+    /// A failure is counted, and rows have to go for it.
+    fn failed(&self, key: K, now: Timestamp, named: impl Fn(K) -> Key) -> Vec<Change> {
+        let known = self.of.get(&key);
+        let gone = match known {
+            Some(_) => Vec::new(),
+            None => self.too_many(now),
         };
-        let tries = self.of.entry(key).or_default();
+        let mut tries = known.cloned().unwrap_or_default();
         tries.fail(self.rule, now);
-        (tries, gone)
+        let put = Change::Put(tries.row(named(key)));
+        let gone = gone.into_iter().map(|key| Change::Delete(named(key)));
+        std::iter::once(put).chain(gone).collect()
     }
 
-    fn expire(&mut self, now: Timestamp) -> Vec<K> {
-        let rule = self.rule;
-        self.of
-            .extract_if(.., |_, tries| tries.is_idle(rule, now))
-            .map(|(key, _)| key)
-            .collect()
+    fn expired(&self, now: Timestamp) -> impl Iterator<Item = K> {
+        let idle = self.of.iter();
+        idle.filter(move |(_, tries)| tries.is_idle(self.rule, now))
+            .map(|(key, _)| *key)
     }
 
-    /// Makes room for one more: what counts for nothing goes first; then what has the
-    /// fewest failures, the longest quiet first; what refuses at this moment last of all.
-    fn make_room(&mut self, now: Timestamp) -> Vec<K> {
+    /// What has to go so that there is room for one more: what counts for nothing goes
+    /// first; then what has the fewest failures, the longest quiet first; what refuses at
+    /// this moment last of all.
+    fn too_many(&self, now: Timestamp) -> Vec<K> {
         if self.of.len() < self.most {
             return Vec::new();
         }
-        let mut gone = self.expire(now);
-        if self.of.len() < self.most {
+        let mut gone: Vec<K> = self.expired(now).collect();
+        if !gone.is_empty() {
             return gone;
         }
         let mut order: Vec<(Option<i64>, usize, Option<Timestamp>, K)> = self
@@ -405,32 +406,25 @@ impl<K: Ord + Copy> Table<K> {
         // of the refusing ones no more than the one that is needed.
         let part = (self.most / 64).max(1);
         let idle = order.iter().take_while(|row| row.0.is_none()).count();
-        for (.., key) in order.into_iter().take(part.min(idle).max(1)) {
-            self.of.remove(&key);
-            gone.push(key);
-        }
+        let part = order.into_iter().take(part.min(idle).max(1));
+        gone.extend(part.map(|(.., key)| key));
         gone
     }
 
-    fn load(&mut self, key: K, row: &Row, now: Timestamp) {
+    fn put(&mut self, key: K, row: &Row) {
         let newest = row.failures_ms.len().saturating_sub(self.rule.failures);
+        let failures = row.failures_ms[newest..].iter().copied().map(Timestamp);
         let tries = Tries {
-            failures: row.failures_ms[newest..]
-                .iter()
-                .copied()
-                .map(Timestamp)
-                .collect(),
+            failures: failures.collect(),
             since: row.since_ms.map(Timestamp),
         };
-        if !tries.is_idle(self.rule, now) {
-            self.make_room(now);
-            self.of.insert(key, tries);
-        }
+        self.of.insert(key, tries);
     }
 }
 
-/// The counters. Instants are those of the wall clock, since rows outlive the process.
-#[derive(Debug, Clone)]
+/// The counters: what they decide is a list of [`Change`]s, which count once they are
+/// applied and stored. Instants are those of the wall clock, since rows outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Throttle {
     pairs: Table<(NameKey, Prefix)>,
     names: Table<NameKey>,
@@ -463,27 +457,29 @@ impl Throttle {
         }
     }
 
-    /// Counters as they were stored. Rows that count for nothing any more are left out;
-    /// [`Throttle::expire`] does not name them, so the caller may clear the table and write
-    /// [`Throttle::rows`] instead.
-    #[must_use]
-    pub fn load(capacity: Capacity, rows: impl IntoIterator<Item = Row>, now: Timestamp) -> Self {
-        let mut throttle = Self::new(capacity);
-        for row in rows {
-            match row.key {
-                Key::Pair(name, prefix) => throttle.pairs.load((name, prefix), &row, now),
-                Key::Name(name) => throttle.names.load(name, &row, now),
-                Key::Prefix(prefix) => throttle.prefixes.load(prefix, &row, now),
-                Key::Code(user) => throttle.codes.load(user, &row, now),
+    /// Takes in what was decided, or what was stored.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Put(row) => match row.key {
+                Key::Pair(name, prefix) => self.pairs.put((name, prefix), row),
+                Key::Name(name) => self.names.put(name, row),
+                Key::Prefix(prefix) => self.prefixes.put(prefix, row),
+                Key::Code(user) => self.codes.put(user, row),
                 Key::Known(name, prefix) => {
-                    let since = row.since_ms.map(Timestamp);
-                    if let Some(at) = since.filter(|at| lives(*at, now, KNOWN_MS)) {
-                        throttle.remember(name, prefix, at);
-                    }
+                    let at = row.since_ms.unwrap_or_default();
+                    self.known.insert((name, prefix), Timestamp(at));
                 }
+            },
+            Change::Delete(Key::Pair(name, prefix)) => {
+                drop(self.pairs.of.remove(&(*name, *prefix)))
+            }
+            Change::Delete(Key::Name(name)) => drop(self.names.of.remove(name)),
+            Change::Delete(Key::Prefix(prefix)) => drop(self.prefixes.of.remove(prefix)),
+            Change::Delete(Key::Code(user)) => drop(self.codes.of.remove(user)),
+            Change::Delete(Key::Known(name, prefix)) => {
+                self.known.remove(&(*name, *prefix));
             }
         }
-        throttle
     }
 
     /// All rows.
@@ -528,37 +524,26 @@ impl Throttle {
     }
 
     /// A login that was let through failed: wrong password, unknown name, no password.
-    #[must_use = "the rows are stored before the answer leaves"]
-    pub fn failed(&mut self, name: NameKey, prefix: Prefix, now: Timestamp) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let (tries, gone) = self.pairs.fail((name, prefix), now);
-        changes.push(Change::Put(tries.row(Key::Pair(name, prefix))));
-        changes.extend(
-            gone.into_iter()
-                .map(|(n, p)| Change::Delete(Key::Pair(n, p))),
-        );
-        let (tries, gone) = self.names.fail(name, now);
-        changes.push(Change::Put(tries.row(Key::Name(name))));
-        changes.extend(gone.into_iter().map(|n| Change::Delete(Key::Name(n))));
-        let (tries, gone) = self.prefixes.fail(prefix, now);
-        changes.push(Change::Put(tries.row(Key::Prefix(prefix))));
-        changes.extend(gone.into_iter().map(|p| Change::Delete(Key::Prefix(p))));
+    #[must_use]
+    pub fn failed(&self, name: NameKey, prefix: Prefix, now: Timestamp) -> Vec<Change> {
+        let mut changes = self
+            .pairs
+            .failed((name, prefix), now, |(n, p)| Key::Pair(n, p));
+        changes.extend(self.names.failed(name, now, Key::Name));
+        changes.extend(self.prefixes.failed(prefix, now, Key::Prefix));
         changes
     }
 
     /// A login succeeded, with all that was asked for: the first counter is cleared, and
     /// the prefix is known for 30 days.
-    #[must_use = "the rows are stored before the answer leaves"]
-    pub fn succeeded(&mut self, name: NameKey, prefix: Prefix, now: Timestamp) -> Vec<Change> {
+    #[must_use]
+    pub fn succeeded(&self, name: NameKey, prefix: Prefix, now: Timestamp) -> Vec<Change> {
         let mut changes = Vec::new();
-        if self.pairs.of.remove(&(name, prefix)).is_some() {
+        if self.pairs.of.contains_key(&(name, prefix)) {
             changes.push(Change::Delete(Key::Pair(name, prefix)));
         }
-        let gone = self.remember(name, prefix, now);
-        changes.extend(
-            gone.into_iter()
-                .map(|(n, p)| Change::Delete(Key::Known(n, p))),
-        );
+        let gone = self.too_many_known(name, prefix);
+        changes.extend(gone.map(|(n, p)| Change::Delete(Key::Known(n, p))));
         changes.push(Change::Put(known_row(name, prefix, now)));
         changes
     }
@@ -572,69 +557,66 @@ impl Throttle {
     }
 
     /// A code or recovery code was wrong, old or used before.
-    #[must_use = "the rows are stored before the answer leaves"]
-    pub fn code_failed(&mut self, user: UserId, now: Timestamp) -> Vec<Change> {
-        let (tries, gone) = self.codes.fail(user, now);
-        let mut changes = vec![Change::Put(tries.row(Key::Code(user)))];
-        changes.extend(gone.into_iter().map(|u| Change::Delete(Key::Code(u))));
-        changes
+    #[must_use]
+    pub fn code_failed(&self, user: UserId, now: Timestamp) -> Vec<Change> {
+        self.codes.failed(user, now, Key::Code)
     }
 
     /// Clears the counters of a person: of all their login names, from everywhere, and of
     /// their codes. Known prefixes stay, and so do counters of prefixes, which are of
     /// others too.
-    #[must_use = "the rows are to be deleted"]
-    pub fn unblock(&mut self, user: UserId, names: &[NameKey]) -> Vec<Change> {
-        let mut changes = Vec::new();
+    #[must_use]
+    pub fn unblock(&self, user: UserId, names: &[NameKey]) -> Vec<Change> {
+        let mut keys = Vec::new();
         for name in names.iter().copied() {
-            let all = (name, FIRST)..=(name, LAST);
-            let pairs = self.pairs.of.extract_if(all, |_, _| true);
-            changes.extend(pairs.map(|((n, p), _)| Change::Delete(Key::Pair(n, p))));
-            if self.names.of.remove(&name).is_some() {
-                changes.push(Change::Delete(Key::Name(name)));
+            let pairs = self.pairs.of.range((name, FIRST)..=(name, LAST));
+            keys.extend(pairs.map(|((n, p), _)| Key::Pair(*n, *p)));
+            if self.names.of.contains_key(&name) {
+                keys.push(Key::Name(name));
             }
         }
-        if self.codes.of.remove(&user).is_some() {
-            changes.push(Change::Delete(Key::Code(user)));
+        if self.codes.of.contains_key(&user) {
+            keys.push(Key::Code(user));
         }
-        changes
-    }
-
-    /// Drops what counts for nothing any more. To be called now and then; nothing depends
-    /// on when.
-    #[must_use = "the rows are to be deleted"]
-    pub fn expire(&mut self, now: Timestamp) -> Vec<Change> {
-        let pairs = self.pairs.expire(now);
-        let mut keys: Vec<Key> = pairs.into_iter().map(|(n, p)| Key::Pair(n, p)).collect();
-        keys.extend(self.names.expire(now).into_iter().map(Key::Name));
-        keys.extend(self.prefixes.expire(now).into_iter().map(Key::Prefix));
-        keys.extend(self.codes.expire(now).into_iter().map(Key::Code));
-        let known = self
-            .known
-            .extract_if(.., |_, at| !lives(*at, now, KNOWN_MS));
-        keys.extend(known.map(|((n, p), _)| Key::Known(n, p)));
         keys.into_iter().map(Change::Delete).collect()
     }
 
-    /// Notes a success and gives back what had to go for it: of the same name first, so
-    /// that who has many places takes none from others.
-    fn remember(&mut self, name: NameKey, prefix: Prefix, at: Timestamp) -> Vec<(NameKey, Prefix)> {
-        let mut gone = Vec::new();
-        if !self.known.contains_key(&(name, prefix)) {
+    /// What counts for nothing any more. To be asked now and then; nothing depends on when.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> Vec<Change> {
+        let pairs = self.pairs.expired(now).map(|(n, p)| Key::Pair(n, p));
+        let mut keys: Vec<Key> = pairs.collect();
+        keys.extend(self.names.expired(now).map(Key::Name));
+        keys.extend(self.prefixes.expired(now).map(Key::Prefix));
+        keys.extend(self.codes.expired(now).map(Key::Code));
+        let known = self.known.iter();
+        let known = known.filter(|(_, at)| !lives(**at, now, KNOWN_MS));
+        keys.extend(known.map(|((n, p), _)| Key::Known(*n, *p)));
+        keys.into_iter().map(Change::Delete).collect()
+    }
+
+    /// What has to go so that a success can be noted: of the same name first, so that who
+    /// has many places takes none from others.
+    fn too_many_known(
+        &self,
+        name: NameKey,
+        prefix: Prefix,
+    ) -> impl Iterator<Item = (NameKey, Prefix)> {
+        let oldest = if self.known.contains_key(&(name, prefix)) {
+            None
+        } else {
             let own = self.known.range((name, FIRST)..=(name, LAST));
             let own: Vec<_> = own.map(|(key, at)| (*at, *key)).collect();
             if own.len() >= KNOWN_PER_NAME {
-                gone.extend(own.into_iter().min().map(|(_, key)| key));
+                own.into_iter().min()
             } else if self.known.len() >= self.known_most {
                 let all = self.known.iter().map(|(key, at)| (*at, *key));
-                gone.extend(all.min().map(|(_, key)| key));
+                all.min()
+            } else {
+                None
             }
-        }
-        for key in &gone {
-            self.known.remove(key);
-        }
-        self.known.insert((name, prefix), at);
-        gone
+        };
+        oldest.map(|(_, key)| key).into_iter()
     }
 }
 

@@ -10,7 +10,7 @@ use super::extract::Query;
 use super::operations::{Operation, recorded_as};
 use super::{App, Cursors, json, page, person, request_id};
 use crate::engine::{Engine, Origin, wall_clock};
-use crate::identity::{Identity, Person};
+use crate::identity::{Account, Identity, Person, Via};
 use crate::store::{AuditFilter, Reader, StoreError};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -79,10 +79,21 @@ pub(super) fn origin_of(request: &Request, actor: Actor) -> Origin {
 
 /// A person as an actor.
 pub(super) fn actor(person: &Person) -> Actor {
-    let mut actor =
-        Actor::new(ActorKind::User).called(&person.caller.user.to_string(), &person.username);
-    actor.via = Some(person.caller.access_key.clone());
+    let mut actor = of_account(person);
+    actor.via = Some(match &person.via {
+        Via::Keypair { .. } => person.caller.access_key.clone(),
+        Via::Login(login) => login.to_string(),
+    });
     actor
+}
+
+fn of_account(account: &Account) -> Actor {
+    let kind = if account.is_service {
+        ActorKind::ServiceAccount
+    } else {
+        ActorKind::User
+    };
+    Actor::new(kind).called(&account.printed, &account.username)
 }
 
 /// The account that a request names although it was not let in: its keypair is known, and
@@ -91,7 +102,7 @@ pub(super) fn actor(person: &Person) -> Actor {
 /// the log, and people paste secrets into wrong places.
 pub(super) fn named_account(identity: &Identity, header: Option<&str>) -> Actor {
     match identity.account(header) {
-        Some(person) => actor(&person),
+        Some(account) => of_account(&account),
         None => Actor::new(ActorKind::User),
     }
 }

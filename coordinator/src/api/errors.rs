@@ -78,6 +78,12 @@ pub const CODES: &[Code] = &[
         "The keypair was switched off. Its owner or an administrator can make another one.",
     ),
     code(
+        "LS-KEYPAIR-EXPIRED",
+        401,
+        "The keypair has expired",
+        "The keypair was made for a time, which is over. Its owner or an administrator can make another one.",
+    ),
+    code(
         "LS-FORBIDDEN",
         403,
         "Not permitted",
@@ -88,6 +94,18 @@ pub const CODES: &[Code] = &[
         403,
         "The account is inactive",
         "The keypair is right, but the person it belongs to was switched off. A superadmin can switch the account on again: longshore admin user status NAME active.",
+    ),
+    code(
+        "LS-USER-UNVERIFIED",
+        403,
+        "The account is not verified yet",
+        "The address of this account is not proven. The link that was sent proves it; a superadmin can set the status to active too.",
+    ),
+    code(
+        "LS-DOMAIN-INACTIVE",
+        403,
+        "The domain is inactive",
+        "The domain of this account was switched off, and with it everybody in it. A superadmin can switch it on again.",
     ),
     code(
         "LS-NOT-FOUND",

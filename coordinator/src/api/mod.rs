@@ -30,7 +30,7 @@ pub use openapi::document as openapi_document;
 pub use operations::{Gives, Holds, OPERATIONS, Operation, Parameter, Shape, Verb, Who};
 pub use page::Cursors;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, wall_clock};
 use crate::identity::{Denied, Identity, Person};
 use crate::store::Reader;
 use axum::Router;
@@ -72,7 +72,7 @@ pub struct Parts {
     /// Containers at agents.
     pub nodes: Arc<dyn Nodes>,
     /// Who calls.
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// What a session gets that does not say.
     pub defaults: SessionDefaults,
     /// Id of the installation.
@@ -200,12 +200,12 @@ async fn admit(
         actor.via = Some("set-up link".to_owned());
         (actor, Ok(None))
     } else {
-        match app.identity.authenticate(text) {
-            // The match fails to build when there is another role.
+        match app.identity.authenticate(text, wall_clock()) {
             Ok(person) => match (operation.who, person.role) {
-                (Who::Anon | Who::Any | Who::Superadmin, Role::Superadmin)
-                | (Who::Anon | Who::Any, Role::User) => (audit::actor(&person), Ok(Some(person))),
-                (Who::Superadmin, Role::User) => {
+                (Who::Anon | Who::Any, _) | (Who::Superadmin, Role::Superadmin) => {
+                    (audit::actor(&person), Ok(Some(person)))
+                }
+                (Who::Superadmin, _) => {
                     let text = "This operation needs the role superadmin.";
                     let failure = Failure::new("LS-FORBIDDEN", text);
                     (audit::actor(&person), Err(failure))
@@ -238,7 +238,12 @@ fn refused(denied: Denied) -> Failure {
             .hint("Send \"Authorization: Bearer ACCESS.SECRET\"."),
         Denied::Failed => Failure::new("LS-AUTH-FAILED", "The credentials are not valid."),
         Denied::Inactive => Failure::new("LS-KEYPAIR-INACTIVE", "This keypair is inactive."),
+        Denied::Expired => Failure::new("LS-KEYPAIR-EXPIRED", "This keypair has expired."),
         Denied::UserInactive => Failure::new("LS-USER-INACTIVE", "This account is inactive."),
+        Denied::UserUnverified => {
+            Failure::new("LS-USER-UNVERIFIED", "This account is not verified yet.")
+        }
+        Denied::DomainInactive => Failure::new("LS-DOMAIN-INACTIVE", "This domain is inactive."),
     }
 }
 

@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{Check, Me, Readiness, SetupAnswer, SetupRequest, Version};
-use longshore_common::ids::{DomainId, SessionId, UserId};
+use longshore_common::ids::{SessionId, UserId};
 use longshore_core::model::{Answer, Event, Keypair, Role, SetupOrder, User};
 use longshore_identity::fields;
 use std::sync::OnceLock;
@@ -136,14 +136,11 @@ pub(super) async fn me(request: Request) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
     Query::read(request.uri().query(), &[])?;
     json(&Me {
-        id: caller.caller.user.to_string(),
-        username: caller.username,
-        email: caller.email,
-        role: match caller.role {
-            Role::Superadmin => "superadmin".to_owned(),
-            Role::User => "user".to_owned(),
-        },
-        access_key: caller.caller.access_key,
+        id: caller.printed.clone(),
+        username: caller.username.clone(),
+        email: caller.email.clone(),
+        role: caller.role.as_str().to_owned(),
+        access_key: caller.caller.access_key.clone(),
     })
 }
 
@@ -179,39 +176,17 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
     let now = wall_clock();
     let (access_key, secret_key) = new_keypair();
     let user = User {
-        id: UserId::new(new_id()),
         username: username.clone(),
         email: email.clone(),
         role: Role::Superadmin,
         uid: 0, // the engine gives the next one
-        created_at: now,
-        active: true,
         // The engine puts the first one into the domain and project of every installation.
-        domain: DomainId::new(0),
-        projects: Vec::new(),
-        user_policy: "default".to_owned(),
-        weight_milli: 1000,
+        ..User::new(UserId::new(new_id()), now)
     };
-    let keypair = Keypair {
-        access_key: access_key.clone(),
-        secret_sha256: sha256(secret_key.as_bytes()),
-        user: user.id,
-        active: true,
-        created_at: now,
-        policy: "default".to_owned(),
-        main: true,
-    };
+    let keypair = Keypair::new(&access_key, sha256(secret_key.as_bytes()), user.id, now);
     let id = user.id;
     let order = SetupOrder { user, keypair };
-    // On the engine's task: a caller that hangs up after the commit changes nothing about it.
-    let people = app.clone();
-    let told = engine
-        .ask_then(Event::Setup(order), move |state, _, answer| {
-            people.identity.refresh(state);
-            answer.clone()
-        })
-        .await?;
-    match told {
+    match engine.ask(Event::Setup(Box::new(order))).await? {
         Ok(Answer::Done) => (),
         Ok(other) => return Err(unexpected(&other)),
         Err(refusal) => return Err(refusal.into()),

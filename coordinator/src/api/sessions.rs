@@ -214,7 +214,7 @@ pub(super) async fn resolve(app: &App, caller: &Person, text: &str) -> Result<Se
 pub(super) fn only_of(caller: &Person) -> Option<UserId> {
     match caller.role {
         Role::Superadmin => None,
-        Role::User => Some(caller.caller.user),
+        Role::User | Role::Monitor | Role::DomainAdmin => Some(caller.caller.user),
     }
 }
 

@@ -14,7 +14,7 @@ use longshore_common::agent::{Allocation, Device, GpuWay, Health, Inventory, Run
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
     AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, PolicyId,
-    ProjectId, UserId,
+    ProjectId,
 };
 use longshore_common::session::{ContainerState, End, Exit};
 use longshore_common::time::Timestamp;
@@ -22,7 +22,7 @@ use longshore_common::wire::SignalRequest;
 use longshore_common::wire::{
     self, ContainerReport, Data, LogsRequest, OutcomeNumber, OutputKind, Totals,
 };
-use longshore_core::model::{self, Agent, Change, Event, Group, Keypair, Meta, User};
+use longshore_core::model::{self, Agent, Change, Event, Group, Meta};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -193,11 +193,13 @@ async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
         state.apply(change);
     }
     store.commit(changes).await.unwrap();
-    let identity = Identity::new(&state, dir.path());
+    let identity = Arc::new(Identity::new(&state, dir.path()));
     identity.offer_setup("https://test:7420").unwrap();
     let reader = store.reader();
     let (effects, mut due) = tokio::sync::mpsc::unbounded_channel();
-    let (engine, _) = engine::start(state, store, Arc::new(Live::default()), effects);
+    let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
+    let live = Arc::new(Live::default());
+    let (engine, _) = engine::start(state, store, live, effects, vec![people]);
     tokio::spawn(async move { while due.recv().await.is_some() {} });
     let (stop, stopping) = watch::channel(false);
     let app = App::new(Parts {
@@ -895,31 +897,16 @@ async fn what_would_become_of_a_session() {
 #[tokio::test]
 async fn a_user_has_ones_own_sessions_only() {
     let mut f = ready().await;
+    f.start(None).await;
     assert_eq!(f.submit(batch()).await.status, 201);
-    let user = User {
-        id: UserId::new(77),
-        username: "eve".to_owned(),
-        email: "eve@lab.example".to_owned(),
-        role: Role::User,
-        uid: 20_007,
-        created_at: wall_clock(),
-        active: true,
-        domain: DomainId::new(0),
-        projects: vec![],
-        user_policy: "default".to_owned(),
-        weight_milli: 1000,
-    };
-    let pair = Keypair {
-        access_key: "LSEVE".to_owned(),
-        secret_sha256: crate::pki::sha256(b"secret"),
-        user: user.id,
-        active: true,
-        created_at: wall_clock(),
-        policy: "default".to_owned(),
-        main: true,
-    };
-    f.app.identity.add(&user, &pair);
-    f.bearer = Some("Bearer LSEVE.secret".to_owned());
+    let made = f
+        .post("/api/v1/users", &json!({ "email": "eve@lab.example" }))
+        .await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let pair = made.json();
+    let text = |name: &str| pair[name].as_str().unwrap().to_owned();
+    let bearer = format!("Bearer {}.{}", text("access_key"), text("secret_key"));
+    f.bearer = Some(bearer);
     for path in ["", "/history", "/explain", "/logs", "/logs/stream"] {
         let answer = f.get(&format!("/api/v1/sessions/s-1{path}")).await;
         assert_eq!(answer.status, 404, "{path}");
@@ -1376,7 +1363,7 @@ async fn a_key_that_was_switched_off_is_refused_although_the_caller_hung_up() {
     let pair = made.json();
     let key = pair["access_key"].as_str().unwrap().to_owned();
     let bearer = format!("Bearer {key}.{}", pair["secret_key"].as_str().unwrap());
-    let good = f.app.identity.authenticate(Some(&bearer));
+    let good = f.app.identity.authenticate(Some(&bearer), wall_clock());
     assert!(good.is_ok(), "{good:?}");
 
     let path = format!("/api/v1/keypairs/{key}/deactivate");
@@ -1385,13 +1372,13 @@ async fn a_key_that_was_switched_off_is_refused_although_the_caller_hung_up() {
     loop {
         assert!(poll(&mut request).await.is_pending(), "it heard");
         let key = key.clone();
-        let look = move |state: &model::State, _| state.keypairs[&key].active;
+        let look = move |state: &model::State, _| state.keypairs[&key].is_active();
         if !f.app.engine.read(look).await.unwrap() {
             break;
         }
     }
     drop(request); // it has not heard of the commit
-    let denied = f.app.identity.authenticate(Some(&bearer));
+    let denied = f.app.identity.authenticate(Some(&bearer), wall_clock());
     assert_eq!(denied.unwrap_err(), Denied::Inactive);
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::{RawConnection as Connection, Store};
-use longshore_common::ids::{ClusterId, CoordinatorGeneration, DomainId, GroupId, UserId};
+use longshore_common::ids::{ClusterId, CoordinatorGeneration, GroupId, UserId};
 use longshore_core::model::{Group, Keypair, Meta, Role, SetupOrder, User};
 use std::pin::pin;
 use std::sync::Barrier;
@@ -38,7 +38,14 @@ async fn fixture(after_failure: Duration) -> Fixture {
     state.apply(&group);
     store.commit(vec![group]).await.unwrap();
     let (effects, mut due) = mpsc::unbounded_channel();
-    let (engine, _) = start_with(state, store, Arc::default(), effects, after_failure);
+    let (engine, _) = start_with(
+        state,
+        store,
+        Arc::default(),
+        effects,
+        Vec::new(),
+        after_failure,
+    );
     tokio::spawn(async move { while due.recv().await.is_some() {} });
     let database = Connection::open(&path).unwrap();
     database.busy_timeout(Duration::from_secs(20)).unwrap();
@@ -65,28 +72,14 @@ impl Fixture {
 /// Something that has to be stored.
 fn person() -> Event {
     let user = User {
-        id: UserId::new(1),
         username: "dana".to_owned(),
         email: "dana@localhost".to_owned(),
         role: Role::Superadmin,
         uid: 0,
-        created_at: Timestamp(0),
-        active: true,
-        domain: DomainId::new(0),
-        projects: Vec::new(),
-        user_policy: "default".to_owned(),
-        weight_milli: 1000,
+        ..User::new(UserId::new(1), Timestamp(0))
     };
-    let keypair = Keypair {
-        access_key: "LSTEST".to_owned(),
-        secret_sha256: [0; 32],
-        user: user.id,
-        active: true,
-        created_at: Timestamp(0),
-        policy: "default".to_owned(),
-        main: true,
-    };
-    Event::Setup(SetupOrder { user, keypair })
+    let keypair = Keypair::new("LSTEST", [0; 32], user.id, Timestamp(0));
+    Event::Setup(Box::new(SetupOrder { user, keypair }))
 }
 
 #[tokio::test]

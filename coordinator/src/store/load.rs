@@ -1,7 +1,7 @@
 //! Rows to the state. Reads what is live and nothing else.
 
 use super::write::write_meta;
-use super::{Doing, StoreError, audit};
+use super::{Doing, StoreError, audit, people};
 use longshore_common::agent::Inventory;
 use longshore_common::ids::{Attempt, ContainerKey, CoordinatorGeneration, Rank, SessionId};
 use longshore_common::time::Timestamp;
@@ -33,17 +33,7 @@ pub(super) fn state(db: &mut Connection) -> Result<State, StoreError> {
     let meta = meta(&from)?.ok_or_else(|| unreadable("meta", "1", "the row is missing"))?;
     let mut state = State::new(meta);
     let mut apply = |change: Change| state.apply(&change);
-    bodies(&from, "user", "SELECT id, body FROM users", |user| {
-        apply(Change::User(user))
-    })?;
-    bodies(
-        &from,
-        "keypair",
-        "SELECT access_key, body FROM keypairs",
-        |pair| {
-            apply(Change::Keypair(pair));
-        },
-    )?;
+    people::load(&from, &mut apply)?;
     bodies(
         &from,
         "group",
@@ -182,7 +172,7 @@ fn meta(from: &Transaction<'_>) -> Result<Option<Meta>, StoreError> {
 }
 
 /// Reads objects out of their bodies without copying the text first.
-fn bodies<T: DeserializeOwned>(
+pub(super) fn bodies<T: DeserializeOwned>(
     from: &Transaction<'_>,
     what: &'static str,
     sql: &str,

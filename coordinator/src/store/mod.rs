@@ -17,6 +17,7 @@ mod audit;
 mod load;
 mod migrate;
 mod open;
+mod people;
 mod read;
 mod write;
 

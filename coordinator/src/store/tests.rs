@@ -1,5 +1,7 @@
 //! The store against the core, against crashes, and against files it must not touch.
 
+mod people;
+
 #[path = "../../core/tests/core/chaos.rs"]
 mod chaos;
 #[path = "../../core/tests/core/world.rs"]
@@ -8,13 +10,15 @@ mod world;
 use super::{AuditFilter, SessionFilter, Store, StoreError, migrate, open, verify_audit_file};
 use crate::engine::audit::seal;
 use longshore_common::amount::{SlotName, Slots};
-use longshore_common::ids::{AgentId, GroupId, PolicyId, PresetId, SessionId, UserId};
+use longshore_common::ids::{AgentId, GroupId, PolicyId, PresetId, ProjectId, SessionId, UserId};
 use longshore_common::session::{ContainerState, SessionState, SessionType};
 use longshore_common::time::Timestamp;
+use longshore_core::access::Rule;
 use longshore_core::model::{
-    AuditHead, AuditLine, Change, Charge, Counts, Cursor, DraftConfig, Group, Idempotency,
-    JoinToken, KeypairPolicy, LiveConfig, Meta, PolicyKind, Pool, Preset, ProjectPolicy,
-    ResourceConfig, SchedulerSettings, State, UserPolicy,
+    AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig, FACTORY_RULE,
+    Group, Idempotency, JoinToken, KeypairPolicy, KeypairState, LiveConfig, Membership, Meta,
+    PolicyKind, Pool, Preset, ProjectPolicy, ResourceConfig, SchedulerSettings, State, UserPolicy,
+    UserStatus,
 };
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome, Report};
@@ -609,11 +613,39 @@ fn a_database_of_the_first_form_is_brought_up_to_date() {
         ),
     )
     .expect("a node");
+    let second = serde_json::json!({
+        "id": UserId::new(6), "username": "eve", "email": "eve@example.org", "role": "user",
+        "uid": 20_001, "created_at": Timestamp(1), "active": false, "projects": [ProjectId::new(4)],
+    });
+    db.execute(
+        "INSERT INTO users VALUES (?1, 'eve', 'eve@example.org', 1, ?2)",
+        (UserId::new(6).to_string(), second.to_string()),
+    )
+    .expect("a user");
+    let pair = serde_json::json!({
+        "access_key": "LSEVE", "secret_sha256": vec![3; 32], "user": UserId::new(6),
+        "active": false, "created_at": Timestamp(1), "main": true,
+    });
+    db.execute(
+        "INSERT INTO keypairs VALUES ('LSEVE', ?1, 0, ?2)",
+        (UserId::new(6).to_string(), pair.to_string()),
+    )
+    .expect("a keypair");
     drop(db);
     let (store, mut state) = open_at(&file(&dir)).expect("migrated");
+    let eve = &state.users[&UserId::new(6)];
+    assert_eq!(eve.status, UserStatus::Inactive);
+    assert_eq!(eve.projects, [Membership::manual(ProjectId::new(4))]);
+    assert_eq!((eve.version, eve.updated_at), (1, Timestamp(1)));
+    let pair = &state.keypairs["LSEVE"];
+    assert_eq!(pair.state, KeypairState::Inactive);
+    assert_eq!(pair.secret_sha256, Some([3; 32]));
+    // What was open to everybody stays so.
+    let factory = &state.access_rules[&FACTORY_RULE];
+    assert_eq!(factory.rule, Rule::factory(FACTORY_RULE, BUILTIN.users));
     let known = &state.groups[&group];
     assert_eq!((known.version, known.creation_retries), (1, None));
-    assert!(known.refuse_never_fits && state.users[&user].active);
+    assert!(known.refuse_never_fits && state.users[&user].is_active());
     assert!(node.inventory.is_some());
     assert_eq!(state.agents[&node.id], node);
     // The next start gives it what every installation has.
@@ -625,7 +657,7 @@ fn a_database_of_the_first_form_is_brought_up_to_date() {
     same(&loaded, &state);
     let person = &loaded.users[&user];
     assert_eq!(loaded.domains[&person.domain].name, "default");
-    assert_eq!(loaded.projects[&person.projects[0]].name, "default");
+    assert_eq!(loaded.projects[&person.projects[0].project].name, "default");
     let policies = (
         loaded.keypair_policies.len(),
         loaded.user_policies.len(),

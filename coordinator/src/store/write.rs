@@ -1,6 +1,7 @@
 //! The thread that owns the writing connection; changes to rows.
 
 use super::open::Mark;
+use super::people::People;
 use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load};
 use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;
@@ -9,8 +10,8 @@ use longshore_common::ids::{
 };
 use longshore_core::model::{
     Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency,
-    JoinToken, Keypair, KeypairPolicy, LedgerRow, LiveConfig, Meta, PolicyKind, Preset, Project,
-    ProjectPolicy, SchedulerSettings, Session, State, User, UserPolicy,
+    JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PolicyKind, Preset, Project,
+    ProjectPolicy, SchedulerSettings, Session, State, UserPolicy,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -122,8 +123,7 @@ fn commit(
 #[derive(Default)]
 struct Batch<'a> {
     meta: Option<&'a Meta>,
-    users: BTreeMap<UserId, &'a User>,
-    keypairs: BTreeMap<&'a str, &'a Keypair>,
+    people: People<'a>,
     groups: BTreeMap<GroupId, Option<&'a Group>>,
     scheduler: Option<&'a SchedulerSettings>,
     domains: BTreeMap<DomainId, &'a Domain>,
@@ -163,8 +163,17 @@ impl<'a> Batch<'a> {
         for change in changes {
             match change {
                 Change::Meta(meta) => batch.meta = Some(meta),
-                Change::User(user) => drop(batch.users.insert(user.id, user)),
-                Change::Keypair(pair) => drop(batch.keypairs.insert(&pair.access_key, pair)),
+                Change::User(_)
+                | Change::Keypair(_)
+                | Change::Login(_)
+                | Change::LoginEnded(_)
+                | Change::Invitation(_)
+                | Change::InvitationForgotten(_)
+                | Change::UserGroup(_)
+                | Change::UserGroupDeleted(_)
+                | Change::AccessRule(_)
+                | Change::AccessRuleDeleted(_)
+                | Change::Throttle(_) => batch.people.take(change),
                 Change::Group(group) => drop(batch.groups.insert(group.id, Some(group))),
                 Change::GroupDeleted(id) => drop(batch.groups.insert(*id, None)),
                 Change::Scheduler(settings) => batch.scheduler = Some(settings),
@@ -244,21 +253,7 @@ impl<'a> Batch<'a> {
         if let Some(meta) = self.meta {
             write_meta(to, meta)?;
         }
-        for user in self.users.values() {
-            let values = params![
-                user.id.to_string(),
-                user.username,
-                user.email,
-                user.created_at.0,
-                body("user", user.id, user)?
-            ];
-            execute(to, USER, values, "store a user")?;
-        }
-        for pair in self.keypairs.values() {
-            let json = body("keypair", &pair.access_key, pair)?;
-            let values = params![pair.access_key, pair.user.to_string(), pair.active, json];
-            execute(to, KEYPAIR, values, "store a keypair")?;
-        }
+        self.people.write(to)?;
         self.write_groups(to)?;
         self.write_scheduling(to)?;
         for agent in self.agents.values() {
@@ -509,7 +504,7 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
     }
 }
 
-fn execute(
+pub(super) fn execute(
     to: &Transaction<'_>,
     sql: &'static str,
     values: impl Params,
@@ -521,7 +516,7 @@ fn execute(
         .doing(doing)
 }
 
-fn body(
+pub(super) fn body(
     what: &'static str,
     id: impl Display,
     object: &impl Serialize,
@@ -546,12 +541,6 @@ fn number(what: &'static str, id: impl Display, value: u64) -> Result<i64, Store
 const META: &str = "INSERT INTO meta (id, cluster, generation, next_session, next_uid)
     VALUES (1, ?1, ?2, ?3, ?4)
     ON CONFLICT (id) DO UPDATE SET cluster = ?1, generation = ?2, next_session = ?3, next_uid = ?4";
-const USER: &str = "INSERT INTO users (id, username, email, created_at, body)
-    VALUES (?1, ?2, ?3, ?4, ?5)
-    ON CONFLICT (id) DO UPDATE SET username = ?2, email = ?3, created_at = ?4, body = ?5";
-const KEYPAIR: &str = "INSERT INTO keypairs (access_key, owner, active, body)
-    VALUES (?1, ?2, ?3, ?4)
-    ON CONFLICT (access_key) DO UPDATE SET owner = ?2, active = ?3, body = ?4";
 const GROUP: &str = "INSERT INTO resource_groups (id, name, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (id) DO UPDATE SET name = ?2, body = ?3";
 // The row stays for those that name it; another group may have its name.

@@ -1,6 +1,61 @@
 use super::*;
 use proptest::prelude::*;
 
+/// Counters that take in what they decide.
+struct Kept(Throttle);
+
+impl std::ops::Deref for Kept {
+    type Target = Throttle;
+    fn deref(&self) -> &Throttle {
+        &self.0
+    }
+}
+
+impl Kept {
+    fn default() -> Self {
+        Self::new(Capacity::default())
+    }
+
+    fn new(capacity: Capacity) -> Self {
+        Self(Throttle::new(capacity))
+    }
+
+    /// As at a start: what counts for nothing any more is dropped.
+    fn load(capacity: Capacity, rows: impl IntoIterator<Item = Row>, now: Timestamp) -> Self {
+        let mut kept = Self::new(capacity);
+        for row in rows {
+            kept.0.apply(&Change::Put(row));
+        }
+        let _ = kept.expire(now);
+        kept
+    }
+
+    fn take(&mut self, changes: Vec<Change>) -> Vec<Change> {
+        changes.iter().for_each(|change| self.0.apply(change));
+        changes
+    }
+
+    fn failed(&mut self, name: NameKey, prefix: Prefix, now: Timestamp) -> Vec<Change> {
+        self.take(self.0.failed(name, prefix, now))
+    }
+
+    fn succeeded(&mut self, name: NameKey, prefix: Prefix, now: Timestamp) -> Vec<Change> {
+        self.take(self.0.succeeded(name, prefix, now))
+    }
+
+    fn code_failed(&mut self, user: UserId, now: Timestamp) -> Vec<Change> {
+        self.take(self.0.code_failed(user, now))
+    }
+
+    fn unblock(&mut self, user: UserId, names: &[NameKey]) -> Vec<Change> {
+        self.take(self.0.unblock(user, names))
+    }
+
+    fn expire(&mut self, now: Timestamp) -> Vec<Change> {
+        self.take(self.0.expired(now))
+    }
+}
+
 const fn at(seconds: i64) -> Timestamp {
     Timestamp(1_800_000_000_000 + seconds * 1000)
 }
@@ -19,13 +74,13 @@ fn refused_by(throttle: &Throttle, who: &str, from: u32, now: i64) -> Option<(u3
     verdict.err().map(|r| (r.retry_after_s, r.by))
 }
 
-fn fail(throttle: &mut Throttle, who: &str, from: u32, now: i64) {
+fn fail(throttle: &mut Kept, who: &str, from: u32, now: i64) {
     let _ = throttle.failed(name(who), place(from), at(now));
 }
 
 #[test]
 fn the_example_of_the_specification() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     for second in 0..10 {
         assert_eq!(refused_by(&throttle, "dana", 1, second), None);
         fail(&mut throttle, "Dana ", 1, second);
@@ -46,7 +101,7 @@ fn the_example_of_the_specification() {
 
 #[test]
 fn the_window_is_900_seconds() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     for second in [0, 100, 100, 100, 100, 100, 100, 100, 100] {
         fail(&mut throttle, "dana", 1, second);
     }
@@ -67,7 +122,7 @@ fn the_window_is_900_seconds() {
 
 #[test]
 fn success_clears_the_first_counter_only() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     for _ in 0..9 {
         fail(&mut throttle, "dana", 1, 0);
     }
@@ -88,7 +143,7 @@ fn success_clears_the_first_counter_only() {
 
 #[test]
 fn a_name_is_refused_from_strange_places_only() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     let _ = throttle.succeeded(name("dana"), place(7), at(-1000));
     for n in 0..100 {
         fail(&mut throttle, "dana", 100 + n, i64::from(n));
@@ -112,7 +167,7 @@ fn a_name_is_refused_from_strange_places_only() {
 
 #[test]
 fn places_are_known_for_thirty_days() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     let _ = throttle.succeeded(name("dana"), place(7), at(0));
     let day = 86_400;
     assert!(throttle.is_known(name("dana"), place(7), at(30 * day - 1)));
@@ -125,7 +180,7 @@ fn places_are_known_for_thirty_days() {
 
 #[test]
 fn a_prefix_is_refused_while_100_lie_in_the_window() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     for n in 0..100 {
         fail(&mut throttle, &format!("user-{n}"), 1, n);
     }
@@ -148,7 +203,7 @@ fn a_prefix_is_refused_while_100_lie_in_the_window() {
 
 #[test]
 fn codes_are_counted_by_person() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     let (dana, erin) = (UserId::new(1), UserId::new(2));
     for second in 0..10 {
         assert!(throttle.try_code(dana, at(second)).is_ok());
@@ -163,7 +218,7 @@ fn codes_are_counted_by_person() {
 
 #[test]
 fn unblock_clears_all_of_a_person() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     let dana = UserId::new(1);
     for n in 0..100 {
         fail(&mut throttle, "dana", n, 0);
@@ -185,7 +240,7 @@ fn unblock_clears_all_of_a_person() {
 
 #[test]
 fn a_restart_clears_nothing() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     let mut stored: BTreeMap<Key, Row> = BTreeMap::new();
     let mut store = |changes: Vec<Change>| {
         for change in changes {
@@ -206,7 +261,7 @@ fn a_restart_clears_nothing() {
         store(throttle.failed(name("dana"), place(n / 10 + 10), at(i64::from(n))));
     }
     store(throttle.code_failed(UserId::new(5), at(3)));
-    let loaded = Throttle::load(Capacity::default(), stored.values().cloned(), at(100));
+    let loaded = Kept::load(Capacity::default(), stored.values().cloned(), at(100));
     let rows = |throttle: &Throttle| throttle.rows().collect::<Vec<_>>();
     assert_eq!(rows(&loaded), rows(&throttle));
     assert_eq!(
@@ -219,13 +274,13 @@ fn a_restart_clears_nothing() {
         Some((899, Counter::Name))
     );
     // Rows that count for nothing any more are left out.
-    let late = Throttle::load(Capacity::default(), stored.into_values(), at(2000));
+    let late = Kept::load(Capacity::default(), stored.into_values(), at(2000));
     assert_eq!(rows(&late).len(), 1);
 }
 
 #[test]
 fn a_clock_set_back_locks_nobody_out_for_long() {
-    let mut throttle = Throttle::default();
+    let mut throttle = Kept::default();
     for _ in 0..10 {
         fail(&mut throttle, "dana", 1, 1_000_000);
     }
@@ -281,7 +336,7 @@ fn small() -> Capacity {
 
 #[test]
 fn a_flood_of_names_and_places_pushes_out_no_protection() {
-    let mut throttle = Throttle::new(small());
+    let mut throttle = Kept::new(small());
     let mut stored: BTreeMap<Key, Row> = BTreeMap::new();
     let mut apply = |changes: Vec<Change>| {
         for change in changes {
@@ -328,7 +383,7 @@ fn a_flood_of_names_and_places_pushes_out_no_protection() {
 
 #[test]
 fn what_refuses_goes_last_and_one_at_a_time() {
-    let mut throttle = Throttle::new(small());
+    let mut throttle = Kept::new(small());
     for n in 0..64 {
         for _ in 0..10 {
             fail(&mut throttle, "dana", n, i64::from(n));
@@ -359,7 +414,7 @@ fn what_refuses_goes_last_and_one_at_a_time() {
 
 #[test]
 fn who_has_many_places_takes_none_from_others() {
-    let mut throttle = Throttle::new(small());
+    let mut throttle = Kept::new(small());
     let _ = throttle.succeeded(name("dana"), place(7), at(0));
     for n in 0..1000 {
         let changes = throttle.succeeded(name("mallory"), place(n), at(1 + i64::from(n)));
@@ -450,7 +505,7 @@ proptest! {
     fn a_known_place_is_never_refused_by_the_name(
         steps in proptest::collection::vec((step(), 0_i64..20), 1..600),
     ) {
-        let mut throttle = Throttle::default();
+        let mut throttle = Kept::default();
         let mut now = 0;
         for (step, ahead) in steps {
             now += ahead;
@@ -473,7 +528,7 @@ proptest! {
     fn the_same_as_a_list_of_all_that_happened(
         steps in proptest::collection::vec((0_u8..3, 0_u32..20, 0_i64..6, any::<u8>()), 1..800),
     ) {
-        let (mut throttle, mut naive, mut now) = (Throttle::default(), Naive::default(), 0);
+        let (mut throttle, mut naive, mut now) = (Kept::default(), Naive::default(), 0);
         let mut cleared: BTreeMap<(NameKey, Prefix), i64> = BTreeMap::new();
         for (who, from, ahead, luck) in steps {
             now += ahead * i64::from(luck % 3);
@@ -495,7 +550,7 @@ proptest! {
             }
             if luck == 1 {
                 let rows: Vec<Row> = throttle.rows().collect();
-                throttle = Throttle::load(Capacity::default(), rows, at(now));
+                throttle = Kept::load(Capacity::default(), rows, at(now));
             }
         }
     }
@@ -516,7 +571,7 @@ proptest! {
         let keys = [Key::Pair(n, p), Key::Name(n), Key::Prefix(p), Key::Code(user), Key::Known(n, p)];
         let rows = keys.map(|key| Row { key, failures_ms: times.clone(), since_ms: since });
         let most = Capacity { pairs: capacity, names: capacity, prefixes: capacity, known: capacity, codes: capacity };
-        let mut throttle = Throttle::load(most, rows, now);
+        let mut throttle = Kept::load(most, rows, now);
         let _ = throttle.failed(n, p, now);
         let _ = throttle.code_failed(user, now);
         let _ = throttle.succeeded(n, p, now);

@@ -64,27 +64,14 @@ pub fn beginning() -> Beginning {
 #[must_use]
 pub fn administrator() -> SetupOrder {
     let user = User {
-        id: UserId::new(new_id()),
         username: "dana".to_owned(),
         email: "dana@localhost".to_owned(),
         role: Role::Superadmin,
-        uid: 0, // the engine gives the next one
-        created_at: wall_clock(),
-        active: true,
+        uid: 0,                   // the engine gives the next one
         domain: DomainId::new(0), // the engine knows which
-        projects: Vec::new(),
-        user_policy: "default".to_owned(),
-        weight_milli: 1000,
+        ..User::new(UserId::new(new_id()), wall_clock())
     };
-    let keypair = Keypair {
-        access_key: "LSTEST".to_owned(),
-        secret_sha256: [0; 32],
-        user: user.id,
-        active: true,
-        created_at: wall_clock(),
-        policy: "default".to_owned(),
-        main: true,
-    };
+    let keypair = Keypair::new("LSTEST", [0; 32], user.id, wall_clock());
     SetupOrder { user, keypair }
 }
 
@@ -167,7 +154,8 @@ impl InProcess {
         let known = state.users.values().next().map(|user| user.id);
         let reader = store.reader();
         let (effects, due) = mpsc::unbounded_channel();
-        let (engine, engine_task) = engine::start(state, store, Arc::new(Live::default()), effects);
+        let (engine, engine_task) =
+            engine::start(state, store, Arc::new(Live::default()), effects, Vec::new());
         let instance = InstanceId::new(new_id());
         leave(port).await?;
         let config = ClusterConfig {
@@ -184,7 +172,7 @@ impl InProcess {
             None => {
                 let order = administrator();
                 let user = order.user.id;
-                ask(&engine, Event::Setup(order)).await?;
+                ask(&engine, Event::Setup(Box::new(order))).await?;
                 user
             }
         };

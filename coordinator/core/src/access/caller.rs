@@ -27,6 +27,27 @@ pub enum Role {
     Superadmin,
 }
 
+impl Role {
+    /// All, the least first.
+    pub const ALL: [Self; 4] = [
+        Self::User,
+        Self::Monitor,
+        Self::DomainAdmin,
+        Self::Superadmin,
+    ];
+
+    /// The word of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Monitor => "monitor",
+            Self::DomainAdmin => "domain-admin",
+            Self::Superadmin => "superadmin",
+        }
+    }
+}
+
 /// Somebody an access rule can name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {

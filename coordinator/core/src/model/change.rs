@@ -2,15 +2,18 @@
 
 use super::audited::AuditLine;
 use super::entities::{
-    Agent, Charge, Cursor, Group, History, Idempotency, JoinToken, Keypair, LedgerRow, Meta,
-    Session, User,
+    Agent, Charge, Cursor, Group, History, Idempotency, JoinToken, LedgerRow, Meta, Session,
 };
+use super::people::{AccessRule, Invitation, Keypair, Login, User, UserGroup};
 use super::policies::{
     Domain, KeypairPolicy, Preset, Project, ProjectPolicy, SchedulerSettings, UserPolicy,
 };
 use super::pools::{DraftConfig, LiveConfig};
-use longshore_common::ids::{ContainerKey, GroupId, PresetId, UserId};
+use longshore_common::ids::{
+    AccessRuleId, ContainerKey, GroupId, InvitationId, LoginId, PresetId, UserGroupId, UserId,
+};
 use longshore_common::time::Timestamp;
+use longshore_identity::throttle;
 use std::sync::Arc;
 
 /// One stored difference. Objects are stored whole; rows of the ledger are opened,
@@ -20,9 +23,27 @@ pub enum Change {
     /// Facts of the installation.
     Meta(Meta),
     /// A person, new or changed.
-    User(User),
+    User(Box<User>),
     /// A keypair, new or changed.
     Keypair(Keypair),
+    /// Somebody logged in, or a login was used.
+    Login(Login),
+    /// A login is over.
+    LoginEnded(LoginId),
+    /// A link that works once, new or changed.
+    Invitation(Box<Invitation>),
+    /// A link is of interest to nobody any more.
+    InvitationForgotten(InvitationId),
+    /// A group of users, new or changed.
+    UserGroup(UserGroup),
+    /// A group of users is gone.
+    UserGroupDeleted(UserGroupId),
+    /// An access rule, new or changed.
+    AccessRule(AccessRule),
+    /// An access rule is gone.
+    AccessRuleDeleted(AccessRuleId),
+    /// Failed logins were counted, or count no longer.
+    Throttle(throttle::Change),
     /// A resource group, new or changed.
     Group(Group),
     /// A resource group is gone.

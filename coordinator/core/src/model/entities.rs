@@ -34,84 +34,8 @@ pub struct Meta {
     pub next_uid: u32,
 }
 
-/// A person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
-    /// Its id.
-    pub id: UserId,
-    /// Unique.
-    pub username: String,
-    /// Unique; never changes.
-    pub email: String,
-    /// What it may.
-    pub role: Role,
-    /// User and group number inside containers.
-    pub uid: u32,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Whether it may do anything.
-    #[serde(default = "yes")]
-    pub active: bool,
-    /// Its domain.
-    #[serde(default = "no_domain")]
-    pub domain: DomainId,
-    /// Its projects; the first is the one of sessions that name none.
-    #[serde(default)]
-    pub projects: Vec<ProjectId>,
-    /// Name of its user policy.
-    #[serde(default = "default_policy")]
-    pub user_policy: String,
-    /// Weight in fair shares, in thousandths: 1 to 1,000,000.
-    #[serde(default = "weight_one")]
-    pub weight_milli: i64,
-}
-
 const fn yes() -> bool {
     true
-}
-
-const fn no_domain() -> DomainId {
-    DomainId::new(0)
-}
-
-fn default_policy() -> String {
-    "default".to_owned()
-}
-
-const fn weight_one() -> i64 {
-    1000
-}
-
-/// What a person may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Role {
-    /// Everything.
-    #[serde(rename = "superadmin")]
-    Superadmin,
-    /// What concerns oneself.
-    #[serde(rename = "user")]
-    User,
-}
-
-/// An access key with the hash of its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keypair {
-    /// The public part.
-    pub access_key: String,
-    /// SHA-256 of the secret part.
-    pub secret_sha256: [u8; 32],
-    /// Whose it is.
-    pub user: UserId,
-    /// Whether it opens anything.
-    pub active: bool,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Name of its keypair policy.
-    #[serde(default = "default_policy")]
-    pub policy: String,
-    /// Whether its policy limits the user as a whole.
-    #[serde(default = "yes")]
-    pub main: bool,
 }
 
 /// A named set of agents with one scheduler. Settings that are absent follow those of
@@ -353,7 +277,7 @@ pub struct Session {
     /// That group's name when it was submitted.
     pub group_name: String,
     /// The owner's domain.
-    #[serde(default = "no_domain")]
+    #[serde(default = "super::people::no_domain")]
     pub domain: DomainId,
     /// In which project.
     #[serde(default = "no_project")]

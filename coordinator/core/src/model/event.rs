@@ -2,7 +2,8 @@
 
 use super::admin::{AdminAnswer, AdminOrder};
 use super::change::Change;
-use super::entities::{Group, JoinToken, Keypair, User};
+use super::entities::{Group, JoinToken};
+use super::people::{Keypair, User};
 use super::policies::SchedulerSettings;
 use longshore_common::admin::InUse;
 use longshore_common::agent::{Inventory, RuntimeState};
@@ -23,7 +24,7 @@ pub enum Event {
     /// is made where it is missing.
     Started(Box<Beginning>),
     /// The first administrator is to be made.
-    Setup(SetupOrder),
+    Setup(Box<SetupOrder>),
     /// A session is asked for.
     Submit(Box<Submit>),
     /// Sessions are to be ended.

@@ -11,6 +11,7 @@ mod draft;
 mod entities;
 mod event;
 mod lifecycle;
+mod people;
 mod policies;
 mod pools;
 mod react;
@@ -28,9 +29,10 @@ pub use event::{
     WelcomeFacts,
 };
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
+pub use people::*;
 pub use policies::*;
 pub use pools::*;
 pub use react::react;
 pub use rules::{is_open_to, requester_session};
-pub use state::{Account, AgentUse, QueueKey, State, Usage};
+pub use state::{Account, AgentUse, BUILTIN, FACTORY_RULE, QueueKey, State, Usage};
 pub use submit::check as check_submit;

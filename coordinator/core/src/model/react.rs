@@ -2,15 +2,17 @@
 
 use super::change::Change;
 use super::draft::Draft;
-use super::entities::{Agent, Keypair, Stop};
+use super::entities::{Agent, Stop};
 use super::event::{
     Answer, Beginning, Caller, Effect, Enrol, Event, HelloFacts, JoinTokenOrder, Outcome, Refusal,
     SetupOrder, Terminate, WelcomeFacts,
 };
 use super::lifecycle;
+use super::people::{AccessRule, Keypair, Membership};
 use super::policies::{Domain, KeypairPolicy, Project, ProjectPolicy, UserPolicy};
-use super::state::State;
+use super::state::{BUILTIN, FACTORY_RULE, State};
 use super::submit::submit;
+use crate::access::Rule;
 use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::amount::{MAX_BYTES, MAX_MILLI, SlotKind, SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::{Skipped, TerminateAnswer};
@@ -165,9 +167,9 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
         let mut user = user.clone();
         user.domain = domain;
         if user.projects.is_empty() {
-            user.projects.push(project);
+            user.projects.push(Membership::manual(project));
         }
-        Change::User(user)
+        Change::User(Box::new(user))
     }));
     Outcome {
         changes,
@@ -190,11 +192,13 @@ fn setup(state: &State, order: &SetupOrder) -> Outcome {
     }
     let mut meta = state.meta.clone();
     let mut user = order.user.clone();
+    let user_made = user.created_at;
     user.uid = meta.next_uid;
     meta.next_uid += 1;
     if let Some(domain) = state.domain_by_ref(DEFAULT) {
         user.domain = domain.id;
-        user.projects = default_project(state, domain.id).into_iter().collect();
+        let project = default_project(state, domain.id);
+        user.projects = project.map(Membership::manual).into_iter().collect();
     }
     user.user_policy = DEFAULT.to_owned();
     let keypair = Keypair {
@@ -204,8 +208,13 @@ fn setup(state: &State, order: &SetupOrder) -> Outcome {
     };
     let changes = vec![
         Change::Meta(meta),
-        Change::User(user),
+        Change::User(Box::new(user)),
         Change::Keypair(keypair),
+        Change::AccessRule(AccessRule {
+            rule: Rule::factory(FACTORY_RULE, BUILTIN.users),
+            version: 1,
+            created_at: user_made,
+        }),
     ];
     Outcome {
         changes,

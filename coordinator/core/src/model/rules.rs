@@ -1,8 +1,9 @@
 //! Rules of submit that ask about more than the request itself: groups, queues, presets,
 //! policies, limits, and what the agents of a group could ever hold.
 
-use super::entities::{Adjusted, Dependency, Designated, Group, Role, Session, User};
+use super::entities::{Adjusted, Dependency, Designated, Group, Session};
 use super::event::{ImageNeeds, Refusal, Submit};
+use super::people::{Role, User};
 use super::policies::{DirectSubmits, KeypairPolicy, Preset, Project};
 use super::pools::Queue;
 use super::state::{Account, State};
@@ -70,7 +71,7 @@ pub(super) fn project<'a>(
         let own = owner
             .projects
             .iter()
-            .filter_map(|id| state.projects.get(id));
+            .filter_map(|m| state.projects.get(&m.project));
         let first = own
             .clone()
             .find(|p| p.active)
@@ -81,12 +82,11 @@ pub(super) fn project<'a>(
         |message: String| Refusal::new("LS-INVALID", message.clone()).at("/project", message);
     let project = state
         .project_by_ref(text, Some(owner.domain))
-        .filter(|p| owner.role == Role::Superadmin || owner.projects.contains(&p.id))
+        .filter(|p| owner.role == Role::Superadmin || owner.is_member(p.id))
         .ok_or_else(|| {
             let own: Vec<&str> = owner
-                .projects
-                .iter()
-                .filter_map(|id| state.projects.get(id))
+                .project_ids()
+                .filter_map(|id| state.projects.get(&id))
                 .map(|p| p.name.as_str())
                 .collect();
             wrong(format!("You are in no project {}.", cut(text)))

@@ -8,9 +8,9 @@ use super::audited::AuditHead;
 use super::change::Change;
 use super::change::PolicyKind;
 use super::entities::{
-    Agent, Charge, Group, Idempotency, JoinToken, Keypair, LedgerRow, Meta, QueueSeat, Session,
-    User,
+    Agent, Charge, Group, Idempotency, JoinToken, LedgerRow, Meta, QueueSeat, Session,
 };
+use super::people::{AccessRule, Invitation, Keypair, KeypairState, Login, User, UserGroup};
 use super::policies::{
     Domain, KeypairPolicy, Preset, Project, ProjectPolicy, SchedulerSettings, UserPolicy,
 };
@@ -19,14 +19,19 @@ use longshore_common::agent::{AgentState, Inventory};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
 use longshore_common::ids::{
-    AgentId, Attempt, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, GroupId, PresetId,
-    ProjectId, SessionId, UserId,
+    AccessRuleId, AgentId, Attempt, ContainerKey, CoordinatorGeneration, DeviceId, DomainId,
+    GroupId, InvitationId, LoginId, PresetId, ProjectId, SessionId, UserGroupId, UserId,
 };
 use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
+use longshore_identity::throttle::Throttle;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+mod people;
+
+pub use people::{BUILTIN, FACTORY_RULE};
 
 /// Place in a queue: higher priority first, then the older, then the lower number.
 pub type QueueKey = (Reverse<u8>, Timestamp, SessionId);
@@ -146,6 +151,16 @@ pub struct State {
     pub users: BTreeMap<UserId, User>,
     /// Keypairs by access key.
     pub keypairs: BTreeMap<String, Keypair>,
+    /// Logins that are not over.
+    pub logins: BTreeMap<LoginId, Login>,
+    /// Links that work once.
+    pub invitations: BTreeMap<InvitationId, Invitation>,
+    /// Groups of users, the built-in ones among them.
+    pub user_groups: BTreeMap<UserGroupId, UserGroup>,
+    /// Access rules.
+    pub access_rules: BTreeMap<AccessRuleId, AccessRule>,
+    /// Failed logins.
+    pub throttle: Throttle,
     /// Resource groups.
     pub groups: BTreeMap<GroupId, Group>,
     /// What groups do that do not say.
@@ -196,6 +211,7 @@ pub struct State {
     dependants: BTreeMap<SessionId, BTreeSet<SessionId>>,
     /// How many nodes have devices of a slot.
     device_slots: BTreeMap<SlotName, u32>,
+    people: people::Index,
 }
 
 impl State {
@@ -206,6 +222,11 @@ impl State {
             meta,
             users: BTreeMap::new(),
             keypairs: BTreeMap::new(),
+            logins: BTreeMap::new(),
+            invitations: BTreeMap::new(),
+            user_groups: people::builtin_groups(),
+            access_rules: BTreeMap::new(),
+            throttle: Throttle::default(),
             groups: BTreeMap::new(),
             scheduler: SchedulerSettings::default(),
             domains: BTreeMap::new(),
@@ -237,6 +258,7 @@ impl State {
             payers: BTreeMap::new(),
             dependants: BTreeMap::new(),
             device_slots: BTreeMap::new(),
+            people: people::Index::default(),
         }
     }
 
@@ -276,17 +298,17 @@ impl State {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Meta(meta) => self.meta = meta.clone(),
-            Change::User(user) => {
-                self.users.insert(user.id, user.clone());
-            }
-            Change::Keypair(keypair) => {
-                self.keypairs_of
-                    .entry(keypair.user)
-                    .or_default()
-                    .insert(keypair.access_key.clone());
-                self.keypairs
-                    .insert(keypair.access_key.clone(), keypair.clone());
-            }
+            Change::User(_)
+            | Change::Keypair(_)
+            | Change::Login(_)
+            | Change::LoginEnded(_)
+            | Change::Invitation(_)
+            | Change::InvitationForgotten(_)
+            | Change::UserGroup(_)
+            | Change::UserGroupDeleted(_)
+            | Change::AccessRule(_)
+            | Change::AccessRuleDeleted(_)
+            | Change::Throttle(_) => self.apply_people(change),
             Change::Group(group) => {
                 self.groups.insert(group.id, group.clone());
             }
@@ -730,9 +752,10 @@ impl State {
     /// The keypair whose policy limits a person as a whole.
     #[must_use]
     pub fn main_keypair(&self, user: UserId) -> Option<&Keypair> {
-        self.keypairs_of(user)
-            .find(|k| k.main)
-            .or_else(|| self.keypairs_of(user).next())
+        self.keypairs_of(user).find(|k| k.main).or_else(|| {
+            let mut left = self.keypairs_of(user);
+            left.find(|k| k.state != KeypairState::Revoked)
+        })
     }
 
     /// The policy of a keypair.
@@ -764,17 +787,6 @@ impl State {
                 .values()
                 .filter(|p| p.name.eq_ignore_ascii_case(text))
                 .min_by_key(|p| domain.is_some_and(|d| d != p.domain)),
-        }
-    }
-
-    /// A person by login name, address or id.
-    #[must_use]
-    pub fn user_by_ref(&self, text: &str) -> Option<&User> {
-        match text.parse::<UserId>() {
-            Ok(id) => self.users.get(&id),
-            Err(_) => self.users.values().find(|u| {
-                u.username.eq_ignore_ascii_case(text) || u.email.eq_ignore_ascii_case(text)
-            }),
         }
     }
 

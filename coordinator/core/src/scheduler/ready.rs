@@ -1,7 +1,7 @@
 //! What keeps a session from being considered at all. The pass asks whether there is
 //! anything, `explain` asks for all of it.
 
-use crate::model::{Dependency, Session, State};
+use crate::model::{Dependency, KeypairState, Session, State};
 use longshore_common::api::{Blocker, Source};
 use longshore_common::time::Timestamp;
 
@@ -48,10 +48,10 @@ fn owner(state: &State, session: &Session) -> Option<String> {
     let keypair = state.keypairs.get(&session.access_key);
     let project = state.projects.get(&session.project);
     let domain = state.domains.get(&session.domain);
-    if user.is_some_and(|u| !u.active) {
+    if user.is_some_and(|u| !u.is_active()) {
         return Some(format!("user {} is not active", session.owner_name));
     }
-    if keypair.is_some_and(|k| !k.active) {
+    if keypair.is_some_and(|k| k.state == KeypairState::Inactive) {
         return Some(format!("keypair {} is not active", session.access_key));
     }
     if let Some(project) = project.filter(|p| !p.active) {

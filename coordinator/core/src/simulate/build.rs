@@ -4,8 +4,8 @@ use super::input::{self, Amounts, Input, Text};
 use super::{InputError, wrong};
 use crate::model::{
     Agent, AllocationPolicy, Allowed, Change, Counts, DirectSubmits, Domain, Group, Keypair,
-    KeypairPolicy, LifetimeBase, LiveConfig, PolicyProfile, Pool, Profile, Project, ResourceConfig,
-    Role, SchedulerSettings, Unspecified, User,
+    KeypairPolicy, LifetimeBase, LiveConfig, Membership, PolicyProfile, Pool, Profile, Project,
+    ResourceConfig, Role, SchedulerSettings, Unspecified, User,
 };
 use longshore_common::agent::{AgentState, Allocation, Device, Health, Inventory, RuntimeState};
 use longshore_common::amount::{SlotKind, SlotLimits, SlotName, Slots, UNIT, parse_milli};
@@ -741,19 +741,16 @@ pub(super) fn people(
                 "a weight is between 0.001 and 1000",
             ));
         }
-        changes.push(Change::User(User {
-            id,
+        changes.push(Change::User(Box::new(User {
             username: user.name.clone(),
             email: format!("{}@simulated", user.name),
             role: Role::User,
             uid: 20_000,
-            created_at: now,
-            active: true,
             domain,
-            projects: project.iter().map(|p| p.id).collect(),
-            user_policy: "default".to_owned(),
+            projects: project.iter().map(|p| Membership::manual(p.id)).collect(),
             weight_milli: weight,
-        }));
+            ..User::new(id, now)
+        })));
         let mut pairs: Vec<input::Keypair> = user.keypairs.clone();
         if pairs.is_empty() {
             pairs.push(input::Keypair {
@@ -784,16 +781,12 @@ pub(super) fn people(
                 keys.insert(user.name.clone(), (id, pair.name.clone()));
             }
             changes.push(Change::Keypair(Keypair {
-                access_key: pair.name.clone(),
-                secret_sha256: [0; 32],
-                user: id,
-                active: true,
-                created_at: now,
                 policy: match &pair.policy {
                     Some(name) => policy(Some(name), &format!("{path}.policy"))?,
                     None => policy(user.policy.as_ref(), &format!("{user_path}.policy"))?,
                 },
                 main: pair.main,
+                ..Keypair::new(&pair.name, [0; 32], id, now)
             }));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::world::{World, beginning, inventory};
 use longshore_common::agent::AgentState;
-use longshore_common::ids::{DomainId, UserId};
+use longshore_common::ids::UserId;
 use longshore_common::wire::EnrolRefusal::{
     Malformed, NameTaken, TokenExpired, TokenUnknown, TokenUsedUp,
 };
@@ -126,28 +126,19 @@ fn the_same_inventory_again_changes_nothing() {
 fn the_first_administrator_is_made_once() {
     let mut world = World::new();
     let user = User {
-        id: UserId::new(5),
         username: "root".into(),
         email: "root@example.org".into(),
         role: Role::Superadmin,
         uid: 0,
-        created_at: world.now,
-        active: true,
-        domain: DomainId::new(0),
-        projects: vec![],
         user_policy: "other".into(),
-        weight_milli: 1000,
+        ..User::new(UserId::new(5), world.now)
     };
     let keypair = Keypair {
-        access_key: "LK".into(),
-        secret_sha256: [0; 32],
-        user: user.id,
-        active: true,
-        created_at: world.now,
         policy: "other".into(),
         main: false,
+        ..Keypair::new("LK", [0; 32], user.id, world.now)
     };
-    let setup = Event::Setup(SetupOrder { user, keypair });
+    let setup = Event::Setup(Box::new(SetupOrder { user, keypair }));
     assert!(world.happen(setup.clone()).is_err(), "ada is there");
     world.core = Core::new(State::new(super::world::meta()));
     world.does(setup);

@@ -139,28 +139,15 @@ impl World {
     pub fn user(&mut self, name: &str) -> UserId {
         let id = UserId::new(self.draw());
         let user = User {
-            id,
             username: name.to_owned(),
             email: format!("{name}@example.org"),
             role: Role::Superadmin,
             uid: 20_000,
-            created_at: self.now,
-            active: true,
             domain: DomainId::new(2),
-            projects: vec![],
-            user_policy: "default".to_owned(),
-            weight_milli: 1000,
+            ..User::new(id, self.now)
         };
-        let pair = Keypair {
-            access_key: format!("LK{name}"),
-            secret_sha256: [7; 32],
-            user: id,
-            active: true,
-            created_at: self.now,
-            policy: "default".to_owned(),
-            main: true,
-        };
-        self.apply(vec![Change::User(user), Change::Keypair(pair)]);
+        let pair = Keypair::new(&format!("LK{name}"), [7; 32], id, self.now);
+        self.apply(vec![Change::User(Box::new(user)), Change::Keypair(pair)]);
         id
     }
 

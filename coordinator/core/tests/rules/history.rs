@@ -14,8 +14,8 @@ use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
 use longshore_core::Core;
 use longshore_core::model::{
     Account, Agent, Caller, Change, Discipline, Domain, Event, Group, HelloFacts, Keypair,
-    KeypairPolicy, Meta, Project, Role, SchedulerSettings, Selection, SessionDefaults, State,
-    Submit, Terminate, User, finish_unconfirmed, start_session,
+    KeypairPolicy, Membership, Meta, Project, Role, SchedulerSettings, Selection, SessionDefaults,
+    State, Submit, Terminate, User, finish_unconfirmed, start_session,
 };
 use longshore_core::scheduler::limits::{Requester, layers};
 use longshore_core::scheduler::{Decisions, Planner, blocked_by, check, explain, quota};
@@ -160,19 +160,16 @@ impl Play {
             play.apply(Change::Group(group));
         }
         for number in 0..3u128 {
-            play.apply(Change::User(User {
-                id: UserId::new(number + 1),
+            play.apply(Change::User(Box::new(User {
                 username: format!("u{number}"),
                 email: format!("u{number}@x"),
                 role: Role::User,
                 uid: 1,
-                created_at: START,
-                active: true,
                 domain: DomainId::new(1),
-                projects: vec![ProjectId::new(1)],
-                user_policy: "default".to_owned(),
+                projects: vec![Membership::manual(ProjectId::new(1))],
                 weight_milli: 1000 * (i64::try_from(number).unwrap() + 1),
-            }));
+                ..User::new(UserId::new(number + 1), START)
+            })));
         }
         // The third person has two keypairs, the second of them with a wider policy.
         for (key, user, policy, main) in [
@@ -182,13 +179,9 @@ impl Play {
             ("k3", 3, "p1", false),
         ] {
             play.apply(Change::Keypair(Keypair {
-                access_key: key.to_owned(),
-                secret_sha256: [0; 32],
-                user: UserId::new(user),
-                active: true,
-                created_at: START,
                 policy: policy.to_owned(),
                 main,
+                ..Keypair::new(key, [0; 32], UserId::new(user), START)
             }));
         }
         for (number, gpus, cpu, group) in [(0, 2, 8, 1), (1, 4, 8, 1), (2, 0, 6, 1), (3, 4, 16, 2)]

@@ -6,7 +6,7 @@ use longshore_common::agent::{AgentState, RuntimeState};
 use longshore_common::amount::SlotName;
 use longshore_common::api::NewSession;
 use longshore_common::ids::{
-    AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, UserId,
+    AgentId, ClusterId, CoordinatorGeneration, Fence, Generation, GroupId, UserId,
 };
 use longshore_common::time::Timestamp;
 use longshore_core::Core;
@@ -61,27 +61,18 @@ fn started(cpu: i64, gpus: u32, users: &[Demand], each: usize) -> Vec<usize> {
     })));
     for (number, (_, _, weight)) in users.iter().enumerate() {
         let id = UserId::new(number as u128 + 1);
-        core.apply(&Change::User(User {
-            id,
+        core.apply(&Change::User(Box::new(User {
             username: format!("u{number}"),
             email: format!("u{number}@x"),
             role: Role::User,
             uid: 1,
-            created_at: NOW,
-            active: true,
-            domain: DomainId::new(0),
-            projects: vec![],
             user_policy: String::new(),
             weight_milli: weight * 1000,
-        }));
+            ..User::new(id, NOW)
+        })));
         core.apply(&Change::Keypair(Keypair {
-            access_key: format!("k{number}"),
-            secret_sha256: [0; 32],
-            user: id,
-            active: true,
-            created_at: NOW,
             policy: String::new(),
-            main: true,
+            ..Keypair::new(&format!("k{number}"), [0; 32], id, NOW)
         }));
     }
     let (mut changes, mut effects) = (Vec::new(), Vec::new());

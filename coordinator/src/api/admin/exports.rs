@@ -38,8 +38,8 @@ fn seen(state: &model::State, viewer: &Viewer, kind: ExportKind) -> Option<BTree
         ExportKind::UserPolicies => user.iter().map(|u| u.user_policy.clone()).collect(),
         ExportKind::ProjectPolicies => user
             .iter()
-            .flat_map(|u| &u.projects)
-            .filter_map(|id| state.projects.get(id))
+            .flat_map(|u| u.project_ids())
+            .filter_map(|id| state.projects.get(&id))
             .map(|p| p.policy.clone())
             .collect(),
     })

@@ -161,33 +161,6 @@ impl<T> Write<T> {
         }
     }
 
-    /// [`Self::order`] for what changes who may call: the answer comes when it counts.
-    async fn order_about_people(&self, app: &App, verb: AdminVerb) -> Result<AdminAnswer, Failure> {
-        let order = AdminOrder {
-            caller: self.caller.caller.clone(),
-            dry_run: self.dry_run,
-            expected_version: self.version,
-            verb,
-        };
-        // On the engine's task: what is stored counts although the caller hung up, and no
-        // second question can be refused after it.
-        let people = app.clone();
-        let told = app
-            .engine
-            .asked_by(Arc::clone(&self.origin))
-            .ask_then(Event::Admin(Box::new(order)), move |state, _, answer| {
-                if answer.is_ok() {
-                    people.identity.refresh(state);
-                }
-                answer.clone()
-            })
-            .await?;
-        match told? {
-            Answer::Admin(answer) => Ok(*answer),
-            other => Err(unexpected(&other)),
-        }
-    }
-
     /// The answer to a change: 200 with the whole object.
     fn changed(&self, answer: &AdminAnswer) -> Result<Response, Failure> {
         self.respond(StatusCode::OK, answer, None)
@@ -389,7 +362,7 @@ impl Viewer {
             };
             is_open_to(state, group, &who)
         };
-        with(ProjectId::new(0)) || user.projects.iter().any(|project| with(*project))
+        with(ProjectId::new(0)) || user.project_ids().any(with)
     }
 }
 

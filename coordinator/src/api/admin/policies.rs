@@ -156,8 +156,7 @@ routes!(
     CreateProjectPolicy,
     PatchProjectPolicy,
     |state, viewer, name| state.users.get(&viewer.user).is_some_and(|u| u
-        .projects
-        .iter()
-        .filter_map(|id| state.projects.get(id))
+        .project_ids()
+        .filter_map(|id| state.projects.get(&id))
         .any(|p| p.policy == name))
 );

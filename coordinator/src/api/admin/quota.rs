@@ -86,10 +86,10 @@ fn limits(
         Some(text) => Some(
             state
                 .project_by_ref(text, Some(user.domain))
-                .filter(|p| user.projects.contains(&p.id))
+                .filter(|p| user.is_member(p.id))
                 .ok_or_else(|| missing("project", text))?,
         ),
-        None => user.projects.iter().find_map(|id| state.projects.get(id)),
+        None => user.project_ids().find_map(|id| state.projects.get(&id)),
     };
     let who = Requester {
         keypair: keypair.access_key.clone(),

@@ -86,7 +86,7 @@ fn project<'a>(state: &'a model::State, viewer: &Viewer, text: &str) -> Option<&
     state
         .project_by_ref(text, None)
         .or_else(|| state.project_by_ref(text, Some(own?.domain)))
-        .filter(|p| viewer.all || own.is_some_and(|u| u.projects.contains(&p.id)))
+        .filter(|p| viewer.all || own.is_some_and(|u| u.is_member(p.id)))
 }
 
 fn current_project(state: &model::State, text: &str) -> Option<Value> {
@@ -209,7 +209,7 @@ pub(in super::super) async fn create_user(
         secret_sha256: sha256(secret.as_bytes()),
         request: Box::new(write.body.clone()),
     };
-    let answer = write.order_about_people(&app, verb).await?;
+    let answer = write.order(&app, verb, |_| None).await?;
     let AdminObject::User(view, _) = &answer.object else {
         return Err(other_kind(&answer.object));
     };
@@ -231,7 +231,7 @@ pub(in super::super) async fn update_user(
     let write = write::<UserPatch>(request, &[], Match::Optional).await?;
     no_version(write.version)?;
     let verb = AdminVerb::PatchUser(text, Box::new(write.body.clone()));
-    let answer = write.order_about_people(&app, verb).await?;
+    let answer = write.order(&app, verb, |_| None).await?;
     write.changed(&answer)
 }
 
@@ -243,7 +243,7 @@ pub(in super::super) async fn set_status(
     let write = write::<UserStatusRequest>(request, &[], Match::Optional).await?;
     no_version(write.version)?;
     let verb = AdminVerb::SetUserStatus(text, write.body.clone());
-    let answer = write.order_about_people(&app, verb).await?;
+    let answer = write.order(&app, verb, |_| None).await?;
     write.changed(&answer)
 }
 
@@ -278,7 +278,7 @@ pub(in super::super) async fn set_main(
         user: text,
         keypair: required(&write.body.access_key, "access_key")?,
     };
-    let answer = write.order_about_people(&app, verb).await?;
+    let answer = write.order(&app, verb, |_| None).await?;
     write.changed(&answer)
 }
 
@@ -353,7 +353,7 @@ pub(in super::super) async fn create_keypair(
         access_key,
         secret_sha256: sha256(secret.as_bytes()),
     };
-    let answer = write.order_about_people(&app, verb).await?;
+    let answer = write.order(&app, verb, |_| None).await?;
     let AdminObject::Keypair(view) = &answer.object else {
         return Err(other_kind(&answer.object));
     };
@@ -389,7 +389,7 @@ pub(in super::super) async fn update_keypair(
         keypair: text,
         policy,
     };
-    let answer = write.order_about_people(&app, verb).await?;
+    let answer = write.order(&app, verb, |_| None).await?;
     write.changed(&answer)
 }
 
@@ -429,6 +429,6 @@ async fn switch(
         keypair: text,
         active,
     };
-    let answer = write.order_about_people(app, verb).await?;
+    let answer = write.order(app, verb, |_| None).await?;
     write.changed(&answer)
 }

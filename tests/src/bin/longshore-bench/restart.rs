@@ -63,7 +63,7 @@ async fn make(data_dir: &Path, live: u32, past: u32) -> Result<()> {
         &mut changes,
         &Event::Started(Box::new(beginning())),
     )?;
-    take(&mut state, &mut changes, &Event::Setup(order))?;
+    take(&mut state, &mut changes, &Event::Setup(Box::new(order)))?;
     let mut rest = live + past;
     while rest > 0 {
         let count = rest.min(BATCH);

@@ -8,8 +8,8 @@ use longshore_common::agent::{AgentState, Allocation, Device, Health, Inventory,
 use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::api::NewSession;
 use longshore_common::ids::{
-    AgentId, ClusterId, CoordinatorGeneration, DeviceId, DomainId, Fence, Generation, GroupId,
-    SessionId, UserId,
+    AgentId, ClusterId, CoordinatorGeneration, DeviceId, Fence, Generation, GroupId, SessionId,
+    UserId,
 };
 use longshore_common::time::Timestamp;
 use longshore_core::Core;
@@ -239,27 +239,17 @@ fn world(discipline: Discipline, agents: u32, pending: u64) -> Result<Core> {
     state.apply(&Change::Group(group));
     for number in 0..USERS {
         let id = UserId::new(u128::from(number) + 1);
-        state.apply(&Change::User(User {
-            id,
+        state.apply(&Change::User(Box::new(User {
             username: format!("u{number}"),
             email: format!("u{number}@example.org"),
             role: Role::User,
             uid: 1,
-            created_at: START,
-            active: true,
-            domain: DomainId::new(0),
-            projects: Vec::new(),
             user_policy: String::new(),
-            weight_milli: 1000,
-        }));
+            ..User::new(id, START)
+        })));
         state.apply(&Change::Keypair(Keypair {
-            access_key: format!("k{number}"),
-            secret_sha256: [0; 32],
-            user: id,
-            active: true,
-            created_at: START,
             policy: String::new(),
-            main: true,
+            ..Keypair::new(&format!("k{number}"), [0; 32], id, START)
         }));
     }
     for number in 0..agents {

@@ -1,6 +1,6 @@
 //! Tables for people and spreadsheets.
 
-use super::super::entities::Keypair;
+use super::super::people::Keypair;
 use super::super::policies::KeypairPolicy;
 use super::super::state::State;
 use super::policies::keypair_policy_view;
@@ -179,7 +179,7 @@ fn keypairs(state: &State) -> Table {
             keypair.access_key.clone(),
             limit(email),
             NOTHING_YET,
-            if keypair.active { "active" } else { "inactive" }.to_owned(),
+            keypair.state.as_str().to_owned(),
             text(keypair.main),
             keypair.policy.clone(),
             NOTHING_YET,

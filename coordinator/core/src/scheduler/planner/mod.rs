@@ -308,14 +308,16 @@ impl Planner {
             }
             Change::User(user) => {
                 let same = state.users.get(&user.id).is_some_and(|old| {
-                    old.active == user.active
+                    old.status == user.status
                         && old.weight_milli == user.weight_milli
                         && old.username == user.username
                 });
                 self.stale |= !same && state.users.contains_key(&user.id);
             }
             Change::Keypair(pair) => {
-                let same = state.keypairs.get(&pair.access_key) == Some(pair);
+                let same = state.keypairs.get(&pair.access_key).is_some_and(|old| {
+                    old.state == pair.state && old.policy == pair.policy && old.main == pair.main
+                });
                 let waits = state.waiting(&Account::User(pair.user)).sessions > 0;
                 self.stale |= !same && waits;
             }

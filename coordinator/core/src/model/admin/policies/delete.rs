@@ -1,8 +1,8 @@
 //! Policies that go, and what those who have them get instead.
 
 use super::super::super::change::{Change, PolicyKind};
-use super::super::super::entities::{Keypair, User};
 use super::super::super::event::Refusal;
+use super::super::super::people::{Keypair, User};
 use super::super::super::policies::Project;
 use super::super::super::state::State;
 use super::super::groups::NAMED;
@@ -103,10 +103,10 @@ impl<'a> Holders<'a> {
             })
         });
         let users = self.users.iter().map(|u| {
-            Change::User(User {
+            Change::User(Box::new(User {
                 user_policy: to.to_owned(),
                 ..(*u).clone()
-            })
+            }))
         });
         let projects = self.projects.iter().map(|p| {
             Change::Project(Project {
@@ -124,7 +124,7 @@ impl<'a> Holders<'a> {
         let mut all = Vec::new();
         for keypair in &self.keypairs {
             let user = state.users.get(&keypair.user);
-            of_inactive_users += usize::from(user.is_some_and(|u| !u.active));
+            of_inactive_users += usize::from(user.is_some_and(|u| !u.is_active()));
             let name = user.map_or_else(String::new, |u| u.username.clone());
             let active = keypair_is_active(state, keypair);
             all.push(blocker(
@@ -135,7 +135,7 @@ impl<'a> Holders<'a> {
             ));
         }
         let users = self.users.iter();
-        all.extend(users.map(|u| blocker("user", u.id.to_string(), &u.username, u.active)));
+        all.extend(users.map(|u| blocker("user", u.id.to_string(), &u.username, u.is_active())));
         let projects = self.projects.iter();
         all.extend(projects.map(|p| blocker("project", p.id.to_string(), &p.name, p.active)));
         (all, of_inactive_users)

@@ -1,6 +1,7 @@
 //! User and project policies: limits on what is kept.
 
 use super::super::super::change::Change;
+use super::super::super::people::User;
 use super::super::super::policies::{ProjectPolicy, UserPolicy};
 use super::super::super::state::State;
 use super::super::AdminObject;
@@ -35,7 +36,7 @@ pub fn user_policy_view(state: &State, policy: &UserPolicy) -> UserPolicyView {
                 .users
                 .values()
                 .filter(|u| u.user_policy.eq_ignore_ascii_case(&policy.name))
-                .map(|u| u.active),
+                .map(User::is_active),
         ),
         created_at: policy.created_at,
         updated_at: policy.updated_at,

@@ -1,7 +1,7 @@
 //! Keypair policies: limits on what runs.
 
 use super::super::super::change::Change;
-use super::super::super::entities::Keypair;
+use super::super::super::people::{Keypair, User};
 use super::super::super::policies::{KeypairPolicy, LifetimeBase, Unspecified};
 use super::super::super::state::State;
 use super::super::super::submit::{cut, pointer};
@@ -136,7 +136,7 @@ pub(super) fn keypairs_of<'a>(
 
 /// A keypair opens something only while its user is active too.
 pub(super) fn keypair_is_active(state: &State, keypair: &Keypair) -> bool {
-    keypair.active && state.users.get(&keypair.user).is_some_and(|u| u.active)
+    keypair.is_active() && state.users.get(&keypair.user).is_some_and(User::is_active)
 }
 
 impl Named for KeypairPolicy {

@@ -58,7 +58,7 @@ pub fn project_view(state: &State, project: &Project) -> ProjectView {
         members: state
             .users
             .values()
-            .filter(|u| u.projects.contains(&project.id))
+            .filter(|u| u.is_member(project.id))
             .count() as u64,
         created_at: project.created_at,
     }
@@ -118,7 +118,7 @@ impl Named for Project {
         let users = state.users.values();
         Scope {
             users: users
-                .filter(|u| u.projects.contains(&self.id))
+                .filter(|u| u.is_member(self.id))
                 .map(|u| u.id)
                 .collect(),
             ..Scope::sessions(state, |s| s.project == self.id)

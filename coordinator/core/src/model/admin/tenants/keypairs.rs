@@ -1,8 +1,8 @@
 //! Keypairs.
 
 use super::super::super::change::{Change, PolicyKind};
-use super::super::super::entities::Keypair;
 use super::super::super::event::{Caller, Refusal};
+use super::super::super::people::{Keypair, KeypairState};
 use super::super::super::state::State;
 use super::super::super::submit::cut;
 use super::super::impact::Scope;
@@ -23,7 +23,7 @@ pub fn keypair_view(state: &State, keypair: &Keypair) -> KeypairView {
             .users
             .get(&keypair.user)
             .map_or_else(String::new, |u| u.username.clone()),
-        state: if keypair.active { "active" } else { "inactive" }.to_owned(),
+        state: keypair.state.as_str().to_owned(),
         main: keypair.main,
         policy: keypair.policy.clone(),
         created_at: keypair.created_at,
@@ -72,13 +72,9 @@ pub(in super::super) fn create_keypair(
     };
     access_key_is_free(state, access_key)?;
     let keypair = Keypair {
-        access_key: access_key.to_owned(),
-        secret_sha256,
-        user: owner.id,
-        active: true,
-        created_at: now,
         policy,
         main: main.is_none(),
+        ..Keypair::new(access_key, secret_sha256, owner.id, now)
     };
     let object = AdminObject::Keypair(Box::new(keypair_view(state, &keypair)));
     let changes = vec![Change::Keypair(keypair)];
@@ -122,15 +118,20 @@ pub(in super::super) fn set_keypair_active(
     active: bool,
 ) -> Result<Decision, Refusal> {
     let present = find_keypair(state, key)?;
-    if present.active == active {
-        let is = if active { "active" } else { "inactive" };
+    let wanted = if active {
+        KeypairState::Active
+    } else {
+        KeypairState::Inactive
+    };
+    if present.state == wanted || present.state == KeypairState::Revoked {
+        let is = present.state.as_str();
         return Err(Refusal::new(
             "LS-KEYPAIR-STATE",
             format!("Keypair {} is {is} already.", present.access_key),
         ));
     }
     let keypair = Keypair {
-        active,
+        state: wanted,
         ..present.clone()
     };
     Ok(changed_keypair(state, present, keypair))
@@ -147,7 +148,7 @@ pub(in super::super) fn set_main(
         let message = format!("{} has no keypair {}.", owner.username, target.access_key);
         return Err(Refusal::new("LS-INVALID", message.clone()).at("/access_key", message));
     }
-    if !target.active {
+    if !target.is_active() {
         return Err(Refusal::new(
             "LS-KEYPAIR-STATE",
             format!(

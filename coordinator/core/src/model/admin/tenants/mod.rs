@@ -18,8 +18,8 @@ pub(super) use people::{First, create_user, patch_user, set_status};
 pub use people::{user_view, user_views};
 
 use super::super::change::PolicyKind;
-use super::super::entities::{Role, User};
 use super::super::event::Refusal;
+use super::super::people::{Role, User};
 use super::super::policies::Domain;
 use super::super::state::State;
 use super::members::Reader;
@@ -76,7 +76,7 @@ fn policy_of(
 fn superadmin_remains(state: &State, left: impl Fn(&User) -> bool) -> Result<(), Refusal> {
     let works = |u: &User| {
         u.role == Role::Superadmin
-            && u.active
+            && u.is_active()
             && state.domains.get(&u.domain).is_none_or(|d| d.active)
     };
     if state.users.values().any(|u| works(u) && left(u)) {

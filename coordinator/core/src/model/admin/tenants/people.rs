@@ -1,8 +1,8 @@
 //! People.
 
 use super::super::super::change::{Change, PolicyKind};
-use super::super::super::entities::{Keypair, Role, User};
 use super::super::super::event::{Caller, Refusal};
+use super::super::super::people::{Keypair, KeypairState, Membership, Role, User, UserStatus};
 use super::super::super::policies::Domain;
 use super::super::super::state::State;
 use super::super::super::submit::cut;
@@ -16,7 +16,7 @@ use longshore_common::admin::{
     KeypairView, Member, NewUser, UserPatch, UserStatusRequest, UserView,
 };
 use longshore_common::amount::{format_milli, parse_milli};
-use longshore_common::ids::{DomainId, ProjectId, UserId};
+use longshore_common::ids::{DomainId, UserId};
 use longshore_common::time::Timestamp;
 use std::collections::BTreeMap;
 
@@ -53,15 +53,14 @@ fn with_sessions(state: &State, user: &User, live_sessions: u64) -> UserView {
         id: user.id.to_string(),
         email: user.email.clone(),
         username: user.username.clone(),
-        role: role_word(user.role).to_owned(),
-        status: if user.active { "active" } else { "inactive" }.to_owned(),
+        role: user.role.as_str().to_owned(),
+        status: user.status.as_str().to_owned(),
         uid: user.uid,
         domain: user.domain.to_string(),
         domain_name: domain_name(state, user.domain),
         projects: user
-            .projects
-            .iter()
-            .filter_map(|id| state.projects.get(id))
+            .project_ids()
+            .filter_map(|id| state.projects.get(&id))
             .map(|p| p.name.clone())
             .collect(),
         user_policy: user.user_policy.clone(),
@@ -69,14 +68,6 @@ fn with_sessions(state: &State, user: &User, live_sessions: u64) -> UserView {
         weight: format_milli(user.weight_milli),
         live_sessions,
         created_at: user.created_at,
-    }
-}
-
-/// The word of a role.
-const fn role_word(role: Role) -> &'static str {
-    match role {
-        Role::Superadmin => "superadmin",
-        Role::User => "user",
     }
 }
 
@@ -147,14 +138,9 @@ pub(in super::super) fn create_user(
     let role = match r.text("role", &request.role, 32) {
         Some(Some(word)) => match word.to_ascii_lowercase().as_str() {
             "superadmin" => Role::Superadmin,
+            "domain-admin" => Role::DomainAdmin,
+            "monitor" => Role::Monitor,
             "user" => Role::User,
-            "domain-admin" | "monitor" => {
-                r.wrong(
-                    "/role",
-                    format!("Role {word} is not there yet; it can be superadmin or user."),
-                );
-                Role::User
-            }
             _ => {
                 r.wrong(
                     "/role",
@@ -187,7 +173,7 @@ pub(in super::super) fn create_user(
         PolicyKind::Keypair,
         &request.keypair_policy,
     );
-    let active = status(&mut r, &request.status).unwrap_or(true);
+    let status = status(&mut r, &request.status).unwrap_or_default();
     let weight_milli = weight(&mut r, &request.weight)
         .flatten()
         .unwrap_or(WEIGHT_ONE);
@@ -196,27 +182,21 @@ pub(in super::super) fn create_user(
     access_key_is_free(state, first.access_key)?;
     let mut meta = state.meta.clone();
     let user = User {
-        id: first.id,
         username,
         email,
         role,
         uid: meta.next_uid,
-        created_at: now,
-        active,
+        status,
         domain: domain.map_or(DomainId::new(0), |d| d.id),
         projects,
         user_policy,
         weight_milli,
+        ..User::new(first.id, now)
     };
     meta.next_uid += 1;
     let keypair = Keypair {
-        access_key: first.access_key.to_owned(),
-        secret_sha256: first.secret_sha256,
-        user: user.id,
-        active: true,
-        created_at: now,
         policy: keypair_policy,
-        main: true,
+        ..Keypair::new(first.access_key, first.secret_sha256, user.id, now)
     };
     let shown = UserView {
         main_keypair: Some(keypair.access_key.clone()),
@@ -229,7 +209,7 @@ pub(in super::super) fn create_user(
     let object = AdminObject::User(Box::new(shown), Some(Box::new(key)));
     let changes = vec![
         Change::Meta(meta),
-        Change::User(user),
+        Change::User(Box::new(user)),
         Change::Keypair(keypair),
     ];
     Ok(Decision::new(object, changes))
@@ -292,11 +272,11 @@ fn projects_of(
     r: &mut Reader,
     domain: &Domain,
     member: &Member<Vec<String>>,
-) -> Option<Option<Vec<ProjectId>>> {
+) -> Option<Option<Vec<Membership>>> {
     let Some(names) = r.list("projects", member)? else {
         return Some(None);
     };
-    let mut projects: Vec<ProjectId> = Vec::with_capacity(names.len());
+    let mut projects: Vec<Membership> = Vec::with_capacity(names.len());
     for (at, name) in names.iter().enumerate() {
         let found = state
             .project_by_ref(name.trim(), Some(domain.id))
@@ -313,8 +293,8 @@ fn projects_of(
             Some(project) if !project.active => {
                 r.wrong(&at, format!("Project {} is inactive.", project.name));
             }
-            Some(project) if projects.contains(&project.id) => (),
-            Some(project) => projects.push(project.id),
+            Some(project) if projects.iter().any(|m| m.project == project.id) => (),
+            Some(project) => projects.push(Membership::manual(project.id)),
         }
     }
     Some(Some(projects))
@@ -333,11 +313,11 @@ fn weight(r: &mut Reader, member: &Member<String>) -> Option<Option<i64>> {
     }
 }
 
-fn status(r: &mut Reader, member: &Member<String>) -> Option<bool> {
+fn status(r: &mut Reader, member: &Member<String>) -> Option<UserStatus> {
     let word = r.text("status", member, 32)??;
     match word.to_ascii_lowercase().as_str() {
-        "active" => Some(true),
-        "inactive" => Some(false),
+        "active" => Some(UserStatus::Active),
+        "inactive" => Some(UserStatus::Inactive),
         _ => {
             r.wrong("/status", "Status must be active or inactive.");
             None
@@ -380,7 +360,7 @@ fn changed_user(state: &State, present: &User, user: User, more: Vec<Change>) ->
     let object = AdminObject::User(Box::new(user_view(state, &user)), None);
     let mut changes = Vec::new();
     if user != *present {
-        changes.push(Change::User(user));
+        changes.push(Change::User(Box::new(user)));
     }
     changes.extend(more);
     Decision::new(object, changes)
@@ -396,14 +376,15 @@ pub(in super::super) fn set_status(
 ) -> Result<Decision, Refusal> {
     let present = find_user(state, name)?;
     let mut r = Reader::default();
-    let active = status(&mut r, &request.status);
+    let status = status(&mut r, &request.status);
     if matches!(request.status, Member::Absent | Member::Null) {
         r.wrong("/status", "status is required.");
     }
     let keypairs_too = r.flag("deactivate_keypairs", &request.deactivate_keypairs);
     r.done()?;
-    let active = active.unwrap_or(present.active);
-    if present.active && !active {
+    let status = status.unwrap_or(present.status);
+    let active = status == UserStatus::Active;
+    if present.is_active() && !active {
         if caller.user == present.id {
             return Err(Refusal::new(
                 "LS-USER-SELF",
@@ -417,16 +398,16 @@ pub(in super::super) fn set_status(
     let off = !active && keypairs_too.flatten() == Some(true);
     let keypairs = state
         .keypairs_of(present.id)
-        .filter(|k| off && k.active)
+        .filter(|k| off && k.is_active())
         .map(|k| {
             Change::Keypair(Keypair {
-                active: false,
+                state: KeypairState::Inactive,
                 ..k.clone()
             })
         })
         .collect();
     let user = User {
-        active,
+        status,
         ..present.clone()
     };
     Ok(changed_user(state, present, user, keypairs))

@@ -13,8 +13,9 @@ use super::{
 };
 use crate::core::Core;
 use crate::model::{
-    Agent, Answer, Caller, Change, Domain, Event, Group, Keypair, KeypairPolicy, Meta, Project,
-    ProjectPolicy, Refusal, Role, Session, SessionDefaults, State, Submit, User, UserPolicy,
+    Agent, Answer, Caller, Change, Domain, Event, Group, Keypair, KeypairPolicy, Membership, Meta,
+    Project, ProjectPolicy, Refusal, Role, Session, SessionDefaults, State, Submit, User,
+    UserPolicy,
 };
 use longshore_common::agent::{AgentState, Device, Health, Inventory, RuntimeState};
 use longshore_common::amount::{SlotLimits, SlotName, Slots, UNIT};
@@ -123,19 +124,15 @@ impl World {
             (2, "alice", Role::User),
             (3, "bob", Role::User),
         ] {
-            changes.push(Change::User(User {
-                id: UserId::new(id),
+            changes.push(Change::User(Box::new(User {
                 username: name.to_owned(),
                 email: format!("{name}@lab.example"),
                 role,
                 uid: 20_000,
-                created_at: NOW,
-                active: true,
                 domain: DomainId::new(1),
-                projects: vec![ProjectId::new(1)],
-                user_policy: "default".to_owned(),
-                weight_milli: 1000,
-            }));
+                projects: vec![Membership::manual(ProjectId::new(1))],
+                ..User::new(UserId::new(id), NOW)
+            })));
             changes.push(Change::Keypair(keypair(id, &format!("LS{name}"), true)));
         }
         for (id, name) in [(1, "bare"), (2, "h100")] {
@@ -316,13 +313,8 @@ impl World {
 
 pub(super) fn keypair(user: u128, key: &str, main: bool) -> Keypair {
     Keypair {
-        access_key: key.to_owned(),
-        secret_sha256: [0; 32],
-        user: UserId::new(user),
-        active: true,
-        created_at: NOW,
-        policy: "default".to_owned(),
         main,
+        ..Keypair::new(key, [0; 32], UserId::new(user), NOW)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::{AdminObject, AdminVerb, idle_rules};
 use super::{World, errors, from, keypair, shown};
-use crate::model::{Change, PolicyKind};
+use crate::model::{Change, KeypairState, PolicyKind, UserStatus};
 use longshore_common::ids::{PolicyId, UserId};
 use longshore_common::limits::{Combine, Metric};
 use serde_json::{Value, json};
@@ -228,11 +228,11 @@ fn a_policy_in_use_is_moved_or_stays() {
             .unwrap();
     }
     let mut off = keypair(2, "LSalice2", false);
-    off.active = false;
+    off.state = KeypairState::Inactive;
     off.policy = "student".to_owned();
     let mut bob = world.state().users[&UserId::new(3)].clone();
-    bob.active = false;
-    world.take(&[Change::Keypair(off), Change::User(bob)]);
+    bob.status = UserStatus::Inactive;
+    world.take(&[Change::Keypair(off), Change::User(Box::new(bob))]);
     let delete = |name: &str, move_to: Option<&str>| AdminVerb::DeletePolicy {
         kind: PolicyKind::Keypair,
         name: name.to_owned(),
