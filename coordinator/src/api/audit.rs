@@ -7,7 +7,7 @@
 
 use super::errors::{self, Failure};
 use super::extract::Query;
-use super::operations::{Operation, recorded_as};
+use super::operations::Operation;
 use super::{App, Cursors, json, page, person, request_id};
 use crate::engine::{Engine, Origin, wall_clock};
 use crate::identity::{Account, Identity, Person, Via};
@@ -238,7 +238,7 @@ pub(super) fn note(app: &App, operation: &Operation, origin: &Origin, response: 
     }
     let route = format!("{} {}", operation.method.as_str(), operation.path);
     let draft = origin
-        .draft(recorded_as(operation.row), Outcome::Refused)
+        .draft(operation.does(), Outcome::Refused)
         .code(failure.code)
         .detail(&route);
     let known = origin.actor.id.is_some();

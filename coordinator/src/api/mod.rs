@@ -27,7 +27,7 @@ mod tests;
 
 pub use logs::{LogPieces, NoNodes, Nodes, OpeningLogs, Signalling};
 pub use openapi::document as openapi_document;
-pub use operations::{Gives, Holds, OPERATIONS, Operation, Parameter, Shape, Verb, Who};
+pub use operations::{Access, Gives, Holds, OPERATIONS, Operation, Parameter, Shape, Verb};
 pub use page::Cursors;
 
 use crate::engine::{Engine, wall_clock};
@@ -42,7 +42,8 @@ use axum::response::{IntoResponse, Response};
 use errors::Failure;
 use futures_util::FutureExt as _;
 use longshore_common::ids::{ClusterId, RequestId};
-use longshore_core::model::{Role, SessionDefaults};
+use longshore_core::access::Why;
+use longshore_core::model::SessionDefaults;
 use longshore_identity::audit::{Actor, ActorKind};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -185,7 +186,7 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let anonymous = operation.who == Who::Anon;
+    let anonymous = operation.is_open();
     if anonymous && operation.method == Verb::Get {
         return next.run(request).await;
     }
@@ -201,16 +202,13 @@ async fn admit(
         (actor, Ok(None))
     } else {
         match app.identity.authenticate(text, wall_clock()) {
-            Ok(person) => match (operation.who, person.role) {
-                (Who::Anon | Who::Any, _) | (Who::Superadmin, Role::Superadmin) => {
-                    (audit::actor(&person), Ok(Some(person)))
+            Ok(person) => {
+                let actor = audit::actor(&person);
+                match operation.admits(&person.rights) {
+                    Ok(()) => (actor, Ok(Some(person))),
+                    Err(why) => (actor, Err(forbidden(why))),
                 }
-                (Who::Superadmin, _) => {
-                    let text = "This operation needs the role superadmin.";
-                    let failure = Failure::new("LS-FORBIDDEN", text);
-                    (audit::actor(&person), Err(failure))
-                }
-            },
+            }
             Err(denied) => (
                 audit::named_account(&app.identity, text),
                 Err(refused(denied)),
@@ -230,6 +228,11 @@ async fn admit(
     };
     audit::note(&app, operation, &origin, &response);
     response
+}
+
+/// What the operation table refuses.
+fn forbidden(why: Why) -> Failure {
+    Failure::new(why.code(), why.to_string())
 }
 
 fn refused(denied: Denied) -> Failure {

@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, made from the table of operations and the shapes.
 
 use super::errors;
-use super::operations::{Gives, Holds, OPERATIONS, Operation, Verb, Who};
+use super::operations::{Gives, Holds, OPERATIONS, Operation, Verb};
 use longshore_common::api::{LogRecord, Problem};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,7 +119,7 @@ fn reference(name: &str) -> Value {
 }
 
 fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
-    let resource = operation.row.split('.').next().unwrap_or(operation.row);
+    let resource = operation.row.map_or("", |row| row.noun());
     let mut parameters: Vec<Value> = Vec::new();
     for name in path_parameters(operation.path) {
         parameters.push(json!({
@@ -142,12 +142,12 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [resource],
-        "x-longshore-operation": operation.row,
+        "x-longshore-operation": operation.does(),
         "parameters": parameters,
         "responses": responses(operation, schemas),
-        "security": match operation.who {
-            Who::Anon => json!([]),
-            Who::Any | Who::Superadmin => json!([{ "bearer": [] }, { "basic": [] }]),
+        "security": match operation.is_open() {
+            true => json!([]),
+            false => json!([{ "bearer": [] }, { "basic": [] }]),
         },
     });
     if let Some(shape) = operation.takes {
@@ -264,9 +264,10 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Value {
 fn codes(operation: &Operation) -> BTreeSet<&'static str> {
     let mut codes = BTreeSet::from(["LS-INTERNAL"]);
     codes.extend(operation.codes);
-    if operation.who != Who::Anon {
+    if !operation.is_open() {
         codes.extend([
             "LS-AUTH-REQUIRED",
+            "LS-FORBIDDEN",
             "LS-AUTH-FAILED",
             "LS-KEYPAIR-INACTIVE",
             "LS-KEYPAIR-EXPIRED",
@@ -278,9 +279,6 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
             "LS-STARTING",
         ]);
         codes.extend(["LS-PARAMETER", "LS-CREDENTIALS-IN-URL", "LS-TOO-LARGE"]);
-    }
-    if operation.who == Who::Superadmin {
-        codes.insert("LS-FORBIDDEN");
     }
     if operation.takes.is_some() {
         codes.extend([

@@ -416,7 +416,7 @@ pub(super) fn batch() -> Value {
 #[tokio::test]
 async fn set_up_happens_once() {
     let mut f = fixture(None, true).await;
-    for operation in OPERATIONS.iter().filter(|o| o.who != Who::Anon) {
+    for operation in OPERATIONS.iter().filter(|o| !o.is_open()) {
         let answer = f
             .send(
                 operation.method.as_str(),
@@ -510,7 +510,7 @@ async fn every_route_has_one_row_and_wants_credentials() {
             "{} stands twice",
             operation.path
         );
-        assert!(operation.row.contains('.') && !operation.summary.is_empty());
+        assert!(operation.row.is_some() && !operation.summary.is_empty());
         for code in operation.codes {
             assert_eq!(
                 errors::find(code).code,
@@ -519,7 +519,7 @@ async fn every_route_has_one_row_and_wants_credentials() {
                 operation.id
             );
         }
-        if operation.who == Who::Anon {
+        if operation.is_open() {
             continue;
         }
         let (method, path) = (operation.method.as_str(), example(operation));

@@ -300,7 +300,14 @@ pub fn rights(caller: &Caller) -> Vec<(Operation, Reach)> {
         .collect()
 }
 
-/// What depends on the caller and the operation alone.
+/// Whether a caller has an operation for anything at all: what depends on these two alone.
+///
+/// # Errors
+/// Why not.
+pub fn at_the_door(operation: Operation, caller: &Caller, intent: Intent) -> Result<(), Why> {
+    admit(operation, caller, intent)
+}
+
 fn admit(operation: Operation, caller: &Caller, intent: Intent) -> Result<(), Why> {
     let writes = writes(operation, intent);
     if !operation.is_open() {

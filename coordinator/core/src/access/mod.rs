@@ -18,7 +18,9 @@ pub mod rules;
 pub use caller::{
     AccountFacts, BuiltinGroups, Caller, Membership, Role, Subject, SubjectSet, UserFacts, Who,
 };
-pub use decide::{Decision, Grant, Intent, Target, View, Why, decide, missing, rights};
+pub use decide::{
+    Decision, Grant, Intent, Target, View, Why, at_the_door, decide, missing, rights,
+};
 pub use operation::{Case, Column, Effect, Operation, Reach};
 pub use rules::{
     Effective, Impact, Lack, Level, Object, Reason, Resource, Rule, RuleBook, RuleLevel, Sight,

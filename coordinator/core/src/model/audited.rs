@@ -4,8 +4,8 @@
 //! masked, numbered and chained. Here stands what was done to what, as values.
 
 use super::admin::{
-    AdminAnswer, AdminObject, AdminOrder, AdminVerb, group_view, keypair_policy_view, preset_view,
-    project_policy_view, user_policy_view,
+    AdminAnswer, AdminObject, AdminOrder, AdminVerb, group_view, keypair_policy_view,
+    operation as admin_operation, preset_view, project_policy_view, user_policy_view,
 };
 use super::change::{Change, PolicyKind};
 use super::entities::{Agent, JoinToken, Session};
@@ -378,11 +378,11 @@ fn agent_changed(
 }
 
 /// The operation of an order, and the kind of thing it is about.
-const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
+pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
     match verb {
-        AdminVerb::CreateGroup(..)
-        | AdminVerb::PatchGroup(..)
-        | AdminVerb::DeleteGroup(_)
+        AdminVerb::CreateGroup(..) => (Operation::QueueCreate, "resource_group"),
+        AdminVerb::DeleteGroup(_) => (Operation::QueueDelete, "resource_group"),
+        AdminVerb::PatchGroup(..)
         | AdminVerb::Allow { .. }
         | AdminVerb::Disallow { .. }
         | AdminVerb::AllowEverybody(_) => (Operation::ResourceGroupUpdate, "resource_group"),
@@ -438,7 +438,8 @@ fn administered(
     answer: &AdminAnswer,
     changes: &[Change],
 ) -> Audited {
-    let (operation, kind) = names(&order.verb);
+    let (_, kind) = names(&order.verb);
+    let operation = admin_operation(state, order);
     let (mut before, mut after) = (answer.before.clone(), answer.object.value());
     // Which object it is, also where its id is the same before and after.
     let mut whole = before.clone().or_else(|| after.clone());

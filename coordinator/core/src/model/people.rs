@@ -142,6 +142,17 @@ impl User {
         }
     }
 
+    /// Its role, as those who act on it are judged: a service account that acts as domain
+    /// admin is one.
+    #[must_use]
+    pub fn rank(&self) -> Role {
+        match &self.service {
+            Some(service) if service.admin => Role::DomainAdmin,
+            Some(_) => Role::User,
+            None => self.role,
+        }
+    }
+
     /// Its id as a service account.
     #[must_use]
     pub const fn account_id(&self) -> ServiceAccountId {

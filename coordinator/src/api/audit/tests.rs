@@ -109,7 +109,7 @@ async fn every_operation_leaves_one_record_with_what_changed() {
             "POST",
             "/resource-groups",
             json!({ "name": "big" }),
-            "resource_group.update",
+            "queue.create",
             "resource_group",
         ),
         (
@@ -144,7 +144,7 @@ async fn every_operation_leaves_one_record_with_what_changed() {
             "DELETE",
             "/resource-groups/big",
             json!({}),
-            "resource_group.update",
+            "queue.delete",
             "resource_group",
         ),
         (

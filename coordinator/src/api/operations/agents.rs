@@ -1,10 +1,11 @@
 //! Nodes, their devices, and tokens with which nodes join.
 
+use super::Access;
 use super::parts::{
     CREATE, CURSOR, DELETE, GROUP, IF_MATCH, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, PATCH, READ,
     query, shape,
 };
-use super::{Gives, Holds, Operation, Who};
+use super::{Gives, Holds, Operation};
 use crate::api::agents;
 use axum::routing::{delete, get, patch, post};
 use longshore_common::api;
@@ -13,7 +14,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "agents_list",
         path: "/api/v1/agents",
-        row: "agent.read",
+        row: Some(Access::AgentRead),
         summary: "Nodes by name",
         parameters: &[
             query("state", Holds::Texts, "Only in this state."),
@@ -28,7 +29,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "agent_read",
         path: "/api/v1/agents/{id}",
-        row: "agent.read",
+        row: Some(Access::AgentRead),
         summary: "One node, by id or name",
         parameters: &[IF_NONE_MATCH],
         gives: Gives::Json(shape::<api::Agent>),
@@ -38,7 +39,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "agent_update",
         path: "/api/v1/agents/{id}",
-        row: "agent.write",
+        row: Some(Access::AgentWrite),
         summary: "Change whether it takes new work, and its resource group",
         parameters: &[IF_MATCH],
         takes: Some(shape::<api::AgentPatch>),
@@ -55,8 +56,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "agent_expel",
         path: "/api/v1/agents/{id}/expel",
-        row: "agent.write",
-        who: Who::Superadmin,
+        row: Some(Access::AgentWrite),
         summary: "Remove a node for good",
         gives: Gives::Json(shape::<api::Agent>),
         handler: || post(agents::expel),
@@ -65,7 +65,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "devices_list",
         path: "/api/v1/devices",
-        row: "agent.read",
+        row: Some(Access::AgentRead),
         summary: "Every device, and who holds it",
         parameters: &[
             query("agent", Holds::Texts, "Only of this node, by name or id."),
@@ -80,8 +80,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "join_tokens_list",
         path: "/api/v1/join-tokens",
-        row: "join_token.read",
-        who: Who::Superadmin,
+        row: Some(Access::JoinTokenRead),
         summary: "Join tokens, oldest first",
         parameters: PAGED,
         gives: Gives::Page(shape::<api::JoinToken>),
@@ -91,7 +90,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "join_tokens_create",
         path: "/api/v1/join-tokens",
-        row: "join_token.write",
+        row: Some(Access::JoinTokenWrite),
         summary: "Make a join token; its secret is shown this once",
         parameters: &[],
         takes: Some(shape::<api::NewJoinToken>),
@@ -103,7 +102,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "join_token_delete",
         path: "/api/v1/join-tokens/{id}",
-        row: "join_token.write",
+        row: Some(Access::JoinTokenWrite),
         summary: "Take a join token back",
         parameters: &[],
         codes: &[],

@@ -1,7 +1,8 @@
 //! The audit log.
 
+use super::Access;
 use super::parts::{CURSOR, LIMIT, READ, query, shape};
-use super::{Gives, Holds, Operation, Who};
+use super::{Gives, Holds, Operation};
 use crate::api::audit;
 use axum::routing::get;
 use longshore_common::audit::{AuditRecord, AuditVerdict};
@@ -10,8 +11,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "audit_list",
         path: "/api/v1/audit",
-        row: "audit.read",
-        who: Who::Superadmin,
+        row: Some(Access::AuditRead),
         summary: "Who did what, newest first; as jsonl or csv all of it, oldest first",
         parameters: &[
             query(
@@ -44,8 +44,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "audit_verify",
         path: "/api/v1/audit/verify",
-        row: "audit.read",
-        who: Who::Superadmin,
+        row: Some(Access::AuditRead),
         summary: "Whether the audit log is whole",
         gives: Gives::Json(shape::<AuditVerdict>),
         codes: &[],

@@ -1,5 +1,6 @@
 //! Tables, and the audit of use.
 
+use super::Access;
 use super::parts::{ACT, READ, query, shape};
 use super::{Gives, Holds, Operation};
 use crate::api::admin::exports;
@@ -10,7 +11,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "export_read",
         path: "/api/v1/exports/{id}",
-        row: "export.read",
+        row: Some(Access::ExportCsv),
         summary: "A table as CSV: users, keypairs, keypair-policies, user-policies or project-policies",
         parameters: &[
             query(
@@ -27,7 +28,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "usage_audit_run",
         path: "/api/v1/usage-audit",
-        row: "usage_audit.run",
+        row: Some(Access::UsageAuditRun),
         summary: "Compare the books with what connected agents report",
         takes: Some(shape::<admin::UsageAuditRequest>),
         gives: Gives::Json(shape::<admin::UsageAuditView>),

@@ -18,18 +18,11 @@ mod tenants;
 
 use super::App;
 use axum::routing::MethodRouter;
+use longshore_core::access::{self, Caller, Intent, Why};
 use utoipa::openapi::{RefOr, Schema};
 
-/// Who may use an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
-    /// Everybody, without credentials.
-    Anon,
-    /// Everybody who proved to be somebody.
-    Any,
-    /// Superadmins.
-    Superadmin,
-}
+/// A row of the operation table.
+pub use longshore_core::access::Operation as Access;
 
 /// An HTTP method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,10 +106,10 @@ pub struct Operation {
     pub method: Verb,
     /// Path; `{id}` and `{code}` are its variable part.
     pub path: &'static str,
-    /// The row of the access table.
-    pub row: &'static str,
-    /// Who may.
-    pub who: Who,
+    /// What it does, in the words of the operation table. None lets nobody in.
+    pub row: Option<Access>,
+    /// What it does where the thing is the caller's own, if that is another row.
+    pub own: Option<Access>,
     /// One line.
     pub summary: &'static str,
     /// Query and headers.
@@ -174,36 +167,42 @@ const fn joined() -> [Operation; count()] {
 /// Every route there is.
 pub static OPERATIONS: &[Operation] = &joined();
 
-/// The name of the operation table under which a refusal at a route is recorded. Most rows
-/// have it already; the others stand for several operations of that table, and the one that
-/// most of their requests are about is named.
-#[must_use]
-pub(super) fn recorded_as(row: &'static str) -> &'static str {
-    match row {
-        "export.read" => "export.csv",
-        "keypair.own" => "me.keypairs",
-        "keypair.write" => "keypair.state",
-        "limits.read" => "usage.read",
-        "project.write" => "project.update",
-        "queue.write" => "queue.rename",
-        "resource_group.write" => "resource_group.update",
-        "user.write" => "user.update",
-        "keypair_policy.write" | "user_policy.write" | "project_policy.write" => "policy.write",
-        "keypair_policy.read" | "user_policy.read" | "project_policy.read" => "policy.read",
-        row => row,
+impl Operation {
+    /// Whether it needs no credentials.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.row.is_some_and(Access::is_open)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// What it does, as it is recorded.
+    #[must_use]
+    pub fn does(&self) -> &'static str {
+        self.row.map_or("", Access::as_str)
+    }
 
-    #[test]
-    fn every_refusal_is_recorded_under_a_name_of_the_operation_table() {
-        for operation in OPERATIONS {
-            let name = recorded_as(operation.row);
-            let known = name.parse::<longshore_core::access::Operation>();
-            assert!(known.is_ok(), "{} is recorded as {name}", operation.id);
+    /// Whether somebody comes in at all: by what depends on the caller and the operation
+    /// alone. The object is looked at where it is known.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, caller: &Caller) -> Result<(), Why> {
+        let intents: &[Intent] = match self.method {
+            Verb::Get => &[Intent::Read],
+            Verb::Post | Verb::Patch | Verb::Put | Verb::Delete => {
+                &[Intent::Change, Intent::Create, Intent::Label]
+            }
+        };
+        let rows = [self.row, self.own].into_iter().flatten();
+        let mut refused = Why::NotPermitted;
+        for (number, row) in rows.enumerate() {
+            for intent in intents {
+                match access::at_the_door(row, caller, *intent) {
+                    Ok(()) => return Ok(()),
+                    Err(why) if number == 0 && *intent == intents[0] => refused = why,
+                    Err(_) => (),
+                }
+            }
         }
+        Err(refused)
     }
 }

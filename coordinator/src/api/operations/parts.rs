@@ -1,6 +1,6 @@
 //! What many rows of the table share: parameters, codes, and rows to begin with.
 
-use super::{Gives, Holds, Operation, Parameter, Verb, Who};
+use super::{Gives, Holds, Operation, Parameter, Verb};
 use axum::routing::MethodRouter;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
@@ -84,8 +84,8 @@ pub(super) const READ: Operation = Operation {
     id: "",
     method: Verb::Get,
     path: "",
-    row: "",
-    who: Who::Any,
+    row: None,
+    own: None,
     summary: "",
     parameters: &[],
     takes: None,
@@ -95,11 +95,7 @@ pub(super) const READ: Operation = Operation {
     handler: MethodRouter::new,
 };
 /// What most answers to everybody have in common.
-pub(super) const OPEN: Operation = Operation {
-    who: Who::Anon,
-    codes: &[],
-    ..READ
-};
+pub(super) const OPEN: Operation = Operation { codes: &[], ..READ };
 /// What most lists have in common.
 pub(super) const LIST: Operation = Operation {
     parameters: NAMED,
@@ -109,7 +105,6 @@ pub(super) const LIST: Operation = Operation {
 /// What most creations have in common.
 pub(super) const CREATE: Operation = Operation {
     method: Verb::Post,
-    who: Who::Superadmin,
     parameters: REHEARSED,
     status: 201,
     codes: &["LS-EXISTS"],
@@ -118,7 +113,6 @@ pub(super) const CREATE: Operation = Operation {
 /// What most changes have in common.
 pub(super) const PATCH: Operation = Operation {
     method: Verb::Patch,
-    who: Who::Superadmin,
     parameters: VERSIONED,
     codes: PATCHED,
     ..READ
@@ -126,7 +120,6 @@ pub(super) const PATCH: Operation = Operation {
 /// What most deletions have in common.
 pub(super) const DELETE: Operation = Operation {
     method: Verb::Delete,
-    who: Who::Superadmin,
     parameters: VERSIONED,
     status: 204,
     codes: DELETED,
@@ -135,7 +128,6 @@ pub(super) const DELETE: Operation = Operation {
 /// What most verbs and parts that are put have in common.
 pub(super) const ACT: Operation = Operation {
     method: Verb::Post,
-    who: Who::Superadmin,
     parameters: REHEARSED,
     ..READ
 };

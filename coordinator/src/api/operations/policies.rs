@@ -1,5 +1,6 @@
 //! Keypair, user and project policies.
 
+use super::Access;
 use super::parts::{CREATE, DELETE, DRY_RUN, IF_MATCH, LIST, PATCH, READ, query, shape};
 use super::{Gives, Holds, Operation, Parameter};
 use crate::api::admin::policies;
@@ -20,7 +21,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypair_policies_list",
         path: "/api/v1/keypair-policies",
-        row: "keypair_policy.read",
+        row: Some(Access::PolicyRead),
         summary: "Keypair policies by name; others than superadmins see their own",
         gives: Gives::Page(shape::<admin::KeypairPolicyView>),
         handler: || get(policies::keypair::list),
@@ -29,7 +30,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypair_policies_create",
         path: "/api/v1/keypair-policies",
-        row: "keypair_policy.write",
+        row: Some(Access::PolicyWrite),
         summary: "Make a keypair policy",
         takes: Some(shape::<admin::KeypairPolicyRequest>),
         gives: Gives::Json(shape::<admin::KeypairPolicyView>),
@@ -39,7 +40,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypair_policy_read",
         path: "/api/v1/keypair-policies/{id}",
-        row: "keypair_policy.read",
+        row: Some(Access::PolicyRead),
         summary: "One keypair policy, by id or name",
         gives: Gives::Json(shape::<admin::KeypairPolicyView>),
         handler: || get(policies::keypair::read),
@@ -48,7 +49,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypair_policy_update",
         path: "/api/v1/keypair-policies/{id}",
-        row: "keypair_policy.write",
+        row: Some(Access::PolicyWrite),
         summary: "Change a keypair policy",
         takes: Some(shape::<admin::KeypairPolicyRequest>),
         gives: Gives::Json(shape::<admin::KeypairPolicyView>),
@@ -58,7 +59,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypair_policy_delete",
         path: "/api/v1/keypair-policies/{id}",
-        row: "keypair_policy.write",
+        row: Some(Access::PolicyWrite),
         summary: "Delete a keypair policy",
         parameters: POLICY_GONE,
         handler: || delete(policies::keypair::remove),
@@ -67,7 +68,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "user_policies_list",
         path: "/api/v1/user-policies",
-        row: "user_policy.read",
+        row: Some(Access::PolicyRead),
         summary: "User policies by name; others than superadmins see their own",
         gives: Gives::Page(shape::<admin::UserPolicyView>),
         handler: || get(policies::user::list),
@@ -76,7 +77,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "user_policies_create",
         path: "/api/v1/user-policies",
-        row: "user_policy.write",
+        row: Some(Access::PolicyWrite),
         summary: "Make a user policy",
         takes: Some(shape::<admin::UserPolicyRequest>),
         gives: Gives::Json(shape::<admin::UserPolicyView>),
@@ -86,7 +87,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "user_policy_read",
         path: "/api/v1/user-policies/{id}",
-        row: "user_policy.read",
+        row: Some(Access::PolicyRead),
         summary: "One user policy, by id or name",
         gives: Gives::Json(shape::<admin::UserPolicyView>),
         handler: || get(policies::user::read),
@@ -95,7 +96,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "user_policy_update",
         path: "/api/v1/user-policies/{id}",
-        row: "user_policy.write",
+        row: Some(Access::PolicyWrite),
         summary: "Change a user policy",
         takes: Some(shape::<admin::UserPolicyRequest>),
         gives: Gives::Json(shape::<admin::UserPolicyView>),
@@ -105,7 +106,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "user_policy_delete",
         path: "/api/v1/user-policies/{id}",
-        row: "user_policy.write",
+        row: Some(Access::PolicyWrite),
         summary: "Delete a user policy",
         parameters: POLICY_GONE,
         handler: || delete(policies::user::remove),
@@ -114,7 +115,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "project_policies_list",
         path: "/api/v1/project-policies",
-        row: "project_policy.read",
+        row: Some(Access::PolicyRead),
         summary: "Project policies by name; others than superadmins see their own",
         gives: Gives::Page(shape::<admin::ProjectPolicyView>),
         handler: || get(policies::project::list),
@@ -123,7 +124,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "project_policies_create",
         path: "/api/v1/project-policies",
-        row: "project_policy.write",
+        row: Some(Access::PolicyWrite),
         summary: "Make a project policy",
         takes: Some(shape::<admin::ProjectPolicyRequest>),
         gives: Gives::Json(shape::<admin::ProjectPolicyView>),
@@ -133,7 +134,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "project_policy_read",
         path: "/api/v1/project-policies/{id}",
-        row: "project_policy.read",
+        row: Some(Access::PolicyRead),
         summary: "One project policy, by id or name",
         gives: Gives::Json(shape::<admin::ProjectPolicyView>),
         handler: || get(policies::project::read),
@@ -142,7 +143,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "project_policy_update",
         path: "/api/v1/project-policies/{id}",
-        row: "project_policy.write",
+        row: Some(Access::PolicyWrite),
         summary: "Change a project policy",
         takes: Some(shape::<admin::ProjectPolicyRequest>),
         gives: Gives::Json(shape::<admin::ProjectPolicyView>),
@@ -152,7 +153,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "project_policy_delete",
         path: "/api/v1/project-policies/{id}",
-        row: "project_policy.write",
+        row: Some(Access::PolicyWrite),
         summary: "Delete a project policy",
         parameters: POLICY_GONE,
         handler: || delete(policies::project::remove),

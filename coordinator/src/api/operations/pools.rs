@@ -1,5 +1,6 @@
 //! Pools, profiles, allocation policies and queues.
 
+use super::Access;
 use super::parts::{
     ACT, CURSOR, LIMIT, LIST, PAGED, PATCH, READ, REHEARSED, VERSIONED, query, shape,
 };
@@ -12,7 +13,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "resource_config_read",
         path: "/api/v1/resource-config",
-        row: "resource_config.read",
+        row: Some(Access::ResourceConfigRead),
         summary: "Pools, profiles and allocation policies as they are live",
         gives: Gives::Json(shape::<admin::ResourceConfigView>),
         codes: &[],
@@ -22,7 +23,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "resource_config_draft_read",
         path: "/api/v1/resource-config/draft",
-        row: "resource_config.read",
+        row: Some(Access::ResourceConfigRead),
         summary: "The document that is being prepared",
         gives: Gives::Json(shape::<admin::ResourceConfigView>),
         codes: &[],
@@ -33,7 +34,7 @@ pub(super) const ROWS: &[Operation] = &[
         id: "resource_config_draft_write",
         method: Verb::Put,
         path: "/api/v1/resource-config/draft",
-        row: "resource_config.write",
+        row: Some(Access::ResourceConfigWrite),
         summary: "Save the draft",
         parameters: VERSIONED,
         takes: Some(shape::<admin::ResourceConfigRequest>),
@@ -52,7 +53,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "resource_config_draft_validate",
         path: "/api/v1/resource-config/draft/validate",
-        row: "resource_config.write",
+        row: Some(Access::ResourceConfigWrite),
         summary: "Say what is wrong with the saved draft, and what provisioning would do",
         gives: Gives::Json(shape::<admin::ConfigVerdict>),
         codes: &[],
@@ -62,7 +63,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "resource_config_draft_reset",
         path: "/api/v1/resource-config/draft/reset",
-        row: "resource_config.write",
+        row: Some(Access::ResourceConfigWrite),
         summary: "Make the draft equal to what is live",
         gives: Gives::Json(shape::<admin::ResourceConfigView>),
         codes: &["LS-VERSION-STALE"],
@@ -72,7 +73,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "resource_config_provision",
         path: "/api/v1/resource-config/provision",
-        row: "resource_config.write",
+        row: Some(Access::ResourceConfigWrite),
         summary: "Make the draft live",
         takes: Some(shape::<admin::ProvisionRequest>),
         gives: Gives::Json(shape::<admin::ConfigVerdict>),
@@ -84,7 +85,7 @@ pub(super) const ROWS: &[Operation] = &[
         id: "resource_config_enabled_write",
         method: Verb::Put,
         path: "/api/v1/resource-config/enabled",
-        row: "resource_config.write",
+        row: Some(Access::ResourceConfigWrite),
         summary: "Serve queues, or let them rest",
         takes: Some(shape::<admin::ConfigSwitch>),
         gives: Gives::Json(shape::<admin::ResourceConfigView>),
@@ -95,7 +96,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "queues_list",
         path: "/api/v1/queues",
-        row: "queue.read",
+        row: Some(Access::QueueRead),
         summary: "Queues by name; others than superadmins see those they may use",
         parameters: &[
             query("name", Holds::Texts, "Only of this name."),
@@ -110,7 +111,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "queue_read",
         path: "/api/v1/queues/{id}",
-        row: "queue.read",
+        row: Some(Access::QueueRead),
         summary: "One queue, by name",
         gives: Gives::Json(shape::<admin::QueueView>),
         handler: || get(config::read),
@@ -119,7 +120,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "queue_update",
         path: "/api/v1/queues/{id}",
-        row: "queue.write",
+        row: Some(Access::QueueRename),
         summary: "Rename a queue",
         parameters: REHEARSED,
         takes: Some(shape::<admin::QueuePatch>),
@@ -131,7 +132,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "queue_pending",
         path: "/api/v1/queues/{id}/pending",
-        row: "queue.read",
+        row: Some(Access::QueueRead),
         summary: "Who waits in it, in its order",
         parameters: PAGED,
         gives: Gives::Page(shape::<api::Session>),

@@ -1,5 +1,6 @@
 //! Presets.
 
+use super::Access;
 use super::parts::{
     CREATE, CURSOR, DELETE, GROUP, LIMIT, LIST, NAME_HOLDS, PATCH, READ, query, shape,
 };
@@ -12,7 +13,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "presets_list",
         path: "/api/v1/presets",
-        row: "preset.read",
+        row: Some(Access::PresetRead),
         summary: "Presets by name",
         parameters: &[NAME_HOLDS, GROUP, LIMIT, CURSOR],
         gives: Gives::Page(shape::<admin::PresetView>),
@@ -22,7 +23,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "presets_create",
         path: "/api/v1/presets",
-        row: "preset.write",
+        row: Some(Access::PresetWrite),
         summary: "Make a preset",
         takes: Some(shape::<admin::PresetRequest>),
         gives: Gives::Json(shape::<admin::PresetView>),
@@ -38,7 +39,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "presets_offered",
         path: "/api/v1/presets/offered",
-        row: "preset.read",
+        row: Some(Access::PresetRead),
         summary: "Presets of a group, and which could start now",
         parameters: &[
             query(
@@ -59,7 +60,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "preset_read",
         path: "/api/v1/presets/{id}",
-        row: "preset.read",
+        row: Some(Access::PresetRead),
         summary: "One preset, by id or name",
         gives: Gives::Json(shape::<admin::PresetView>),
         handler: || get(presets::read),
@@ -68,7 +69,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "preset_update",
         path: "/api/v1/presets/{id}",
-        row: "preset.write",
+        row: Some(Access::PresetWrite),
         summary: "Change a preset",
         takes: Some(shape::<admin::PresetRequest>),
         gives: Gives::Json(shape::<admin::PresetView>),
@@ -87,7 +88,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "preset_delete",
         path: "/api/v1/presets/{id}",
-        row: "preset.write",
+        row: Some(Access::PresetWrite),
         summary: "Delete a preset",
         handler: || delete(presets::remove),
         ..DELETE

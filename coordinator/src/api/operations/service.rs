@@ -1,7 +1,8 @@
 //! The process itself, its documents, the first administrator, and who calls.
 
+use super::Access;
 use super::parts::{OPEN, ORDER, READ, shape};
-use super::{Gives, Operation, Who};
+use super::{Gives, Operation};
 use crate::api::service;
 use axum::routing::{get, post};
 use longshore_common::api;
@@ -10,7 +11,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "health_read",
         path: "/healthz",
-        row: "health.read",
+        row: Some(Access::HealthRead),
         summary: "Whether the process answers",
         gives: Gives::Plain("text/plain"),
         handler: || get(service::healthz),
@@ -19,7 +20,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "readiness_read",
         path: "/readyz",
-        row: "health.read",
+        row: Some(Access::HealthRead),
         summary: "Whether the coordinator can work; 503 with the same body when not",
         gives: Gives::Json(shape::<api::Readiness>),
         handler: || get(service::readyz),
@@ -28,7 +29,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "version_read",
         path: "/version",
-        row: "health.read",
+        row: Some(Access::HealthRead),
         summary: "Versions of the coordinator",
         gives: Gives::Json(shape::<api::Version>),
         handler: || get(service::version),
@@ -37,7 +38,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "authority_read",
         path: "/ca.pem",
-        row: "health.read",
+        row: Some(Access::HealthRead),
         summary: "The certificate of the installation's own authority",
         gives: Gives::Plain("application/x-pem-file"),
         handler: || get(service::ca_pem),
@@ -46,7 +47,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "help_read",
         path: "/help/{code}",
-        row: "health.read",
+        row: Some(Access::HealthRead),
         summary: "One error code explained",
         gives: Gives::Plain("text/plain"),
         codes: &["LS-NOT-FOUND"],
@@ -56,7 +57,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "openapi_read",
         path: "/api/v1/openapi.json",
-        row: "openapi.read",
+        row: Some(Access::OpenapiRead),
         summary: "This document",
         gives: Gives::Object,
         handler: || get(service::document),
@@ -65,8 +66,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "setup_use",
         path: "/api/v1/setup",
-        row: "setup.use",
-        who: Who::Anon,
+        row: Some(Access::SetupUse),
         summary: "Make the first administrator",
         takes: Some(shape::<api::SetupRequest>),
         status: 201,
@@ -78,7 +78,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "me_read",
         path: "/api/v1/me",
-        row: "me.read",
+        row: Some(Access::MeRead),
         summary: "Who calls",
         gives: Gives::Json(shape::<api::Me>),
         codes: &[],

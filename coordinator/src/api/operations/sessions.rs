@@ -1,5 +1,6 @@
 //! Sessions and their output.
 
+use super::Access;
 use super::parts::{
     CURSOR, GROUP, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, READ, head, query, shape,
 };
@@ -62,7 +63,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "sessions_list",
         path: "/api/v1/sessions",
-        row: "session.read",
+        row: Some(Access::SessionRead),
         summary: "Sessions, newest first",
         parameters: &[
             query("state", Holds::Texts, "Only in this state."),
@@ -93,7 +94,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "sessions_create",
         path: "/api/v1/sessions",
-        row: "session.create",
+        row: Some(Access::SessionCreate),
         summary: "Ask for a session",
         parameters: &[head(
             "Idempotency-Key",
@@ -109,7 +110,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "sessions_check",
         path: "/api/v1/sessions/check",
-        row: "session.create",
+        row: Some(Access::SessionCreate),
         summary: "Say what would become of a session; nothing is stored",
         takes: Some(shape::<api::NewSession>),
         gives: Gives::Json(shape::<api::SessionCheck>),
@@ -120,7 +121,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "sessions_terminate",
         path: "/api/v1/sessions/terminate",
-        row: "session.terminate",
+        row: Some(Access::SessionTerminate),
         summary: "End up to 200 sessions",
         takes: Some(shape::<api::TerminateRequest>),
         gives: Gives::Json(shape::<api::TerminateAnswer>),
@@ -131,7 +132,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "session_read",
         path: "/api/v1/sessions/{id}",
-        row: "session.read",
+        row: Some(Access::SessionRead),
         summary: "One session, by id or by a name of the caller's",
         parameters: &[
             query(
@@ -148,7 +149,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "session_history",
         path: "/api/v1/sessions/{id}/history",
-        row: "session.read",
+        row: Some(Access::SessionRead),
         summary: "Every change of its state",
         parameters: PAGED,
         gives: Gives::Page(shape::<api::HistoryLine>),
@@ -159,7 +160,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "session_explain",
         path: "/api/v1/sessions/{id}/explain",
-        row: "session.read",
+        row: Some(Access::SessionRead),
         summary: "Why it is where it is",
         gives: Gives::Json(shape::<api::Explanation>),
         handler: || get(sessions::explain),
@@ -168,7 +169,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "session_signal",
         path: "/api/v1/sessions/{id}/signal",
-        row: "session.signal",
+        row: Some(Access::SessionSignal),
         summary: "Send a signal to its program",
         takes: Some(shape::<api::SignalOrder>),
         status: 204,
@@ -179,7 +180,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "session_terminate",
         path: "/api/v1/sessions/{id}/terminate",
-        row: "session.terminate",
+        row: Some(Access::SessionTerminate),
         summary: "End it",
         takes: Some(shape::<api::TerminateRequest>),
         gives: Gives::Json(shape::<api::TerminateAnswer>),
@@ -189,7 +190,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "session_logs",
         path: "/api/v1/sessions/{id}/logs",
-        row: "session.reach",
+        row: Some(Access::SessionReach),
         summary: "Its output, as the program wrote it",
         parameters: LOGS,
         gives: Gives::Plain("application/octet-stream"),
@@ -200,7 +201,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "session_logs_stream",
         path: "/api/v1/sessions/{id}/logs/stream",
-        row: "session.reach",
+        row: Some(Access::SessionReach),
         summary: "Its output as server-sent events: line and gap with a LogRecord, then end",
         parameters: LOGS,
         gives: Gives::Plain("text/event-stream"),

@@ -1,9 +1,10 @@
 //! Domains, projects, people, keypairs, and what a person may use.
 
+use super::Access;
 use super::parts::{
     ACT, CREATE, CURSOR, LIMIT, LIST, NAME_HOLDS, PATCH, READ, REHEARSED, query, shape,
 };
-use super::{Gives, Holds, Operation, Verb, Who};
+use super::{Gives, Holds, Operation, Verb};
 use crate::api::admin::{quota, tenants};
 use axum::routing::{get, patch, post, put};
 use longshore_common::admin;
@@ -12,7 +13,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "domains_list",
         path: "/api/v1/domains",
-        row: "domain.read",
+        row: Some(Access::DomainRead),
         summary: "Domains by name; others than superadmins see their own",
         gives: Gives::Page(shape::<admin::DomainView>),
         handler: || get(tenants::domains),
@@ -21,7 +22,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "domains_create",
         path: "/api/v1/domains",
-        row: "domain.write",
+        row: Some(Access::DomainWrite),
         summary: "Make a domain",
         takes: Some(shape::<admin::DomainRequest>),
         gives: Gives::Json(shape::<admin::DomainView>),
@@ -31,7 +32,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "domain_read",
         path: "/api/v1/domains/{id}",
-        row: "domain.read",
+        row: Some(Access::DomainRead),
         summary: "One domain, by id or name",
         gives: Gives::Json(shape::<admin::DomainView>),
         handler: || get(tenants::read_domain),
@@ -40,7 +41,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "domain_update",
         path: "/api/v1/domains/{id}",
-        row: "domain.write",
+        row: Some(Access::DomainWrite),
         summary: "Change a domain",
         takes: Some(shape::<admin::DomainRequest>),
         gives: Gives::Json(shape::<admin::DomainView>),
@@ -50,7 +51,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "projects_list",
         path: "/api/v1/projects",
-        row: "project.read",
+        row: Some(Access::ProjectRead),
         summary: "Projects by name; others than superadmins see their own",
         parameters: &[
             NAME_HOLDS,
@@ -69,7 +70,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "projects_create",
         path: "/api/v1/projects",
-        row: "project.write",
+        row: Some(Access::ProjectCreate),
         summary: "Make a project",
         takes: Some(shape::<admin::ProjectRequest>),
         gives: Gives::Json(shape::<admin::ProjectView>),
@@ -79,7 +80,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "project_read",
         path: "/api/v1/projects/{id}",
-        row: "project.read",
+        row: Some(Access::ProjectRead),
         summary: "One project, by id, or by a name that only one has",
         gives: Gives::Json(shape::<admin::ProjectView>),
         handler: || get(tenants::read_project),
@@ -88,7 +89,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "project_update",
         path: "/api/v1/projects/{id}",
-        row: "project.write",
+        row: Some(Access::ProjectUpdate),
         summary: "Change a project; assigns its policy too",
         takes: Some(shape::<admin::ProjectRequest>),
         gives: Gives::Json(shape::<admin::ProjectView>),
@@ -98,7 +99,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "users_list",
         path: "/api/v1/users",
-        row: "user.read",
+        row: Some(Access::UserList),
         summary: "People by login name; others than superadmins see themselves",
         parameters: &[
             query(
@@ -130,7 +131,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "users_create",
         path: "/api/v1/users",
-        row: "user.write",
+        row: Some(Access::UserCreate),
         summary: "Make a person with a first keypair, whose secret is shown this once",
         takes: Some(shape::<admin::NewUser>),
         gives: Gives::Json(shape::<admin::NewUserAnswer>),
@@ -141,7 +142,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "user_read",
         path: "/api/v1/users/{id}",
-        row: "user.read",
+        row: Some(Access::UserRead),
         summary: "One person, by id, login name or address",
         gives: Gives::Json(shape::<admin::UserView>),
         handler: || get(tenants::read_user),
@@ -150,7 +151,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "user_update",
         path: "/api/v1/users/{id}",
-        row: "user.write",
+        row: Some(Access::UserUpdate),
         summary: "Change policy, weight and projects of a person",
         parameters: REHEARSED,
         takes: Some(shape::<admin::UserPatch>),
@@ -163,7 +164,7 @@ pub(super) const ROWS: &[Operation] = &[
         id: "user_status_write",
         method: Verb::Put,
         path: "/api/v1/users/{id}/status",
-        row: "user.write",
+        row: Some(Access::UserStatus),
         summary: "Switch a person on or off",
         takes: Some(shape::<admin::UserStatusRequest>),
         gives: Gives::Json(shape::<admin::UserView>),
@@ -180,8 +181,8 @@ pub(super) const ROWS: &[Operation] = &[
         id: "user_main_keypair_write",
         method: Verb::Put,
         path: "/api/v1/users/{id}/main-keypair",
-        row: "keypair.own",
-        who: Who::Any,
+        row: Some(Access::KeypairState),
+        own: Some(Access::MeKeypairs),
         summary: "Choose the keypair whose policy limits the person as a whole",
         takes: Some(shape::<admin::MainKeypairRequest>),
         gives: Gives::Json(shape::<admin::UserView>),
@@ -192,7 +193,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "user_limits_read",
         path: "/api/v1/users/{id}/limits",
-        row: "limits.read",
+        row: Some(Access::UserRead),
         summary: "What a person may use, and what is used",
         parameters: &[
             query(
@@ -213,7 +214,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "me_limits_read",
         path: "/api/v1/me/limits",
-        row: "limits.read",
+        row: Some(Access::MeRead),
         summary: "What the caller may use, and what is used",
         parameters: &[query(
             "project",
@@ -227,7 +228,8 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypairs_list",
         path: "/api/v1/keypairs",
-        row: "keypair.read",
+        row: Some(Access::KeypairRead),
+        own: Some(Access::MeKeypairs),
         summary: "Keypairs; others than superadmins see their own",
         parameters: &[
             query(
@@ -247,8 +249,8 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypairs_create",
         path: "/api/v1/keypairs",
-        row: "keypair.own",
-        who: Who::Any,
+        row: Some(Access::KeypairCreate),
+        own: Some(Access::MeKeypairs),
         summary: "Make a further keypair; its secret is shown this once",
         takes: Some(shape::<admin::NewKeypair>),
         gives: Gives::Json(shape::<admin::NewKeypairAnswer>),
@@ -259,7 +261,8 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypair_read",
         path: "/api/v1/keypairs/{id}",
-        row: "keypair.read",
+        row: Some(Access::KeypairRead),
+        own: Some(Access::MeKeypairs),
         summary: "One keypair, by its access key",
         gives: Gives::Json(shape::<admin::KeypairView>),
         handler: || get(tenants::read_keypair),
@@ -268,7 +271,8 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypair_update",
         path: "/api/v1/keypairs/{id}",
-        row: "keypair.write",
+        row: Some(Access::KeypairPolicy),
+        own: Some(Access::MeKeypairs),
         summary: "Give a keypair another policy",
         parameters: REHEARSED,
         takes: Some(shape::<admin::KeypairPatch>),
@@ -280,7 +284,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypair_activate",
         path: "/api/v1/keypairs/{id}/activate",
-        row: "keypair.write",
+        row: Some(Access::KeypairState),
         summary: "Switch a keypair on",
         gives: Gives::Json(shape::<admin::KeypairView>),
         codes: &["LS-NOT-FOUND", "LS-KEYPAIR-STATE"],
@@ -290,8 +294,8 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "keypair_deactivate",
         path: "/api/v1/keypairs/{id}/deactivate",
-        row: "keypair.own",
-        who: Who::Any,
+        row: Some(Access::KeypairState),
+        own: Some(Access::MeKeypairs),
         summary: "Switch a keypair off",
         gives: Gives::Json(shape::<admin::KeypairView>),
         codes: &["LS-NOT-FOUND", "LS-KEYPAIR-STATE"],

@@ -14,6 +14,7 @@
 //! | `findings` | what is wrong with a draft, and what is remarkable |
 //! | `provision` | what becomes live, the switch, names of queues |
 //! | `impact` | what a write would do to sessions |
+//! | `permit` | who may give which order |
 //! | `export` | tables |
 //! | `audit` | books against what nodes report |
 //! | `members` | reading members of requests |
@@ -27,6 +28,7 @@ mod groups;
 mod impact;
 mod members;
 mod named;
+mod permit;
 mod policies;
 mod presets;
 mod provision;
@@ -37,6 +39,7 @@ pub use config::{document, draft_view, live_view, queue_view, queue_views};
 pub use export::{ExportKind, Table, export};
 pub use findings::validate;
 pub use groups::group_view;
+pub use permit::operation;
 pub use policies::{idle_rules, keypair_policy_view, project_policy_view, user_policy_view};
 pub use presets::preset_view;
 pub use tenants::{domain_view, keypair_view, project_view, user_view, user_views};
@@ -351,7 +354,8 @@ impl AdminObject {
 
 /// Says what follows from an order.
 pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> Outcome {
-    let decision = match decide(state, order, now) {
+    let decided = permit::permit(state, order).and_then(|()| decide(state, order, now));
+    let decision = match decided {
         Ok(decision) => decision,
         Err(refusal) => return Outcome::refuse(refusal),
     };

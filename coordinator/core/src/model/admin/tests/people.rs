@@ -173,7 +173,7 @@ fn switching_people_off_keeps_the_flags_of_their_keypairs() {
         last.map(|a| matches!(a, Answer::Admin(_)))
             .unwrap_err()
             .code,
-        "LS-LAST-SUPERADMIN"
+        "LS-FORBIDDEN"
     );
     let verb = AdminVerb::PatchDomain(
         "default".to_owned(),
