@@ -1,5 +1,7 @@
 //! The API as its callers meet it: the router with a real store and engine, in process.
 
+mod matrix;
+
 use super::Signalling;
 use super::logs::OpeningLogs;
 use super::*;
@@ -172,6 +174,11 @@ fn agent() -> Agent {
 }
 
 async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
+    fixture_with(logs, with_agent, Vec::new()).await
+}
+
+/// The same with more in it from the beginning.
+async fn fixture_with(logs: Option<Vec<Data>>, with_agent: bool, more: Vec<Change>) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let meta = Meta {
         cluster: ClusterId::new(1),
@@ -189,6 +196,7 @@ async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
     if with_agent {
         changes.push(Change::Agent(Box::new(agent())));
     }
+    changes.extend(more);
     for change in &changes {
         state.apply(change);
     }

@@ -188,9 +188,10 @@ impl Operation {
     pub fn admits(&self, caller: &Caller) -> Result<(), Why> {
         let intents: &[Intent] = match self.method {
             Verb::Get => &[Intent::Read],
-            Verb::Post | Verb::Patch | Verb::Put | Verb::Delete => {
-                &[Intent::Change, Intent::Create, Intent::Label]
-            }
+            // A label is a member that is changed; whether nothing else is, the object's
+            // decision sees.
+            Verb::Patch => &[Intent::Change, Intent::Label],
+            Verb::Post | Verb::Put | Verb::Delete => &[Intent::Change, Intent::Create],
         };
         let rows = [self.row, self.own].into_iter().flatten();
         let mut refused = Why::NotPermitted;
