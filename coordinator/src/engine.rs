@@ -514,7 +514,7 @@ impl Task {
         let mut sealed = Ok(());
         let mut record =
             |core: &mut Core, draft: Draft, changes: &mut Vec<Change>| match audit::seal(
-                core.state().audit,
+                core.state(),
                 draft,
                 now,
             ) {

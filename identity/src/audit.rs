@@ -334,6 +334,19 @@ impl Draft {
         }
     }
 
+    /// Kind and id of what it was done to.
+    #[must_use]
+    pub fn about(&self) -> Option<(&str, &str)> {
+        let target = self.target.as_ref()?;
+        Some((&target.kind, &target.id))
+    }
+
+    /// Id of who did it, if that one has an id.
+    #[must_use]
+    pub fn actor_id(&self) -> Option<&str> {
+        self.actor.id.as_deref()
+    }
+
     /// The record that stands for all up to `removed`, which retention deletes in the same
     /// transaction. It is appended like any other, so the chain vouches for it.
     #[must_use]

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use longshore_common::api::Page;
 use longshore_common::time::Timestamp;
-use longshore_core::model;
+use longshore_core::model::{self, Role};
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Merger, Outcome, Record};
 use longshore_identity::csv;
@@ -249,10 +249,12 @@ pub(super) fn note(app: &App, operation: &Operation, origin: &Origin, response: 
 // ---- reading ----
 
 pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Response, Failure> {
-    person(request.extensions())?;
+    let viewer = person(request.extensions())?;
     let origin = origin(request.extensions())?;
     let query = Query::read(request.uri().query(), LIST)?;
     let mut filter = filter(&app, &query).await?;
+    // Who looks after one domain sees what is about that one.
+    filter.domain = (viewer.role != Role::Superadmin).then_some(viewer.domain);
     let format = match query.one("format")? {
         None | Some("json") => None,
         Some("jsonl") => Some(Format::Lines),

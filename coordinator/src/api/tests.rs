@@ -294,6 +294,11 @@ impl Fixture {
         }
     }
 
+    /// From now on somebody else asks.
+    pub(super) fn bearer(&mut self, bearer: &str) {
+        self.bearer = Some(bearer.to_owned());
+    }
+
     pub(super) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], Body::empty()).await
     }

@@ -8,7 +8,7 @@
 use crate::store::{AUDIT_RECORD, StoreError};
 use longshore_common::time::Timestamp;
 use longshore_core::model::{
-    AuditHead, AuditLine, Audited, Beginning, Change, Doer, Event, State, audited, react,
+    AuditLine, Audited, Beginning, Change, Doer, Event, State, audit_domain, audited, react,
 };
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome};
@@ -99,11 +99,14 @@ fn bounded(value: Value) -> Value {
     format!("{} bytes of JSON, SHA-256 {digest}", text.len()).into()
 }
 
-/// Gives a draft its number and chains it to the end of the log.
+/// Gives a draft its number, chains it to the end of the log, and notes whose domain it is
+/// about.
 ///
 /// # Errors
 /// [`StoreError::is_audit`]: it has no canonical form. What it is about must not happen.
-pub(crate) fn seal(head: AuditHead, draft: Draft, at: Timestamp) -> Result<AuditLine, StoreError> {
+pub(crate) fn seal(state: &State, draft: Draft, at: Timestamp) -> Result<AuditLine, StoreError> {
+    let head = state.audit;
+    let domain = audit_domain(state, draft.about(), draft.actor_id());
     let end = Head {
         seq: head.seq,
         hash: Sha256::from_bytes(head.hash),
@@ -118,6 +121,7 @@ pub(crate) fn seal(head: AuditHead, draft: Draft, at: Timestamp) -> Result<Audit
     Ok(AuditLine {
         seq: record.seq,
         at,
+        domain,
         actor: record.actor_key().to_owned(),
         hash: *record.hash.as_bytes(),
         outcome: record.outcome.as_str().to_owned(),
@@ -142,7 +146,7 @@ pub fn begin(
     let mut changes = outcome.changes;
     changes.iter().for_each(|change| state.apply(change));
     for one in records {
-        let line = seal(state.audit, draft(one, None), now)?;
+        let line = seal(state, draft(one, None), now)?;
         let change = Change::Audit(Arc::new(line));
         state.apply(&change);
         changes.push(change);

@@ -5,6 +5,7 @@
 
 use super::load::{unreadable, unsigned};
 use super::{Doing, Reader, StoreError, open};
+use longshore_common::ids::DomainId;
 use longshore_common::time::Timestamp;
 use longshore_core::model::AuditHead;
 use longshore_identity::Sha256;
@@ -25,6 +26,8 @@ pub struct AuditFilter {
     pub operations: Vec<String>,
     /// About the thing with one of these ids; empty = about any.
     pub targets: Vec<String>,
+    /// About this domain; none = about any, and about none.
+    pub domain: Option<DomainId>,
     /// With one of these outcomes; empty = with any.
     pub outcomes: Vec<Outcome>,
     /// Not before this instant.
@@ -227,6 +230,10 @@ fn statement(filter: &AuditFilter) -> (String, Vec<Value>) {
     any_of("outcome", &outcomes);
     if !outcomes.is_empty() && !filter.outcomes.contains(&Outcome::Ok) {
         wheres.push("outcome <> 'ok'".to_owned()); // what the index says of itself
+    }
+    if let Some(domain) = filter.domain {
+        wheres.push("domain <> '' AND domain = ?".to_owned());
+        values.push(Value::Text(domain.to_string()));
     }
     let number = |n: u64| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
     for (condition, value) in [

@@ -118,7 +118,9 @@ fn recorded(head: AuditHead, n: u64) -> AuditLine {
     .target("thing", &format!("t{n}"), "")
     .field("n", Kind::Plain, None, Some(n.into()));
     let at = Timestamp(i64::try_from(head.seq).expect("few") * 1000);
-    seal(head, draft, at).expect("plain")
+    let mut state = State::new(world::meta());
+    state.audit = head;
+    seal(&state, draft, at).expect("plain")
 }
 
 fn witness(end: AuditHead) -> Head {

@@ -465,7 +465,8 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
                 line.target,
                 line.outcome,
                 line.hash,
-                line.body
+                line.body,
+                line.domain.map_or_else(String::new, |id| id.to_string())
             ];
             execute(to, AUDIT_LINE, values, AUDIT)
         }
@@ -596,8 +597,8 @@ const HISTORY: &str = "INSERT INTO session_history
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 // Only ever added: a number that is there already is an error.
 const AUDIT_LINE: &str = "INSERT INTO audit
-        (seq, at, actor, operation, target, outcome, hash, body)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        (seq, at, actor, operation, target, outcome, hash, body, domain)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 const OPENED: &str = "INSERT INTO ledger
         (session, rank, attempt, slot, device, agent, amount, opened_at, quota_freed_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";

@@ -12,7 +12,7 @@ use super::entities::{Agent, JoinToken, Session};
 use super::event::{Answer, Enrol, Event, Outcome, SetupOrder, Terminate};
 use super::state::State;
 use crate::access::Operation;
-use longshore_common::ids::{AgentId, SessionId};
+use longshore_common::ids::{AgentId, DomainId, SessionId};
 use longshore_common::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -33,6 +33,8 @@ pub struct AuditLine {
     pub target: String,
     /// `ok`, `refused` or `failed`.
     pub outcome: String,
+    /// The domain it is about; none is for superadmins only. Stands beside the chain.
+    pub domain: Option<DomainId>,
     /// SHA-256 of `body`.
     pub hash: [u8; 32],
     /// The record as canonical JSON, without its own digest.
@@ -48,6 +50,29 @@ impl AuditLine {
             hash: self.hash,
         }
     }
+}
+
+/// The domain a record is about: that of the thing it was done to, else that of who did it.
+#[must_use]
+pub fn audit_domain(
+    state: &State,
+    target: Option<(&str, &str)>,
+    actor: Option<&str>,
+) -> Option<DomainId> {
+    let of_user = |id: &str| state.user_by_ref(id).map(|user| user.domain);
+    let of_target = target.and_then(|(kind, id)| match kind {
+        "user" | "service_account" => of_user(id),
+        "keypair" => {
+            let owner = state.keypairs.get(id)?.user;
+            state.users.get(&owner).map(|user| user.domain)
+        }
+        "project" => state.projects.get(&id.parse().ok()?).map(|p| p.domain),
+        "domain" => id.parse().ok(),
+        "session" => state.sessions.get(&id.parse().ok()?).map(|s| s.domain),
+        "user_group" | "group" => state.user_groups.get(&id.parse().ok()?)?.domain,
+        _ => None,
+    });
+    of_target.or_else(|| actor.and_then(of_user))
 }
 
 /// The end of the audit log: what the next record is chained to.

@@ -19,7 +19,7 @@ mod rules;
 mod state;
 mod submit;
 
-pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audited};
+pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain, audited};
 pub use change::{Change, PolicyKind};
 pub use desired::{desired_entries, desired_set};
 pub use entities::*;

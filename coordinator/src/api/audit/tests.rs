@@ -730,3 +730,36 @@ fn records_have_the_shape_of_the_document() {
     assert_eq!(cells.matches("\",\"").count() + 1, COLUMNS.len(), "{cells}");
     assert_eq!(COLUMNS.iter().collect::<BTreeSet<_>>().len(), COLUMNS.len());
 }
+
+/// Who looks after one domain sees what was done in that one, and nothing of others.
+#[tokio::test]
+async fn a_domain_admin_sees_the_own_domain() {
+    let mut f = ready().await;
+    let made = f
+        .post("/api/v1/domains", &json!({ "name": "physics" }))
+        .await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let admin = json!({ "email": "ada@lab.example", "role": "domain-admin", "domain": "physics" });
+    let made = f.post("/api/v1/users", &admin).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let pair = made.json();
+    for (name, domain) in [("bob", "physics"), ("eve", "default")] {
+        let email = format!("{name}@lab.example");
+        let user = json!({ "email": email, "username": name, "domain": domain });
+        assert_eq!(f.post("/api/v1/users", &user).await.status, 201);
+    }
+    let all = f.records("").await.len();
+    let text = |name: &str| pair[name].as_str().unwrap().to_owned();
+    f.bearer(&format!(
+        "Bearer {}.{}",
+        text("access_key"),
+        text("secret_key")
+    ));
+    let seen = f.records("").await;
+    let names: Vec<&str> = seen
+        .iter()
+        .filter_map(|record| record.target.as_ref()?.name.as_deref())
+        .collect();
+    assert_eq!(names, ["bob", "ada@lab.example", "physics"]);
+    assert!(all > names.len());
+}
