@@ -5,12 +5,14 @@
 //! the key decides how its text is read.
 
 use crate::api::errors::nearest;
+use crate::rates::Network;
 use longshore_common::amount::{SlotName, parse_bytes};
 use longshore_common::ids::is_handle;
 use longshore_common::limits::{
     Combine, IdleAction, IdlePolicy, Metric, Operator, UtilizationPolicy,
 };
 use longshore_core::model::{Discipline, SchedulerSettings, Selection, SessionDefaults};
+use longshore_identity::bucket::{LIMIT_MAX, LIMIT_MIN};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -51,6 +53,39 @@ pub struct Daemon {
     pub name: String,
     /// Names and addresses by which it is reached, besides the machine's name.
     pub hosts: Vec<String>,
+    /// Proxies in front of it, as addresses or networks: what they say about the client's
+    /// address counts.
+    pub trusted_proxies: Vec<String>,
+    /// How many requests who may make.
+    pub rate_limit: RateLimit,
+}
+
+/// `[daemon.rate_limit]`: requests in any 900 s, 1 to 1000000.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimit {
+    /// Of a keypair that has no limit of its own, and of all logins of a person.
+    pub keypair: u32,
+    /// Of a client that is not known, by its address.
+    pub anonymous: u32,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self {
+            keypair: 10_000,
+            anonymous: 1000,
+        }
+    }
+}
+
+impl Daemon {
+    /// The trusted proxies; what [`Config::load`] refuses is left out.
+    #[must_use]
+    pub fn proxies(&self) -> Vec<Network> {
+        let texts = self.trusted_proxies.iter();
+        texts.filter_map(|text| text.parse().ok()).collect()
+    }
 }
 
 impl Default for Daemon {
@@ -60,6 +95,8 @@ impl Default for Daemon {
             listen: SocketAddr::from(([0, 0, 0, 0], longshore_common::wire::DEFAULT_PORT)),
             name: String::new(),
             hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            rate_limit: RateLimit::default(),
         }
     }
 }
@@ -412,6 +449,18 @@ impl Config {
                 "daemon.name",
                 "must have 1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
             );
+        }
+        let limits = &self.daemon.rate_limit;
+        for (key, limit) in [("keypair", limits.keypair), ("anonymous", limits.anonymous)] {
+            if !(LIMIT_MIN..=LIMIT_MAX).contains(&limit) {
+                let text = format!("must be {LIMIT_MIN} to {LIMIT_MAX} requests in 900 s");
+                return wrong(&format!("daemon.rate_limit.{key}"), text);
+            }
+        }
+        for text in &self.daemon.trusted_proxies {
+            if let Err(error) = text.parse::<Network>() {
+                return wrong("daemon.trusted_proxies", error);
+            }
         }
         for host in &self.daemon.hosts {
             if host.is_empty()

@@ -54,6 +54,8 @@ pub struct Account {
     pub domain_active: bool,
     /// The keypair whose policy limits it as a whole.
     pub main_keypair: Option<String>,
+    /// Requests of all its logins in 900 s; none = the setting.
+    pub rate_limit: Option<u32>,
     /// Whether it is to choose a new password.
     pub need_password_change: bool,
     /// Whether a code is asked for at login.
@@ -71,6 +73,8 @@ pub enum Via {
     Keypair {
         /// The one project it is good for.
         project: Option<ProjectId>,
+        /// Requests in 900 s; none = the setting.
+        rate_limit: Option<u32>,
     },
     /// A login.
     Login(LoginId),
@@ -121,6 +125,7 @@ struct Known {
     state: KeypairState,
     expires_at: Option<Timestamp>,
     project: Option<ProjectId>,
+    rate_limit: Option<u32>,
     user: UserId,
 }
 
@@ -175,6 +180,7 @@ impl Everybody {
             status: user.status,
             domain_active: domain.is_none_or(|domain| domain.active),
             main_keypair: state.main_keypair(id).map(|k| k.access_key.clone()),
+            rate_limit: state.main_keypair(id).and_then(|k| k.rate_limit),
             need_password_change: user.need_password_change,
             second_factor: user.second_factor().is_some(),
             is_service: user.service.is_some(),
@@ -190,6 +196,7 @@ impl Everybody {
             state: keypair.state,
             expires_at: keypair.expires_at,
             project: keypair.project,
+            rate_limit: keypair.rate_limit,
             user: keypair.user,
         };
         self.keypairs.insert(keypair.access_key.clone(), known);
@@ -370,8 +377,12 @@ impl Identity {
             user: row.user,
             access_key: access.to_owned(),
         };
-        let project = row.project;
-        admitted(account, caller, Via::Keypair { project })
+        let (project, rate_limit) = (row.project, row.rate_limit);
+        let via = Via::Keypair {
+            project,
+            rate_limit,
+        };
+        admitted(account, caller, via)
     }
 
     /// Whose login a token stands for.
@@ -552,7 +563,7 @@ pub fn cursor_secret(data_dir: &Path) -> std::io::Result<[u8; 32]> {
 }
 
 /// Writes a file only its owner can read, whole or not at all.
-fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let draft = path.with_extension("new");
     let _ = std::fs::remove_file(&draft); // left by a crash; its mode may be another
     let mut file = std::fs::OpenOptions::new()

@@ -11,4 +11,5 @@ pub mod engine;
 pub mod identity;
 pub mod live;
 pub mod pki;
+pub mod rates;
 pub mod store;

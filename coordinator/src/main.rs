@@ -15,10 +15,12 @@ use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
 use longshore_coordinator::pki::Pki;
+use longshore_coordinator::rates::Rates;
 use longshore_coordinator::store::{Store, StoreError, verify_audit_file};
 use longshore_core::model::{Beginning, Group, Meta, SchedulerSettings};
 use longshore_identity::Sha256;
 use longshore_identity::audit::Head;
+use longshore_link::boot_ms;
 use sd_notify::NotifyState;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -333,6 +335,14 @@ async fn run(config: Config) -> Result<(), End> {
     let (cluster, endpoint) = cluster::start(link, Arc::clone(&pki), engine.clone(), instance, due)
         .context("agents cannot be served")?;
     let (stop, stopping) = watch::channel(false);
+    let limits = &config.daemon.rate_limit;
+    let rates = Arc::new(Rates::load(
+        (limits.keypair, limits.anonymous),
+        config.daemon.proxies(),
+        data_dir,
+        boot_ms(),
+        wall_clock().0,
+    ));
     let app = App::new(api::Parts {
         engine: engine.clone(),
         reader,
@@ -351,6 +361,7 @@ async fn run(config: Config) -> Result<(), End> {
             &identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?,
         ),
         audit: api::audit::Auditing::default(),
+        rates: Arc::clone(&rates),
         stopping: stopping.clone(),
     });
     let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
@@ -385,6 +396,9 @@ async fn run(config: Config) -> Result<(), End> {
     };
     if tokio::time::timeout(STOPPING, closing).await.is_err() {
         warn!("not everything ended in time; the rest is cut");
+    }
+    if let Err(error) = rates.save(boot_ms(), wall_clock().0) {
+        warn!(%error, "how many requests were made could not be kept; they are counted anew");
     }
     info!("stopped");
     ended

@@ -108,6 +108,12 @@ pub const CODES: &[Code] = &[
         "The domain of this account was switched off, and with it everybody in it. A superadmin can switch it on again.",
     ),
     code(
+        "LS-RATE-LIMIT",
+        429,
+        "Too many requests",
+        "In any 900 seconds a keypair, all logins of a person together, and an address of somebody unknown may each make so many requests. Retry-After says when the next one is served; X-RateLimit-Limit and X-RateLimit-Remaining stand in every answer. A superadmin can give a keypair another limit: longshore admin key rate-limit.",
+    ),
+    code(
         "LS-NOT-FOUND",
         404,
         "Not found",

@@ -31,7 +31,8 @@ pub use operations::{Access, Gives, Holds, OPERATIONS, Operation, Parameter, Sha
 pub use page::Cursors;
 
 use crate::engine::{Engine, wall_clock};
-use crate::identity::{Denied, Identity, Person};
+use crate::identity::{Denied, Identity, Person, Via};
+use crate::rates::{Rates, Whose};
 use crate::store::Reader;
 use axum::Router;
 use axum::body::Body;
@@ -45,6 +46,9 @@ use longshore_common::ids::{ClusterId, RequestId};
 use longshore_core::access::Why;
 use longshore_core::model::SessionDefaults;
 use longshore_identity::audit::{Actor, ActorKind};
+use longshore_identity::bucket::Verdict;
+use longshore_link::boot_ms;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -92,6 +96,8 @@ pub struct Parts {
     pub cursors: Cursors,
     /// Refusals on their way into the audit log.
     pub audit: audit::Auditing,
+    /// How many requests who made.
+    pub rates: Arc<Rates>,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
 }
@@ -187,8 +193,8 @@ async fn admit(
     next: Next,
 ) -> Response {
     let anonymous = operation.is_open();
-    if anonymous && operation.method == Verb::Get {
-        return next.run(request).await;
+    if operation.row == Some(Access::HealthRead) {
+        return next.run(request).await; // never counted
     }
     if !anonymous && !app.identity.is_set_up() {
         return setup_required().into_response();
@@ -206,17 +212,23 @@ async fn admit(
                 let actor = audit::actor(&person);
                 match operation.admits(&person.rights) {
                     Ok(()) => (actor, Ok(Some(person))),
-                    Err(why) => (actor, Err(forbidden(why))),
+                    Err(why) => (actor, Err((forbidden(why), Some(person)))),
                 }
             }
             Err(denied) => (
                 audit::named_account(&app.identity, text),
-                Err(refused(denied)),
+                Err((refused(denied), None)),
             ),
         }
     };
-    let origin = Arc::new(audit::origin_of(&request, actor));
-    let response = match let_in {
+    let client = client_of(&app, &request);
+    let origin = Arc::new(audit::origin_of(&request, client, actor));
+    let counted = count(&app, client, &let_in);
+    let let_in = match &counted {
+        Some(verdict) if !verdict.passes() => Err(too_many(verdict)),
+        _ => let_in.map_err(|(failure, _)| failure),
+    };
+    let mut response = match let_in {
         Ok(person) => {
             request.extensions_mut().insert(Arc::clone(&origin));
             if let Some(person) = person {
@@ -227,7 +239,54 @@ async fn admit(
         Err(failure) => failure.into_response(),
     };
     audit::note(&app, operation, &origin, &response);
+    for (name, value) in counted.iter().flat_map(Verdict::headers) {
+        // Retry-After of a failure that has its own stays as it is.
+        let name = HeaderName::from_static(match name {
+            "X-RateLimit-Limit" => "x-ratelimit-limit",
+            "X-RateLimit-Remaining" => "x-ratelimit-remaining",
+            "X-RateLimit-Window" => "x-ratelimit-window",
+            _ => continue,
+        });
+        response.headers_mut().insert(name, value.into());
+    }
     response
+}
+
+/// Whose requests a request is counted among, and whether it is one too many. What proves
+/// nothing counts for the address it comes from, and is refused only there.
+fn count(
+    app: &App,
+    client: Option<IpAddr>,
+    let_in: &Result<Option<Person>, (Failure, Option<Person>)>,
+) -> Option<Verdict> {
+    let now = boot_ms();
+    match let_in {
+        Ok(Some(person)) | Err((_, Some(person))) => {
+            let (whose, own) = match &person.via {
+                Via::Keypair { rate_limit, .. } => {
+                    let key = person.caller.access_key.clone();
+                    (Whose::Keypair(key), *rate_limit)
+                }
+                Via::Login(_) => (Whose::Logins(person.id), person.rate_limit),
+            };
+            Some(app.rates.known(&whose, own, now))
+        }
+        Ok(None) | Err((_, None)) => client.map(|client| app.rates.client(client, now)),
+    }
+}
+
+fn too_many(verdict: &Verdict) -> Failure {
+    let text = format!("More than {} requests in 900 seconds.", verdict.limit);
+    let failure = Failure::new("LS-RATE-LIMIT", text);
+    failure.retry_after(verdict.retry_after_s.unwrap_or(1))
+}
+
+/// Where a request comes from, as far as that can be known.
+fn client_of(app: &App, request: &Request) -> Option<IpAddr> {
+    let peer = request.extensions().get::<listener::Peer>()?.0.ip();
+    let forwarded = request.headers().get_all("x-forwarded-for").iter();
+    let texts = forwarded.filter_map(|value| value.to_str().ok());
+    Some(app.rates.client_of(peer, texts))
 }
 
 /// What the operation table refuses.
@@ -274,10 +333,13 @@ async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> 
         Failure::internal().into_response()
     });
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        let kept = response.headers().get(header::ALLOW).cloned();
+        let said = std::mem::take(response.headers_mut());
         response = failure.response(&app.address, &errors_path(&path), &id);
-        if let Some(allow) = kept {
-            response.headers_mut().insert(header::ALLOW, allow);
+        // What was said beside the failure (Allow, the rate limit) stays.
+        for (name, value) in said {
+            if let Some(name) = name {
+                response.headers_mut().entry(name).or_insert(value);
+            }
         }
         if response.status().is_server_error() {
             tracing::warn!(request_id = %id, %method, path = %errors::cut(&path), code = failure.code, "request failed");

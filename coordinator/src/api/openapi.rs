@@ -267,6 +267,7 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
     if !operation.is_open() {
         codes.extend([
             "LS-AUTH-REQUIRED",
+            "LS-RATE-LIMIT",
             "LS-FORBIDDEN",
             "LS-AUTH-FAILED",
             "LS-KEYPAIR-INACTIVE",

@@ -9,6 +9,7 @@ use crate::engine::tests::poll;
 use crate::engine::{self, wall_clock};
 use crate::identity::Denied;
 use crate::live::Live;
+use crate::rates::Rates;
 use crate::store::Store;
 use axum::http::StatusCode;
 use futures_util::StreamExt as _;
@@ -179,6 +180,16 @@ async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
 
 /// The same with more in it from the beginning.
 async fn fixture_with(logs: Option<Vec<Data>>, with_agent: bool, more: Vec<Change>) -> Fixture {
+    limited(logs, with_agent, more, (1_000_000, 1_000_000)).await
+}
+
+/// The same with limits for keypairs and for clients nobody knows.
+async fn limited(
+    logs: Option<Vec<Data>>,
+    with_agent: bool,
+    more: Vec<Change>,
+    limits: (u32, u32),
+) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let meta = Meta {
         cluster: ClusterId::new(1),
@@ -227,6 +238,7 @@ async fn fixture_with(logs: Option<Vec<Data>>, with_agent: bool, more: Vec<Chang
         data_dir: dir.path().to_owned(),
         cursors: Cursors::new(&[3; 32]),
         audit: audit::Auditing::default(),
+        rates: Arc::new(Rates::load(limits, Vec::new(), dir.path(), 0, 0)),
         stopping,
     });
     Fixture {
@@ -281,7 +293,9 @@ impl Fixture {
                 request = request.header(*name, *value);
             }
         }
-        let request = request.body(body).unwrap();
+        let mut request = request.body(body).unwrap();
+        let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 4711));
+        request.extensions_mut().insert(listener::Peer(peer));
         let response = tower::ServiceExt::oneshot(self.router.clone(), request)
             .await
             .unwrap();
@@ -1506,4 +1520,41 @@ fn the_checked_in_document_is_this_one() {
         stored == text,
         "docs/openapi.json differs from the code; write it anew with UPDATE=1 and look at the difference"
     );
+}
+
+#[tokio::test]
+async fn so_many_requests_and_no_more() {
+    let mut f = limited(None, true, Vec::new(), (3, 4)).await;
+    f.set_up().await; // one of the four of this client
+    let left = |answer: &Answer| {
+        let header = |name: &str| answer.header(name).to_owned();
+        let window = header("x-ratelimit-window");
+        assert_eq!(window, "900", "{}", answer.text());
+        (header("x-ratelimit-limit"), header("x-ratelimit-remaining"))
+    };
+    let two = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(left(&f.get("/api/v1/me").await), two("3", "2"));
+    assert_eq!(
+        left(&f.get("/api/v1/agents?nonsense=1").await),
+        two("3", "1")
+    );
+    assert_eq!(f.get("/api/v1/me").await.status, 200);
+    let refused = f.get("/api/v1/me").await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str()),
+        (429, "LS-RATE-LIMIT")
+    );
+    assert_eq!(left(&refused), two("3", "0"));
+    assert!(refused.header("retry-after").parse::<u32>().unwrap() > 890);
+    // Wrong credentials count for the address; right ones are not refused for them.
+    let wrong = [("authorization", "Bearer LSX.wrong")];
+    for _ in 0..3 {
+        let answer = f.send("GET", "/api/v1/me", &wrong, Body::empty()).await;
+        assert_eq!(answer.code(), "LS-AUTH-FAILED");
+    }
+    let answer = f.send("GET", "/api/v1/me", &wrong, Body::empty()).await;
+    assert_eq!(answer.code(), "LS-RATE-LIMIT");
+    assert_eq!(f.get("/api/v1/me").await.code(), "LS-RATE-LIMIT");
+    // Health is never counted.
+    assert_eq!(f.get("/healthz").await.status, 200);
 }

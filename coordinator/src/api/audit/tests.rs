@@ -671,7 +671,8 @@ async fn the_address_of_the_client_is_recorded_and_only_superadmins_read() {
     request
         .extensions_mut()
         .insert(super::super::listener::Peer(peer));
-    let origin = origin_of(&request, Actor::new(ActorKind::System));
+    let client = super::super::client_of(&f.app, &request);
+    let origin = origin_of(&request, client, Actor::new(ActorKind::System));
     let draft = origin.draft("auth.login", Outcome::Failed);
     f.app.engine.record(draft).await.unwrap();
     let record = f.newest().await;
