@@ -1,16 +1,20 @@
 //! Bodies and parameters, read strictly: what is not understood is refused by name.
 
 use super::errors::{Failure, cut, nearest};
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request, header};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use hyper::body::{Frame, SizeHint};
 use longshore_common::api::MemberError;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Largest body.
@@ -23,6 +27,8 @@ const MAX_TERMS: usize = 50;
 const MAX_ELEMENTS: usize = 10_000;
 /// How long a body may pause.
 const BODY_IDLE: Duration = Duration::from_secs(30);
+/// How long a body may take that nobody wants.
+const DISCARDING: Duration = Duration::from_secs(5);
 
 /// A body that was read, and the bytes it was made from.
 #[derive(Debug)]
@@ -71,6 +77,67 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request<Body>) -> Result<
         value,
         bytes: Bytes::from(bytes),
     })
+}
+
+/// What a handler left of a body.
+#[derive(Debug)]
+pub(super) struct Unread(Option<Shared>);
+
+/// A body that two have: whoever handles the request, and then whoever answers it.
+#[derive(Debug, Clone)]
+struct Shared(Arc<Mutex<Body>>);
+
+impl HttpBody for Shared {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(&mut *body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        body.size_hint()
+    }
+}
+
+/// The request, and what will be left of its body.
+pub(super) fn watched(request: Request<Body>) -> (Request<Body>, Unread) {
+    if request.body().is_end_stream() {
+        return (request, Unread(None));
+    }
+    let (parts, body) = request.into_parts();
+    let shared = Shared(Arc::new(Mutex::new(body)));
+    let request = Request::from_parts(parts, Body::new(shared.clone()));
+    (request, Unread(Some(shared)))
+}
+
+impl Unread {
+    /// Reads on, so far as a body could be accepted at all: a connection that is closed while
+    /// its client still writes takes the answer with it.
+    pub(super) async fn discard(self) {
+        let Some(shared) = self.0 else { return };
+        let read = async {
+            let mut stream = Body::new(shared).into_data_stream();
+            let mut left = MAX_BODY;
+            while let Some(Ok(chunk)) = stream.next().await {
+                let Some(rest) = left.checked_sub(chunk.len()) else {
+                    return;
+                };
+                left = rest;
+            }
+        };
+        let _ = tokio::time::timeout(DISCARDING, read).await; // who writes slowly hears nothing
+    }
 }
 
 fn too_large() -> Failure {

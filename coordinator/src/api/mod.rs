@@ -325,6 +325,7 @@ async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> 
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let started = std::time::Instant::now();
+    let (request, unread) = extract::watched(request);
     let handled = GUARDED
         .scope((), AssertUnwindSafe(next.run(request)).catch_unwind())
         .await;
@@ -333,6 +334,7 @@ async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> 
         Failure::internal().into_response()
     });
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        unread.discard().await;
         let said = std::mem::take(response.headers_mut());
         response = failure.response(&app.address, &errors_path(&path), &id);
         // What was said beside the failure (Allow, the rate limit) stays.

@@ -174,7 +174,7 @@ fn holds(holds: Holds) -> Value {
     match holds {
         Holds::Text => json!({ "type": "string", "maxLength": 1024 }),
         Holds::Texts => {
-            json!({ "type": "array", "maxItems": 50, "items": { "type": "string", "maxLength": 1024 } })
+            json!({ "type": "array", "maxItems": 20, "items": { "type": "string", "maxLength": 64 } })
         }
         Holds::Number(low, u64::MAX) => {
             json!({ "type": "integer", "format": "int64", "minimum": low, "maximum": 1_i64 << 53 })
@@ -248,6 +248,11 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Value {
             }),
         );
     }
+    // Said by the connection itself, which reads no further.
+    responses.insert(
+        "431".to_owned(),
+        json!({ "description": "The address and the headers are too long." }),
+    );
     if operation.path == "/readyz" {
         responses.insert(
             "503".to_owned(),

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// As many requests as can be set; no entry makes so many in 900 s.
+const UNLIMITED: &str = r#"{"keypair": 1000000, "anonymous": 1000000}"#;
+
 /// A daemon is up within this time or something is wrong.
 const UP: Duration = Duration::from_secs(30);
 /// How often is looked whether it is up.
@@ -245,7 +248,9 @@ fn spawn(programs: &Path, dir: &Path, port: u16) -> Result<Process> {
         .arg(dir.join("data"))
         .args(["--listen", &format!("127.0.0.1:{port}")])
         .args(["--name", "localhost"])
-        .env("LONGSHORE_LOG", "info");
+        .env("LONGSHORE_LOG", "info")
+        // What is measured is not how often one may ask.
+        .env("LONGSHORE__DAEMON__RATE_LIMIT", UNLIMITED);
     Process::start(command, &dir.join("coordinator.log"))
 }
 

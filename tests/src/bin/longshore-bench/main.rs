@@ -9,6 +9,7 @@ mod agent;
 mod binaries;
 mod flow;
 mod heartbeat;
+mod people;
 mod report;
 mod restart;
 mod schedule;
@@ -23,11 +24,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Everything there is, in the order in which it runs.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "binaries",
     "schedule",
     "restart",
     "submit",
+    "people",
     "flow",
     "heartbeat",
     "agent",
@@ -146,6 +148,7 @@ async fn entry(name: &str, order: &Order) -> Result<Vec<Row>> {
         "schedule" => schedule::measure(order),
         "restart" => restart::measure(order).await,
         "submit" => submit::measure(order).await,
+        "people" => people::measure(order).await,
         "flow" => flow::measure(order).await,
         "heartbeat" => heartbeat::measure(order).await,
         "agent" => agent::measure(order).await,
