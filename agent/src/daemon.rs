@@ -30,12 +30,16 @@ use tracing::{info, warn};
 
 /// The first hello does not wait longer for the engine than this.
 const FIRST_LIST: Duration = Duration::from_millis(1500);
+/// How often the end of the coordinator's audit log is kept.
+const AUDIT_END_EVERY: Duration = Duration::from_secs(60);
 
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
     heard: tokio::sync::mpsc::Sender<link::Heard>,
     link: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    files: Files,
     /// What it tells the coordinator.
     pub shared: Arc<Shared>,
     _lock: Option<File>,
@@ -246,6 +250,7 @@ pub async fn start<C: Containers>(
         },
     )?);
     let shared = Arc::new(Shared::new());
+    shared.remember_audit_end(files.audit_end().unwrap_or_default());
     let work_key = URL_SAFE_NO_PAD
         .decode(&identity.work_key)
         .context("identity.json: work_key")?;
@@ -279,6 +284,7 @@ pub async fn start<C: Containers>(
     } else {
         let _ = tokio::time::timeout(FIRST_LIST, first).await; // the journal is believed meanwhile
     }
+    let kept = files.clone();
     let link = tokio::spawn(link::run(
         LinkConfig {
             identity,
@@ -298,9 +304,30 @@ pub async fn start<C: Containers>(
     Ok(Agent {
         heard: handles.heard,
         link,
+        keeper: tokio::spawn(keep_audit_end(Arc::clone(&shared), kept.clone())),
+        files: kept,
         shared,
         _lock: lock,
     })
+}
+
+/// Keeps the end of the coordinator's audit log, now and then: the older it is, the less of
+/// the log it vouches for, and nothing else depends on it.
+async fn keep_audit_end(shared: Arc<Shared>, files: Files) {
+    loop {
+        tokio::time::sleep(AUDIT_END_EVERY).await;
+        let (shared, files) = (Arc::clone(&shared), files.clone());
+        let kept = tokio::task::spawn_blocking(move || store_audit_end(&shared, &files));
+        let _ = kept.await; // a panic there has been logged
+    }
+}
+
+fn store_audit_end(shared: &Shared, files: &Files) {
+    if let Some(end) = shared.audit_end_to_store()
+        && let Err(error) = files.store_audit_end(end)
+    {
+        warn!(%error, "the end of the coordinator's audit log could not be kept");
+    }
 }
 
 impl Agent {
@@ -308,7 +335,9 @@ impl Agent {
     pub async fn stop(self) {
         drop(self.heard);
         self.link.abort();
+        self.keeper.abort();
         let _ = self.link.await; // aborted
+        store_audit_end(&self.shared, &self.files);
     }
 }
 

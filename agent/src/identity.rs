@@ -6,6 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::ids::{AgentId, ClusterId};
+use longshore_common::wire::AuditEnd;
 use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -132,6 +133,9 @@ pub fn new_key() -> Result<(KeyPair, Vec<u8>), IdentityError> {
     Ok((key, request))
 }
 
+/// Where the end of the coordinator's audit log is kept.
+const AUDIT_END: &str = "audit-end.json";
+
 /// The files of an identity.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -188,6 +192,23 @@ impl Files {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), IdentityError> {
         let path = self.path(name);
         write_synced(&path, bytes).map_err(|e| file(&path, e))
+    }
+
+    /// The newest end of the coordinator's audit log that was kept; none if there is no file,
+    /// or it is damaged: it is learned anew with the next heartbeat.
+    #[must_use]
+    pub fn audit_end(&self) -> Option<AuditEnd> {
+        let bytes = fs::read(self.path(AUDIT_END)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps the end of the coordinator's audit log.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn store_audit_end(&self, end: AuditEnd) -> Result<(), IdentityError> {
+        let json = serde_json::to_vec(&end).map_err(|e| file(&self.path(AUDIT_END), e))?;
+        self.write(AUDIT_END, &json)
     }
 
     /// Whether an identity is there.

@@ -200,6 +200,10 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 fence: Fence(2),
                 applied: Generation(8),
                 journal_rebuilt: true,
+                audit: AuditEnd {
+                    seq: 9,
+                    hash: [7; 32],
+                },
             }),
         ),
         (
@@ -249,6 +253,10 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 generation: Generation(8),
                 want_actual: true,
                 now: Timestamp(6),
+                audit: AuditEnd {
+                    seq: 10,
+                    hash: [8; 32],
+                },
             }),
         ),
         ("goodbye", encode(&Goodbye { leaving: true })),

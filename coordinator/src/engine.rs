@@ -411,6 +411,7 @@ fn start_with(
     after_failure: Duration,
 ) -> (Engine, tokio::task::JoinHandle<()>) {
     let (inbox, messages) = mpsc::channel(INBOX);
+    live.set_audit_end(state.audit);
     let changed = Arc::new(Changed::default());
     let engine = Engine {
         inbox,
@@ -554,6 +555,9 @@ impl Task {
         let good = stored.is_ok();
         match stored {
             Ok(()) => {
+                if core.state().audit.seq != self.live.audit_end().seq {
+                    self.live.set_audit_end(core.state().audit);
+                }
                 for follower in &self.followers {
                     follower.changed(core.state(), &changes);
                 }

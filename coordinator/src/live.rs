@@ -6,6 +6,8 @@ use longshore_common::agent::NodeLoad;
 use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation, SessionId};
 use longshore_common::time::Timestamp;
+use longshore_common::wire::AuditEnd;
+use longshore_core::model::AuditHead;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +56,10 @@ pub struct Live {
     /// Of connected agents, and of containers that are on them.
     idle: Mutex<HashMap<AgentId, HashMap<ContainerKey, IdleLive>>>,
     held: Mutex<HashMap<AgentId, (Generation, BTreeSet<ContainerKey>)>>,
+    /// The end of the audit log as it is stored.
+    audit: Mutex<AuditEnd>,
+    /// Ends of it that agents were told before they connected last.
+    witnesses: Mutex<HashMap<AgentId, AuditEnd>>,
 }
 
 // A poisoned lock here only means that somebody panicked while writing a figure.
@@ -84,6 +90,36 @@ impl AgentLive {
 }
 
 impl Live {
+    /// The end of the audit log.
+    #[must_use]
+    pub fn audit_end(&self) -> AuditEnd {
+        *lock(&self.audit)
+    }
+
+    /// The audit log ends there now.
+    pub fn set_audit_end(&self, head: AuditHead) {
+        let AuditHead { seq, hash } = head;
+        *lock(&self.audit) = AuditEnd { seq, hash };
+    }
+
+    /// An agent says up to where it saw the audit log. False if that lies beyond its end: then
+    /// its end was cut off, or an older copy of it was put in its place.
+    pub fn witness(&self, agent: AgentId, saw: AuditEnd) -> bool {
+        if saw.seq > 0 {
+            lock(&self.witnesses).insert(agent, saw);
+        }
+        saw.seq <= self.audit_end().seq
+    }
+
+    /// Up to where agents saw the audit log; each end once.
+    #[must_use]
+    pub fn witnesses(&self) -> Vec<AuditEnd> {
+        let mut all: Vec<AuditEnd> = lock(&self.witnesses).values().copied().collect();
+        all.sort_unstable_by_key(|end| (end.seq, end.hash));
+        all.dedup();
+        all
+    }
+
     /// The figures of one agent, made if there are none yet.
     #[must_use]
     pub fn agent(&self, id: AgentId) -> Arc<AgentLive> {

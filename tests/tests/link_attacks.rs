@@ -14,8 +14,8 @@ use longshore_common::ids::{
 use longshore_common::session::{ContainerState, End, Exit, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    ALPN_AGENT, ALPN_ENROL, ActualSet, Cap, CloseCode, ContainerReport, Data, EnrolAnswer,
-    EnrolRefusal, EnrolRefused, EnrolRequest, Goodbye, Heartbeat, HeartbeatAck, Hello,
+    ALPN_AGENT, ALPN_ENROL, ActualSet, AuditEnd, Cap, CloseCode, ContainerReport, Data,
+    EnrolAnswer, EnrolRefusal, EnrolRefused, EnrolRequest, Goodbye, Heartbeat, HeartbeatAck, Hello,
     InventoryReport, LogsRequest, Message, Outcome, OutcomeAck, OutcomeNumber, OutputKind,
     PullProgress, StreamAccept, StreamOpen, Totals, Welcome, encode,
 };
@@ -154,6 +154,7 @@ impl Node {
             fence: Fence(1),
             applied: Generation(0),
             journal_rebuilt: false,
+            audit: AuditEnd::default(),
         }
     }
 
@@ -824,6 +825,9 @@ async fn output_that_nobody_reads_does_not_hold_up_heartbeats() -> Result<()> {
     let frame = tokio::time::timeout(LIMIT, link.control.next()).await??;
     let ack: HeartbeatAck = frame.decode()?;
     assert_eq!(ack.seq, 1);
+    // Each beat carries the end of the audit log.
+    let stored = coordinator.look(|state| state.audit).await?;
+    assert_eq!((ack.audit.seq, ack.audit.hash), (stored.seq, stored.hash));
     drop(unread);
     coordinator.stop().await;
     Ok(())

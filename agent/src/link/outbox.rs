@@ -4,7 +4,7 @@ use longshore_common::agent::{Inventory, NodeLoad, RuntimeState};
 use longshore_common::ids::{ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
-    ContainerReport, Notice, Outcome, OutcomeNumber, PullProgress, actual_hash,
+    AuditEnd, ContainerReport, Notice, Outcome, OutcomeNumber, PullProgress, actual_hash,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -132,9 +132,39 @@ pub struct Shared {
     /// Boot clock at the sending of the last heartbeat that was acknowledged; 0 = none.
     pub acked_sent_ms: AtomicI64,
     learned: Mutex<Vec<String>>,
+    /// The end of the coordinator's audit log, and whether it is newer than what is stored.
+    audit: Mutex<(AuditEnd, bool)>,
 }
 
 impl Shared {
+    /// The newest end of the audit log that was told.
+    #[must_use]
+    pub fn audit_end(&self) -> AuditEnd {
+        self.audit.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The coordinator tells the end of its audit log. The newest is kept: an older one may be
+    /// that of a log whose end was cut off.
+    pub fn saw_audit_end(&self, end: AuditEnd) {
+        let mut audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
+        if end.seq > audit.0.seq {
+            *audit = (end, true);
+        }
+    }
+
+    /// What has to be stored of it, if it is newer than what was.
+    #[must_use]
+    pub fn audit_end_to_store(&self) -> Option<AuditEnd> {
+        let mut audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut audit.1).then_some(audit.0)
+    }
+
+    /// What an earlier process was told.
+    pub fn remember_audit_end(&self, end: AuditEnd) {
+        let mut audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
+        *audit = (end, false);
+    }
+
     /// Nothing known yet.
     #[must_use]
     pub fn new() -> Self {
@@ -156,6 +186,7 @@ impl Shared {
             changed: Notify::new(),
             acked_sent_ms: AtomicI64::new(0),
             learned: Mutex::new(Vec::new()),
+            audit: Mutex::new((AuditEnd::default(), false)),
         }
     }
 
@@ -196,5 +227,32 @@ impl Shared {
 impl Default for Shared {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Files;
+
+    #[test]
+    fn the_newest_end_of_the_audit_log_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path());
+        let shared = Shared::new();
+        let end = |seq| AuditEnd { seq, hash: [7; 32] };
+        assert_eq!(
+            (files.audit_end(), shared.audit_end_to_store()),
+            (None, None)
+        );
+        shared.saw_audit_end(end(5));
+        shared.saw_audit_end(end(3)); // a log that was cut off
+        let kept = shared.audit_end_to_store().unwrap();
+        assert_eq!((kept, shared.audit_end_to_store()), (end(5), None));
+        files.store_audit_end(kept).unwrap();
+        let next = Shared::new();
+        next.remember_audit_end(files.audit_end().unwrap());
+        assert_eq!(next.audit_end(), end(5));
+        assert_eq!(next.audit_end_to_store(), None);
     }
 }

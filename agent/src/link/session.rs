@@ -242,6 +242,7 @@ fn hello(config: &LinkConfig, shared: &Shared) -> Hello {
         fence: outbox.fence,
         applied: outbox.applied,
         journal_rebuilt: config.journal_rebuilt,
+        audit: shared.audit_end(),
     }
 }
 
@@ -332,6 +333,7 @@ impl Control<'_> {
                 "an acknowledgement of nothing came".to_owned(),
             ));
         };
+        self.shared.saw_audit_end(ack.audit);
         self.flying.retain(|seq, _| *seq > ack.seq);
         self.acked = self.acked.max(reached);
         self.last_ack = Instant::now();

@@ -77,6 +77,16 @@ fn list<T>(value: &[T], what: &'static str) -> Result<(), &'static str> {
     }
 }
 
+/// The end of the coordinator's audit log: agents keep it, so that somebody who cuts the log
+/// off behind its back would have to visit every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AuditEnd {
+    /// Number of the last record; 0 = none is known.
+    pub seq: u64,
+    /// Its digest.
+    pub hash: [u8; 32],
+}
+
 // ---- control -------------------------------------------------------------
 
 /// First frame of an agent.
@@ -109,6 +119,8 @@ pub struct Hello {
     pub applied: Generation,
     /// Whether the journal was lost and rebuilt from labels.
     pub journal_rebuilt: bool,
+    /// The newest end of the audit log that it was told.
+    pub audit: AuditEnd,
 }
 message!(Hello = 1, self => {
     text(&self.boot_id, "boot id")?;
@@ -263,6 +275,8 @@ pub struct HeartbeatAck {
     pub want_actual: bool,
     /// The coordinator's clock.
     pub now: Timestamp,
+    /// The end of its audit log.
+    pub audit: AuditEnd,
 }
 message!(HeartbeatAck = 5);
 

@@ -525,7 +525,13 @@ pub(super) async fn verify(State(app): State<App>, request: Request) -> Result<R
         seq: end.seq,
         hash: Sha256::from_bytes(end.hash),
     };
-    json(&app.reader.verify_audit(end.seq, vec![head]).await?)
+    // What agents saw counts too, each once.
+    let seen = app.engine.live.witnesses().into_iter().map(|end| Head {
+        seq: end.seq,
+        hash: Sha256::from_bytes(end.hash),
+    });
+    let witnesses = std::iter::once(head).chain(seen).collect();
+    json(&app.reader.verify_audit(end.seq, witnesses).await?)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// The first frame comes within this time.
 const FIRST_FRAME: Duration = Duration::from_secs(5);
@@ -229,6 +229,15 @@ async fn admit(
     let other_engine_connected = shared
         .link(identity.agent)
         .is_some_and(|link| link.fingerprint != hello.fingerprint);
+    let live = &shared.engine.live;
+    if !live.witness(identity.agent, hello.audit) {
+        error!(
+            agent = %identity.agent,
+            saw = hello.audit.seq,
+            ends = live.audit_end().seq,
+            "an agent saw more of the audit log than there is: its end was cut off, or an older database was put in its place"
+        );
+    }
     let facts = HelloFacts {
         agent: identity.agent,
         key: identity.key,
@@ -414,6 +423,7 @@ async fn heartbeats(
             generation: Generation(link.generation.load(Ordering::Relaxed)),
             want_actual,
             now: wall_clock(),
+            audit: shared.engine.live.audit_end(),
         };
         send(out, &ack).await?;
         take_condition(shared, agent, &heartbeat, &mut condition).await?;

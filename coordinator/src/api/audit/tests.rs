@@ -764,3 +764,35 @@ async fn a_domain_admin_sees_the_own_domain() {
     assert_eq!(names, ["bob", "ada@lab.example", "physics"]);
     assert!(all > names.len());
 }
+
+/// Who cuts off the end of the log has to reckon with what agents saw of it.
+#[tokio::test]
+async fn what_agents_saw_vouches_for_the_log() {
+    use longshore_common::ids::AgentId;
+    use longshore_common::wire::AuditEnd;
+    let f = ready().await;
+    let live = &f.app.engine.live;
+    let end = live.audit_end();
+    assert!(end.seq > 0);
+    let (one, two) = (AgentId::new(1), AgentId::new(2));
+    assert!(live.witness(one, AuditEnd::default()));
+    assert!(live.witness(one, end));
+    let verdict = f.get("/api/v1/audit/verify").await.json();
+    assert_eq!(verdict["ok"], true, "{verdict}");
+    // Another record of the same number, and one that is not there any more.
+    let other = AuditEnd {
+        hash: [9; 32],
+        ..end
+    };
+    assert!(live.witness(two, other));
+    let verdict = f.get("/api/v1/audit/verify").await.json();
+    assert_eq!(verdict["ok"], false, "{verdict}");
+    assert!(live.witness(two, end));
+    let later = AuditEnd {
+        seq: end.seq + 5,
+        ..end
+    };
+    assert!(!live.witness(two, later));
+    let verdict = f.get("/api/v1/audit/verify").await.json();
+    assert_eq!(verdict["ok"], false, "{verdict}");
+}
