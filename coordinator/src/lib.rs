@@ -10,5 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod identity;
 pub mod live;
+pub mod passwords;
 pub mod pki;
 pub mod store;
+pub mod uses;

@@ -25,6 +25,7 @@ use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Merger, Outcome, Record};
 use longshore_identity::csv;
 use longshore_identity::throttle::Prefix;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -66,15 +67,20 @@ pub(super) fn origin(request: &Extensions) -> Result<Arc<Origin>, Failure> {
 
 /// Whoever sent this request, as it is written down.
 pub(super) fn origin_of(request: &Request, actor: Actor) -> Origin {
-    let peer = request.extensions().get::<super::listener::Peer>();
     Origin {
         actor,
-        client_ip: peer.map(|peer| peer.0.ip()),
+        client_ip: peer_ip(request),
         request_id: request
             .extensions()
             .get::<super::RequestName>()
             .map_or_else(|| request_id(request), |name| name.0.clone()),
     }
+}
+
+/// The address a request comes from.
+pub(super) fn peer_ip(request: &Request) -> Option<IpAddr> {
+    let peer = request.extensions().get::<super::listener::Peer>();
+    peer.map(|peer| peer.0.ip())
 }
 
 /// A person as an actor.

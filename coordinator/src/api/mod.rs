@@ -201,8 +201,10 @@ async fn admit(
         actor.via = Some("set-up link".to_owned());
         (actor, Ok(None))
     } else {
-        match app.identity.authenticate(text, wall_clock()) {
+        let now = wall_clock();
+        match app.identity.authenticate(text, now) {
             Ok(person) => {
+                app.identity.used(&person, now, audit::peer_ip(&request));
                 let actor = audit::actor(&person);
                 match operation.admits(&person.rights) {
                     Ok(()) => (actor, Ok(Some(person))),

@@ -165,7 +165,7 @@ async fn every_operation_leaves_one_record_with_what_changed() {
             "POST",
             "/keypairs",
             json!({ "user": "dana" }),
-            "keypair.create",
+            "me.keypairs",
             "keypair",
         ),
         (
