@@ -2,8 +2,9 @@
 
 use crate::app::{App, Global};
 use crate::commands::{
-    admin, api, attach, check, context, down, explain, gpus, history, join, logs, nodes, preset,
-    ps, queue, quota, run, show, simulate, start, status, stop, token, up, version, wait, whoami,
+    admin, api, attach, check, context, down, explain, gpus, history, join, key, logs, nodes,
+    preset, ps, queue, quota, run, show, simulate, start, status, stop, token, up, version, wait,
+    whoami,
 };
 use crate::error::Failure;
 use clap::{Parser, Subcommand};
@@ -43,6 +44,14 @@ pub(crate) enum Command {
     Queue(queue::Args),
     /// Show what one may use, and what is used
     Quota(quota::Args),
+    /// List one's projects, or leave one
+    Projects {
+        #[command(subcommand)]
+        verb: Option<admin::tenant::Own>,
+    },
+    /// Keypairs of one's own
+    #[command(alias = "keypair", subcommand)]
+    Key(key::Verb),
     /// Amounts under a name
     #[command(subcommand)]
     Preset(preset::Verb),
@@ -130,7 +139,7 @@ pub(crate) enum Admin {
     Domain(admin::Usual),
     /// Projects
     #[command(subcommand)]
-    Project(admin::Usual),
+    Project(admin::tenant::ProjectVerb),
     /// People
     #[command(subcommand)]
     User(admin::user::Verb),
@@ -227,6 +236,8 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Admin(noun) => Box::pin(administer(app, noun)).await,
         Command::Check(args) => Box::pin(check::run(app, args)).await,
         Command::Quota(args) => Box::pin(quota::run(app, args)).await,
+        Command::Projects { verb } => Box::pin(admin::tenant::own(app, verb)).await,
+        Command::Key(verb) => Box::pin(key::run(app, verb)).await,
         Command::Preset(verb) => Box::pin(preset::run(app, verb)).await,
         Command::Gpus => Box::pin(gpus::run(app)).await,
         Command::Token(verb) => Box::pin(token::run(app, verb)).await,
@@ -258,7 +269,7 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Queue(verb) => admin::queue::run(app, verb).await,
         Admin::Preset(verb) => admin::preset::run(app, verb).await,
         Admin::Domain(verb) => admin::usual(app, &tenant::DOMAIN, verb).await,
-        Admin::Project(verb) => admin::usual(app, &tenant::PROJECT, verb).await,
+        Admin::Project(verb) => tenant::project(app, verb).await,
         Admin::User(verb) => admin::user::run(app, verb).await,
         Admin::Key(verb) => admin::key::run(app, verb).await,
         Admin::Export(args) => admin::export::run(app, args).await,

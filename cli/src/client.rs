@@ -6,7 +6,9 @@ use crate::error::{Failure, code};
 use crate::tls;
 use crate::values::SessionRef;
 use longshore_common::api::{NewSession, Problem, Session, TerminateAnswer, TerminateRequest};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+};
 use reqwest::{Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +29,8 @@ const SAME_QUESTION: Duration = Duration::from_millis(500);
 /// So often a request that may be repeated is sent again: with the growing pauses that is
 /// three and a half seconds, longer than a coordinator takes to start.
 const REPEATED: u32 = 3;
+/// How long a table may take: the password of each of a thousand people is hashed.
+const TABLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Most objects asked for at once; the server's own limit.
 const PAGE: usize = 500;
 /// More than any answer that is no stream has.
@@ -47,6 +51,7 @@ pub(crate) struct Call<'a> {
     method: Method,
     path: &'a str,
     body: Option<Value>,
+    table: Option<String>,
     headers: HeaderMap,
     timeout: Option<Duration>,
 }
@@ -58,6 +63,7 @@ impl<'a> Call<'a> {
             method,
             path,
             body: None,
+            table: None,
             headers: HeaderMap::new(),
             timeout: Some(ANSWER_TIMEOUT),
         }
@@ -66,6 +72,13 @@ impl<'a> Call<'a> {
     /// The same with a JSON body.
     pub(crate) fn body(mut self, body: Value) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    /// The same with a table; what is made of its rows takes its time.
+    pub(crate) fn table(mut self, csv: String) -> Self {
+        self.table = Some(csv);
+        self.timeout = Some(TABLE_TIMEOUT);
         self
     }
 
@@ -151,6 +164,11 @@ impl Client {
         }
         if let Some(body) = &call.body {
             request = request.json(body);
+        }
+        if let Some(table) = call.table {
+            request = request
+                .header(CONTENT_TYPE, HeaderValue::from_static("text/csv"))
+                .body(table);
         }
         let started = Instant::now();
         let answer = request.send().await;

@@ -238,6 +238,10 @@ words! {
         DependencyFailed = "dependency-failed",
         /// Its queue is gone, or no longer its owner's.
         QueueRemoved = "queue-removed",
+        /// Its owner was switched off.
+        OwnerInactive = "owner-inactive",
+        /// Its owner is no member of its project any more.
+        MembershipRemoved = "membership-removed",
     }
 }
 

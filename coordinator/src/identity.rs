@@ -18,6 +18,7 @@ use longshore_core::model::{
 use longshore_identity::token;
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -129,6 +130,14 @@ struct Known {
     user: UserId,
 }
 
+/// When a keypair was last used, and from where.
+struct Use {
+    at: Timestamp,
+    from: String,
+    /// The instant that was handed out to be stored.
+    written: Option<Timestamp>,
+}
+
 struct SetupToken {
     sha256: [u8; 32],
     made: Instant,
@@ -139,6 +148,7 @@ struct SetupToken {
 pub struct Identity {
     known: RwLock<Everybody>,
     setup: Mutex<Option<SetupToken>>,
+    uses: Mutex<HashMap<String, Use>>,
     data_dir: PathBuf,
 }
 
@@ -296,6 +306,7 @@ impl Identity {
         Self {
             known: RwLock::new(known),
             setup: Mutex::new(None),
+            uses: Mutex::new(HashMap::new()),
             data_dir: data_dir.to_owned(),
         }
     }
@@ -439,6 +450,53 @@ impl Identity {
             }
         };
         known.accounts.get(&user).cloned()
+    }
+
+    /// A keypair was used. A login is not one.
+    pub fn used(&self, person: &Person, now: Timestamp, from: Option<IpAddr>) {
+        if !matches!(person.via, Via::Keypair { .. }) {
+            return;
+        }
+        let from = from.map_or_else(String::new, |ip| ip.to_string());
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        match uses.get_mut(&person.caller.access_key) {
+            Some(last) => {
+                last.at = last.at.max(now);
+                if last.from != from {
+                    last.from = from;
+                }
+            }
+            // As many as there are keypairs that authenticated.
+            None => {
+                let (at, written) = (now, None);
+                let new = Use { at, from, written };
+                uses.insert(person.caller.access_key.clone(), new);
+            }
+        }
+    }
+
+    /// When a keypair was last used and from where, if that was since the start.
+    #[must_use]
+    pub fn last_use(&self, access_key: &str) -> Option<(Timestamp, String)> {
+        let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = uses.get(access_key)?;
+        Some((last.at, last.from.clone()))
+    }
+
+    /// What was used since it was last asked, to be stored: access key, when, from where.
+    #[must_use]
+    pub fn new_uses(&self) -> Vec<(String, Timestamp, String)> {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut new: Vec<_> = uses
+            .iter_mut()
+            .filter(|(_, last)| last.written.is_none_or(|written| written < last.at))
+            .map(|(key, last)| {
+                last.written = Some(last.at);
+                (key.clone(), last.at, last.from.clone())
+            })
+            .collect();
+        new.sort();
+        new
     }
 
     /// Draws a set-up token and writes its link into the data directory.

@@ -10,6 +10,8 @@ pub mod config;
 pub mod engine;
 pub mod identity;
 pub mod live;
+pub mod passwords;
 pub mod pki;
 pub mod rates;
 pub mod store;
+pub mod uses;

@@ -364,6 +364,12 @@ async fn run(config: Config) -> Result<(), End> {
         rates: Arc::clone(&rates),
         stopping: stopping.clone(),
     });
+    let uses = longshore_coordinator::uses::keep(
+        Arc::clone(&app.identity),
+        app.engine.clone(),
+        stopping.clone(),
+    );
+    let uses = tokio::spawn(uses);
     let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
     let tls = pki
         .https_config()
@@ -389,6 +395,7 @@ async fn run(config: Config) -> Result<(), End> {
     let closing = async {
         let _ = server.await; // a panic there has been logged
         let _ = refusals.await; // as there
+        let _ = uses.await; // as there
         // Agents hear why; whoever is not one yet hears that it is over.
         cluster.say_goodbye();
         endpoint.close(quinn::VarInt::from_u32(0), b"the coordinator is stopping");

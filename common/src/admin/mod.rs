@@ -8,7 +8,9 @@
 mod audit;
 mod effects;
 mod groups;
+mod keypairs;
 mod member;
+mod people;
 mod policies;
 mod pools;
 mod presets;
@@ -17,7 +19,13 @@ mod tenants;
 pub use audit::{UsageAuditRequest, UsageAuditView, UsageDrift};
 pub use effects::{Difference, Finding, Impact, InTheWay, InUse, SessionImpact};
 pub use groups::{AllowedRequest, AllowedView, GroupAccess, GroupRequest, GroupView};
+pub use keypairs::{KeypairPatch, KeypairView, NewKeypair, NewKeypairAnswer, RotateRequest};
 pub use member::{Member, Size, SlotTexts};
+pub use people::{
+    ImportAnswer, ImportedRow, MainKeypairRequest, NewUser, NewUserAnswer, RequireChangeRequest,
+    Touched, UserDomainRequest, UserPatch, UserPolicyAssignment, UserRoleRequest,
+    UserStatusRequest, UserSudoRequest, UserTouchedAnswer, UserView,
+};
 pub use policies::{
     IdleRequest, IdleView, InteractionRequest, InteractionView, KeypairPolicyRequest,
     KeypairPolicyView, LimitsView, ProjectPolicyRequest, ProjectPolicyView, UsedBy,
@@ -30,9 +38,7 @@ pub use pools::{
 };
 pub use presets::{OfferedPreset, PresetRequest, PresetView};
 pub use tenants::{
-    DomainRequest, DomainView, KeypairPatch, KeypairView, MainKeypairRequest, NewKeypair,
-    NewKeypairAnswer, NewUser, NewUserAnswer, ProjectRequest, ProjectView, UserPatch,
-    UserStatusRequest, UserView,
+    DomainRequest, DomainView, MemberRequest, MemberView, ProjectRequest, ProjectView,
 };
 
 #[cfg(test)]

@@ -132,6 +132,12 @@ pub const CODES: &[Code] = &[
         "The address exists, but not with this method. The header Allow of the answer names those it has.",
     ),
     code(
+        "LS-USER-PERMANENT",
+        405,
+        "Users are never deleted",
+        "Records, folders and sessions name the person for ever. Switch the account off instead: longshore admin user status NAME inactive.",
+    ),
+    code(
         "LS-TIMEOUT",
         408,
         "The request did not arrive in time",
@@ -147,7 +153,7 @@ pub const CODES: &[Code] = &[
         "LS-MEDIA-TYPE",
         415,
         "The media type is not accepted",
-        "Bodies are JSON in UTF-8, sent with \"Content-Type: application/json\" and without Content-Encoding.",
+        "Bodies are JSON in UTF-8, sent with \"Content-Type: application/json\" and without Content-Encoding. Tables of people are text/csv.",
     ),
     code(
         "LS-EXISTS",
@@ -186,16 +192,46 @@ pub const CODES: &[Code] = &[
         "Nobody can switch the account off with which this is asked. Another superadmin can.",
     ),
     code(
+        "LS-USER-LIVE-SESSIONS",
+        409,
+        "The person has live sessions",
+        "Sessions belong to the domain in which they were started, so somebody who has some cannot be moved to another one. Wait until they have ended, or stop them.",
+    ),
+    code(
+        "LS-LAST-ADMIN",
+        409,
+        "The last administrator of a project cannot go",
+        "Somebody has to be able to take people into the project. Make another member its administrator first: longshore admin project add PROJECT NAME --admin.",
+    ),
+    code(
         "LS-KEYPAIR-EXISTS",
         409,
         "The access key is taken",
-        "Access keys are unique in the whole installation, those of inactive keypairs included.",
+        "Access keys are unique in the whole installation for ever, those of inactive and revoked keypairs included.",
     ),
     code(
         "LS-KEYPAIR-STATE",
         409,
         "Not possible in the state of the keypair",
-        "The keypair is active or inactive already, or has to be active for this. The detail says which.",
+        "The keypair is active, inactive or revoked already, or has to be active for this. The detail says which. What is revoked stays so.",
+    ),
+    code(
+        "LS-KEYPAIR-MAIN",
+        409,
+        "The main keypair cannot go",
+        "The policy of the main keypair limits its user as a whole. Choose another main keypair first: longshore admin key main ACCESS_KEY.",
+    ),
+    code(
+        "LS-KEYPAIR-ACTIVE",
+        409,
+        "The keypair is still active",
+        "Only a keypair that is switched off can be deleted, so that whoever uses it notices first. Deactivate it, or revoke it at once.",
+    ),
+    code(
+        "LS-KEYPAIR-IN-USE",
+        409,
+        "The keypair owns live sessions",
+        "The detail names the sessions. Wait until they have ended, or revoke the keypair: the sessions belong to the user and go on.",
     ),
     code(
         "LS-STATE",
@@ -256,6 +292,12 @@ pub const CODES: &[Code] = &[
         422,
         "The member never changes",
         "Names and places in the tree stay what they were when the object was made. Make another object instead.",
+    ),
+    code(
+        "LS-ROLE-SELF",
+        422,
+        "Not with your own role",
+        "Nobody can change the own role. Another superadmin can.",
     ),
     code(
         "LS-IDEMPOTENCY-BODY",

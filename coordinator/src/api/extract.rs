@@ -44,6 +44,29 @@ pub(super) struct Read<T> {
 /// # Errors
 /// 413, 415, 400 or 422, with everything that is wrong.
 pub(super) async fn json<T: DeserializeOwned>(request: Request<Body>) -> Result<Read<T>, Failure> {
+    let (headers, bytes) = body(request).await?;
+    let value = if bytes.is_empty() {
+        parse(b"{}")?
+    } else {
+        let known = ["application/json", "application/merge-patch+json"];
+        media_type(&headers, &known)?;
+        parse(&bytes)?
+    };
+    Ok(Read { value, bytes })
+}
+
+/// Reads a table. What stands in it is the caller's to look at.
+///
+/// # Errors
+/// 413, 415 or 400.
+pub(super) async fn csv(request: Request<Body>) -> Result<Bytes, Failure> {
+    let (headers, bytes) = body(request).await?;
+    media_type(&headers, &["text/csv"])?;
+    Ok(bytes)
+}
+
+/// Reads a body of bounded length.
+async fn body(request: Request<Body>) -> Result<(HeaderMap, Bytes), Failure> {
     let (parts, body) = request.into_parts();
     let declared = parts
         .headers
@@ -67,16 +90,7 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request<Body>) -> Result<
             }
         }
     }
-    let value = if bytes.is_empty() {
-        parse(b"{}")?
-    } else {
-        media_type(&parts.headers)?;
-        parse(&bytes)?
-    };
-    Ok(Read {
-        value,
-        bytes: Bytes::from(bytes),
-    })
+    Ok((parts.headers, Bytes::from(bytes)))
 }
 
 /// What a handler left of a body.
@@ -144,7 +158,7 @@ fn too_large() -> Failure {
     Failure::new("LS-TOO-LARGE", "The body has more than 1 MiB.")
 }
 
-fn media_type(headers: &HeaderMap) -> Result<(), Failure> {
+fn media_type(headers: &HeaderMap, known: &[&str]) -> Result<(), Failure> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Failure::new(
             "LS-MEDIA-TYPE",
@@ -157,14 +171,13 @@ fn media_type(headers: &HeaderMap) -> Result<(), Failure> {
         .unwrap_or("");
     let mut parts = text.split(';').map(str::trim);
     let kind = parts.next().unwrap_or("");
-    let json = ["application/json", "application/merge-patch+json"];
     let charset_ok = parts.all(|p| {
         p.split_once('=').is_none_or(|(name, value)| {
             !name.eq_ignore_ascii_case("charset")
                 || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
         })
     });
-    if json.iter().any(|known| known.eq_ignore_ascii_case(kind)) && charset_ok {
+    if known.iter().any(|known| known.eq_ignore_ascii_case(kind)) && charset_ok {
         Ok(())
     } else {
         let given = if text.is_empty() {
@@ -174,7 +187,7 @@ fn media_type(headers: &HeaderMap) -> Result<(), Failure> {
         };
         Err(Failure::new(
             "LS-MEDIA-TYPE",
-            format!("The body comes with {given}; it must be application/json."),
+            format!("The body comes with {given}; it must be {}.", known[0]),
         ))
     }
 }

@@ -199,6 +199,7 @@ async fn admit(
     if !anonymous && !app.identity.is_set_up() {
         return setup_required().into_response();
     }
+    let client = client_of(&app, &request);
     let credential = request.headers().get(header::AUTHORIZATION);
     let text = credential.map(|value| value.to_str().unwrap_or(""));
     let (actor, let_in) = if anonymous {
@@ -207,8 +208,10 @@ async fn admit(
         actor.via = Some("set-up link".to_owned());
         (actor, Ok(None))
     } else {
-        match app.identity.authenticate(text, wall_clock()) {
+        let now = wall_clock();
+        match app.identity.authenticate(text, now) {
             Ok(person) => {
+                app.identity.used(&person, now, client);
                 let actor = audit::actor(&person);
                 match operation.admits(&person.rights) {
                     Ok(()) => (actor, Ok(Some(person))),
@@ -221,7 +224,6 @@ async fn admit(
             ),
         }
     };
-    let client = client_of(&app, &request);
     let origin = Arc::new(audit::origin_of(&request, client, actor));
     let counted = count(&app, client, &let_in);
     let let_in = match &counted {

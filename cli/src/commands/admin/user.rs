@@ -1,9 +1,12 @@
 //! `admin user …`
 
-use super::{Changed, Kind, Write, edit, ls, object, put_texts, say, secret, send, show};
+use super::{
+    Changed, Kind, Write, edit, list, ls, object, put_texts, say, secret, send, show, tag,
+};
 use crate::app::App;
-use crate::client::encode;
+use crate::client::{Call, encode};
 use crate::error::Failure;
+use crate::output::{self, clean, print};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -15,13 +18,29 @@ const USER: Kind = Kind {
     columns: &[
         ("NAME", "username"),
         ("EMAIL", "email"),
+        ("FULL NAME", "full_name"),
         ("ROLE", "role"),
         ("STATUS", "status"),
         ("DOMAIN", "domain_name"),
         ("PROJECTS", "projects"),
         ("POLICY", "user_policy"),
-        ("WEIGHT", "weight"),
         ("LIVE", "live_sessions"),
+    ],
+};
+
+/// Rows of a table that was taken in.
+const ROW: Kind = Kind {
+    path: "/users",
+    what: "row",
+    key: "email",
+    slots: "slots",
+    columns: &[
+        ("ROW", "row"),
+        ("EMAIL", "email"),
+        ("STATUS", "status"),
+        ("PASSWORD", "password"),
+        ("ACCESS KEY", "access_key"),
+        ("SECRET KEY", "secret_key"),
     ],
 };
 
@@ -32,60 +51,224 @@ pub(crate) enum Status {
     Active,
     /// Opens nothing.
     Inactive,
+    /// Has to prove the address first.
+    BeforeVerification,
+}
+
+impl Status {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::BeforeVerification => "before-verification",
+        }
+    }
+}
+
+/// What becomes of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Sessions {
+    /// Those that run go on.
+    Keep,
+    /// They are stopped.
+    Stop,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// Which people are listed.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Filters {
+    /// Inactive ones too
+    #[arg(short, long, conflicts_with = "status")]
+    all: bool,
+    /// Part of the address
+    #[arg(long, value_name = "TEXT")]
+    email: Option<String>,
+    /// Part of the login name
+    #[arg(long, value_name = "TEXT")]
+    username: Option<String>,
+    /// Part of the description
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// superadmin, domain-admin, monitor or user
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Only with this status
+    #[arg(long, value_enum)]
+    status: Option<Status>,
+    /// Name or id
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// Name or id
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<String>,
+    /// User policy
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<String>,
+}
+
+impl Filters {
+    fn query(&self) -> String {
+        let status = self.status.map(|status| status.word().to_owned());
+        let given = [
+            ("email", &self.email),
+            ("username", &self.username),
+            ("description", &self.description),
+            ("role", &self.role),
+            ("status", &status),
+            ("domain", &self.domain),
+            ("project", &self.project),
+            ("policy", &self.policy),
+        ];
+        let mut terms: Vec<String> = given
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", encode(value.as_ref()?))))
+            .collect();
+        if self.all {
+            let words = ["active", "inactive", "before-verification"];
+            terms.extend(words.map(|word| format!("status={word}")));
+        }
+        query(&terms)
+    }
+}
+
+/// The part of an address behind the question mark.
+pub(super) fn query(terms: &[String]) -> String {
+    match terms {
+        [] => String::new(),
+        terms => format!("?{}", terms.join("&")),
+    }
+}
+
+/// What a new person is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct New {
+    /// Address; it never changes
+    email: String,
+    /// Login name; absent: the address
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
+    /// For people
+    #[arg(long, value_name = "NAME")]
+    full_name: Option<String>,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// superadmin, domain-admin, monitor or user (default)
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Domain; absent: default
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// Projects; the first is that of sessions that name none
+    #[arg(long, value_name = "PROJECT,PROJECT", value_delimiter = ',')]
+    project: Vec<String>,
+    /// User policy
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<String>,
+    /// Policy of the first keypair
+    #[arg(long, value_name = "POLICY")]
+    keypair_policy: Option<String>,
+    /// Absent: active
+    #[arg(long, value_enum)]
+    status: Option<Status>,
+    /// Let its sessions become root inside
+    #[arg(long)]
+    sudo: bool,
+    /// Read a password from standard input; without it there is none
+    #[arg(long)]
+    password_stdin: bool,
+    /// Weight in fair shares
+    #[arg(long, value_name = "N")]
+    weight: Option<String>,
+}
+
+impl New {
+    fn body(self, password: Option<String>) -> Value {
+        let mut body = json!({ "email": self.email });
+        // Without a project nobody can submit, so the one everybody has is the default.
+        body["projects"] = match (self.project.is_empty(), &self.domain) {
+            (true, None) => json!(["default"]),
+            (true, Some(_)) => json!([]),
+            (false, _) => json!(self.project),
+        };
+        let texts = [
+            ("username", self.username),
+            ("full_name", self.full_name),
+            ("description", self.description),
+            ("role", self.role),
+            ("domain", self.domain),
+            ("user_policy", self.policy),
+            ("keypair_policy", self.keypair_policy),
+            ("status", self.status.map(|status| status.word().to_owned())),
+            ("password", password),
+            ("weight", self.weight),
+        ];
+        put_texts(&mut body, texts);
+        if self.sudo {
+            body["sudo_enabled"] = json!(true);
+        }
+        body
+    }
 }
 
 /// What can be done with people.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
     /// List them; inactive ones too with --all
-    Ls {
-        /// Inactive ones too
-        #[arg(short, long)]
-        all: bool,
-    },
+    Ls(Filters),
     /// Show one
     Show {
         /// Login name, address or id
         name: String,
     },
     /// Make one with a first keypair, whose secret is shown once
-    Create {
-        /// Address; it never changes
-        email: String,
-        /// Login name; absent: the address
-        #[arg(long, value_name = "NAME")]
-        username: Option<String>,
-        /// user or superadmin
-        #[arg(long, value_name = "ROLE")]
-        role: Option<String>,
-        /// Domain; absent: default
-        #[arg(long, value_name = "DOMAIN")]
-        domain: Option<String>,
-        /// Projects; the first is that of sessions that name none
-        #[arg(long, value_name = "PROJECT,PROJECT", value_delimiter = ',')]
-        project: Vec<String>,
-        /// User policy
-        #[arg(long, value_name = "POLICY")]
-        policy: Option<String>,
-        /// Policy of the first keypair
-        #[arg(long, value_name = "POLICY")]
-        keypair_policy: Option<String>,
-        /// Weight in fair shares
-        #[arg(long, value_name = "N")]
-        weight: Option<String>,
-    },
-    /// Change weight, policy or projects; without flags in $EDITOR
+    Create(New),
+    /// Change names, description, projects, policy or weight; without flags in $EDITOR
     Edit(Changed),
     /// Switch one on or off
     Status {
         /// Login name, address or id
         name: String,
-        /// active or inactive
+        /// What it is to be
         #[arg(value_enum)]
         to: Status,
         /// Switch the keypairs off too
         #[arg(long)]
         deactivate_keypairs: bool,
+        /// What becomes of its sessions; absent: keep
+        #[arg(long, value_enum)]
+        sessions: Option<Sessions>,
+    },
+    /// Give one another role
+    Role {
+        /// Login name, address or id
+        name: String,
+        /// superadmin, domain-admin, monitor or user
+        role: String,
+    },
+    /// Move one to another domain; it leaves all projects of the old one
+    Move {
+        /// Login name, address or id
+        name: String,
+        /// Name or id
+        domain: String,
+    },
+    /// Say whether new sessions of one let it become root inside
+    Sudo {
+        /// Login name, address or id
+        name: String,
+        /// on or off
+        #[arg(value_enum)]
+        to: Switch,
     },
     /// Give one another user policy
     Policy {
@@ -93,6 +276,22 @@ pub(crate) enum Verb {
         name: String,
         /// The policy
         policy: String,
+    },
+    /// Ask one to choose a new password
+    RequireChange {
+        /// Login name, address or id
+        name: String,
+        /// Ask no longer
+        #[arg(long)]
+        off: bool,
+    },
+    /// Make people from a table (CSV); passwords and secrets are shown once
+    Import {
+        /// The file; - is standard input
+        file: String,
+        /// Make those whose rows are right, not all or nobody
+        #[arg(long)]
+        partial: bool,
     },
     /// Show what one may use, and what is used
     Limits {
@@ -104,52 +303,9 @@ pub(crate) enum Verb {
 /// Does it.
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
-        Verb::Ls { all } => {
-            let query = if all {
-                "?status=active&status=inactive"
-            } else {
-                ""
-            };
-            ls(app, &USER, query).await
-        }
+        Verb::Ls(filters) => ls(app, &USER, &filters.query()).await,
         Verb::Show { name } => show(app, &USER, &name).await,
-        Verb::Create {
-            email,
-            username,
-            role,
-            domain,
-            project,
-            policy,
-            keypair_policy,
-            weight,
-        } => {
-            let mut body = json!({ "email": email });
-            let texts = [
-                ("username", username),
-                ("role", role),
-                ("domain", domain),
-                ("user_policy", policy),
-                ("keypair_policy", keypair_policy),
-                ("weight", weight),
-            ];
-            put_texts(&mut body, texts);
-            // Without a project nobody can submit, so the one everybody has is the default.
-            body["projects"] = match project.is_empty() {
-                true => json!(["default"]),
-                false => json!(project),
-            };
-            if body.get("domain").is_some() && project.is_empty() {
-                body["projects"] = json!([]);
-            }
-            let client = app.client()?;
-            let what = format!("user {email} is created with a first keypair");
-            let write = Write::new(Method::POST, USER.path, what).body(&body);
-            let item = send(app, &client, write).await?;
-            let name = item.get("username").and_then(Value::as_str);
-            say(app, &format!("{} made", name.unwrap_or(&email)));
-            secret(app, &item)?;
-            Ok(0)
-        }
+        Verb::Create(new) => create(app, new).await,
         Verb::Edit(changed) => {
             let patch = changed.members.patch(USER.slots)?;
             edit(app, &USER, &changed.name, patch).await
@@ -158,24 +314,181 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             name,
             to,
             deactivate_keypairs,
+            sessions,
         } => {
-            let word = match to {
-                Status::Active => "active",
-                Status::Inactive => "inactive",
-            };
-            let body = json!({ "status": word, "deactivate_keypairs": deactivate_keypairs });
-            let client = app.client()?;
-            let path = format!("/users/{}/status", encode(&name));
-            let write = Write::new(Method::PUT, &path, format!("user {name} is {word}"));
-            object(app, USER.key, &send(app, &client, write.body(&body)).await?)?;
-            Ok(0)
+            let mut body = json!({ "status": to.word() });
+            if deactivate_keypairs {
+                body["deactivate_keypairs"] = json!(true);
+            }
+            if let Some(sessions) = sessions {
+                let stop = sessions == Sessions::Stop;
+                body["sessions"] = json!(if stop { "stop" } else { "keep" });
+            }
+            part(app, &name, "status", body, to.word()).await
+        }
+        Verb::Role { name, role } => {
+            let body = json!({ "role": role });
+            part(app, &name, "role", body, &role).await
+        }
+        Verb::Move { name, domain } => {
+            let body = json!({ "domain": domain });
+            part(app, &name, "domain", body, &format!("in domain {domain}")).await
+        }
+        Verb::Sudo { name, to } => {
+            let on = to == Switch::On;
+            let what = if on { "with sudo" } else { "without sudo" };
+            part(app, &name, "sudo", json!({ "sudo_enabled": on }), what).await
         }
         Verb::Policy { name, policy } => {
-            edit(app, &USER, &name, Some(json!({ "user_policy": policy }))).await
+            let body = json!({ "user_policy": policy });
+            part(
+                app,
+                &name,
+                "policy",
+                body,
+                &format!("under policy {policy}"),
+            )
+            .await
         }
+        Verb::RequireChange { name, off } => {
+            let body = json!({ "need_password_change": !off });
+            let what = match off {
+                true => "not asked to choose a new password",
+                false => "asked to choose a new password",
+            };
+            part(app, &name, "need-password-change", body, what).await
+        }
+        Verb::Import { file, partial } => import(app, &file, partial).await,
         Verb::Limits { name } => {
             let path = format!("/users/{}/limits", encode(&name));
             crate::commands::quota::print_limits(app, &path).await
         }
+    }
+}
+
+/// Puts a part of a person, as it is now.
+async fn part(app: &App, name: &str, part: &str, body: Value, is: &str) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let present = client.get(&USER.of(name)).await?;
+    let path = format!("{}/{part}", USER.of(name));
+    let write = Write::new(Method::PUT, &path, format!("user {name} is {is}"));
+    let write = write.version(tag(&present)).body(&body);
+    object(app, USER.key, &send(app, &client, write).await?)?;
+    Ok(0)
+}
+
+async fn create(app: &App, new: New) -> Result<u8, Failure> {
+    let password = match new.password_stdin {
+        true => Some(line()?),
+        false => None,
+    };
+    let email = new.email.clone();
+    let body = new.body(password);
+    let client = app.client()?;
+    let what = format!("user {email} is created with a first keypair");
+    let write = Write::new(Method::POST, USER.path, what).body(&body);
+    let item = send(app, &client, write).await?;
+    let name = item.get("username").and_then(Value::as_str);
+    say(app, &format!("{} made", name.unwrap_or(&email)));
+    secret(app, &item)?;
+    let link = item.get("link").and_then(Value::as_str);
+    if let Some(link) = link.filter(|_| !app.output().is_json()) {
+        print(&format!("link = \"{}\"\n", clean(link)))?;
+    }
+    Ok(0)
+}
+
+/// The first line of standard input: what must not stand on a command line.
+pub(super) fn line() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin().read_line(&mut text)?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+async fn import(app: &App, file: &str, partial: bool) -> Result<u8, Failure> {
+    let read = match file {
+        "-" => std::io::read_to_string(std::io::stdin()),
+        path => std::fs::read_to_string(path),
+    };
+    let table = read.map_err(|error| Failure::usage(format!("{file}: {error}")))?;
+    let mut terms = Vec::new();
+    if partial {
+        terms.push("partial=true".to_owned());
+    }
+    if app.global.dry_run {
+        terms.push("dry_run=true".to_owned());
+    }
+    let path = format!("/api/v1/users/import{}", query(&terms));
+    let call = Call::new(Method::POST, &path).table(table);
+    let answer = app.client()?.call(call).await?;
+    if app.output().is_json() {
+        output::print_json(&answer)?;
+    } else {
+        let rows = answer["rows"].as_array().cloned().unwrap_or_default();
+        list(app, &ROW, &rows)?;
+        for row in &rows {
+            for error in row["errors"].as_array().into_iter().flatten() {
+                let text = error["message"].as_str().unwrap_or_default();
+                eprintln!("row {}: {}", row["row"], clean(text));
+            }
+        }
+        say(app, "passwords and secret keys are shown only now");
+    }
+    Ok(u8::from(answer["refused"].as_u64().unwrap_or_default() > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        verb: Verb,
+    }
+
+    fn parse(line: &str) -> Verb {
+        let words = std::iter::once("user").chain(line.split(' '));
+        Line::try_parse_from(words).unwrap().verb
+    }
+
+    #[test]
+    fn filters_become_parameters() {
+        let query = |line: &str| match parse(line) {
+            Verb::Ls(filters) => filters.query(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(query("ls"), "");
+        assert_eq!(
+            query("ls --email a@b --role user --status before-verification"),
+            "?email=a%40b&role=user&status=before-verification"
+        );
+        assert_eq!(
+            query("ls -a"),
+            "?status=active&status=inactive&status=before-verification"
+        );
+    }
+
+    #[test]
+    fn a_new_person_as_it_is_typed() {
+        let body = |line: &str| match parse(line) {
+            Verb::Create(new) => new.body(Some("pw".to_owned())),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            body("create a@b --sudo --full-name A --status inactive"),
+            json!({ "email": "a@b", "projects": ["default"], "full_name": "A", "sudo_enabled": true,
+                "status": "inactive", "password": "pw" })
+        );
+        assert_eq!(
+            body("create a@b --domain lab")["projects"],
+            json!([]),
+            "the project default is of another domain"
+        );
+        assert_eq!(
+            body("create a@b --domain lab --project x,y")["projects"],
+            json!(["x", "y"])
+        );
     }
 }

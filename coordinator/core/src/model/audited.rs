@@ -12,6 +12,7 @@ use super::entities::{Agent, JoinToken, Session};
 use super::event::{Answer, Enrol, Event, Outcome, SetupOrder, Terminate};
 use super::state::State;
 use crate::access::Operation;
+use longshore_common::admin::{Member, MemberView};
 use longshore_common::ids::{AgentId, DomainId, SessionId};
 use longshore_common::time::Timestamp;
 use serde::Serialize;
@@ -194,6 +195,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::Report { .. }
         | Event::Outcome { .. }
         | Event::Silent { .. }
+        | Event::KeypairsUsed(_)
         | Event::Tick => None,
     };
     one.into_iter().collect()
@@ -439,7 +441,28 @@ pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
         AdminVerb::PatchUser(..) => (Operation::UserUpdate, "user"),
         AdminVerb::SetUserStatus(..) => (Operation::UserStatus, "user"),
         AdminVerb::CreateKeypair { .. } => (Operation::KeypairCreate, "keypair"),
-        AdminVerb::SetKeypairPolicy { .. } => (Operation::KeypairPolicy, "keypair"),
+        AdminVerb::ImportUsers { .. } => (Operation::UserImport, "user"),
+        AdminVerb::SetUserRole(..) => (Operation::UserRole, "user"),
+        AdminVerb::SetUserDomain(..) => (Operation::UserDomain, "user"),
+        AdminVerb::SetUserSudo(..) => (Operation::UserSudo, "user"),
+        AdminVerb::SetUserPolicy(..) => (Operation::UserPolicy, "user"),
+        AdminVerb::RequirePasswordChange(..) => (Operation::UserRequireChange, "user"),
+        AdminVerb::PutMember { .. } | AdminVerb::RemoveMember { .. } => {
+            (Operation::ProjectMembers, "project")
+        }
+        AdminVerb::LeaveProject { .. } => (Operation::ProjectLeave, "project"),
+        AdminVerb::PatchKeypair(_, request) => match request.rate_limit {
+            // Who changes it alone does nothing else.
+            Member::Absent => (Operation::KeypairPolicy, "keypair"),
+            _ if matches!(request.policy, Member::Absent) => {
+                (Operation::KeypairRateLimit, "keypair")
+            }
+            _ => (Operation::KeypairPolicy, "keypair"),
+        },
+        AdminVerb::RotateKeypair { .. } => (Operation::KeypairRotate, "keypair"),
+        AdminVerb::RevokeKeypair(_) | AdminVerb::DeleteKeypair(_) => {
+            (Operation::KeypairDelete, "keypair")
+        }
         AdminVerb::SetKeypairActive { .. } => (Operation::KeypairState, "keypair"),
         AdminVerb::SetMainKeypair { .. } => (Operation::KeypairState, "user"),
         AdminVerb::CreatePreset(..) | AdminVerb::PatchPreset(..) | AdminVerb::DeletePreset(_) => {
@@ -491,6 +514,10 @@ fn administered(
             before = live.and_then(|_| document(&state.config));
             after = live.and_then(|live| document(live));
         }
+        AdminObject::Parted(view) => {
+            before = value(view);
+            whole.clone_from(&before);
+        }
         AdminObject::User(_, Some(first)) => {
             if let Some(Value::Object(members)) = &mut after {
                 members.insert("access_key".to_owned(), json!(first.access_key));
@@ -509,6 +536,10 @@ fn administered(
             .find(|text| !text.is_empty())
             .unwrap_or("")
     };
+    if let AdminObject::Member(view) | AdminObject::Parted(view) = &answer.object {
+        let target = target(kind, &view.project, &view.project_name);
+        return Audited::new(operation, target, whose(before, view), whose(after, view));
+    }
     let id = match first(&["id", "access_key", "name"]) {
         "" => kind, // there is only one
         id => id,
@@ -516,6 +547,17 @@ fn administered(
     let name = first(&["name", "username"]);
     let target = target(kind, id, if name == id { "" } else { name });
     Audited::new(operation, target, before, after)
+}
+
+/// A membership under the name of whose it is.
+fn whose(side: Option<Value>, view: &MemberView) -> Option<Value> {
+    let side = side?;
+    let (admin, source) = (side.get("admin"), side.get("source"));
+    let row = json!({ "admin": admin, "source": source });
+    Some(Value::Object(Map::from_iter([(
+        view.user_name.clone(),
+        row,
+    )])))
 }
 
 /// Pools and queues with their version, each kind of part a member of its own.

@@ -13,6 +13,7 @@ use longshore_common::ids::{
     AgentId, ContainerKey, DomainId, Fence, Generation, GroupId, PolicyId, ProjectId, SessionId,
     UserId,
 };
+use longshore_common::time::Timestamp;
 use longshore_common::wire::{
     CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode,
 };
@@ -105,6 +106,8 @@ pub enum Event {
         /// Which node.
         agent: AgentId,
     },
+    /// Keypairs were used: access key, when, from which address.
+    KeypairsUsed(Vec<(String, Timestamp, String)>),
     /// An administrator gives an order.
     Admin(Box<AdminOrder>),
     /// Time passed: deadlines are looked at.

@@ -92,6 +92,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         } => set_schedulable(state, *agent, *version, *schedulable, now),
         Event::Expel { agent } => expel(state, *agent, now),
         Event::Admin(order) => super::admin::administer(state, order, now),
+        Event::KeypairsUsed(uses) => used(state, uses),
         Event::Tick => tick(state, now),
     }
 }
@@ -693,6 +694,25 @@ fn silent(draft: &mut Draft<'_>, agent: AgentId, for_ms: i64, lost_after_ms: i64
         .is_some_and(|a| a.state == AgentState::Lost);
     if lost && declare_ms > 0 && for_ms >= declare_ms && holds && !given_up {
         lifecycle::agent_declared_lost(draft, agent, "coordinator");
+    }
+}
+
+/// What was used more recently than is stored.
+fn used(state: &State, uses: &[(String, Timestamp, String)]) -> Outcome {
+    let newer = uses.iter().filter_map(|(key, at, from)| {
+        let keypair = state.keypairs.get(key)?;
+        let stored = keypair.last_used.as_ref().map(|(at, _)| *at);
+        let is_newer = stored.is_none_or(|stored| stored < *at);
+        is_newer.then(|| {
+            Change::Keypair(Keypair {
+                last_used: Some((*at, from.clone())),
+                ..keypair.clone()
+            })
+        })
+    });
+    Outcome {
+        changes: newer.collect(),
+        ..Outcome::only(Answer::Done)
     }
 }
 

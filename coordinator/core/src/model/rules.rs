@@ -66,8 +66,16 @@ pub(super) fn project<'a>(
     state: &'a State,
     request: &NewSession,
     owner: &User,
+    access_key: &str,
 ) -> Result<Option<&'a Project>, Refusal> {
+    let keypair = state.keypairs.get(access_key);
+    let bound = keypair
+        .and_then(|k| k.project)
+        .and_then(|id| state.projects.get(&id));
     let Some(text) = &request.project else {
+        if bound.is_some() {
+            return active(bound);
+        }
         let own = owner
             .projects
             .iter()
@@ -92,11 +100,24 @@ pub(super) fn project<'a>(
             wrong(format!("You are in no project {}.", cut(text)))
                 .hint(format!("Your projects: {}.", own.join(", ")))
         })?;
-    if !project.active {
-        let detail = format!("Project {} is not active.", project.name);
-        return Err(Refusal::new("LS-STATE", detail));
+    if let Some(bound) = bound.filter(|bound| bound.id != project.id) {
+        return Err(wrong(format!(
+            "Keypair {access_key} is good for project {} only.",
+            bound.name
+        )));
     }
-    Ok(Some(project))
+    active(Some(project))
+}
+
+/// A project that takes new work.
+fn active(project: Option<&Project>) -> Result<Option<&Project>, Refusal> {
+    match project.filter(|p| !p.active) {
+        Some(project) => {
+            let detail = format!("Project {} is not active.", project.name);
+            Err(Refusal::new("LS-STATE", detail))
+        }
+        None => Ok(project),
+    }
 }
 
 /// The preset a session names.

@@ -740,8 +740,14 @@ impl State {
         self.dependants.get(&id).into_iter().flatten().copied()
     }
 
-    /// A person's keypairs, by access key.
+    /// A person's keypairs, by access key; revoked ones, which are kept for history, left out.
     pub fn keypairs_of(&self, user: UserId) -> impl Iterator<Item = &Keypair> {
+        let all = self.all_keypairs_of(user);
+        all.filter(|k| k.state != KeypairState::Revoked)
+    }
+
+    /// The same with those that were revoked: they may still own sessions.
+    pub fn all_keypairs_of(&self, user: UserId) -> impl Iterator<Item = &Keypair> {
         self.keypairs_of
             .get(&user)
             .into_iter()
@@ -752,9 +758,10 @@ impl State {
     /// The keypair whose policy limits a person as a whole.
     #[must_use]
     pub fn main_keypair(&self, user: UserId) -> Option<&Keypair> {
-        self.keypairs_of(user).find(|k| k.main).or_else(|| {
+        let mut all = self.keypairs_of(user);
+        all.find(|k| k.main).or_else(|| {
             let mut left = self.keypairs_of(user);
-            left.find(|k| k.state != KeypairState::Revoked)
+            left.find(|k| k.project.is_none())
         })
     }
 

@@ -96,7 +96,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         .at("/name", format!("{name} is taken by {holder}."))
         .hint("Choose another name, or wait until that session has ended."));
     }
-    let project = rules::project(state, request, owner)?;
+    let project = rules::project(state, request, owner, &order.caller.access_key)?;
     let who = Requester {
         keypair: order.caller.access_key.clone(),
         user: owner.id,

@@ -152,7 +152,8 @@ pub fn layers<'a>(state: &'a State, who: &Requester) -> Vec<Layer<'a>> {
             limits: Limits::Policy(policy),
         });
     }
-    let several = state.keypairs_of(who.user).nth(1).is_some() && !crate::bugs::is(2);
+    // A revoked keypair may still hold what its sessions hold.
+    let several = state.all_keypairs_of(who.user).nth(1).is_some() && !crate::bugs::is(2);
     if several
         && let Some(policy) = state
             .main_keypair(who.user)

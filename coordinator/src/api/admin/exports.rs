@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::admin::UsageAuditRequest;
 use longshore_common::agent::AgentState;
+use longshore_core::access::View;
 use longshore_core::model;
 use longshore_core::model::admin::{
     AdminVerb, ExportKind, Reported, ReportedContainer, Table, export,
@@ -26,9 +27,17 @@ fn seen(state: &model::State, viewer: &Viewer, kind: ExportKind) -> Option<BTree
     }
     let user = state.users.get(&viewer.user);
     Some(match kind {
-        ExportKind::Users => BTreeSet::from([viewer.user.to_string()]),
+        ExportKind::Users => state
+            .users
+            .values()
+            .filter(|u| viewer.view_of(u) == Some(View::Full))
+            .map(|u| u.printed_id())
+            .collect(),
         ExportKind::Keypairs => state
-            .keypairs_of(viewer.user)
+            .users
+            .values()
+            .filter(|u| viewer.sees_keypairs_of(u))
+            .flat_map(|u| state.keypairs_of(u.id))
             .map(|k| k.access_key.clone())
             .collect(),
         ExportKind::KeypairPolicies => state

@@ -39,8 +39,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::admin::Member;
 use longshore_common::ids::{ProjectId, UserId};
-use longshore_core::model::admin::{AdminAnswer, AdminObject, AdminOrder, AdminVerb};
-use longshore_core::model::{Answer, Event, Group, Role, State, is_open_to};
+use longshore_core::access::{self, Caller as Rights, View};
+use longshore_core::model::admin::{AdminAnswer, AdminObject, AdminOrder, AdminVerb, at_person};
+use longshore_core::model::{Answer, Event, Group, Project, Role, State, User, is_open_to};
 use longshore_core::scheduler::limits::Requester;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -208,6 +209,10 @@ impl<T> Write<T> {
             let impact = serde_json::to_value(impact).map_err(|_| Failure::internal())?;
             members.insert("impact".to_owned(), impact);
         }
+        if let (Some(touched), Some(members)) = (&answer.touched, value.as_object_mut()) {
+            let touched = serde_json::to_value(touched).map_err(|_| Failure::internal())?;
+            members.insert("touched".to_owned(), touched);
+        }
         let mut response = tagged(&value)?;
         *response.status_mut() = status;
         let id = ["id", "access_key", "name"]
@@ -324,6 +329,8 @@ struct Viewer {
     access_key: String,
     /// Sees everything.
     all: bool,
+    /// What the operation table goes by.
+    rights: Rights,
 }
 
 impl Viewer {
@@ -332,17 +339,38 @@ impl Viewer {
             user: person.caller.user,
             access_key: person.caller.access_key.clone(),
             all: person.role == Role::Superadmin,
+            rights: person.rights.clone(),
         }
+    }
+
+    /// What of a person may be shown; nothing if it is not to be seen at all.
+    fn view_of(&self, user: &User) -> Option<View> {
+        match access::decide(access::Operation::UserRead, &self.rights, &at_person(user)) {
+            access::Decision::Allowed(grant) => Some(grant.view),
+            _ => None,
+        }
+    }
+
+    /// Whether the keypairs of a person may be seen.
+    fn sees_keypairs_of(&self, user: &User) -> bool {
+        let operation = match user.id == self.user {
+            true => access::Operation::MeKeypairs,
+            false => access::Operation::KeypairRead,
+        };
+        let target = at_person(user).intent(access::Intent::Read);
+        access::decide(operation, &self.rights, &target).is_allowed()
+    }
+
+    /// Whether a project may be seen: by its members, and by those who read its domain.
+    fn sees_project(&self, project: &Project) -> bool {
+        let of_domain = matches!(self.rights.role(), Role::DomainAdmin | Role::Monitor)
+            && self.rights.domain() == Some(project.domain);
+        self.all || of_domain || self.rights.is_member(project.id)
     }
 
     /// Whose things this person may see whole; none = everybody's.
     fn only_own(&self) -> Option<UserId> {
         (!self.all).then_some(self.user)
-    }
-
-    /// Whether this is the person, or may see everybody.
-    fn sees(&self, user: UserId) -> bool {
-        self.all || self.user == user
     }
 
     /// Whether one of the person's projects lets it into a group.
@@ -390,10 +418,6 @@ fn optional(member: &Member<String>, field: &str) -> Result<Option<String>, Fail
 fn not_text(field: &str) -> Failure {
     let text = format!("{field} must be text.");
     Failure::new("LS-INVALID", text.clone()).at(format!("/{field}"), text)
-}
-
-fn forbidden(text: &str) -> Failure {
-    Failure::new("LS-FORBIDDEN", text)
 }
 
 /// An answer of another kind than the order has.

@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use longshore_common::admin::LimitsView;
 use longshore_common::ids::ProjectId;
+use longshore_core::access::View;
 use longshore_core::model::admin::keypair_policy_view;
 use longshore_core::model::{self, Keypair, User};
 use longshore_core::scheduler;
@@ -40,7 +41,8 @@ pub(in super::super) async fn of(
         .engine
         .read(move |state, _| {
             let user = state.user_by_ref(&wanted)?;
-            viewer.sees(user.id).then(|| user.id.to_string())
+            let whole = viewer.view_of(user) == Some(View::Full);
+            whole.then(|| user.printed_id())
         })
         .await?;
     let user = seen.ok_or_else(|| missing("user", &text))?;

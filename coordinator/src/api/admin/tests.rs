@@ -1,5 +1,7 @@
 //! Administration as its callers meet it.
 
+mod people;
+
 use super::super::tests::{Answer, Fixture, batch, ready as bare};
 use axum::body::Body;
 use longshore_common::agent::Inventory;
@@ -457,13 +459,13 @@ async fn people_keypairs_projects_and_domains() {
         );
     }
     let count = |answer: Answer| answer.json()["items"].as_array().unwrap().len();
-    assert_eq!(count(f.get_as(&bob, "/api/v1/users").await), 1);
+    assert_eq!(count(f.get_as(&bob, "/api/v1/users").await), 2);
     assert_eq!(count(f.get("/api/v1/users").await), 2);
     assert_eq!(count(f.get_as(&bob, "/api/v1/keypairs").await), 1);
     assert_eq!(count(f.get_as(&bob, "/api/v1/projects").await), 2);
     assert_eq!(count(f.get_as(&bob, "/api/v1/domains").await), 1);
     assert_eq!(
-        f.get_as(&bob, "/api/v1/users/dana").await.code(),
+        f.get_as(&bob, "/api/v1/users/nobody").await.code(),
         "LS-NOT-FOUND"
     );
     // A further keypair of one's own, without choice of its policy.
@@ -518,7 +520,7 @@ async fn people_keypairs_projects_and_domains() {
     let changed = f
         .patch(
             "/api/v1/users/bob",
-            "",
+            "*",
             &json!({ "weight": "2.5", "projects": ["vision"] }),
         )
         .await;
@@ -533,13 +535,13 @@ async fn people_keypairs_projects_and_domains() {
     let dry = f
         .put(
             &format!("{status}?dry_run=true"),
-            "",
+            "*",
             &json!({ "status": "inactive" }),
         )
         .await;
     assert_eq!(dry.json()["status"], "inactive");
     assert_eq!(f.get_as(&bob, "/api/v1/me").await.status, 200);
-    let answer = f.put(status, "", &json!({ "status": "inactive" })).await;
+    let answer = f.put(status, "*", &json!({ "status": "inactive" })).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer = f.get_as(&bob, "/api/v1/me").await;
     assert_eq!(
@@ -551,7 +553,7 @@ async fn people_keypairs_projects_and_domains() {
     assert_eq!(
         f.put(
             "/api/v1/users/dana/status",
-            "",
+            "*",
             &json!({ "status": "inactive" })
         )
         .await

@@ -8,7 +8,9 @@ mod agents;
 mod audit;
 mod books;
 mod groups;
+mod keypairs;
 mod parts;
+mod people;
 mod policies;
 mod pools;
 mod presets;
@@ -133,6 +135,8 @@ const TABLES: &[&[Operation]] = &[
     groups::ROWS,
     policies::ROWS,
     tenants::ROWS,
+    people::ROWS,
+    keypairs::ROWS,
     presets::ROWS,
     pools::ROWS,
     books::ROWS,

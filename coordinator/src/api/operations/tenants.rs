@@ -1,12 +1,12 @@
-//! Domains, projects, people, keypairs, and what a person may use.
+//! Domains, projects, and who is in them.
 
 use super::Access;
 use super::parts::{
-    ACT, CREATE, CURSOR, LIMIT, LIST, NAME_HOLDS, PATCH, READ, REHEARSED, query, shape,
+    ACT, CREATE, CURSOR, DELETE, DRY_RUN, LIMIT, LIST, NAME_HOLDS, PAGED, PATCH, READ, query, shape,
 };
-use super::{Gives, Holds, Operation, Verb};
-use crate::api::admin::{quota, tenants};
-use axum::routing::{get, patch, post, put};
+use super::{Gives, Holds, Operation, Parameter, Verb};
+use crate::api::admin::tenants::{self, members};
+use axum::routing::{delete, get, patch, post, put};
 use longshore_common::admin;
 
 pub(super) const ROWS: &[Operation] = &[
@@ -97,209 +97,57 @@ pub(super) const ROWS: &[Operation] = &[
         ..PATCH
     },
     Operation {
-        id: "users_list",
-        path: "/api/v1/users",
-        row: Some(Access::UserList),
-        summary: "People by login name; others than superadmins see themselves",
-        parameters: &[
-            query(
-                "email",
-                Holds::Texts,
-                "Only those whose address holds this text.",
-            ),
-            query(
-                "username",
-                Holds::Texts,
-                "Only those whose login name holds this text.",
-            ),
-            query("role", Holds::Texts, "Only with this role."),
-            query(
-                "status",
-                Holds::Texts,
-                "active or inactive; without it only active ones.",
-            ),
-            query("domain", Holds::Texts, "Only of this domain."),
-            query("project", Holds::Texts, "Only in this project."),
-            query("policy", Holds::Texts, "Only with this user policy."),
-            LIMIT,
-            CURSOR,
-        ],
-        gives: Gives::Page(shape::<admin::UserView>),
-        handler: || get(tenants::users),
+        id: "project_members_list",
+        path: "/api/v1/projects/{id}/members",
+        row: Some(Access::ProjectRead),
+        summary: "Who is in a project, by login name",
+        parameters: PAGED,
+        gives: Gives::Page(shape::<admin::MemberView>),
+        codes: &["LS-NOT-FOUND", "LS-CURSOR"],
+        handler: || get(members::list),
         ..LIST
     },
     Operation {
-        id: "users_create",
-        path: "/api/v1/users",
-        row: Some(Access::UserCreate),
-        summary: "Make a person with a first keypair, whose secret is shown this once",
-        takes: Some(shape::<admin::NewUser>),
-        gives: Gives::Json(shape::<admin::NewUserAnswer>),
-        codes: &["LS-EXISTS", "LS-AMBIGUOUS"],
-        handler: || post(tenants::create_user),
-        ..CREATE
-    },
-    Operation {
-        id: "user_read",
-        path: "/api/v1/users/{id}",
-        row: Some(Access::UserRead),
-        summary: "One person, by id, login name or address",
-        gives: Gives::Json(shape::<admin::UserView>),
-        handler: || get(tenants::read_user),
-        ..READ
-    },
-    Operation {
-        id: "user_update",
-        path: "/api/v1/users/{id}",
-        row: Some(Access::UserUpdate),
-        summary: "Change policy, weight and projects of a person",
-        parameters: REHEARSED,
-        takes: Some(shape::<admin::UserPatch>),
-        gives: Gives::Json(shape::<admin::UserView>),
-        codes: &["LS-NOT-FOUND", "LS-VERSION-STALE", "LS-AMBIGUOUS"],
-        handler: || patch(tenants::update_user),
-        ..PATCH
-    },
-    Operation {
-        id: "user_status_write",
+        id: "project_member_write",
         method: Verb::Put,
-        path: "/api/v1/users/{id}/status",
-        row: Some(Access::UserStatus),
-        summary: "Switch a person on or off",
-        takes: Some(shape::<admin::UserStatusRequest>),
-        gives: Gives::Json(shape::<admin::UserView>),
-        codes: &[
-            "LS-NOT-FOUND",
-            "LS-VERSION-STALE",
-            "LS-USER-SELF",
-            "LS-LAST-SUPERADMIN",
-        ],
-        handler: || put(tenants::set_status),
+        path: "/api/v1/projects/{id}/members/{user}",
+        row: Some(Access::ProjectMembers),
+        summary: "Take somebody into a project, or say whether the project is its to administer",
+        takes: Some(shape::<admin::MemberRequest>),
+        gives: Gives::Json(shape::<admin::MemberView>),
+        codes: &["LS-NOT-FOUND", "LS-AMBIGUOUS"],
+        handler: || put(members::put),
         ..ACT
     },
     Operation {
-        id: "user_main_keypair_write",
-        method: Verb::Put,
-        path: "/api/v1/users/{id}/main-keypair",
-        row: Some(Access::KeypairState),
-        own: Some(Access::MeKeypairs),
-        summary: "Choose the keypair whose policy limits the person as a whole",
-        takes: Some(shape::<admin::MainKeypairRequest>),
-        gives: Gives::Json(shape::<admin::UserView>),
-        codes: &["LS-NOT-FOUND", "LS-VERSION-STALE", "LS-KEYPAIR-STATE"],
-        handler: || put(tenants::set_main),
+        id: "project_member_delete",
+        path: "/api/v1/projects/{id}/members/{user}",
+        row: Some(Access::ProjectMembers),
+        summary: "Remove somebody from a project: keypairs bound to it are revoked, sessions there end",
+        parameters: LEFT,
+        codes: &["LS-NOT-FOUND", "LS-AMBIGUOUS", "LS-LAST-ADMIN"],
+        handler: || delete(members::remove),
+        ..DELETE
+    },
+    Operation {
+        id: "project_leave",
+        path: "/api/v1/projects/{id}/leave",
+        row: Some(Access::ProjectLeave),
+        summary: "Go out of a project, as if one had been removed",
+        parameters: LEFT,
+        gives: Gives::Object,
+        codes: &["LS-NOT-FOUND", "LS-AMBIGUOUS", "LS-LAST-ADMIN"],
+        handler: || post(members::leave),
         ..ACT
     },
-    Operation {
-        id: "user_limits_read",
-        path: "/api/v1/users/{id}/limits",
-        row: Some(Access::UserRead),
-        summary: "What a person may use, and what is used",
-        parameters: &[
-            query(
-                "project",
-                Holds::Text,
-                "Limits in this project; default the first one.",
-            ),
-            query(
-                "keypair",
-                Holds::Text,
-                "Limits of this keypair; default the main one.",
-            ),
-        ],
-        gives: Gives::Json(shape::<admin::LimitsView>),
-        handler: || get(quota::of),
-        ..READ
-    },
-    Operation {
-        id: "me_limits_read",
-        path: "/api/v1/me/limits",
-        row: Some(Access::MeRead),
-        summary: "What the caller may use, and what is used",
-        parameters: &[query(
-            "project",
-            Holds::Text,
-            "Limits in this project; default the first one.",
-        )],
-        gives: Gives::Json(shape::<admin::LimitsView>),
-        handler: || get(quota::mine),
-        ..READ
-    },
-    Operation {
-        id: "keypairs_list",
-        path: "/api/v1/keypairs",
-        row: Some(Access::KeypairRead),
-        own: Some(Access::MeKeypairs),
-        summary: "Keypairs; others than superadmins see their own",
-        parameters: &[
-            query(
-                "user",
-                Holds::Texts,
-                "Only of this person, by login name or id.",
-            ),
-            query("state", Holds::Texts, "active or inactive."),
-            query("policy", Holds::Texts, "Only with this keypair policy."),
-            LIMIT,
-            CURSOR,
-        ],
-        gives: Gives::Page(shape::<admin::KeypairView>),
-        handler: || get(tenants::keypairs),
-        ..LIST
-    },
-    Operation {
-        id: "keypairs_create",
-        path: "/api/v1/keypairs",
-        row: Some(Access::KeypairCreate),
-        own: Some(Access::MeKeypairs),
-        summary: "Make a further keypair; its secret is shown this once",
-        takes: Some(shape::<admin::NewKeypair>),
-        gives: Gives::Json(shape::<admin::NewKeypairAnswer>),
-        codes: &["LS-FORBIDDEN", "LS-KEYPAIR-EXISTS"],
-        handler: || post(tenants::create_keypair),
-        ..CREATE
-    },
-    Operation {
-        id: "keypair_read",
-        path: "/api/v1/keypairs/{id}",
-        row: Some(Access::KeypairRead),
-        own: Some(Access::MeKeypairs),
-        summary: "One keypair, by its access key",
-        gives: Gives::Json(shape::<admin::KeypairView>),
-        handler: || get(tenants::read_keypair),
-        ..READ
-    },
-    Operation {
-        id: "keypair_update",
-        path: "/api/v1/keypairs/{id}",
-        row: Some(Access::KeypairPolicy),
-        own: Some(Access::MeKeypairs),
-        summary: "Give a keypair another policy",
-        parameters: REHEARSED,
-        takes: Some(shape::<admin::KeypairPatch>),
-        gives: Gives::Json(shape::<admin::KeypairView>),
-        codes: &["LS-NOT-FOUND", "LS-VERSION-STALE"],
-        handler: || patch(tenants::update_keypair),
-        ..PATCH
-    },
-    Operation {
-        id: "keypair_activate",
-        path: "/api/v1/keypairs/{id}/activate",
-        row: Some(Access::KeypairState),
-        summary: "Switch a keypair on",
-        gives: Gives::Json(shape::<admin::KeypairView>),
-        codes: &["LS-NOT-FOUND", "LS-KEYPAIR-STATE"],
-        handler: || post(tenants::activate),
-        ..ACT
-    },
-    Operation {
-        id: "keypair_deactivate",
-        path: "/api/v1/keypairs/{id}/deactivate",
-        row: Some(Access::KeypairState),
-        own: Some(Access::MeKeypairs),
-        summary: "Switch a keypair off",
-        gives: Gives::Json(shape::<admin::KeypairView>),
-        codes: &["LS-NOT-FOUND", "LS-KEYPAIR-STATE"],
-        handler: || post(tenants::deactivate),
-        ..ACT
-    },
+];
+
+/// What becomes of sessions that somebody leaves behind.
+const LEFT: &[Parameter] = &[
+    DRY_RUN,
+    query(
+        "sessions",
+        Holds::Text,
+        "stop (default) or keep those that run there; those that wait are cancelled.",
+    ),
 ];

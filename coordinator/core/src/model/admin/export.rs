@@ -136,19 +136,19 @@ fn users(state: &State) -> Table {
             view.id,
             view.email,
             view.username,
-            NOTHING_YET,
+            view.full_name,
             view.role,
             view.status,
             view.domain_name,
             json(&view.projects),
             view.user_policy,
             limit(view.main_keypair),
-            NOTHING_YET,
-            NOTHING_YET,
-            NOTHING_YET,
+            text(view.sudo_enabled),
+            text(view.totp_enabled),
+            text(view.need_password_change),
             text(view.created_at),
-            NOTHING_YET,
-            NOTHING_YET,
+            limit(view.last_login_at),
+            view.description,
         ]
     });
     let header = [
@@ -175,19 +175,20 @@ fn users(state: &State) -> Table {
 fn keypairs(state: &State) -> Table {
     let rows = state.keypairs.values().map(|keypair: &Keypair| {
         let email = state.users.get(&keypair.user).map(|u| u.email.clone());
+        let project = keypair.project.and_then(|id| state.projects.get(&id));
         vec![
             keypair.access_key.clone(),
             limit(email),
-            NOTHING_YET,
+            keypair.label.clone(),
             keypair.state.as_str().to_owned(),
             text(keypair.main),
             keypair.policy.clone(),
-            NOTHING_YET,
-            NOTHING_YET,
+            limit(project.map(|p| p.name.clone())),
+            limit(keypair.rate_limit),
             NOTHING_YET,
             text(keypair.created_at),
-            NOTHING_YET,
-            NOTHING_YET,
+            limit(keypair.expires_at),
+            limit(keypair.last_used.as_ref().map(|(at, _)| *at)),
         ]
     });
     let header = [

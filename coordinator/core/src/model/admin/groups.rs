@@ -4,6 +4,7 @@ use super::super::change::Change;
 use super::super::draft::Draft;
 use super::super::entities::Group;
 use super::super::event::Refusal;
+use super::super::people::KeypairState;
 use super::super::policies::{Allowed, DirectSubmits, Discipline, Selection};
 use super::super::state::State;
 use super::impact::Scope;
@@ -405,8 +406,9 @@ fn resolve(state: &State, kind: AllowKind, name: &str) -> Result<String, String>
             }),
         AllowKind::Keypair => state
             .keypairs
-            .contains_key(name)
-            .then(|| name.to_owned())
+            .get(name)
+            .filter(|k| k.state != KeypairState::Revoked)
+            .map(|_| name.to_owned())
             .ok_or_else(|| unknown("keypair", name, std::iter::empty())),
     }
 }

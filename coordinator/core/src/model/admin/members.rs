@@ -80,6 +80,11 @@ impl Reader {
         });
     }
 
+    /// Whether nothing is wrong so far.
+    pub(super) fn is_good(&self) -> bool {
+        self.errors.is_empty()
+    }
+
     /// Everything was good, or the refusal with all that was not.
     pub(super) fn done(self) -> Result<(), Refusal> {
         let detail = match self.errors.as_slice() {

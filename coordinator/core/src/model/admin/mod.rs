@@ -40,9 +40,13 @@ pub use export::{ExportKind, Table, export};
 pub use findings::validate;
 pub use groups::group_view;
 pub use permit::operation;
+pub use permit::{at_project, person as at_person};
 pub use policies::{idle_rules, keypair_policy_view, project_policy_view, user_policy_view};
 pub use presets::preset_view;
-pub use tenants::{domain_view, keypair_view, project_view, user_view, user_views};
+pub use tenants::{
+    ImportRow, domain_view, file_refusal, keypair_view, member_view, project_view, user_view,
+    user_views,
+};
 
 use super::change::{Change, PolicyKind};
 use super::draft::Draft;
@@ -51,16 +55,23 @@ use super::policies::{KeypairPolicy, ProjectPolicy, UserPolicy};
 use super::pools::ResourceConfig;
 use super::state::State;
 use longshore_common::admin::{
-    ConfigVerdict, DomainRequest, DomainView, GroupRequest, GroupView, Impact,
-    KeypairPolicyRequest, KeypairPolicyView, KeypairView, NewUser, PresetRequest, PresetView,
-    ProjectPolicyRequest, ProjectPolicyView, ProjectRequest, ProjectView, QueuePatch, QueueView,
-    ResourceConfigRequest, ResourceConfigView, UsageAuditView, UserPatch, UserPolicyRequest,
-    UserPolicyView, UserStatusRequest, UserView,
+    ConfigVerdict, DomainRequest, DomainView, GroupRequest, GroupView, Impact, ImportAnswer,
+    KeypairPatch, KeypairPolicyRequest, KeypairPolicyView, KeypairView, MemberRequest, MemberView,
+    NewKeypair, NewUser, PresetRequest, PresetView, ProjectPolicyRequest, ProjectPolicyView,
+    ProjectRequest, ProjectView, QueuePatch, QueueView, RequireChangeRequest,
+    ResourceConfigRequest, ResourceConfigView, RotateRequest, Touched, UsageAuditView,
+    UserDomainRequest, UserPatch, UserPolicyAssignment, UserPolicyRequest, UserPolicyView,
+    UserRoleRequest, UserStatusRequest, UserSudoRequest, UserView,
 };
-use longshore_common::ids::{AgentId, DomainId, GroupId, PolicyId, PresetId, ProjectId, UserId};
+use longshore_common::ids::{
+    AgentId, DomainId, GroupId, InvitationId, PolicyId, PresetId, ProjectId, UserId,
+};
+use longshore_common::session::UnknownWord;
 use longshore_common::time::Timestamp;
+use longshore_identity::Secret;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::str::FromStr;
 
 /// An order of an administrator. That the caller may give it was checked at the rim.
 #[derive(Debug, Clone)]
@@ -70,8 +81,7 @@ pub struct AdminOrder {
     /// Decide, tell, and change nothing.
     pub dry_run: bool,
     /// The version of the object the caller saw; none = whatever it is. Another one is
-    /// refused with `LS-VERSION-STALE`. People and keypairs have no version yet: for
-    /// them it must be none.
+    /// refused with `LS-VERSION-STALE`. Keypairs have no version: for them it must be none.
     pub expected_version: Option<u64>,
     /// What to do.
     pub verb: AdminVerb,
@@ -146,37 +156,81 @@ pub enum AdminVerb {
     PatchProject(String, Box<ProjectRequest>),
     /// Makes a person with a first keypair.
     CreateUser {
-        /// The person's id.
-        id: UserId,
-        /// Public part of the first keypair.
-        access_key: String,
-        /// SHA-256 of its secret part.
-        secret_sha256: [u8; 32],
-        /// Who.
+        /// What was drawn for the person.
+        secrets: Box<NewUserSecrets>,
+        /// Its password, if it has one.
+        password: Option<NewPassword>,
+        /// Who; without the password.
         request: Box<NewUser>,
     },
-    /// Changes a person: user policy, weight, projects.
+    /// Makes the people of a table.
+    ImportUsers {
+        /// Row by row.
+        rows: Vec<ImportRow>,
+        /// Make those whose rows are right, not all or nobody.
+        partial: bool,
+    },
+    /// Changes a person: names, description, user policy, weight, projects.
     PatchUser(String, Box<UserPatch>),
     /// Switches a person on or off.
     SetUserStatus(String, UserStatusRequest),
+    /// Gives a person another role.
+    SetUserRole(String, UserRoleRequest),
+    /// Moves a person to another domain.
+    SetUserDomain(String, UserDomainRequest),
+    /// Says whether sessions of a person let it become root inside.
+    SetUserSudo(String, UserSudoRequest),
+    /// Gives a person another user policy.
+    SetUserPolicy(String, UserPolicyAssignment),
+    /// Asks a person to choose a new password.
+    RequirePasswordChange(String, RequireChangeRequest),
+    /// Takes somebody into a project, or says what it may there.
+    PutMember {
+        /// Which project.
+        project: String,
+        /// Who.
+        user: String,
+        /// What it may.
+        request: MemberRequest,
+    },
+    /// Removes somebody from a project.
+    RemoveMember {
+        /// Which project.
+        project: String,
+        /// Who.
+        user: String,
+        /// What becomes of its sessions there.
+        sessions: LeftSessions,
+    },
+    /// The caller goes out of a project.
+    LeaveProject {
+        /// Which project.
+        project: String,
+        /// What becomes of its sessions there.
+        sessions: LeftSessions,
+    },
     /// Makes a further keypair.
     CreateKeypair {
-        /// Whose; the caller's if it is none.
-        user: Option<String>,
-        /// Name of its policy; none = that of the main keypair.
-        policy: Option<String>,
-        /// Its public part.
-        access_key: String,
-        /// SHA-256 of its secret part.
-        secret_sha256: [u8; 32],
+        /// What was drawn for it, or came with the request.
+        secrets: NewKeypairSecrets,
+        /// Which; without the secret.
+        request: Box<NewKeypair>,
     },
-    /// Gives a keypair another policy.
-    SetKeypairPolicy {
+    /// Changes label, policy, rate limit or end of a keypair.
+    PatchKeypair(String, Box<KeypairPatch>),
+    /// Gives a keypair a new secret.
+    RotateKeypair {
         /// Access key.
         keypair: String,
-        /// Name of the policy.
-        policy: String,
+        /// SHA-256 of the new secret.
+        secret_sha256: [u8; 32],
+        /// For how long the old one stays good.
+        request: RotateRequest,
     },
+    /// Makes a keypair open nothing ever again.
+    RevokeKeypair(String),
+    /// The same for one that is switched off and that nothing hangs on.
+    DeleteKeypair(String),
     /// Switches a keypair on or off.
     SetKeypairActive {
         /// Access key.
@@ -228,6 +282,61 @@ pub enum AdminVerb {
     },
 }
 
+/// What is drawn at the rim for a new person.
+#[derive(Debug, Clone)]
+pub struct NewUserSecrets {
+    /// The person's id.
+    pub id: UserId,
+    /// Public part of the first keypair.
+    pub access_key: String,
+    /// SHA-256 of its secret part.
+    pub secret_sha256: [u8; 32],
+    /// Id of the link that proves the address, for a person that has to.
+    pub link: InvitationId,
+    /// SHA-256 of the token of that link.
+    pub link_sha256: [u8; 32],
+}
+
+/// A password that is to be set. Its rules are looked at here, beside all others.
+#[derive(Debug, Clone)]
+pub struct NewPassword {
+    /// As it was given.
+    pub text: Secret,
+    /// Its hash as a PHC string; empty if the text breaks a rule.
+    pub phc: String,
+}
+
+/// What a new keypair opens with.
+#[derive(Debug, Clone)]
+pub struct NewKeypairSecrets {
+    /// Its public part.
+    pub access_key: String,
+    /// SHA-256 of its secret part.
+    pub secret_sha256: [u8; 32],
+    /// The secret itself where it came with the request: it has rules to keep.
+    pub imported: Option<Secret>,
+}
+
+/// What becomes of sessions that somebody leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftSessions {
+    /// Those that run go on.
+    Keep,
+    /// They are stopped.
+    Stop,
+}
+
+impl FromStr for LeftSessions {
+    type Err = UnknownWord;
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text.to_ascii_lowercase().as_str() {
+            "keep" => Ok(Self::Keep),
+            "stop" => Ok(Self::Stop),
+            _ => Err(UnknownWord::new(text, ["keep", "stop"].into_iter())),
+        }
+    }
+}
+
 /// Who can be let into a resource group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AllowKind {
@@ -248,6 +357,8 @@ pub struct AdminAnswer {
     pub before: Option<Value>,
     /// What it would touch; told for a rehearsal only.
     pub impact: Option<Impact>,
+    /// What a change of a person touched besides it.
+    pub touched: Option<Touched>,
 }
 
 /// An object of administration as the API shows it.
@@ -271,6 +382,12 @@ pub enum AdminObject {
     Project(Box<ProjectView>),
     /// A person; of a new one also the first keypair.
     User(Box<UserView>, Option<Box<KeypairView>>),
+    /// People of a table; nothing secret is in it.
+    Imported(Box<ImportAnswer>),
+    /// Somebody in a project.
+    Member(Box<MemberView>),
+    /// Somebody who was in a project, and is no more.
+    Parted(Box<MemberView>),
     /// A keypair.
     Keypair(Box<KeypairView>),
     /// A preset.
@@ -296,6 +413,7 @@ struct Decision {
     /// The object as it was, for the rehearsal.
     before: Option<Value>,
     scope: impact::Scope,
+    touched: Option<Touched>,
 }
 
 impl Decision {
@@ -306,6 +424,7 @@ impl Decision {
             object,
             before: None,
             scope: impact::Scope::default(),
+            touched: None,
         }
     }
 
@@ -329,11 +448,12 @@ impl Decision {
 }
 
 impl AdminObject {
-    /// The object as JSON; nothing for what is gone and for agents.
+    /// The object as JSON; nothing for what is gone and for agents. Of a table of people it
+    /// says who was made.
     #[must_use]
     pub fn value(&self) -> Option<Value> {
         let value = match self {
-            Self::Gone | Self::Agent(_) => return None,
+            Self::Gone | Self::Agent(_) | Self::Parted(_) => return None,
             Self::Group(view) => serde_json::to_value(view),
             Self::KeypairPolicy(view) => serde_json::to_value(view),
             Self::UserPolicy(view) => serde_json::to_value(view),
@@ -341,6 +461,12 @@ impl AdminObject {
             Self::Domain(view) => serde_json::to_value(view),
             Self::Project(view) => serde_json::to_value(view),
             Self::User(view, _) => serde_json::to_value(view),
+            Self::Imported(answer) => {
+                let made = answer.rows.iter().filter(|row| row.access_key.is_some());
+                let users: Vec<&str> = made.map(|row| row.email.as_str()).collect();
+                Ok(json!({ "created": answer.created, "users": users }))
+            }
+            Self::Member(view) => serde_json::to_value(view),
             Self::Keypair(view) => serde_json::to_value(view),
             Self::Preset(view) => serde_json::to_value(view),
             Self::Draft(view) | Self::Config(view) => serde_json::to_value(view),
@@ -365,12 +491,14 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
         mut object,
         before,
         scope,
+        touched,
     } = decision;
     if !order.dry_run {
         let answer = AdminAnswer {
             object,
             before,
             impact: None,
+            touched,
         };
         return Outcome {
             changes,
@@ -391,6 +519,7 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
         object,
         before: None,
         impact: Some(told),
+        touched,
     })))
 }
 
@@ -404,6 +533,13 @@ fn by(state: &State, caller: &Caller) -> String {
 
 fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision, Refusal> {
     let (caller, expected) = (&order.caller, order.expected_version);
+    let about = |name| tenants::About {
+        state,
+        caller,
+        name,
+        expected,
+        now,
+    };
     match &order.verb {
         AdminVerb::CreateGroup(id, request) => groups::create(state, *id, request),
         AdminVerb::PatchGroup(name, request) => groups::patch(state, name, expected, request),
@@ -450,38 +586,52 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
             tenants::patch_project(state, name, expected, request, now)
         }
         AdminVerb::CreateUser {
-            id,
-            access_key,
-            secret_sha256,
+            secrets,
+            password,
             request,
-        } => {
-            let first = tenants::First {
-                id: *id,
-                access_key,
-                secret_sha256: *secret_sha256,
-            };
-            tenants::create_user(state, &first, request, now)
+        } => tenants::create_user(state, caller, secrets, (request, password.as_ref()), now),
+        AdminVerb::ImportUsers { rows, partial } => {
+            tenants::import(state, caller, rows, *partial, now)
         }
-        AdminVerb::PatchUser(name, request) => tenants::patch_user(state, name, request),
-        AdminVerb::SetUserStatus(name, request) => {
-            tenants::set_status(state, caller, name, request)
+        AdminVerb::PatchUser(name, request) => {
+            tenants::patch_user(state, caller, name, expected, request, now)
         }
-        AdminVerb::CreateKeypair {
+        AdminVerb::SetUserStatus(name, request) => tenants::set_status(&about(name), request),
+        AdminVerb::SetUserRole(name, request) => tenants::set_role(&about(name), request),
+        AdminVerb::SetUserDomain(name, request) => tenants::set_domain(&about(name), request),
+        AdminVerb::SetUserSudo(name, request) => tenants::set_sudo(&about(name), request),
+        AdminVerb::SetUserPolicy(name, request) => tenants::set_policy(&about(name), request),
+        AdminVerb::RequirePasswordChange(name, request) => {
+            tenants::require_change(&about(name), request)
+        }
+        AdminVerb::PutMember {
+            project,
             user,
-            policy,
-            access_key,
-            secret_sha256,
-        } => {
-            let key = (access_key.as_str(), *secret_sha256);
-            tenants::create_keypair(state, caller, user.as_deref(), policy.as_deref(), key, now)
+            request,
+        } => tenants::put_member(state, caller, (project, user), request, now),
+        AdminVerb::RemoveMember {
+            project,
+            user,
+            sessions,
+        } => tenants::part(state, caller, (project, Some(user)), *sessions, now),
+        AdminVerb::LeaveProject { project, sessions } => {
+            tenants::part(state, caller, (project, None), *sessions, now)
         }
-        AdminVerb::SetKeypairPolicy { keypair, policy } => {
-            tenants::set_keypair_policy(state, keypair, policy)
+        AdminVerb::CreateKeypair { secrets, request } => {
+            tenants::create_keypair(state, caller, request, secrets, now)
         }
+        AdminVerb::PatchKeypair(key, request) => tenants::patch_keypair(state, key, request, now),
         AdminVerb::SetKeypairActive { keypair, active } => {
             tenants::set_keypair_active(state, keypair, *active)
         }
-        AdminVerb::SetMainKeypair { user, keypair } => tenants::set_main(state, user, keypair),
+        AdminVerb::RotateKeypair {
+            keypair,
+            secret_sha256,
+            request,
+        } => tenants::rotate_keypair(state, keypair, request, *secret_sha256, now),
+        AdminVerb::RevokeKeypair(key) => tenants::revoke_keypair(state, key),
+        AdminVerb::DeleteKeypair(key) => tenants::delete_keypair(state, key),
+        AdminVerb::SetMainKeypair { user, keypair } => tenants::set_main(state, user, keypair, now),
         AdminVerb::CreatePreset(id, request) => presets::create(state, *id, request, now),
         AdminVerb::PatchPreset(name, request) => {
             presets::patch(state, name, expected, request, now)

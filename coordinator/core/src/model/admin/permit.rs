@@ -16,6 +16,8 @@ use longshore_common::admin::Member;
 /// What an order does, and to what; no target if the thing does not exist.
 struct Asked<'a> {
     operation: Operation,
+    /// What it does besides, as some of its members say.
+    also: Vec<Operation>,
     target: Option<Target>,
     /// How the thing is called in an answer that there is none.
     thing: (&'static str, &'a str),
@@ -37,10 +39,16 @@ pub(super) fn permit(state: &State, order: &AdminOrder) -> Result<(), Refusal> {
     let Some(target) = &asked.target else {
         // What the verb says about a thing that is not there is no secret to those who may
         // do this to some thing.
-        let door = access::at_the_door(asked.operation, &rights, Intent::Change);
-        return door.map_err(forbidden);
+        let all = std::iter::once(asked.operation).chain(asked.also);
+        return all
+            .into_iter()
+            .try_for_each(|operation| access::at_the_door(operation, &rights, Intent::Change))
+            .map_err(forbidden);
     };
-    judge(&rights, asked.operation, target, asked.thing)
+    judge(&rights, asked.operation, target, asked.thing)?;
+    let also = asked.also.iter();
+    also.copied()
+        .try_for_each(|operation| judge(&rights, operation, target, asked.thing))
 }
 
 /// The answer of the table as a refusal.
@@ -62,7 +70,8 @@ fn forbidden(why: Why) -> Refusal {
 }
 
 /// A person or service account as something is done to it.
-pub(in super::super) fn person(user: &User) -> Target {
+#[must_use]
+pub fn person(user: &User) -> Target {
     let target = Target::object()
         .in_domain(user.domain)
         .owned_by(user.subject())
@@ -71,16 +80,39 @@ pub(in super::super) fn person(user: &User) -> Target {
 }
 
 /// A project as something is done to it.
-pub(in super::super) fn project(project: &Project) -> Target {
+#[must_use]
+pub fn at_project(project: &Project) -> Target {
     Target::object()
         .in_domain(project.domain)
         .in_project(project.id)
+}
+
+/// A membership: the project's, and about the person. The person's other projects open nothing.
+fn member<'a>(state: &State, operation: Operation, project: &'a str, user: &str) -> Asked<'a> {
+    let found = state.project_by_ref(project, None);
+    let target = found.map(|found| match state.user_by_ref(user) {
+        Some(user) => at_project(found).person(user.rank()),
+        None => at_project(found),
+    });
+    Asked {
+        operation,
+        also: Vec::new(),
+        target,
+        thing: ("project", project),
+    }
+}
+
+fn chosen<const N: usize>(all: [(bool, Operation); N]) -> Vec<Operation> {
+    let all = all.into_iter();
+    all.filter_map(|(is, operation)| is.then_some(operation))
+        .collect()
 }
 
 fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
     let (operation, _) = names(&order.verb);
     let shared = |operation| Asked {
         operation,
+        also: Vec::new(),
         target: Some(Target::shared()),
         thing: ("thing", ""),
     };
@@ -93,6 +125,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             } else {
                 operation
             },
+            also: Vec::new(),
             target: owner.map(person),
             thing,
         }
@@ -110,6 +143,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             };
             Asked {
                 operation,
+                also: Vec::new(),
                 target: domain.map(|d| Target::object().in_domain(d.id).intent(Intent::Create)),
                 thing: match &request.domain {
                     Member::Value(name) => ("domain", name),
@@ -119,23 +153,84 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
         }
         AdminVerb::PatchProject(name, _) => Asked {
             operation,
-            target: state.project_by_ref(name, None).map(project),
+            also: Vec::new(),
+            target: state.project_by_ref(name, None).map(at_project),
             thing: ("project", name),
         },
-        AdminVerb::PatchUser(name, _) | AdminVerb::SetUserStatus(name, _) => Asked {
+        AdminVerb::PatchUser(name, request) => {
+            // What a policy and a share are worth is for the whole installation to say.
+            let policy = !(request.user_policy.is_absent() && request.weight.is_absent());
+            Asked {
+                operation,
+                also: Vec::from_iter(policy.then_some(Operation::UserPolicy)),
+                target: state.user_by_ref(name).map(person),
+                thing: ("user", name),
+            }
+        }
+        AdminVerb::SetUserStatus(name, _)
+        | AdminVerb::SetUserRole(name, _)
+        | AdminVerb::SetUserDomain(name, _)
+        | AdminVerb::SetUserSudo(name, _)
+        | AdminVerb::SetUserPolicy(name, _)
+        | AdminVerb::RequirePasswordChange(name, _) => Asked {
             operation,
+            also: Vec::new(),
             target: state.user_by_ref(name).map(person),
             thing: ("user", name),
         },
-        AdminVerb::CreateKeypair { user, .. } => {
-            let owner = match user {
-                None => state.users.get(&order.caller.user),
-                Some(name) => state.user_by_ref(name),
+        AdminVerb::PutMember {
+            project,
+            user,
+            request,
+        } => Asked {
+            also: Vec::from_iter((!request.admin.is_absent()).then_some(Operation::ProjectAdmins)),
+            ..member(state, operation, project, user)
+        },
+        AdminVerb::RemoveMember { project, user, .. } => member(state, operation, project, user),
+        AdminVerb::LeaveProject { project, .. } => Asked {
+            operation,
+            also: Vec::new(),
+            target: state.project_by_ref(project, None).map(at_project),
+            thing: ("project", project),
+        },
+        AdminVerb::CreateKeypair { request, secrets } => {
+            let (user, owner) = match &request.user {
+                Member::Value(name) => (name.as_str(), state.user_by_ref(name.trim())),
+                _ => ("", state.users.get(&order.caller.user)),
             };
-            about(operation, owner, ("user", user.as_deref().unwrap_or("")))
+            let also = [
+                (!request.policy.is_absent(), Operation::KeypairPolicy),
+                (!request.rate_limit.is_absent(), Operation::KeypairRateLimit),
+                (secrets.imported.is_some(), Operation::KeypairImport),
+            ];
+            Asked {
+                also: chosen(also),
+                ..about(operation, owner, ("user", user))
+            }
         }
-        AdminVerb::SetKeypairPolicy { keypair: key, .. } => Asked {
+        AdminVerb::PatchKeypair(key, request) => {
+            let found = state.keypairs.get(key);
+            let own = found.is_some_and(|k| k.user == order.caller.user);
+            let others = !(request.policy.is_absent() && request.expires_at.is_absent());
+            let rate = !request.rate_limit.is_absent();
+            if own && !others && !rate {
+                let asked = keypair(Operation::MeKeypairs, key);
+                return Asked {
+                    target: asked.target.map(|target| target.intent(Intent::Label)),
+                    ..asked
+                };
+            }
             // Nobody gives oneself another policy.
+            Asked {
+                operation,
+                also: chosen([(rate, Operation::KeypairRateLimit)]),
+                ..keypair(operation, key)
+            }
+        }
+        AdminVerb::RotateKeypair { keypair: key, .. } | AdminVerb::RevokeKeypair(key) => {
+            keypair(operation, key)
+        }
+        AdminVerb::DeleteKeypair(key) => Asked {
             operation,
             ..keypair(operation, key)
         },
@@ -154,6 +249,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             about(operation, state.user_by_ref(user), ("user", user))
         }
         AdminVerb::CreateUser { .. }
+        | AdminVerb::ImportUsers { .. }
         | AdminVerb::CreateGroup(..)
         | AdminVerb::PatchGroup(..)
         | AdminVerb::DeleteGroup(_)

@@ -105,6 +105,7 @@ impl<'a> Holders<'a> {
         let users = self.users.iter().map(|u| {
             Change::User(Box::new(User {
                 user_policy: to.to_owned(),
+                version: u.version + 1,
                 ..(*u).clone()
             }))
         });

@@ -1,7 +1,7 @@
 //! Keypair policies: limits on what runs.
 
 use super::super::super::change::Change;
-use super::super::super::people::{Keypair, User};
+use super::super::super::people::{Keypair, KeypairState, User};
 use super::super::super::policies::{KeypairPolicy, LifetimeBase, Unspecified};
 use super::super::super::state::State;
 use super::super::super::submit::{cut, pointer};
@@ -131,7 +131,7 @@ pub(super) fn keypairs_of<'a>(
     state
         .keypairs
         .values()
-        .filter(move |k| k.policy.eq_ignore_ascii_case(policy))
+        .filter(move |k| k.state != KeypairState::Revoked && k.policy.eq_ignore_ascii_case(policy))
 }
 
 /// A keypair opens something only while its user is active too.

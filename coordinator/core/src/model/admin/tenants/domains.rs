@@ -231,7 +231,7 @@ pub(in super::super) fn patch_project(
 }
 
 /// A project by id, or by its name where that is unique in the whole installation.
-fn find_project<'a>(state: &'a State, name: &str) -> Result<&'a Project, Refusal> {
+pub(super) fn find_project<'a>(state: &'a State, name: &str) -> Result<&'a Project, Refusal> {
     let project = state
         .project_by_ref(name, None)
         .ok_or_else(|| missing("project", name))?;

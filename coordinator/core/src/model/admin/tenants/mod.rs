@@ -1,37 +1,84 @@
-//! Domains, projects, people and keypairs: what policies, totals and queues need of them.
+//! Domains, projects, people and keypairs: who they are, and what follows from what is done
+//! to them.
 //!
 //! | module | decides about |
 //! |---|---|
 //! | `domains` | domains and projects |
-//! | `people` | people |
+//! | `people` | people: how they are shown, made and called |
+//! | `standing` | status, role, domain, flags and policy of a person |
+//! | `memberships` | who is in which project; what somebody loses who goes |
 //! | `keypairs` | keypairs |
+//! | `import` | people from a table |
 
 mod domains;
+mod import;
 mod keypairs;
+mod memberships;
 mod people;
+mod standing;
 
 pub(super) use domains::{create_domain, create_project, patch_domain, patch_project};
 pub use domains::{domain_view, project_view};
+pub(super) use import::import;
+pub use import::{ImportRow, file_refusal};
 pub use keypairs::keypair_view;
-pub(super) use keypairs::{create_keypair, set_keypair_active, set_keypair_policy, set_main};
-pub(super) use people::{First, create_user, patch_user, set_status};
+pub(super) use keypairs::{
+    create_keypair, delete as delete_keypair, patch_keypair, revoke as revoke_keypair,
+    rotate as rotate_keypair, set_keypair_active, set_main,
+};
+pub use memberships::member_view;
+pub(super) use memberships::{part, put_member};
+pub(super) use people::{create_user, patch_user};
 pub use people::{user_view, user_views};
+pub(super) use standing::{
+    About, require_change, set_domain, set_policy, set_role, set_status, set_sudo,
+};
 
 use super::super::change::PolicyKind;
 use super::super::event::Refusal;
-use super::super::people::{Role, User};
+use super::super::people::{Keypair, KeypairState, Role, User};
 use super::super::policies::Domain;
 use super::super::state::State;
 use super::members::Reader;
 use super::policies::{DEFAULT, refer};
 use longshore_common::admin::Member;
-use longshore_common::ids::DomainId;
+use longshore_common::ids::{DomainId, UserId};
+use longshore_identity::fields::messages;
 
 fn domain_name(state: &State, id: DomainId) -> String {
     state
         .domains
         .get(&id)
         .map_or_else(String::new, |d| d.name.clone())
+}
+
+fn username_of(state: &State, user: UserId) -> String {
+    let user = state.users.get(&user);
+    user.map_or_else(String::new, |u| u.username.clone())
+}
+
+/// A text whose own rules follow; null says as little as absent.
+fn plain(r: &mut Reader, field: &str, member: &Member<String>) -> Option<String> {
+    match member {
+        Member::Value(text) => Some(text.trim().to_owned()),
+        Member::Wrong(_) => {
+            r.wrong(&format!("/{field}"), format!("{field} must be text."));
+            None
+        }
+        Member::Absent | Member::Null => None,
+    }
+}
+
+/// A keypair that opens nothing ever again. It stays for history, and so that its access key
+/// is not given out a second time.
+fn revoked(keypair: &Keypair) -> Keypair {
+    Keypair {
+        state: KeypairState::Revoked,
+        secret_sha256: None,
+        previous: None,
+        main: false,
+        ..keypair.clone()
+    }
 }
 
 /// The domain a request names, else the one named `default`.
@@ -43,9 +90,9 @@ fn domain_of<'a>(state: &'a State, r: &mut Reader, member: &Member<String>) -> O
     let name = name.flatten().unwrap_or_else(|| DEFAULT.to_owned());
     let found = state.domain_by_ref(&name);
     match found {
-        None => r.wrong("/domain", format!("Domain {name} does not exist.")),
+        None => r.wrong("/domain", messages::domain_unknown(&name)),
         Some(domain) if !domain.active => {
-            r.wrong("/domain", format!("Domain {} is inactive.", domain.name));
+            r.wrong("/domain", messages::domain_inactive(&domain.name));
         }
         Some(_) => (),
     }

@@ -1,29 +1,33 @@
-//! People.
+//! People: how they are shown, made, and changed in what they are called.
 
 use super::super::super::change::{Change, PolicyKind};
 use super::super::super::event::{Caller, Refusal};
-use super::super::super::people::{Keypair, KeypairState, Membership, Role, User, UserStatus};
+use super::super::super::people::{
+    Invitation, InvitationState, Keypair, LinkPurpose, Membership, Role, User, UserStatus,
+};
 use super::super::super::policies::Domain;
 use super::super::super::state::State;
 use super::super::super::submit::cut;
 use super::super::impact::Scope;
-use super::super::members::{Reader, missing, put};
+use super::super::members::{Reader, fresh, missing, put};
 use super::super::policies::DEFAULT;
-use super::super::{AdminObject, Decision};
+use super::super::{AdminObject, Decision, NewPassword, NewUserSecrets};
 use super::keypairs::{access_key_is_free, keypair_view};
-use super::{domain_name, domain_of, policy_of, superadmin_remains};
-use longshore_common::admin::{
-    KeypairView, Member, NewUser, UserPatch, UserStatusRequest, UserView,
-};
+use super::memberships::Leaving;
+use super::{domain_name, domain_of, plain, policy_of, username_of};
+use longshore_common::admin::{KeypairView, Member, NewUser, UserPatch, UserView};
 use longshore_common::amount::{format_milli, parse_milli};
-use longshore_common::ids::{DomainId, UserId};
+use longshore_common::ids::UserId;
 use longshore_common::time::Timestamp;
+use longshore_identity::fields::{self, UserInput, UserUpdate, messages};
 use std::collections::BTreeMap;
 
 /// A weight of one, in thousandths.
 const WEIGHT_ONE: i64 = 1000;
 /// The largest weight, in thousandths.
 const WEIGHT_MAX: i64 = 1_000_000;
+/// For how long the link is good that proves the address of a new person, in seconds.
+const LINK_S: i64 = 7 * 86_400;
 
 /// A person as it is shown. Looks at every session: for lists there is [`user_views`].
 #[must_use]
@@ -33,14 +37,15 @@ pub fn user_view(state: &State, user: &User) -> UserView {
     with_sessions(state, user, live.count() as u64)
 }
 
-/// Everybody, by login name.
+/// Everybody, by login name; service accounts left out.
 #[must_use]
 pub fn user_views(state: &State) -> Vec<UserView> {
     let mut live: BTreeMap<UserId, u64> = BTreeMap::new();
     for session in state.sessions.values().filter(|s| !s.state.is_final()) {
         *live.entry(session.owner).or_insert(0) += 1;
     }
-    let mut users: Vec<&User> = state.users.values().collect();
+    let people = state.users.values().filter(|user| user.service.is_none());
+    let mut users: Vec<&User> = people.collect();
     users.sort_by(|a, b| (&a.username, a.id).cmp(&(&b.username, b.id)));
     users
         .into_iter()
@@ -49,13 +54,18 @@ pub fn user_views(state: &State) -> Vec<UserView> {
 }
 
 fn with_sessions(state: &State, user: &User, live_sessions: u64) -> UserView {
+    let logins = state.logins_of(user.id).map(|login| login.last_used_at);
     UserView {
-        id: user.id.to_string(),
+        id: user.printed_id(),
+        version: user.version,
         email: user.email.clone(),
         username: user.username.clone(),
+        full_name: user.full_name.clone(),
+        description: user.description.clone(),
         role: user.role.as_str().to_owned(),
         status: user.status.as_str().to_owned(),
         uid: user.uid,
+        gid: user.uid,
         domain: user.domain.to_string(),
         domain_name: domain_name(state, user.domain),
         projects: user
@@ -66,94 +76,86 @@ fn with_sessions(state: &State, user: &User, live_sessions: u64) -> UserView {
         user_policy: user.user_policy.clone(),
         main_keypair: state.main_keypair(user.id).map(|k| k.access_key.clone()),
         weight: format_milli(user.weight_milli),
+        need_password_change: user.need_password_change,
+        sudo_enabled: user.sudo_enabled,
+        totp_enabled: user.second_factor().is_some(),
+        has_password: user.password.is_some(),
+        source: user.source.as_str().to_owned(),
+        last_login_at: user.last_login.as_ref().map(|(at, _)| *at),
+        last_login_via: user.last_login.as_ref().map(|(_, via)| via.clone()),
+        last_activity_at: logins.max().max(used_otherwise(state, user)),
         live_sessions,
         created_at: user.created_at,
+        updated_at: user.updated_at,
     }
 }
 
+/// When somebody last logged in or used a keypair.
+fn used_otherwise(state: &State, user: &User) -> Option<Timestamp> {
+    let keypairs = state.all_keypairs_of(user.id);
+    let used = keypairs.filter_map(|k| k.last_used.as_ref().map(|(at, _)| *at));
+    used.chain(user.last_login.as_ref().map(|(at, _)| *at))
+        .max()
+}
+
+/// A person; service accounts have routes of their own.
 pub(super) fn find_user<'a>(state: &'a State, name: &str) -> Result<&'a User, Refusal> {
-    state.user_by_ref(name).ok_or_else(|| missing("user", name))
+    let found = state.user_by_ref(name);
+    found
+        .filter(|user| user.service.is_none())
+        .ok_or_else(|| missing("user", name))
 }
 
-/// What is wrong with an address.
-fn email_error(email: &str) -> Option<&'static str> {
-    if email.is_empty() {
-        return Some("Email is required.");
-    }
-    if email.chars().count() > 64 {
-        return Some("Email must be at most 64 characters.");
-    }
-    let label =
-        |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let good = email.bytes().all(|b| b.is_ascii_graphic())
-        && email.split_once('@').is_some_and(|(local, domain)| {
-            !local.is_empty() && !domain.contains('@') && domain.split('.').all(label)
-        });
-    (!good).then_some("Email is not a valid address.")
+/// The same, at the version the caller saw.
+pub(super) fn seen_user<'a>(
+    state: &'a State,
+    name: &str,
+    expected: Option<u64>,
+) -> Result<&'a User, Refusal> {
+    let user = find_user(state, name)?;
+    fresh(expected, &format!("User {}", user.username), user.version)?;
+    Ok(user)
 }
 
-/// What is wrong with a login name.
-fn username_error(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        return Some("Username must not be empty.");
-    }
-    if name.chars().count() > 64 {
-        return Some("Username must be at most 64 characters.");
-    }
-    let good = name.as_bytes()[0].is_ascii_alphanumeric()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'+' | b'-'));
-    (!good).then_some("Username may contain only letters, digits and . _ @ + - and must start with a letter or digit.")
-}
-
-/// What a new person and its first keypair are to be.
-pub(in super::super) struct First<'a> {
-    pub(in super::super) id: UserId,
-    pub(in super::super) access_key: &'a str,
-    pub(in super::super) secret_sha256: [u8; 32],
-}
-
-pub(in super::super) fn create_user(
+/// A person that a request describes, with its first keypair; its number is not given yet.
+pub(super) fn new_person(
     state: &State,
-    first: &First<'_>,
-    request: &NewUser,
+    (request, password): (&NewUser, Option<&NewPassword>),
+    secrets: &NewUserSecrets,
+    caller: &Caller,
     now: Timestamp,
-) -> Result<Decision, Refusal> {
+) -> Result<(User, Keypair), Refusal> {
     let mut r = Reader::default();
-    let email = plain(&mut r, "email", &request.email).unwrap_or_default();
-    if let Some(message) =
-        email_error(&email).filter(|_| !matches!(request.email, Member::Wrong(_)))
-    {
-        r.wrong("/email", message);
+    let [email, username] = [("email", &request.email), ("username", &request.username)]
+        .map(|(field, member)| plain(&mut r, field, member));
+    if matches!(request.password, Member::Wrong(_)) {
+        r.wrong("/password", "password must be text.");
     }
-    let username = plain(&mut r, "username", &request.username);
-    let username = username.unwrap_or_else(|| email.clone());
-    // A bad address that is also the login name is said once.
-    if let Some(message) =
-        username_error(&username).filter(|_| username != email || email_error(&email).is_none())
-    {
-        r.wrong("/username", message);
+    let [full_name, description, role] = [
+        ("full_name", &request.full_name),
+        ("description", &request.description),
+        ("role", &request.role),
+    ]
+    .map(|(field, member)| plain(&mut r, field, member));
+    let role = role.map(|word| word.to_ascii_lowercase());
+    let checked = fields::new_user(&UserInput {
+        email: email.as_deref(),
+        username: username.as_deref(),
+        password: password.map(|given| &given.text),
+        full_name: full_name.as_deref(),
+        description: description.as_deref(),
+        role: role.as_deref(),
+    });
+    // That an address of a wrong kind is missing too is not said.
+    let said = matches!(request.email, Member::Wrong(_));
+    for error in checked.as_ref().err().into_iter().flatten() {
+        if !(said && error.pointer == "/email") {
+            r.wrong(&error.pointer, &error.message);
+        }
     }
-    let role = match r.text("role", &request.role, 32) {
-        Some(Some(word)) => match word.to_ascii_lowercase().as_str() {
-            "superadmin" => Role::Superadmin,
-            "domain-admin" => Role::DomainAdmin,
-            "monitor" => Role::Monitor,
-            "user" => Role::User,
-            _ => {
-                r.wrong(
-                    "/role",
-                    "Role must be superadmin, domain-admin, monitor or user.",
-                );
-                Role::User
-            }
-        },
-        _ => Role::User,
-    };
     let domain = domain_of(state, &mut r, &request.domain);
     let projects = domain.map_or_else(Vec::new, |domain| {
-        projects_of(state, &mut r, domain, &request.projects)
+        projects_of(state, &mut r, domain, &[], &request.projects)
             .flatten()
             .unwrap_or_default()
     });
@@ -174,30 +176,54 @@ pub(in super::super) fn create_user(
         &request.keypair_policy,
     );
     let status = status(&mut r, &request.status).unwrap_or_default();
+    let sudo_enabled = r.flag("sudo_enabled", &request.sudo_enabled);
     let weight_milli = weight(&mut r, &request.weight)
         .flatten()
         .unwrap_or(WEIGHT_ONE);
     r.done()?;
-    name_is_free(state, &email, &username)?;
-    access_key_is_free(state, first.access_key)?;
-    let mut meta = state.meta.clone();
+    let checked = checked.map_err(|_| Refusal::new("LS-INVALID", "The request is not valid."))?;
+    names_are_free(state, Some(&checked.email), &checked.username, None)?;
+    access_key_is_free(state, &secrets.access_key)?;
     let user = User {
-        username,
-        email,
-        role,
-        uid: meta.next_uid,
+        username: checked.username,
+        email: checked.email,
+        full_name: checked.full_name,
+        description: checked.description,
+        role: role_named(checked.role),
         status,
-        domain: domain.map_or(DomainId::new(0), |d| d.id),
+        domain: domain.map_or(super::super::super::people::no_domain(), |d| d.id),
         projects,
         user_policy,
         weight_milli,
-        ..User::new(first.id, now)
+        password: password.map(|given| given.phc.clone()),
+        sudo_enabled: sudo_enabled.flatten().unwrap_or(false),
+        ..User::new(secrets.id, now)
     };
-    meta.next_uid += 1;
     let keypair = Keypair {
         policy: keypair_policy,
-        ..Keypair::new(first.access_key, first.secret_sha256, user.id, now)
+        created_by: username_of(state, caller.user),
+        ..Keypair::new(&secrets.access_key, secrets.secret_sha256, user.id, now)
     };
+    Ok((user, keypair))
+}
+
+/// The role of a word that was checked.
+pub(super) fn role_named(word: &str) -> Role {
+    let mut all = Role::ALL.into_iter();
+    all.find(|role| role.as_str() == word).unwrap_or_default()
+}
+
+pub(in super::super) fn create_user(
+    state: &State,
+    caller: &Caller,
+    secrets: &NewUserSecrets,
+    (request, password): (&NewUser, Option<&NewPassword>),
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
+    let (mut user, keypair) = new_person(state, (request, password), secrets, caller, now)?;
+    let mut meta = state.meta.clone();
+    user.uid = meta.next_uid;
+    meta.next_uid += 1;
     let shown = UserView {
         main_keypair: Some(keypair.access_key.clone()),
         ..user_view(state, &user)
@@ -207,55 +233,55 @@ pub(in super::super) fn create_user(
         ..keypair_view(state, &keypair)
     };
     let object = AdminObject::User(Box::new(shown), Some(Box::new(key)));
-    let changes = vec![
-        Change::Meta(meta),
-        Change::User(Box::new(user)),
-        Change::Keypair(keypair),
-    ];
+    let mut changes = vec![Change::Meta(meta)];
+    if user.status == UserStatus::BeforeVerification {
+        changes.push(Change::Invitation(Box::new(Invitation {
+            id: secrets.link,
+            token_sha256: secrets.link_sha256,
+            email: user.email.clone(),
+            domain: user.domain,
+            projects: Vec::new(),
+            groups: Vec::new(),
+            user_policy: user.user_policy.clone(),
+            by: caller.user,
+            created_at: now,
+            expires_at: now.plus_s(LINK_S),
+            state: InvitationState::Pending,
+            purpose: LinkPurpose::Verification,
+        })));
+    }
+    changes.extend([Change::User(Box::new(user)), Change::Keypair(keypair)]);
     Ok(Decision::new(object, changes))
 }
 
-/// A text that is only trimmed here: its own rules follow.
-fn plain(r: &mut Reader, field: &str, member: &Member<String>) -> Option<String> {
-    match member {
-        Member::Value(text) => Some(text.trim().to_owned()),
-        Member::Wrong(_) => {
-            r.wrong(&format!("/{field}"), format!("{field} must be text."));
-            None
-        }
-        Member::Absent | Member::Null => None,
-    }
-}
-
-fn name_is_free(state: &State, email: &str, username: &str) -> Result<(), Refusal> {
+/// Login names and addresses are one set: nobody else may have either. `me` is left out.
+fn names_are_free(
+    state: &State,
+    email: Option<&str>,
+    username: &str,
+    me: Option<UserId>,
+) -> Result<(), Refusal> {
+    let holder = |name: &str| state.user_of_name(name).filter(|u| Some(u.id) != me);
     let mut taken: Vec<(&str, String)> = Vec::new();
-    for other in state.users.values() {
-        if other.email.eq_ignore_ascii_case(email) {
-            taken.push((
-                "/email",
-                format!("A user with email {email} already exists."),
-            ));
-        } else if other.username.eq_ignore_ascii_case(email) {
-            taken.push((
-                "/email",
-                format!("{email} is already a login name of another user."),
-            ));
-        }
-        // Where the address is the login name, the one sentence about it is enough.
-        if username.eq_ignore_ascii_case(email) {
-            continue;
-        }
-        if other.username.eq_ignore_ascii_case(username) {
-            taken.push((
-                "/username",
-                format!("A user with username {username} already exists."),
-            ));
-        } else if other.email.eq_ignore_ascii_case(username) {
-            taken.push((
-                "/username",
-                format!("{username} is already a login name of another user."),
-            ));
-        }
+    if let Some((email, other)) = email.and_then(|email| Some((email, holder(email)?))) {
+        taken.push((
+            "/email",
+            match other.email.eq_ignore_ascii_case(email) {
+                true => messages::email_exists(email),
+                false => messages::login_name_taken(email),
+            },
+        ));
+    }
+    // Where the address is the login name, the one sentence about it is enough.
+    let said = email.is_some_and(|email| username.eq_ignore_ascii_case(email));
+    if let Some(other) = holder(username).filter(|_| !said) {
+        taken.push((
+            "/username",
+            match other.username.eq_ignore_ascii_case(username) {
+                true => messages::username_exists(username),
+                false => messages::login_name_taken(username),
+            },
+        ));
     }
     let Some((_, first)) = taken.first() else {
         return Ok(());
@@ -266,11 +292,13 @@ fn name_is_free(state: &State, email: &str, username: &str) -> Result<(), Refusa
         .fold(refusal, |r, (at, text)| r.at(at, text)))
 }
 
-/// Projects of one domain, each once, in the order given.
+/// Projects of one domain, each once, in the order given. Who is in one already stays so with
+/// what it may there.
 fn projects_of(
     state: &State,
     r: &mut Reader,
     domain: &Domain,
+    present: &[Membership],
     member: &Member<Vec<String>>,
 ) -> Option<Option<Vec<Membership>>> {
     let Some(names) = r.list("projects", member)? else {
@@ -283,18 +311,21 @@ fn projects_of(
             .filter(|p| p.domain == domain.id);
         let at = format!("/projects/{at}");
         match found {
-            None => {
-                let name = cut(name);
-                r.wrong(
-                    &at,
-                    format!("Project {name} is not in domain {}.", domain.name),
-                );
-            }
+            None => r.wrong(
+                &at,
+                messages::project_not_in_domain(&cut(name), &domain.name),
+            ),
             Some(project) if !project.active => {
                 r.wrong(&at, format!("Project {} is inactive.", project.name));
             }
             Some(project) if projects.iter().any(|m| m.project == project.id) => (),
-            Some(project) => projects.push(Membership::manual(project.id)),
+            Some(project) => {
+                let row = present.iter().find(|m| m.project == project.id);
+                projects.push(
+                    row.cloned()
+                        .unwrap_or_else(|| Membership::manual(project.id)),
+                );
+            }
         }
     }
     Some(Some(projects))
@@ -313,26 +344,59 @@ fn weight(r: &mut Reader, member: &Member<String>) -> Option<Option<i64>> {
     }
 }
 
-fn status(r: &mut Reader, member: &Member<String>) -> Option<UserStatus> {
+/// A status by its word.
+pub(super) fn status(r: &mut Reader, member: &Member<String>) -> Option<UserStatus> {
     let word = r.text("status", member, 32)??;
-    match word.to_ascii_lowercase().as_str() {
-        "active" => Some(UserStatus::Active),
-        "inactive" => Some(UserStatus::Inactive),
-        _ => {
-            r.wrong("/status", "Status must be active or inactive.");
-            None
-        }
+    let mut all = UserStatus::ALL.into_iter();
+    let found = all.find(|status| status.as_str().eq_ignore_ascii_case(&word));
+    if found.is_none() {
+        let message = "Status must be active, inactive or before-verification.";
+        r.wrong("/status", message);
     }
+    found
 }
 
 pub(in super::super) fn patch_user(
     state: &State,
+    caller: &Caller,
     name: &str,
+    expected: Option<u64>,
     request: &UserPatch,
+    now: Timestamp,
 ) -> Result<Decision, Refusal> {
-    let present = find_user(state, name)?;
+    let present = seen_user(state, name, expected)?;
     let mut r = Reader::default();
     let mut user = present.clone();
+    // Null empties what may be empty.
+    let text = |r: &mut Reader, field: &str, member: &Member<String>| match member {
+        Member::Null => Some(String::new()),
+        other => plain(r, field, other),
+    };
+    let email = text(&mut r, "email", &request.email);
+    let username = text(&mut r, "username", &request.username);
+    let full_name = text(&mut r, "full_name", &request.full_name);
+    let description = text(&mut r, "description", &request.description);
+    let update = UserUpdate {
+        email: email.as_deref(),
+        username: username.as_deref(),
+        full_name: full_name.as_deref(),
+        description: description.as_deref(),
+        role: None,
+    };
+    let broken = fields::update(&update, &present.email);
+    let is_fixed = broken.iter().any(|e| e.message == messages::EMAIL_FIXED);
+    for error in &broken {
+        r.wrong(&error.pointer, &error.message);
+    }
+    for (into, said) in [
+        (&mut user.username, &username),
+        (&mut user.full_name, &full_name),
+        (&mut user.description, &description),
+    ] {
+        if let Some(said) = said {
+            *into = fields::clean(said);
+        }
+    }
     let policy = policy_of(
         state,
         &mut r,
@@ -347,68 +411,53 @@ pub(in super::super) fn patch_user(
         WEIGHT_ONE,
     );
     if let Some(domain) = state.domains.get(&user.domain) {
-        let projects = projects_of(state, &mut r, domain, &request.projects);
-        put(&mut user.projects, projects, Vec::new());
+        let rows = projects_of(state, &mut r, domain, &present.projects, &request.projects);
+        put(&mut user.projects, rows, Vec::new());
     } else if !request.projects.is_absent() {
         r.wrong("/projects", format!("{} is in no domain.", user.username));
     }
-    r.done()?;
-    Ok(changed_user(state, present, user, Vec::new()))
+    r.done().map_err(|refusal| match is_fixed {
+        true => Refusal {
+            code: "LS-FIELD-FIXED",
+            ..refusal
+        },
+        false => refusal,
+    })?;
+    names_are_free(state, None, &user.username, Some(user.id))?;
+    let mut left = Leaving::new(state, caller, present, now);
+    for membership in &present.projects {
+        if !user.is_member(membership.project) {
+            left.project(membership.project, false)?;
+        }
+    }
+    Ok(changed_user(state, present, user, left))
 }
 
-fn changed_user(state: &State, present: &User, user: User, more: Vec<Change>) -> Decision {
-    let object = AdminObject::User(Box::new(user_view(state, &user)), None);
-    let mut changes = Vec::new();
+/// The decision that a person becomes another one, with what follows from it.
+pub(super) fn changed_user(
+    state: &State,
+    present: &User,
+    mut user: User,
+    more: Leaving<'_>,
+) -> Decision {
+    let main = state.main_keypair(user.id).map(|k| k.access_key.clone());
     if user != *present {
-        changes.push(Change::User(Box::new(user)));
+        user.version += 1;
+        user.updated_at = more.now();
     }
-    changes.extend(more);
-    Decision::new(object, changes)
+    let mut view = UserView {
+        main_keypair: main,
+        live_sessions: more.live_sessions(),
+        ..user_view(state, &user)
+    };
+    if more.touched.logins > 0 {
+        view.last_activity_at = used_otherwise(state, &user);
+    }
+    let mut decision = more.decision(AdminObject::User(Box::new(view), None));
+    if user != *present {
+        decision.changes.push(Change::User(Box::new(user)));
+    }
+    decision
         .was(&user_view(state, present))
         .touching(Scope::user(state, present.id))
-}
-
-pub(in super::super) fn set_status(
-    state: &State,
-    caller: &Caller,
-    name: &str,
-    request: &UserStatusRequest,
-) -> Result<Decision, Refusal> {
-    let present = find_user(state, name)?;
-    let mut r = Reader::default();
-    let status = status(&mut r, &request.status);
-    if matches!(request.status, Member::Absent | Member::Null) {
-        r.wrong("/status", "status is required.");
-    }
-    let keypairs_too = r.flag("deactivate_keypairs", &request.deactivate_keypairs);
-    r.done()?;
-    let status = status.unwrap_or(present.status);
-    let active = status == UserStatus::Active;
-    if present.is_active() && !active {
-        if caller.user == present.id {
-            return Err(Refusal::new(
-                "LS-USER-SELF",
-                "You cannot deactivate your own account.",
-            ));
-        }
-        if present.role == Role::Superadmin {
-            superadmin_remains(state, |user| user.id != present.id)?;
-        }
-    }
-    let off = !active && keypairs_too.flatten() == Some(true);
-    let keypairs = state
-        .keypairs_of(present.id)
-        .filter(|k| off && k.is_active())
-        .map(|k| {
-            Change::Keypair(Keypair {
-                state: KeypairState::Inactive,
-                ..k.clone()
-            })
-        })
-        .collect();
-    let user = User {
-        status,
-        ..present.clone()
-    };
-    Ok(changed_user(state, present, user, keypairs))
 }

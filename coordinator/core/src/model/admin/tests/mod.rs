@@ -2,14 +2,16 @@
 
 mod config;
 mod groups;
+mod keypairs;
 mod people;
 mod policies;
+mod standing;
 mod tables;
 
 use super::{
     AdminAnswer, AdminObject, AdminOrder, AdminVerb, domain_view, draft_view, group_view,
-    keypair_policy_view, keypair_view, live_view, preset_view, project_policy_view, project_view,
-    queue_view, user_policy_view, user_view,
+    keypair_policy_view, keypair_view, live_view, member_view, preset_view, project_policy_view,
+    project_view, queue_view, user_policy_view, user_view,
 };
 use crate::core::Core;
 use crate::model::{
@@ -248,7 +250,21 @@ impl World {
                 assert!(config.is_none_or(|config| *config == live_view(state)));
                 return;
             }
-            AdminObject::Gone | AdminObject::Agent(_) | AdminObject::Audit(_) => return,
+            AdminObject::Member(v) => {
+                let project = state.project_by_ref(&v.project, None).unwrap();
+                let user = state.user_by_ref(&v.user).unwrap();
+                AdminObject::Member(Box::new(member_view(project, user).unwrap()))
+            }
+            AdminObject::Parted(v) => {
+                let project = state.project_by_ref(&v.project, None).unwrap();
+                let user = state.user_by_ref(&v.user).unwrap();
+                assert!(member_view(project, user).is_none());
+                return;
+            }
+            AdminObject::Gone
+            | AdminObject::Agent(_)
+            | AdminObject::Audit(_)
+            | AdminObject::Imported(_) => return,
         };
         assert_eq!(shown(object), shown(&read));
     }
@@ -270,6 +286,16 @@ impl World {
             verb,
         };
         self.order(order).map(|answer| answer.object)
+    }
+
+    /// An order of somebody else, with all that is answered.
+    pub(super) fn admin_as(&mut self, user: u128, verb: AdminVerb) -> Result<AdminAnswer, Refusal> {
+        self.order(AdminOrder {
+            caller: caller(user, "LS"),
+            dry_run: false,
+            expected_version: None,
+            verb,
+        })
     }
 
     /// What the order would do.

@@ -1,16 +1,40 @@
 //! Domains, projects, people, keypairs.
 
-use super::super::{AdminObject, AdminOrder, AdminVerb};
+use super::super::{AdminObject, AdminOrder, AdminVerb, NewKeypairSecrets, NewUserSecrets};
 use super::{NOW, World, errors, from, shown};
 use crate::model::{Answer, Caller, Event, react};
-use longshore_common::ids::{DomainId, ProjectId, UserId};
+use longshore_common::ids::{DomainId, InvitationId, ProjectId, UserId};
 use serde_json::{Value, json};
 
 fn user(key: &str, members: Value) -> AdminVerb {
     AdminVerb::CreateUser {
-        id: UserId::new(9),
+        secrets: Box::new(drawn(9, key)),
+        password: None,
+        request: Box::new(from(members)),
+    }
+}
+
+fn drawn(id: u128, key: &str) -> NewUserSecrets {
+    NewUserSecrets {
+        id: UserId::new(id),
         access_key: key.to_owned(),
         secret_sha256: [7; 32],
+        link: InvitationId::new(id),
+        link_sha256: [8; 32],
+    }
+}
+
+/// A further keypair of somebody, or of root.
+pub(super) fn more(user: Option<&str>, key: &str, mut members: Value) -> AdminVerb {
+    if let Some(user) = user {
+        members["user"] = json!(user);
+    }
+    AdminVerb::CreateKeypair {
+        secrets: NewKeypairSecrets {
+            access_key: key.to_owned(),
+            secret_sha256: [1; 32],
+            imported: None,
+        },
         request: Box::new(from(members)),
     }
 }
@@ -106,7 +130,10 @@ fn all_that_is_wrong_with_a_person_is_said_at_once() {
                 "There is no user policy defalt; did you mean default?"
             ),
             ("/keypair_policy", "There is no keypair policy nothing."),
-            ("/status", "Status must be active or inactive."),
+            (
+                "/status",
+                "Status must be active, inactive or before-verification."
+            ),
             ("/weight", "weight must be between 0.001 and 1000."),
         ]
     );
@@ -185,13 +212,11 @@ fn switching_people_off_keeps_the_flags_of_their_keypairs() {
 #[test]
 fn further_keypairs_and_which_is_main() {
     let mut world = World::new();
-    let more = |user: Option<&str>, key: &str| AdminVerb::CreateKeypair {
-        user: user.map(str::to_owned),
-        policy: None,
-        access_key: key.to_owned(),
-        secret_sha256: [1; 32],
-    };
-    let made = shown(&world.admin(more(Some("alice"), "LSalice2")).unwrap());
+    let made = shown(
+        &world
+            .admin(more(Some("alice"), "LSalice2", json!({})))
+            .unwrap(),
+    );
     assert_eq!(
         (&made["main"], &made["state"], &made["policy"]),
         (&json!(false), &json!("active"), &json!("default"))
@@ -227,10 +252,13 @@ fn further_keypairs_and_which_is_main() {
         .map(|k| k.access_key.as_str())
         .collect();
     assert_eq!(mains, ["LSalice2"]);
-    world.admin(more(None, "LSroot2")).unwrap();
+    world.admin(more(None, "LSroot2", json!({}))).unwrap();
     assert_eq!(world.state().keypairs["LSroot2"].user, UserId::new(1));
     assert_eq!(
-        world.admin(more(None, "LSroot2")).unwrap_err().code,
+        world
+            .admin(more(None, "LSroot2", json!({})))
+            .unwrap_err()
+            .code,
         "LS-KEYPAIR-EXISTS"
     );
     assert_eq!(

@@ -11,6 +11,11 @@ fn create(members: Value) -> AdminVerb {
     AdminVerb::CreateKeypairPolicy(PolicyId::new(9), Box::new(from(members)))
 }
 
+fn assign(keypair: &str, policy: &str) -> AdminVerb {
+    let request = from(json!({ "policy": policy }));
+    AdminVerb::PatchKeypair(keypair.to_owned(), Box::new(request))
+}
+
 fn patch(name: &str, members: Value) -> AdminVerb {
     AdminVerb::PatchKeypairPolicy(name.to_owned(), Box::new(from(members)))
 }
@@ -220,12 +225,7 @@ fn a_policy_in_use_is_moved_or_stays() {
     let mut world = World::new();
     world.admin(create(json!({"name": "student"}))).unwrap();
     for key in ["LSalice", "LSbob"] {
-        world
-            .admin(AdminVerb::SetKeypairPolicy {
-                keypair: key.to_owned(),
-                policy: "Student".to_owned(),
-            })
-            .unwrap();
+        world.admin(assign(key, "Student")).unwrap();
     }
     let mut off = keypair(2, "LSalice2", false);
     off.state = KeypairState::Inactive;
@@ -326,12 +326,7 @@ fn a_lowered_limit_ends_nothing_and_holds_back_what_asks_for_the_slot() {
             json!({"name": "student", "total_slots": {"cpu": "16"}}),
         ))
         .unwrap();
-    world
-        .admin(AdminVerb::SetKeypairPolicy {
-            keypair: "LSalice".to_owned(),
-            policy: "student".to_owned(),
-        })
-        .unwrap();
+    world.admin(assign("LSalice", "student")).unwrap();
     let lower = || patch("student", json!({"total_slots": {"cpu": "4"}}));
     let told = world.rehearse(lower()).unwrap();
     let impact = told.impact.unwrap();
@@ -389,21 +384,11 @@ fn an_assignment_acts_on_what_is_submitted_afterwards() {
         ))
         .unwrap();
     world.place();
-    world
-        .admin(AdminVerb::SetKeypairPolicy {
-            keypair: "LSalice".to_owned(),
-            policy: "small".to_owned(),
-        })
-        .unwrap();
+    world.admin(assign("LSalice", "small")).unwrap();
     let second = world.submit(2, json!({"slots": {"cpu": "2"}})).unwrap();
     world.place();
     assert!(world.session(second).unwrap().containers.is_empty());
-    world
-        .admin(AdminVerb::SetKeypairPolicy {
-            keypair: "LSalice".to_owned(),
-            policy: "default".to_owned(),
-        })
-        .unwrap();
+    world.admin(assign("LSalice", "default")).unwrap();
     world.place();
     assert!(!world.session(second).unwrap().containers.is_empty());
 }

@@ -1,0 +1,289 @@
+//! People, one by one.
+
+use super::super::super::App;
+use super::super::super::errors::Failure;
+use super::super::super::extract::Ref;
+use super::super::{
+    Match, Viewer, Wanted, Write, list as listed, other_kind, required, value_of, verbs, write,
+};
+use crate::identity::{new_id, new_keypair};
+use crate::passwords::hash_password;
+use crate::pki::{fill_random, sha256};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use longshore_common::admin::{
+    MainKeypairRequest, Member, NewUser, NewUserAnswer, RequireChangeRequest, UserPatch, UserView,
+};
+use longshore_common::ids::{InvitationId, UserId};
+use longshore_core::access::View;
+use longshore_core::model::admin::{
+    AdminObject, AdminVerb, NewPassword, NewUserSecrets, user_view, user_views,
+};
+use longshore_core::model::{self, User};
+use longshore_identity::{Secret, fields, token};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// What of a person is shown to this caller.
+fn seen(view: &UserView, how: View) -> Option<Value> {
+    match how {
+        View::Full => value_of(view),
+        _ => Some(json!({
+            "id": view.id, "username": view.username, "full_name": view.full_name,
+        })),
+    }
+}
+
+fn person<'a>(state: &'a model::State, text: &str) -> Option<&'a User> {
+    let found = state.user_by_ref(text);
+    found.filter(|user| user.service.is_none())
+}
+
+fn current(state: &model::State, text: &str) -> Option<Value> {
+    value_of(&user_view(state, person(state, text)?))
+}
+
+/// Whether a person is one of those that were asked for. Of whom only the name may be seen,
+/// nothing else can be asked.
+fn is_wanted(wanted: &Wanted, view: &UserView, how: View) -> bool {
+    // Who is inactive is shown to those who ask for it.
+    let asked = |name: &str| wanted.values(name).next().is_some();
+    let status = match asked("status") {
+        true => wanted.takes("status", &[&view.status]),
+        false => view.status != "inactive",
+    };
+    let projects: Vec<&str> = view.projects.iter().map(String::as_str).collect();
+    let hidden = ["email", "role", "description", "status", "domain", "policy"];
+    status
+        && (how == View::Full || !hidden.into_iter().any(asked))
+        && wanted.finds("email", &view.email)
+        && wanted.finds("username", &view.username)
+        && wanted.finds("description", &view.description)
+        && wanted.takes("role", &[&view.role])
+        && wanted.takes("domain", &[&view.domain, &view.domain_name])
+        && wanted.takes("project", &projects)
+        && wanted.takes("policy", &[&view.user_policy])
+}
+
+pub(in crate::api) async fn list(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    const FILTERS: &[&str] = &[
+        "email",
+        "username",
+        "role",
+        "description",
+        "status",
+        "domain",
+        "project",
+        "policy",
+    ];
+    let look = |state: &model::State, viewer: &Viewer, wanted: &Wanted| {
+        user_views(state)
+            .into_iter()
+            .filter_map(|view| {
+                let how = viewer.view_of(state.user_by_ref(&view.id)?)?;
+                let key = format!("{}\u{1}{}", view.username, view.id);
+                let is = is_wanted(&named_projects(state, viewer, wanted), &view, how);
+                is.then(|| seen(&view, how)).flatten().map(|v| (key, v))
+            })
+            .collect()
+    };
+    listed(&app, request, "users", FILTERS, look).await
+}
+
+/// Filters in which projects stand by name: an id is a reference too. A project that the
+/// caller may not see is none.
+fn named_projects(state: &model::State, viewer: &Viewer, wanted: &Wanted) -> Wanted {
+    let terms = wanted.0.iter().map(|(name, value)| {
+        let found = match name.as_str() {
+            "project" => state.project_by_ref(value, viewer.rights.domain()),
+            _ => return (name.clone(), value.clone()),
+        };
+        let found = found.filter(|p| viewer.sees_project(p));
+        (
+            name.clone(),
+            found.map_or_else(String::new, |p| p.name.clone()),
+        )
+    });
+    Wanted(terms.collect())
+}
+
+pub(in crate::api) async fn read(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let look = |state: &model::State, viewer: &Viewer, text: &str| {
+        let found = person(state, text)?;
+        seen(&user_view(state, found), viewer.view_of(found)?)
+    };
+    verbs::read(&app, text, request, "user", look).await
+}
+
+/// The password of a request, hashed if it keeps the rules; the request loses it.
+async fn password_of(body: &mut NewUser) -> Result<Option<NewPassword>, Failure> {
+    let text = match std::mem::take(&mut body.password) {
+        Member::Value(text) => Secret::new(text),
+        // What is no text is refused with the rest, without repeating it.
+        Member::Wrong(_) => {
+            body.password = Member::Wrong(Value::Null);
+            return Ok(None);
+        }
+        Member::Absent | Member::Null => return Ok(None),
+    };
+    let clean = |member: &Member<String>| member.value().map(|text| fields::clean(text));
+    let email = clean(&body.email).unwrap_or_default();
+    let username = clean(&body.username).unwrap_or_else(|| email.clone());
+    let phc = match fields::password(text.expose(), &email, &username).as_slice() {
+        [] => hash_password(text.clone()).await?,
+        _ => String::new(),
+    };
+    Ok(Some(NewPassword { text, phc }))
+}
+
+pub(in crate::api) async fn create(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let mut write = write::<NewUser>(request, &[], Match::Optional).await?;
+    let password = password_of(&mut write.body).await?;
+    let (access_key, secret) = new_keypair();
+    let link = token::link(&mut fill_random);
+    let secrets = NewUserSecrets {
+        id: UserId::new(new_id()),
+        access_key: access_key.clone(),
+        secret_sha256: sha256(secret.as_bytes()),
+        link: InvitationId::new(new_id()),
+        link_sha256: *link.sha256().as_bytes(),
+    };
+    let verb = AdminVerb::CreateUser {
+        secrets: Box::new(secrets),
+        password,
+        request: Box::new(write.body.clone()),
+    };
+    let answer = write.order(&app, verb, |_| None).await?;
+    let AdminObject::User(view, _) = &answer.object else {
+        return Err(other_kind(&answer.object));
+    };
+    // A rehearsal makes nothing, so its secrets open nothing.
+    let secret = Some(Secret::new(secret)).filter(|_| !write.dry_run);
+    let unproven = view.status == "before-verification" && !write.dry_run;
+    let made = NewUserAnswer {
+        user: (**view).clone(),
+        snippet: secret
+            .as_ref()
+            .map(|secret| token::snippet(&app.address, &access_key, secret)),
+        access_key,
+        secret_key: secret.map(|secret| secret.expose().to_owned()),
+        link: unproven.then(|| format!("{}/invite#{}", app.address, link.expose())),
+    };
+    let value = value_of(&made).ok_or_else(Failure::internal)?;
+    write.respond_value(StatusCode::CREATED, value, &answer, Some("users"))
+}
+
+pub(in crate::api) async fn update(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    verbs::update::<UserPatch>(&app, text, request, AdminVerb::PatchUser, current).await
+}
+
+/// Nobody is ever deleted.
+pub(in crate::api) async fn delete() -> Response {
+    let failure = Failure::new(
+        "LS-USER-PERMANENT",
+        "Users are never deleted; set the status to inactive.",
+    );
+    let mut response = failure.into_response();
+    let methods = HeaderValue::from_static("GET, PATCH");
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
+}
+
+/// Replaces a part of a person.
+async fn put<T: DeserializeOwned + Clone>(
+    app: App,
+    text: String,
+    request: Request,
+    verb: fn(String, T) -> AdminVerb,
+) -> Result<Response, Failure> {
+    let write: Write<T> = write(request, &[], Match::Required).await?;
+    let verb = verb(text.clone(), write.body.clone());
+    let answer = write
+        .order(&app, verb, move |state| current(state, &text))
+        .await?;
+    write.changed(&answer)
+}
+
+pub(in crate::api) async fn set_status(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    put(app, text, request, AdminVerb::SetUserStatus).await
+}
+
+pub(in crate::api) async fn set_role(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    put(app, text, request, AdminVerb::SetUserRole).await
+}
+
+pub(in crate::api) async fn set_domain(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    put(app, text, request, AdminVerb::SetUserDomain).await
+}
+
+pub(in crate::api) async fn set_sudo(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    put(app, text, request, AdminVerb::SetUserSudo).await
+}
+
+pub(in crate::api) async fn set_policy(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    put(app, text, request, AdminVerb::SetUserPolicy).await
+}
+
+/// What needs no version: it says everything about what it changes.
+pub(in crate::api) async fn require_change(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<RequireChangeRequest>(request, &[], Match::Optional).await?;
+    let verb = AdminVerb::RequirePasswordChange(text.clone(), write.body.clone());
+    let answer = write
+        .order(&app, verb, move |state| current(state, &text))
+        .await?;
+    write.changed(&answer)
+}
+
+pub(in crate::api) async fn set_main(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let mut write = write::<MainKeypairRequest>(request, &[], Match::Optional).await?;
+    write.version = None; // it is the keypair that changes
+    let verb = AdminVerb::SetMainKeypair {
+        user: text,
+        keypair: required(&write.body.access_key, "access_key")?,
+    };
+    let answer = write.order(&app, verb, |_| None).await?;
+    write.changed(&answer)
+}
