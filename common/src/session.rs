@@ -238,6 +238,8 @@ words! {
         DependencyFailed = "dependency-failed",
         /// Its queue is gone, or no longer its owner's.
         QueueRemoved = "queue-removed",
+        /// The service account it belonged to was deleted.
+        OwnerDeleted = "owner-deleted",
     }
 }
 

@@ -12,10 +12,11 @@ mod member;
 mod policies;
 mod pools;
 mod presets;
+mod rights;
 mod tenants;
 
 pub use audit::{UsageAuditRequest, UsageAuditView, UsageDrift};
-pub use effects::{Difference, Finding, Impact, InTheWay, InUse, SessionImpact};
+pub use effects::{AccessShift, Difference, Finding, Impact, InTheWay, InUse, SessionImpact};
 pub use groups::{AllowedRequest, AllowedView, GroupAccess, GroupRequest, GroupView};
 pub use member::{Member, Size, SlotTexts};
 pub use policies::{
@@ -29,6 +30,11 @@ pub use pools::{
     ProvisionRequest, QueuePatch, QueueView, ResourceConfigRequest, ResourceConfigView,
 };
 pub use presets::{OfferedPreset, PresetRequest, PresetView};
+pub use rights::{
+    AccessGrant, AccessRuleRequest, AccessRuleView, EffectiveAccess, GroupMember,
+    NewServiceAccountAnswer, RehearsedDeletion, RuleResource, ServiceAccountRequest,
+    ServiceAccountView, UserGroupRequest, UserGroupView,
+};
 pub use tenants::{
     DomainRequest, DomainView, KeypairPatch, KeypairView, MainKeypairRequest, NewKeypair,
     NewKeypairAnswer, NewUser, NewUserAnswer, ProjectRequest, ProjectView, UserPatch,

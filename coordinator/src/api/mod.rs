@@ -41,9 +41,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use errors::Failure;
 use futures_util::FutureExt as _;
-use longshore_common::ids::{ClusterId, RequestId};
+use longshore_common::ids::{ClusterId, RequestId, UserId};
 use longshore_core::access::Why;
-use longshore_core::model::SessionDefaults;
+use longshore_core::model::{BUILTIN, SessionDefaults};
 use longshore_identity::audit::{Actor, ActorKind};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -51,6 +51,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// For whom a service account acts.
+const ON_BEHALF_OF: HeaderName = HeaderName::from_static("longshore-on-behalf-of");
 const VERSION: HeaderName = HeaderName::from_static("longshore-version");
 
 tokio::task_local! {
@@ -76,6 +78,8 @@ pub struct Parts {
     pub identity: Arc<Identity>,
     /// What a session gets that does not say.
     pub defaults: SessionDefaults,
+    /// What the settings allow beyond the operation table.
+    pub rights: RightsSettings,
     /// Id of the installation.
     pub cluster: ClusterId,
     /// Certificate of the authority, PEM.
@@ -94,6 +98,16 @@ pub struct Parts {
     pub audit: audit::Auditing,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
+}
+
+/// What the settings allow beyond the operation table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RightsSettings {
+    /// Administrators may reach into sessions of others: `services.sessions.admin_exec`.
+    pub admin_exec: bool,
+    /// Service accounts may act as administrators of their domain:
+    /// `services.organization.allow_service_account_admins`.
+    pub service_account_admins: bool,
 }
 
 /// [`Parts`], shared.
@@ -187,6 +201,10 @@ async fn admit(
     next: Next,
 ) -> Response {
     let anonymous = operation.is_open();
+    let acts_for = request.headers().get(ON_BEHALF_OF).cloned();
+    if acts_for.is_some() && anonymous {
+        return forbidden(Why::NotOnBehalf).into_response();
+    }
     if anonymous && operation.method == Verb::Get {
         return next.run(request).await;
     }
@@ -203,11 +221,22 @@ async fn admit(
     } else {
         match app.identity.authenticate(text, wall_clock()) {
             Ok(person) => {
-                let actor = audit::actor(&person);
-                match operation.admits(&person.rights) {
-                    Ok(()) => (actor, Ok(Some(person))),
-                    Err(why) => (actor, Err(forbidden(why))),
-                }
+                let mut actor = audit::actor(&person);
+                let acting = match &acts_for {
+                    None => Ok(person),
+                    Some(value) => {
+                        let wanted = value.to_str().unwrap_or("").trim();
+                        let whom = app.identity.user_by_ref(wanted);
+                        actor.on_behalf_of =
+                            whom.and_then(|id| Some(app.identity.account_of(id)?.printed.clone()));
+                        on_behalf_of(&app, operation, &person, whom)
+                    }
+                };
+                let admitted = acting.and_then(|person| match operation.admits(&person.rights) {
+                    Ok(()) => Ok(Some(person)),
+                    Err(why) => Err(forbidden(why)),
+                });
+                (actor, admitted)
             }
             Err(denied) => (
                 audit::named_account(&app.identity, text),
@@ -228,6 +257,32 @@ async fn admit(
     };
     audit::note(&app, operation, &origin, &response);
     response
+}
+
+/// The caller that a request in somebody's name is judged as.
+fn on_behalf_of(
+    app: &App,
+    operation: &Operation,
+    person: &Person,
+    whom: Option<UserId>,
+) -> Result<Person, Failure> {
+    if !operation.row.is_some_and(Access::may_be_acted_for) {
+        return Err(forbidden(Why::NotOnBehalf));
+    }
+    let nobody = app.identity.account_of(person.id);
+    let user = whom.and_then(|id| app.identity.account_of(id)).or(nobody);
+    let user = user.ok_or_else(Failure::internal)?;
+    match person.rights.on_behalf_of(&user.rights, &BUILTIN) {
+        Ok(rights) => Ok(person.acting_for(&user, rights)),
+        Err(why @ Why::MayNotImpersonate) => Err(Failure::new(
+            why.code(),
+            format!(
+                "Service account {} may not act for other users.",
+                person.username
+            ),
+        )),
+        Err(why) => Err(forbidden(why)),
+    }
 }
 
 /// What the operation table refuses.

@@ -211,6 +211,7 @@ async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
             image: "longshore/base".to_owned(),
             ..SessionDefaults::default()
         },
+        rights: RightsSettings::default(),
         cluster: ClusterId::new(1),
         ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         pin: "pin".to_owned(),

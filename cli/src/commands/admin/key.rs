@@ -7,7 +7,7 @@ use crate::error::Failure;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-const KEYPAIR: Kind = Kind {
+pub(super) const KEYPAIR: Kind = Kind {
     path: "/keypairs",
     what: "keypair",
     key: "access_key",

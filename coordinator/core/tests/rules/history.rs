@@ -13,9 +13,9 @@ use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
 use longshore_core::Core;
 use longshore_core::model::{
-    Account, Agent, Caller, Change, Discipline, Domain, Event, Group, HelloFacts, Keypair,
-    KeypairPolicy, Membership, Meta, Project, Role, SchedulerSettings, Selection, SessionDefaults,
-    State, Submit, Terminate, User, finish_unconfirmed, start_session,
+    AccessRule, Account, Agent, Caller, Change, Discipline, Domain, Event, Group, HelloFacts,
+    Keypair, KeypairPolicy, Membership, Meta, Project, Role, SchedulerSettings, Selection,
+    SessionDefaults, State, Submit, Terminate, User, finish_unconfirmed, start_session,
 };
 use longshore_core::scheduler::limits::{Requester, layers};
 use longshore_core::scheduler::{Decisions, Planner, blocked_by, check, explain, quota};
@@ -159,6 +159,7 @@ impl Play {
             group.pending_timeout_s = (number == 1).then_some(300);
             play.apply(Change::Group(group));
         }
+        play.apply(Change::AccessRule(AccessRule::factory(START)));
         for number in 0..3u128 {
             play.apply(Change::User(Box::new(User {
                 username: format!("u{number}"),

@@ -8,6 +8,7 @@
 //! | `groups` | resource groups, who may use them, who waits in them |
 //! | `policies` | keypair, user and project policies |
 //! | `tenants` | domains, projects, people, keypairs |
+//! | `rights` | groups of users, access rules, service accounts |
 //! | `presets` | amounts under a name, and which of them could start now |
 //! | `config` | pools, profiles, allocation policies and queues |
 //! | `quota` | what a person may use |
@@ -21,6 +22,7 @@ pub(super) mod groups;
 pub(super) mod policies;
 pub(super) mod presets;
 pub(super) mod quota;
+pub(super) mod rights;
 pub(super) mod tenants;
 mod verbs;
 

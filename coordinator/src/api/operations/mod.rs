@@ -12,6 +12,7 @@ mod parts;
 mod policies;
 mod pools;
 mod presets;
+mod rights;
 mod service;
 mod sessions;
 mod tenants;
@@ -133,6 +134,7 @@ const TABLES: &[&[Operation]] = &[
     groups::ROWS,
     policies::ROWS,
     tenants::ROWS,
+    rights::ROWS,
     presets::ROWS,
     pools::ROWS,
     books::ROWS,

@@ -153,6 +153,14 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
         AdminVerb::SetMainKeypair { user, .. } => {
             about(operation, state.user_by_ref(user), ("user", user))
         }
+        AdminVerb::Rights(verb) => {
+            let (target, thing) = verb.target(state);
+            Asked {
+                operation,
+                target,
+                thing,
+            }
+        }
         AdminVerb::CreateUser { .. }
         | AdminVerb::CreateGroup(..)
         | AdminVerb::PatchGroup(..)

@@ -37,7 +37,7 @@ fn find_keypair<'a>(state: &'a State, key: &str) -> Result<&'a Keypair, Refusal>
         .ok_or_else(|| missing("keypair", key))
 }
 
-pub(super) fn access_key_is_free(state: &State, access_key: &str) -> Result<(), Refusal> {
+pub(in super::super) fn access_key_is_free(state: &State, access_key: &str) -> Result<(), Refusal> {
     if state.keypairs.contains_key(access_key) {
         return Err(Refusal::new(
             "LS-KEYPAIR-EXISTS",

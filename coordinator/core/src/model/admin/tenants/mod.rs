@@ -13,8 +13,10 @@ mod people;
 pub(super) use domains::{create_domain, create_project, patch_domain, patch_project};
 pub use domains::{domain_view, project_view};
 pub use keypairs::keypair_view;
-pub(super) use keypairs::{create_keypair, set_keypair_active, set_keypair_policy, set_main};
-pub(super) use people::{First, create_user, patch_user, set_status};
+pub(super) use keypairs::{
+    access_key_is_free, create_keypair, set_keypair_active, set_keypair_policy, set_main,
+};
+pub(super) use people::{First, create_user, patch_user, projects_of, set_status};
 pub use people::{user_view, user_views};
 
 use super::super::change::PolicyKind;

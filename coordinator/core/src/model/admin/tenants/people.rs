@@ -40,7 +40,8 @@ pub fn user_views(state: &State) -> Vec<UserView> {
     for session in state.sessions.values().filter(|s| !s.state.is_final()) {
         *live.entry(session.owner).or_insert(0) += 1;
     }
-    let mut users: Vec<&User> = state.users.values().collect();
+    let people = state.users.values().filter(|user| user.service.is_none());
+    let mut users: Vec<&User> = people.collect();
     users.sort_by(|a, b| (&a.username, a.id).cmp(&(&b.username, b.id)));
     users
         .into_iter()
@@ -267,7 +268,7 @@ fn name_is_free(state: &State, email: &str, username: &str) -> Result<(), Refusa
 }
 
 /// Projects of one domain, each once, in the order given.
-fn projects_of(
+pub(in super::super) fn projects_of(
     state: &State,
     r: &mut Reader,
     domain: &Domain,
