@@ -41,8 +41,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::admin::Member;
 use longshore_common::ids::{ProjectId, UserId};
+use longshore_core::access::Level;
 use longshore_core::model::admin::{AdminAnswer, AdminObject, AdminOrder, AdminVerb};
-use longshore_core::model::{Answer, Event, Group, Role, State, is_open_to};
+use longshore_core::model::{Answer, Event, Group, Role, State, User, is_open_to};
 use longshore_core::scheduler::limits::Requester;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -347,14 +348,36 @@ impl Viewer {
         self.all || self.user == user
     }
 
-    /// Whether one of the person's projects lets it into a group.
+    /// Whether this person sees a group: one of its projects or keypairs lets it in, and
+    /// the access rules give at least reading.
     fn may_use(&self, state: &State, group: &Group) -> bool {
         if self.all {
             return true;
         }
         let Some(user) = state.users.get(&self.user) else {
-            return group.allowed.is_none();
+            return false;
         };
+        let rights = state.rights_of(user);
+        // Who makes and deletes queues has to see them.
+        if rights.in_queue_admins() {
+            return true;
+        }
+        let object = State::group_object(group, self.is_let_in(state, user, group));
+        state.rule_book().level(&rights, &object) >= Level::Ro
+    }
+
+    /// The same of a queue of an allocation policy.
+    fn sees_queue(&self, state: &State, name: &str, admitted: bool) -> bool {
+        let Some(user) = state.users.get(&self.user) else {
+            return false;
+        };
+        let rights = state.rights_of(user);
+        let level = State::queue_object(name, admitted)
+            .map(|object| state.rule_book().level(&rights, &object));
+        rights.in_queue_admins() || level.is_some_and(|level| level >= Level::Ro)
+    }
+
+    fn is_let_in(&self, state: &State, user: &User, group: &Group) -> bool {
         let with = |project: ProjectId| {
             let who = Requester {
                 keypair: self.access_key.clone(),

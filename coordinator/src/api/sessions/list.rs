@@ -26,7 +26,10 @@ const MOST_LOOKED_AT: usize = 5000;
 /// Sessions read at a time for that.
 const CHUNK: u32 = 500;
 
-pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Result<Response, Failure> {
+pub(in super::super) async fn list(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
     let query = Query::read(request.uri().query(), LIST)?;
     let limit = page::limit(&query)?;

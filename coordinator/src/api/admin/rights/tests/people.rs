@@ -77,6 +77,16 @@ async fn a_group_from_creation_to_deletion() {
     assert_eq!(moved, (422, "LS-FIELD-FIXED".to_owned()));
     lab.good("", "DELETE", "/groups/crew", NONE).await;
     assert_eq!(lab.get("", "/groups/crew").await.status, 404);
+    // Each change left a record, the deletion one of what was there.
+    let log = lab
+        .good("", "GET", "/audit?operation=group.write&outcome=ok", NONE)
+        .await;
+    let records = log["items"].as_array().unwrap();
+    assert_eq!(records.len(), 5, "{log}");
+    assert_eq!(records[0]["target"]["type"], "user_group");
+    assert_eq!(records[0]["target"]["name"], "Crew");
+    assert_eq!(records[0]["before"]["name"], "Crew");
+    assert_eq!(records[4]["after"]["name"], "Team");
 }
 
 #[tokio::test]

@@ -291,7 +291,11 @@ async fn row_19_submitting_needs_rw_on_project_and_queue() {
     let words = |answer: &super::Answer| answer.json()["detail"].as_str().unwrap().to_owned();
     assert_eq!(words(&hidden).replace("default", "nothing"), words(&nobody));
     assert_eq!(submit(json!({})).await.code(), "LS-GROUP-DENIED");
+    let listed = lab.good(alice, "GET", "/resource-groups", NONE).await;
+    assert_eq!(listed["items"], json!([]));
     let queue = lab.rule("ro", "queue", "default", "alice").await;
+    let listed = lab.good(alice, "GET", "/resource-groups", NONE).await;
+    assert_eq!(listed["items"][0]["name"], "default");
     let refused = submit(named.clone()).await;
     assert_eq!(
         (refused.status.as_u16(), refused.code()),
