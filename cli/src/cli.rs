@@ -146,6 +146,15 @@ pub(crate) enum Admin {
     /// Keypairs
     #[command(alias = "keypair", subcommand)]
     Key(admin::key::Verb),
+    /// Groups of users
+    #[command(subcommand)]
+    Group(admin::user_group::Verb),
+    /// Access rules: who may do what with projects, sessions and queues
+    #[command(subcommand)]
+    Access(admin::access::Verb),
+    /// Service accounts: programs that call
+    #[command(subcommand)]
+    ServiceAccount(admin::service_account::Verb),
     /// Write a table as CSV
     Export(admin::export::Export),
     /// Who did what, and whether the log of it is whole
@@ -272,6 +281,9 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Project(verb) => tenant::project(app, verb).await,
         Admin::User(verb) => admin::user::run(app, verb).await,
         Admin::Key(verb) => admin::key::run(app, verb).await,
+        Admin::Group(verb) => admin::user_group::run(app, verb).await,
+        Admin::Access(verb) => admin::access::run(app, verb).await,
+        Admin::ServiceAccount(verb) => admin::service_account::run(app, verb).await,
         Admin::Export(args) => admin::export::run(app, args).await,
         Admin::Audit(verb) => admin::audit::run(app, verb).await,
         Admin::UsageAudit(args) => admin::export::audit(app, args).await,

@@ -434,6 +434,9 @@ pub struct Session {
     pub name: Option<String>,
     /// Whose it is.
     pub owner_name: String,
+    /// Id of the service account that asked for it in the owner's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_by: Option<String>,
     /// The keypair it was asked with.
     pub access_key: String,
     /// Id of its resource group.

@@ -242,6 +242,8 @@ words! {
         OwnerInactive = "owner-inactive",
         /// Its owner is no member of its project any more.
         MembershipRemoved = "membership-removed",
+        /// The service account it belonged to was deleted.
+        OwnerDeleted = "owner-deleted",
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// What resource groups do that do not say.
     pub scheduler: Scheduler,
+    /// What people may do beyond the operation table.
+    pub services: Services,
     /// What is written down.
     pub log: Log,
 }
@@ -218,6 +220,32 @@ impl Default for Sessions {
             idle: Idle::default(),
         }
     }
+}
+
+/// `[services]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Services {
+    /// About sessions.
+    pub sessions: SessionServices,
+    /// About people.
+    pub organization: Organization,
+}
+
+/// `[services.sessions]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionServices {
+    /// Administrators may reach into sessions of others; each use is recorded.
+    pub admin_exec: bool,
+}
+
+/// `[services.organization]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Organization {
+    /// Service accounts may act as administrators of their domain.
+    pub allow_service_account_admins: bool,
 }
 
 /// `[scheduler]`: the defaults of every resource group.

@@ -92,6 +92,26 @@ pub struct Person {
     pub via: Via,
 }
 
+impl Person {
+    /// The same acting for a user, with what it may do in that user's name. Limits are those
+    /// of the user's main keypair; by what the caller proved to be somebody stays.
+    #[must_use]
+    pub fn acting_for(&self, user: &Account, rights: Rights) -> Self {
+        Self {
+            caller: Caller {
+                user: user.id,
+                access_key: user.main_keypair.clone().unwrap_or_default(),
+            },
+            account: Arc::new(Account {
+                role: rights.role(),
+                rights,
+                ..user.clone()
+            }),
+            via: self.via.clone(),
+        }
+    }
+}
+
 impl std::ops::Deref for Person {
     type Target = Account;
     fn deref(&self) -> &Account {

@@ -351,6 +351,10 @@ async fn run(config: Config) -> Result<(), End> {
         defaults: config
             .defaults()
             .map_err(|error| End::Settings(error.to_string()))?,
+        rights: api::RightsSettings {
+            admin_exec: config.services.sessions.admin_exec,
+            service_account_admins: config.services.organization.allow_service_account_admins,
+        },
         cluster: cluster_id,
         ca_pem: pki.ca_pem(),
         pin: pki.pin().context("the authority has no pin")?,

@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// Those that have ended too
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// Whatever one may see, not one's own alone
+    #[arg(long)]
+    pub(crate) all_users: bool,
     /// Only those in this state; may be given several times
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Vec<String>,
@@ -29,7 +32,10 @@ pub(crate) struct Args {
 /// Lists them.
 pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     let mut filters = Vec::new();
-    if args.all {
+    if args.all || args.all_users {
+        filters.push(format!("ended={}", args.all));
+    }
+    if args.all_users {
         filters.push("scope=all".to_owned());
     }
     filters.extend(

@@ -41,9 +41,35 @@ pub struct Impact {
     /// How many `users`, `keypairs` and `sessions` there are in all, and how many sessions
     /// of each effect.
     pub counts: BTreeMap<String, u64>,
+    /// Levels that would rise, at most 200; `counts` has how many there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gains: Vec<AccessShift>,
+    /// Levels that would fall, at most 200; `counts` has how many there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loses: Vec<AccessShift>,
     /// Members that would differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diff: Vec<Difference>,
+}
+
+/// What somebody would gain or lose on an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccessShift {
+    /// Id of the user or service account.
+    pub subject: String,
+    /// Its login name.
+    pub subject_name: String,
+    /// `project`, `session` or `queue`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Id of the object.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `none`, `ro` or `rw`.
+    pub from: String,
+    /// `none`, `ro` or `rw`.
+    pub to: String,
 }
 
 /// What a write would do to a session.

@@ -69,11 +69,11 @@ pub struct GroupRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 256)]
     pub app_proxy_address: Member<String>,
-    /// Who acts for the owners; empty = the coordinator, for each owner. Only empty is taken: there is no such account yet. Stored; has no effect yet.
+    /// The service account that serves the group, by name or id; empty = the coordinator, for each owner. It needs rw on the group by an access rule.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 64)]
     pub service_account: Member<String>,
-    /// Whether the owner's own rights and vaults are used; default true. Stored; has no effect yet.
+    /// Whether the account acts for owners, which it must be allowed to; default true. Whose vaults are used: stored; has no effect yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<bool>)]
     pub use_owner: Member<bool>,

@@ -14,10 +14,11 @@ mod people;
 mod policies;
 mod pools;
 mod presets;
+mod rights;
 mod tenants;
 
 pub use audit::{UsageAuditRequest, UsageAuditView, UsageDrift};
-pub use effects::{Difference, Finding, Impact, InTheWay, InUse, SessionImpact};
+pub use effects::{AccessShift, Difference, Finding, Impact, InTheWay, InUse, SessionImpact};
 pub use groups::{AllowedRequest, AllowedView, GroupAccess, GroupRequest, GroupView};
 pub use keypairs::{KeypairPatch, KeypairView, NewKeypair, NewKeypairAnswer, RotateRequest};
 pub use member::{Member, Size, SlotTexts};
@@ -37,6 +38,11 @@ pub use pools::{
     ProvisionRequest, QueuePatch, QueueView, ResourceConfigRequest, ResourceConfigView,
 };
 pub use presets::{OfferedPreset, PresetRequest, PresetView};
+pub use rights::{
+    AccessGrant, AccessRuleRequest, AccessRuleView, EffectiveAccess, GroupMember,
+    NewServiceAccountAnswer, RehearsedDeletion, RuleResource, ServiceAccountRequest,
+    ServiceAccountView, UserGroupRequest, UserGroupView,
+};
 pub use tenants::{
     DomainRequest, DomainView, MemberRequest, MemberView, ProjectRequest, ProjectView,
 };

@@ -90,6 +90,18 @@ pub const CODES: &[Code] = &[
         "You are known, but this operation needs a role you do not have. The detail names it.",
     ),
     code(
+        "LS-READ-ONLY",
+        403,
+        "Only reading is granted",
+        "You may look at this and not change it: an access rule gives you ro where rw is needed. longshore admin access test shows through which rules.",
+    ),
+    code(
+        "LS-IMPERSONATION",
+        403,
+        "Not on behalf of somebody else",
+        "Only service accounts that may impersonate act for others, for active users of their own domain, and only on sessions. A superadmin gives the right: longshore admin service-account edit NAME --set allow_impersonation=true.",
+    ),
+    code(
         "LS-USER-INACTIVE",
         403,
         "The account is inactive",
@@ -172,6 +184,12 @@ pub const CODES: &[Code] = &[
         409,
         "The object belongs to every installation",
         "What every installation has, such as the domain, the project and the policies named default, cannot be removed. It can be changed.",
+    ),
+    code(
+        "LS-GROUP-BUILTIN",
+        409,
+        "The group belongs to every installation",
+        "The groups users, admins and queue-admins are always there under their names. Everybody is in users; the members of the others can be changed.",
     ),
     code(
         "LS-AMBIGUOUS",
@@ -364,6 +382,12 @@ pub const CODES: &[Code] = &[
         422,
         "The queue is not for you",
         "The allocation policy behind the queue does not include you. An administrator of queues can take you in.",
+    ),
+    code(
+        "LS-QUEUE-ACCESS",
+        422,
+        "The service account may not use the queue",
+        "A service account that serves a resource group needs rw on it by an access rule: longshore admin access grant rw queue/NAME ACCOUNT.",
     ),
     code(
         "LS-CLUSTER-SIZE",

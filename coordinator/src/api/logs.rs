@@ -3,14 +3,16 @@
 //! A task fetches and a bounded channel leads to the body, so a slow reader slows the
 //! agent down and a reader who leaves ends the task.
 
+use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{Query, Ref};
 use super::{App, GUARDED, person, sessions};
 use crate::cluster::Cluster;
+use crate::engine::Origin;
 use crate::identity::Person;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Uri, header};
+use axum::http::{Extensions, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +27,7 @@ use longshore_core::model::{Container, Session};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -97,6 +100,7 @@ impl Nodes for Cluster {
 #[derive(Debug, Clone)]
 struct Ask {
     caller: Person,
+    origin: Arc<Origin>,
     id: SessionId,
     rank: Rank,
     attempt: Option<Attempt>,
@@ -113,13 +117,8 @@ impl Ask {
     }
 }
 
-async fn ask(
-    app: &App,
-    text: &str,
-    caller: Result<Person, Failure>,
-    uri: Uri,
-) -> Result<Ask, Failure> {
-    let caller = caller?;
+async fn ask(app: &App, text: &str, extensions: &Extensions, uri: Uri) -> Result<Ask, Failure> {
+    let (caller, origin) = (person(extensions)?, origin(extensions)?);
     let query = Query::read(uri.query(), PARAMETERS)?;
     let rank = match query.one("rank")? {
         None => Rank::MAIN,
@@ -150,6 +149,7 @@ async fn ask(
     Ok(Ask {
         id: sessions::resolve(app, &caller, text).await?,
         caller,
+        origin,
         rank,
         attempt: attempt.and_then(|n| u32::try_from(n).ok()).map(Attempt),
         position: position.unwrap_or(0),
@@ -168,6 +168,13 @@ enum Found {
     Nothing,
     /// Not yet.
     Later,
+}
+
+/// The session, for somebody who may reach into it; written down once a request if that is
+/// an administrator.
+async fn first_look(app: &App, ask: &Ask) -> Result<Session, Failure> {
+    let record = (&*ask.origin, "logs");
+    sessions::reached(app, &ask.caller, ask.id, record).await
 }
 
 async fn find(app: &App, ask: &Ask) -> Result<Found, Failure> {
@@ -329,13 +336,8 @@ pub(super) async fn plain(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let ask = ask(
-        &app,
-        &text,
-        person(request.extensions()),
-        request.uri().clone(),
-    )
-    .await?;
+    let ask = ask(&app, &text, request.extensions(), request.uri().clone()).await?;
+    first_look(&app, &ask).await?;
     let pieces = fetch(&app, ask).await?;
     let body = stream::unfold(pieces, |mut pieces| async move {
         loop {
@@ -360,14 +362,8 @@ pub(super) async fn events(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let ask = ask(
-        &app,
-        &text,
-        person(request.extensions()),
-        request.uri().clone(),
-    )
-    .await?;
-    let session = sessions::stored(&app, &ask.caller, ask.id).await?;
+    let ask = ask(&app, &text, request.extensions(), request.uri().clone()).await?;
+    let session = first_look(&app, &ask).await?;
     let attempt = container(&session, &ask).map_or(session.attempt, |c| c.key.attempt);
     let rank = ask.rank;
     let pieces = fetch(&app, ask).await?;

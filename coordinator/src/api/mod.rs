@@ -42,9 +42,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use errors::Failure;
 use futures_util::FutureExt as _;
-use longshore_common::ids::{ClusterId, RequestId};
+use longshore_common::ids::{ClusterId, RequestId, UserId};
 use longshore_core::access::Why;
-use longshore_core::model::SessionDefaults;
+use longshore_core::model::{BUILTIN, SessionDefaults};
 use longshore_identity::audit::{Actor, ActorKind};
 use longshore_identity::bucket::Verdict;
 use longshore_link::boot_ms;
@@ -55,6 +55,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// For whom a service account acts.
+const ON_BEHALF_OF: HeaderName = HeaderName::from_static("longshore-on-behalf-of");
 const VERSION: HeaderName = HeaderName::from_static("longshore-version");
 
 tokio::task_local! {
@@ -80,6 +82,8 @@ pub struct Parts {
     pub identity: Arc<Identity>,
     /// What a session gets that does not say.
     pub defaults: SessionDefaults,
+    /// What the settings allow beyond the operation table.
+    pub rights: RightsSettings,
     /// Id of the installation.
     pub cluster: ClusterId,
     /// Certificate of the authority, PEM.
@@ -100,6 +104,16 @@ pub struct Parts {
     pub rates: Arc<Rates>,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
+}
+
+/// What the settings allow beyond the operation table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RightsSettings {
+    /// Administrators may reach into sessions of others: `services.sessions.admin_exec`.
+    pub admin_exec: bool,
+    /// Service accounts may act as administrators of their domain:
+    /// `services.organization.allow_service_account_admins`.
+    pub service_account_admins: bool,
 }
 
 /// [`Parts`], shared.
@@ -193,6 +207,10 @@ async fn admit(
     next: Next,
 ) -> Response {
     let anonymous = operation.is_open();
+    let acts_for = request.headers().get(ON_BEHALF_OF).cloned();
+    if acts_for.is_some() && anonymous {
+        return forbidden(Why::NotOnBehalf).into_response();
+    }
     if operation.row == Some(Access::HealthRead) {
         return next.run(request).await; // never counted
     }
@@ -200,6 +218,7 @@ async fn admit(
         return setup_required().into_response();
     }
     let client = client_of(&app, &request);
+    let mut proven = None;
     let credential = request.headers().get(header::AUTHORIZATION);
     let text = credential.map(|value| value.to_str().unwrap_or(""));
     let (actor, let_in) = if anonymous {
@@ -212,23 +231,36 @@ async fn admit(
         match app.identity.authenticate(text, now) {
             Ok(person) => {
                 app.identity.used(&person, now, client);
-                let actor = audit::actor(&person);
-                match operation.admits(&person.rights) {
-                    Ok(()) => (actor, Ok(Some(person))),
-                    Err(why) => (actor, Err((forbidden(why), Some(person)))),
-                }
+                // What was proven counts, whoever is acted for.
+                proven = Some(Proven::of(&person));
+                let mut actor = audit::actor(&person);
+                let acting = match &acts_for {
+                    None => Ok(person),
+                    Some(value) => {
+                        let wanted = value.to_str().unwrap_or("").trim();
+                        let whom = app.identity.user_by_ref(wanted);
+                        actor.on_behalf_of =
+                            whom.and_then(|id| Some(app.identity.account_of(id)?.printed.clone()));
+                        on_behalf_of(&app, operation, &person, whom)
+                    }
+                };
+                let admitted = acting.and_then(|person| match operation.admits(&person.rights) {
+                    Ok(()) => Ok(Some(person)),
+                    Err(why) => Err(forbidden(why)),
+                });
+                (actor, admitted)
             }
             Err(denied) => (
                 audit::named_account(&app.identity, text),
-                Err((refused(denied), None)),
+                Err(refused(denied)),
             ),
         }
     };
     let origin = Arc::new(audit::origin_of(&request, client, actor));
-    let counted = count(&app, client, &let_in);
+    let counted = count(&app, client, proven.as_ref());
     let let_in = match &counted {
         Some(verdict) if !verdict.passes() => Err(too_many(verdict)),
-        _ => let_in.map_err(|(failure, _)| failure),
+        _ => let_in,
     };
     let mut response = match let_in {
         Ok(person) => {
@@ -254,26 +286,35 @@ async fn admit(
     response
 }
 
-/// Whose requests a request is counted among, and whether it is one too many. What proves
-/// nothing counts for the address it comes from, and is refused only there.
-fn count(
-    app: &App,
-    client: Option<IpAddr>,
-    let_in: &Result<Option<Person>, (Failure, Option<Person>)>,
-) -> Option<Verdict> {
-    let now = boot_ms();
-    match let_in {
-        Ok(Some(person)) | Err((_, Some(person))) => {
-            let (whose, own) = match &person.via {
-                Via::Keypair { rate_limit, .. } => {
-                    let key = person.caller.access_key.clone();
-                    (Whose::Keypair(key), *rate_limit)
-                }
-                Via::Login(_) => (Whose::Logins(person.id), person.rate_limit),
-            };
-            Some(app.rates.known(&whose, own, now))
+/// Whose bucket a request counts in, once somebody has proved to be somebody.
+struct Proven {
+    whose: Whose,
+    /// Its own limit; none = the setting.
+    limit: Option<u32>,
+}
+
+impl Proven {
+    fn of(person: &Person) -> Self {
+        match &person.via {
+            Via::Keypair { rate_limit, .. } => Self {
+                whose: Whose::Keypair(person.caller.access_key.clone()),
+                limit: *rate_limit,
+            },
+            Via::Login(_) => Self {
+                whose: Whose::Logins(person.id),
+                limit: person.rate_limit,
+            },
         }
-        Ok(None) | Err((_, None)) => client.map(|client| app.rates.client(client, now)),
+    }
+}
+
+/// Whether a request is one too many. What proves nothing counts for the address it comes
+/// from, and is refused only there.
+fn count(app: &App, client: Option<IpAddr>, proven: Option<&Proven>) -> Option<Verdict> {
+    let now = boot_ms();
+    match proven {
+        Some(proven) => Some(app.rates.known(&proven.whose, proven.limit, now)),
+        None => client.map(|client| app.rates.client(client, now)),
     }
 }
 
@@ -289,6 +330,32 @@ fn client_of(app: &App, request: &Request) -> Option<IpAddr> {
     let forwarded = request.headers().get_all("x-forwarded-for").iter();
     let texts = forwarded.filter_map(|value| value.to_str().ok());
     Some(app.rates.client_of(peer, texts))
+}
+
+/// The caller that a request in somebody's name is judged as.
+fn on_behalf_of(
+    app: &App,
+    operation: &Operation,
+    person: &Person,
+    whom: Option<UserId>,
+) -> Result<Person, Failure> {
+    if !operation.row.is_some_and(Access::may_be_acted_for) {
+        return Err(forbidden(Why::NotOnBehalf));
+    }
+    let nobody = app.identity.account_of(person.id);
+    let user = whom.and_then(|id| app.identity.account_of(id)).or(nobody);
+    let user = user.ok_or_else(Failure::internal)?;
+    match person.rights.on_behalf_of(&user.rights, &BUILTIN) {
+        Ok(rights) => Ok(person.acting_for(&user, rights)),
+        Err(why @ Why::MayNotImpersonate) => Err(Failure::new(
+            why.code(),
+            format!(
+                "Service account {} may not act for other users.",
+                person.username
+            ),
+        )),
+        Err(why) => Err(forbidden(why)),
+    }
 }
 
 /// What the operation table refuses.

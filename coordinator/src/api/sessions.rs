@@ -1,22 +1,26 @@
 //! Sessions: asking for them, looking at them, ending them.
 
+mod list;
+
+pub(super) use list::list;
+
 use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
 use super::views::{self, Detail};
-use super::{App, json, page, person};
-use crate::engine::Engine;
+use super::{App, json, person};
+use crate::engine::{Engine, Origin};
 use crate::identity::Person;
 use crate::pki::sha256;
-use crate::store::SessionFilter;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use longshore_common::api::{self, NewSession, Page, Skipped, TerminateAnswer, TerminateRequest};
-use longshore_common::ids::{Rank, SessionId, UserId};
-use longshore_common::session::{ResultKind, SessionState, SessionType};
+use longshore_common::api::{self, NewSession, Skipped, TerminateAnswer, TerminateRequest};
+use longshore_common::ids::{Rank, SessionId};
+use longshore_common::session::{ResultKind, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{SIGNALS, SignalRequest};
+use longshore_core::access::{Caller as Rights, Decision, Operation, Reach, decide};
 use longshore_core::model::{self, Answer, Event, PastSession, Refusal, Role, Submit, Terminate};
 use longshore_core::scheduler::{self, Planner};
 use longshore_identity::audit::Outcome;
@@ -26,10 +30,6 @@ use tokio::time::Instant;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Parameters of the list.
-pub(super) const LIST: &[&str] = &[
-    "state", "type", "group", "name", "owner", "scope", "limit", "cursor",
-];
 /// Seconds between signal and kill when nothing is said.
 const GRACE_S: u32 = 30;
 /// Sessions one request may end.
@@ -117,6 +117,7 @@ async fn order(app: &App, caller: &Person, mut request: NewSession) -> Result<Su
     }
     Ok(Submit {
         past,
+        submitted_by: caller.rights.submitted_by(),
         ..Submit::new(caller.caller.clone(), request, app.defaults.clone())
     })
 }
@@ -210,12 +211,41 @@ pub(super) async fn resolve(app: &App, caller: &Person, text: &str) -> Result<Se
     }
 }
 
-/// Whose sessions a caller may look at and act on; none = everybody's.
-pub(super) fn only_of(caller: &Person) -> Option<UserId> {
-    match caller.role {
-        Role::Superadmin => None,
-        Role::User | Role::Monitor | Role::DomainAdmin => Some(caller.caller.user),
+/// What a caller may do, as of now: a right may have been lost since the request came.
+fn rights(state: &model::State, caller: &Person) -> Rights {
+    let acted_for = caller.rights.submitted_by().is_some();
+    match state.users.get(&caller.caller.user) {
+        Some(user) => state.rights_for(user, acted_for),
+        None => Rights::anonymous(),
     }
+}
+
+/// What the operation table and the access rules say of a session.
+fn judged(
+    state: &model::State,
+    rights: &Rights,
+    session: &model::Session,
+    operation: Operation,
+    admin_exec: bool,
+) -> Decision {
+    let target = state.session_target(rights, session);
+    let target = match admin_exec {
+        true => target.admin_exec(),
+        false => target,
+    };
+    decide(operation, rights, &target)
+}
+
+/// Whether a caller sees a session.
+fn sees(state: &model::State, caller: &Person, session: &model::Session) -> bool {
+    judged(
+        state,
+        &rights(state, caller),
+        session,
+        Operation::SessionRead,
+        false,
+    )
+    .is_allowed()
 }
 
 /// One session as its caller sees it, live or past.
@@ -224,32 +254,32 @@ async fn show(app: &App, caller: &Person, id: SessionId) -> Result<Option<api::S
         Arc::clone(&app.engine.live),
         Detail::Whole(caller.caller.user),
     );
-    let only = only_of(caller);
-    let open = move |s: &model::Session| only.is_none_or(|user| s.owner == user);
+    let who = caller.clone();
     let shown = app
         .engine
         .consult(move |state, planner, now| {
             state
                 .sessions
                 .get(&id)
-                .filter(|s| open(s))
+                .filter(|s| sees(state, &who, s))
                 .map(|s| views::session(state, planner, &live, s, now, detail))
         })
         .await?;
     if shown.is_some() {
         return Ok(shown);
     }
-    let Some(past) = app.reader.session(id).await?.filter(|s| open(s)) else {
+    let Some(past) = app.reader.session(id).await? else {
         return Ok(None);
     };
-    let live = Arc::clone(&app.engine.live);
+    let (live, who) = (Arc::clone(&app.engine.live), caller.clone());
     let shown = app
         .engine
         .consult(move |state, planner, now| {
-            views::session(state, planner, &live, &past, now, detail)
+            sees(state, &who, &past)
+                .then(|| views::session(state, planner, &live, &past, now, detail))
         })
         .await?;
-    Ok(Some(shown))
+    Ok(shown)
 }
 
 /// A session as it is stored, live or past. One that is not for this caller is not there.
@@ -258,6 +288,20 @@ pub(super) async fn stored(
     caller: &Person,
     id: SessionId,
 ) -> Result<model::Session, Failure> {
+    let found = allowed(app, caller, id, Operation::SessionRead).await?;
+    Ok(found.0)
+}
+
+/// A session to which a caller may do something, and how far that reaches.
+///
+/// # Errors
+/// 404 for one the caller does not see, 403 for one it may not do this to.
+async fn allowed(
+    app: &App,
+    caller: &Person,
+    id: SessionId,
+    operation: Operation,
+) -> Result<(model::Session, Reach), Failure> {
     let live = app
         .engine
         .read(move |state, _| state.sessions.get(&id).cloned())
@@ -266,10 +310,41 @@ pub(super) async fn stored(
         Some(session) => Some(session),
         None => app.reader.session(id).await?,
     };
-    let only = only_of(caller);
-    session
-        .filter(|s| only.is_none_or(|user| s.owner == user))
-        .ok_or_else(|| no_session(id))
+    let session = session.ok_or_else(|| no_session(id))?;
+    let (who, admin_exec) = (caller.clone(), app.rights.admin_exec);
+    let (session, decision) = app
+        .engine
+        .read(move |state, _| {
+            let rights = rights(state, &who);
+            let decision = judged(state, &rights, &session, operation, admin_exec);
+            (session, decision)
+        })
+        .await?;
+    match decision {
+        Decision::Allowed(grant) => Ok((session, grant.reach)),
+        Decision::Forbidden(why) => Err(Failure::new(why.code(), why.to_string())),
+        Decision::Hidden(_) => Err(no_session(id)),
+    }
+}
+
+/// A session that a caller may reach into. An administrator who does is written down before
+/// anything comes back.
+pub(super) async fn reached(
+    app: &App,
+    caller: &Person,
+    id: SessionId,
+    (origin, what): (&Origin, &str),
+) -> Result<model::Session, Failure> {
+    let (session, reach) = allowed(app, caller, id, Operation::SessionReach).await?;
+    if reach != Reach::Own {
+        let name = session.name.clone().unwrap_or_default();
+        let record = origin
+            .draft(Operation::SessionReach.as_str(), Outcome::Ok)
+            .target("session", &id.to_string(), &name)
+            .detail(what);
+        app.engine.record(record).await?;
+    }
+    Ok(session)
 }
 
 fn no_session(id: SessionId) -> Failure {
@@ -340,110 +415,6 @@ pub(super) async fn read(
     }
 }
 
-pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Response, Failure> {
-    let caller = person(request.extensions())?;
-    let query = Query::read(request.uri().query(), LIST)?;
-    let limit = page::limit(&query)?;
-    let before = app.cursors.place("sessions", &query)?;
-    let Some(mut filter) = filter(&app, &caller, &query).await? else {
-        return json(&Page::<api::Session> {
-            items: Vec::new(),
-            next_cursor: None,
-        });
-    };
-    filter.before_id = before.and_then(|place| place.parse().ok());
-    filter.limit = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-    let mut found = app.reader.sessions(filter).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next_cursor = found
-        .last()
-        .filter(|_| more)
-        .map(|last| app.cursors.make("sessions", &query, &last.id.to_string()));
-    let live = Arc::clone(&app.engine.live);
-    let items = app
-        .engine
-        .consult(move |state, planner, now| {
-            let ids: Vec<SessionId> = found.iter().map(|s| s.id).collect();
-            let mut items: Vec<api::Session> = found
-                .iter()
-                // What memory has is never older than what was just read.
-                .map(|s| {
-                    views::session(
-                        state,
-                        planner,
-                        &live,
-                        state.sessions.get(&s.id).unwrap_or(s),
-                        now,
-                        Detail::Summary,
-                    )
-                })
-                .collect();
-            views::number(state, planner, now, &ids, &mut items);
-            items
-        })
-        .await?;
-    json(&Page { items, next_cursor })
-}
-
-/// What the parameters ask for; none when nothing can match.
-async fn filter(
-    app: &App,
-    caller: &Person,
-    query: &Query,
-) -> Result<Option<SessionFilter>, Failure> {
-    let states: Vec<SessionState> = query.words("state")?;
-    let kinds: Vec<SessionType> = query.words("type")?;
-    let all = match query.one("scope")? {
-        None | Some("live") => false,
-        Some("all") => true,
-        Some(_) => return Err(Failure::new("LS-PARAMETER", "scope must be live or all.")),
-    };
-    let owner = match query.one("owner")? {
-        None => None,
-        Some("me" | "@me") => Some(caller.caller.user),
-        Some(text) => match app.identity.user_by_ref(text) {
-            Some(user) => Some(user),
-            None => return Ok(None),
-        },
-    };
-    let wanted: Vec<String> = query.all("group").map(str::to_owned).collect();
-    let named = !wanted.is_empty();
-    let groups = match named {
-        false => Vec::new(),
-        true => {
-            let look = move |state: &model::State, _| -> Vec<_> {
-                wanted
-                    .iter()
-                    .filter_map(|text| state.group_by_ref(text))
-                    .map(|g| g.id)
-                    .collect()
-            };
-            app.engine.read(look).await?
-        }
-    };
-    if named && groups.is_empty() {
-        return Ok(None);
-    }
-    let include_ended = all || states.iter().any(|s| s.is_final());
-    let name_contains = query.one("name")?.map(str::to_owned);
-    let owner = match (only_of(caller), owner) {
-        (None, owner) => owner,
-        (Some(own), Some(other)) if own != other => return Ok(None),
-        (Some(own), _) => Some(own),
-    };
-    Ok(Some(SessionFilter {
-        owner,
-        states,
-        kinds,
-        groups,
-        name_contains,
-        include_ended,
-        before_id: None,
-        limit: 0,
-    }))
-}
-
 pub(super) async fn history(
     State(app): State<App>,
     Ref(text): Ref,
@@ -498,12 +469,11 @@ pub(super) async fn signal(
         );
     }
     let id = resolve(&app, &caller, &text).await?;
-    let only = only_of(&caller);
+    allowed(&app, &caller, id, Operation::SessionSignal).await?;
     let place = app
         .engine
         .read(move |state, _| {
             let session = state.sessions.get(&id)?;
-            let session = Some(session).filter(|s| only.is_none_or(|user| s.owner == user))?;
             let main = session.present().find(|c| c.key.rank == Rank::MAIN);
             let name = session.name.clone().unwrap_or_default();
             Some((session.state, name, main.map(|c| (c.agent, c.key))))
@@ -606,6 +576,7 @@ async fn end(
     ids: Vec<SessionId>,
     order: &TerminateRequest,
 ) -> Result<TerminateAnswer, Failure> {
+    let many = !order.ids.is_empty();
     let grace_s = match order.grace_s {
         None => GRACE_S,
         Some(s) => u32::try_from(s).ok().filter(|s| *s <= 600).ok_or_else(|| {
@@ -616,16 +587,22 @@ async fn end(
     let (mut own, mut foreign) = (Vec::with_capacity(ids.len()), Vec::new());
     for id in ids {
         // Who may end everybody's sessions needs no look at each.
-        match only_of(caller) {
-            None => own.push(id),
-            Some(_) => match stored(app, caller, id).await {
-                Ok(_) => own.push(id),
-                Err(failure) if failure.code == "LS-NOT-FOUND" => foreign.push(Skipped {
-                    id: id.to_string(),
-                    why: "not-found".to_owned(),
-                }),
-                Err(failure) => return Err(failure),
-            },
+        if caller.role == Role::Superadmin {
+            own.push(id);
+            continue;
+        }
+        let skipped = |why: &str| Skipped {
+            id: id.to_string(),
+            why: why.to_owned(),
+        };
+        match allowed(app, caller, id, Operation::SessionTerminate).await {
+            Ok(_) => own.push(id),
+            Err(failure) if failure.code == "LS-NOT-FOUND" => foreign.push(skipped("not-found")),
+            // Of many, the others are ended all the same.
+            Err(failure) if many && failure.code == "LS-READ-ONLY" => {
+                foreign.push(skipped("read-only"));
+            }
+            Err(failure) => return Err(failure),
         }
     }
     let event = Terminate {

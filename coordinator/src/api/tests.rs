@@ -230,6 +230,7 @@ async fn limited(
             image: "longshore/base".to_owned(),
             ..SessionDefaults::default()
         },
+        rights: RightsSettings::default(),
         cluster: ClusterId::new(1),
         ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         pin: "pin".to_owned(),

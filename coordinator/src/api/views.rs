@@ -63,6 +63,7 @@ pub(super) fn session(
         version: session.version,
         name: session.name.clone(),
         owner_name: session.owner_name.clone(),
+        submitted_by: session.submitted_by.map(|id| id.to_string()),
         access_key: session.access_key.clone(),
         group: session.group.to_string(),
         group_name: session.group_name.clone(),

@@ -7,6 +7,7 @@
 //! What is the same for most nouns is here once: the verbs [`Usual`], the words after a verb
 //! ([`One`], [`Members`]), and what each of them does.
 
+pub(crate) mod access;
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod document;
@@ -17,9 +18,11 @@ pub(crate) mod policy;
 pub(crate) mod pools;
 pub(crate) mod preset;
 pub(crate) mod queue;
+pub(crate) mod service_account;
 pub(crate) mod tenant;
 pub(crate) mod texts;
 pub(crate) mod user;
+pub(crate) mod user_group;
 
 use crate::app::App;
 use crate::ask::confirm;
@@ -27,7 +30,7 @@ use crate::client::{Call, Client, encode};
 use crate::error::{Failure, code};
 use crate::output::{self, Table, amount, clean, print};
 use crate::values;
-use longshore_common::admin::{Difference, Impact};
+use longshore_common::admin::{AccessShift, Difference, Impact};
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
 use serde_json::{Map, Value, json};
@@ -392,7 +395,23 @@ fn rehearsal_text(what: &str, impact: Option<&Value>) -> String {
     for line in effects(&impact, |_| String::new()) {
         text.push_str(&format!("  {line}\n"));
     }
+    for (list, kind) in [(&impact.gains, "gains"), (&impact.loses, "loses")] {
+        text.extend(shift_lines(list, kind, &impact));
+    }
     text
+}
+
+/// Who would gain or lose what, a line each.
+fn shift_lines(list: &[AccessShift], kind: &str, impact: &Impact) -> Vec<String> {
+    let line = |s: &AccessShift| {
+        let (who, name) = (clean(&s.subject_name), clean(&s.name));
+        let (of, from, to) = (clean(&s.kind), clean(&s.from), clean(&s.to));
+        format!("  {who} {kind}: {of} {name} {from} -> {to}\n")
+    };
+    let all = impact.counts.get(kind).copied().unwrap_or_default();
+    let named = list.len() as u64;
+    let more = (all > named).then(|| format!("  {} more {kind}\n", all - named));
+    list.iter().map(line).chain(more).collect()
 }
 
 /// A member that would differ: what is inside of it where both sides are known, since a

@@ -310,18 +310,27 @@ impl Caller {
         if !person || !user.active || user.domain != self.domain {
             return Err(Why::NobodyToActFor);
         }
-        let administers = [builtin.admins, builtin.queue_admins].map(Subject::Group);
-        let projects = user.projects.keys();
-        let subjects = user.subjects.iter().copied();
         Ok(Self {
+            submitted_by: Some(account),
+            ..user.plain(builtin)
+        })
+    }
+
+    /// The same reduced to role `user`, to plain membership in projects, and without `admins`
+    /// and `queue-admins`: how somebody is judged for whom a service account acts.
+    #[must_use]
+    pub fn plain(&self, builtin: &BuiltinGroups) -> Self {
+        let administers = [builtin.admins, builtin.queue_admins].map(Subject::Group);
+        let projects = self.projects.keys();
+        let subjects = self.subjects.iter().copied();
+        Self {
             role: Role::User,
             projects: projects.map(|&p| (p, Membership::Member)).collect(),
             subjects: subjects.filter(|s| !administers.contains(s)).collect(),
             admins: false,
             queue_admins: false,
-            submitted_by: Some(account),
-            ..user.clone()
-        })
+            ..self.clone()
+        }
     }
 
     /// Who it is; when acted for, the user.

@@ -4,8 +4,9 @@
 //! masked, numbered and chained. Here stands what was done to what, as values.
 
 use super::admin::{
-    AdminAnswer, AdminObject, AdminOrder, AdminVerb, group_view, keypair_policy_view,
-    operation as admin_operation, preset_view, project_policy_view, user_policy_view,
+    AdminAnswer, AdminObject, AdminOrder, AdminVerb, RightsObject, access_rule_view, group_view,
+    keypair_policy_view, operation as admin_operation, preset_view, project_policy_view,
+    user_group_view, user_policy_view,
 };
 use super::change::{Change, PolicyKind};
 use super::entities::{Agent, JoinToken, Session};
@@ -258,6 +259,7 @@ fn submitted(answer: &Answer, changes: &[Change]) -> Option<Audited> {
         "image": session.image,
         "priority": session.priority,
         "slots": session.slots,
+        "submitted_by": session.submitted_by,
         "type": session.kind,
     });
     let target = of_session(session);
@@ -476,6 +478,7 @@ pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
             (Operation::ResourceConfigWrite, "resource_config")
         }
         AdminVerb::RenameQueue { .. } => (Operation::QueueRename, "queue"),
+        AdminVerb::Rights(verb) => verb.names(),
         AdminVerb::UsageAudit { .. } => (Operation::UsageAuditRun, "usage"),
     }
 }
@@ -518,7 +521,8 @@ fn administered(
             before = value(view);
             whole.clone_from(&before);
         }
-        AdminObject::User(_, Some(first)) => {
+        AdminObject::User(_, Some(first))
+        | AdminObject::Rights(RightsObject::Account(_, Some(first))) => {
             if let Some(Value::Object(members)) = &mut after {
                 members.insert("access_key".to_owned(), json!(first.access_key));
             }
@@ -572,8 +576,20 @@ fn document(config: &super::pools::LiveConfig) -> Option<Value> {
 
 /// What was deleted, as it was.
 fn deleted(state: &State, changes: &[Change]) -> Option<Value> {
-    changes.iter().rev().find_map(|change| match change {
+    // Rules go with what they are about, so one is what was deleted only where nothing else is.
+    let rule = || {
+        changes.iter().find_map(|change| match change {
+            Change::AccessRuleDeleted(id) => {
+                value(&access_rule_view(state, state.access_rules.get(id)?))
+            }
+            _ => None,
+        })
+    };
+    let other = changes.iter().rev().find_map(|change| match change {
         Change::GroupDeleted(id) => value(&group_view(state, state.groups.get(id)?)),
+        Change::UserGroupDeleted(id) => {
+            value(&user_group_view(state, state.user_groups.get(id)?, true))
+        }
         Change::PresetDeleted(id) => value(&preset_view(state.presets.get(id)?)),
         Change::PolicyDeleted(kind, name) => {
             let name = name.to_ascii_lowercase();
@@ -593,7 +609,8 @@ fn deleted(state: &State, changes: &[Change]) -> Option<Value> {
             }
         }
         _ => None,
-    })
+    });
+    other.or_else(rule)
 }
 
 #[cfg(test)]

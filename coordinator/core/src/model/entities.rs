@@ -8,7 +8,7 @@ use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
     AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, Fence,
-    Generation, GroupId, ProjectId, SessionId, UserId,
+    Generation, GroupId, ProjectId, ServiceAccountId, SessionId, UserId,
 };
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{
@@ -88,10 +88,10 @@ pub struct Group {
     /// Where people reach applications; empty = through the coordinator. Has no effect yet.
     #[serde(default)]
     pub app_proxy_address: String,
-    /// Who acts for the owners; empty = the coordinator, for each owner. Has no effect yet.
+    /// Id of the service account that serves it; empty = the coordinator, for each owner.
     #[serde(default)]
     pub service_account: String,
-    /// Whether the owner's own rights are used. Has no effect yet.
+    /// Whether that account acts for owners, which it must be allowed to.
     #[serde(default = "yes")]
     pub use_owner: bool,
     /// What becomes of sessions whose device turns bad. Has no effect yet.
@@ -268,6 +268,9 @@ pub struct Session {
     pub owner: UserId,
     /// The owner's name when it was submitted.
     pub owner_name: String,
+    /// The service account that asked for it in the owner's name.
+    #[serde(default)]
+    pub submitted_by: Option<ServiceAccountId>,
     /// User number inside.
     pub uid: u32,
     /// The keypair it was asked with.

@@ -10,8 +10,8 @@ use longshore_common::agent::{Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::api::{LimitMet, MemberError, NewSession, TerminateAnswer};
 use longshore_common::ids::{
-    AgentId, ContainerKey, DomainId, Fence, Generation, GroupId, PolicyId, ProjectId, SessionId,
-    UserId,
+    AgentId, ContainerKey, DomainId, Fence, Generation, GroupId, PolicyId, ProjectId,
+    ServiceAccountId, SessionId, UserId,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
@@ -156,6 +156,8 @@ pub struct SetupOrder {
 pub struct Submit {
     /// By whom.
     pub caller: Caller,
+    /// The service account that asks in the caller's name.
+    pub submitted_by: Option<ServiceAccountId>,
     /// What.
     pub request: NewSession,
     /// Key and SHA-256 of the body, so that a repeated request makes nothing new.
@@ -178,6 +180,7 @@ impl Submit {
     pub const fn new(caller: Caller, request: NewSession, defaults: SessionDefaults) -> Self {
         Self {
             caller,
+            submitted_by: None,
             request,
             idempotency: None,
             defaults,

@@ -10,9 +10,8 @@ use super::event::{
 use super::lifecycle;
 use super::people::{AccessRule, Keypair, Membership};
 use super::policies::{Domain, KeypairPolicy, Project, ProjectPolicy, UserPolicy};
-use super::state::{BUILTIN, FACTORY_RULE, State};
+use super::state::State;
 use super::submit::submit;
-use crate::access::Rule;
 use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::amount::{MAX_BYTES, MAX_MILLI, SlotKind, SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::{Skipped, TerminateAnswer};
@@ -211,11 +210,7 @@ fn setup(state: &State, order: &SetupOrder) -> Outcome {
         Change::Meta(meta),
         Change::User(Box::new(user)),
         Change::Keypair(keypair),
-        Change::AccessRule(AccessRule {
-            rule: Rule::factory(FACTORY_RULE, BUILTIN.users),
-            version: 1,
-            created_at: user_made,
-        }),
+        Change::AccessRule(AccessRule::factory(user_made)),
     ];
     Outcome {
         changes,

@@ -6,8 +6,9 @@ use super::event::{ImageNeeds, Refusal, Submit};
 use super::people::{Role, User};
 use super::policies::{DirectSubmits, KeypairPolicy, Preset, Project};
 use super::pools::Queue;
-use super::state::{Account, State};
+use super::state::{Account, BUILTIN, State};
 use super::submit::{cut, pointer};
+use crate::access::{Caller as Rights, Level};
 use crate::scheduler::limits::{Layer, LayerKind, Over, Requester, layers, over_alone};
 use crate::scheduler::{Never, could_ever_hold};
 use longshore_common::agent::AgentState;
@@ -61,40 +62,95 @@ pub fn requester_session(
     }
 }
 
+/// What the owner of a session may do as it is submitted: reduced to a plain user where a
+/// service account acts for it.
+pub(super) fn acting(state: &State, order: &Submit, owner: &User) -> Result<Rights, Refusal> {
+    let rights = state.rights_of(owner);
+    let Some(account) = order.submitted_by else {
+        return Ok(rights);
+    };
+    let account = state
+        .account(account)
+        .ok_or_else(|| Refusal::new("LS-AUTH-FAILED", "The credentials are not valid."))?;
+    let acting = state.rights_of(account).on_behalf_of(&rights, &BUILTIN);
+    acting.map_err(|why| {
+        let detail = format!(
+            "Service account {} may not act for other users.",
+            account.username
+        );
+        Refusal::new(why.code(), detail)
+    })
+}
+
+/// Reading is granted where a submission needs more.
+fn read_only(kind: &str, name: &str) -> Refusal {
+    let detail = format!("You may only read {kind} {name}; to submit needs rw.");
+    Refusal::new("LS-READ-ONLY", detail)
+}
+
+/// What somebody has on a resource group whose own lists are another question.
+fn level_on(state: &State, rights: &Rights, group: &Group) -> Level {
+    let book = state.rule_book();
+    book.level(rights, &State::group_object(group, true))
+}
+
 /// The project a session is asked in.
 pub(super) fn project<'a>(
     state: &'a State,
     request: &NewSession,
     owner: &User,
     access_key: &str,
+    rights: &Rights,
 ) -> Result<Option<&'a Project>, Refusal> {
+    let level = |project: &Project| {
+        let object = State::project_object(project);
+        state.rule_book().level(rights, &object)
+    };
     let keypair = state.keypairs.get(access_key);
     let bound = keypair
         .and_then(|k| k.project)
         .and_then(|id| state.projects.get(&id));
     let Some(text) = &request.project else {
-        if bound.is_some() {
-            return active(bound);
+        if let Some(bound) = bound {
+            return match level(bound) {
+                Level::Rw => active(Some(bound)),
+                Level::Ro => Err(read_only("project", &bound.name)),
+                Level::None => {
+                    let message = "The project of your keypair is not open to you.";
+                    Err(Refusal::new("LS-INVALID", message).at("/project", message))
+                }
+            };
         }
         let own = owner
             .projects
             .iter()
             .filter_map(|m| state.projects.get(&m.project));
-        let first = own
+        let usable = own.clone().filter(|p| level(p) == Level::Rw);
+        let first = usable
             .clone()
             .find(|p| p.active)
-            .or_else(|| own.clone().next());
+            .or_else(|| usable.clone().next());
+        if let (None, Some(project)) = (first, own.clone().next()) {
+            return Err(match level(project) {
+                Level::None => {
+                    let message = "None of your projects is open to you.";
+                    Refusal::new("LS-INVALID", message).at("/project", message)
+                }
+                Level::Ro | Level::Rw => read_only("project", &project.name),
+            });
+        }
         return Ok(first);
     };
     let wrong =
         |message: String| Refusal::new("LS-INVALID", message.clone()).at("/project", message);
     let project = state
         .project_by_ref(text, Some(owner.domain))
-        .filter(|p| owner.role == Role::Superadmin || owner.is_member(p.id))
+        .filter(|p| level(p) != Level::None)
         .ok_or_else(|| {
             let own: Vec<&str> = owner
                 .project_ids()
                 .filter_map(|id| state.projects.get(&id))
+                .filter(|p| level(p) != Level::None)
                 .map(|p| p.name.as_str())
                 .collect();
             wrong(format!("You are in no project {}.", cut(text)))
@@ -106,7 +162,11 @@ pub(super) fn project<'a>(
             bound.name
         )));
     }
-    active(Some(project))
+    let project = active(Some(project))?;
+    match project {
+        Some(project) if level(project) != Level::Rw => Err(read_only("project", &project.name)),
+        project => Ok(project),
+    }
 }
 
 /// A project that takes new work.
@@ -141,20 +201,28 @@ pub(super) fn queue<'a>(
     state: &'a State,
     request: &NewSession,
     owner: &User,
+    rights: &Rights,
 ) -> Result<Option<Queue<'a>>, Refusal> {
     let Some(name) = &request.queue else {
         return Ok(None);
     };
     let config = &state.config.config;
+    let level = |queue: &Queue<'_>| {
+        let object = State::queue_object(queue.name, true);
+        object.map_or(Level::None, |object| {
+            state.rule_book().level(rights, &object)
+        })
+    };
     let own = || {
         let names: Vec<&str> = config
             .queues()
-            .filter(|q| q.policy.admits(&owner.username))
+            .filter(|q| q.policy.admits(&owner.username) && level(q) == Level::Rw)
             .map(|q| q.name)
             .collect();
         format!("Your queues: {}.", names.join(", "))
     };
-    let queue = config.queue(name).ok_or_else(|| {
+    let seen = config.queue(name).filter(|q| level(q) != Level::None);
+    let queue = seen.ok_or_else(|| {
         Refusal::new(
             "LS-QUEUE-UNKNOWN",
             format!("There is no queue {}.", cut(name)),
@@ -172,6 +240,9 @@ pub(super) fn queue<'a>(
         )
         .at("/queue", "Not for you.")
         .hint(own()));
+    }
+    if level(&queue) != Level::Rw {
+        return Err(read_only("queue", queue.name));
     }
     Ok(Some(queue))
 }
@@ -215,16 +286,17 @@ pub(super) fn named_slots(
 pub(super) fn group<'a>(
     state: &'a State,
     request: &NewSession,
-    who: &Requester,
+    (who, rights): (&Requester, &Rights),
     kind: SessionType,
     queue: Option<&Queue<'_>>,
     preset: Option<&Preset>,
 ) -> Result<&'a Group, Refusal> {
+    let usable = |g: &Group| is_open_to(state, g, who) && level_on(state, rights, g) == Level::Rw;
     let open = || {
         let mut open: Vec<&str> = state
             .groups
             .values()
-            .filter(|g| g.active && is_open_to(state, g, who))
+            .filter(|g| g.active && usable(g))
             .map(|g| g.name.as_str())
             .collect();
         open.sort_unstable();
@@ -254,7 +326,7 @@ pub(super) fn group<'a>(
         let mut groups: Vec<&Group> = state
             .groups
             .values()
-            .filter(|g| g.active && is_open_to(state, g, who))
+            .filter(|g| g.active && usable(g))
             .filter(|g| g.allowed_session_types.contains(&kind))
             .filter(|g| g.direct_submits == DirectSubmits::Open)
             .collect();
@@ -264,7 +336,9 @@ pub(super) fn group<'a>(
             Refusal::new("LS-GROUP-DENIED", detail).hint(open())
         });
     };
-    let group = state.group_by_ref(text).ok_or_else(|| {
+    let seen = state.group_by_ref(text);
+    let seen = seen.filter(|group| level_on(state, rights, group) != Level::None);
+    let group = seen.ok_or_else(|| {
         let detail = format!("There is no resource group {}.", cut(text));
         Refusal::new("LS-GROUP-UNKNOWN", detail)
             .at("/group", "No such group.")
@@ -287,6 +361,9 @@ pub(super) fn group<'a>(
         return Err(Refusal::new("LS-GROUP-DENIED", detail)
             .at("/group", "Not open to you.")
             .hint(open()));
+    }
+    if level_on(state, rights, group) != Level::Rw {
+        return Err(read_only("resource group", &group.name));
     }
     if group.direct_submits == DirectSubmits::Closed {
         let name = state

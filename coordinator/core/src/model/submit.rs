@@ -85,6 +85,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
             "The credentials are not valid.",
         ));
     };
+    let rights = rules::acting(state, order, owner)?;
     let members = members(request, &order.defaults)?;
     if let Some(name) = &request.name
         && let Some(holder) = state.session_by_name(owner.id, name)
@@ -96,7 +97,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         .at("/name", format!("{name} is taken by {holder}."))
         .hint("Choose another name, or wait until that session has ended."));
     }
-    let project = rules::project(state, request, owner, &order.caller.access_key)?;
+    let project = rules::project(state, request, owner, &order.caller.access_key, &rights)?;
     let who = Requester {
         keypair: order.caller.access_key.clone(),
         user: owner.id,
@@ -104,7 +105,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         domain: owner.domain,
     };
     let preset = rules::preset(state, request)?;
-    let queue = rules::queue(state, request, owner)?;
+    let queue = rules::queue(state, request, owner, &rights)?;
     let mut adjusted = Vec::new();
     let mut ranks = Vec::new();
     let named = rules::named_slots(request, preset, queue.as_ref())?;
@@ -114,7 +115,8 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         let at = format!("/cluster/containers/{at}");
         ranks.push(self::slots(state, container, &at, order, &mut adjusted)?);
     }
-    let group = rules::group(state, request, &who, members.kind, queue.as_ref(), preset)?;
+    let asker = (&who, &rights);
+    let group = rules::group(state, request, asker, members.kind, queue.as_ref(), preset)?;
     let shm_asked = rules::shm_asked(request, preset)?;
     let slots = rules::raise(slots, order.image.as_ref(), shm_asked, &mut adjusted);
     let ranks = ranks
@@ -132,6 +134,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         name: request.name.clone(),
         owner: owner.id,
         owner_name: owner.username.clone(),
+        submitted_by: order.submitted_by,
         uid: owner.uid,
         access_key: order.caller.access_key.clone(),
         group: group.id,

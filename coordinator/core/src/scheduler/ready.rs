@@ -1,7 +1,8 @@
 //! What keeps a session from being considered at all. The pass asks whether there is
 //! anything, `explain` asks for all of it.
 
-use crate::model::{Dependency, KeypairState, Session, State};
+use crate::access::{Lack, Level};
+use crate::model::{Dependency, KeypairState, Session, State, Unfit};
 use longshore_common::api::{Blocker, Source};
 use longshore_common::time::Timestamp;
 
@@ -17,6 +18,18 @@ pub(super) enum NotReady<'a> {
     Held,
     /// Its owner, keypair, project or domain is not active: which.
     Owner(String),
+    /// Somebody's rights are not what its start needs.
+    Rights(Identity<'a>),
+}
+
+/// A right that is not there, or no longer.
+pub(super) enum Identity<'a> {
+    /// Its owner may not use the project or the queue.
+    Owner(Box<Lack>),
+    /// The service account of its group may not use the group.
+    Account(&'a str),
+    /// The service account of its group may not act for users.
+    Impersonation(&'a str),
 }
 
 /// Every reason, in the order in which they are shown. That of its group is the group's.
@@ -37,9 +50,23 @@ pub(super) fn reasons<'a>(
         .chain(std::iter::once_with(|| owner(state, session).map(NotReady::Owner)).flatten())
 }
 
-/// Whether a session may be considered.
+/// Whether a session may be considered, as far as it is not a matter of rights.
 pub(super) fn is(state: &State, session: &Session, now: Timestamp) -> bool {
     reasons(state, session, now).next().is_none()
+}
+
+/// What of somebody's rights keeps a session from starting. The same for all sessions of one
+/// owner in one project and one queue that were submitted in the same way.
+pub(super) fn identity<'a>(state: &'a State, session: &Session) -> Option<Identity<'a>> {
+    if let Some(lack) = state.lack_of(session) {
+        return Some(Identity::Owner(Box::new(lack)));
+    }
+    let group = state.groups.get(&session.group)?;
+    match state.server_of(group)? {
+        Ok(_) => None,
+        Err(Unfit::Queue) => Some(Identity::Account(&group.service_account)),
+        Err(Unfit::Impersonation) => Some(Identity::Impersonation(&group.service_account)),
+    }
 }
 
 /// What keeps everything of an owner from starting, if anything does.
@@ -88,6 +115,39 @@ impl NotReady<'_> {
             }
             Self::Held => ready("held", "its owner holds it back".to_owned()),
             Self::Owner(text) => ready("owner-inactive", text.clone()),
+            Self::Rights(why) => why.shown(state),
+        }
+    }
+}
+
+impl Identity<'_> {
+    fn shown(&self, state: &State) -> Blocker {
+        let told = |rule, text| Blocker::new("identity", rule, text);
+        let called = |account: &str| {
+            let known = state.user_by_ref(account);
+            known.map_or_else(|| account.to_owned(), |user| user.username.clone())
+        };
+        let of = |account: &str| Source::new("service-account", account.to_owned());
+        match self {
+            Self::Owner(lack) => {
+                let name = state.name_of_resource(&lack.resource).unwrap_or_default();
+                let kind = lack.resource.kind_text();
+                let text = match lack.has {
+                    Level::None => format!("its owner has no access to {kind} {name}"),
+                    _ => format!("its owner may only read {kind} {name}"),
+                };
+                told("access", text).of(Source::new(kind, name))
+            }
+            Self::Account(account) => {
+                let account = called(account);
+                let text = format!("service account {account} may not use the group");
+                told("queue-access", text).of(of(&account))
+            }
+            Self::Impersonation(account) => {
+                let account = called(account);
+                let text = format!("service account {account} may not act for users");
+                told("impersonation-not-allowed", text).of(of(&account))
+            }
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::input::{self, Amounts, Input, Text};
 use super::{InputError, wrong};
 use crate::model::{
-    Agent, AllocationPolicy, Allowed, Change, Counts, DirectSubmits, Domain, Group, Keypair,
-    KeypairPolicy, LifetimeBase, LiveConfig, Membership, PolicyProfile, Pool, Profile, Project,
-    ResourceConfig, Role, SchedulerSettings, Unspecified, User,
+    AccessRule, Agent, AllocationPolicy, Allowed, Change, Counts, DirectSubmits, Domain, Group,
+    Keypair, KeypairPolicy, LifetimeBase, LiveConfig, Membership, PolicyProfile, Pool, Profile,
+    Project, ResourceConfig, Role, SchedulerSettings, Unspecified, User,
 };
 use longshore_common::agent::{AgentState, Allocation, Device, Health, Inventory, RuntimeState};
 use longshore_common::amount::{SlotKind, SlotLimits, SlotName, Slots, UNIT, parse_milli};
@@ -702,6 +702,7 @@ pub(super) fn people(
             listed.push((user, "users".to_owned()));
         }
     }
+    changes.push(Change::AccessRule(AccessRule::factory(now)));
     for ((user, path), number) in listed.iter().zip(1u128..) {
         let id = UserId::new(number);
         let policy = |name: Option<&String>, path: &str| match name {

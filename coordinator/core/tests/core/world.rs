@@ -17,8 +17,8 @@ use longshore_common::session::{
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome as AgentOutcome, OutcomeNumber, Totals};
 use longshore_core::model::{
-    Accepted, Answer, Beginning, Caller, Change, Container, Effect, Enrol, Event, Group,
-    HelloFacts, History, JoinToken, JoinTokenOrder, Keypair, Meta, Refusal, Role,
+    Accepted, AccessRule, Answer, Beginning, Caller, Change, Container, Effect, Enrol, Event,
+    Group, HelloFacts, History, JoinToken, JoinTokenOrder, Keypair, Meta, Refusal, Role,
     SchedulerSettings, Session, SessionDefaults, State, Submit, Terminate, User, desired_set,
 };
 use longshore_core::{Core, scheduler};
@@ -130,7 +130,8 @@ impl World {
             agent_of: BTreeMap::new(),
             drawn: 1000,
         };
-        world.apply(vec![Change::Group(group())]);
+        let rule = AccessRule::factory(Timestamp(0));
+        world.apply(vec![Change::Group(group()), Change::AccessRule(rule)]);
         world.user("ada");
         world
     }

@@ -5,22 +5,24 @@ use longshore_common::agent::{AgentState, Allocation, Device, Health, Inventory,
 use longshore_common::amount::{SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::{NewCluster, NewDesignation, NewSession};
 use longshore_common::ids::{
-    AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, PolicyId,
-    ProjectId, SessionId, UserId,
+    AccessRuleId, AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId,
+    PolicyId, ProjectId, SessionId, UserId,
 };
 use longshore_common::session::{ContainerState, End, Exit, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
 use longshore_core::Core;
+use longshore_core::access::rules::QueueKey;
+use longshore_core::access::{Resource, Subject};
 use longshore_core::model::{
-    Account, Agent, Caller, Change, Discipline, Domain, Event, Group, HelloFacts, Keypair,
-    KeypairPolicy, Membership, Meta, Project, Role, SchedulerSettings, Selection, SessionDefaults,
-    State, Submit, Terminate, User, finish_unconfirmed, start_session,
+    AccessRule, Account, Agent, Caller, Change, Discipline, Domain, Event, Group, HelloFacts,
+    Keypair, KeypairPolicy, Membership, Meta, Project, Role, SchedulerSettings, Selection,
+    SessionDefaults, State, Submit, Terminate, User, finish_unconfirmed, start_session,
 };
 use longshore_core::scheduler::limits::{Requester, layers};
 use longshore_core::scheduler::{Decisions, Planner, blocked_by, check, explain, quota};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const START: Timestamp = Timestamp(1_800_000_000_000);
@@ -49,6 +51,7 @@ pub(crate) enum Step {
     Limit(u8, u8, Option<u8>),
     Settings(u8, u8, u8),
     Active(u8, bool),
+    Rights(u8, bool),
     Wait(u16),
 }
 
@@ -159,6 +162,7 @@ impl Play {
             group.pending_timeout_s = (number == 1).then_some(300);
             play.apply(Change::Group(group));
         }
+        play.apply(Change::AccessRule(AccessRule::factory(START)));
         for number in 0..3u128 {
             play.apply(Change::User(Box::new(User {
                 username: format!("u{number}"),
@@ -441,6 +445,21 @@ impl Play {
                 group.active = *active;
                 self.apply(Change::Group(group));
             }
+            // For everybody, or for one person on one group.
+            Step::Rights(number, given) => {
+                let user = UserId::new(u128::from(number % 3) + 1);
+                let group = GroupId::new(u128::from(number / 3 % 2) + 1);
+                let mut rule = AccessRule::factory(START);
+                if number % 4 != 0 {
+                    rule.rule.id = AccessRuleId::new(u128::from(number % 6) + 2);
+                    rule.rule.resource = Resource::Queue(QueueKey::Group(group));
+                    rule.rule.subjects = BTreeSet::from([Subject::User(user)]);
+                }
+                self.apply(match given {
+                    true => Change::AccessRule(rule),
+                    false => Change::AccessRuleDeleted(rule.rule.id),
+                });
+            }
             Step::Wait(seconds) => {
                 self.now = self.now.plus_s(i64::from(*seconds % 60));
                 self.happen(&Event::Tick);
@@ -478,6 +497,9 @@ impl Play {
         let mut state = before.clone();
         for start in &decisions.starts {
             let session = state.sessions[&start.session].clone();
+            if let Some(lack) = before.lack_of(&session) {
+                return Err(format!("{} was placed without {lack:?}", session.id));
+            }
             let total = session.total_slots();
             for place in &start.places {
                 let agent = &state.agents[&place.agent];
@@ -579,7 +601,7 @@ impl Play {
                 }
             }
             // The view of one's quota says the same as the pass.
-            if first.stage != "ready" {
+            if !["ready", "identity"].contains(&first.stage.as_str()) {
                 let total = session.total_slots();
                 let entries = quota(state, &Requester::of(session), Some(&total));
                 let over = entries.iter().any(|entry| {
@@ -639,6 +661,7 @@ pub(crate) fn a_step() -> impl Strategy<Value = Step> {
         1 => (any(), any(), proptest::option::of(any())).prop_map(|(p, g, s)| Step::Limit(p, g, s)),
         1 => (any(), any(), any()).prop_map(|(g, n, s)| Step::Settings(g, n, s)),
         1 => (any(), proptest::bool::weighted(0.8)).prop_map(|(g, yes)| Step::Active(g, yes)),
+        1 => (any(), proptest::bool::weighted(0.7)).prop_map(|(n, yes)| Step::Rights(n, yes)),
         4 => (0u16..60).prop_map(Step::Wait),
     ]
 }

@@ -11,8 +11,8 @@ use longshore_common::ids::{
 use longshore_common::time::Timestamp;
 use longshore_core::Core;
 use longshore_core::model::{
-    Agent, Caller, Change, Discipline, Event, Group, Keypair, Meta, Role, SchedulerSettings,
-    SessionDefaults, State, Submit, User,
+    AccessRule, Agent, Caller, Change, Discipline, Event, Group, Keypair, Meta, Role,
+    SchedulerSettings, SessionDefaults, State, Submit, User,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -59,6 +59,7 @@ fn started(cpu: i64, gpus: u32, users: &[Demand], each: usize) -> Vec<usize> {
         created_at: NOW,
         lost_since: None,
     })));
+    core.apply(&Change::AccessRule(AccessRule::factory(NOW)));
     for (number, (_, _, weight)) in users.iter().enumerate() {
         let id = UserId::new(number as u128 + 1);
         core.apply(&Change::User(Box::new(User {

@@ -115,7 +115,8 @@ fn queues(state: &model::State, viewer: &Viewer) -> Vec<QueueView> {
     let mut views = queue_views(state);
     views.retain(|view| {
         let policy = policies.iter().find(|p| p.name == view.policy);
-        viewer.all || policy.zip(username).is_some_and(|(p, name)| p.admits(name))
+        let admitted = policy.zip(username).is_some_and(|(p, name)| p.admits(name));
+        viewer.all || viewer.sees_queue(state, &view.name, admitted)
     });
     views
 }

@@ -8,6 +8,7 @@
 //! | `groups` | resource groups, who may use them, who waits in them |
 //! | `policies` | keypair, user and project policies |
 //! | `tenants` | domains, projects, people, keypairs |
+//! | `rights` | groups of users, access rules, service accounts |
 //! | `presets` | amounts under a name, and which of them could start now |
 //! | `config` | pools, profiles, allocation policies and queues |
 //! | `quota` | what a person may use |
@@ -21,6 +22,7 @@ pub(super) mod groups;
 pub(super) mod policies;
 pub(super) mod presets;
 pub(super) mod quota;
+pub(super) mod rights;
 pub(super) mod tenants;
 mod verbs;
 
@@ -39,7 +41,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::admin::Member;
 use longshore_common::ids::{ProjectId, UserId};
-use longshore_core::access::{self, Caller as Rights, View};
+use longshore_core::access::{self, Caller as Rights, Level, View};
 use longshore_core::model::admin::{AdminAnswer, AdminObject, AdminOrder, AdminVerb, at_person};
 use longshore_core::model::{Answer, Event, Group, Project, Role, State, User, is_open_to};
 use longshore_core::scheduler::limits::Requester;
@@ -373,14 +375,36 @@ impl Viewer {
         (!self.all).then_some(self.user)
     }
 
-    /// Whether one of the person's projects lets it into a group.
+    /// Whether this person sees a group: one of its projects or keypairs lets it in, and
+    /// the access rules give at least reading.
     fn may_use(&self, state: &State, group: &Group) -> bool {
         if self.all {
             return true;
         }
         let Some(user) = state.users.get(&self.user) else {
-            return group.allowed.is_none();
+            return false;
         };
+        let rights = state.rights_of(user);
+        // Who makes and deletes queues has to see them.
+        if rights.in_queue_admins() {
+            return true;
+        }
+        let object = State::group_object(group, self.is_let_in(state, user, group));
+        state.rule_book().level(&rights, &object) >= Level::Ro
+    }
+
+    /// The same of a queue of an allocation policy.
+    fn sees_queue(&self, state: &State, name: &str, admitted: bool) -> bool {
+        let Some(user) = state.users.get(&self.user) else {
+            return false;
+        };
+        let rights = state.rights_of(user);
+        let level = State::queue_object(name, admitted)
+            .map(|object| state.rule_book().level(&rights, &object));
+        rights.in_queue_admins() || level.is_some_and(|level| level >= Level::Ro)
+    }
+
+    fn is_let_in(&self, state: &State, user: &User, group: &Group) -> bool {
         let with = |project: ProjectId| {
             let who = Requester {
                 keypair: self.access_key.clone(),

@@ -14,6 +14,7 @@ mod people;
 mod policies;
 mod pools;
 mod presets;
+mod rights;
 mod service;
 mod sessions;
 mod tenants;
@@ -137,6 +138,7 @@ const TABLES: &[&[Operation]] = &[
     tenants::ROWS,
     people::ROWS,
     keypairs::ROWS,
+    rights::ROWS,
     presets::ROWS,
     pools::ROWS,
     books::ROWS,

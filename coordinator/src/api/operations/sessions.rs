@@ -57,6 +57,8 @@ const SUBMIT: &[&str] = &[
     "LS-FIT-NEVER",
     "LS-STATE",
     "LS-SYSTEM-SESSION",
+    "LS-READ-ONLY",
+    "LS-IMPERSONATION",
 ];
 
 pub(super) const ROWS: &[Operation] = &[
@@ -82,7 +84,12 @@ pub(super) const ROWS: &[Operation] = &[
             query(
                 "scope",
                 Holds::Text,
-                "live (default) or all, which includes those that have ended.",
+                "mine, project (of the own projects) or all (whatever one may see, with those that have ended). Absent or live: one's own; of the whole domain for who looks after it.",
+            ),
+            query(
+                "ended",
+                Holds::Flag,
+                "Those that have ended too; default false, with scope=all true.",
             ),
             LIMIT,
             CURSOR,
@@ -173,7 +180,13 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "Send a signal to its program",
         takes: Some(shape::<api::SignalOrder>),
         status: 204,
-        codes: &["LS-NOT-FOUND", "LS-STATE", "LS-AGENT-UNREACHABLE"],
+        codes: &[
+            "LS-NOT-FOUND",
+            "LS-STATE",
+            "LS-AGENT-UNREACHABLE",
+            "LS-READ-ONLY",
+            "LS-IMPERSONATION",
+        ],
         handler: || post(sessions::signal),
         ..ORDER
     },
@@ -184,6 +197,7 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "End it",
         takes: Some(shape::<api::TerminateRequest>),
         gives: Gives::Json(shape::<api::TerminateAnswer>),
+        codes: &["LS-NOT-FOUND", "LS-READ-ONLY", "LS-IMPERSONATION"],
         handler: || post(sessions::terminate),
         ..ORDER
     },

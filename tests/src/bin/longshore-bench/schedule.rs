@@ -14,8 +14,8 @@ use longshore_common::ids::{
 use longshore_common::time::Timestamp;
 use longshore_core::Core;
 use longshore_core::model::{
-    Agent, Caller, Change, Discipline, Group, Keypair, Meta, Role, SessionDefaults, State, Submit,
-    User, check_submit,
+    AccessRule, Agent, Caller, Change, Discipline, Group, Keypair, Meta, Role, SessionDefaults,
+    State, Submit, User, check_submit,
 };
 use longshore_core::scheduler::{Planner, explain};
 use std::collections::BTreeMap;
@@ -237,6 +237,7 @@ fn world(discipline: Discipline, agents: u32, pending: u64) -> Result<Core> {
     group.default = true;
     group.scheduler = Some(discipline);
     state.apply(&Change::Group(group));
+    state.apply(&Change::AccessRule(AccessRule::factory(START)));
     for number in 0..USERS {
         let id = UserId::new(u128::from(number) + 1);
         state.apply(&Change::User(Box::new(User {

@@ -4,9 +4,11 @@ use super::super::change::Change;
 use super::super::draft::Draft;
 use super::super::entities::Group;
 use super::super::event::Refusal;
-use super::super::people::KeypairState;
+use super::super::people::{KeypairState, User};
 use super::super::policies::{Allowed, DirectSubmits, Discipline, Selection};
+use super::super::rights::Unfit;
 use super::super::state::State;
+use super::super::submit::cut;
 use super::impact::Scope;
 use super::members::{
     DESCRIPTION, Reader, Zero, fixed, fresh, missing, put, put_limit, taken, unknown,
@@ -96,7 +98,7 @@ pub fn group_view(state: &State, group: &Group) -> GroupView {
         direct_submits: group.direct_submits.to_string(),
         declare_lost_s: group.declare_lost_s,
         app_proxy_address: group.app_proxy_address.clone(),
-        service_account: group.service_account.clone(),
+        service_account: account_name(state, group),
         use_owner: group.use_owner,
         on_device_fault: group.on_device_fault.to_string(),
         cluster_network: group.cluster_network.to_string(),
@@ -156,6 +158,7 @@ pub(super) fn create(
     let mut group = Group::new(id, name.as_deref().unwrap_or_default());
     fill(state, &mut group, request, &mut reader);
     reader.done()?;
+    served(state, &mut group, request)?;
     if state.group_by_ref(&group.name).is_some() {
         return Err(taken("resource group", &group.name));
     }
@@ -175,7 +178,51 @@ pub(super) fn patch(
     let mut group = present.clone();
     fill(state, &mut group, request, &mut reader);
     reader.done()?;
+    served(state, &mut group, request)?;
     Ok(changed(state, present, group))
+}
+
+/// A service account that is not deleted.
+fn account_of<'a>(state: &'a State, name: &str) -> Option<&'a User> {
+    let user = state.user_by_ref(name)?;
+    (user.service.is_some() && user.is_active()).then_some(user)
+}
+
+/// The service account of a group is there and may serve it, where a request speaks of it.
+fn served(state: &State, group: &mut Group, request: &GroupRequest) -> Result<(), Refusal> {
+    let spoken = !(request.service_account.is_absent() && request.use_owner.is_absent());
+    if group.service_account.is_empty() || !spoken {
+        return Ok(());
+    }
+    let wrong = |at: &str, text: String| Refusal::new("LS-INVALID", text.clone()).at(at, text);
+    let account = account_of(state, &group.service_account).ok_or_else(|| {
+        let text = "The service account of this group was deleted.".to_owned();
+        wrong("/service_account", text)
+    })?;
+    let name = &account.username;
+    match state.may_serve(account, group, group.use_owner) {
+        Ok(_) => (),
+        Err(Unfit::Queue) => {
+            let text = format!("Service account {name} has no rw on this group.");
+            return Err(Refusal::new("LS-QUEUE-ACCESS", text.clone()).at("/service_account", text));
+        }
+        Err(Unfit::Impersonation) => {
+            let text = format!("Service account {name} may not act for users.");
+            return Err(wrong("/use_owner", text));
+        }
+    }
+    // By its id: its name may change.
+    group.service_account = account.printed_id();
+    Ok(())
+}
+
+/// How the service account of a group is called.
+fn account_name(state: &State, group: &Group) -> String {
+    let account = state.user_by_ref(&group.service_account);
+    account.map_or_else(
+        || group.service_account.clone(),
+        |account| account.username.clone(),
+    )
 }
 
 /// The decision that one group becomes another; none of it when it is the same.
@@ -296,13 +343,13 @@ fn fill(state: &State, group: &mut Group, request: &GroupRequest, reader: &mut R
     }
     put(&mut group.app_proxy_address, address, String::new());
     let account = reader.text("service_account", &request.service_account, 64);
-    if let Some(Some(name)) = account
-        .as_ref()
-        .filter(|a| a.as_ref().is_some_and(|a| !a.is_empty()))
+    if let Some(Some(name)) = account.as_ref()
+        && !name.is_empty()
+        && account_of(state, name).is_none()
     {
         reader.wrong(
             "/service_account",
-            format!("There is no service account {name}."),
+            format!("There is no service account {}.", cut(name)),
         );
     }
     put(&mut group.service_account, account, String::new());

@@ -128,6 +128,8 @@ pub(super) fn impact(state: &State, changes: &[Change], scope: &Scope, now: Time
         keypairs: scope.keypairs.iter().take(NAMED).cloned().collect(),
         sessions: sessions.into_iter().take(NAMED).map(|(_, s)| s).collect(),
         counts,
+        gains: Vec::new(),
+        loses: Vec::new(),
         diff: Vec::new(),
     }
 }

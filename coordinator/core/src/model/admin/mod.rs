@@ -18,6 +18,7 @@
 //! | `export` | tables |
 //! | `audit` | books against what nodes report |
 //! | `members` | reading members of requests |
+//! | `rights` | groups of users, access rules, service accounts |
 //! | `named` | what is made and changed the same way everywhere |
 
 mod audit;
@@ -32,6 +33,7 @@ mod permit;
 mod policies;
 mod presets;
 mod provision;
+mod rights;
 mod tenants;
 
 pub use audit::{Reported, ReportedContainer, usage_audit};
@@ -43,6 +45,10 @@ pub use permit::operation;
 pub use permit::{at_project, person as at_person};
 pub use policies::{idle_rules, keypair_policy_view, project_policy_view, user_policy_view};
 pub use presets::preset_view;
+pub use rights::{
+    RightsObject, RightsVerb, access_rule_view, account_view, effective, group_target, resource_of,
+    rule_target, subject_of, user_group_view,
+};
 pub use tenants::{
     ImportRow, domain_view, file_refusal, keypair_view, member_view, project_view, user_view,
     user_views,
@@ -280,6 +286,8 @@ pub enum AdminVerb {
         /// Close the claims of containers that are confirmed gone.
         apply: bool,
     },
+    /// Groups of users, access rules, service accounts.
+    Rights(Box<RightsVerb>),
 }
 
 /// What is drawn at the rim for a new person.
@@ -402,6 +410,8 @@ pub enum AdminObject {
     Queue(Box<QueueView>),
     /// Books against nodes.
     Audit(Box<UsageAuditView>),
+    /// A group of users, an access rule or a service account.
+    Rights(RightsObject),
 }
 
 /// What a verb decided.
@@ -473,6 +483,7 @@ impl AdminObject {
             Self::Verdict(view) => serde_json::to_value(view),
             Self::Queue(view) => serde_json::to_value(view),
             Self::Audit(view) => serde_json::to_value(view),
+            Self::Rights(object) => object.value(),
         };
         value.ok()
     }
@@ -486,13 +497,14 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
         Err(refusal) => return Outcome::refuse(refusal),
     };
     let Decision {
-        changes,
+        mut changes,
         effects,
         mut object,
         before,
         scope,
         touched,
     } = decision;
+    rights::follow(state, &order.verb, &mut changes);
     if !order.dry_run {
         let answer = AdminAnswer {
             object,
@@ -507,6 +519,7 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
         };
     }
     let mut told = impact::impact(state, &changes, &scope, now);
+    rights::shifts(state, &changes, &mut told);
     if let (Some(before), Some(after)) = (before, object.value()) {
         told.diff = impact::difference(&before, &after);
     }
@@ -648,6 +661,7 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         AdminVerb::RenameQueue { queue, request } => {
             provision::rename_queue(state, caller, queue, &request.name, now)
         }
+        AdminVerb::Rights(verb) => rights::decide(state, caller, verb, expected, now),
         AdminVerb::UsageAudit { reports, apply } => Ok(audit::audit(state, reports, *apply, now)),
     }
 }

@@ -248,6 +248,15 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
         AdminVerb::SetMainKeypair { user, .. } => {
             about(operation, state.user_by_ref(user), ("user", user))
         }
+        AdminVerb::Rights(verb) => {
+            let (target, thing) = verb.target(state);
+            Asked {
+                operation,
+                also: Vec::new(),
+                target,
+                thing,
+            }
+        }
         AdminVerb::CreateUser { .. }
         | AdminVerb::ImportUsers { .. }
         | AdminVerb::CreateGroup(..)

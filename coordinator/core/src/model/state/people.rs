@@ -2,11 +2,12 @@
 
 use super::State;
 use crate::access::{
-    AccountFacts, BuiltinGroups, Caller, Membership as Belongs, RuleBook, Subject, UserFacts,
+    AccountFacts, BuiltinGroups, Caller, Membership as Belongs, Rule, RuleBook, Subject, UserFacts,
 };
 use crate::model::change::Change;
 use crate::model::people::{AccessRule, BuiltinGroup, Keypair, Login, User, UserGroup};
 use longshore_common::ids::{AccessRuleId, LoginId, ServiceAccountId, UserGroupId, UserId};
+use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Answers to questions about people that are asked often.
@@ -31,6 +32,18 @@ pub const BUILTIN: BuiltinGroups = BuiltinGroups {
 
 /// The access rule every installation begins with: everybody everything, behind the gate.
 pub const FACTORY_RULE: AccessRuleId = AccessRuleId::new(1);
+
+impl AccessRule {
+    /// The rule every installation begins with: everybody everything, behind the gate.
+    #[must_use]
+    pub fn factory(created_at: Timestamp) -> Self {
+        Self {
+            rule: Rule::factory(FACTORY_RULE, BUILTIN.users),
+            version: 1,
+            created_at,
+        }
+    }
+}
 
 impl BuiltinGroup {
     /// Its id.
@@ -64,7 +77,7 @@ pub(super) fn builtin_groups() -> BTreeMap<UserGroupId, UserGroup> {
         domain: None,
         builtin: Some(kind),
         members: BTreeMap::new(),
-        created_at: longshore_common::time::Timestamp(0),
+        created_at: Timestamp(0),
     };
     let all = BuiltinGroup::ALL.into_iter();
     all.map(|kind| (kind.id(), group(kind))).collect()

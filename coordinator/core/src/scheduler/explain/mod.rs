@@ -50,7 +50,9 @@ pub fn class_of(blocked_by: &[Blocker]) -> Option<&'static str> {
 
 /// Why it is not considered at all, every reason.
 fn not_ready(state: &State, session: &Session, now: Timestamp) -> Vec<Blocker> {
+    let rights = ready::identity(state, session).map(ready::NotReady::Rights);
     let mut blocked: Vec<Blocker> = ready::reasons(state, session, now)
+        .chain(rights)
         .map(|reason| reason.shown(state, now))
         .collect();
     let group = state.groups.get(&session.group);

@@ -1,6 +1,8 @@
 //! Keeping the indexes as the state is: what differs is read anew.
 
-use super::{Class, Key, Lane, LaneKey, Ledger, Node, Planner, Queueing, Seat, Shape, Stopped};
+use super::{
+    Class, Key, Lane, LaneKey, Ledger, Node, Planner, Queueing, RightsKey, Seat, Shape, Stopped,
+};
 use crate::bugs;
 use crate::model::{Account, Agent, Discipline, Session, State};
 use crate::scheduler::limits::{LayerKind, Requester, layers};
@@ -397,7 +399,7 @@ impl Planner {
             self.unseat(id);
             return;
         };
-        let ready = ready::is(state, session, now);
+        let ready = ready::is(state, session, now) && self.has_rights(state, session);
         let lane = self.lane(state, session, group);
         let number = i64::try_from(id.0).unwrap_or(i64::MAX);
         let lifo = self.groups[group as usize].discipline == Discipline::Lifo;
@@ -459,6 +461,20 @@ impl Planner {
             }
             _ => self.join(state, lane, key),
         }
+    }
+
+    /// Whether rights let a session start: asked once for all that cannot differ in it. Every
+    /// change of rights makes the planner read everything anew.
+    fn has_rights(&mut self, state: &State, session: &Session) -> bool {
+        let key = RightsKey {
+            owner: session.owner,
+            acted_for: session.submitted_by.is_some(),
+            project: session.project,
+            group: session.group,
+            queue: session.queue.as_ref().map(|seat| seat.name.clone()),
+        };
+        let asked = self.rights.entry(key);
+        *asked.or_insert_with(|| ready::identity(state, session).is_none())
     }
 
     /// A session of a lane becomes ready.

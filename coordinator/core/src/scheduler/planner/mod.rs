@@ -21,7 +21,7 @@ use crate::model::{Account, Change, Discipline, Selection, State};
 use longshore_common::agent::Inventory;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
-use longshore_common::ids::{AgentId, GroupId, SessionId, UserId};
+use longshore_common::ids::{AgentId, GroupId, ProjectId, SessionId, UserId};
 use longshore_common::session::{ClusterMode, SessionState};
 use longshore_common::time::Timestamp;
 use rustc_hash::FxHashMap;
@@ -125,7 +125,7 @@ struct LaneKey {
     salt: u64,
     keypair: String,
     user: UserId,
-    project: longshore_common::ids::ProjectId,
+    project: ProjectId,
     domain: longshore_common::ids::DomainId,
     counts: bool,
 }
@@ -180,6 +180,16 @@ pub(super) struct Seat {
     timeout: Option<Timestamp>,
 }
 
+/// Sessions that are alike in this are alike in what rights let them do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct RightsKey {
+    owner: UserId,
+    acted_for: bool,
+    project: ProjectId,
+    group: GroupId,
+    queue: Option<String>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Planner {
@@ -217,6 +227,9 @@ pub struct Planner {
     /// Some sessions were given tries of their own.
     salted: bool,
     cursors: FxHashMap<(GroupId, String), u32>,
+    /// Whether rights let sessions start. At most as many as lanes have had since the last
+    /// reading of everything.
+    rights: FxHashMap<RightsKey, bool>,
     pub(super) books: dispatch::Books,
 }
 
@@ -263,6 +276,7 @@ impl Planner {
             interval_ms: 10_000,
             salted: false,
             cursors: FxHashMap::default(),
+            rights: FxHashMap::default(),
             books: dispatch::Books::default(),
         }
     }
@@ -311,8 +325,14 @@ impl Planner {
                     old.status == user.status
                         && old.weight_milli == user.weight_milli
                         && old.username == user.username
+                        && old.role == user.role
+                        && old.domain == user.domain
+                        && old.projects == user.projects
+                        && old.service == user.service
                 });
-                self.stale |= !same && state.users.contains_key(&user.id);
+                // A service account of this name may be what a group waits for.
+                let new = !state.users.contains_key(&user.id) && user.service.is_none();
+                self.stale |= !same && !new;
             }
             Change::Keypair(pair) => {
                 let same = state.keypairs.get(&pair.access_key).is_some_and(|old| {
@@ -328,6 +348,10 @@ impl Planner {
             | Change::Project(_)
             | Change::KeypairPolicy(_)
             | Change::PolicyDeleted(..)
+            | Change::UserGroup(_)
+            | Change::UserGroupDeleted(_)
+            | Change::AccessRule(_)
+            | Change::AccessRuleDeleted(_)
             | Change::Config(_) => self.stale = true,
             _ => (),
         }

@@ -63,7 +63,7 @@ fn find_keypair<'a>(state: &'a State, key: &str) -> Result<&'a Keypair, Refusal>
 }
 
 /// Access keys are unique for ever, those of revoked keypairs included.
-pub(super) fn access_key_is_free(state: &State, access_key: &str) -> Result<(), Refusal> {
+pub(in super::super) fn access_key_is_free(state: &State, access_key: &str) -> Result<(), Refusal> {
     if state.keypairs.contains_key(access_key) {
         let message = token::access_key_exists(access_key);
         return Err(Refusal::new("LS-KEYPAIR-EXISTS", message));

@@ -23,12 +23,12 @@ pub(super) use import::import;
 pub use import::{ImportRow, file_refusal};
 pub use keypairs::keypair_view;
 pub(super) use keypairs::{
-    create_keypair, delete as delete_keypair, patch_keypair, revoke as revoke_keypair,
-    rotate as rotate_keypair, set_keypair_active, set_main,
+    access_key_is_free, create_keypair, delete as delete_keypair, patch_keypair,
+    revoke as revoke_keypair, rotate as rotate_keypair, set_keypair_active, set_main,
 };
 pub use memberships::member_view;
 pub(super) use memberships::{part, put_member};
-pub(super) use people::{create_user, patch_user};
+pub(super) use people::{create_user, patch_user, projects_of};
 pub use people::{user_view, user_views};
 pub(super) use standing::{
     About, require_change, set_domain, set_policy, set_role, set_status, set_sudo,

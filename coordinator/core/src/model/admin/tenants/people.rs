@@ -294,7 +294,7 @@ fn names_are_free(
 
 /// Projects of one domain, each once, in the order given. Who is in one already stays so with
 /// what it may there.
-fn projects_of(
+pub(in super::super) fn projects_of(
     state: &State,
     r: &mut Reader,
     domain: &Domain,

@@ -120,6 +120,7 @@ impl World {
             Change::Domain(domain(2, "other")),
             Change::Project(project(1, "default")),
             Change::Project(project(2, "vision")),
+            Change::AccessRule(crate::model::AccessRule::factory(NOW)),
         ];
         for (id, name, role) in [
             (1, "root", Role::Superadmin),
@@ -221,6 +222,8 @@ impl World {
                 let policy = &state.project_policies[&v.name.to_ascii_lowercase()];
                 AdminObject::ProjectPolicy(Box::new(project_policy_view(state, policy)))
             }
+            // Looked at by tests of its own, through the router.
+            AdminObject::Rights(object) => AdminObject::Rights(object.clone()),
             AdminObject::Domain(v) => AdminObject::Domain(Box::new(domain_view(
                 state,
                 state.domain_by_ref(&v.id).unwrap(),

@@ -1,0 +1,131 @@
+//! `admin service-account …`
+
+use super::{Changed, Kind, One, Write, edit, ls, put_texts, rm, say, secret, send, show};
+use crate::app::App;
+use crate::client::encode;
+use crate::error::Failure;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const ACCOUNT: Kind = Kind {
+    path: "/service-accounts",
+    what: "service account",
+    key: "name",
+    slots: "slots",
+    columns: &[
+        ("NAME", "name"),
+        ("DOMAIN", "domain_name"),
+        ("GROUPS", "groups"),
+        ("KEYPAIRS", "credentials"),
+        ("ACTS FOR USERS", "allow_impersonation"),
+        ("LAST ACTIVE", "last_active_at"),
+        ("ID", "id"),
+    ],
+};
+
+/// What can be done with the keypairs of one.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Keys {
+    /// List them
+    Ls(One),
+    /// Make a further one; its secret is shown once
+    Create(One),
+}
+
+/// What can be done with service accounts.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// List them
+    Ls,
+    /// Show one
+    Show(One),
+    /// Make one with a first keypair, whose secret is shown once
+    Create {
+        /// Its name, unique among login names
+        name: String,
+        /// Domain; absent: one's own
+        #[arg(long, value_name = "DOMAIN")]
+        domain: Option<String>,
+        /// Projects; the first is that of sessions that name none
+        #[arg(long, value_name = "PROJECT,PROJECT", value_delimiter = ',')]
+        project: Vec<String>,
+        /// For people
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// It may act for users of its domain
+        #[arg(long)]
+        allow_impersonation: bool,
+    },
+    /// Change one; without flags in $EDITOR
+    Edit(Changed),
+    /// Delete one and revoke its keypairs
+    Rm {
+        /// Its name or id
+        name: String,
+        /// Let its sessions go on
+        #[arg(long)]
+        keep_sessions: bool,
+    },
+    /// Its keypairs
+    #[command(subcommand)]
+    Key(Keys),
+}
+
+/// Does it.
+pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
+    match verb {
+        Verb::Ls => ls(app, &ACCOUNT, "").await,
+        Verb::Show(one) => show(app, &ACCOUNT, &one.name).await,
+        Verb::Create {
+            name,
+            domain,
+            project,
+            description,
+            allow_impersonation,
+        } => {
+            let mut body = json!({ "name": name });
+            put_texts(
+                &mut body,
+                [("domain", domain), ("description", description)],
+            );
+            if !project.is_empty() {
+                body["projects"] = json!(project);
+            }
+            if allow_impersonation {
+                body["allow_impersonation"] = json!(true);
+            }
+            let what = format!("service account {name} is created with a first keypair");
+            made(app, ACCOUNT.path, &body, &what).await
+        }
+        Verb::Edit(changed) => {
+            let patch = changed.members.patch(ACCOUNT.slots)?;
+            edit(app, &ACCOUNT, &changed.name, patch).await
+        }
+        Verb::Rm {
+            name,
+            keep_sessions,
+        } => {
+            let query = if keep_sessions { "?sessions=keep" } else { "" };
+            rm(app, &ACCOUNT, &name, query).await
+        }
+        Verb::Key(Keys::Ls(one)) => {
+            let query = format!("?user={}", encode(&one.name));
+            ls(app, &super::key::KEYPAIR, &query).await
+        }
+        Verb::Key(Keys::Create(one)) => {
+            let body = json!({ "user": one.name });
+            let what = format!("a keypair of {} is created", one.name);
+            made(app, super::key::KEYPAIR.path, &body, &what).await
+        }
+    }
+}
+
+/// Makes something with a secret, which is shown once.
+async fn made(app: &App, path: &str, body: &Value, what: &str) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let write = Write::new(Method::POST, path, what).body(body);
+    let item = send(app, &client, write).await?;
+    say(app, what);
+    secret(app, &item)?;
+    Ok(0)
+}

@@ -1,0 +1,70 @@
+//! Groups of users, access rules and service accounts.
+//!
+//! | module | routes |
+//! |---|---|
+//! | `groups` | groups of users and who is in them |
+//! | `rules` | access rules, and what somebody has on an object |
+//! | `accounts` | service accounts |
+
+pub(in super::super) mod accounts;
+pub(in super::super) mod groups;
+pub(in super::super) mod rules;
+
+#[cfg(test)]
+mod tests;
+
+use super::super::App;
+use super::super::errors::Failure;
+use super::{Match, Nothing, Viewer, Write, value_of, verbs, write};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::Response;
+use longshore_common::admin::RehearsedDeletion;
+use longshore_core::access::{self, Caller, Intent, Operation, Target};
+use longshore_core::model::State;
+use longshore_core::model::admin::{AdminAnswer, AdminVerb, RightsVerb};
+
+/// What the caller of a read may do.
+fn rights(state: &State, viewer: &Viewer) -> Option<Caller> {
+    let user = state.users.get(&viewer.user)?;
+    Some(state.rights_of(user))
+}
+
+/// Whether the caller of a read is shown a thing.
+fn shows(rights: &Caller, operation: Operation, target: Target) -> bool {
+    let target = target.intent(Intent::Read);
+    access::decide(operation, rights, &target).is_allowed()
+}
+
+fn verb(verb: RightsVerb) -> AdminVerb {
+    AdminVerb::Rights(Box::new(verb))
+}
+
+/// Deletes a thing as it was seen. A rehearsal says whom it would touch.
+async fn delete(
+    app: &App,
+    text: String,
+    request: Request,
+    parameters: &[&str],
+    verb: impl FnOnce(&Write<Nothing>, String) -> Result<RightsVerb, Failure>,
+    current: verbs::Current,
+) -> Result<Response, Failure> {
+    let write = write::<Nothing>(request, parameters, Match::Required).await?;
+    let verb = self::verb(verb(&write, text.clone())?);
+    let answer = write
+        .order(app, verb, move |state| current(state, &text))
+        .await?;
+    deleted(&write, &answer)
+}
+
+/// The answer to a deletion: 204, or what it would touch.
+fn deleted(write: &Write<Nothing>, answer: &AdminAnswer) -> Result<Response, Failure> {
+    let Some(impact) = &answer.impact else {
+        return Ok(write.gone());
+    };
+    let told = RehearsedDeletion {
+        impact: impact.clone(),
+    };
+    let value = value_of(&told).ok_or_else(Failure::internal)?;
+    write.respond_value(StatusCode::OK, value, answer, None)
+}
