@@ -4,15 +4,16 @@ use super::super::super::App;
 use super::super::super::errors::Failure;
 use super::super::super::extract::Query;
 use super::super::super::{json, person};
-use super::super::{Match, Nothing, Viewer, missing, write};
+use super::super::{Match, Nothing, Viewer, missing, other_kind, write};
 use super::project;
 use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use longshore_common::admin::{MemberRequest, MemberView};
 use longshore_core::access::View;
 use longshore_core::model;
 use longshore_core::model::admin::{AdminObject, AdminVerb, LeftSessions, member_view};
-use serde_json::Value;
+use serde_json::json as object;
 
 /// Members of a project, by login name.
 pub(in crate::api) async fn list(
@@ -25,7 +26,6 @@ pub(in crate::api) async fn list(
     let wanted = text.clone();
     let look = move |state: &model::State| -> Option<Vec<(String, MemberView)>> {
         let project = project(state, &viewer, &wanted)?;
-        let own = state.users.get(&viewer.user);
         // Who only shares the project learns names, not who is switched off.
         let plain = |view: Option<View>| view != Some(View::Full);
         let mut members: Vec<_> = state
@@ -36,7 +36,7 @@ pub(in crate::api) async fn list(
             .map(|(_, view)| (format!("{}\u{1}{}", view.user_name, view.user), view))
             .collect();
         members.sort_by(|a, b| a.0.cmp(&b.0));
-        own.map(|_| members)
+        Some(members)
     };
     let found = app.engine.read(move |state, _| look(state)).await?;
     let items = found.ok_or_else(|| missing("project", &text))?;
@@ -97,15 +97,10 @@ pub(in crate::api) async fn leave(
     let verb = AdminVerb::LeaveProject { project, sessions };
     let answer = write.order(&app, verb, |_| None).await?;
     let AdminObject::Parted(view) = &answer.object else {
-        return Err(super::super::other_kind(&answer.object));
+        return Err(other_kind(&answer.object));
     };
-    let left = serde_json::json!({
+    let left = object!({
         "project": view.project, "project_name": view.project_name,
     });
-    write.respond_value(
-        axum::http::StatusCode::OK,
-        Value::clone(&left),
-        &answer,
-        None,
-    )
+    write.respond_value(StatusCode::OK, left, &answer, None)
 }

@@ -81,12 +81,13 @@ pub(in crate::api) async fn list(
         "policy",
     ];
     let look = |state: &model::State, viewer: &Viewer, wanted: &Wanted| {
+        let wanted = named_projects(state, viewer, wanted);
         user_views(state)
             .into_iter()
             .filter_map(|view| {
                 let how = viewer.view_of(state.user_by_ref(&view.id)?)?;
                 let key = format!("{}\u{1}{}", view.username, view.id);
-                let is = is_wanted(&named_projects(state, viewer, wanted), &view, how);
+                let is = is_wanted(&wanted, &view, how);
                 is.then(|| seen(&view, how)).flatten().map(|v| (key, v))
             })
             .collect()
