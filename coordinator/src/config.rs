@@ -4,6 +4,10 @@
 //! `LONGSHORE__SECTION__KEY` in the environment sets `key` of `[section]`; the type of
 //! the key decides how its text is read.
 
+mod secure;
+
+pub use secure::{Argon2, Auth, Cookies, Logins, Password, Secure, TotpSettings};
+
 use crate::api::errors::nearest;
 use longshore_common::amount::{SlotName, parse_bytes};
 use longshore_common::ids::is_handle;
@@ -35,6 +39,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// What resource groups do that do not say.
     pub scheduler: Scheduler,
+    /// Passwords and second factors.
+    pub secure: Secure,
     /// What is written down.
     pub log: Log,
 }
@@ -51,6 +57,8 @@ pub struct Daemon {
     pub name: String,
     /// Names and addresses by which it is reached, besides the machine's name.
     pub hosts: Vec<String>,
+    /// Logins.
+    pub auth: Auth,
 }
 
 impl Default for Daemon {
@@ -60,6 +68,7 @@ impl Default for Daemon {
             listen: SocketAddr::from(([0, 0, 0, 0], longshore_common::wire::DEFAULT_PORT)),
             name: String::new(),
             hosts: Vec::new(),
+            auth: Auth::default(),
         }
     }
 }
@@ -362,6 +371,9 @@ impl Config {
             config.daemon.name = name;
         }
         config.check()?;
+        config.secure.check()?;
+        let listen = config.daemon.listen;
+        config.daemon.auth.check(listen)?;
         Ok(config)
     }
 

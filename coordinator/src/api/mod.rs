@@ -13,7 +13,10 @@ mod agents;
 pub mod audit;
 pub mod errors;
 mod extract;
+mod held;
 pub mod listener;
+pub mod local;
+pub mod logins;
 mod logs;
 mod openapi;
 mod operations;
@@ -31,12 +34,12 @@ pub use operations::{Access, Gives, Holds, OPERATIONS, Operation, Parameter, Sha
 pub use page::Cursors;
 
 use crate::engine::{Engine, wall_clock};
-use crate::identity::{Denied, Identity, Person};
+use crate::identity::{Denied, Identity, Person, Via};
 use crate::store::Reader;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use errors::Failure;
@@ -92,6 +95,8 @@ pub struct Parts {
     pub cursors: Cursors,
     /// Refusals on their way into the audit log.
     pub audit: audit::Auditing,
+    /// What logins need besides the state.
+    pub logins: logins::Logins,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
 }
@@ -179,6 +184,9 @@ fn setup_required() -> Failure {
 #[derive(Debug, Clone)]
 struct RequestName(String);
 
+/// Who asks, and what the audit log calls them; or why they are not let in.
+type Admitted = (Actor, Result<Option<Person>, Failure>);
+
 /// Set-up gate and credentials, by the row of the table. Who asks travels with the request;
 /// who is refused is noted.
 async fn admit(
@@ -187,47 +195,92 @@ async fn admit(
     next: Next,
 ) -> Response {
     let anonymous = operation.is_open();
+    if let Err(failure) = extract::no_credentials(request.uri().query()) {
+        return failure.into_response();
+    }
     if anonymous && operation.method == Verb::Get {
         return next.run(request).await;
     }
     if !anonymous && !app.identity.is_set_up() {
         return setup_required().into_response();
     }
-    let credential = request.headers().get(header::AUTHORIZATION);
-    let text = credential.map(|value| value.to_str().unwrap_or(""));
-    let (actor, let_in) = if anonymous {
-        // Whoever has the set-up link could read the data directory.
-        let mut actor = Actor::new(ActorKind::Local);
-        actor.via = Some("set-up link".to_owned());
-        (actor, Ok(None))
-    } else {
-        match app.identity.authenticate(text, wall_clock()) {
-            Ok(person) => {
-                let actor = audit::actor(&person);
-                match operation.admits(&person.rights) {
-                    Ok(()) => (actor, Ok(Some(person))),
-                    Err(why) => (actor, Err(forbidden(why))),
-                }
-            }
-            Err(denied) => (
-                audit::named_account(&app.identity, text),
-                Err(refused(denied)),
-            ),
-        }
+    let (actor, let_in) = match anonymous {
+        true => (stranger(operation), Ok(None)),
+        false => check(&app, operation, request.headers()),
     };
     let origin = Arc::new(audit::origin_of(&request, actor));
     let response = match let_in {
-        Ok(person) => {
+        Ok(None) => {
             request.extensions_mut().insert(Arc::clone(&origin));
-            if let Some(person) = person {
-                request.extensions_mut().insert(person);
-            }
             next.run(request).await
+        }
+        Ok(Some(person)) => {
+            request.extensions_mut().insert(Arc::clone(&origin));
+            request.extensions_mut().insert(person.clone());
+            match operation.method {
+                // What has begun to change something is not broken off.
+                Verb::Post | Verb::Patch | Verb::Put | Verb::Delete => next.run(request).await,
+                Verb::Get => held::while_allowed(&app, person, next.run(request)).await,
+            }
         }
         Err(failure) => failure.into_response(),
     };
     audit::note(&app, operation, &origin, &response);
     response
+}
+
+/// Somebody without credentials on a route that needs none.
+fn stranger(operation: &Operation) -> Actor {
+    if operation.row != Some(Access::SetupUse) {
+        return Actor::new(ActorKind::User);
+    }
+    // Whoever has the set-up link could read the data directory.
+    let mut actor = Actor::new(ActorKind::Local);
+    actor.via = Some("set-up link".to_owned());
+    actor
+}
+
+/// The checks of a request in their order: credentials, what a limited login may do, the
+/// operation table, and that what came by cookie was begun by a page of the console.
+fn check(app: &App, operation: &Operation, headers: &HeaderMap) -> Admitted {
+    let credential = headers.get(header::AUTHORIZATION);
+    let text = credential.map(|value| value.to_str().unwrap_or(""));
+    // A request that brings its own credentials is judged by these, whatever cookies it has.
+    let cookie = match text {
+        Some(_) => None,
+        None => logins::cookie_token(headers, &app.logins),
+    };
+    let by_cookie = cookie.is_some();
+    let now = wall_clock();
+    let found = match &cookie {
+        Some(token) => app.identity.by_token(token, now),
+        None => app.identity.authenticate(text, now),
+    };
+    let person = match found {
+        Ok(person) => person,
+        Err(denied) => {
+            let actor = audit::named_account(&app.identity, text);
+            return (actor, Err(refused(denied)));
+        }
+    };
+    let actor = audit::actor(&person);
+    if let Err(failure) = app.logins.admits(&person, operation) {
+        return (actor, Err(failure));
+    }
+    if let Err(why) = operation.admits(&person.rights) {
+        return (actor, Err(forbidden(why)));
+    }
+    if by_cookie && operation.method != Verb::Get {
+        let is_good = |given: &str| match &person.via {
+            Via::Login(login) => app.identity.csrf_is_good(*login, given),
+            Via::Keypair { .. } => false,
+        };
+        if !logins::by_own_page(headers, &app.address, is_good) {
+            let text = "This request was not begun by a page of the console.";
+            return (actor, Err(Failure::new("LS-CSRF", text)));
+        }
+    }
+    (actor, Ok(Some(person)))
 }
 
 /// What the operation table refuses.

@@ -39,7 +39,7 @@ pub(super) struct Fixture {
 
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    headers: axum::http::HeaderMap,
+    headers: HeaderMap,
     body: Vec<u8>,
 }
 
@@ -219,6 +219,7 @@ async fn fixture(logs: Option<Vec<Data>>, with_agent: bool) -> Fixture {
         data_dir: dir.path().to_owned(),
         cursors: Cursors::new(&[3; 32]),
         audit: audit::Auditing::default(),
+        logins: logins::Logins::default(),
         stopping,
     });
     Fixture {
@@ -305,7 +306,7 @@ impl Fixture {
     }
 
     /// What every start of the process does.
-    async fn start(&self, idle: Option<longshore_common::limits::IdlePolicy>) {
+    pub(super) async fn start(&self, idle: Option<longshore_common::limits::IdlePolicy>) {
         let group = Group::new(GroupId::new(9), "default");
         let beginning = model::Beginning {
             group,

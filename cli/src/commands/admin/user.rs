@@ -4,6 +4,7 @@ use super::{Changed, Kind, Write, edit, ls, object, put_texts, say, secret, send
 use crate::app::App;
 use crate::client::encode;
 use crate::error::Failure;
+use crate::output::{clean, print, print_json};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -94,6 +95,26 @@ pub(crate) enum Verb {
         /// The policy
         policy: String,
     },
+    /// Give one a password that is shown once; the logins end
+    ResetPassword {
+        /// Login name, address or id
+        name: String,
+    },
+    /// Switch two-factor codes off; the logins end
+    TotpOff {
+        /// Login name, address or id
+        name: String,
+    },
+    /// End all logins
+    EndLogins {
+        /// Login name, address or id
+        name: String,
+    },
+    /// Forget failed logins
+    Unblock {
+        /// Login name, address or id
+        name: String,
+    },
     /// Show what one may use, and what is used
     Limits {
         /// Login name, address or id
@@ -173,9 +194,53 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Policy { name, policy } => {
             edit(app, &USER, &name, Some(json!({ "user_policy": policy }))).await
         }
+        Verb::ResetPassword { name } => {
+            let client = app.client()?;
+            let path = format!("/users/{}/reset-password", encode(&name));
+            let write = Write::new(
+                Method::POST,
+                &path,
+                format!("user {name} has a new password"),
+            );
+            let item = send(app, &client, write.body(&json!({}))).await?;
+            if app.output().is_json() {
+                print_json(&item)?;
+            } else if let Some(password) = item.get("password").and_then(Value::as_str) {
+                say(app, "the password is shown only now");
+                print(&format!("{}\n", clean(password)))?;
+            }
+            Ok(0)
+        }
+        Verb::TotpOff { name } => {
+            let what = format!("user {name} needs no code any more");
+            give(app, Method::DELETE, &name, "totp", &what).await
+        }
+        Verb::EndLogins { name } => {
+            let what = format!("all logins of user {name} are over");
+            give(app, Method::DELETE, &name, "logins", &what).await
+        }
+        Verb::Unblock { name } => {
+            let what = format!("failed logins of user {name} are forgotten");
+            give(app, Method::POST, &name, "unblock", &what).await
+        }
         Verb::Limits { name } => {
             let path = format!("/users/{}/limits", encode(&name));
             crate::commands::quota::print_limits(app, &path).await
         }
     }
+}
+
+/// An order about the logins of somebody.
+async fn give(
+    app: &App,
+    method: Method,
+    name: &str,
+    verb: &str,
+    what: &str,
+) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let path = format!("/users/{}/{verb}", encode(name));
+    send(app, &client, Write::new(method, &path, what)).await?;
+    say(app, what);
+    Ok(0)
 }

@@ -8,6 +8,7 @@
 //! | `groups` | resource groups, who may use them, who waits in them |
 //! | `policies` | keypair, user and project policies |
 //! | `tenants` | domains, projects, people, keypairs |
+//! | `accounts` | logins, passwords and second factors of others |
 //! | `presets` | amounts under a name, and which of them could start now |
 //! | `config` | pools, profiles, allocation policies and queues |
 //! | `quota` | what a person may use |
@@ -15,6 +16,7 @@
 //!
 //! `verbs` is what the routes of most objects do.
 
+pub(super) mod accounts;
 pub(super) mod config;
 pub(super) mod exports;
 pub(super) mod groups;

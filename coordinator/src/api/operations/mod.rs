@@ -8,6 +8,7 @@ mod agents;
 mod audit;
 mod books;
 mod groups;
+mod logins;
 mod parts;
 mod policies;
 mod pools;
@@ -128,6 +129,7 @@ pub struct Operation {
 
 const TABLES: &[&[Operation]] = &[
     service::ROWS,
+    logins::ROWS,
     sessions::ROWS,
     agents::ROWS,
     groups::ROWS,

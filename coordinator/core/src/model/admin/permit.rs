@@ -127,6 +127,11 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             target: state.user_by_ref(name).map(person),
             thing: ("user", name),
         },
+        AdminVerb::Account(verb) => Asked {
+            operation,
+            target: state.user_by_ref(verb.user()).map(person),
+            thing: ("user", verb.user()),
+        },
         AdminVerb::CreateKeypair { user, .. } => {
             let owner = match user {
                 None => state.users.get(&order.caller.user),
