@@ -17,6 +17,7 @@ mod policies;
 mod pools;
 mod react;
 mod rules;
+mod setup;
 mod state;
 mod submit;
 

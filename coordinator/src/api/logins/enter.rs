@@ -57,8 +57,9 @@ pub(in super::super) async fn login(
     let client = client(body.client.as_deref())?;
     let permit = app.logins.hashing.permit().await?;
     let at = wall_clock();
-    let name = body.login;
-    let asked = clean(&name);
+    // Kept while a code is waited for: a name of a megabyte of blanks is not.
+    let name = clean(&body.login);
+    let asked = name.clone();
     let key = NameKey::of(&name);
     // Asked with leave to hash in hand: no more tries are under way than hashes run.
     let (may, known) = app

@@ -173,7 +173,7 @@ async fn minute(app: &App, at: Timestamp) {
         used: app.identity.take_used(),
         limits: app.identity.limits(),
     };
-    if let Err(error) = app.engine.tell(Event::Login(Box::new(event))).await {
+    if let Err(error) = app.engine.ask(Event::Login(Box::new(event))).await {
         tracing::debug!(%error, "the last use of logins is not stored");
     }
 }
