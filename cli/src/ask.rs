@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::error::Failure;
 use crate::output::clean;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::io::{BufRead, IsTerminal};
 
 /// What a command says whose question was answered with no.
@@ -56,6 +57,37 @@ pub(crate) fn confirm_if(app: &App, what: &str, harm: bool) -> Result<(), Failur
     } else {
         Err(Failure::failed(DECLINED))
     }
+}
+
+fn read_line() -> Result<String, Failure> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Asks for a line. Without a terminal it is read all the same, without a question.
+pub(crate) fn line(question: &str) -> Result<String, Failure> {
+    if std::io::stdin().is_terminal() {
+        eprint!("{question}");
+    }
+    Ok(read_line()?.trim().to_owned())
+}
+
+/// Asks without showing what is typed. Without a terminal a line is read.
+pub(crate) fn secret(question: &str) -> Result<String, Failure> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return read_line();
+    }
+    eprint!("{question}");
+    let before = tcgetattr(&input).map_err(std::io::Error::from)?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&input, OptionalActions::Flush, &silent).map_err(std::io::Error::from)?;
+    let line = read_line();
+    let _ = tcsetattr(&input, OptionalActions::Flush, &before);
+    eprintln!();
+    line
 }
 
 #[cfg(test)]

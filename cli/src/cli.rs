@@ -2,9 +2,9 @@
 
 use crate::app::{App, Global};
 use crate::commands::{
-    admin, api, attach, check, context, down, explain, gpus, history, join, key, logs, nodes,
-    preset, ps, queue, quota, run, show, simulate, start, status, stop, token, up, version, wait,
-    whoami,
+    admin, api, attach, check, context, down, explain, gpus, history, join, key, login, logs,
+    nodes, preset, ps, queue, quota, run, show, simulate, start, status, stop, token, up, version,
+    wait, whoami,
 };
 use crate::error::Failure;
 use clap::{Parser, Subcommand};
@@ -79,8 +79,24 @@ pub(crate) enum Command {
     Admin(Admin),
     /// Show the versions of this program and of the coordinator
     Version,
+    /// Sign in at a coordinator with a password, or store a keypair
+    Login(login::LoginArgs),
+    /// End the login of the context in use
+    Logout,
     /// Show who is signed in
     Whoami,
+    /// Choose another password; all other logins end
+    Passwd {
+        /// Keypairs open nothing any more either
+        #[arg(long)]
+        revoke_keypairs: bool,
+    },
+    /// Two-factor codes
+    #[command(subcommand)]
+    Totp(login::TotpVerb),
+    /// One's own logins
+    #[command(subcommand)]
+    Logins(login::LoginsVerb),
     /// Coordinators and how to sign in there
     #[command(subcommand)]
     Context(context::Verb),
@@ -197,7 +213,13 @@ fn can_rehearse(command: &Command) -> Result<(), Failure> {
         Command::Up(_) | Command::Down(_) | Command::Join(_) => {
             "longshore status shows what is on this machine"
         }
-        Command::Stop(_) | Command::Context(context::Verb::Use { .. }) => "leave --dry-run out",
+        Command::Stop(_)
+        | Command::Context(context::Verb::Use { .. })
+        | Command::Login(_)
+        | Command::Logout
+        | Command::Passwd { .. }
+        | Command::Totp(_)
+        | Command::Logins(login::LoginsVerb::End { .. }) => "leave --dry-run out",
         Command::Node(verb) | Command::Admin(Admin::Agent(verb)) if verb.writes() => {
             "longshore node show NAME shows how it is"
         }
@@ -252,6 +274,11 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Token(verb) => Box::pin(token::run(app, verb)).await,
         Command::Version => Box::pin(version::run(app)).await,
         Command::Whoami => Box::pin(whoami::run(app)).await,
+        Command::Login(args) => Box::pin(login::login(app, args)).await,
+        Command::Logout => Box::pin(login::logout(app)).await,
+        Command::Passwd { revoke_keypairs } => Box::pin(login::passwd(app, revoke_keypairs)).await,
+        Command::Totp(verb) => Box::pin(login::totp(app, verb)).await,
+        Command::Logins(verb) => Box::pin(login::logins(app, verb)).await,
         Command::Context(verb) => context::run(app, verb),
         Command::Up(args) => Box::pin(up::run(app, args)).await,
         Command::Down(args) => Box::pin(down::run(app, args)).await,
@@ -337,6 +364,11 @@ mod tests {
             ("admin agent expel gpu01", false),
             ("admin token create", false),
             ("context use lab", false),
+            ("login gpu01", false),
+            ("passwd", false),
+            ("logins end x", false),
+            ("logins ls", true),
+            ("admin user unblock x", true),
             ("api DELETE /users/x", false),
             ("node ls", true),
             ("token ls", true),

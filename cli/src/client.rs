@@ -36,6 +36,17 @@ const PAGE: usize = 500;
 /// More than any answer that is no stream has.
 const MOST_BYTES: usize = 256 << 20;
 
+/// An address without the slash at its end.
+fn plain_address(url: &str) -> Result<&str, Failure> {
+    let url = url.trim_end_matches('/');
+    if url.starts_with("https://") && reqwest::Url::parse(url).is_ok() {
+        return Ok(url);
+    }
+    Err(Failure::usage(format!(
+        "\"{url}\" is not an address of the form https://HOST:7420"
+    )))
+}
+
 /// A coordinator.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -106,16 +117,42 @@ impl<'a> Call<'a> {
 }
 
 impl Client {
+    /// The authority of a coordinator that was never seen. Whoever answers is believed, so
+    /// nothing is sent that is secret; the pin is shown to a person, and every later
+    /// connection has to be of that authority.
+    pub(crate) async fn authority(url: &str, verbose: bool) -> Result<tls::Pin, Failure> {
+        let tls = tls::first_visit();
+        let client = Self::over(url, tls, None, verbose)?;
+        let pem = client.call_bytes(Call::new(Method::GET, "/ca.pem")).await?;
+        tls::Pin::of_pem(&pem)
+            .ok_or_else(|| Failure::failed(format!("{url} does not answer as a coordinator does")))
+    }
+
     /// A client of the coordinator of `context`. Nothing is sent yet.
     pub(crate) fn new(context: &Context, verbose: bool) -> Result<Self, Failure> {
-        let url = context.url.trim_end_matches('/');
-        if !url.starts_with("https://") || reqwest::Url::parse(url).is_err() {
-            return Err(Failure::usage(format!(
-                "\"{url}\" is not an address of the form https://HOST:7420"
-            )));
-        }
-        let tls = tls::config(context.pin()?)
-            .map_err(|error| Failure::failed(format!("TLS cannot be set up: {error}")))?;
+        let bearer = match context.bearer() {
+            Some(text) => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| {
+                    Failure::usage("the keypair holds characters that no keypair has")
+                })?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        let url = plain_address(&context.url)?;
+        let tls = tls::config(context.pin()?);
+        Self::over(url, tls, bearer, verbose)
+    }
+
+    fn over(
+        url: &str,
+        tls: Result<rustls::ClientConfig, rustls::Error>,
+        bearer: Option<HeaderValue>,
+        verbose: bool,
+    ) -> Result<Self, Failure> {
+        let url = plain_address(url)?;
+        let tls = tls.map_err(|error| Failure::failed(format!("TLS cannot be set up: {error}")))?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -127,16 +164,6 @@ impl Client {
             .map_err(|error| {
                 Failure::failed(format!("the HTTP client cannot be set up: {error}"))
             })?;
-        let bearer = match context.bearer() {
-            Some(text) => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| {
-                    Failure::usage("the keypair holds characters that no keypair has")
-                })?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-            None => None,
-        };
         Ok(Self {
             http,
             base: url.to_owned(),

@@ -943,6 +943,18 @@ pub struct SetupRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     pub username: Option<String>,
+    /// Absent = none yet: the administrator signs in with the keypair and sets one later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096)]
+    pub password: Option<String>,
+    /// Name of the domain, which is made if it is not there; absent = `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub domain: Option<String>,
+    /// Name of the project, which is made if it is not there; absent = `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub project: Option<String>,
 }
 
 // The token must not reach a log by way of `{:?}`.
@@ -986,10 +998,44 @@ pub struct Me {
     pub username: String,
     /// Address.
     pub email: String,
-    /// `superadmin`.
+    /// `superadmin`, `domain-admin`, `monitor` or `user`.
     pub role: String,
-    /// The keypair used.
+    /// The keypair used; with a login the main one. Empty if there is none.
     pub access_key: String,
+    /// For people.
+    #[serde(default)]
+    pub full_name: String,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Id of the domain.
+    #[serde(default)]
+    pub domain: String,
+    /// Name of the domain.
+    #[serde(default)]
+    pub domain_name: String,
+    /// Projects one is in, the one of sessions that name none first.
+    #[serde(default)]
+    pub projects: Vec<crate::logins::NameId>,
+    /// Groups one is in; everybody is in `users`.
+    #[serde(default)]
+    pub groups: Vec<crate::logins::NameId>,
+    /// Whether there is a password to log in with.
+    #[serde(default)]
+    pub has_password: bool,
+    /// Whether a code is asked for at login.
+    #[serde(default)]
+    pub totp_enabled: bool,
+    /// When the last login was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_login_at: Option<Timestamp>,
+    /// By what: `password`, or the name of a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_login_via: Option<String>,
+    /// What one should know.
+    #[serde(default)]
+    pub notices: Vec<crate::logins::Notice>,
 }
 
 /// Versions of the coordinator.

@@ -13,6 +13,7 @@ pub mod audit;
 pub mod devices;
 pub mod ids;
 pub mod limits;
+pub mod logins;
 pub mod session;
 pub mod time;
 pub mod wire;

@@ -4,6 +4,10 @@
 //! `LONGSHORE__SECTION__KEY` in the environment sets `key` of `[section]`; the type of
 //! the key decides how its text is read.
 
+mod secure;
+
+pub use secure::{Argon2, Auth, Cookies, Logins, Password, Secure, TotpSettings};
+
 use crate::api::errors::nearest;
 use crate::rates::Network;
 use longshore_common::amount::{SlotName, parse_bytes};
@@ -39,6 +43,8 @@ pub struct Config {
     pub scheduler: Scheduler,
     /// What people may do beyond the operation table.
     pub services: Services,
+    /// Passwords and second factors.
+    pub secure: Secure,
     /// What is written down.
     pub log: Log,
 }
@@ -60,6 +66,8 @@ pub struct Daemon {
     pub trusted_proxies: Vec<String>,
     /// How many requests who may make.
     pub rate_limit: RateLimit,
+    /// Logins.
+    pub auth: Auth,
 }
 
 /// `[daemon.rate_limit]`: requests in any 900 s, 1 to 1000000.
@@ -99,6 +107,7 @@ impl Default for Daemon {
             hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             rate_limit: RateLimit::default(),
+            auth: Auth::default(),
         }
     }
 }
@@ -427,6 +436,9 @@ impl Config {
             config.daemon.name = name;
         }
         config.check()?;
+        config.secure.check()?;
+        let listen = config.daemon.listen;
+        config.daemon.auth.check(listen)?;
         Ok(config)
     }
 

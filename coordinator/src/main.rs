@@ -14,6 +14,7 @@ use longshore_coordinator::config::{Config, LogFormat, Overrides};
 use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
+use longshore_coordinator::local::{self, Ask};
 use longshore_coordinator::pki::Pki;
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::store::{Store, StoreError, verify_audit_file};
@@ -74,8 +75,13 @@ struct Arguments {
 enum Verb {
     /// Serve (the default)
     Run,
-    /// Print the link that makes the first administrator
+    /// Print a new link that makes the first administrator; the one before is void
     SetupToken,
+    /// The first administrator, and the way back in
+    Admin {
+        #[command(subcommand)]
+        verb: AdminVerb,
+    },
     /// Look at the audit log
     Audit {
         #[command(subcommand)]
@@ -85,6 +91,35 @@ enum Verb {
     Config {
         #[command(subcommand)]
         verb: ConfigVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminVerb {
+    /// Make the first administrator of the coordinator that runs here
+    Create {
+        /// Address; it never changes
+        #[arg(long)]
+        email: String,
+        /// Login name; absent: the part of the address before the @
+        #[arg(long)]
+        username: Option<String>,
+        /// File with the password; absent: none yet
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Domain; absent: default
+        #[arg(long)]
+        domain: Option<String>,
+        /// Project; absent: default
+        #[arg(long)]
+        project: Option<String>,
+    },
+    /// Make somebody an active superadmin without two-factor codes, and print a link to choose
+    /// a password
+    Recover {
+        /// Address or login name
+        #[arg(long)]
+        email: String,
     },
 }
 
@@ -170,6 +205,7 @@ fn start() -> Result<(), End> {
             verb: AuditVerb::Verify { witness },
         }) => return verify_audit(&config.daemon.data_dir, witness),
         Some(Verb::SetupToken) => return print_setup_link(&config.daemon.data_dir),
+        Some(Verb::Admin { verb }) => return administer(&config.daemon.data_dir, verb),
         Some(Verb::Config {
             verb: ConfigVerb::Check,
         }) => {
@@ -193,23 +229,47 @@ fn start() -> Result<(), End> {
     ended
 }
 
-fn print_setup_link(data_dir: &Path) -> Result<(), End> {
-    let path = data_dir.join(identity::SETUP_FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            print!("{text}");
-            Ok(())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(End::Failed(anyhow::anyhow!(
-                "{} is not there: there is an administrator already, or the coordinator has not started",
-                path.display()
-            )))
-        }
-        Err(error) => Err(End::Failed(
-            anyhow::Error::new(error).context(path.display().to_string()),
-        )),
+/// Prints what the coordinator of this machine answers.
+fn ask_locally(data_dir: &Path, question: &Ask) -> Result<(), End> {
+    let lines = local::ask(data_dir, question).map_err(anyhow::Error::new)?;
+    for line in lines {
+        println!("{line}");
     }
+    Ok(())
+}
+
+fn print_setup_link(data_dir: &Path) -> Result<(), End> {
+    ask_locally(data_dir, &Ask::SetupToken)
+}
+
+fn administer(data_dir: &Path, verb: AdminVerb) -> Result<(), End> {
+    let question = match verb {
+        AdminVerb::Create {
+            email,
+            username,
+            password_file,
+            domain,
+            project,
+        } => {
+            let password = match password_file {
+                None => None,
+                Some(path) => {
+                    let text = std::fs::read_to_string(&path);
+                    let text = text.with_context(|| path.display().to_string())?;
+                    Some(text.trim_end_matches(['\r', '\n']).to_owned())
+                }
+            };
+            Ask::AdminCreate {
+                email,
+                username,
+                password,
+                domain,
+                project,
+            }
+        }
+        AdminVerb::Recover { email } => Ask::AdminRecover { email },
+    };
+    ask_locally(data_dir, &question)
 }
 
 /// `SEQ:HASH`, as the log has it.
@@ -306,7 +366,11 @@ async fn run(config: Config) -> Result<(), End> {
     )
     .context("the authority cannot be opened")?;
     let pki = Arc::new(pki);
-    let identity = Arc::new(Identity::new(&state, data_dir));
+    let identity = Arc::new(Identity::with_limits(
+        &state,
+        data_dir,
+        config.daemon.auth.limits(),
+    ));
     if identity.is_set_up() {
         identity.remove_setup_file();
     } else {
@@ -366,6 +430,8 @@ async fn run(config: Config) -> Result<(), End> {
         ),
         audit: api::audit::Auditing::default(),
         rates: Arc::clone(&rates),
+        logins: api::logins::Logins::new(&config)
+            .map_err(|error| End::Settings(format!("secure.password.argon2.{error}")))?,
         stopping: stopping.clone(),
     });
     let uses = longshore_coordinator::uses::keep(
@@ -375,6 +441,17 @@ async fn run(config: Config) -> Result<(), End> {
     );
     let uses = tokio::spawn(uses);
     let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
+    match api::local::bind(data_dir) {
+        Ok(socket) => drop(tokio::spawn(api::local::serve(
+            app.clone(),
+            socket,
+            stopping.clone(),
+        ))),
+        Err(error) => {
+            warn!(%error, "the socket for local commands cannot be made; setup-token and admin do not work");
+        }
+    }
+    let logins = tokio::spawn(api::logins::keep_logins(app.clone(), stopping.clone()));
     let tls = pki
         .https_config()
         .context("the certificate cannot be used")?;
@@ -400,6 +477,7 @@ async fn run(config: Config) -> Result<(), End> {
         let _ = server.await; // a panic there has been logged
         let _ = refusals.await; // as there
         let _ = uses.await; // as there
+        let _ = logins.await; // as there
         // Agents hear why; whoever is not one yet hears that it is over.
         cluster.say_goodbye();
         endpoint.close(quinn::VarInt::from_u32(0), b"the coordinator is stopping");

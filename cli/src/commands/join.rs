@@ -4,7 +4,6 @@ use crate::app::App;
 use crate::commands::up::{self, Place, Record};
 use crate::error::Failure;
 use crate::process::{Notices, Program, Start};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal};
 use std::os::unix::fs::DirBuilderExt;
@@ -191,15 +190,7 @@ fn prompt() -> Result<String, Failure> {
                 .hint("--token-file FILE, or --token -"),
         );
     }
-    eprint!("Token (longshore token create on the coordinator prints it): ");
-    let before = tcgetattr(&input).map_err(std::io::Error::from)?;
-    let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(&input, OptionalActions::Flush, &silent).map_err(std::io::Error::from)?;
-    let line = read_line();
-    let _ = tcsetattr(&input, OptionalActions::Flush, &before);
-    eprintln!();
-    line
+    crate::ask::secret("Token (longshore token create on the coordinator prints it): ")
 }
 
 #[cfg(test)]

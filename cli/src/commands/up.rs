@@ -531,6 +531,9 @@ async fn set_up(app: &App, place: &Place, email: &str) -> Result<SetupAnswer, Fa
         token,
         email: email.to_owned(),
         username: None,
+        password: None,
+        domain: None,
+        project: None,
     };
     let body = serde_json::to_value(&request).map_err(|e| Failure::failed(e.to_string()))?;
     // Not with a key: a secret is not repeated, so a repetition could not help.

@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use longshore_common::api::Page;
+use longshore_common::ids::UserId;
 use longshore_common::time::Timestamp;
 use longshore_core::model::{self, Role};
 use longshore_identity::Sha256;
@@ -81,7 +82,7 @@ pub(super) fn origin_of(request: &Request, client: Option<IpAddr>, actor: Actor)
 pub(super) fn actor(person: &Person) -> Actor {
     let mut actor = of_account(person);
     actor.via = Some(match &person.via {
-        Via::Keypair { .. } => person.caller.access_key.clone(),
+        Via::Keypair { access_key, .. } => access_key.clone(),
         Via::Login(login) => login.to_string(),
     });
     actor
@@ -108,6 +109,24 @@ pub(super) fn named_account(identity: &Identity, header: Option<&str>) -> Actor 
 }
 
 // ---- refusals ----
+
+/// What a refused login is recorded with: more than its answer may tell.
+#[derive(Debug, Clone)]
+pub(super) struct Noted {
+    /// Whose login name it was, if it is known.
+    pub(super) user: Option<UserId>,
+    /// What it was exactly.
+    pub(super) why: String,
+}
+
+impl Noted {
+    /// The answer, with this travelling in it.
+    pub(super) fn on(self, failure: Failure) -> Response {
+        let mut response = failure.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
 
 /// Refusals on their way into the audit log, and the one check of it that may run.
 #[derive(Debug)]
@@ -232,15 +251,36 @@ pub(super) fn note(app: &App, operation: &Operation, origin: &Origin, response: 
     let Some(failure) = response.extensions().get::<Failure>() else {
         return;
     };
-    // A set-up link is a credential too.
-    if !matches!(errors::find(failure.code).status, 401 | 403) && failure.code != "LS-LINK-GONE" {
+    // A link is a credential too; that a code is asked for refuses nothing.
+    let also = matches!(failure.code, "LS-LINK-GONE" | "LS-LOGIN-THROTTLED");
+    let refused = matches!(errors::find(failure.code).status, 401 | 403);
+    if !(refused || also) || failure.code == "LS-TOTP-REQUIRED" {
         return;
     }
+    // Somebody was asked for a password or a code, and it was another.
+    let failed = matches!(
+        failure.code,
+        "LS-LOGIN-FAILED" | "LS-TOTP-INVALID" | "LS-REAUTH"
+    );
+    let outcome = match failed {
+        true => Outcome::Failed,
+        false => Outcome::Refused,
+    };
+    let noted = response.extensions().get::<Noted>();
+    let account = noted.and_then(|noted| app.identity.account_of(noted.user?));
+    let mut origin = origin.clone();
+    if let Some(account) = account {
+        origin.actor = of_account(&account);
+    }
     let route = format!("{} {}", operation.method.as_str(), operation.path);
+    let detail = match noted {
+        Some(noted) => &noted.why,
+        None => &route,
+    };
     let draft = origin
-        .draft(operation.does(), Outcome::Refused)
+        .draft(operation.does(), outcome)
         .code(failure.code)
-        .detail(&route);
+        .detail(detail);
     let known = origin.actor.id.is_some();
     let from = origin.client_ip.map(Prefix::of);
     app.audit.refused(draft, known, from, wall_clock());

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use longshore_common::admin::InUse;
 use longshore_common::api::{LimitMet, MemberError, Problem};
 use longshore_core::model::Refusal;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// One code: what it is called, what it means, what helps.
@@ -84,6 +84,24 @@ pub const CODES: &[Code] = &[
         "The keypair was made for a time, which is over. Its owner or an administrator can make another one.",
     ),
     code(
+        "LS-LOGIN-FAILED",
+        401,
+        "Login name or password is wrong",
+        "Nobody was let in: the login name is not known, the password is another, or the account has none. An administrator can give a new password: longshore admin user reset-password NAME.",
+    ),
+    code(
+        "LS-TOTP-REQUIRED",
+        401,
+        "A code is needed too",
+        "The password is right. The account has two-factor codes: send the member challenge of this answer with the code to POST /api/v1/auth/login/totp within five minutes, or log in again with the member totp.",
+    ),
+    code(
+        "LS-TOTP-INVALID",
+        401,
+        "The code is not valid",
+        "The code is wrong, too old, or was used before. Each code is good once and for about a minute; a clock that is wrong gives wrong codes. A recovery code is accepted in its place.",
+    ),
+    code(
         "LS-FORBIDDEN",
         403,
         "Not permitted",
@@ -124,6 +142,30 @@ pub const CODES: &[Code] = &[
         429,
         "Too many requests",
         "In any 900 seconds a keypair, all logins of a person together, and an address of somebody unknown may each make so many requests. Retry-After says when the next one is served; X-RateLimit-Limit and X-RateLimit-Remaining stand in every answer. A superadmin can give a keypair another limit: longshore admin key rate-limit.",
+    ),
+    code(
+        "LS-CSRF",
+        403,
+        "The request does not come from the console",
+        "A request that changes something by the cookie of the console needs the header X-Longshore-CSRF with the value of GET /api/v1/auth/csrf, and must be sent by a page of the console itself. Programs use a keypair or a token in the Authorization header.",
+    ),
+    code(
+        "LS-REAUTH",
+        403,
+        "The present password is wrong",
+        "What was asked for needs the present password once more, and the one given is another. Each wrong one counts like a failed login.",
+    ),
+    code(
+        "LS-PASSWORD-CHANGE-REQUIRED",
+        403,
+        "A new password is wanted first",
+        "The account has to choose a new password before it may do anything else: longshore passwd. Keypairs go on working.",
+    ),
+    code(
+        "LS-TOTP-ENROL",
+        403,
+        "Two-factor codes are wanted first",
+        "People of this role need two-factor codes: longshore totp on. Until then a login by password may do nothing else. Keypairs go on working.",
     ),
     code(
         "LS-NOT-FOUND",
@@ -196,6 +238,18 @@ pub const CODES: &[Code] = &[
         409,
         "The name stands for several objects",
         "More than one object has this name, in different places. Use the id of the one you mean; the lists show it.",
+    ),
+    code(
+        "LS-TOTP-ENABLED",
+        409,
+        "Two-factor codes are on already",
+        "To use another device, switch the codes off first (longshore totp off) and on again.",
+    ),
+    code(
+        "LS-FIXED-USER",
+        409,
+        "The account stands in the configuration",
+        "Passwords of such accounts are changed in the configuration of the coordinator.",
     ),
     code(
         "LS-LAST-SUPERADMIN",
@@ -444,6 +498,12 @@ pub const CODES: &[Code] = &[
         "The document of pools, profiles and policies has faults; errors names each with its place.",
     ),
     code(
+        "LS-LOGIN-THROTTLED",
+        429,
+        "Too many failed logins",
+        "Logins of this name or from this network failed too often. Wait the seconds of Retry-After; an administrator can clear the count: longshore admin user unblock NAME.",
+    ),
+    code(
         "LS-INTERNAL",
         500,
         "Internal error",
@@ -510,8 +570,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// What is in the way.
     pub in_use: Option<Box<InUse>>,
-    /// The object as it is, for a stale version.
-    pub current: Option<Box<Value>>,
+    /// What else stands in the answer, such as `current`: the object as it is.
+    pub members: Option<Box<Map<String, Value>>>,
     /// Seconds after which trying again makes sense.
     pub retry_after: Option<u32>,
 }
@@ -527,7 +587,7 @@ impl Failure {
             limit: None,
             hint: None,
             in_use: None,
-            current: None,
+            members: None,
             retry_after: None,
         }
     }
@@ -551,8 +611,15 @@ impl Failure {
 
     /// The same with the object as it is now.
     #[must_use]
-    pub fn current(mut self, object: Value) -> Self {
-        self.current = Some(Box::new(object));
+    pub fn current(self, object: Value) -> Self {
+        self.member("current", object)
+    }
+
+    /// The same with a further member.
+    #[must_use]
+    pub fn member(mut self, name: &'static str, value: Value) -> Self {
+        let members = self.members.get_or_insert_default();
+        members.insert(name.to_owned(), value);
         self
     }
 
@@ -611,8 +678,8 @@ impl Failure {
         let status =
             StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut value = serde_json::to_value(&problem).unwrap_or_default();
-        if let (Some(current), Some(object)) = (&self.current, value.as_object_mut()) {
-            object.insert("current".to_owned(), (**current).clone());
+        if let (Some(members), Some(object)) = (&self.members, value.as_object_mut()) {
+            object.extend((**members).clone());
         }
         let mut response = (status, value.to_string()).into_response();
         let headers = response.headers_mut();

@@ -580,8 +580,12 @@ impl Query {
     }
 }
 
-fn unknown_parameter(name: &str, known: &[&str]) -> Failure {
-    let secret = [
+/// Refuses an address that holds credentials: addresses are written to logs on their way.
+///
+/// # Errors
+/// LS-CREDENTIALS-IN-URL.
+pub(super) fn no_credentials(query: Option<&str>) -> Result<(), Failure> {
+    const SECRET: [&str; 6] = [
         "access_key",
         "secret_key",
         "secret",
@@ -589,11 +593,21 @@ fn unknown_parameter(name: &str, known: &[&str]) -> Failure {
         "password",
         "authorization",
     ];
-    if secret.iter().any(|s| s.eq_ignore_ascii_case(name)) {
-        return Failure::new(
-            "LS-CREDENTIALS-IN-URL",
-            "Credentials must not stand in an address; send them in the Authorization header.",
-        );
+    for term in query.unwrap_or("").split('&').take(MAX_TERMS) {
+        let name = term.split_once('=').map_or(term, |(name, _)| name);
+        if SECRET.iter().any(|s| s.eq_ignore_ascii_case(name)) {
+            return Err(Failure::new(
+                "LS-CREDENTIALS-IN-URL",
+                "Credentials must not stand in an address; send them in the Authorization header.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_parameter(name: &str, known: &[&str]) -> Failure {
+    if let Err(failure) = no_credentials(Some(name)) {
+        return failure;
     }
     let failure = Failure::new(
         "LS-PARAMETER",

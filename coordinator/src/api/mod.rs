@@ -13,7 +13,10 @@ mod agents;
 pub mod audit;
 pub mod errors;
 mod extract;
+mod held;
 pub mod listener;
+pub mod local;
+pub mod logins;
 mod logs;
 mod openapi;
 mod operations;
@@ -37,7 +40,7 @@ use crate::store::Reader;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use errors::Failure;
@@ -102,6 +105,8 @@ pub struct Parts {
     pub audit: audit::Auditing,
     /// How many requests who made.
     pub rates: Arc<Rates>,
+    /// What logins need besides the state.
+    pub logins: logins::Logins,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
 }
@@ -207,8 +212,10 @@ async fn admit(
     next: Next,
 ) -> Response {
     let anonymous = operation.is_open();
-    let acts_for = request.headers().get(ON_BEHALF_OF).cloned();
-    if acts_for.is_some() && anonymous {
+    if let Err(failure) = extract::no_credentials(request.uri().query()) {
+        return failure.into_response();
+    }
+    if anonymous && request.headers().contains_key(ON_BEHALF_OF) {
         return forbidden(Why::NotOnBehalf).into_response();
     }
     if operation.row == Some(Access::HealthRead) {
@@ -218,57 +225,32 @@ async fn admit(
         return setup_required().into_response();
     }
     let client = client_of(&app, &request);
-    let mut proven = None;
-    let credential = request.headers().get(header::AUTHORIZATION);
-    let text = credential.map(|value| value.to_str().unwrap_or(""));
-    let (actor, let_in) = if anonymous {
-        // Whoever has the set-up link could read the data directory.
-        let mut actor = Actor::new(ActorKind::Local);
-        actor.via = Some("set-up link".to_owned());
-        (actor, Ok(None))
-    } else {
-        let now = wall_clock();
-        match app.identity.authenticate(text, now) {
-            Ok(person) => {
-                app.identity.used(&person, now, client);
-                // What was proven counts, whoever is acted for.
-                proven = Some(Proven::of(&person));
-                let mut actor = audit::actor(&person);
-                let acting = match &acts_for {
-                    None => Ok(person),
-                    Some(value) => {
-                        let wanted = value.to_str().unwrap_or("").trim();
-                        let whom = app.identity.user_by_ref(wanted);
-                        actor.on_behalf_of =
-                            whom.and_then(|id| Some(app.identity.account_of(id)?.printed.clone()));
-                        on_behalf_of(&app, operation, &person, whom)
-                    }
-                };
-                let admitted = acting.and_then(|person| match operation.admits(&person.rights) {
-                    Ok(()) => Ok(Some(person)),
-                    Err(why) => Err(forbidden(why)),
-                });
-                (actor, admitted)
-            }
-            Err(denied) => (
-                audit::named_account(&app.identity, text),
-                Err(refused(denied)),
-            ),
-        }
+    if let Some(client) = client {
+        request.extensions_mut().insert(Client(client));
+    }
+    let checked = match anonymous {
+        true => Checked::stranger(operation),
+        false => check(&app, operation, request.headers(), client),
     };
-    let origin = Arc::new(audit::origin_of(&request, client, actor));
-    let counted = count(&app, client, proven.as_ref());
+    let origin = Arc::new(audit::origin_of(&request, client, checked.actor));
+    let counted = count(&app, client, checked.proven.as_ref());
     let let_in = match &counted {
         Some(verdict) if !verdict.passes() => Err(too_many(verdict)),
-        _ => let_in,
+        _ => checked.let_in,
     };
     let mut response = match let_in {
-        Ok(person) => {
+        Ok(None) => {
             request.extensions_mut().insert(Arc::clone(&origin));
-            if let Some(person) = person {
-                request.extensions_mut().insert(person);
-            }
             next.run(request).await
+        }
+        Ok(Some(person)) => {
+            request.extensions_mut().insert(Arc::clone(&origin));
+            request.extensions_mut().insert(person.clone());
+            match operation.method {
+                // What has begun to change something is not broken off.
+                Verb::Post | Verb::Patch | Verb::Put | Verb::Delete => next.run(request).await,
+                Verb::Get => held::while_allowed(&app, person, next.run(request)).await,
+            }
         }
         Err(failure) => failure.into_response(),
     };
@@ -296,8 +278,12 @@ struct Proven {
 impl Proven {
     fn of(person: &Person) -> Self {
         match &person.via {
-            Via::Keypair { rate_limit, .. } => Self {
-                whose: Whose::Keypair(person.caller.access_key.clone()),
+            Via::Keypair {
+                access_key,
+                rate_limit,
+                ..
+            } => Self {
+                whose: Whose::Keypair(access_key.clone()),
                 limit: *rate_limit,
             },
             Via::Login(_) => Self {
@@ -324,12 +310,123 @@ fn too_many(verdict: &Verdict) -> Failure {
     failure.retry_after(verdict.retry_after_s.unwrap_or(1))
 }
 
+/// The address a request comes from.
+#[derive(Debug, Clone, Copy)]
+struct Client(IpAddr);
+
 /// Where a request comes from, as far as that can be known.
 fn client_of(app: &App, request: &Request) -> Option<IpAddr> {
     let peer = request.extensions().get::<listener::Peer>()?.0.ip();
     let forwarded = request.headers().get_all("x-forwarded-for").iter();
     let texts = forwarded.filter_map(|value| value.to_str().ok());
     Some(app.rates.client_of(peer, texts))
+}
+
+/// What the checks of a request came to.
+struct Checked {
+    /// As it is written down.
+    actor: Actor,
+    /// Set once somebody proved to be somebody, whatever is refused afterwards.
+    proven: Option<Proven>,
+    let_in: Result<Option<Person>, Failure>,
+}
+
+impl Checked {
+    /// Somebody without credentials on a route that needs none.
+    fn stranger(operation: &Operation) -> Self {
+        let actor = if operation.row == Some(Access::SetupUse) {
+            // Whoever has the set-up link could read the data directory.
+            let mut actor = Actor::new(ActorKind::Local);
+            actor.via = Some("set-up link".to_owned());
+            actor
+        } else {
+            Actor::new(ActorKind::User)
+        };
+        Self {
+            actor,
+            proven: None,
+            let_in: Ok(None),
+        }
+    }
+}
+
+/// The checks of a request in their order: credentials, what a limited login may do, the
+/// operation table, and that what came by cookie was begun by a page of the console.
+fn check(app: &App, operation: &Operation, headers: &HeaderMap, client: Option<IpAddr>) -> Checked {
+    let credential = headers.get(header::AUTHORIZATION);
+    let text = credential.map(|value| value.to_str().unwrap_or(""));
+    // A request that brings its own credentials is judged by these, whatever cookies it has.
+    let cookie = match text {
+        Some(_) => None,
+        None => logins::cookie_token(headers, &app.logins),
+    };
+    let now = wall_clock();
+    let found = match &cookie {
+        Some(token) => app.identity.by_token(token, now),
+        None => app.identity.authenticate(text, now),
+    };
+    let person = match found {
+        Ok(person) => person,
+        Err(denied) => {
+            return Checked {
+                actor: audit::named_account(&app.identity, text),
+                proven: None,
+                let_in: Err(refused(denied)),
+            };
+        }
+    };
+    app.identity.used(&person, now, client);
+    let mut actor = audit::actor(&person);
+    // What was proven counts, whoever is acted for.
+    let proven = Some(Proven::of(&person));
+    let let_in = permitted(
+        app,
+        operation,
+        headers,
+        person,
+        cookie.is_some(),
+        &mut actor,
+    );
+    Checked {
+        actor,
+        proven,
+        let_in: let_in.map(Some),
+    }
+}
+
+/// The checks of somebody who proved to be somebody: who it acts for is noted in the actor.
+fn permitted(
+    app: &App,
+    operation: &Operation,
+    headers: &HeaderMap,
+    person: Person,
+    by_cookie: bool,
+    actor: &mut Actor,
+) -> Result<Person, Failure> {
+    app.logins.admits(&person, operation)?;
+    let via = person.via.clone();
+    let person = match headers.get(ON_BEHALF_OF) {
+        None => person,
+        Some(value) => {
+            let wanted = value.to_str().unwrap_or("").trim();
+            let whom = app.identity.user_by_ref(wanted);
+            let account = whom.and_then(|id| app.identity.account_of(id));
+            actor.on_behalf_of = account.map(|account| account.printed.clone());
+            on_behalf_of(app, operation, &person, whom)?
+        }
+    };
+    operation.admits(&person.rights).map_err(forbidden)?;
+    if by_cookie && operation.method != Verb::Get {
+        let is_good = |given: &str| match &via {
+            Via::Login(login) => app.identity.csrf_is_good(*login, given),
+            Via::Keypair { .. } => false,
+        };
+        if !logins::by_own_page(headers, &app.address, is_good) {
+            let text = "This request was not begun by a page of the console.";
+            return Err(Failure::new("LS-CSRF", text));
+        }
+    }
+    Ok(person)
 }
 
 /// The caller that a request in somebody's name is judged as.

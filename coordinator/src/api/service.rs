@@ -4,17 +4,17 @@ use super::audit::origin;
 use super::errors::{CODES, Failure};
 use super::extract::{self, Query, Ref};
 use super::sessions::unexpected;
-use super::{App, json, openapi, person};
-use crate::engine::wall_clock;
+use super::{App, json, openapi};
+use crate::engine::{Engine, wall_clock};
 use crate::identity::{new_id, new_keypair};
 use crate::pki::sha256;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use longshore_common::api::{Check, Me, Readiness, SetupAnswer, SetupRequest, Version};
-use longshore_common::ids::{SessionId, UserId};
-use longshore_core::model::{Answer, Event, Keypair, Role, SetupOrder, User};
-use longshore_identity::fields;
+use longshore_common::api::{Check, Readiness, SetupAnswer, SetupRequest, Version};
+use longshore_common::ids::{DomainId, ProjectId, SessionId, UserId};
+use longshore_core::model::{Answer, Event, Keypair, Role, SetupOrder, SetupPlace, User};
+use longshore_identity::{Secret, fields};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -132,18 +132,6 @@ pub(super) async fn document() -> Response {
     )
 }
 
-pub(super) async fn me(request: Request) -> Result<Response, Failure> {
-    let caller = person(request.extensions())?;
-    Query::read(request.uri().query(), &[])?;
-    json(&Me {
-        id: caller.printed.clone(),
-        username: caller.username.clone(),
-        email: caller.email.clone(),
-        role: caller.role.as_str().to_owned(),
-        access_key: caller.caller.access_key.clone(),
-    })
-}
-
 pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Response, Failure> {
     let done = || Failure::new("LS-NOT-FOUND", "The first administrator exists already.");
     if app.identity.is_set_up() {
@@ -156,9 +144,35 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
         return Err(Failure::new("LS-LINK-GONE", "This set-up token is not valid, or no longer.")
             .hint("The file setup-token in the data directory holds the present one; starting the coordinator again makes a new one."));
     }
-    let email = order.email.trim().to_owned();
-    let username = match &order.username {
-        Some(name) => name.trim().to_owned(),
+    let first = FirstAdmin {
+        email: order.email,
+        username: order.username,
+        password: order.password,
+        domain: order.domain,
+        project: order.project,
+    };
+    let answer = make_first(&app, &engine, first).await?;
+    Ok((StatusCode::CREATED, json(&answer)?).into_response())
+}
+
+/// The first administrator as it was asked for.
+pub(super) struct FirstAdmin {
+    pub(super) email: String,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) domain: Option<String>,
+    pub(super) project: Option<String>,
+}
+
+/// Makes the first administrator, with a keypair.
+pub(super) async fn make_first(
+    app: &App,
+    engine: &Engine,
+    first: FirstAdmin,
+) -> Result<SetupAnswer, Failure> {
+    let email = fields::clean(&first.email);
+    let username = match &first.username {
+        Some(name) => fields::clean(name),
         None => email.split('@').next().unwrap_or_default().to_owned(),
     };
     let of_email = fields::email(&email)
@@ -166,13 +180,24 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
         .map(|text| ("/email", text));
     let of_name = fields::username(&username).into_iter();
     let of_name = of_name.map(|text| ("/username", text));
-    let problems: Vec<(&str, &str)> = of_email.chain(of_name).collect();
+    let password = first.password.as_deref();
+    let of_password = password.map(|text| fields::password(text, &email, &username));
+    let of_password = of_password.into_iter().flatten();
+    let of_password = of_password.map(|text| ("/password", text));
+    let problems: Vec<(&str, &str)> = of_email.chain(of_name).chain(of_password).collect();
     if let Some((_, first)) = problems.first() {
         let failure = Failure::new("LS-INVALID", *first);
         return Err(problems
             .iter()
             .fold(failure, |f, (at, text)| f.at(*at, *text)));
     }
+    let password = match first.password {
+        Some(text) => {
+            let permit = app.logins.permit().await?;
+            Some(permit.hash(Secret::new(text)).await?)
+        }
+        None => None,
+    };
     let now = wall_clock();
     let (access_key, secret_key) = new_keypair();
     let user = User {
@@ -180,12 +205,22 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
         email: email.clone(),
         role: Role::Superadmin,
         uid: 0, // the engine gives the next one
-        // The engine puts the first one into the domain and project of every installation.
+        password_set_at: password.as_ref().map(|_| now),
+        password,
         ..User::new(UserId::new(new_id()), now)
     };
     let keypair = Keypair::new(&access_key, sha256(secret_key.as_bytes()), user.id, now);
     let id = user.id;
-    let order = SetupOrder { user, keypair };
+    let named = |text: Option<String>| text.map(|text| fields::clean(&text));
+    let place = SetupPlace {
+        domain: named(first.domain).map(|name| (name, DomainId::new(new_id()))),
+        project: named(first.project).map(|name| (name, ProjectId::new(new_id()))),
+    };
+    let order = SetupOrder {
+        user,
+        keypair,
+        place,
+    };
     match engine.ask(Event::Setup(Box::new(order))).await? {
         Ok(Answer::Done) => (),
         Ok(other) => return Err(unexpected(&other)),
@@ -193,12 +228,11 @@ pub(super) async fn setup(State(app): State<App>, request: Request) -> Result<Re
     }
     app.identity.setup_done();
     tracing::info!(user = %id, "the first administrator was made");
-    let answer = SetupAnswer {
+    Ok(SetupAnswer {
         user: id.to_string(),
         username,
         email,
         access_key,
         secret_key,
-    };
-    Ok((StatusCode::CREATED, json(&answer)?).into_response())
+    })
 }

@@ -42,7 +42,7 @@ pub(super) struct Fixture {
 
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    headers: axum::http::HeaderMap,
+    headers: HeaderMap,
     body: Vec<u8>,
 }
 
@@ -240,6 +240,7 @@ async fn limited(
         cursors: Cursors::new(&[3; 32]),
         audit: audit::Auditing::default(),
         rates: Arc::new(Rates::load(limits, Vec::new(), dir.path(), 0, 0)),
+        logins: logins::Logins::default(),
         stopping,
     });
     Fixture {
@@ -333,7 +334,7 @@ impl Fixture {
     }
 
     /// What every start of the process does.
-    async fn start(&self, idle: Option<longshore_common::limits::IdlePolicy>) {
+    pub(super) async fn start(&self, idle: Option<longshore_common::limits::IdlePolicy>) {
         let group = Group::new(GroupId::new(9), "default");
         let beginning = model::Beginning {
             group,

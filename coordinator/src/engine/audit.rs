@@ -57,18 +57,27 @@ impl Origin {
 pub(super) fn draft(audited: Audited, origin: Option<&Origin>) -> Draft {
     let by_system = Origin::system();
     let origin = origin.unwrap_or(&by_system);
-    let by_agent;
+    let by_other;
     let origin = match audited.doer {
         Doer::Asker => origin,
         Doer::System => &by_system,
         Doer::Agent { id, name, via } => {
             let mut actor = Actor::new(ActorKind::Agent).called(&id.to_string(), &name);
             actor.via = (!via.is_empty()).then_some(via);
-            by_agent = Origin {
+            by_other = Origin {
                 actor,
                 ..origin.clone()
             };
-            &by_agent
+            &by_other
+        }
+        Doer::Person { id, name, via } => {
+            let mut actor = Actor::new(ActorKind::User).called(&id, &name);
+            actor.via = (!via.is_empty()).then_some(via);
+            by_other = Origin {
+                actor,
+                ..origin.clone()
+            };
+            &by_other
         }
     };
     let target = &audited.target;

@@ -79,7 +79,11 @@ fn person() -> Event {
         ..User::new(UserId::new(1), Timestamp(0))
     };
     let keypair = Keypair::new("LSTEST", [0; 32], user.id, Timestamp(0));
-    Event::Setup(Box::new(SetupOrder { user, keypair }))
+    Event::Setup(Box::new(SetupOrder {
+        user,
+        keypair,
+        place: Default::default(),
+    }))
 }
 
 #[tokio::test]

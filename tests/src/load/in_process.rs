@@ -72,7 +72,11 @@ pub fn administrator() -> SetupOrder {
         ..User::new(UserId::new(new_id()), wall_clock())
     };
     let keypair = Keypair::new("LSTEST", [0; 32], user.id, wall_clock());
-    SetupOrder { user, keypair }
+    SetupOrder {
+        user,
+        keypair,
+        place: Default::default(),
+    }
 }
 
 /// A batch session of one core.

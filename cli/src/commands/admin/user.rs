@@ -6,7 +6,7 @@ use super::{
 use crate::app::App;
 use crate::client::{Call, encode};
 use crate::error::Failure;
-use crate::output::{self, clean, print};
+use crate::output::{clean, print, print_json};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -293,6 +293,26 @@ pub(crate) enum Verb {
         #[arg(long)]
         partial: bool,
     },
+    /// Give one a password that is shown once; the logins end
+    ResetPassword {
+        /// Login name, address or id
+        name: String,
+    },
+    /// Switch two-factor codes off; the logins end
+    TotpOff {
+        /// Login name, address or id
+        name: String,
+    },
+    /// End all logins
+    EndLogins {
+        /// Login name, address or id
+        name: String,
+    },
+    /// Forget failed logins
+    Unblock {
+        /// Login name, address or id
+        name: String,
+    },
     /// Show what one may use, and what is used
     Limits {
         /// Login name, address or id
@@ -359,11 +379,55 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             part(app, &name, "need-password-change", body, what).await
         }
         Verb::Import { file, partial } => import(app, &file, partial).await,
+        Verb::ResetPassword { name } => {
+            let client = app.client()?;
+            let path = format!("/users/{}/reset-password", encode(&name));
+            let write = Write::new(
+                Method::POST,
+                &path,
+                format!("user {name} has a new password"),
+            );
+            let item = send(app, &client, write.body(&json!({}))).await?;
+            if app.output().is_json() {
+                print_json(&item)?;
+            } else if let Some(password) = item.get("password").and_then(Value::as_str) {
+                say(app, "the password is shown only now");
+                print(&format!("{}\n", clean(password)))?;
+            }
+            Ok(0)
+        }
+        Verb::TotpOff { name } => {
+            let what = format!("user {name} needs no code any more");
+            give(app, Method::DELETE, &name, "totp", &what).await
+        }
+        Verb::EndLogins { name } => {
+            let what = format!("all logins of user {name} are over");
+            give(app, Method::DELETE, &name, "logins", &what).await
+        }
+        Verb::Unblock { name } => {
+            let what = format!("failed logins of user {name} are forgotten");
+            give(app, Method::POST, &name, "unblock", &what).await
+        }
         Verb::Limits { name } => {
             let path = format!("/users/{}/limits", encode(&name));
             crate::commands::quota::print_limits(app, &path).await
         }
     }
+}
+
+/// An order about the logins of somebody.
+async fn give(
+    app: &App,
+    method: Method,
+    name: &str,
+    verb: &str,
+    what: &str,
+) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let path = format!("/users/{}/{verb}", encode(name));
+    send(app, &client, Write::new(method, &path, what)).await?;
+    say(app, what);
+    Ok(0)
 }
 
 /// Puts a part of a person, as it is now.
@@ -422,7 +486,7 @@ async fn import(app: &App, file: &str, partial: bool) -> Result<u8, Failure> {
     let call = Call::new(Method::POST, &path).table(table);
     let answer = app.client()?.call(call).await?;
     if app.output().is_json() {
-        output::print_json(&answer)?;
+        print_json(&answer)?;
     } else {
         let rows = answer["rows"].as_array().cloned().unwrap_or_default();
         list(app, &ROW, &rows)?;

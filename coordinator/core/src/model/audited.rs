@@ -100,6 +100,15 @@ pub enum Doer {
         /// What let it in, if that was not its own key.
         via: String,
     },
+    /// Somebody who proved to be a person by what was asked for itself: a login, a link.
+    Person {
+        /// Its id as it is printed.
+        id: String,
+        /// Its login name.
+        name: String,
+        /// The login it became, or what kind of link it was.
+        via: String,
+    },
     /// The coordinator itself.
     System,
 }
@@ -131,7 +140,7 @@ pub struct Audited {
 }
 
 impl Audited {
-    fn new(
+    pub(super) fn new(
         operation: Operation,
         target: AuditTarget,
         before: Option<Value>,
@@ -147,7 +156,7 @@ impl Audited {
         }
     }
 
-    fn by(mut self, doer: Doer) -> Self {
+    pub(super) fn by(mut self, doer: Doer) -> Self {
         self.doer = doer;
         self
     }
@@ -172,6 +181,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
             Answer::Admin(answer) => Some(administered(state, order, answer, changes)),
             _ => None,
         },
+        Event::Login(event) => super::logins::recorded(state, event, outcome),
         Event::Started(_) => started(state, changes),
         Event::Setup(order) => Some(set_up(order)),
         Event::CreateToken(order) => token(None, changes, &order.token.id),
@@ -202,7 +212,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
     one.into_iter().collect()
 }
 
-fn target(kind: &'static str, id: impl ToString, name: &str) -> AuditTarget {
+pub(super) fn target(kind: &'static str, id: impl ToString, name: &str) -> AuditTarget {
     AuditTarget {
         kind,
         id: id.to_string(),
@@ -479,6 +489,7 @@ pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
         }
         AdminVerb::RenameQueue { .. } => (Operation::QueueRename, "queue"),
         AdminVerb::Rights(verb) => verb.names(),
+        AdminVerb::Account(verb) => (verb.operation(), "user"),
         AdminVerb::UsageAudit { .. } => (Operation::UsageAuditRun, "usage"),
     }
 }

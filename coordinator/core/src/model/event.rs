@@ -3,6 +3,7 @@
 use super::admin::{AdminAnswer, AdminOrder};
 use super::change::Change;
 use super::entities::{Group, JoinToken};
+use super::logins::{LoginAnswer, LoginEvent};
 use super::people::{Keypair, User};
 use super::policies::SchedulerSettings;
 use longshore_common::admin::InUse;
@@ -110,6 +111,8 @@ pub enum Event {
     KeypairsUsed(Vec<(String, Timestamp, String)>),
     /// An administrator gives an order.
     Admin(Box<AdminOrder>),
+    /// Something about logins.
+    Login(Box<LoginEvent>),
     /// Time passed: deadlines are looked at.
     Tick,
 }
@@ -149,6 +152,18 @@ pub struct SetupOrder {
     pub user: User,
     /// With which keypair.
     pub keypair: Keypair,
+    /// Where.
+    pub place: SetupPlace,
+}
+
+/// Domain and project of the first administrator by name; none = those named `default`. What
+/// is not there yet is made. The ids were drawn at the rim.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SetupPlace {
+    /// Name of the domain, and its id if it has to be made.
+    pub domain: Option<(String, DomainId)>,
+    /// Name of the project, and its id if it has to be made.
+    pub project: Option<(String, ProjectId)>,
 }
 
 /// A session is asked for.
@@ -398,6 +413,8 @@ pub enum Answer {
     Token(GroupId),
     /// What an administrator is told.
     Admin(Box<AdminAnswer>),
+    /// What became of a login.
+    Login(Box<LoginAnswer>),
 }
 
 /// A session that was accepted.

@@ -11,12 +11,14 @@ mod draft;
 mod entities;
 mod event;
 mod lifecycle;
+pub mod logins;
 mod people;
 mod policies;
 mod pools;
 mod react;
 mod rights;
 mod rules;
+mod setup;
 mod state;
 mod submit;
 
@@ -26,8 +28,8 @@ pub use desired::{desired_entries, desired_set};
 pub use entities::*;
 pub use event::{
     Accepted, Answer, Beginning, Caller, Effect, Enrol, Event, HelloFacts, ImageNeeds,
-    JoinTokenOrder, Outcome, PastSession, Refusal, SessionDefaults, SetupOrder, Submit, Terminate,
-    WelcomeFacts,
+    JoinTokenOrder, Outcome, PastSession, Refusal, SessionDefaults, SetupOrder, SetupPlace, Submit,
+    Terminate, WelcomeFacts,
 };
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
 pub use people::*;

@@ -61,6 +61,9 @@ pub struct User {
     /// Hash of its password as a PHC string; none = it cannot log in by password.
     #[serde(default)]
     pub password: Option<String>,
+    /// When it was set; none = with the account.
+    #[serde(default)]
+    pub password_set_at: Option<Timestamp>,
     /// After its next login it may only choose a new password.
     #[serde(default)]
     pub need_password_change: bool,
@@ -100,6 +103,7 @@ impl User {
             weight_milli: weight_one(),
             source: Origin::Local,
             password: None,
+            password_set_at: None,
             need_password_change: false,
             sudo_enabled: false,
             totp: None,

@@ -5,15 +5,16 @@ use super::draft::Draft;
 use super::entities::{Agent, Stop};
 use super::event::{
     Answer, Beginning, Caller, Effect, Enrol, Event, HelloFacts, JoinTokenOrder, Outcome, Refusal,
-    SetupOrder, Terminate, WelcomeFacts,
+    Terminate, WelcomeFacts,
 };
 use super::lifecycle;
-use super::people::{AccessRule, Keypair, Membership};
-use super::policies::{Domain, KeypairPolicy, Project, ProjectPolicy, UserPolicy};
+use super::people::{Keypair, Membership};
+use super::policies::{KeypairPolicy, ProjectPolicy, UserPolicy};
+use super::setup::{new_domain, new_project, setup};
 use super::state::State;
 use super::submit::submit;
 use longshore_common::agent::{AgentState, Inventory, RuntimeState};
-use longshore_common::amount::{MAX_BYTES, MAX_MILLI, SlotKind, SlotLimits, SlotName, Slots, UNIT};
+use longshore_common::amount::{MAX_BYTES, MAX_MILLI, SlotKind, SlotName, Slots, UNIT};
 use longshore_common::api::{Skipped, TerminateAnswer};
 use longshore_common::ids::{
     AgentId, ContainerKey, DomainId, Fence, Generation, ProjectId, SessionId, is_handle,
@@ -92,6 +93,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::Expel { agent } => expel(state, *agent, now),
         Event::Admin(order) => super::admin::administer(state, order, now),
         Event::KeypairsUsed(uses) => used(state, uses),
+        Event::Login(event) => super::logins::react(state, event),
         Event::Tick => tick(state, now),
     }
 }
@@ -134,29 +136,11 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
     }
     let domain = state.domain_by_ref(DEFAULT).map_or(order.domain, |d| d.id);
     if !state.domains.contains_key(&domain) {
-        changes.push(Change::Domain(Domain {
-            id: domain,
-            version: 1,
-            name: DEFAULT.to_owned(),
-            description: String::new(),
-            active: true,
-            total_slots: SlotLimits::new(),
-            created_at: now,
-        }));
+        changes.push(Change::Domain(new_domain(domain, DEFAULT, now)));
     }
     let project = default_project(state, domain).unwrap_or(order.project);
     if !state.projects.contains_key(&project) {
-        changes.push(Change::Project(Project {
-            id: project,
-            version: 1,
-            name: DEFAULT.to_owned(),
-            domain,
-            description: String::new(),
-            active: true,
-            policy: DEFAULT.to_owned(),
-            total_slots: SlotLimits::new(),
-            created_at: now,
-        }));
+        changes.push(Change::Project(new_project(project, DEFAULT, domain, now)));
     }
     // People of a database from before there were domains.
     let homeless = state
@@ -181,42 +165,6 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
 fn default_project(state: &State, domain: DomainId) -> Option<ProjectId> {
     let project = state.project_by_ref(DEFAULT, Some(domain));
     project.filter(|p| p.domain == domain).map(|p| p.id)
-}
-
-fn setup(state: &State, order: &SetupOrder) -> Outcome {
-    if !state.users.is_empty() {
-        return Outcome::refuse(Refusal::new(
-            "LS-NOT-FOUND",
-            "The first administrator exists already.",
-        ));
-    }
-    let mut meta = state.meta.clone();
-    let mut user = order.user.clone();
-    let user_made = user.created_at;
-    user.uid = meta.next_uid;
-    meta.next_uid += 1;
-    if let Some(domain) = state.domain_by_ref(DEFAULT) {
-        user.domain = domain.id;
-        let project = default_project(state, domain.id);
-        user.projects = project.map(Membership::manual).into_iter().collect();
-    }
-    user.user_policy = DEFAULT.to_owned();
-    let keypair = Keypair {
-        policy: DEFAULT.to_owned(),
-        main: true,
-        ..order.keypair.clone()
-    };
-    let changes = vec![
-        Change::Meta(meta),
-        Change::User(Box::new(user)),
-        Change::Keypair(keypair),
-        Change::AccessRule(AccessRule::factory(user_made)),
-    ];
-    Outcome {
-        changes,
-        effects: vec![],
-        answer: Ok(Answer::Done),
-    }
 }
 
 fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Outcome {

@@ -138,7 +138,11 @@ fn the_first_administrator_is_made_once() {
         main: false,
         ..Keypair::new("LK", [0; 32], user.id, world.now)
     };
-    let setup = Event::Setup(Box::new(SetupOrder { user, keypair }));
+    let setup = Event::Setup(Box::new(SetupOrder {
+        user,
+        keypair,
+        place: Default::default(),
+    }));
     assert!(world.happen(setup.clone()).is_err(), "ada is there");
     world.core = Core::new(State::new(super::world::meta()));
     world.does(setup);

@@ -9,6 +9,7 @@
 //! | `policies` | keypair, user and project policies |
 //! | `tenants` | domains, projects, people, keypairs |
 //! | `rights` | groups of users, access rules, service accounts |
+//! | `accounts` | logins, passwords and second factors of others |
 //! | `presets` | amounts under a name, and which of them could start now |
 //! | `config` | pools, profiles, allocation policies and queues |
 //! | `quota` | what a person may use |
@@ -16,6 +17,7 @@
 //!
 //! `verbs` is what the routes of most objects do.
 
+pub(super) mod accounts;
 pub(super) mod config;
 pub(super) mod exports;
 pub(super) mod groups;

@@ -9,6 +9,7 @@ mod audit;
 mod books;
 mod groups;
 mod keypairs;
+mod logins;
 mod parts;
 mod people;
 mod policies;
@@ -131,6 +132,7 @@ pub struct Operation {
 
 const TABLES: &[&[Operation]] = &[
     service::ROWS,
+    logins::ROWS,
     sessions::ROWS,
     agents::ROWS,
     groups::ROWS,

@@ -1,7 +1,7 @@
 //! The process itself, its documents, the first administrator, and who calls.
 
 use super::Access;
-use super::parts::{OPEN, ORDER, READ, shape};
+use super::parts::{OPEN, ORDER, shape};
 use super::{Gives, Operation};
 use crate::api::service;
 use axum::routing::{get, post};
@@ -74,15 +74,5 @@ pub(super) const ROWS: &[Operation] = &[
         codes: &["LS-NOT-FOUND", "LS-LINK-GONE"],
         handler: || post(service::setup),
         ..ORDER
-    },
-    Operation {
-        id: "me_read",
-        path: "/api/v1/me",
-        row: Some(Access::MeRead),
-        summary: "Who calls",
-        gives: Gives::Json(shape::<api::Me>),
-        codes: &[],
-        handler: || get(service::me),
-        ..READ
     },
 ];

@@ -9,6 +9,7 @@
 //! | `groups` | resource groups, and which agent is in which |
 //! | `policies` | keypair, user and project policies |
 //! | `tenants` | domains, projects, people, keypairs |
+//! | `accounts` | logins, passwords and second factors of others |
 //! | `presets` | amounts under a name |
 //! | `config` | pools, profiles, allocation policies and queues: views and the draft |
 //! | `findings` | what is wrong with a draft, and what is remarkable |
@@ -21,6 +22,7 @@
 //! | `rights` | groups of users, access rules, service accounts |
 //! | `named` | what is made and changed the same way everywhere |
 
+mod accounts;
 mod audit;
 mod config;
 mod export;
@@ -36,6 +38,7 @@ mod provision;
 mod rights;
 mod tenants;
 
+pub use accounts::AccountVerb;
 pub use audit::{Reported, ReportedContainer, usage_audit};
 pub use config::{document, draft_view, live_view, queue_view, queue_views};
 pub use export::{ExportKind, Table, export};
@@ -279,6 +282,8 @@ pub enum AdminVerb {
         /// Its new name.
         request: QueuePatch,
     },
+    /// Does something about the logins of somebody.
+    Account(AccountVerb),
     /// Compares the books with what connected agents report.
     UsageAudit {
         /// What they report.
@@ -408,6 +413,8 @@ pub enum AdminObject {
     Config(Box<ResourceConfigView>),
     /// A queue.
     Queue(Box<QueueView>),
+    /// A person, as far as logins go; for the audit log.
+    Account(Box<Value>),
     /// Books against nodes.
     Audit(Box<UsageAuditView>),
     /// A group of users, an access rule or a service account.
@@ -482,6 +489,7 @@ impl AdminObject {
             Self::Draft(view) | Self::Config(view) => serde_json::to_value(view),
             Self::Verdict(view) => serde_json::to_value(view),
             Self::Queue(view) => serde_json::to_value(view),
+            Self::Account(value) => return Some((**value).clone()),
             Self::Audit(view) => serde_json::to_value(view),
             Self::Rights(object) => object.value(),
         };
@@ -662,6 +670,7 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
             provision::rename_queue(state, caller, queue, &request.name, now)
         }
         AdminVerb::Rights(verb) => rights::decide(state, caller, verb, expected, now),
+        AdminVerb::Account(verb) => accounts::decide(state, verb, now),
         AdminVerb::UsageAudit { reports, apply } => Ok(audit::audit(state, reports, *apply, now)),
     }
 }

@@ -178,6 +178,12 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             target: state.user_by_ref(name).map(person),
             thing: ("user", name),
         },
+        AdminVerb::Account(verb) => Asked {
+            operation,
+            also: Vec::new(),
+            target: state.user_by_ref(verb.user()).map(person),
+            thing: ("user", verb.user()),
+        },
         AdminVerb::PutMember {
             project,
             user,

@@ -2,7 +2,8 @@
 
 use super::State;
 use crate::access::{
-    AccountFacts, BuiltinGroups, Caller, Membership as Belongs, Rule, RuleBook, Subject, UserFacts,
+    AccountFacts, BuiltinGroups, Caller, Membership as Belongs, Role, Rule, RuleBook, Subject,
+    UserFacts,
 };
 use crate::model::change::Change;
 use crate::model::people::{AccessRule, BuiltinGroup, Keypair, Login, User, UserGroup};
@@ -181,6 +182,13 @@ impl State {
             return self.account(id);
         }
         self.user_of_name(text)
+    }
+
+    /// Whether somebody can administer everything: before, nothing but set-up works.
+    #[must_use]
+    pub fn has_superadmin(&self) -> bool {
+        let works = |user: &User| user.role == Role::Superadmin && user.is_active();
+        self.users.values().any(works)
     }
 
     /// A service account.

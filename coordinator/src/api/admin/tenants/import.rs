@@ -7,7 +7,6 @@ use super::super::super::person;
 use super::super::{Match, Nothing, Write, if_match, other_kind, value_of};
 use crate::api::audit::origin;
 use crate::identity::{new_id, new_keypair};
-use crate::passwords::{hash, in_turn};
 use crate::pki::{fill_random, sha256};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -16,6 +15,7 @@ use longshore_common::ids::{InvitationId, UserId};
 use longshore_core::model::admin::{
     AdminObject, AdminVerb, ImportRow, NewUserSecrets, file_refusal,
 };
+use longshore_identity::password::HashError;
 use longshore_identity::{Secret, csv, password};
 use std::collections::BTreeMap;
 
@@ -24,7 +24,11 @@ type Shown = BTreeMap<u32, (Secret, Secret)>;
 
 /// Draws what the people of a table get. Hashing hundreds of passwords takes seconds, so it
 /// is done as one piece of work.
-fn draw(rows: Vec<csv::Row>, rehearses: bool) -> Result<(Vec<ImportRow>, Shown), Failure> {
+fn draw(
+    rows: Vec<csv::Row>,
+    rehearses: bool,
+    hash: &dyn Fn(&Secret) -> Result<String, HashError>,
+) -> Result<(Vec<ImportRow>, Shown), HashError> {
     let mut shown = Shown::new();
     let mut drawn = Vec::with_capacity(rows.len());
     for row in rows {
@@ -63,7 +67,9 @@ pub(in crate::api) async fn import(
     if_match(request.headers(), Match::Optional)?;
     let bytes = extract::csv(request).await?;
     let rows = csv::parse(&bytes).map_err(|error| Failure::from(file_refusal(&error)))?;
-    let (rows, mut shown) = in_turn(move || draw(rows, dry_run)).await??;
+    let permit = app.logins.permit().await?;
+    let drawn = permit.all(move |hash| draw(rows, dry_run, hash));
+    let (rows, mut shown) = drawn.await?;
     let write = Write {
         caller,
         origin,

@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// A keypair with its last use as it is known by now; what is stored is up to a minute old.
 fn shown(state: &model::State, keypair: &Keypair, identity: &Identity) -> KeypairView {
     let mut view = keypair_view(state, keypair);
-    if let Some((at, from)) = identity.last_use(&keypair.access_key) {
+    if let Some((at, from)) = identity.keypair_use(&keypair.access_key) {
         (view.last_used_at, view.last_used_from) = (Some(at), Some(from));
     }
     view

@@ -7,7 +7,6 @@ use super::super::{
     Match, Viewer, Wanted, Write, list as listed, other_kind, required, value_of, verbs, write,
 };
 use crate::identity::{new_id, new_keypair};
-use crate::passwords::hash_password;
 use crate::pki::{fill_random, sha256};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -125,7 +124,7 @@ pub(in crate::api) async fn read(
 }
 
 /// The password of a request, hashed if it keeps the rules; the request loses it.
-async fn password_of(body: &mut NewUser) -> Result<Option<NewPassword>, Failure> {
+async fn password_of(app: &App, body: &mut NewUser) -> Result<Option<NewPassword>, Failure> {
     let text = match std::mem::take(&mut body.password) {
         Member::Value(text) => Secret::new(text),
         // What is no text is refused with the rest, without repeating it.
@@ -139,7 +138,7 @@ async fn password_of(body: &mut NewUser) -> Result<Option<NewPassword>, Failure>
     let email = clean(&body.email).unwrap_or_default();
     let username = clean(&body.username).unwrap_or_else(|| email.clone());
     let phc = match fields::password(text.expose(), &email, &username).as_slice() {
-        [] => hash_password(text.clone()).await?,
+        [] => app.logins.permit().await?.hash(text.clone()).await?,
         _ => String::new(),
     };
     Ok(Some(NewPassword { text, phc }))
@@ -150,7 +149,7 @@ pub(in crate::api) async fn create(
     request: Request,
 ) -> Result<Response, Failure> {
     let mut write = write::<NewUser>(request, &[], Match::Optional).await?;
-    let password = password_of(&mut write.body).await?;
+    let password = password_of(&app, &mut write.body).await?;
     let (access_key, secret) = new_keypair();
     let link = token::link(&mut fill_random);
     let secrets = NewUserSecrets {

@@ -229,13 +229,7 @@ pub(super) fn patch(
     let description = r.text("description", &request.description, DESCRIPTION);
     put(&mut user.description, description, String::new());
     if let Some(domain) = domain {
-        let projects = projects_of(
-            state,
-            &mut r,
-            domain,
-            &present.projects,
-            &request.projects,
-        );
+        let projects = projects_of(state, &mut r, domain, &present.projects, &request.projects);
         put(&mut user.projects, projects, Vec::new());
     }
     let service = present.service.clone().unwrap_or_default();

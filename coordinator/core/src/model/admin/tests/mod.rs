@@ -243,6 +243,11 @@ impl World {
             AdminObject::Preset(v) => {
                 AdminObject::Preset(Box::new(preset_view(state.preset_by_ref(&v.id).unwrap())))
             }
+            AdminObject::Account(v) => {
+                let user = state.user_by_ref(v["id"].as_str().unwrap()).unwrap();
+                assert_eq!(v["logins"], state.logins_of(user.id).count());
+                return;
+            }
             AdminObject::Draft(_) => AdminObject::Draft(Box::new(draft_view(state))),
             AdminObject::Config(_) => AdminObject::Config(Box::new(live_view(state))),
             AdminObject::Queue(v) => {

@@ -3,17 +3,22 @@
 //! | input | output |
 //! |---|---|
 //! | the Authorization header of a request | [`Person`], or which check failed |
-//! | a set-up token and an address | the first administrator with one keypair |
+//! | the token of a login, from a header or a cookie | [`Person`], and when it was last used |
+//! | a set-up token | whether it is the one that was offered |
+
+mod logins;
+mod setup;
 
 use crate::engine::Follow;
 use crate::pki::{fill_random, random, sha256};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use longshore_common::ids::{DomainId, LoginId, ProjectId, ServiceAccountId, UserGroupId, UserId};
 use longshore_common::time::Timestamp;
 use longshore_core::access::Caller as Rights;
+use longshore_core::model::logins::LoginLimits;
 use longshore_core::model::{
-    Caller, Change, Keypair, KeypairState, Login, Role, State, UserGroup, UserStatus,
+    Caller, Change, Keypair, KeypairState, Role, State, UserGroup, UserStatus,
 };
 use longshore_identity::token;
 use std::collections::{BTreeSet, HashMap};
@@ -22,7 +27,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 
 /// How long a set-up token is good.
@@ -72,6 +77,8 @@ pub struct Account {
 pub enum Via {
     /// A keypair: its access key.
     Keypair {
+        /// Its access key.
+        access_key: String,
         /// The one project it is good for.
         project: Option<ProjectId>,
         /// Requests in 900 s; none = the setting.
@@ -90,6 +97,8 @@ pub struct Person {
     pub account: Arc<Account>,
     /// By what.
     pub via: Via,
+    /// A login by password, which may be limited until something was done.
+    pub by_password: bool,
 }
 
 impl Person {
@@ -108,6 +117,7 @@ impl Person {
                 ..user.clone()
             }),
             via: self.via.clone(),
+            by_password: self.by_password,
         }
     }
 }
@@ -158,17 +168,13 @@ struct Use {
     written: Option<Timestamp>,
 }
 
-struct SetupToken {
-    sha256: [u8; 32],
-    made: Instant,
-}
-
 /// What the API needs to know about people, in memory: no request waits for the engine
 /// to learn who calls. It follows the engine: what is stored counts before anybody is told.
 pub struct Identity {
     known: RwLock<Everybody>,
-    setup: Mutex<Option<SetupToken>>,
+    setup: Mutex<Option<setup::SetupToken>>,
     uses: Mutex<HashMap<String, Use>>,
+    limits: LoginLimits,
     data_dir: PathBuf,
 }
 
@@ -176,8 +182,10 @@ pub struct Identity {
 struct Everybody {
     keypairs: HashMap<String, Known>,
     accounts: HashMap<UserId, Arc<Account>>,
+    /// Those who are active.
+    superadmins: BTreeSet<UserId>,
     /// By the digest of the token.
-    logins: HashMap<[u8; 32], (LoginId, UserId)>,
+    logins: HashMap<[u8; 32], logins::Known>,
     tokens: HashMap<LoginId, [u8; 32]>,
     /// Login names and addresses in lower case.
     names: HashMap<String, UserId>,
@@ -216,6 +224,10 @@ impl Everybody {
             is_service: user.service.is_some(),
             rights,
         };
+        match account.role == Role::Superadmin && account.status == UserStatus::Active {
+            true => self.superadmins.insert(id),
+            false => self.superadmins.remove(&id),
+        };
         self.accounts.insert(id, Arc::new(account));
     }
 
@@ -230,12 +242,6 @@ impl Everybody {
             user: keypair.user,
         };
         self.keypairs.insert(keypair.access_key.clone(), known);
-    }
-
-    fn put_login(&mut self, login: &Login) {
-        self.logins
-            .insert(login.token_sha256, (login.id, login.user));
-        self.tokens.insert(login.id, login.token_sha256);
     }
 
     /// Of whom the rights are others when a group changes; what it is now is kept.
@@ -311,9 +317,15 @@ impl Follow for Identity {
 }
 
 impl Identity {
-    /// What the stored state says.
+    /// What the stored state says, with the usual life of logins.
     #[must_use]
     pub fn new(state: &State, data_dir: &Path) -> Self {
+        Self::with_limits(state, data_dir, LoginLimits::default())
+    }
+
+    /// What the stored state says.
+    #[must_use]
+    pub fn with_limits(state: &State, data_dir: &Path, limits: LoginLimits) -> Self {
         let mut known = Everybody::default();
         for user in state.users.keys() {
             known.put_account(state, *user);
@@ -327,6 +339,7 @@ impl Identity {
             known: RwLock::new(known),
             setup: Mutex::new(None),
             uses: Mutex::new(HashMap::new()),
+            limits,
             data_dir: data_dir.to_owned(),
         }
     }
@@ -338,7 +351,7 @@ impl Identity {
     /// Whether there is an administrator: before, nothing but set-up works.
     #[must_use]
     pub fn is_set_up(&self) -> bool {
-        !self.known().accounts.is_empty()
+        !self.known().superadmins.is_empty()
     }
 
     /// The person of a name, address or id.
@@ -377,7 +390,7 @@ impl Identity {
     pub fn authenticate(&self, header: Option<&str>, now: Timestamp) -> Result<Person, Denied> {
         match credentials(header.ok_or(Denied::Missing)?)? {
             Credentials::Keypair(access, secret) => self.by_keypair(&access, &secret, now),
-            Credentials::Login(token) => self.by_token(&token),
+            Credentials::Login(token) => self.by_token(&token, now),
         }
     }
 
@@ -410,26 +423,11 @@ impl Identity {
         };
         let (project, rate_limit) = (row.project, row.rate_limit);
         let via = Via::Keypair {
+            access_key: access.to_owned(),
             project,
             rate_limit,
         };
         admitted(account, caller, via)
-    }
-
-    /// Whose login a token stands for.
-    ///
-    /// # Errors
-    /// [`Denied`].
-    pub fn by_token(&self, token: &str) -> Result<Person, Denied> {
-        let sha256 = token::login_sha256(token).ok_or(Denied::Failed)?;
-        let known = self.known();
-        let (login, user) = known.logins.get(sha256.as_bytes()).ok_or(Denied::Failed)?;
-        let account = known.accounts.get(user).ok_or(Denied::Failed)?;
-        let caller = Caller {
-            user: *user,
-            access_key: account.main_keypair.clone().unwrap_or_default(),
-        };
-        admitted(account, caller, Via::Login(*login))
     }
 
     /// Whether what somebody proved still counts: for streams that stay open.
@@ -437,24 +435,30 @@ impl Identity {
     /// # Errors
     /// [`Denied`].
     pub fn still(&self, person: &Person, now: Timestamp) -> Result<(), Denied> {
+        if let Via::Login(login) = &person.via {
+            self.login_still(*login, now)?;
+        }
         let known = self.known();
-        match &person.via {
-            Via::Login(login) => {
-                known.tokens.get(login).ok_or(Denied::Failed)?;
+        if let Via::Keypair { access_key, .. } = &person.via {
+            let row = known.keypairs.get(access_key).ok_or(Denied::Failed)?;
+            if row.state != KeypairState::Active {
+                return Err(Denied::Inactive);
             }
-            Via::Keypair { .. } => {
-                let row = known.keypairs.get(&person.caller.access_key);
-                let row = row.ok_or(Denied::Failed)?;
-                if row.state != KeypairState::Active {
-                    return Err(Denied::Inactive);
-                }
-                if row.expires_at.is_some_and(|at| at <= now) {
-                    return Err(Denied::Expired);
-                }
+            if row.expires_at.is_some_and(|at| at <= now) {
+                return Err(Denied::Expired);
             }
         }
-        let account = known.accounts.get(&person.id).ok_or(Denied::Failed)?;
-        admitted(account, person.caller.clone(), person.via.clone()).map(drop)
+        let stands = |user: UserId| {
+            let account = known.accounts.get(&user).ok_or(Denied::Failed)?;
+            admitted(account, person.caller.clone(), person.via.clone()).map(drop)
+        };
+        // Whoever acts for somebody has to stand as well.
+        if let Via::Keypair { access_key, .. } = &person.via
+            && let Some(row) = known.keypairs.get(access_key)
+        {
+            stands(row.user)?;
+        }
+        stands(person.id)
     }
 
     /// The person whose keypair an Authorization header names, whether its secret is right or
@@ -466,7 +470,7 @@ impl Identity {
             Credentials::Keypair(access, _) => known.keypairs.get(&access)?.user,
             Credentials::Login(token) => {
                 let sha256 = token::login_sha256(&token)?;
-                known.logins.get(sha256.as_bytes())?.1
+                known.logins.get(sha256.as_bytes())?.user
             }
         };
         known.accounts.get(&user).cloned()
@@ -497,7 +501,7 @@ impl Identity {
 
     /// When a keypair was last used and from where, if that was since the start.
     #[must_use]
-    pub fn last_use(&self, access_key: &str) -> Option<(Timestamp, String)> {
+    pub fn keypair_use(&self, access_key: &str) -> Option<(Timestamp, String)> {
         let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let last = uses.get(access_key)?;
         Some((last.at, last.from.clone()))
@@ -518,46 +522,6 @@ impl Identity {
         new.sort();
         new
     }
-
-    /// Draws a set-up token and writes its link into the data directory.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn offer_setup(&self, address: &str) -> std::io::Result<PathBuf> {
-        let token = URL_SAFE_NO_PAD.encode(random::<32>());
-        let path = self.data_dir.join(SETUP_FILE);
-        write_secret(&path, format!("{address}/setup#{token}\n").as_bytes())?;
-        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = Some(SetupToken {
-            sha256: sha256(token.as_bytes()),
-            made: Instant::now(),
-        });
-        Ok(path)
-    }
-
-    /// Whether a set-up token is the one that was offered, and not too old.
-    #[must_use]
-    pub fn setup_token_is_good(&self, token: &str) -> bool {
-        let setup = self.setup.lock().unwrap_or_else(PoisonError::into_inner);
-        setup.as_ref().is_some_and(|s| {
-            bool::from(s.sha256.ct_eq(&sha256(token.as_bytes()))) && s.made.elapsed() < SETUP_VALID
-        })
-    }
-
-    /// The token was used: it is good no longer, and its file goes.
-    pub fn setup_done(&self) {
-        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.remove_setup_file();
-    }
-
-    /// Removes a file that an earlier start left.
-    pub fn remove_setup_file(&self) {
-        match std::fs::remove_file(self.data_dir.join(SETUP_FILE)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "the file setup-token could not be removed; it is of no use any more");
-            }
-            _ => (),
-        }
-    }
 }
 
 /// Steps 4 and 5: the person and the domain may do something.
@@ -574,6 +538,7 @@ fn admitted(account: &Arc<Account>, caller: Caller, via: Via) -> Result<Person, 
         caller,
         account: Arc::clone(account),
         via,
+        by_password: false,
     })
 }
 

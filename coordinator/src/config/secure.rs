@@ -1,0 +1,298 @@
+//! Settings of logins: passwords, second factors, cookies.
+
+use super::ConfigError;
+use longshore_core::model::Role;
+use longshore_core::model::logins::LoginLimits;
+use longshore_identity::password::Params;
+use serde::Deserialize;
+use std::net::SocketAddr;
+
+/// The longest life of a cookie that browsers keep: 400 days, in seconds.
+const COOKIE_MOST_S: u32 = 34_560_000;
+
+/// `[secure]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Secure {
+    /// Passwords.
+    pub password: Password,
+    /// Codes of a second factor.
+    pub totp: TotpSettings,
+}
+
+/// `secure.password`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Password {
+    /// What a hash costs.
+    pub argon2: Argon2,
+    /// Hashes at a time.
+    pub parallel: u32,
+    /// Hashes that wait.
+    pub queue: u32,
+    /// Who is asked to change the password may do nothing else first.
+    pub enforce_change: bool,
+    /// Days after which a new password is asked for; 0 = never.
+    pub max_age_days: u32,
+}
+
+impl Default for Password {
+    fn default() -> Self {
+        Self {
+            argon2: Argon2::default(),
+            parallel: 2,
+            queue: 32,
+            enforce_change: false,
+            max_age_days: 0,
+        }
+    }
+}
+
+/// `secure.password.argon2`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Argon2 {
+    /// KiB of memory, 19456 to 4194304.
+    pub memory_kib: u32,
+    /// Passes, 2 to 64.
+    pub passes: u32,
+    /// Lanes, 1 to 16.
+    pub lanes: u32,
+}
+
+impl Default for Argon2 {
+    fn default() -> Self {
+        Self {
+            memory_kib: 19_456,
+            passes: 2,
+            lanes: 1,
+        }
+    }
+}
+
+/// `secure.totp`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TotpSettings {
+    /// Roles whose people must have a second factor when they log in by password.
+    pub required_roles: Vec<String>,
+    /// How the installation is called in people's apps.
+    pub issuer: String,
+}
+
+impl Default for TotpSettings {
+    fn default() -> Self {
+        Self {
+            required_roles: Vec::new(),
+            issuer: "Longshore".to_owned(),
+        }
+    }
+}
+
+/// `daemon.auth`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// How long logins last.
+    pub logins: Logins,
+    /// The cookie of the console.
+    pub cookies: Cookies,
+}
+
+/// `daemon.auth.logins`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logins {
+    /// Seconds after which a login ends.
+    pub max_age_s: u32,
+    /// Seconds without a request after which it ends.
+    pub idle_s: u32,
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        let LoginLimits { max_age_s, idle_s } = LoginLimits::default();
+        Self { max_age_s, idle_s }
+    }
+}
+
+/// `daemon.auth.cookies`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cookies {
+    /// Scripts of a page do not see it.
+    pub httponly: bool,
+    /// It travels encrypted only; false only while the API listens on this machine alone.
+    pub secure: bool,
+    /// For all names below this one; empty = the one of the coordinator.
+    pub domain: String,
+    /// Seconds a browser keeps it at most; never longer than the login lasts.
+    pub max_age_s: u32,
+    /// `lax` or `strict`.
+    pub same_site: String,
+}
+
+impl Default for Cookies {
+    fn default() -> Self {
+        Self {
+            httponly: true,
+            secure: true,
+            domain: String::new(),
+            max_age_s: 604_800,
+            same_site: "lax".to_owned(),
+        }
+    }
+}
+
+fn wrong<T>(key: &str, text: &str) -> Result<T, ConfigError> {
+    Err(ConfigError(format!("{key}: {text}")))
+}
+
+impl Secure {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let password = &self.password;
+        if let Err(error) = self.params() {
+            // The text begins with the name of the key.
+            return Err(ConfigError(format!("secure.password.argon2.{error}")));
+        }
+        if !(1..=64).contains(&password.parallel) {
+            return wrong("secure.password.parallel", "must be 1 to 64");
+        }
+        if password.queue > 4096 {
+            return wrong("secure.password.queue", "must be 0 to 4096");
+        }
+        if password.max_age_days > 3650 {
+            return wrong("secure.password.max_age_days", "must be 0 to 3650");
+        }
+        for role in &self.totp.required_roles {
+            if !Role::ALL.iter().any(|known| known.as_str() == role) {
+                return wrong(
+                    "secure.totp.required_roles",
+                    "must name superadmin, domain-admin, monitor or user",
+                );
+            }
+        }
+        let issuer = &self.totp.issuer;
+        if issuer.chars().count() > 64 || issuer.chars().any(|c| c.is_control() || c == ':') {
+            return wrong(
+                "secure.totp.issuer",
+                "must be at most 64 characters, without colon and control characters",
+            );
+        }
+        Ok(())
+    }
+
+    /// What a hash costs.
+    ///
+    /// # Errors
+    /// A value out of its range.
+    pub fn params(&self) -> Result<Params, longshore_identity::password::ParamsError> {
+        let Argon2 {
+            memory_kib,
+            passes,
+            lanes,
+        } = self.password.argon2;
+        Params::new(memory_kib, passes, lanes)
+    }
+
+    /// Roles that need a second factor.
+    #[must_use]
+    pub fn required_roles(&self) -> Vec<Role> {
+        let wanted = &self.totp.required_roles;
+        let all = Role::ALL.into_iter();
+        all.filter(|role| wanted.iter().any(|w| w == role.as_str()))
+            .collect()
+    }
+}
+
+impl Auth {
+    /// Checks, and lowers what no browser would keep.
+    pub(super) fn check(&mut self, listen: SocketAddr) -> Result<(), ConfigError> {
+        let Logins { max_age_s, idle_s } = self.logins;
+        if !(60..=315_360_000).contains(&max_age_s) {
+            return wrong("daemon.auth.logins.max_age_s", "must be 60 to 315360000");
+        }
+        if !(60..=315_360_000).contains(&idle_s) {
+            return wrong("daemon.auth.logins.idle_s", "must be 60 to 315360000");
+        }
+        let cookies = &mut self.cookies;
+        if !cookies.secure && !listen.ip().is_loopback() {
+            return wrong(
+                "daemon.auth.cookies.secure",
+                "may be false only while daemon.listen is an address of this machine alone",
+            );
+        }
+        if cookies.max_age_s == 0 {
+            return wrong("daemon.auth.cookies.max_age_s", "must be at least 1");
+        }
+        if cookies.max_age_s > COOKIE_MOST_S {
+            // The log is not set up yet: the settings say how.
+            eprintln!(
+                "longshore-coordinator: daemon.auth.cookies.max_age_s: browsers keep cookies for 400 days at most; {COOKIE_MOST_S} is used"
+            );
+            cookies.max_age_s = COOKIE_MOST_S;
+        }
+        if !["lax", "strict"].contains(&cookies.same_site.as_str()) {
+            return wrong("daemon.auth.cookies.same_site", "must be lax or strict");
+        }
+        let domain = cookies.domain.trim_start_matches('.');
+        let label = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        let good = domain.contains('.') && domain.split('.').all(label);
+        if !cookies.domain.is_empty() && !good {
+            return wrong(
+                "daemon.auth.cookies.domain",
+                "must be a name of at least two parts, such as .gpu.lab",
+            );
+        }
+        Ok(())
+    }
+
+    /// How long logins last.
+    #[must_use]
+    pub const fn limits(&self) -> LoginLimits {
+        LoginLimits {
+            max_age_s: self.logins.max_age_s,
+            idle_s: self.logins.idle_s,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_named() {
+        let public: SocketAddr = "0.0.0.0:7420".parse().unwrap();
+        let local: SocketAddr = "127.0.0.1:7420".parse().unwrap();
+        let text = |auth: &mut Auth| auth.check(public).unwrap_err().to_string();
+        let mut auth = Auth::default();
+        assert!(auth.check(public).is_ok());
+        auth.logins.idle_s = 1;
+        assert!(text(&mut auth).starts_with("daemon.auth.logins.idle_s: must be 60"));
+        let mut auth = Auth::default();
+        auth.cookies.secure = false;
+        assert!(text(&mut auth).starts_with("daemon.auth.cookies.secure"));
+        assert!(auth.check(local).is_ok());
+        auth.cookies.max_age_s = u32::MAX;
+        auth.check(local).unwrap();
+        assert_eq!(auth.cookies.max_age_s, COOKIE_MOST_S);
+        auth.cookies.domain = "lab".to_owned();
+        assert!(text(&mut Auth::clone(&auth)).contains("secure") && auth.check(local).is_err());
+        let mut secure = Secure::default();
+        assert!(secure.check().is_ok());
+        secure.password.argon2.passes = 1;
+        let error = secure.check().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "secure.password.argon2.passes must be between 2 and 64"
+        );
+        let mut secure = Secure::default();
+        secure.totp.required_roles = vec!["root".to_owned()];
+        assert!(secure.check().is_err());
+        secure.totp.required_roles = vec!["monitor".to_owned()];
+        assert_eq!(secure.required_roles(), [Role::Monitor]);
+    }
+}

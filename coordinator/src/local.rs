@@ -1,0 +1,128 @@
+//! What the administrator of the machine may ask the coordinator for without a login: over a
+//! socket in the data directory, a line of JSON each way.
+//!
+//! | input | output |
+//! |---|---|
+//! | [`Ask`], a line of at most [`LONGEST`] bytes | [`Told`], a line |
+//!
+//! Only root and the user the coordinator runs as are heard, by the credentials of the peer:
+//! either could change the database itself.
+
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longest line, in bytes: a password and some names, and room.
+pub const LONGEST: u64 = 16 << 10;
+/// How long an answer may take: it waits for the disk, and for other passwords.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the socket lies.
+#[must_use]
+pub fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("local.sock")
+}
+
+/// A question.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// A new link for the first administrator; the one before is void.
+    SetupToken,
+    /// The first administrator.
+    AdminCreate {
+        /// Address.
+        email: String,
+        /// Login name; absent = the part of the address before the `@`.
+        username: Option<String>,
+        /// Absent = none yet.
+        password: Option<String>,
+        /// Name of the domain; absent = `default`.
+        domain: Option<String>,
+        /// Name of the project; absent = `default`.
+        project: Option<String>,
+    },
+    /// The way back in for an administrator.
+    AdminRecover {
+        /// Address.
+        email: String,
+    },
+}
+
+// A password must not reach a log by way of `{:?}`.
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ask").finish_non_exhaustive()
+    }
+}
+
+/// An answer.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Told {
+    /// Done: lines for the terminal.
+    Done(Vec<String>),
+    /// Not done, and why: the code and what is wrong.
+    No(String, Vec<String>),
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// Nobody listens.
+    #[error(
+        "the coordinator does not run, or with another data directory: {0} does not answer; start it first (systemctl start longshore-coordinator), and give --data-dir or --config as it has them"
+    )]
+    Nobody(String),
+    /// It listens and does not let one in.
+    #[error("{0} is for root and for the user the coordinator runs as")]
+    Denied(String),
+    /// It broke off.
+    #[error("the coordinator did not answer: {0}")]
+    Broken(std::io::Error),
+    /// It said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Puts a question to the coordinator of a data directory, and waits for the lines it answers.
+///
+/// # Errors
+/// [`LocalError`].
+pub fn ask(data_dir: &Path, question: &Ask) -> Result<Vec<String>, LocalError> {
+    let path = socket(data_dir);
+    let shown = path.display().to_string();
+    let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => LocalError::Denied(shown.clone()),
+        _ => LocalError::Nobody(shown.clone()),
+    })?;
+    let told = converse(&mut stream, question).map_err(LocalError::Broken)?;
+    match told {
+        Some(Told::Done(lines)) => Ok(lines),
+        Some(Told::No(code, why)) => Err(LocalError::Refused(format!("{code}: {}", why.join(" ")))),
+        None => Err(LocalError::Denied(shown)),
+    }
+}
+
+fn converse(stream: &mut UnixStream, question: &Ask) -> std::io::Result<Option<Told>> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(question)?;
+    line.push(b'\n');
+    // One that is not heard finds the socket closed already.
+    let _ = stream.write_all(&line);
+    let mut text = String::new();
+    BufReader::new(stream.take(LONGEST)).read_line(&mut text)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&text)?))
+}
