@@ -36,6 +36,11 @@ pub(super) fn permit(state: &State, order: &AdminOrder) -> Result<(), Refusal> {
         user.ok_or_else(|| Refusal::new("LS-AUTH-FAILED", "The credentials are not valid."))?;
     let rights = state.rights_of(user);
     let asked = asked(state, order);
+    if let ("keypair", key) = asked.thing
+        && is_hidden(state, &rights, order, key)
+    {
+        return Err(missing("keypair", key));
+    }
     let Some(target) = &asked.target else {
         // What the verb says about a thing that is not there is no secret to those who may
         // do this to some thing.
@@ -49,6 +54,20 @@ pub(super) fn permit(state: &State, order: &AdminOrder) -> Result<(), Refusal> {
     let also = asked.also.iter();
     also.copied()
         .try_for_each(|operation| judge(&rights, operation, target, asked.thing))
+}
+
+/// Whether somebody who may do things to keypairs of its own means one that it cannot see: a
+/// stranger's is as one that does not exist.
+fn is_hidden(state: &State, rights: &Caller, order: &AdminOrder, key: &str) -> bool {
+    let owner = state.keypairs.get(key).map(|keypair| keypair.user);
+    let owner = owner.and_then(|id| state.users.get(&id));
+    let seen = owner.is_some_and(|owner| {
+        let look = person(owner).intent(Intent::Read);
+        owner.id == order.caller.user
+            || access::decide(Operation::KeypairRead, rights, &look).is_allowed()
+    });
+    let has_own = |intent| access::at_the_door(Operation::MeKeypairs, rights, intent).is_ok();
+    !seen && (has_own(Intent::Change) || has_own(Intent::Label))
 }
 
 /// The answer of the table as a refusal.

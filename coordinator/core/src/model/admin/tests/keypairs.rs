@@ -82,8 +82,13 @@ fn ones_own_keypair_is_as_the_main_one() {
         let refusal = world.admin_as(2, patch("LSown", members)).unwrap_err();
         assert_eq!(refusal.code, "LS-FORBIDDEN");
     }
-    let others = world.admin_as(2, patch("LSbob", json!({"label": "x"})));
-    assert_eq!(others.unwrap_err().code, "LS-FORBIDDEN");
+    // A stranger's is as one that does not exist.
+    for key in ["LSbob", "LSnobody"] {
+        let refusal = world.admin_as(2, patch(key, json!({"label": "x"})));
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal.code, "LS-NOT-FOUND");
+        assert_eq!(refusal.detail, format!("There is no keypair {key}."));
+    }
 }
 
 #[test]
