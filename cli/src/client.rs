@@ -233,8 +233,10 @@ impl Client {
                 let denied = problem.status == 401;
                 let mut failure = Failure::from_problem(problem);
                 if denied && failure.hint.is_none() {
-                    failure.hint =
-                        Some("longshore context show prints which keypair is used".to_owned());
+                    failure.hint = Some(
+                        "longshore whoami says who is signed in; longshore login signs in"
+                            .to_owned(),
+                    );
                 }
                 failure
             }

@@ -1,5 +1,6 @@
 //! Nodes, their devices, resource groups, and tokens to join with.
 
+use super::admin::Viewer;
 use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
@@ -14,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::agent::AgentState;
 use longshore_common::api::{self, AgentPatch, NewJoinToken};
-use longshore_common::ids::{AgentId, GroupId, UserId};
+use longshore_common::ids::{AgentId, GroupId, SessionId, UserId};
 use longshore_core::model::admin::{AdminOrder, AdminVerb};
 use longshore_core::model::{self, Event, JoinToken, JoinTokenOrder};
 use std::sync::Arc;
@@ -66,8 +67,39 @@ fn tagged(agent: &api::Agent) -> Result<Response, Failure> {
     Ok(response)
 }
 
+/// What somebody sees of nodes: those of the groups that are open to it, without addresses,
+/// and of what is taken only whose it is that one may know.
+struct Sight(Viewer);
+
+impl Sight {
+    fn sees(&self, state: &model::State, agent: &model::Agent) -> bool {
+        let group = state.groups.get(&agent.group);
+        self.0.is_administrator() || group.is_none_or(|group| self.0.may_use(state, group))
+    }
+
+    fn trim(&self, state: &model::State, agent: &mut api::Agent) {
+        if !self.0.is_administrator() {
+            agent.address = None;
+        }
+        for device in &mut agent.devices {
+            self.trim_device(state, device);
+        }
+    }
+
+    fn trim_device(&self, state: &model::State, device: &mut api::Device) {
+        for holder in &mut device.holders {
+            let session = holder.session.parse::<SessionId>().ok();
+            let session = session.and_then(|id| state.sessions.get(&id));
+            if !session.is_some_and(|session| self.0.sees_session(session)) {
+                holder.session = String::new();
+                holder.owner_name = String::new();
+            }
+        }
+    }
+}
+
 pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Response, Failure> {
-    person(request.extensions())?;
+    let sight = Sight(Viewer::of(&person(request.extensions())?));
     let query = Query::read(
         request.uri().query(),
         &["state", "group", "limit", "cursor"],
@@ -82,16 +114,16 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Res
             let wanted = |a: &&model::Agent| {
                 (states.is_empty() || states.contains(&a.state))
                     && groups.as_ref().is_none_or(|ids| ids.contains(&a.group))
+                    && sight.sees(state, a)
             };
             let mut items: Vec<(String, api::Agent)> = state
                 .agents
                 .values()
                 .filter(wanted)
                 .map(|a| {
-                    (
-                        format!("{}\u{1}{}", a.name, a.id),
-                        views::agent(state, &live, a, Detail::Summary),
-                    )
+                    let mut shown = views::agent(state, &live, a, Detail::Summary);
+                    sight.trim(state, &mut shown);
+                    (format!("{}\u{1}{}", a.name, a.id), shown)
                 })
                 .collect();
             items.sort_by(|a, b| a.0.cmp(&b.0));
@@ -122,8 +154,22 @@ pub(super) async fn read(
 ) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
     Query::read(request.uri().query(), &[])?;
-    let id = find(&app, &text).await?;
-    let agent = show(&app, caller.caller.user, id).await?;
+    let sight = Sight(Viewer::of(&caller));
+    let (wanted, live) = (text.clone(), Arc::clone(&app.engine.live));
+    let user = caller.caller.user;
+    let look = move |state: &model::State, _| {
+        let agent = state
+            .agent_by_ref(&wanted)
+            .filter(|a| sight.sees(state, a))?;
+        let mut shown = views::agent(state, &live, agent, Detail::Whole(user));
+        sight.trim(state, &mut shown);
+        Some(shown)
+    };
+    let agent = app
+        .engine
+        .read(look)
+        .await?
+        .ok_or_else(|| no_agent(&text))?;
     let known = request
         .headers()
         .get(header::IF_NONE_MATCH)
@@ -244,7 +290,7 @@ pub(super) async fn expel(
 }
 
 pub(super) async fn devices(State(app): State<App>, request: Request) -> Result<Response, Failure> {
-    person(request.extensions())?;
+    let sight = Sight(Viewer::of(&person(request.extensions())?));
     let query = Query::read(
         request.uri().query(),
         &["agent", "group", "limit", "cursor"],
@@ -270,8 +316,10 @@ pub(super) async fn devices(State(app): State<App>, request: Request) -> Result<
                 .values()
                 .filter(|a| a.state != AgentState::Terminated && agents.contains(&a.id))
                 .filter(|a| groups.as_ref().is_none_or(|ids| ids.contains(&a.group)))
+                .filter(|a| sight.sees(state, a))
                 .flat_map(|a| views::devices(state, &live, a))
-                .map(|d| {
+                .map(|mut d| {
+                    sight.trim_device(state, &mut d);
                     (
                         format!("{}\u{1}{:06}\u{1}{}", d.agent_name, d.index, d.id),
                         d,

@@ -405,6 +405,7 @@ fn permitted(
 ) -> Result<Person, Failure> {
     app.logins.admits(&person, operation)?;
     let via = person.via.clone();
+    let person = within_project(operation, person)?;
     let person = match headers.get(ON_BEHALF_OF) {
         None => person,
         Some(value) => {
@@ -427,6 +428,25 @@ fn permitted(
         }
     }
     Ok(person)
+}
+
+/// What a keypair that is good for one project lets somebody do: work in that one. It changes
+/// nothing about the account, or who finds it would make one that is good for everything.
+fn within_project(operation: &Operation, person: Person) -> Result<Person, Failure> {
+    let Via::Keypair {
+        project: Some(project),
+        ..
+    } = &person.via
+    else {
+        return Ok(person);
+    };
+    let work = operation.row.is_some_and(Access::may_be_acted_for);
+    if operation.method != Verb::Get && !work {
+        let text = "This keypair is good for work in one project only.";
+        return Err(Failure::new("LS-FORBIDDEN", text));
+    }
+    let rights = person.rights.bound_to(*project, &BUILTIN);
+    Ok(person.judged_as(rights))
 }
 
 /// The caller that a request in somebody's name is judged as.

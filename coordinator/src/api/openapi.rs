@@ -162,6 +162,12 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
         described["requestBody"] =
             json!({ "required": !optional, "content": { media: { "schema": reference(&name) } } });
     }
+    if let Some(media) = operation.takes_text {
+        described["requestBody"] = json!({
+            "required": true,
+            "content": { media: { "schema": { "type": "string", "maxLength": 1 << 20 } } },
+        });
+    }
     described
 }
 
@@ -286,7 +292,7 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
         ]);
         codes.extend(["LS-PARAMETER", "LS-CREDENTIALS-IN-URL", "LS-TOO-LARGE"]);
     }
-    if operation.takes.is_some() {
+    if operation.takes.is_some() || operation.takes_text.is_some() {
         codes.extend([
             "LS-SYNTAX",
             "LS-INVALID",

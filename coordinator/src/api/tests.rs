@@ -1560,3 +1560,83 @@ async fn so_many_requests_and_no_more() {
     // Health is never counted.
     assert_eq!(f.get("/healthz").await.status, 200);
 }
+
+/// A keypair that is good for one project works there, and makes none that is good for more.
+#[tokio::test]
+async fn a_bound_keypair_changes_nothing_about_its_account() {
+    let mut f = ready().await;
+    f.start(None).await;
+    let order = json!({ "project": "default", "label": "ci" });
+    let mine = f.get("/api/v1/me").await.json()["id"].clone();
+    let path = format!(
+        "/api/v1/projects/default/members/{}",
+        mine.as_str().unwrap()
+    );
+    let joined = f
+        .send(
+            "PUT",
+            &path,
+            &[("content-type", "application/json")],
+            Body::from("{}"),
+        )
+        .await;
+    assert!(joined.status.is_success(), "{}", joined.text());
+    let made = f.post("/api/v1/keypairs", &order).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let pair = made.json();
+    let text = |name: &str| pair[name].as_str().unwrap().to_owned();
+    f.bearer = Some(format!(
+        "Bearer {}.{}",
+        text("access_key"),
+        text("secret_key")
+    ));
+    assert_eq!(f.submit(batch()).await.status, 201);
+    for (path, body) in [
+        ("keypairs", json!({})),
+        ("me/password", json!({ "new": "correct horse 1!" })),
+        ("users", json!({ "email": "x@lab.example" })),
+    ] {
+        let answer = f.post(&format!("/api/v1/{path}"), &body).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (403, "LS-FORBIDDEN"),
+            "{path}"
+        );
+    }
+    // Although its owner is a superadmin, it sees what an ordinary member does.
+    assert_eq!(f.get("/api/v1/join-tokens").await.code(), "LS-FORBIDDEN");
+}
+
+/// Who may only use nodes sees neither their addresses nor whose the devices are.
+#[tokio::test]
+async fn users_see_nodes_without_addresses_and_holders() {
+    let mut f = ready().await;
+    f.start(None).await;
+    let body = json!({ "command": ["true"], "slots": { "cuda.device": "1" } });
+    assert_eq!(f.submit(body).await.status, 201);
+    let holders = |answer: &Answer| answer.json()["items"][0]["holders"].clone();
+    let seen = f.get("/api/v1/devices").await;
+    assert_eq!(holders(&seen)[0]["session"], "s-1", "{}", seen.text());
+    let made = f
+        .post("/api/v1/users", &json!({ "email": "eve@lab.example" }))
+        .await;
+    let pair = made.json();
+    let text = |name: &str| pair[name].as_str().unwrap().to_owned();
+    f.bearer = Some(format!(
+        "Bearer {}.{}",
+        text("access_key"),
+        text("secret_key")
+    ));
+    let seen = f.get("/api/v1/devices").await;
+    let holder = &holders(&seen)[0];
+    assert_eq!(
+        (&holder["session"], &holder["owner_name"]),
+        (&json!(""), &json!(""))
+    );
+    assert_eq!(holder["amount"], "1");
+    assert!(
+        f.get("/api/v1/agents").await.json()["items"][0]
+            .get("address")
+            .is_none()
+    );
+}

@@ -102,6 +102,19 @@ pub struct Person {
 }
 
 impl Person {
+    /// The same with other rights.
+    #[must_use]
+    pub fn judged_as(self, rights: Rights) -> Self {
+        Self {
+            account: Arc::new(Account {
+                role: rights.role(),
+                rights,
+                ..(*self.account).clone()
+            }),
+            ..self
+        }
+    }
+
     /// The same acting for a user, with what it may do in that user's name. Limits are those
     /// of the user's main keypair; by what the caller proved to be somebody stays.
     #[must_use]

@@ -469,6 +469,9 @@ pub(super) fn line() -> Result<String, Failure> {
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
+/// What a command ends with that did a part of what it was asked.
+const DONE_IN_PART: u8 = 8;
+
 async fn import(app: &App, file: &str, partial: bool) -> Result<u8, Failure> {
     let read = match file {
         "-" => std::io::read_to_string(std::io::stdin()),
@@ -496,9 +499,16 @@ async fn import(app: &App, file: &str, partial: bool) -> Result<u8, Failure> {
                 eprintln!("row {}: {}", row["row"], clean(text));
             }
         }
-        say(app, "passwords and secret keys are shown only now");
+        say(
+            app,
+            match app.global.dry_run {
+                true => "nothing was changed",
+                false => "passwords and secret keys are shown only now",
+            },
+        );
     }
-    Ok(u8::from(answer["refused"].as_u64().unwrap_or_default() > 0))
+    let refused = answer["refused"].as_u64().unwrap_or_default() > 0;
+    Ok(if refused { DONE_IN_PART } else { 0 })
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ async fn member(app: &App, method: Method, group: &str, who: &str) -> Result<u8,
     let path = format!("{}/members/{}", GROUP.of(group), encode(who));
     let text = match method == Method::PUT {
         true => format!("{who} is in group {group}"),
-        false => format!("{who} is not in group {group} by hand"),
+        false => format!("{who} is taken out of group {group}, as far as somebody put it there"),
     };
     let write = Write::new(method, &path, text.clone()).version(tag(&present));
     let item = send(app, &client, write).await?;

@@ -333,6 +333,25 @@ impl Caller {
         }
     }
 
+    /// The same with a keypair that is good for one project: an ordinary member of that one.
+    #[must_use]
+    pub fn bound_to(&self, project: ProjectId, builtin: &BuiltinGroups) -> Self {
+        let administers = [builtin.admins, builtin.queue_admins].map(Subject::Group);
+        let subjects = self.subjects.iter().copied();
+        let member = self.is_member(project);
+        Self {
+            role: Role::User,
+            projects: member
+                .then_some((project, Membership::Member))
+                .into_iter()
+                .collect(),
+            subjects: subjects.filter(|s| !administers.contains(s)).collect(),
+            admins: false,
+            queue_admins: false,
+            ..self.clone()
+        }
+    }
+
     /// Who it is; when acted for, the user.
     #[must_use]
     pub const fn who(&self) -> Who {

@@ -54,7 +54,8 @@ impl AuditLine {
     }
 }
 
-/// The domain a record is about: that of the thing it was done to, else that of who did it.
+/// The domain a record is about: that of the thing it was done to. Without a thing, that of
+/// who did it.
 #[must_use]
 pub fn audit_domain(
     state: &State,
@@ -74,7 +75,12 @@ pub fn audit_domain(
         "user_group" | "group" => state.user_groups.get(&id.parse().ok()?)?.domain,
         _ => None,
     });
-    of_target.or_else(|| actor.and_then(of_user))
+    match target {
+        // A session that memory has forgotten is of whoever asked for it.
+        None | Some(("session", _)) => of_target.or_else(|| actor.and_then(of_user)),
+        // What serves the whole installation concerns no domain.
+        Some(_) => of_target,
+    }
 }
 
 /// The end of the audit log: what the next record is chained to.

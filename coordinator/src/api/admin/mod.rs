@@ -45,7 +45,9 @@ use longshore_common::admin::Member;
 use longshore_common::ids::{ProjectId, UserId};
 use longshore_core::access::{self, Caller as Rights, Level, View};
 use longshore_core::model::admin::{AdminAnswer, AdminObject, AdminOrder, AdminVerb, at_person};
-use longshore_core::model::{Answer, Event, Group, Project, Role, State, User, is_open_to};
+use longshore_core::model::{
+    Answer, Event, Group, Project, Role, Session, State, User, is_open_to,
+};
 use longshore_core::scheduler::limits::Requester;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -328,7 +330,7 @@ async fn list<T: Serialize + Send + 'static>(
 
 /// Who looks, and what that person may see.
 #[derive(Debug, Clone)]
-struct Viewer {
+pub(super) struct Viewer {
     user: UserId,
     access_key: String,
     /// Sees everything.
@@ -338,7 +340,23 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn of(person: &Person) -> Self {
+    /// Whether it sees how the installation is built: who may only use it does not.
+    pub(super) fn is_administrator(&self) -> bool {
+        matches!(
+            self.rights.role(),
+            Role::Superadmin | Role::DomainAdmin | Role::Monitor
+        )
+    }
+
+    /// Whether it may know of a session, whatever the access rules say besides.
+    pub(super) fn sees_session(&self, session: &Session) -> bool {
+        let oversees = matches!(self.rights.role(), Role::DomainAdmin | Role::Monitor);
+        self.all
+            || session.owner == self.user
+            || (oversees && self.rights.domain() == Some(session.domain))
+    }
+
+    pub(super) fn of(person: &Person) -> Self {
         Self {
             user: person.caller.user,
             access_key: person.caller.access_key.clone(),
@@ -379,7 +397,7 @@ impl Viewer {
 
     /// Whether this person sees a group: one of its projects or keypairs lets it in, and
     /// the access rules give at least reading.
-    fn may_use(&self, state: &State, group: &Group) -> bool {
+    pub(super) fn may_use(&self, state: &State, group: &Group) -> bool {
         if self.all {
             return true;
         }

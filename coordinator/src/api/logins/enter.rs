@@ -16,11 +16,10 @@ use axum::response::{IntoResponse, Response};
 use longshore_common::ids::LoginId;
 use longshore_common::logins::{Csrf, LoginMethods, LoginRequest, TotpLoginRequest};
 use longshore_core::model::logins::{
-    Compared, LoginAnswer, LoginEvent, OwnVerb, PasswordTry, notices,
+    Compared, LoginAnswer, LoginEvent, OwnVerb, PasswordTry, counted_as, notices,
 };
 use longshore_core::model::{Answer, Event};
 use longshore_identity::fields::clean;
-use longshore_identity::throttle::NameKey;
 use longshore_identity::totp::CHALLENGE_MS;
 use longshore_identity::{Secret, token};
 use serde_json::json as value;
@@ -60,12 +59,12 @@ pub(in super::super) async fn login(
     // Kept while a code is waited for: a name of a megabyte of blanks is not.
     let name = clean(&body.login);
     let asked = name.clone();
-    let key = NameKey::of(&name);
     // Asked with leave to hash in hand: no more tries are under way than hashes run.
     let (may, known) = app
         .engine
         .read(move |state, _| {
             let user = state.user_of_name(&asked);
+            let key = counted_as(state, &asked);
             let known = user.map(|user| (user.id, hash_of(user)));
             (state.throttle.try_login(key, prefix, at), known)
         })

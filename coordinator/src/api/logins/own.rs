@@ -334,10 +334,11 @@ pub(in super::super) async fn end_login(
 ) -> Result<Response, Failure> {
     let own = Own::read(&app, &request, true)?;
     extract::json::<super::super::admin::Nothing>(request).await?;
-    // What is no id is the id of no login: gone already.
-    if let Ok(login) = text.parse::<LoginId>() {
-        own.order(OwnVerb::EndLogin(login)).await?;
-    }
+    let login = text.parse::<LoginId>().map_err(|_| {
+        let text = super::super::errors::cut(&text);
+        Failure::new("LS-NOT-FOUND", format!("There is no login {text}."))
+    })?;
+    own.order(OwnVerb::EndLogin(login)).await?;
     Ok(own.nothing())
 }
 

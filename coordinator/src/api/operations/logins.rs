@@ -165,7 +165,7 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "End one of one's own logins",
         parameters: REHEARSED,
         status: 204,
-        codes: &[],
+        codes: &["LS-NOT-FOUND"],
         handler: || delete(own::end_login),
         ..ACT
     },

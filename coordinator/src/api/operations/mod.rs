@@ -120,6 +120,8 @@ pub struct Operation {
     pub parameters: &'static [Parameter],
     /// Body, if it has one.
     pub takes: Option<Shape>,
+    /// Media type of a body that is no JSON.
+    pub takes_text: Option<&'static str>,
     /// Status when all is well.
     pub status: u16,
     /// Body when all is well.

@@ -89,6 +89,7 @@ pub(super) const READ: Operation = Operation {
     summary: "",
     parameters: &[],
     takes: None,
+    takes_text: None,
     status: 200,
     gives: Gives::Nothing,
     codes: &["LS-NOT-FOUND"],

@@ -81,6 +81,7 @@ pub(super) const ROWS: &[Operation] = &[
                 "Make those whose rows are right; without it all or nobody.",
             ),
         ],
+        takes_text: Some("text/csv"),
         gives: Gives::Json(shape::<admin::ImportAnswer>),
         codes: &["LS-EXISTS", "LS-KEYPAIR-EXISTS"],
         handler: || post(import::import),

@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "resource_config_draft_read",
         path: "/api/v1/resource-config/draft",
-        row: Some(Access::ResourceConfigRead),
+        row: Some(Access::ResourceConfigWrite),
         summary: "The document that is being prepared",
         gives: Gives::Json(shape::<admin::ResourceConfigView>),
         codes: &[],

@@ -10,7 +10,7 @@ use super::super::policies::Project;
 use super::super::state::State;
 use super::members::missing;
 use super::{AdminOrder, AdminVerb};
-use crate::access::{self, Caller, Decision, Intent, Operation, Target, Why};
+use crate::access::{self, Caller, Decision, Intent, Operation, Role, Target, Why};
 use longshore_common::admin::Member;
 
 /// What an order does, and to what; no target if the thing does not exist.
@@ -19,6 +19,8 @@ struct Asked<'a> {
     /// What it does besides, as some of its members say.
     also: Vec<Operation>,
     target: Option<Target>,
+    /// A keypair of a service account that may act for others: whoever holds it may do so.
+    lends_powers: bool,
     /// How the thing is called in an answer that there is none.
     thing: (&'static str, &'a str),
 }
@@ -51,6 +53,9 @@ pub(super) fn permit(state: &State, order: &AdminOrder) -> Result<(), Refusal> {
             .map_err(forbidden);
     };
     judge(&rights, asked.operation, target, asked.thing)?;
+    if asked.lends_powers && rights.role() != Role::Superadmin {
+        return Err(forbidden(Why::NotPermitted));
+    }
     let also = asked.also.iter();
     also.copied()
         .try_for_each(|operation| judge(&rights, operation, target, asked.thing))
@@ -98,6 +103,11 @@ pub fn person(user: &User) -> Target {
     user.project_ids().fold(target, Target::in_project)
 }
 
+fn has_powers(user: &User) -> bool {
+    let service = user.service.as_ref();
+    service.is_some_and(|service| service.allow_impersonation || service.admin)
+}
+
 /// A project as something is done to it.
 #[must_use]
 pub fn at_project(project: &Project) -> Target {
@@ -117,6 +127,7 @@ fn member<'a>(state: &State, operation: Operation, project: &'a str, user: &str)
         operation,
         also: Vec::new(),
         target,
+        lends_powers: false,
         thing: ("project", project),
     }
 }
@@ -133,6 +144,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
         operation,
         also: Vec::new(),
         target: Some(Target::shared()),
+        lends_powers: false,
         thing: ("thing", ""),
     };
     // What is one's own is another operation than what is somebody else's.
@@ -146,6 +158,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             },
             also: Vec::new(),
             target: owner.map(person),
+            lends_powers: !own && owner.is_some_and(has_powers),
             thing,
         }
     };
@@ -164,6 +177,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
                 operation,
                 also: Vec::new(),
                 target: domain.map(|d| Target::object().in_domain(d.id).intent(Intent::Create)),
+                lends_powers: false,
                 thing: match &request.domain {
                     Member::Value(name) => ("domain", name),
                     _ => ("domain", super::policies::DEFAULT),
@@ -174,6 +188,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             operation,
             also: Vec::new(),
             target: state.project_by_ref(name, None).map(at_project),
+            lends_powers: false,
             thing: ("project", name),
         },
         AdminVerb::PatchUser(name, request) => {
@@ -183,6 +198,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
                 operation,
                 also: Vec::from_iter(policy.then_some(Operation::UserPolicy)),
                 target: state.user_by_ref(name).map(person),
+                lends_powers: false,
                 thing: ("user", name),
             }
         }
@@ -195,12 +211,14 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             operation,
             also: Vec::new(),
             target: state.user_by_ref(name).map(person),
+            lends_powers: false,
             thing: ("user", name),
         },
         AdminVerb::Account(verb) => Asked {
             operation,
             also: Vec::new(),
             target: state.user_by_ref(verb.user()).map(person),
+            lends_powers: false,
             thing: ("user", verb.user()),
         },
         AdminVerb::PutMember {
@@ -216,6 +234,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             operation,
             also: Vec::new(),
             target: state.project_by_ref(project, None).map(at_project),
+            lends_powers: false,
             thing: ("project", project),
         },
         AdminVerb::CreateKeypair { request, secrets } => {
@@ -279,6 +298,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
                 operation,
                 also: Vec::new(),
                 target,
+                lends_powers: false,
                 thing,
             }
         }

@@ -41,8 +41,16 @@ fn no(changes: Vec<Change>, refusal: Refusal, user: Option<UserId>, why: &str) -
     answer(changes, no)
 }
 
+/// What failed logins are counted under: somebody has two login names, and as many tries for
+/// both together as for one.
+#[must_use]
+pub fn counted_as(state: &State, name: &str) -> NameKey {
+    let user = state.user_of_name(name.trim());
+    NameKey::of(user.map_or(name, |user| &user.username))
+}
+
 fn failed(state: &State, order: &PasswordTry, user: Option<UserId>, why: &str) -> Outcome {
-    let name = NameKey::of(&order.name);
+    let name = counted_as(state, &order.name);
     let counted = state.throttle.failed(name, order.prefix, order.at);
     let changes = counted.into_iter().map(Change::Throttle).collect();
     no(changes, no_password(), user, why)
@@ -114,7 +122,7 @@ pub(super) fn enter(state: &State, order: &PasswordTry) -> Outcome {
         created_at: order.at,
         last_used_at: order.at,
     };
-    let name = NameKey::of(&order.name);
+    let name = counted_as(state, &order.name);
     let counted = state.throttle.succeeded(name, order.prefix, order.at);
     let mut changes: Vec<Change> = counted.into_iter().map(Change::Throttle).collect();
     changes.extend(make_room(state, user.id));

@@ -21,7 +21,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use enter::notices;
+pub use enter::{counted_as, notices};
 pub(super) use own::end_logins;
 pub(super) use record::{person_shown, recorded};
 

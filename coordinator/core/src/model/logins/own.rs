@@ -162,9 +162,12 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
             Ok(vec![Change::User(Box::new(after))])
         }
         OwnVerb::EndLogin(id) => match state.logins.get(id) {
-            // One of somebody else answers as one that never was, as one that is over does.
             Some(login) if login.user == user.id => Ok(vec![Change::LoginEnded(*id)]),
-            _ => Ok(Vec::new()),
+            // One of somebody else answers as one that never was, as one that is over does.
+            _ => {
+                let refusal = Refusal::new("LS-NOT-FOUND", format!("There is no login {id}."));
+                Err(Box::new((Vec::new(), refusal)))
+            }
         },
     }
 }

@@ -240,7 +240,8 @@ fn only_ones_own_login_is_ended() {
         })
     };
     let outcome = w.happen(end(UserId::new(2)));
-    assert!(outcome.answer.is_ok() && outcome.changes.is_empty());
+    assert_eq!(outcome.answer.unwrap_err().code, "LS-NOT-FOUND");
+    assert!(outcome.changes.is_empty());
     assert_eq!(w.happen(end(DANA)).changes.len(), 1);
     assert!(w.0.logins.is_empty());
 }

@@ -151,15 +151,14 @@ fn people<'a>(
 fn person<'a>(state: &'a State, domain: Option<DomainId>, name: &str) -> Result<&'a User, String> {
     let found = state.user_by_ref(name.trim());
     let found = found.filter(|user| user.service.is_none() || user.is_active());
-    let user =
-        found.ok_or_else(|| format!("There is no user or service account {}.", cut(name)))?;
-    match domain.filter(|domain| *domain != user.domain) {
-        None => Ok(user),
-        Some(domain) => {
-            let name = state.domains.get(&domain).map_or("", |d| d.name.as_str());
-            Err(format!("{} is not in domain {name}.", user.username))
-        }
-    }
+    let Some(domain) = domain else {
+        return found.ok_or_else(|| format!("There is no user or service account {}.", cut(name)));
+    };
+    // Who looks after one domain does not learn who there is in others.
+    found.filter(|user| user.domain == domain).ok_or_else(|| {
+        let domain = state.domains.get(&domain).map_or("", |d| d.name.as_str());
+        format!("{} is not in domain {domain}.", cut(name))
+    })
 }
 
 /// Makes the memberships by hand equal to a list. Says who is concerned.
@@ -350,14 +349,8 @@ pub(super) fn member(
     let mut changed = present.clone();
     let mut touched = BTreeSet::new();
     if within {
-        let user = person(state, present.domain, who).map_err(|text| {
-            match state.user_by_ref(who.trim()) {
-                Some(user) if user.is_active() => {
-                    Refusal::new("LS-INVALID", text.clone()).at("", text)
-                }
-                _ => Refusal::new("LS-NOT-FOUND", text),
-            }
-        })?;
+        let user = person(state, present.domain, who);
+        let user = user.map_err(|text| Refusal::new("LS-NOT-FOUND", text))?;
         let sources = changed.members.entry(user.id).or_default();
         if sources.insert(MemberSource::Manual) {
             touched.insert(user.id);

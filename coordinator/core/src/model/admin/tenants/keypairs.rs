@@ -18,6 +18,9 @@ use longshore_common::admin::{
 use longshore_common::time::Timestamp;
 use longshore_identity::{fields, token};
 
+/// Keypairs of one person or account that are not revoked: each has a rate limit of its own.
+const KEYPAIRS_MOST: usize = 100;
+
 /// The most requests in 900 s that a keypair may be allowed.
 const RATE_MAX: i64 = 1_000_000;
 /// The longest time that an old secret stays good after a rotation, in seconds.
@@ -114,6 +117,13 @@ pub(in super::super) fn create_keypair(
     r.done()?;
     let owner = owner.ok_or_else(|| missing("user", user.as_deref().unwrap_or_default()))?;
     access_key_is_free(state, &secrets.access_key)?;
+    if state.keypairs_of(owner.id).count() >= KEYPAIRS_MOST {
+        let text = format!(
+            "{} has {KEYPAIRS_MOST} keypairs; revoke one first.",
+            owner.username
+        );
+        return Err(Refusal::new("LS-KEYPAIR-STATE", text));
+    }
     keypair.user = owner.id;
     keypair.main = main.is_none() && keypair.project.is_none();
     let object = AdminObject::Keypair(Box::new(keypair_view(state, &keypair)));

@@ -175,14 +175,7 @@ impl<'a> Leaving<'a> {
             .get(&project)
             .map_or_else(String::new, |p| p.name.clone());
         if is_last_admin(self.state, self.user, project) {
-            let who = match self.oneself {
-                true => "You are".to_owned(),
-                false => format!("{} is", self.user.username),
-            };
-            return Err(Refusal::new(
-                "LS-LAST-ADMIN",
-                format!("{who} the last administrator of project {name}; name another one first."),
-            ));
+            return Err(last_admin(self.oneself, self.user, &name));
         }
         self.revoke_keypairs(|k| k.project == Some(project));
         let detail = format!("its owner is no member of project {name} any more");
@@ -191,6 +184,16 @@ impl<'a> Leaving<'a> {
         });
         Ok(())
     }
+}
+
+fn last_admin(oneself: bool, user: &User, project: &str) -> Refusal {
+    let who = match oneself {
+        true => "You are".to_owned(),
+        false => format!("{} is", user.username),
+    };
+    let text =
+        format!("{who} the last administrator of project {project}; name another one first.");
+    Refusal::new("LS-LAST-ADMIN", text)
 }
 
 /// Whether a project would be left without an active administrator of its own.
@@ -258,6 +261,9 @@ pub(in super::super) fn put_member(
     let object = AdminObject::Member(Box::new(shown(project, user, &row)));
     if present == Some(&row) {
         return Ok(Decision::new(object, Vec::new()));
+    }
+    if present.is_some_and(|m| m.admin) && !row.admin && is_last_admin(state, user, project.id) {
+        return Err(last_admin(caller.user == user.id, user, &project.name));
     }
     let mut changed = user.clone();
     changed.version += 1;
