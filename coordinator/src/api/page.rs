@@ -73,12 +73,25 @@ impl Cursors {
         query: &Query,
         items: Vec<(String, T)>,
     ) -> Result<Page<T>, Failure> {
-        let limit = limit(query)?;
         let after = self.place(list, query)?;
-        let mut rest = items
-            .into_iter()
-            .filter(|(key, _)| after.as_ref().is_none_or(|a| key > a))
-            .peekable();
+        let rest = items.into_iter();
+        let rest = rest.filter(|(key, _)| after.as_ref().is_none_or(|a| key > a));
+        self.cut(list, query, rest)
+    }
+
+    /// A page out of what lies behind the place of the cursor, in order: one more than fits is
+    /// enough.
+    ///
+    /// # Errors
+    /// LS-PARAMETER.
+    pub(super) fn cut<T>(
+        &self,
+        list: &str,
+        query: &Query,
+        rest: impl Iterator<Item = (String, T)>,
+    ) -> Result<Page<T>, Failure> {
+        let limit = limit(query)?;
+        let mut rest = rest.peekable();
         let mut page = Vec::new();
         let mut last = None;
         while page.len() < limit

@@ -131,26 +131,28 @@ fn json(value: &impl Serialize) -> String {
 const NOTHING_YET: String = String::new();
 
 fn users(state: &State) -> Table {
-    let rows = user_views(state).into_iter().map(|view| {
-        vec![
-            view.id,
-            view.email,
-            view.username,
-            view.full_name,
-            view.role,
-            view.status,
-            view.domain_name,
-            json(&view.projects),
-            view.user_policy,
-            limit(view.main_keypair),
-            text(view.sudo_enabled),
-            text(view.totp_enabled),
-            text(view.need_password_change),
-            text(view.created_at),
-            limit(view.last_login_at),
-            view.description,
-        ]
-    });
+    let rows = user_views(state, state.users_behind(None))
+        .into_iter()
+        .map(|view| {
+            vec![
+                view.id,
+                view.email,
+                view.username,
+                view.full_name,
+                view.role,
+                view.status,
+                view.domain_name,
+                json(&view.projects),
+                view.user_policy,
+                limit(view.main_keypair),
+                text(view.sudo_enabled),
+                text(view.totp_enabled),
+                text(view.need_password_change),
+                text(view.created_at),
+                limit(view.last_login_at),
+                view.description,
+            ]
+        });
     let header = [
         "id",
         "email",

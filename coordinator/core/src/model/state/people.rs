@@ -10,12 +10,15 @@ use crate::model::people::{AccessRule, BuiltinGroup, Keypair, Login, User, UserG
 use longshore_common::ids::{AccessRuleId, LoginId, ServiceAccountId, UserGroupId, UserId};
 use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Answers to questions about people that are asked often.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Index {
     /// Login names and addresses in lower case.
     names: BTreeMap<String, UserId>,
+    /// Everybody in the order of lists: login name in lower case, id.
+    order: BTreeSet<(String, UserId)>,
     /// Groups somebody is in, `users` left out.
     groups_of: BTreeMap<UserId, BTreeSet<UserGroupId>>,
     /// Logins of somebody.
@@ -125,7 +128,12 @@ impl State {
             for name in [&old.username, &old.email] {
                 names.remove(&name.to_ascii_lowercase());
             }
+            let place = (old.username.to_ascii_lowercase(), old.id);
+            self.people.order.remove(&place);
         }
+        let place = (user.username.to_ascii_lowercase(), user.id);
+        self.people.order.insert(place);
+        let names = &mut self.people.names;
         for name in [&user.username, &user.email] {
             if !name.is_empty() {
                 names.insert(name.to_ascii_lowercase(), user.id);
@@ -170,6 +178,16 @@ impl State {
     pub fn user_of_name(&self, name: &str) -> Option<&User> {
         let id = self.people.names.get(&name.to_ascii_lowercase())?;
         self.users.get(id)
+    }
+
+    /// Everybody behind a place of the list by login name (in lower case) and id, in its order.
+    pub fn users_behind(&self, place: Option<(&str, UserId)>) -> impl Iterator<Item = &User> {
+        let from = match place {
+            None => Bound::Unbounded,
+            Some((name, id)) => Bound::Excluded((name.to_owned(), id)),
+        };
+        let behind = self.people.order.range((from, Bound::Unbounded));
+        behind.filter_map(|(_, id)| self.users.get(id))
     }
 
     /// A person or service account by id, login name or address (any case).

@@ -2,10 +2,10 @@
 
 use super::super::super::App;
 use super::super::super::errors::Failure;
-use super::super::super::extract::Ref;
-use super::super::{
-    Match, Viewer, Wanted, Write, list as listed, other_kind, required, value_of, verbs, write,
-};
+use super::super::super::extract::{Query, Ref};
+use super::super::super::page::limit;
+use super::super::super::{json as answer_json, person as caller_of};
+use super::super::{Match, Viewer, Wanted, Write, other_kind, required, value_of, verbs, write};
 use crate::identity::{new_id, new_keypair};
 use crate::pki::{fill_random, sha256};
 use axum::extract::{Request, State};
@@ -45,24 +45,34 @@ fn current(state: &model::State, text: &str) -> Option<Value> {
 
 /// Whether a person is one of those that were asked for. Of whom only the name may be seen,
 /// nothing else can be asked.
-fn is_wanted(wanted: &Wanted, view: &UserView, how: View) -> bool {
+fn is_wanted(state: &model::State, wanted: &Wanted, user: &User, how: View) -> bool {
     // Who is inactive is shown to those who ask for it.
     let asked = |name: &str| wanted.values(name).next().is_some();
-    let status = match asked("status") {
-        true => wanted.takes("status", &[&view.status]),
-        false => view.status != "inactive",
+    let status = user.status.as_str();
+    let by_status = match asked("status") {
+        true => wanted.takes("status", &[status]),
+        false => status != "inactive",
     };
-    let projects: Vec<&str> = view.projects.iter().map(String::as_str).collect();
+    let in_domain = || {
+        let domain = state.domains.get(&user.domain);
+        let name = domain.map_or("", |domain| domain.name.as_str());
+        wanted.takes("domain", &[&user.domain.to_string(), name])
+    };
+    let in_project = || {
+        let projects = user.project_ids().filter_map(|id| state.projects.get(&id));
+        let projects: Vec<&str> = projects.map(|p| p.name.as_str()).collect();
+        wanted.takes("project", &projects)
+    };
     let hidden = ["email", "role", "description", "status", "domain", "policy"];
-    status
+    by_status
         && (how == View::Full || !hidden.into_iter().any(asked))
-        && wanted.finds("email", &view.email)
-        && wanted.finds("username", &view.username)
-        && wanted.finds("description", &view.description)
-        && wanted.takes("role", &[&view.role])
-        && wanted.takes("domain", &[&view.domain, &view.domain_name])
-        && wanted.takes("project", &projects)
-        && wanted.takes("policy", &[&view.user_policy])
+        && wanted.finds("email", &user.email)
+        && wanted.finds("username", &user.username)
+        && wanted.finds("description", &user.description)
+        && wanted.takes("role", &[user.role.as_str()])
+        && wanted.takes("policy", &[&user.user_policy])
+        && (!asked("domain") || in_domain())
+        && (!asked("project") || in_project())
 }
 
 pub(in crate::api) async fn list(
@@ -79,19 +89,36 @@ pub(in crate::api) async fn list(
         "project",
         "policy",
     ];
-    let look = |state: &model::State, viewer: &Viewer, wanted: &Wanted| {
-        let wanted = named_projects(state, viewer, wanted);
-        user_views(state)
-            .into_iter()
-            .filter_map(|view| {
-                let how = viewer.view_of(state.user_by_ref(&view.id)?)?;
-                let key = format!("{}\u{1}{}", view.username, view.id);
-                let is = is_wanted(&wanted, &view, how);
-                is.then(|| seen(&view, how)).flatten().map(|v| (key, v))
-            })
-            .collect()
+    let viewer = Viewer::of(&caller_of(request.extensions())?);
+    let mut known = vec!["limit", "cursor"];
+    known.extend(FILTERS);
+    let query = Query::read(request.uri().query(), &known)?;
+    let wanted = Wanted::new(&query, FILTERS);
+    let place = app.cursors.place("users", &query)?;
+    let room = limit(&query)? + 1; // whether there is more
+    // Only what the page shows is made into views: there may be a hundred thousand people, and
+    // everybody else waits meanwhile.
+    let look = move |state: &model::State, _| {
+        let wanted = named_projects(state, &viewer, &wanted);
+        let place = place.as_deref().and_then(|place| place.split_once('\u{1}'));
+        let place = place.and_then(|(name, id)| Some((name, id.parse().ok()?)));
+        let people = state.users_behind(place).filter_map(|user| {
+            let how = viewer.view_of(user)?;
+            is_wanted(state, &wanted, user, how).then_some((user, how))
+        });
+        let found: Vec<(&User, View)> = people
+            .filter(|(user, _)| user.service.is_none())
+            .take(room)
+            .collect();
+        let views = user_views(state, found.iter().map(|(user, _)| *user));
+        let rows = found.iter().zip(&views).filter_map(|((user, how), view)| {
+            let key = format!("{}\u{1}{}", user.username.to_ascii_lowercase(), user.id);
+            Some((key, seen(view, *how)?))
+        });
+        rows.collect::<Vec<_>>()
     };
-    listed(&app, request, "users", FILTERS, look).await
+    let rows = app.engine.read(look).await?;
+    answer_json(&app.cursors.cut("users", &query, rows.into_iter())?)
 }
 
 /// Filters in which projects stand by name: an id is a reference too. A project that the

@@ -422,3 +422,32 @@ async fn a_table_of_people_is_taken_in() {
         table.text()
     );
 }
+
+/// Pages go on behind the last one, whatever the case of names, and repeat and skip nobody.
+#[tokio::test]
+async fn pages_of_people() {
+    let f = ready().await;
+    f.start(None).await;
+    for name in ["bob", "Ada", "carol", "Dana2", "eve"] {
+        let person = json!({ "email": format!("{name}@lab.example"), "username": name });
+        assert_eq!(f.post("/api/v1/users", &person).await.status, 201);
+    }
+    let mut seen = Vec::new();
+    let mut path = "/api/v1/users?limit=2&domain=default".to_owned();
+    loop {
+        let page = f.get(&path).await.json();
+        let items = page["items"].as_array().unwrap();
+        seen.extend(
+            items
+                .iter()
+                .map(|u| u["username"].as_str().unwrap().to_owned()),
+        );
+        match page.get("next_cursor").and_then(Value::as_str) {
+            None => break,
+            Some(cursor) => {
+                path = format!("/api/v1/users?limit=2&domain=default&cursor={cursor}");
+            }
+        }
+    }
+    assert_eq!(seen, ["Ada", "bob", "carol", "dana", "Dana2", "eve"]);
+}

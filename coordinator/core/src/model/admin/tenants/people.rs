@@ -37,18 +37,15 @@ pub fn user_view(state: &State, user: &User) -> UserView {
     with_sessions(state, user, live.count() as u64)
 }
 
-/// Everybody, by login name; service accounts left out.
+/// People as they are shown, with one look at all sessions; service accounts left out.
 #[must_use]
-pub fn user_views(state: &State) -> Vec<UserView> {
+pub fn user_views<'a>(state: &State, users: impl Iterator<Item = &'a User>) -> Vec<UserView> {
     let mut live: BTreeMap<UserId, u64> = BTreeMap::new();
     for session in state.sessions.values().filter(|s| !s.state.is_final()) {
         *live.entry(session.owner).or_insert(0) += 1;
     }
-    let people = state.users.values().filter(|user| user.service.is_none());
-    let mut users: Vec<&User> = people.collect();
-    users.sort_by(|a, b| (&a.username, a.id).cmp(&(&b.username, b.id)));
     users
-        .into_iter()
+        .filter(|user| user.service.is_none())
         .map(|user| with_sessions(state, user, live.get(&user.id).copied().unwrap_or(0)))
         .collect()
 }
