@@ -67,23 +67,19 @@ impl FromStr for Pin {
 
 /// A TLS configuration that trusts the authority of `pin` and nothing else.
 pub(crate) fn config(pin: Pin) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(PinnedAuthority {
-        pin,
-        provider: Arc::clone(&provider),
-    });
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth())
+    trusting(Trust::Authority(pin))
 }
 
 /// A TLS configuration that trusts whoever answers: only to ask for the authority, which is
 /// shown to a person before anything else is sent there.
 pub(crate) fn first_visit() -> Result<ClientConfig, Error> {
+    trusting(Trust::Anybody)
+}
+
+fn trusting(trust: Trust) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Anybody {
+    let verifier = Arc::new(Verifier {
+        trust,
         provider: Arc::clone(&provider),
     });
     Ok(ClientConfig::builder_with_provider(provider)
@@ -93,47 +89,13 @@ pub(crate) fn first_visit() -> Result<ClientConfig, Error> {
         .with_no_client_auth())
 }
 
+/// Who is believed to be the coordinator.
 #[derive(Debug)]
-struct Anybody {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
+enum Trust {
+    /// Whom the authority with this key signed for.
+    Authority(Pin),
+    /// Whoever answers.
+    Anybody,
 }
 
 /// Accepts what the pinned authority signed for a server.
@@ -144,12 +106,12 @@ impl ServerCertVerifier for Anybody {
 /// after a move. Agents hold certificates for clients only, which the check of the
 /// key usage below refuses.
 #[derive(Debug)]
-struct PinnedAuthority {
-    pin: Pin,
+struct Verifier {
+    trust: Trust,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for PinnedAuthority {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -158,10 +120,13 @@ impl ServerCertVerifier for PinnedAuthority {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let Trust::Authority(pin) = self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
         let authority = intermediates
             .iter()
             .take(MOST_CERTIFICATES)
-            .find(|certificate| Pin::of(certificate) == Some(self.pin))
+            .find(|certificate| Pin::of(certificate) == Some(pin))
             .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;

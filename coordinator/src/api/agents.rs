@@ -1,6 +1,6 @@
 //! Nodes, their devices, resource groups, and tokens to join with.
 
-use super::admin::Viewer;
+use super::admin::{Match, Viewer, if_match};
 use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
@@ -9,7 +9,7 @@ use super::{App, json, person};
 use crate::engine::wall_clock;
 use crate::pki::{random, sha256};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -181,27 +181,6 @@ pub(super) async fn read(
     tagged(&agent)
 }
 
-/// The version of If-Match; none = whatever it is.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Err(Failure::new(
-            "LS-VERSION-MISSING",
-            "This route needs the header If-Match.",
-        )
-        .hint("Send the ETag of the object as you read it, or If-Match: * to overwrite."));
-    };
-    let text = value.to_str().unwrap_or("").trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let number = text
-        .strip_prefix('"')
-        .and_then(|t| t.strip_suffix('"'))
-        .and_then(|t| t.parse().ok());
-    // A tag of another form is the tag of no version.
-    Ok(Some(number.unwrap_or(0)))
-}
-
 pub(super) async fn update(
     State(app): State<App>,
     Ref(text): Ref,
@@ -211,7 +190,7 @@ pub(super) async fn update(
     Query::read(request.uri().query(), &[])?;
     let engine = app.engine.asked_by(origin(request.extensions())?);
     let user = caller.caller.user;
-    let version = if_match(request.headers());
+    let version = if_match(request.headers(), Match::Required);
     let patch = extract::json::<AgentPatch>(request).await?.value;
     let version = version?;
     let agent = find(&app, &text).await?;

@@ -64,7 +64,7 @@ pub(super) struct Nothing {}
 
 /// Whether a write has to name the version of the object it was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Match {
+pub(super) enum Match {
     /// Yes.
     Required,
     /// It may.
@@ -107,7 +107,7 @@ async fn write<T: DeserializeOwned>(
 }
 
 /// The version of If-Match; none = whatever it is.
-fn if_match(headers: &HeaderMap, wants: Match) -> Result<Option<u64>, Failure> {
+pub(super) fn if_match(headers: &HeaderMap, wants: Match) -> Result<Option<u64>, Failure> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         if wants == Match::Optional {
             return Ok(None);
