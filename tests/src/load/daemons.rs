@@ -250,7 +250,9 @@ fn spawn(programs: &Path, dir: &Path, port: u16) -> Result<Process> {
         .args(["--name", "localhost"])
         .env("LONGSHORE_LOG", "info")
         // What is measured is not how often one may ask.
-        .env("LONGSHORE__DAEMON__RATE_LIMIT", UNLIMITED);
+        .env("LONGSHORE__DAEMON__RATE_LIMIT", UNLIMITED)
+        // Those who measure may say for which address they ask.
+        .env("LONGSHORE__DAEMON__TRUSTED_PROXIES", r#"["127.0.0.1"]"#);
     Process::start(command, &dir.join("coordinator.log"))
 }
 

@@ -2,8 +2,8 @@
 
 use super::Order;
 use super::report::{Of, Row, Target, quantile};
-use super::submit::hammer;
-use anyhow::{Result, ensure};
+use super::submit::{CLIENTS, hammer};
+use anyhow::{Result, bail, ensure};
 use longshore_common::ids::{AccessRuleId, DomainId, ProjectId, UserGroupId, UserId};
 use longshore_coordinator::engine::wall_clock;
 use longshore_coordinator::store::Store;
@@ -14,16 +14,25 @@ use longshore_core::access::{
 };
 use longshore_core::model::{Change, Event, Membership, User, react};
 use longshore_tests::load::daemons::Coordinator;
+use longshore_tests::load::https::{Client, Connection};
 use longshore_tests::load::in_process::{administrator, beginning, new_meta};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::interval;
+
+/// Pause between two requests of the caller whose waiting is measured: nobody who hurries.
+const PACE: Duration = Duration::from_millis(5);
 
 pub(super) async fn measure(order: &Order) -> Result<Vec<Row>> {
     Ok(vec![
         authenticated(order).await?,
         pages(order).await?,
         decisions(order),
+        flooded(order).await?,
     ])
 }
 
@@ -89,6 +98,89 @@ async fn pages(order: &Order) -> Result<Row> {
         "{count} users; p50 {p50:.2} ms; {} pages over one connection",
         took.len()
     )))
+}
+
+/// What everybody else waits while somebody tries passwords from as many addresses and for
+/// as many names as it takes to never be stopped: every try is worth a hash.
+async fn flooded(order: &Order) -> Result<Row> {
+    let window = order.pick(Duration::from_secs(4), Duration::from_millis(500));
+    let dir = tempfile::tempdir()?;
+    let mut coordinator = Coordinator::start(&order.programs, dir.path()).await?;
+    coordinator.set_up().await?;
+    let mut caller = coordinator.client.connect().await?;
+    let me = coordinator.client.request("GET", "/api/v1/me", "", b"");
+    let (mut ours, mut quiet) = (Vec::new(), Vec::new());
+    let tries = Arc::new(Tries::default());
+    for _ in 0..order.pick(order.pairs, 2) {
+        quiet.push(paced(&mut caller, &me, window).await?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut flood = JoinSet::new();
+        for _ in 0..CLIENTS {
+            let (client, tries) = (coordinator.client.clone(), Arc::clone(&tries));
+            flood.spawn(wrong_logins(client, tries, Arc::clone(&stop)));
+        }
+        ours.push(paced(&mut caller, &me, window).await?);
+        stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = flood.join_next().await {
+            ended??;
+        }
+    }
+    let count = |of: &AtomicU32| of.load(Ordering::Relaxed);
+    Ok(Row::new(
+        "people",
+        "GET of a small object while wrong logins flood in, p99",
+        "ms",
+        ours,
+    )
+    .beside("the same in quiet", quiet)
+    .target(Of::Ours, Target::AtMost(100.0))
+    .note(format!(
+        "{CLIENTS} connections that try without a pause, each try another name and address: {} passwords checked, {} turned away because too many wait",
+        count(&tries.checked),
+        count(&tries.busy)
+    )))
+}
+
+/// How the tries of a flood ended.
+#[derive(Debug, Default)]
+struct Tries {
+    made: AtomicU32,
+    checked: AtomicU32,
+    busy: AtomicU32,
+}
+
+/// Tries one password after the other until told to stop.
+async fn wrong_logins(mut client: Client, tries: Arc<Tries>, stop: Arc<AtomicBool>) -> Result<()> {
+    client.bearer = None;
+    let mut connection = client.connect().await?;
+    while !stop.load(Ordering::Relaxed) {
+        let number = tries.made.fetch_add(1, Ordering::Relaxed);
+        let [_, high, middle, low] = number.to_be_bytes();
+        let from = format!("x-forwarded-for: 10.{high}.{middle}.{low}\r\n");
+        let body = format!(r#"{{"login":"nobody-{number}","password":"wrong","client":"cli"}}"#);
+        let request = client.request("POST", "/api/v1/auth/login", &from, body.as_bytes());
+        let ended = match connection.send(&request).await?.status {
+            401 => &tries.checked,
+            503 => &tries.busy,
+            other => bail!("a wrong login was answered {other}"),
+        };
+        ended.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// The p99 in ms of a request at a steady pace, from when it was due: one that is late
+/// because the one before took long waited as well.
+async fn paced(connection: &mut Connection, request: &[u8], window: Duration) -> Result<f64> {
+    let (began, mut took) = (Instant::now(), Vec::new());
+    let mut pace = interval(PACE);
+    while began.elapsed() < window {
+        let due = pace.tick().await;
+        let answer = connection.send(request).await?;
+        took.push(due.elapsed().as_secs_f64() * 1000.0);
+        ensure!(answer.status == 200, "answered {}", answer.status);
+    }
+    Ok(quantile(&took, 0.99).unwrap_or(f64::INFINITY))
 }
 
 /// A database with so many people in it; the credentials of its administrator.
