@@ -1,4 +1,5 @@
-//! Hashing and comparing passwords: on threads that may block, a few at a time.
+//! Hashing and comparing passwords: on threads of their own that let others go first, a few
+//! at a time. Somebody who tries passwords without a pause keeps them busy and nobody else.
 //!
 //! | input | output |
 //! |---|---|
@@ -8,7 +9,11 @@ use crate::pki::fill_random;
 use longshore_identity::Secret;
 use longshore_identity::password::{self, Checked, HashError, Params};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Nice value of a thread that hashes: about a tenth of a core is left to it where others
+/// want all of them, all of it where nobody does.
+const NICE: i32 = 10;
 
 /// Each hash takes about 20 MiB of memory and 20 ms of a core, so how many run and how many
 /// wait is bounded.
@@ -75,12 +80,21 @@ impl Permit {
         work: impl FnOnce(Params) -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, HashError> {
         let Self { params, held } = self;
-        let task = tokio::task::spawn_blocking(move || {
+        let (reply, answer) = oneshot::channel();
+        // A thread once, not one of the runtime's: only root could make it as quick again.
+        let thread = std::thread::Builder::new().name("hashing".to_owned());
+        let started = thread.spawn(move || {
+            // None is the calling thread; where that is refused it hashes all the same.
+            let _ = rustix::process::setpriority_process(None, NICE);
             let done = work(params);
             drop(held);
-            done
+            let _ = reply.send(done); // the asker may have gone
         });
-        task.await.unwrap_or(Err(HashError::Failed))
+        if let Err(error) = started {
+            tracing::error!(%error, "no thread to hash a password on");
+            return Err(HashError::Failed);
+        }
+        answer.await.unwrap_or(Err(HashError::Failed))
     }
 
     /// Compares; without a stored hash with one that nobody has the password of. With the right

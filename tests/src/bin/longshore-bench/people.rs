@@ -14,7 +14,7 @@ use longshore_core::access::{
 };
 use longshore_core::model::{Change, Event, Membership, User, react};
 use longshore_tests::load::daemons::Coordinator;
-use longshore_tests::load::https::{Client, Connection};
+use longshore_tests::load::https::Client;
 use longshore_tests::load::in_process::{administrator, beginning, new_meta};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,8 +24,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
-/// Pause between two requests of the caller whose waiting is measured: nobody who hurries.
-const PACE: Duration = Duration::from_millis(5);
+/// Callers whose waiting is measured, and the pause between two requests of one of them:
+/// nobody who hurries.
+const CALLERS: usize = 8;
+const PACE: Duration = Duration::from_millis(100);
 
 pub(super) async fn measure(order: &Order) -> Result<Vec<Row>> {
     Ok(vec![
@@ -107,19 +109,18 @@ async fn flooded(order: &Order) -> Result<Row> {
     let dir = tempfile::tempdir()?;
     let mut coordinator = Coordinator::start(&order.programs, dir.path()).await?;
     coordinator.set_up().await?;
-    let mut caller = coordinator.client.connect().await?;
-    let me = coordinator.client.request("GET", "/api/v1/me", "", b"");
+    let callers = &coordinator.client;
     let (mut ours, mut quiet) = (Vec::new(), Vec::new());
     let tries = Arc::new(Tries::default());
     for _ in 0..order.pick(order.pairs, 2) {
-        quiet.push(paced(&mut caller, &me, window).await?);
+        quiet.push(paced(callers, window).await?);
         let stop = Arc::new(AtomicBool::new(false));
         let mut flood = JoinSet::new();
         for _ in 0..CLIENTS {
             let (client, tries) = (coordinator.client.clone(), Arc::clone(&tries));
             flood.spawn(wrong_logins(client, tries, Arc::clone(&stop)));
         }
-        ours.push(paced(&mut caller, &me, window).await?);
+        ours.push(paced(callers, window).await?);
         stop.store(true, Ordering::Relaxed);
         while let Some(ended) = flood.join_next().await {
             ended??;
@@ -169,16 +170,29 @@ async fn wrong_logins(mut client: Client, tries: Arc<Tries>, stop: Arc<AtomicBoo
     Ok(())
 }
 
-/// The p99 in ms of a request at a steady pace, from when it was due: one that is late
+/// The p99 in ms of requests at a steady pace, from when each was due: one that is late
 /// because the one before took long waited as well.
-async fn paced(connection: &mut Connection, request: &[u8], window: Duration) -> Result<f64> {
-    let (began, mut took) = (Instant::now(), Vec::new());
-    let mut pace = interval(PACE);
-    while began.elapsed() < window {
-        let due = pace.tick().await;
-        let answer = connection.send(request).await?;
-        took.push(due.elapsed().as_secs_f64() * 1000.0);
-        ensure!(answer.status == 200, "answered {}", answer.status);
+async fn paced(client: &Client, window: Duration) -> Result<f64> {
+    let began = Instant::now();
+    let mut callers = JoinSet::new();
+    for number in 0..CALLERS {
+        let mut connection = client.connect().await?;
+        let request = client.request("GET", "/api/v1/me", "", b"");
+        callers.spawn(async move {
+            tokio::time::sleep(PACE * u32::try_from(number)? / u32::try_from(CALLERS)?).await;
+            let (mut pace, mut took) = (interval(PACE), Vec::new());
+            while began.elapsed() < window {
+                let due = pace.tick().await;
+                let answer = connection.send(&request).await?;
+                took.push(due.elapsed().as_secs_f64() * 1000.0);
+                ensure!(answer.status == 200, "answered {}", answer.status);
+            }
+            Ok(took)
+        });
+    }
+    let mut took = Vec::new();
+    while let Some(ended) = callers.join_next().await {
+        took.extend(ended??);
     }
     Ok(quantile(&took, 0.99).unwrap_or(f64::INFINITY))
 }
