@@ -664,6 +664,9 @@ pub struct HistoryLine {
     pub by: String,
     /// In which attempt.
     pub attempt: u32,
+    /// What an administrator reached who is not the owner: `logs`. The state stays as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<String>,
 }
 
 /// Asks to end sessions.

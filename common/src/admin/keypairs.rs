@@ -121,6 +121,9 @@ pub struct KeypairView {
     /// From which address it was last used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_from: Option<String>,
+    /// Requests it made in the last 900 s; absent from tables and rehearsals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_in_window: Option<u64>,
 }
 
 /// A keypair that was just made, or has a new secret.

@@ -645,6 +645,12 @@ impl Failure {
         )
     }
 
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        find(self.code).status
+    }
+
     /// The body of the answer.
     #[must_use]
     pub fn problem(&self, base: &str, instance: &str, request_id: &str) -> Problem {

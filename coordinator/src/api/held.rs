@@ -1,13 +1,21 @@
 //! Answers that take long: held ones and streams end soon after the right to them is lost.
+//!
+//! What a stream rests on is looked at every few seconds: the credential it was opened with,
+//! the operation of its route, and the session it shows. The last costs a question to the
+//! engine and is asked only after somebody's rights became other ones.
 
 use super::errors::Failure;
-use super::{App, refused};
-use crate::engine::wall_clock;
+use super::operations::Operation;
+use super::{App, again, sessions};
 use crate::identity::Person;
 use axum::body::{Body, HttpBody as _};
+use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
+use longshore_common::ids::SessionId;
+use longshore_core::access;
 use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How often it is looked whether the caller still may: what is lost ends within 5 s. Tests
@@ -17,42 +25,111 @@ const AGAIN: Duration = match cfg!(test) {
     false => Duration::from_secs(4),
 };
 
-/// Answers as long as the caller may ask at all.
+/// What an answer shows, said by its handler once that is known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shows(Arc<OnceLock<(SessionId, access::Operation)>>);
+
+/// Says that the answer to a request rests on a right on this session.
+pub(super) fn shows(request: &Extensions, session: SessionId, right: access::Operation) {
+    if let Some(shows) = request.get::<Shows>() {
+        let _ = shows.0.set((session, right)); // an answer shows one
+    }
+}
+
+/// What an open answer rests on.
+struct Rests {
+    app: App,
+    operation: &'static Operation,
+    /// The caller as it was let in.
+    person: Person,
+    shows: Shows,
+    /// Of the rights that were looked at last.
+    generation: u64,
+}
+
+impl Rests {
+    /// Whether a request like this one would be let in now.
+    async fn stand(&mut self) -> Result<(), Failure> {
+        let generation = self.app.identity.generation();
+        let person = again(&self.app, self.operation, &self.person)?;
+        if generation == self.generation {
+            return Ok(()); // as nearly always
+        }
+        match self.shows.0.get() {
+            Some((session, right)) => {
+                match sessions::allowed(&self.app, &person, *session, *right).await {
+                    Ok(_) => (),
+                    // Nothing was lost but time: asked again at the next look.
+                    Err(failure) if failure.status() >= 500 => return Ok(()),
+                    Err(failure) => return Err(failure),
+                }
+            }
+            None if is_narrower(&self.person.rights, &person.rights) => {
+                let text = "The rights this answer rested on have changed.";
+                return Err(Failure::new("LS-FORBIDDEN", text));
+            }
+            None => (),
+        }
+        self.generation = generation;
+        Ok(())
+    }
+}
+
+/// Whether somebody may see less than before, or something else.
+fn is_narrower(before: &access::Caller, now: &access::Caller) -> bool {
+    before.role() != now.role()
+        || before.domain() != now.domain()
+        || (before.in_admins() && !now.in_admins())
+        || (before.in_queue_admins() && !now.in_queue_admins())
+}
+
+/// Answers as long as the caller may ask at all. `generation` is that of the rights the
+/// caller was let in by.
 pub(super) async fn while_allowed(
     app: &App,
-    person: Person,
+    operation: &'static Operation,
+    (person, generation): (Person, u64),
+    shows: Shows,
     work: impl Future<Output = Response>,
 ) -> Response {
     let mut work = pin!(work);
+    let mut rests = Rests {
+        app: app.clone(),
+        operation,
+        person,
+        shows,
+        generation,
+    };
     let response = loop {
         tokio::select! {
             response = &mut work => break response,
             () = tokio::time::sleep(AGAIN) => {
-                if let Err(denied) = app.identity.still(&person, wall_clock()) {
-                    return Failure::into_response(refused(denied));
+                if let Err(lost) = rests.stand().await {
+                    return lost.into_response();
                 }
             }
         }
     };
-    if response.body().size_hint().exact().is_some() {
-        return response; // whole already
+    let whole = response.body().size_hint().exact().is_some();
+    if whole || response.status() != StatusCode::OK {
+        return response;
     }
-    response.map(|body| stream_while_allowed(app.clone(), person, body))
+    response.map(|body| stream_while_allowed(rests, body))
 }
 
-fn stream_while_allowed(app: App, person: Person, body: Body) -> Body {
+fn stream_while_allowed(rests: Rests, body: Body) -> Body {
     let again = Box::pin(tokio::time::sleep(AGAIN));
-    let start = (app, person, body.into_data_stream(), again);
-    let pieces = stream::unfold(start, |(app, person, mut pieces, mut again)| async move {
+    let start = (rests, body.into_data_stream(), again);
+    let pieces = stream::unfold(start, |(mut rests, mut pieces, mut again)| async move {
         loop {
             tokio::select! {
                 biased;
                 // First, so that a stream that never pauses is looked at too.
                 () = &mut again => {
-                    app.identity.still(&person, wall_clock()).ok()?;
+                    rests.stand().await.ok()?;
                     again.as_mut().reset(tokio::time::Instant::now() + AGAIN);
                 }
-                piece = pieces.next() => return Some((piece?, (app, person, pieces, again))),
+                piece = pieces.next() => return Some((piece?, (rests, pieces, again))),
             }
         }
     });

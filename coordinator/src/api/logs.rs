@@ -6,7 +6,7 @@
 use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{Query, Ref};
-use super::{App, GUARDED, person, sessions};
+use super::{App, GUARDED, held, person, sessions};
 use crate::cluster::Cluster;
 use crate::engine::Origin;
 use crate::identity::Person;
@@ -23,7 +23,8 @@ use longshore_common::ids::{AgentId, Attempt, ContainerKey, Rank, SessionId};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::SignalRequest;
 use longshore_common::wire::{Data, LogsRequest, OutputKind};
-use longshore_core::model::{Container, Session};
+use longshore_core::access::Operation;
+use longshore_core::model::{Container, Session, SessionUse};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -172,9 +173,11 @@ enum Found {
 
 /// The session, for somebody who may reach into it; written down once a request if that is
 /// an administrator.
-async fn first_look(app: &App, ask: &Ask) -> Result<Session, Failure> {
-    let record = (&*ask.origin, "logs");
-    sessions::reached(app, &ask.caller, ask.id, record).await
+async fn first_look(app: &App, ask: &Ask, request: &Extensions) -> Result<Session, Failure> {
+    held::shows(request, ask.id, Operation::SessionReach);
+    let engine = app.engine.asked_by(Arc::clone(&ask.origin));
+    let what = SessionUse::Reach("logs".to_owned());
+    sessions::used(app, &engine, &ask.caller, ask.id, what).await
 }
 
 async fn find(app: &App, ask: &Ask) -> Result<Found, Failure> {
@@ -337,7 +340,7 @@ pub(super) async fn plain(
     request: Request,
 ) -> Result<Response, Failure> {
     let ask = ask(&app, &text, request.extensions(), request.uri().clone()).await?;
-    first_look(&app, &ask).await?;
+    first_look(&app, &ask, request.extensions()).await?;
     let pieces = fetch(&app, ask).await?;
     let body = stream::unfold(pieces, |mut pieces| async move {
         loop {
@@ -363,7 +366,7 @@ pub(super) async fn events(
     request: Request,
 ) -> Result<Response, Failure> {
     let ask = ask(&app, &text, request.extensions(), request.uri().clone()).await?;
-    let session = first_look(&app, &ask).await?;
+    let session = first_look(&app, &ask, request.extensions()).await?;
     let attempt = container(&session, &ask).map_or(session.attempt, |c| c.key.attempt);
     let rank = ask.rank;
     let pieces = fetch(&app, ask).await?;

@@ -224,6 +224,7 @@ async fn admit(
     if !anonymous && !app.identity.is_set_up() {
         return setup_required().into_response();
     }
+    let generation = app.identity.generation();
     let client = client_of(&app, &request);
     if let Some(client) = client {
         request.extensions_mut().insert(Client(client));
@@ -249,7 +250,12 @@ async fn admit(
             match operation.method {
                 // What has begun to change something is not broken off.
                 Verb::Post | Verb::Patch | Verb::Put | Verb::Delete => next.run(request).await,
-                Verb::Get => held::while_allowed(&app, person, next.run(request)).await,
+                Verb::Get => {
+                    let shows = held::Shows::default();
+                    request.extensions_mut().insert(shows.clone());
+                    let work = next.run(request);
+                    held::while_allowed(&app, operation, (person, generation), shows, work).await
+                }
             }
         }
         Err(failure) => failure.into_response(),
@@ -403,20 +409,15 @@ fn permitted(
     by_cookie: bool,
     actor: &mut Actor,
 ) -> Result<Person, Failure> {
-    app.logins.admits(&person, operation)?;
     let via = person.via.clone();
-    let person = within_project(operation, person)?;
-    let person = match headers.get(ON_BEHALF_OF) {
-        None => person,
-        Some(value) => {
-            let wanted = value.to_str().unwrap_or("").trim();
-            let whom = app.identity.user_by_ref(wanted);
-            let account = whom.and_then(|id| app.identity.account_of(id));
-            actor.on_behalf_of = account.map(|account| account.printed.clone());
-            on_behalf_of(app, operation, &person, whom)?
-        }
-    };
-    operation.admits(&person.rights).map_err(forbidden)?;
+    let whom = headers.get(ON_BEHALF_OF).map(|value| {
+        let wanted = value.to_str().unwrap_or("").trim();
+        let whom = app.identity.user_by_ref(wanted);
+        let account = whom.and_then(|id| app.identity.account_of(id));
+        actor.on_behalf_of = account.map(|account| account.printed.clone());
+        whom
+    });
+    let person = admitted(app, operation, person, whom)?;
     if by_cookie && operation.method != Verb::Get {
         let is_good = |given: &str| match &via {
             Via::Login(login) => app.identity.csrf_is_good(*login, given),
@@ -428,6 +429,31 @@ fn permitted(
         }
     }
     Ok(person)
+}
+
+/// What somebody may do by what a request brought, by whom it acts for if it says so, and by
+/// the operation table.
+fn admitted(
+    app: &App,
+    operation: &Operation,
+    person: Person,
+    whom: Option<Option<UserId>>,
+) -> Result<Person, Failure> {
+    app.logins.admits(&person, operation)?;
+    let person = within_project(operation, person)?;
+    let person = match whom {
+        None => person,
+        Some(whom) => on_behalf_of(app, operation, &person, whom)?,
+    };
+    operation.admits(&person.rights).map_err(forbidden)?;
+    Ok(person)
+}
+
+/// The same for a caller that was let in before, by what is so now.
+fn again(app: &App, operation: &Operation, person: &Person) -> Result<Person, Failure> {
+    let proven = app.identity.still(person, wall_clock()).map_err(refused)?;
+    let whom = person.rights.submitted_by().map(|_| Some(person.id));
+    admitted(app, operation, proven, whom)
 }
 
 /// What a keypair that is good for one project lets somebody do: work in that one. It changes
@@ -463,7 +489,13 @@ fn on_behalf_of(
     let user = whom.and_then(|id| app.identity.account_of(id)).or(nobody);
     let user = user.ok_or_else(Failure::internal)?;
     match person.rights.on_behalf_of(&user.rights, &BUILTIN) {
-        Ok(rights) => Ok(person.acting_for(&user, rights)),
+        Ok(rights) => {
+            let rights = match person.called().project {
+                Some(project) => rights.bound_to(project, &BUILTIN),
+                None => rights,
+            };
+            Ok(person.acting_for(&user, rights))
+        }
         Err(why @ Why::MayNotImpersonate) => Err(Failure::new(
             why.code(),
             format!(

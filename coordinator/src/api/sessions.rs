@@ -8,8 +8,8 @@ use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
 use super::views::{self, Detail};
-use super::{App, json, person};
-use crate::engine::{Engine, Origin};
+use super::{App, held, json, person};
+use crate::engine::Engine;
 use crate::identity::Person;
 use crate::pki::sha256;
 use axum::extract::{Request, State};
@@ -17,11 +17,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Skipped, TerminateAnswer, TerminateRequest};
 use longshore_common::ids::{Rank, SessionId};
-use longshore_common::session::{ResultKind, SessionState};
+use longshore_common::session::ResultKind;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{SIGNALS, SignalRequest};
-use longshore_core::access::{Caller as Rights, Decision, Operation, Reach, decide};
-use longshore_core::model::{self, Answer, Event, PastSession, Refusal, Role, Submit, Terminate};
+use longshore_core::access::{Caller as Rights, Decision, Operation};
+use longshore_core::model::{
+    self, Answer, Event, PastSession, Refusal, SessionUse, Submit, Terminate, UseSession,
+};
 use longshore_core::scheduler::{self, Planner};
 use longshore_identity::audit::Outcome;
 use std::sync::Arc;
@@ -213,39 +215,15 @@ pub(super) async fn resolve(app: &App, caller: &Person, text: &str) -> Result<Se
 
 /// What a caller may do, as of now: a right may have been lost since the request came.
 fn rights(state: &model::State, caller: &Person) -> Rights {
-    let acted_for = caller.rights.submitted_by().is_some();
-    match state.users.get(&caller.caller.user) {
-        Some(user) => state.rights_for(user, acted_for),
-        None => Rights::anonymous(),
-    }
-}
-
-/// What the operation table and the access rules say of a session.
-fn judged(
-    state: &model::State,
-    rights: &Rights,
-    session: &model::Session,
-    operation: Operation,
-    admin_exec: bool,
-) -> Decision {
-    let target = state.session_target(rights, session);
-    let target = match admin_exec {
-        true => target.admin_exec(),
-        false => target,
-    };
-    decide(operation, rights, &target)
+    let rights = state.rights_as(&caller.caller, &caller.called());
+    rights.unwrap_or_else(|_| Rights::anonymous())
 }
 
 /// Whether a caller sees a session.
 fn sees(state: &model::State, caller: &Person, session: &model::Session) -> bool {
-    judged(
-        state,
-        &rights(state, caller),
-        session,
-        Operation::SessionRead,
-        false,
-    )
-    .is_allowed()
+    let rights = rights(state, caller);
+    let decision = state.judged_session(&rights, session, Operation::SessionRead, false);
+    decision.is_allowed()
 }
 
 /// One session as its caller sees it, live or past.
@@ -288,20 +266,19 @@ pub(super) async fn stored(
     caller: &Person,
     id: SessionId,
 ) -> Result<model::Session, Failure> {
-    let found = allowed(app, caller, id, Operation::SessionRead).await?;
-    Ok(found.0)
+    allowed(app, caller, id, Operation::SessionRead).await
 }
 
-/// A session to which a caller may do something, and how far that reaches.
+/// A session to which a caller may do something.
 ///
 /// # Errors
 /// 404 for one the caller does not see, 403 for one it may not do this to.
-async fn allowed(
+pub(super) async fn allowed(
     app: &App,
     caller: &Person,
     id: SessionId,
     operation: Operation,
-) -> Result<(model::Session, Reach), Failure> {
+) -> Result<model::Session, Failure> {
     let live = app
         .engine
         .read(move |state, _| state.sessions.get(&id).cloned())
@@ -316,35 +293,48 @@ async fn allowed(
         .engine
         .read(move |state, _| {
             let rights = rights(state, &who);
-            let decision = judged(state, &rights, &session, operation, admin_exec);
+            let decision = state.judged_session(&rights, &session, operation, admin_exec);
             (session, decision)
         })
         .await?;
     match decision {
-        Decision::Allowed(grant) => Ok((session, grant.reach)),
+        Decision::Allowed(_) => Ok(session),
         Decision::Forbidden(why) => Err(Failure::new(why.code(), why.to_string())),
         Decision::Hidden(_) => Err(no_session(id)),
     }
 }
 
-/// A session that a caller may reach into. An administrator who does is written down before
-/// anything comes back.
-pub(super) async fn reached(
+/// Does something to a session that leaves its state as it is; the session as it is. Whether
+/// the caller may is judged and written down in one step, before anything is done.
+pub(super) async fn used(
     app: &App,
+    engine: &Engine,
     caller: &Person,
     id: SessionId,
-    (origin, what): (&Origin, &str),
+    what: SessionUse,
 ) -> Result<model::Session, Failure> {
-    let (session, reach) = allowed(app, caller, id, Operation::SessionReach).await?;
-    if reach != Reach::Own || caller.rights.submitted_by().is_some() {
-        let name = session.name.clone().unwrap_or_default();
-        let record = origin
-            .draft(Operation::SessionReach.as_str(), Outcome::Ok)
-            .target("session", &id.to_string(), &name)
-            .detail(what);
-        app.engine.record(record).await?;
+    let order = |past: Option<Box<model::Session>>| {
+        let order = UseSession {
+            caller: caller.caller.clone(),
+            called: caller.called(),
+            session: id,
+            past,
+            what: what.clone(),
+            admin_exec: app.rights.admin_exec,
+        };
+        engine.ask(Event::UseSession(Box::new(order)))
+    };
+    let mut told = order(None).await?;
+    // Memory forgets what is over and done; the store remembers.
+    if told.as_ref().is_err_and(|no| no.code == "LS-NOT-FOUND")
+        && let Some(past) = app.reader.session(id).await?
+    {
+        told = order(Some(Box::new(past))).await?;
     }
-    Ok(session)
+    match told? {
+        Answer::Used(session) => Ok(*session),
+        other => Err(unexpected(&other)),
+    }
 }
 
 fn no_session(id: SessionId) -> Failure {
@@ -390,6 +380,7 @@ pub(super) async fn read(
     let mut stopping = app.stopping.clone();
     // The watch before the reading: what changes in between wakes it.
     let watch = wait.map(|_| app.engine.watch(id));
+    held::shows(request.extensions(), id, Operation::SessionRead);
     loop {
         let shown = show(&app, &caller, id)
             .await?
@@ -424,10 +415,13 @@ pub(super) async fn history(
     let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
     let id = resolve(&app, &caller, &text).await?;
     stored(&app, &caller, id).await?; // 404 when there is no such session
-    let lines = app.reader.history(id).await?;
+    let lines = views::history(
+        &app.reader.history(id).await?,
+        &app.reader.reaches(id).await?,
+    );
     let items = lines
-        .iter()
-        .map(|line| (format!("{:012}", line.seq), views::history(line)))
+        .into_iter()
+        .map(|line| (format!("{:012}", line.seq), line))
         .collect();
     json(&app.cursors.page(&format!("history {id}"), &query, items)?)
 }
@@ -469,33 +463,17 @@ pub(super) async fn signal(
         );
     }
     let id = resolve(&app, &caller, &text).await?;
-    allowed(&app, &caller, id, Operation::SessionSignal).await?;
-    let place = app
-        .engine
-        .read(move |state, _| {
-            let session = state.sessions.get(&id)?;
-            let main = session.present().find(|c| c.key.rank == Rank::MAIN);
-            let name = session.name.clone().unwrap_or_default();
-            Some((session.state, name, main.map(|c| (c.agent, c.key))))
-        })
-        .await?;
-    let Some((now, name, main)) = place else {
-        return Err(no_session(id));
-    };
-    let (SessionState::Running, Some((agent, key))) = (now, main) else {
+    // What cannot be recorded must not reach the session: first the record, then the signal.
+    let engine = app.engine.asked_by(Arc::clone(&origin));
+    let what = SessionUse::Signal(order.signal.clone());
+    let session = used(&app, &engine, &caller, id, what).await?;
+    let main = session.present().find(|c| c.key.rank == Rank::MAIN);
+    let Some((agent, key)) = main.map(|c| (c.agent, c.key)) else {
         return Err(Failure::new(
             "LS-STATE",
-            format!("Session {id} is {now}; signals reach running ones only."),
+            format!("Session {id} has no program now; signals reach running ones only."),
         ));
     };
-    let record = |outcome| {
-        origin
-            .draft("session.signal", outcome)
-            .target("session", &id.to_string(), &name)
-            .detail(&order.signal)
-    };
-    // First: what cannot be recorded must not reach the session.
-    app.engine.record(record(Outcome::Ok)).await?;
     let request = SignalRequest {
         key,
         signal: order.signal.clone(),
@@ -504,9 +482,12 @@ pub(super) async fn signal(
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let code = "LS-AGENT-UNREACHABLE";
-    app.engine
-        .record(record(Outcome::Failed).code(code))
-        .await?;
+    let name = session.name.as_deref().unwrap_or_default();
+    let failed = origin
+        .draft("session.signal", Outcome::Failed)
+        .target("session", &id.to_string(), name)
+        .detail(&order.signal);
+    app.engine.record(failed.code(code)).await?;
     Err(Failure::new(
         code,
         format!("The signal was not delivered: {why}."),
@@ -584,32 +565,13 @@ async fn end(
                 .at("/grace_s", "0 to 600 is wanted.")
         })?,
     };
-    let (mut own, mut foreign) = (Vec::with_capacity(ids.len()), Vec::new());
-    for id in ids {
-        // Who may end everybody's sessions needs no look at each.
-        if caller.role == Role::Superadmin {
-            own.push(id);
-            continue;
-        }
-        let skipped = |why: &str| Skipped {
-            id: id.to_string(),
-            why: why.to_owned(),
-        };
-        match allowed(app, caller, id, Operation::SessionTerminate).await {
-            Ok(_) => own.push(id),
-            Err(failure) if failure.code == "LS-NOT-FOUND" => foreign.push(skipped("not-found")),
-            // Of many, the others are ended all the same.
-            Err(failure) if many && failure.code == "LS-READ-ONLY" => {
-                foreign.push(skipped("read-only"));
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
     let event = Terminate {
         caller: caller.caller.clone(),
-        ids: own,
+        called: Some(caller.called()),
+        ids,
         grace_s,
         force: order.force,
+        many,
     };
     let mut answer = match engine.ask(Event::Terminate(event)).await?? {
         Answer::Terminated(answer) => answer,
@@ -620,10 +582,15 @@ async fn end(
         let Ok(id) = skipped.id.parse::<SessionId>() else {
             continue;
         };
-        if app.reader.session(id).await?.is_some() {
-            skipped.why = "already-final".to_owned();
+        match allowed(app, caller, id, Operation::SessionTerminate).await {
+            Ok(_) => skipped.why = "already-final".to_owned(),
+            Err(failure) if failure.code == "LS-NOT-FOUND" => (),
+            // Of many, the others are ended all the same.
+            Err(failure) if many && failure.code == "LS-READ-ONLY" => {
+                skipped.why = "read-only".to_owned();
+            }
+            Err(failure) => return Err(failure),
         }
     }
-    answer.skipped.extend(foreign);
     Ok(answer)
 }

@@ -183,12 +183,34 @@ async fn fixture_with(logs: Option<Vec<Data>>, with_agent: bool, more: Vec<Chang
     limited(logs, with_agent, more, (1_000_000, 1_000_000)).await
 }
 
+/// An installation whose administrators may reach into sessions of others.
+pub(super) async fn ready_with_admin_exec() -> Fixture {
+    let rights = RightsSettings {
+        admin_exec: true,
+        ..RightsSettings::default()
+    };
+    let limits = (1_000_000, 1_000_000);
+    let mut f = made(Some(Vec::new()), true, Vec::new(), limits, rights).await;
+    f.set_up().await;
+    f
+}
+
 /// The same with limits for keypairs and for clients nobody knows.
 async fn limited(
     logs: Option<Vec<Data>>,
     with_agent: bool,
     more: Vec<Change>,
     limits: (u32, u32),
+) -> Fixture {
+    made(logs, with_agent, more, limits, RightsSettings::default()).await
+}
+
+async fn made(
+    logs: Option<Vec<Data>>,
+    with_agent: bool,
+    more: Vec<Change>,
+    limits: (u32, u32),
+    rights: RightsSettings,
 ) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let meta = Meta {
@@ -230,7 +252,7 @@ async fn limited(
             image: "longshore/base".to_owned(),
             ..SessionDefaults::default()
         },
-        rights: RightsSettings::default(),
+        rights,
         cluster: ClusterId::new(1),
         ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         pin: "pin".to_owned(),
@@ -353,7 +375,7 @@ impl Fixture {
     }
 
     /// Returns once a request waits for a session to change: later than so many waits.
-    async fn somebody_waits(&self, before: usize) {
+    pub(super) async fn somebody_waits(&self, before: usize) {
         let began = async {
             while self.app.engine.waits() == before {
                 tokio::task::yield_now().await;

@@ -7,7 +7,9 @@ use longshore_common::api;
 use longshore_common::ids::{AgentId, DeviceId, SessionId, UserId};
 use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
-use longshore_core::model::{Agent, Container, Designated, History, JoinToken, Session, State};
+use longshore_core::model::{
+    Agent, Container, Designated, History, JoinToken, Reached, Session, State,
+};
 use longshore_core::scheduler::{self, Planner};
 use std::collections::BTreeMap;
 
@@ -309,19 +311,42 @@ fn container(state: &State, live: &Live, container: &Container) -> api::Containe
     }
 }
 
-/// A line of history.
+/// The history of a session, with the administrators who reached into it where that was.
 #[must_use]
-pub(super) fn history(line: &History) -> api::HistoryLine {
-    api::HistoryLine {
-        seq: line.seq,
-        at: line.at,
-        from: line.from.map(|s| s.to_string()),
-        to: line.to.to_string(),
-        reason: line.reason.map(|r| r.to_string()),
-        detail: line.detail.clone(),
-        by: line.by.clone(),
-        attempt: line.attempt.0,
+pub(super) fn history(lines: &[History], reaches: &[Reached]) -> Vec<api::HistoryLine> {
+    let mut shown: Vec<api::HistoryLine> = Vec::with_capacity(lines.len() + reaches.len());
+    let mut reaches = reaches.iter().peekable();
+    for line in lines {
+        shown.push(api::HistoryLine {
+            seq: 0,
+            at: line.at,
+            from: line.from.map(|s| s.to_string()),
+            to: line.to.to_string(),
+            reason: line.reason.map(|r| r.to_string()),
+            detail: line.detail.clone(),
+            by: line.by.clone(),
+            attempt: line.attempt.0,
+            reached: None,
+        });
+        while let Some(reached) = reaches.next_if(|reached| reached.after <= line.seq) {
+            let state = line.to.to_string();
+            shown.push(api::HistoryLine {
+                seq: 0,
+                at: reached.at,
+                from: Some(state.clone()),
+                to: state,
+                reason: None,
+                detail: Some(format!("an administrator read or used: {}", reached.what)),
+                by: reached.by.clone(),
+                attempt: line.attempt.0,
+                reached: Some(reached.what.clone()),
+            });
+        }
     }
+    for (seq, line) in (1..).zip(&mut shown) {
+        line.seq = seq;
+    }
+    shown
 }
 
 /// Who holds what of which device of an agent.

@@ -84,6 +84,9 @@ pub(super) fn draft(audited: Audited, origin: Option<&Origin>) -> Draft {
     let mut draft = origin
         .draft(audited.operation.as_str(), Outcome::Ok)
         .target(target.kind, &target.id, &target.name);
+    if !audited.detail.is_empty() {
+        draft = draft.detail(&audited.detail);
+    }
     let (mut before, mut after) = (audited.before, audited.after);
     let names: Vec<String> = before.keys().cloned().collect();
     for name in names {

@@ -56,6 +56,25 @@ impl Identity {
         let sha256 = token::login_sha256(token).ok_or(Denied::Failed)?;
         let known = self.known();
         let login = known.logins.get(sha256.as_bytes()).ok_or(Denied::Failed)?;
+        let person = self.by_login(&known, login, now)?;
+        login.used.fetch_max(now.0, Ordering::Relaxed);
+        Ok(person)
+    }
+
+    /// Whose a login is by now. An open stream asks this; it is no use of the login.
+    pub(super) fn login_still(&self, id: LoginId, now: Timestamp) -> Result<Person, Denied> {
+        let known = self.known();
+        let token = known.tokens.get(&id).ok_or(Denied::Failed)?;
+        let login = known.logins.get(token).ok_or(Denied::Failed)?;
+        self.by_login(&known, login, now)
+    }
+
+    fn by_login(
+        &self,
+        known: &super::Everybody,
+        login: &Known,
+        now: Timestamp,
+    ) -> Result<Person, Denied> {
         if login.is_over(self.limits, now) {
             return Err(Denied::Failed);
         }
@@ -64,23 +83,10 @@ impl Identity {
             user: login.user,
             access_key: account.main_keypair.clone().unwrap_or_default(),
         };
-        let person = admitted(account, caller, Via::Login(login.id))?;
-        login.used.fetch_max(now.0, Ordering::Relaxed);
         Ok(Person {
             by_password: login.by_password,
-            ..person
+            ..admitted(account, caller, Via::Login(login.id))?
         })
-    }
-
-    /// Whether a login still stands. An open stream asks this; it is no use of the login.
-    pub(super) fn login_still(&self, id: LoginId, now: Timestamp) -> Result<(), Denied> {
-        let known = self.known();
-        let token = known.tokens.get(&id).ok_or(Denied::Failed)?;
-        let login = known.logins.get(token).ok_or(Denied::Failed)?;
-        match login.is_over(self.limits, now) {
-            true => Err(Denied::Failed),
-            false => Ok(()),
-        }
     }
 
     /// How long logins last.

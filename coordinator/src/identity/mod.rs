@@ -18,7 +18,7 @@ use longshore_common::time::Timestamp;
 use longshore_core::access::Caller as Rights;
 use longshore_core::model::logins::LoginLimits;
 use longshore_core::model::{
-    Caller, Change, Keypair, KeypairState, Role, State, UserGroup, UserStatus,
+    Called, Caller, Change, Keypair, KeypairState, Role, State, UserGroup, UserStatus,
 };
 use longshore_identity::token;
 use std::collections::{BTreeSet, HashMap};
@@ -26,6 +26,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
@@ -79,6 +80,8 @@ pub enum Via {
     Keypair {
         /// Its access key.
         access_key: String,
+        /// The secret that was shown, as far as it is known.
+        proof: Proof,
         /// The one project it is good for.
         project: Option<ProjectId>,
         /// Requests in 900 s; none = the setting.
@@ -86,6 +89,16 @@ pub enum Via {
     },
     /// A login.
     Login(LoginId),
+}
+
+/// SHA-256 of the secret somebody showed. Prints as nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proof([u8; 32]);
+
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proof")
+    }
 }
 
 /// A caller who proved to be somebody.
@@ -102,6 +115,19 @@ pub struct Person {
 }
 
 impl Person {
+    /// How it calls, as far as that narrows what it may do.
+    #[must_use]
+    pub fn called(&self) -> Called {
+        let project = match &self.via {
+            Via::Keypair { project, .. } => *project,
+            Via::Login(_) => None,
+        };
+        Called {
+            acted_for: self.rights.submitted_by(),
+            project,
+        }
+    }
+
     /// The same with other rights.
     #[must_use]
     pub fn judged_as(self, rights: Rights) -> Self {
@@ -185,6 +211,7 @@ struct Use {
 /// to learn who calls. It follows the engine: what is stored counts before anybody is told.
 pub struct Identity {
     known: RwLock<Everybody>,
+    generation: AtomicU64,
     setup: Mutex<Option<setup::SetupToken>>,
     uses: Mutex<HashMap<String, Use>>,
     limits: LoginLimits,
@@ -290,8 +317,21 @@ impl Follow for Identity {
                     | Change::UserGroup(_)
                     | Change::UserGroupDeleted(_)
                     | Change::Domain(_)
+                    | Change::DomainDeleted(_)
             )
         };
+        let about_rules = |change: &Change| {
+            matches!(
+                change,
+                Change::AccessRule(_)
+                    | Change::AccessRuleDeleted(_)
+                    | Change::Project(_)
+                    | Change::ProjectDeleted(_)
+            )
+        };
+        if changes.iter().any(about_rules) {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
         if !changes.iter().any(about_people) {
             return; // as nearly always
         }
@@ -326,6 +366,9 @@ impl Follow for Identity {
         for user in touched {
             known.put_account(state, user);
         }
+        drop(known);
+        // Last: who sees the new number sees the new rights.
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -350,6 +393,7 @@ impl Identity {
         }
         Self {
             known: RwLock::new(known),
+            generation: AtomicU64::new(0),
             setup: Mutex::new(None),
             uses: Mutex::new(HashMap::new()),
             limits,
@@ -408,7 +452,10 @@ impl Identity {
     }
 
     fn by_keypair(&self, access: &str, secret: &str, now: Timestamp) -> Result<Person, Denied> {
-        let given = sha256(secret.as_bytes());
+        self.by_proof(access, &Proof(sha256(secret.as_bytes())), now)
+    }
+
+    fn by_proof(&self, access: &str, proof: &Proof, now: Timestamp) -> Result<Person, Denied> {
         let known = self.known();
         // An unknown key costs the same comparisons as a known one.
         let row = known.keypairs.get(access);
@@ -417,7 +464,7 @@ impl Identity {
             .and_then(|k| k.previous)
             .filter(|(_, until)| now < *until);
         let is = |hash: Option<[u8; 32]>| {
-            let same = bool::from(hash.unwrap_or_default().ct_eq(&given));
+            let same = bool::from(hash.unwrap_or_default().ct_eq(&proof.0));
             same & hash.is_some()
         };
         let same = is(stored) | is(before.map(|(hash, _)| hash));
@@ -437,41 +484,31 @@ impl Identity {
         let (project, rate_limit) = (row.project, row.rate_limit);
         let via = Via::Keypair {
             access_key: access.to_owned(),
+            proof: proof.clone(),
             project,
             rate_limit,
         };
         admitted(account, caller, via)
     }
 
-    /// Whether what somebody proved still counts: for streams that stay open.
+    /// Who somebody is by now that proved to be somebody: for streams that stay open. It is no
+    /// use of a login. Of one who acts for another it is the one who acts.
     ///
     /// # Errors
-    /// [`Denied`].
-    pub fn still(&self, person: &Person, now: Timestamp) -> Result<(), Denied> {
-        if let Via::Login(login) = &person.via {
-            self.login_still(*login, now)?;
+    /// [`Denied`]: what was proved counts no longer.
+    pub fn still(&self, person: &Person, now: Timestamp) -> Result<Person, Denied> {
+        match &person.via {
+            Via::Login(login) => self.login_still(*login, now),
+            Via::Keypair {
+                access_key, proof, ..
+            } => self.by_proof(access_key, proof, now),
         }
-        let known = self.known();
-        if let Via::Keypair { access_key, .. } = &person.via {
-            let row = known.keypairs.get(access_key).ok_or(Denied::Failed)?;
-            if row.state != KeypairState::Active {
-                return Err(Denied::Inactive);
-            }
-            if row.expires_at.is_some_and(|at| at <= now) {
-                return Err(Denied::Expired);
-            }
-        }
-        let stands = |user: UserId| {
-            let account = known.accounts.get(&user).ok_or(Denied::Failed)?;
-            admitted(account, person.caller.clone(), person.via.clone()).map(drop)
-        };
-        // Whoever acts for somebody has to stand as well.
-        if let Via::Keypair { access_key, .. } = &person.via
-            && let Some(row) = known.keypairs.get(access_key)
-        {
-            stands(row.user)?;
-        }
-        stands(person.id)
+    }
+
+    /// Raised whenever somebody's rights may have become other ones.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The person whose keypair an Authorization header names, whether its secret is right or

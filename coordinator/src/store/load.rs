@@ -85,6 +85,12 @@ fn scheduling(from: &Transaction<'_>, apply: &mut impl FnMut(Change)) -> Result<
             apply(Change::Project(project));
         },
     )?;
+    let gone = "SELECT id FROM projects WHERE deleted = 1";
+    ids(from, "project", gone, |id| {
+        apply(Change::ProjectDeleted(id))
+    })?;
+    let gone = "SELECT id FROM domains WHERE deleted = 1";
+    ids(from, "domain", gone, |id| apply(Change::DomainDeleted(id)))?;
     let sql = "SELECT name, body FROM keypair_policies";
     bodies(from, "keypair policy", sql, |policy| {
         apply(Change::KeypairPolicy(policy));
@@ -182,6 +188,22 @@ pub(super) fn bodies<T: DeserializeOwned>(
     let mut rows = statement.query([]).doing("be read")?;
     while let Some(row) = rows.next().doing("be read")? {
         take(object(what, row)?);
+    }
+    Ok(())
+}
+
+/// Reads ids.
+fn ids<T: FromStr<Err: Display>>(
+    from: &Transaction<'_>,
+    what: &'static str,
+    sql: &str,
+    mut take: impl FnMut(T),
+) -> Result<(), StoreError> {
+    let mut statement = from.prepare(sql).doing("be read")?;
+    let mut rows = statement.query([]).doing("be read")?;
+    while let Some(row) = rows.next().doing("be read")? {
+        let id: String = row.get(0).doing("be read")?;
+        take(parse(what, &id, &id)?);
     }
     Ok(())
 }

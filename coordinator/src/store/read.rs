@@ -5,7 +5,7 @@ use super::{Doing, StoreError, open};
 use longshore_common::ids::{Attempt, GroupId, SessionId, UserId};
 use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
-use longshore_core::model::{History, Session};
+use longshore_core::model::{History, Reached, Session};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use std::fmt;
@@ -100,6 +100,14 @@ impl Reader {
     /// [`StoreError`].
     pub async fn history(&self, id: SessionId) -> Result<Vec<History>, StoreError> {
         self.run(move |db| history(db, id)).await
+    }
+
+    /// Administrators who reached into a session of somebody else, the first one first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn reaches(&self, id: SessionId) -> Result<Vec<Reached>, StoreError> {
+        self.run(move |db| reaches(db, id)).await
     }
 
     /// The latest session that has or had this name.
@@ -242,6 +250,28 @@ fn history(db: &Connection, id: SessionId) -> Result<Vec<History>, StoreError> {
     let mut lines = Vec::new();
     while let Some(row) = rows.next().doing(doing)? {
         lines.push(history_line(id, row)?);
+    }
+    Ok(lines)
+}
+
+fn reaches(db: &Connection, session: SessionId) -> Result<Vec<Reached>, StoreError> {
+    let doing = "read who reached in";
+    let Ok(number) = i64::try_from(session.0) else {
+        return Ok(Vec::new());
+    };
+    let sql = "SELECT after, at, by, what FROM session_reaches WHERE session = ?1
+        ORDER BY rowid";
+    let mut statement = db.prepare_cached(sql).doing(doing)?;
+    let mut rows = statement.query([number]).doing(doing)?;
+    let mut lines = Vec::new();
+    while let Some(row) = rows.next().doing(doing)? {
+        lines.push(Reached {
+            session,
+            after: unsigned("reach into session", session, row.get(0).doing(doing)?)?,
+            at: Timestamp(row.get(1).doing(doing)?),
+            by: row.get(2).doing(doing)?,
+            what: row.get(3).doing(doing)?,
+        });
     }
     Ok(lines)
 }

@@ -11,11 +11,11 @@ use longshore_common::ids::{
 use longshore_core::model::{
     Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency,
     JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PolicyKind, Preset, Project,
-    ProjectPolicy, SchedulerSettings, Session, State, UserPolicy,
+    ProjectPolicy, Reached, SchedulerSettings, Session, State, UserPolicy,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -127,7 +127,9 @@ struct Batch<'a> {
     groups: BTreeMap<GroupId, Option<&'a Group>>,
     scheduler: Option<&'a SchedulerSettings>,
     domains: BTreeMap<DomainId, &'a Domain>,
+    domains_gone: BTreeSet<DomainId>,
     projects: BTreeMap<ProjectId, &'a Project>,
+    projects_gone: BTreeSet<ProjectId>,
     /// By kind and name in lower case.
     policies: BTreeMap<(PolicyKind, String), Option<Policy<'a>>>,
     presets: BTreeMap<PresetId, Option<&'a Preset>>,
@@ -151,6 +153,7 @@ enum Policy<'a> {
 
 enum Line<'a> {
     History(&'a History),
+    Reached(&'a Reached),
     Audit(&'a AuditLine),
     Opened(&'a LedgerRow),
     QuotaFreed(ContainerKey, i64),
@@ -179,6 +182,8 @@ impl<'a> Batch<'a> {
                 Change::Scheduler(settings) => batch.scheduler = Some(settings),
                 Change::Domain(domain) => drop(batch.domains.insert(domain.id, domain)),
                 Change::Project(project) => drop(batch.projects.insert(project.id, project)),
+                Change::DomainDeleted(id) => drop(batch.domains_gone.insert(*id)),
+                Change::ProjectDeleted(id) => drop(batch.projects_gone.insert(*id)),
                 Change::KeypairPolicy(policy) => {
                     let form = Policy::Keypair(policy);
                     batch.policy(PolicyKind::Keypair, &policy.name, Some(form));
@@ -214,6 +219,7 @@ impl<'a> Batch<'a> {
                 Change::TokenDeleted(id) => drop(batch.tokens.insert(id, None)),
                 Change::Session(session) => drop(batch.sessions.insert(session.id, session)),
                 Change::History(line) => batch.lines.push(Line::History(line)),
+                Change::Reached(line) => batch.lines.push(Line::Reached(line)),
                 Change::Audit(line) => batch.lines.push(Line::Audit(line)),
                 Change::LedgerOpened(row) => batch.lines.push(Line::Opened(row)),
                 Change::QuotaFreed { key, at } => batch.lines.push(Line::QuotaFreed(*key, at.0)),
@@ -312,22 +318,50 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// Those that are gone first: their names may be another's by now. A row stays for what is
+    /// past; one that was made and deleted in this batch is there for that alone.
+    fn write_tenants(&self, to: &Transaction<'_>) -> Result<(), StoreError> {
+        let bury = || -> Result<(), StoreError> {
+            for id in &self.projects_gone {
+                execute(to, PROJECT_DELETED, [id.to_string()], "delete a project")?;
+            }
+            for id in &self.domains_gone {
+                execute(to, DOMAIN_DELETED, [id.to_string()], "delete a domain")?;
+            }
+            Ok(())
+        };
+        bury()?;
+        for domain in self.domains.values() {
+            let json = body("domain", domain.id, domain)?;
+            let id = domain.id.to_string();
+            let name = match self.domains_gone.contains(&domain.id) {
+                true => &id,
+                false => &domain.name,
+            };
+            execute(to, DOMAIN, params![id, name, json], "store a domain")?;
+        }
+        for project in self.projects.values() {
+            let json = body("project", project.id, project)?;
+            let (id, domain) = (project.id.to_string(), project.domain.to_string());
+            let name = match self.projects_gone.contains(&project.id) {
+                true => &id,
+                false => &project.name,
+            };
+            let values = params![id, domain, name, json];
+            execute(to, PROJECT, values, "store a project")?;
+        }
+        match self.domains.is_empty() && self.projects.is_empty() {
+            true => Ok(()),
+            false => bury(),
+        }
+    }
+
     fn write_scheduling(&self, to: &Transaction<'_>) -> Result<(), StoreError> {
         if let Some(settings) = self.scheduler {
             let json = body("scheduler settings", 1, settings)?;
             execute(to, SCHEDULER, [json], "store settings of the scheduler")?;
         }
-        for domain in self.domains.values() {
-            let json = body("domain", domain.id, domain)?;
-            let values = params![domain.id.to_string(), domain.name, json];
-            execute(to, DOMAIN, values, "store a domain")?;
-        }
-        for project in self.projects.values() {
-            let json = body("project", project.id, project)?;
-            let domain = project.domain.to_string();
-            let values = params![project.id.to_string(), domain, project.name, json];
-            execute(to, PROJECT, values, "store a project")?;
-        }
+        self.write_tenants(to)?;
         for ((kind, name), policy) in &self.policies {
             write_policy(to, *kind, name, *policy)?;
         }
@@ -456,6 +490,12 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
             ];
             execute(to, HISTORY, values, "store a line of history")
         }
+        Line::Reached(line) => {
+            let session = number("session", line.session, line.session.0)?;
+            let after = number("session", line.session, line.after)?;
+            let values = params![session, after, line.at.0, line.by, line.what];
+            execute(to, REACHED, values, "store who reached in")
+        }
         Line::Audit(line) => {
             let values = params![
                 number(AUDIT_RECORD, line.seq, line.seq)?,
@@ -552,6 +592,8 @@ const DOMAIN: &str = "INSERT INTO domains (id, name, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (id) DO UPDATE SET name = ?2, body = ?3";
 const PROJECT: &str = "INSERT INTO projects (id, domain, name, body) VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (id) DO UPDATE SET domain = ?2, name = ?3, body = ?4";
+const DOMAIN_DELETED: &str = "UPDATE domains SET name = id, deleted = 1 WHERE id = ?1";
+const PROJECT_DELETED: &str = "UPDATE projects SET name = id, deleted = 1 WHERE id = ?1";
 const KEYPAIR_POLICY: &str = "INSERT INTO keypair_policies (name, id, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (name) DO UPDATE SET name = ?1, id = ?2, body = ?3";
 const KEYPAIR_POLICY_DELETED: &str = "DELETE FROM keypair_policies WHERE name = ?1";
@@ -595,6 +637,8 @@ const SESSION: &str = "INSERT INTO sessions (id, owner, owner_name, name, group_
 const HISTORY: &str = "INSERT INTO session_history
         (session, seq, at, from_state, to_state, reason, detail, by, attempt)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const REACHED: &str = "INSERT INTO session_reaches (session, after, at, by, what)
+    VALUES (?1, ?2, ?3, ?4, ?5)";
 // Only ever added: a number that is there already is an error.
 const AUDIT_LINE: &str = "INSERT INTO audit
         (seq, at, actor, operation, target, outcome, hash, body, domain)

@@ -4,9 +4,9 @@
 //! masked, numbered and chained. Here stands what was done to what, as values.
 
 use super::admin::{
-    AdminAnswer, AdminObject, AdminOrder, AdminVerb, RightsObject, access_rule_view, group_view,
-    keypair_policy_view, operation as admin_operation, preset_view, project_policy_view,
-    user_group_view, user_policy_view,
+    AdminAnswer, AdminObject, AdminOrder, AdminVerb, RightsObject, access_rule_view, domain_view,
+    group_view, keypair_policy_view, operation as admin_operation, preset_view,
+    project_policy_view, project_view, user_group_view, user_policy_view,
 };
 use super::change::{Change, PolicyKind};
 use super::entities::{Agent, JoinToken, Session};
@@ -69,7 +69,11 @@ pub fn audit_domain(
             let owner = state.keypairs.get(id)?.user;
             state.users.get(&owner).map(|user| user.domain)
         }
-        "project" => state.projects.get(&id.parse().ok()?).map(|p| p.domain),
+        "project" => {
+            let id = id.parse().ok()?;
+            let gone = || state.gone.projects.get(&id);
+            state.projects.get(&id).or_else(gone).map(|p| p.domain)
+        }
         "domain" => id.parse().ok(),
         "session" => state.sessions.get(&id.parse().ok()?).map(|s| s.domain),
         "user_group" | "group" => state.user_groups.get(&id.parse().ok()?)?.domain,
@@ -143,6 +147,8 @@ pub struct Audited {
     pub before: Map<String, Value>,
     /// Members that differ, as they are. Not masked yet.
     pub after: Map<String, Value>,
+    /// What there is to say beside that; empty if nothing.
+    pub detail: String,
 }
 
 impl Audited {
@@ -159,7 +165,13 @@ impl Audited {
             target,
             before,
             after,
+            detail: String::new(),
         }
+    }
+
+    pub(super) fn detail(mut self, detail: &str) -> Self {
+        detail.clone_into(&mut self.detail);
+        self
     }
 
     pub(super) fn by(mut self, doer: Doer) -> Self {
@@ -177,6 +189,10 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
     let Ok(answer) = &outcome.answer else {
         return Vec::new();
     };
+    if let Event::UseSession(order) = event {
+        // What happens to the session is not stored with it.
+        return super::verbs::recorded(order, outcome).into_iter().collect();
+    }
     if changes.is_empty() {
         return Vec::new();
     }
@@ -213,6 +229,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::Outcome { .. }
         | Event::Silent { .. }
         | Event::KeypairsUsed(_)
+        | Event::UseSession(_)
         | Event::Tick => None,
     };
     one.into_iter().collect()
@@ -259,7 +276,7 @@ fn last_of(changes: &[Change], id: SessionId) -> Option<&Session> {
     })
 }
 
-fn of_session(session: &Session) -> AuditTarget {
+pub(super) fn of_session(session: &Session) -> AuditTarget {
     let name = session.name.as_deref().unwrap_or_default();
     target("session", session.id, name)
 }
@@ -450,11 +467,13 @@ pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
             kind: PolicyKind::Project,
             ..
         } => (Operation::PolicyWrite, "project_policy"),
-        AdminVerb::CreateDomain(..) | AdminVerb::PatchDomain(..) => {
+        AdminVerb::CreateDomain(..) | AdminVerb::PatchDomain(..) | AdminVerb::DeleteDomain(_) => {
             (Operation::DomainWrite, "domain")
         }
         AdminVerb::CreateProject(..) => (Operation::ProjectCreate, "project"),
-        AdminVerb::PatchProject(..) => (Operation::ProjectUpdate, "project"),
+        AdminVerb::PatchProject(..) | AdminVerb::DeleteProject(_) => {
+            (Operation::ProjectUpdate, "project")
+        }
         AdminVerb::CreateUser { .. } => (Operation::UserCreate, "user"),
         AdminVerb::PatchUser(..) => (Operation::UserUpdate, "user"),
         AdminVerb::SetUserStatus(..) => (Operation::UserStatus, "user"),
@@ -607,6 +626,8 @@ fn deleted(state: &State, changes: &[Change]) -> Option<Value> {
         Change::UserGroupDeleted(id) => {
             value(&user_group_view(state, state.user_groups.get(id)?, true))
         }
+        Change::DomainDeleted(id) => value(&domain_view(state, state.domains.get(id)?)),
+        Change::ProjectDeleted(id) => value(&project_view(state, state.projects.get(id)?)),
         Change::PresetDeleted(id) => value(&preset_view(state.presets.get(id)?)),
         Change::PolicyDeleted(kind, name) => {
             let name = name.to_ascii_lowercase();

@@ -2,7 +2,8 @@
 
 use super::audited::AuditLine;
 use super::entities::{
-    Agent, Charge, Cursor, Group, History, Idempotency, JoinToken, LedgerRow, Meta, Session,
+    Agent, Charge, Cursor, Group, History, Idempotency, JoinToken, LedgerRow, Meta, Reached,
+    Session,
 };
 use super::people::{AccessRule, Invitation, Keypair, Login, User, UserGroup};
 use super::policies::{
@@ -10,7 +11,8 @@ use super::policies::{
 };
 use super::pools::{DraftConfig, LiveConfig};
 use longshore_common::ids::{
-    AccessRuleId, ContainerKey, GroupId, InvitationId, LoginId, PresetId, UserGroupId, UserId,
+    AccessRuleId, ContainerKey, DomainId, GroupId, InvitationId, LoginId, PresetId, ProjectId,
+    UserGroupId, UserId,
 };
 use longshore_common::time::Timestamp;
 use longshore_identity::throttle;
@@ -52,8 +54,12 @@ pub enum Change {
     Scheduler(SchedulerSettings),
     /// A domain, new or changed.
     Domain(Domain),
+    /// A domain is gone; what is past keeps its name.
+    DomainDeleted(DomainId),
     /// A project, new or changed.
     Project(Project),
+    /// A project is gone; what is past keeps its name.
+    ProjectDeleted(ProjectId),
     /// A keypair policy, new or changed.
     KeypairPolicy(Box<KeypairPolicy>),
     /// A user policy, new or changed.
@@ -93,6 +99,8 @@ pub enum Change {
     Session(Box<Session>),
     /// A line of history; kept by the store alone.
     History(History),
+    /// An administrator reached into a session; kept by the store alone.
+    Reached(Reached),
     /// A record of the audit log; kept by the store alone, memory keeps the end of the chain.
     /// Shared, because a batch is copied on its way to the store.
     Audit(Arc<AuditLine>),

@@ -688,3 +688,18 @@ pub struct History {
     /// In which attempt.
     pub attempt: Attempt,
 }
+
+/// An administrator reached into a session of somebody else; told to its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// Into which.
+    pub session: SessionId,
+    /// Behind which line of its history.
+    pub after: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who, as history names people.
+    pub by: String,
+    /// By what: `logs`.
+    pub what: String,
+}

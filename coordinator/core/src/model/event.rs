@@ -2,10 +2,11 @@
 
 use super::admin::{AdminAnswer, AdminOrder};
 use super::change::Change;
-use super::entities::{Group, JoinToken};
+use super::entities::{Group, JoinToken, Session};
 use super::logins::{LoginAnswer, LoginEvent};
 use super::people::{Keypair, User};
 use super::policies::SchedulerSettings;
+use crate::access::Operation;
 use longshore_common::admin::InUse;
 use longshore_common::agent::{Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
@@ -31,6 +32,8 @@ pub enum Event {
     Submit(Box<Submit>),
     /// Sessions are to be ended.
     Terminate(Terminate),
+    /// A signal is sent to a session, or somebody reaches into it.
+    UseSession(Box<UseSession>),
     /// A join token is wanted.
     CreateToken(JoinTokenOrder),
     /// A join token is to be taken back.
@@ -143,6 +146,15 @@ pub struct Caller {
     pub user: UserId,
     /// The keypair used.
     pub access_key: String,
+}
+
+/// How somebody calls, as far as that narrows what it may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Called {
+    /// The service account that asks in the caller's name.
+    pub acted_for: Option<ServiceAccountId>,
+    /// The one project that the keypair used is good for.
+    pub project: Option<ProjectId>,
 }
 
 /// The first administrator.
@@ -261,12 +273,54 @@ impl Default for SessionDefaults {
 pub struct Terminate {
     /// By whom.
     pub caller: Caller,
+    /// How it calls, for judging whether it may; none = it was not asked by anybody but made
+    /// up (a scenario, a measurement), and nothing is judged.
+    pub called: Option<Called>,
     /// Which.
     pub ids: Vec<SessionId>,
     /// Seconds between signal and kill.
     pub grace_s: u32,
     /// At once in the books.
     pub force: bool,
+    /// Asked for many at once: what may only be read is left out, and said so.
+    pub many: bool,
+}
+
+/// Something is done to a session that leaves its state as it is.
+#[derive(Debug, Clone)]
+pub struct UseSession {
+    /// By whom.
+    pub caller: Caller,
+    /// How it calls.
+    pub called: Called,
+    /// To which session.
+    pub session: SessionId,
+    /// The session as it is stored, where memory may have forgotten it.
+    pub past: Option<Box<Session>>,
+    /// What.
+    pub what: SessionUse,
+    /// Administrators may reach into sessions of others.
+    pub admin_exec: bool,
+}
+
+/// What is done to a session that leaves its state as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionUse {
+    /// Its program gets this signal.
+    Signal(String),
+    /// Something is reached that is the owner's alone: `logs`.
+    Reach(String),
+}
+
+impl SessionUse {
+    /// The operation of the table.
+    #[must_use]
+    pub const fn operation(&self) -> Operation {
+        match self {
+            Self::Signal(_) => Operation::SessionSignal,
+            Self::Reach(_) => Operation::SessionReach,
+        }
+    }
 }
 
 /// A join token is wanted. Id and secret were drawn at the rim.
@@ -396,6 +450,8 @@ pub enum Answer {
     Session(Accepted),
     /// What became of sessions.
     Terminated(TerminateAnswer),
+    /// A session to which something may be done, as it is.
+    Used(Box<Session>),
     /// A node was taken in.
     Enrolled {
         /// Its id.

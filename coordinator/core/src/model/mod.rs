@@ -21,15 +21,16 @@ mod rules;
 mod setup;
 mod state;
 mod submit;
+mod verbs;
 
 pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain, audited};
 pub use change::{Change, PolicyKind};
 pub use desired::{desired_entries, desired_set};
 pub use entities::*;
 pub use event::{
-    Accepted, Answer, Beginning, Caller, Effect, Enrol, Event, HelloFacts, ImageNeeds,
-    JoinTokenOrder, Outcome, PastSession, Refusal, SessionDefaults, SetupOrder, SetupPlace, Submit,
-    Terminate, WelcomeFacts,
+    Accepted, Answer, Beginning, Called, Caller, Effect, Enrol, Event, HelloFacts, ImageNeeds,
+    JoinTokenOrder, Outcome, PastSession, Refusal, SessionDefaults, SessionUse, SetupOrder,
+    SetupPlace, Submit, Terminate, UseSession, WelcomeFacts,
 };
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
 pub use people::*;
@@ -38,5 +39,5 @@ pub use pools::*;
 pub use react::react;
 pub use rights::{Unfit, is_about_sessions, user_of};
 pub use rules::{is_open_to, requester_session};
-pub use state::{Account, AgentUse, BUILTIN, FACTORY_RULE, QueueKey, State, Usage};
+pub use state::{Account, AgentUse, BUILTIN, FACTORY_RULE, Gone, QueueKey, State, Usage};
 pub use submit::check as check_submit;

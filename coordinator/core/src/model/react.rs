@@ -2,10 +2,10 @@
 
 use super::change::Change;
 use super::draft::Draft;
-use super::entities::{Agent, Stop};
+use super::entities::Agent;
 use super::event::{
-    Answer, Beginning, Caller, Effect, Enrol, Event, HelloFacts, JoinTokenOrder, Outcome, Refusal,
-    Terminate, WelcomeFacts,
+    Answer, Beginning, Effect, Enrol, Event, HelloFacts, JoinTokenOrder, Outcome, Refusal,
+    WelcomeFacts,
 };
 use super::lifecycle;
 use super::people::{Keypair, Membership};
@@ -13,13 +13,13 @@ use super::policies::{KeypairPolicy, ProjectPolicy, UserPolicy};
 use super::setup::{new_domain, new_project, setup};
 use super::state::State;
 use super::submit::submit;
+use super::verbs;
 use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::amount::{MAX_BYTES, MAX_MILLI, SlotKind, SlotName, Slots, UNIT};
-use longshore_common::api::{Skipped, TerminateAnswer};
 use longshore_common::ids::{
     AgentId, ContainerKey, DomainId, Fence, Generation, ProjectId, SessionId, is_handle,
 };
-use longshore_common::session::{ContainerState, Reason, SessionState, Want};
+use longshore_common::session::{ContainerState, SessionState, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{CloseCode, ContainerReport, EnrolRefusal, RefusedCode};
 use std::collections::BTreeSet;
@@ -38,7 +38,8 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::Started(order) => started(state, order, now),
         Event::Setup(order) => setup(state, order),
         Event::Submit(order) => submit(state, order, now),
-        Event::Terminate(order) => terminate(state, order, now),
+        Event::Terminate(order) => verbs::terminate(state, order, now),
+        Event::UseSession(order) => verbs::use_session(state, order, now),
         Event::CreateToken(order) => create_token(state, order),
         Event::DeleteToken(id) => delete_token(state, id),
         Event::Enrol(order) => enrol(state, order, now),
@@ -142,11 +143,10 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
     if !state.projects.contains_key(&project) {
         changes.push(Change::Project(new_project(project, DEFAULT, domain, now)));
     }
-    // People of a database from before there were domains.
-    let homeless = state
-        .users
-        .values()
-        .filter(|u| !state.domains.contains_key(&u.domain));
+    // People of a database from before there were domains. A service account that was deleted
+    // stays in its domain although that is gone.
+    let known = |id| state.domains.contains_key(id) || state.gone.domains.contains_key(id);
+    let homeless = state.users.values().filter(|u| !known(&u.domain));
     changes.extend(homeless.map(|user| {
         let mut user = user.clone();
         user.domain = domain;
@@ -165,101 +165,6 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
 fn default_project(state: &State, domain: DomainId) -> Option<ProjectId> {
     let project = state.project_by_ref(DEFAULT, Some(domain));
     project.filter(|p| p.domain == domain).map(|p| p.id)
-}
-
-fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Outcome {
-    let mut draft = Draft::new(state, now);
-    let mut answer = TerminateAnswer {
-        forced: order.force,
-        ..TerminateAnswer::default()
-    };
-    let by = caller_name(state, &order.caller);
-    let mut seen = BTreeSet::new();
-    for id in order.ids.iter().filter(|id| seen.insert(**id)) {
-        let skip = |why: &str| Skipped {
-            id: id.to_string(),
-            why: why.to_owned(),
-        };
-        let Some(session) = draft.session(*id) else {
-            answer.skipped.push(skip("not-found"));
-            continue;
-        };
-        let reason = if order.force {
-            Reason::ForceTerminated
-        } else {
-            Reason::UserRequested
-        };
-        let detail = format!("stopped by {by}");
-        let stop = Stop {
-            reason,
-            detail: detail.clone(),
-            grace_s: order.grace_s,
-            forced: order.force,
-            at: now,
-        };
-        match session.state {
-            state if state.is_final() => answer.skipped.push(skip("already-final")),
-            SessionState::Pending => {
-                lifecycle::cancel(&mut draft, *id, reason, &detail, &by);
-                answer.cancelled.push(id.to_string());
-            }
-            _ if order.force => {
-                lifecycle::force(&mut draft, *id, stop, &by);
-                answer.terminating.push(id.to_string());
-            }
-            SessionState::Terminating => {
-                shorten(&mut draft, *id, order.grace_s);
-                answer.skipped.push(skip("already-terminating"));
-            }
-            _ => {
-                lifecycle::stop(&mut draft, *id, stop, &by);
-                answer.terminating.push(id.to_string());
-            }
-        }
-    }
-    let (changes, effects) = draft.finish();
-    Outcome {
-        changes,
-        effects,
-        answer: Ok(Answer::Terminated(answer)),
-    }
-}
-
-/// A shorter grace for a session that is being stopped is taken over.
-fn shorten(draft: &mut Draft<'_>, id: SessionId, grace_s: u32) {
-    let Some(session) = draft.session(id) else {
-        return;
-    };
-    if session
-        .stop
-        .as_ref()
-        .is_none_or(|stop| stop.grace_s <= grace_s)
-    {
-        return;
-    }
-    let agents: Vec<AgentId> = session
-        .containers
-        .iter()
-        .filter(|c| !c.is_closed())
-        .map(|c| c.agent)
-        .collect();
-    let now = draft.now;
-    if let Some(session) = draft.session_mut(id) {
-        session.deadline = Some(lifecycle::close_deadline(now, grace_s));
-        if let Some(stop) = session.stop.as_mut() {
-            stop.grace_s = grace_s;
-        }
-    }
-    for agent in agents {
-        draft.touch(agent);
-    }
-}
-
-fn caller_name(state: &State, caller: &Caller) -> String {
-    match state.users.get(&caller.user) {
-        Some(user) => format!("user {}", user.username),
-        None => format!("user {}", caller.user),
-    }
 }
 
 fn create_token(state: &State, order: &JoinTokenOrder) -> Outcome {

@@ -1,13 +1,17 @@
 //! The state as access rules see it: sessions, projects and queues as [`Object`]s, and what a
 //! caller has on them.
 
+use super::admin::{at_person, group_target};
 use super::entities::{Group, Session};
 use super::people::User;
 use super::policies::Project;
 use super::rules::is_open_to;
 use super::state::State;
 use crate::access::rules::{Kind, Place, QueueKey, SessionKey, Submission, may_submit};
-use crate::access::{Caller, Lack, Level, Object, Resource, Sight, Subject, Target, Who};
+use crate::access::{
+    Caller, Intent, Lack, Level, Object, Operation, Resource, Role, Sight, Subject, Target, Who,
+    decide,
+};
 
 use crate::scheduler::limits::Requester;
 use longshore_common::ids::{DomainId, ProjectId, UserId};
@@ -32,6 +36,83 @@ impl State {
             project: project.id,
             domain: project.domain,
         })
+    }
+
+    /// Whether somebody knows of a project: who is in it, and who looks after its domain.
+    #[must_use]
+    pub fn sees_project(rights: &Caller, project: &Project) -> bool {
+        rights.role() == Role::Superadmin
+            || rights.is_member(project.id)
+            || (looks_after_domain(rights) && rights.domain() == Some(project.domain))
+    }
+
+    /// A project by id or name (any case), among those that somebody knows of. Of several,
+    /// which only who knows of several domains can meet, all are told.
+    #[must_use]
+    pub fn projects_for(&self, rights: &Caller, text: &str) -> Vec<&Project> {
+        let seen = |project: &&Project| Self::sees_project(rights, project);
+        match text.parse::<ProjectId>() {
+            Ok(id) => self.projects.get(&id).filter(seen).into_iter().collect(),
+            Err(_) => {
+                let named = self.projects.values();
+                let named = named.filter(|p| p.name.eq_ignore_ascii_case(text));
+                named.filter(seen).collect()
+            }
+        }
+    }
+
+    /// Whether somebody knows of a single thing that a rule or a question names. All of a
+    /// kind is known to everybody.
+    #[must_use]
+    pub fn sees_resource(&self, rights: &Caller, resource: &Resource) -> bool {
+        if rights.role() == Role::Superadmin {
+            return true;
+        }
+        match resource {
+            Resource::Everything | Resource::All(_) => true,
+            Resource::Project(id) => {
+                let project = self.projects.get(id);
+                project.is_some_and(|project| Self::sees_project(rights, project))
+            }
+            Resource::Session(key) => {
+                let session = self.sessions.get(&key.session);
+                session.is_some_and(|session| {
+                    let read = Operation::SessionRead;
+                    self.judged_session(rights, session, read, false)
+                        .is_allowed()
+                })
+            }
+            Resource::Queue(_) => {
+                let user = user_of(rights.who()).and_then(|id| self.users.get(&id));
+                let queue = user.and_then(|user| self.object_of(resource, user));
+                let Some(queue) = queue else {
+                    return false;
+                };
+                let open = matches!(queue, Object::Queue { open: true, .. });
+                rights.in_queue_admins()
+                    || (open && looks_after_domain(rights))
+                    || self.rule_book().level(rights, &queue) >= Level::Ro
+            }
+            // There are none of these yet.
+            Resource::Model(_) | Resource::Folder(_) => false,
+        }
+    }
+
+    /// Whether somebody knows of a person, an account or a group.
+    #[must_use]
+    pub fn sees_subject(&self, rights: &Caller, subject: Subject) -> bool {
+        let (operation, target) = match subject {
+            Subject::Group(id) => match self.user_groups.get(&id) {
+                Some(group) => (Operation::GroupRead, group_target(group)),
+                None => return false,
+            },
+            Subject::User(_) | Subject::Account(_) => match self.user_of_subject(subject) {
+                Some(user) => (Operation::UserRead, at_person(user)),
+                None => return false,
+            },
+        };
+        let target = target.intent(Intent::Read);
+        rights.is(subject) || decide(operation, rights, &target).is_allowed()
     }
 
     /// A session as rules see it.
@@ -310,6 +391,11 @@ impl Object {
             }
         }
     }
+}
+
+/// Whether somebody sees what is in the own domain by its office.
+fn looks_after_domain(rights: &Caller) -> bool {
+    matches!(rights.role(), Role::DomainAdmin | Role::Monitor) || rights.in_admins()
 }
 
 /// The kind a rule is about, for those who look through rules of sessions.

@@ -142,6 +142,15 @@ impl Payer {
     }
 }
 
+/// Domains and projects as they were when they were deleted. They are few, and open nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Gone {
+    /// Domains.
+    pub domains: BTreeMap<DomainId, Domain>,
+    /// Projects.
+    pub projects: BTreeMap<ProjectId, Project>,
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
@@ -169,6 +178,8 @@ pub struct State {
     pub domains: BTreeMap<DomainId, Domain>,
     /// Projects.
     pub projects: BTreeMap<ProjectId, Project>,
+    /// Domains and projects that are gone, for the names of what is past.
+    pub gone: Gone,
     /// Keypair policies by their name in lower case.
     pub keypair_policies: BTreeMap<String, KeypairPolicy>,
     /// User policies by their name in lower case.
@@ -231,6 +242,7 @@ impl State {
             scheduler: SchedulerSettings::default(),
             domains: BTreeMap::new(),
             projects: BTreeMap::new(),
+            gone: Gone::default(),
             keypair_policies: BTreeMap::new(),
             user_policies: BTreeMap::new(),
             project_policies: BTreeMap::new(),
@@ -322,6 +334,16 @@ impl State {
             Change::Project(project) => {
                 self.projects.insert(project.id, project.clone());
             }
+            Change::DomainDeleted(id) => {
+                let domain = self.domains.remove(id);
+                self.gone.domains.extend(domain.map(|domain| (*id, domain)));
+            }
+            Change::ProjectDeleted(id) => {
+                let project = self.projects.remove(id);
+                self.gone
+                    .projects
+                    .extend(project.map(|project| (*id, project)));
+            }
             Change::KeypairPolicy(policy) => {
                 self.keypair_policies
                     .insert(policy.name.to_ascii_lowercase(), (**policy).clone());
@@ -378,7 +400,7 @@ impl State {
                 self.tokens.remove(id);
             }
             Change::Session(session) => self.apply_session(session),
-            Change::History(_) => (),
+            Change::History(_) | Change::Reached(_) => (),
             Change::Audit(line) => self.audit = line.head(),
             Change::LedgerOpened(row) => self.open_row(row),
             Change::QuotaFreed { key, at } if !crate::bugs::is(16) => {

@@ -1058,9 +1058,11 @@ impl<'a> Run<'a> {
         let waits = session.state == SessionState::Pending || session.state.is_final();
         let terminate = Terminate {
             caller,
+            called: None,
             ids: vec![id],
             grace_s: 10,
             force: order.force,
+            many: false,
         };
         let _ = self.happen(&Event::Terminate(terminate)); // what it did is in the changes
         let Some((agent, key)) = placed.filter(|_| !waits) else {

@@ -7,6 +7,7 @@ mod chaos;
 mod clusters;
 mod fits;
 mod joins;
+mod judged;
 mod lifecycle;
 mod placing;
 mod random;

@@ -339,9 +339,11 @@ impl World {
         let caller = self.caller();
         match self.does(Event::Terminate(Terminate {
             caller,
+            called: None,
             ids: ids.to_vec(),
             grace_s,
             force,
+            many: false,
         })) {
             Answer::Terminated(answer) => answer,
             other => panic!("{other:?}"),

@@ -388,9 +388,11 @@ impl Play {
                     };
                     self.happen(&Event::Terminate(Terminate {
                         caller,
+                        called: None,
                         ids: vec![id],
                         grace_s: 1,
                         force: *force,
+                        many: false,
                     }));
                     if *force {
                         let (changes, _) = finish_unconfirmed(self.core.state(), self.now, id);

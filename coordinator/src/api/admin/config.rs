@@ -15,6 +15,7 @@ use longshore_common::admin::{
 use longshore_core::model;
 use longshore_core::model::admin::{AdminVerb, draft_view, live_view, queue_views};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 fn current(state: &model::State) -> Option<Value> {
     value_of(&draft_view(state))
@@ -23,9 +24,9 @@ fn current(state: &model::State) -> Option<Value> {
 async fn document(
     app: &App,
     request: Request,
-    view: fn(&model::State) -> ResourceConfigView,
+    view: fn(&model::State, &Viewer) -> ResourceConfigView,
 ) -> Result<Response, Failure> {
-    let look = move |state: &model::State, _: &Viewer, _: &str| Some(view(state));
+    let look = move |state: &model::State, viewer: &Viewer, _: &str| Some(view(state, viewer));
     verbs::read(app, String::new(), request, "document", look).await
 }
 
@@ -33,14 +34,60 @@ pub(in super::super) async fn live(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
-    document(&app, request, live_view).await
+    document(&app, request, |state, viewer| match viewer.all {
+        true => live_view(state),
+        false => open_part(state, viewer, live_view(state)),
+    })
+    .await
 }
 
 pub(in super::super) async fn draft(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
-    document(&app, request, draft_view).await
+    document(&app, request, |state, _| draft_view(state)).await
+}
+
+/// What of the live document somebody may know of: the queues that are open to it, with their
+/// policies and profiles, and the pools of groups that are. Of a policy it is not told who
+/// else may use it.
+fn open_part(
+    state: &model::State,
+    viewer: &Viewer,
+    mut all: ResourceConfigView,
+) -> ResourceConfigView {
+    let queues: BTreeSet<String> = queues(state, viewer).into_iter().map(|q| q.name).collect();
+    for policy in &mut all.allocation_policies {
+        policy.profiles.retain(|of| queues.contains(&of.queue));
+        if !viewer.is_administrator() {
+            policy.users = None;
+        }
+    }
+    all.allocation_policies.retain(|p| !p.profiles.is_empty());
+    let policies = all.allocation_policies.iter();
+    let profiles: BTreeSet<String> = policies
+        .clone()
+        .flat_map(|policy| policy.profiles.iter().map(|of| of.profile.clone()))
+        .collect();
+    let policies: BTreeSet<String> = policies.map(|policy| policy.name.clone()).collect();
+    all.pools.retain(|pool| {
+        let group = state.group_by_ref(&pool.group);
+        group.is_some_and(|group| viewer.may_use(state, group))
+    });
+    let pools: BTreeSet<String> = all.pools.iter().map(|pool| pool.name.clone()).collect();
+    all.profiles
+        .retain(|profile| profiles.contains(&profile.name));
+    for profile in &mut all.profiles {
+        profile.pools.retain(|name| pools.contains(name));
+        profile.policies.retain(|name| policies.contains(name));
+    }
+    for pool in &mut all.pools {
+        pool.profiles.retain(|name| profiles.contains(name));
+    }
+    all.links
+        .retain(|link| profiles.contains(&link.profile) && pools.contains(&link.pool));
+    all.by = String::new();
+    all
 }
 
 pub(in super::super) async fn save(

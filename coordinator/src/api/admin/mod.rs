@@ -45,9 +45,7 @@ use longshore_common::admin::Member;
 use longshore_common::ids::{ProjectId, UserId};
 use longshore_core::access::{self, Caller as Rights, Level, View};
 use longshore_core::model::admin::{AdminAnswer, AdminObject, AdminOrder, AdminVerb, at_person};
-use longshore_core::model::{
-    Answer, Event, Group, Project, Role, Session, State, User, is_open_to,
-};
+use longshore_core::model::{Answer, Event, Group, Role, Session, State, User, is_open_to};
 use longshore_core::scheduler::limits::Requester;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -381,13 +379,6 @@ impl Viewer {
         };
         let target = at_person(user).intent(access::Intent::Read);
         access::decide(operation, &self.rights, &target).is_allowed()
-    }
-
-    /// Whether a project may be seen: by its members, and by those who read its domain.
-    fn sees_project(&self, project: &Project) -> bool {
-        let of_domain = matches!(self.rights.role(), Role::DomainAdmin | Role::Monitor)
-            && self.rights.domain() == Some(project.domain);
-        self.all || of_domain || self.rights.is_member(project.id)
     }
 
     /// Whose things this person may see whole; none = everybody's.

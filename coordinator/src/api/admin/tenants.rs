@@ -80,13 +80,21 @@ pub(in super::super) async fn update_domain(
     verbs::update(&app, text, request, AdminVerb::PatchDomain, current_domain).await
 }
 
+pub(in super::super) async fn remove_domain(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    verbs::remove_with(&app, text, request, AdminVerb::DeleteDomain, current_domain).await
+}
+
 // ----- projects
 
-/// Projects are found by name where only one has it.
+/// Of several projects of a name the one of the own domain comes first.
 fn project<'a>(state: &'a model::State, viewer: &Viewer, text: &str) -> Option<&'a Project> {
-    let own = state.users.get(&viewer.user);
-    let found = state.project_by_ref(text, own.map(|u| u.domain))?;
-    viewer.sees_project(found).then_some(found)
+    let own = state.users.get(&viewer.user).map(|u| u.domain);
+    let found = state.projects_for(&viewer.rights, text).into_iter();
+    found.min_by_key(|project| own.is_some_and(|own| own != project.domain))
 }
 
 fn current_project(state: &model::State, text: &str) -> Option<Value> {
@@ -141,6 +149,21 @@ pub(in super::super) async fn update_project(
         text,
         request,
         AdminVerb::PatchProject,
+        current_project,
+    )
+    .await
+}
+
+pub(in super::super) async fn remove_project(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    verbs::remove_with(
+        &app,
+        text,
+        request,
+        AdminVerb::DeleteProject,
         current_project,
     )
     .await

@@ -4,7 +4,7 @@
 use super::super::errors::Failure;
 use super::super::extract::Query;
 use super::super::{App, person};
-use super::{Match, Nothing, Viewer, shown, write};
+use super::{Match, Nothing, Viewer, rights, shown, write};
 use axum::extract::Request;
 use axum::response::Response;
 use longshore_core::model::State;
@@ -77,4 +77,20 @@ pub(super) async fn remove(
         .order(app, verb, move |state| current(state, &text))
         .await?;
     Ok(write.gone())
+}
+
+/// The same of an object that takes others along: a rehearsal says whom it would touch.
+pub(super) async fn remove_with(
+    app: &App,
+    text: String,
+    request: Request,
+    verb: fn(String) -> AdminVerb,
+    current: Current,
+) -> Result<Response, Failure> {
+    let write = write::<Nothing>(request, &[], Match::Required).await?;
+    let verb = verb(text.clone());
+    let answer = write
+        .order(app, verb, move |state| current(state, &text))
+        .await?;
+    rights::deleted(&write, &answer)
 }

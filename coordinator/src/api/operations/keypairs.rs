@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "Make a further keypair, whose secret is shown this once, or take one over",
         takes: Some(shape::<admin::NewKeypair>),
         gives: Gives::Json(shape::<admin::NewKeypairAnswer>),
-        codes: &["LS-KEYPAIR-EXISTS", "LS-VERSION-STALE"],
+        codes: &["LS-NOT-FOUND", "LS-KEYPAIR-EXISTS", "LS-VERSION-STALE"],
         handler: || post(keypairs::create),
         ..CREATE
     },

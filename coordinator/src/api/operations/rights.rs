@@ -49,6 +49,7 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "Make a group of users",
         takes: Some(shape::<admin::UserGroupRequest>),
         gives: Gives::Json(shape::<admin::UserGroupView>),
+        codes: &["LS-NOT-FOUND", "LS-EXISTS"],
         handler: || post(groups::create),
         ..CREATE
     },
@@ -227,7 +228,7 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "Make a service account with a first keypair, whose secret is shown this once",
         takes: Some(shape::<admin::ServiceAccountRequest>),
         gives: Gives::Json(shape::<admin::NewServiceAccountAnswer>),
-        codes: &["LS-EXISTS", "LS-KEYPAIR-EXISTS"],
+        codes: &["LS-NOT-FOUND", "LS-EXISTS", "LS-KEYPAIR-EXISTS"],
         handler: || post(accounts::create),
         ..CREATE
     },

@@ -49,6 +49,15 @@ pub(super) const ROWS: &[Operation] = &[
         ..PATCH
     },
     Operation {
+        id: "domain_delete",
+        path: "/api/v1/domains/{id}",
+        row: Some(Access::DomainWrite),
+        summary: "Delete a domain in which nobody and nothing is left; a rehearsal answers 200 with the impact",
+        codes: REMOVED,
+        handler: || delete(tenants::remove_domain),
+        ..DELETE
+    },
+    Operation {
         id: "projects_list",
         path: "/api/v1/projects",
         row: Some(Access::ProjectRead),
@@ -74,6 +83,7 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "Make a project",
         takes: Some(shape::<admin::ProjectRequest>),
         gives: Gives::Json(shape::<admin::ProjectView>),
+        codes: &["LS-NOT-FOUND", "LS-EXISTS"],
         handler: || post(tenants::create_project),
         ..CREATE
     },
@@ -95,6 +105,15 @@ pub(super) const ROWS: &[Operation] = &[
         gives: Gives::Json(shape::<admin::ProjectView>),
         handler: || patch(tenants::update_project),
         ..PATCH
+    },
+    Operation {
+        id: "project_delete",
+        path: "/api/v1/projects/{id}",
+        row: Some(Access::ProjectUpdate),
+        summary: "Delete a project without live sessions, with its memberships, access rules and keypairs; a rehearsal answers 200 with the impact",
+        codes: REMOVED,
+        handler: || delete(tenants::remove_project),
+        ..DELETE
     },
     Operation {
         id: "project_members_list",
@@ -140,6 +159,15 @@ pub(super) const ROWS: &[Operation] = &[
         handler: || post(members::leave),
         ..ACT
     },
+];
+
+const REMOVED: &[&str] = &[
+    "LS-NOT-FOUND",
+    "LS-AMBIGUOUS",
+    "LS-VERSION-MISSING",
+    "LS-VERSION-STALE",
+    "LS-IN-USE",
+    "LS-BUILTIN",
 ];
 
 /// What becomes of sessions that somebody leaves behind.

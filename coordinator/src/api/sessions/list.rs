@@ -4,7 +4,7 @@ use super::super::errors::Failure;
 use super::super::extract::Query;
 use super::super::views::{self, Detail};
 use super::super::{App, json, page, person};
-use super::{judged, rights};
+use super::rights;
 use crate::identity::Person;
 use crate::store::SessionFilter;
 use axum::extract::{Request, State};
@@ -115,7 +115,8 @@ async fn page_of(
                         || rights.is_member(s.project)
                 };
                 let sees = |s: &model::Session| {
-                    judged(state, &rights, s, Operation::SessionRead, false).is_allowed()
+                    let read = Operation::SessionRead;
+                    state.judged_session(&rights, s, read, false).is_allowed()
                 };
                 let chunk = chunk.into_iter();
                 chunk.filter(|s| near(s) && sees(s)).collect::<Vec<_>>()

@@ -1,14 +1,15 @@
 //! Rows about people and rights.
 
 use super::{dir, file, open_at, same, wait};
+use longshore_common::amount::SlotLimits;
 use longshore_common::ids::{
     AccessRuleId, DomainId, InvitationId, LoginId, ProjectId, UserGroupId, UserId,
 };
 use longshore_common::time::Timestamp;
 use longshore_core::access::{Resource, Rule, RuleLevel, Subject};
 use longshore_core::model::{
-    AccessRule, Change, Invitation, InvitationState, LinkPurpose, Login, MemberSource, Service,
-    State, Totp, User, UserGroup,
+    AccessRule, Change, Domain, Invitation, InvitationState, LinkPurpose, Login, MemberSource,
+    Project, Service, State, Totp, User, UserGroup,
 };
 use longshore_identity::throttle;
 use std::collections::BTreeSet;
@@ -130,4 +131,50 @@ fn people_and_rights_are_read_back_and_what_is_over_is_gone() {
     );
     assert_eq!(state.groups_of(ada).count(), 0);
     assert!(state.rule_book().is_empty() && state.invitations.is_empty());
+}
+
+#[test]
+fn what_is_gone_keeps_its_name_and_frees_it() {
+    let dir = dir();
+    let (store, mut state) = open_at(&file(&dir)).expect("new");
+    let take = |state: &mut State, changes: Vec<Change>| {
+        changes.iter().for_each(|change| state.apply(change));
+        wait(store.commit(changes)).expect("stored");
+        same(&wait(store.load()).expect("read"), state);
+    };
+    let domain = |n| {
+        Change::Domain(Domain {
+            id: DomainId::new(n),
+            version: 1,
+            name: "lab".to_owned(),
+            description: String::new(),
+            active: true,
+            total_slots: SlotLimits::new(),
+            created_at: Timestamp(1),
+        })
+    };
+    let project = |n| {
+        Change::Project(Project {
+            id: ProjectId::new(n),
+            version: 1,
+            name: "vision".to_owned(),
+            domain: DomainId::new(1),
+            description: String::new(),
+            active: true,
+            policy: "default".to_owned(),
+            total_slots: SlotLimits::new(),
+            created_at: Timestamp(1),
+        })
+    };
+    take(&mut state, vec![domain(1), project(1)]);
+    // The name goes to another at once, also where one was made and deleted in a batch.
+    let gone = Change::ProjectDeleted(ProjectId::new(1));
+    let short = Change::ProjectDeleted(ProjectId::new(2));
+    take(&mut state, vec![gone, project(2), short, project(3)]);
+    assert_eq!(state.projects.len(), 1);
+    assert_eq!(state.gone.projects[&ProjectId::new(2)].name, "vision");
+    let gone = Change::ProjectDeleted(ProjectId::new(3));
+    let all = vec![gone, Change::DomainDeleted(DomainId::new(1)), domain(2)];
+    take(&mut state, all);
+    assert_eq!(state.gone.domains[&DomainId::new(1)].name, "lab");
 }

@@ -81,9 +81,11 @@ async fn make(data_dir: &Path, live: u32, past: u32) -> Result<()> {
         if !ids.is_empty() {
             let terminate = Terminate {
                 caller: caller.clone(),
+                called: None,
                 ids,
                 grace_s: 0,
                 force: false,
+                many: false,
             };
             take(&mut state, &mut changes, &Event::Terminate(terminate))?;
         }

@@ -159,10 +159,14 @@ pub enum AdminVerb {
     CreateDomain(DomainId, Box<DomainRequest>),
     /// Changes a domain.
     PatchDomain(String, Box<DomainRequest>),
+    /// Deletes a domain in which nobody and nothing is left.
+    DeleteDomain(String),
     /// Makes a project.
     CreateProject(ProjectId, Box<ProjectRequest>),
     /// Changes a project; assigns its policy too.
     PatchProject(String, Box<ProjectRequest>),
+    /// Deletes a project in which nothing lives, with memberships, rules and keypairs for it.
+    DeleteProject(String),
     /// Makes a person with a first keypair.
     CreateUser {
         /// What was drawn for the person.
@@ -602,10 +606,12 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         AdminVerb::PatchDomain(name, request) => {
             tenants::patch_domain(state, name, expected, request, now)
         }
+        AdminVerb::DeleteDomain(name) => tenants::delete_domain(state, name, expected),
         AdminVerb::CreateProject(id, request) => tenants::create_project(state, *id, request, now),
         AdminVerb::PatchProject(name, request) => {
-            tenants::patch_project(state, name, expected, request, now)
+            tenants::patch_project(state, caller, name, expected, request, now)
         }
+        AdminVerb::DeleteProject(name) => tenants::delete_project(&about(name)),
         AdminVerb::CreateUser {
             secrets,
             password,

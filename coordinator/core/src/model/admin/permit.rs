@@ -10,8 +10,9 @@ use super::super::policies::Project;
 use super::super::state::State;
 use super::members::missing;
 use super::{AdminOrder, AdminVerb};
-use crate::access::{self, Caller, Decision, Intent, Operation, Role, Target, Why};
+use crate::access::{self, Caller, Decision, Intent, Level, Operation, Role, Target, Why};
 use longshore_common::admin::Member;
+use longshore_common::ids::DomainId;
 
 /// What an order does, and to what; no target if the thing does not exist.
 struct Asked<'a> {
@@ -23,12 +24,35 @@ struct Asked<'a> {
     lends_powers: bool,
     /// How the thing is called in an answer that there is none.
     thing: (&'static str, &'a str),
+    /// Something else that the order names and that is not there, or not for this caller: it
+    /// is told that there is none, if it may give the order at all.
+    hides: Option<(&'static str, &'a str)>,
+}
+
+impl<'a> Asked<'a> {
+    const fn new(
+        operation: Operation,
+        target: Option<Target>,
+        thing: (&'static str, &'a str),
+    ) -> Self {
+        Self {
+            operation,
+            also: Vec::new(),
+            target,
+            lends_powers: false,
+            thing,
+            hides: None,
+        }
+    }
 }
 
 /// The operation of an order, as it is judged and recorded.
 #[must_use]
 pub fn operation(state: &State, order: &AdminOrder) -> Operation {
-    asked(state, order).operation
+    let user = state.users.get(&order.caller.user);
+    let rights = user.map_or_else(Caller::anonymous, |user| state.rights_of(user));
+    let asked = asked(state, order, &rights);
+    asked.map_or_else(|_| names(&order.verb).0, |asked| asked.operation)
 }
 
 /// Whether the order may be given.
@@ -37,13 +61,17 @@ pub(super) fn permit(state: &State, order: &AdminOrder) -> Result<(), Refusal> {
     let user =
         user.ok_or_else(|| Refusal::new("LS-AUTH-FAILED", "The credentials are not valid."))?;
     let rights = state.rights_of(user);
-    let asked = asked(state, order);
+    let asked = asked(state, order, &rights)?;
     if let ("keypair", key) = asked.thing
         && is_hidden(state, &rights, order, key)
     {
         return Err(missing("keypair", key));
     }
     let Some(target) = &asked.target else {
+        if let Some((noun, name)) = asked.hides {
+            access::at_the_door(asked.operation, &rights, Intent::Change).map_err(forbidden)?;
+            return Err(missing(noun, name));
+        }
         // What the verb says about a thing that is not there is no secret to those who may
         // do this to some thing.
         let all = std::iter::once(asked.operation).chain(asked.also);
@@ -53,6 +81,9 @@ pub(super) fn permit(state: &State, order: &AdminOrder) -> Result<(), Refusal> {
             .map_err(forbidden);
     };
     judge(&rights, asked.operation, target, asked.thing)?;
+    if let Some((noun, name)) = asked.hides {
+        return Err(missing(noun, name));
+    }
     if asked.lends_powers && rights.role() != Role::Superadmin {
         return Err(forbidden(Why::NotPermitted));
     }
@@ -116,20 +147,78 @@ pub fn at_project(project: &Project) -> Target {
         .in_project(project.id)
 }
 
-/// A membership: the project's, and about the person. The person's other projects open nothing.
-fn member<'a>(state: &State, operation: Operation, project: &'a str, user: &str) -> Asked<'a> {
-    let found = state.project_by_ref(project, None);
-    let target = found.map(|found| match state.user_by_ref(user) {
-        Some(user) => at_project(found).person(user.rank()),
-        None => at_project(found),
+/// A project that is known to the caller, as something is done to it. One that is not is as
+/// one that does not exist, and so is its name.
+fn known_project(
+    state: &State,
+    rights: &Caller,
+    name: &str,
+) -> Result<Option<(Target, DomainId)>, Refusal> {
+    let found = project_of(state, rights, name)?;
+    Ok(found.map(|project| {
+        let target = at_project(project).level(Level::Ro);
+        (target, project.domain)
+    }))
+}
+
+/// The project that a caller means: by id, or by a name that only one has of those it knows
+/// of.
+pub(super) fn project_of<'a>(
+    state: &'a State,
+    rights: &Caller,
+    name: &str,
+) -> Result<Option<&'a Project>, Refusal> {
+    let found = state.projects_for(rights, name.trim());
+    let [first, _, ..] = found[..] else {
+        return Ok(found.first().copied());
+    };
+    let places: Vec<String> = found
+        .iter()
+        .map(|project| {
+            let domain = state.domains.get(&project.domain);
+            let domain = domain.map_or("", |domain| domain.name.as_str());
+            format!("{} in {domain}", project.id)
+        })
+        .collect();
+    let text = format!(
+        "{} projects are named {}: {}.",
+        found.len(),
+        first.name,
+        places.join(", ")
+    );
+    Err(Refusal::new("LS-AMBIGUOUS", text).hint("Use the id."))
+}
+
+/// A membership: the project's, and about the person. The person's other projects open
+/// nothing. People of another domain are there for those who see all domains only.
+fn member<'a>(
+    state: &State,
+    operation: Operation,
+    rights: &Caller,
+    (project, user): (&'a str, &'a str),
+    noun: &'static str,
+) -> Result<Asked<'a>, Refusal> {
+    let found = known_project(state, rights, project)?;
+    let person = state.user_by_ref(user).filter(|user| {
+        let all = rights.role() == Role::Superadmin;
+        all || found
+            .as_ref()
+            .is_some_and(|(_, domain)| *domain == user.domain)
     });
-    Asked {
-        operation,
-        also: Vec::new(),
-        target,
-        lends_powers: false,
-        thing: ("project", project),
-    }
+    let hides = match (&found, person) {
+        (Some(_), None) => Some((noun, user)),
+        _ => None,
+    };
+    // One who is not there is judged as the least of all.
+    let rank = person.map_or(Role::User, User::rank);
+    Ok(Asked {
+        hides,
+        ..Asked::new(
+            operation,
+            found.map(|(target, _)| target.person(rank)),
+            ("project", project),
+        )
+    })
 }
 
 fn chosen<const N: usize>(all: [(bool, Operation); N]) -> Vec<Operation> {
@@ -138,28 +227,23 @@ fn chosen<const N: usize>(all: [(bool, Operation); N]) -> Vec<Operation> {
         .collect()
 }
 
-fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
+fn asked<'a>(
+    state: &'a State,
+    order: &'a AdminOrder,
+    rights: &Caller,
+) -> Result<Asked<'a>, Refusal> {
     let (operation, _) = names(&order.verb);
-    let shared = |operation| Asked {
-        operation,
-        also: Vec::new(),
-        target: Some(Target::shared()),
-        lends_powers: false,
-        thing: ("thing", ""),
-    };
+    let shared = |operation| Asked::new(operation, Some(Target::shared()), ("thing", ""));
     // What is one's own is another operation than what is somebody else's.
     let about = |operation, owner: Option<&User>, thing| {
         let own = owner.is_some_and(|user| user.id == order.caller.user);
+        let operation = match own {
+            true => Operation::MeKeypairs,
+            false => operation,
+        };
         Asked {
-            operation: if own {
-                Operation::MeKeypairs
-            } else {
-                operation
-            },
-            also: Vec::new(),
-            target: owner.map(person),
             lends_powers: !own && owner.is_some_and(has_powers),
-            thing,
+            ..Asked::new(operation, owner.map(person), thing)
         }
     };
     let keypair = |operation, key: &'a str| {
@@ -167,39 +251,35 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
         let owner = found.and_then(|k| state.users.get(&k.user));
         about(operation, owner, ("keypair", key))
     };
-    match &order.verb {
+    Ok(match &order.verb {
         AdminVerb::CreateProject(_, request) => {
-            let domain = match &request.domain {
-                Member::Value(name) => state.domain_by_ref(name.trim()),
-                _ => state.domain_by_ref(super::policies::DEFAULT),
+            let name = match &request.domain {
+                Member::Value(name) => name.trim(),
+                _ => super::policies::DEFAULT,
             };
+            let domain = state.domain_by_ref(name);
+            let target = domain.map(|d| Target::object().in_domain(d.id).intent(Intent::Create));
+            let thing = ("domain", name);
             Asked {
-                operation,
-                also: Vec::new(),
-                target: domain.map(|d| Target::object().in_domain(d.id).intent(Intent::Create)),
-                lends_powers: false,
-                thing: match &request.domain {
-                    Member::Value(name) => ("domain", name),
-                    _ => ("domain", super::policies::DEFAULT),
-                },
+                // Who knows of all domains is told what is wrong with the request.
+                hides: (target.is_none() && rights.role() != Role::Superadmin).then_some(thing),
+                ..Asked::new(operation, target, thing)
             }
         }
-        AdminVerb::PatchProject(name, _) => Asked {
-            operation,
-            also: Vec::new(),
-            target: state.project_by_ref(name, None).map(at_project),
-            lends_powers: false,
-            thing: ("project", name),
-        },
+        AdminVerb::PatchProject(name, _) | AdminVerb::DeleteProject(name) => {
+            let found = known_project(state, rights, name)?;
+            Asked::new(operation, found.map(|found| found.0), ("project", name))
+        }
         AdminVerb::PatchUser(name, request) => {
             // What a policy and a share are worth is for the whole installation to say.
             let policy = !(request.user_policy.is_absent() && request.weight.is_absent());
             Asked {
-                operation,
                 also: Vec::from_iter(policy.then_some(Operation::UserPolicy)),
-                target: state.user_by_ref(name).map(person),
-                lends_powers: false,
-                thing: ("user", name),
+                ..Asked::new(
+                    operation,
+                    state.user_by_ref(name).map(person),
+                    ("user", name),
+                )
             }
         }
         AdminVerb::SetUserStatus(name, _)
@@ -207,36 +287,31 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
         | AdminVerb::SetUserDomain(name, _)
         | AdminVerb::SetUserSudo(name, _)
         | AdminVerb::SetUserPolicy(name, _)
-        | AdminVerb::RequirePasswordChange(name, _) => Asked {
+        | AdminVerb::RequirePasswordChange(name, _) => Asked::new(
             operation,
-            also: Vec::new(),
-            target: state.user_by_ref(name).map(person),
-            lends_powers: false,
-            thing: ("user", name),
-        },
-        AdminVerb::Account(verb) => Asked {
+            state.user_by_ref(name).map(person),
+            ("user", name),
+        ),
+        AdminVerb::Account(verb) => Asked::new(
             operation,
-            also: Vec::new(),
-            target: state.user_by_ref(verb.user()).map(person),
-            lends_powers: false,
-            thing: ("user", verb.user()),
-        },
+            state.user_by_ref(verb.user()).map(person),
+            ("user", verb.user()),
+        ),
         AdminVerb::PutMember {
             project,
             user,
             request,
         } => Asked {
             also: Vec::from_iter((!request.admin.is_absent()).then_some(Operation::ProjectAdmins)),
-            ..member(state, operation, project, user)
+            ..member(state, operation, rights, (project, user), "user")?
         },
-        AdminVerb::RemoveMember { project, user, .. } => member(state, operation, project, user),
-        AdminVerb::LeaveProject { project, .. } => Asked {
-            operation,
-            also: Vec::new(),
-            target: state.project_by_ref(project, None).map(at_project),
-            lends_powers: false,
-            thing: ("project", project),
-        },
+        AdminVerb::RemoveMember { project, user, .. } => {
+            member(state, operation, rights, (project, user), "member")?
+        }
+        AdminVerb::LeaveProject { project, .. } => {
+            let found = known_project(state, rights, project)?;
+            Asked::new(operation, found.map(|found| found.0), ("project", project))
+        }
         AdminVerb::CreateKeypair { request, secrets } => {
             let (user, owner) = match &request.user {
                 Member::Value(name) => (name.as_str(), state.user_by_ref(name.trim())),
@@ -247,9 +322,11 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
                 (!request.rate_limit.is_absent(), Operation::KeypairRateLimit),
                 (secrets.imported.is_some(), Operation::KeypairImport),
             ];
+            let asked = about(operation, owner, ("user", user));
             Asked {
                 also: chosen(also),
-                ..about(operation, owner, ("user", user))
+                hides: owner.is_none().then_some(("user", user)),
+                ..asked
             }
         }
         AdminVerb::PatchKeypair(key, request) => {
@@ -259,10 +336,10 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
             let rate = !request.rate_limit.is_absent();
             if own && !others && !rate {
                 let asked = keypair(Operation::MeKeypairs, key);
-                return Asked {
+                return Ok(Asked {
                     target: asked.target.map(|target| target.intent(Intent::Label)),
                     ..asked
-                };
+                });
             }
             // Nobody gives oneself another policy.
             Asked {
@@ -294,13 +371,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
         }
         AdminVerb::Rights(verb) => {
             let (target, thing) = verb.target(state);
-            Asked {
-                operation,
-                also: Vec::new(),
-                target,
-                lends_powers: false,
-                thing,
-            }
+            Asked::new(operation, target, thing)
         }
         AdminVerb::CreateUser { .. }
         | AdminVerb::ImportUsers { .. }
@@ -320,6 +391,7 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
         | AdminVerb::DeletePolicy { .. }
         | AdminVerb::CreateDomain(..)
         | AdminVerb::PatchDomain(..)
+        | AdminVerb::DeleteDomain(_)
         | AdminVerb::CreatePreset(..)
         | AdminVerb::PatchPreset(..)
         | AdminVerb::DeletePreset(_)
@@ -331,5 +403,5 @@ fn asked<'a>(state: &'a State, order: &'a AdminOrder) -> Asked<'a> {
         | AdminVerb::EnablePools(_)
         | AdminVerb::RenameQueue { .. }
         | AdminVerb::UsageAudit { .. } => shared(operation),
-    }
+    })
 }

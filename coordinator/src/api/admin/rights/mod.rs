@@ -58,7 +58,7 @@ async fn delete(
 }
 
 /// The answer to a deletion: 204, or what it would touch.
-fn deleted(write: &Write<Nothing>, answer: &AdminAnswer) -> Result<Response, Failure> {
+pub(super) fn deleted(write: &Write<Nothing>, answer: &AdminAnswer) -> Result<Response, Failure> {
     let Some(impact) = &answer.impact else {
         return Ok(write.gone());
     };

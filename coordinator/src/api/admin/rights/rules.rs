@@ -167,7 +167,7 @@ pub(in super::super::super) async fn test(
             }
             let id = resource.id.as_deref().unwrap_or_default();
             let nothing = || missing(&resource.kind, id);
-            let thing = resource_of(state, &resource, Some(asked.domain)).map_err(
+            let thing = resource_of(state, &rights, &resource, Some(asked.domain)).map_err(
                 |(at, text)| match at {
                     "/type" => Failure::new("LS-PARAMETER", text),
                     _ => nothing(),

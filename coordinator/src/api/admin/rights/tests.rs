@@ -1,12 +1,15 @@
 //! Rights as their callers meet them.
 
-use super::super::super::tests::{Answer, Fixture, ready};
+use super::super::super::tests::{Answer, Fixture, ready, ready_with_admin_exec};
 use axum::body::Body;
 use longshore_common::ids::{DomainId, GroupId, PolicyId, ProjectId};
 use longshore_core::model::{Beginning, Event, Group, SchedulerSettings};
 use serde_json::{Value, json};
 
+mod leaks;
+mod open;
 mod people;
+mod removal;
 mod sessions;
 
 /// An installation with a superadmin, and what is asked of it.
@@ -14,7 +17,16 @@ struct Lab(Fixture);
 
 impl Lab {
     async fn new() -> Self {
-        let lab = Self(ready().await);
+        Self::of(ready().await).await
+    }
+
+    /// One whose administrators may reach into sessions of others.
+    async fn with_admin_exec() -> Self {
+        Self::of(ready_with_admin_exec().await).await
+    }
+
+    async fn of(fixture: Fixture) -> Self {
+        let lab = Self(fixture);
         let beginning = Beginning {
             group: Group::new(GroupId::new(9), "default"),
             domain: DomainId::new(10),

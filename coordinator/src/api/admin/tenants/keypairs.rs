@@ -7,7 +7,7 @@ use super::super::{
     Match, Nothing, Viewer, Wanted, Write, list as listed, optional, other_kind, required,
     value_of, verbs, write,
 };
-use crate::identity::{Identity, new_keypair};
+use crate::identity::new_keypair;
 use crate::pki::{fill_random, sha256};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -18,13 +18,16 @@ use longshore_common::admin::{
 use longshore_core::model::admin::{AdminObject, AdminVerb, NewKeypairSecrets, keypair_view};
 use longshore_core::model::{self, Keypair};
 use longshore_identity::{Secret, token};
+use longshore_link::boot_ms;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 
-/// A keypair with its last use as it is known by now; what is stored is up to a minute old.
-fn shown(state: &model::State, keypair: &Keypair, identity: &Identity) -> KeypairView {
+/// A keypair with its last use as it is known by now (what is stored is up to a minute old),
+/// and how much it is used.
+fn shown(state: &model::State, keypair: &Keypair, app: &App) -> KeypairView {
     let mut view = keypair_view(state, keypair);
-    if let Some((at, from)) = identity.keypair_use(&keypair.access_key) {
+    let requests = app.rates.in_window(&keypair.access_key, boot_ms());
+    view.requests_in_window = Some(u64::from(requests));
+    if let Some((at, from)) = app.identity.keypair_use(&keypair.access_key) {
         (view.last_used_at, view.last_used_from) = (Some(at), Some(from));
     }
     view
@@ -41,13 +44,13 @@ pub(in crate::api) async fn list(
     request: Request,
 ) -> Result<Response, Failure> {
     const FILTERS: &[&str] = &["user", "state", "policy", "label", "project"];
-    let identity = Arc::clone(&app.identity);
+    let known = app.clone();
     let look = move |state: &model::State, viewer: &Viewer, wanted: &Wanted| {
         let asked = wanted.values("state").next().is_some();
         let keypairs = state.keypairs.values();
         let seen = keypairs.filter(|k| find(state, viewer, &k.access_key).is_some());
         seen.filter(|k| asked || k.is_active())
-            .map(|k| (k, shown(state, k, &identity)))
+            .map(|k| (k, shown(state, k, &known)))
             .filter(|(k, v)| {
                 let owner = state.users.get(&k.user);
                 let email = owner.map_or("", |u| u.email.as_str());
@@ -70,9 +73,9 @@ pub(in crate::api) async fn read(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let identity = Arc::clone(&app.identity);
+    let known = app.clone();
     let look = move |state: &model::State, viewer: &Viewer, text: &str| {
-        find(state, viewer, text).map(|found| shown(state, found, &identity))
+        find(state, viewer, text).map(|found| shown(state, found, &known))
     };
     verbs::read(&app, text, request, "keypair", look).await
 }

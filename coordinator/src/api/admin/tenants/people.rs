@@ -126,13 +126,13 @@ pub(in crate::api) async fn list(
 fn named_projects(state: &model::State, viewer: &Viewer, wanted: &Wanted) -> Wanted {
     let terms = wanted.0.iter().map(|(name, value)| {
         let found = match name.as_str() {
-            "project" => state.project_by_ref(value, viewer.rights.domain()),
+            "project" => state.projects_for(&viewer.rights, value),
             _ => return (name.clone(), value.clone()),
         };
-        let found = found.filter(|p| viewer.sees_project(p));
         (
             name.clone(),
-            found.map_or_else(String::new, |p| p.name.clone()),
+            // Of one name or one id: all are called the same.
+            found.first().map_or_else(String::new, |p| p.name.clone()),
         )
     });
     Wanted(terms.collect())

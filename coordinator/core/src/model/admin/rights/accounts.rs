@@ -11,10 +11,10 @@ use super::super::super::people::{
 use super::super::super::state::State;
 use super::super::impact::Scope;
 use super::super::members::{DESCRIPTION, Reader, fixed, fresh, missing, put};
-use super::super::tenants::{access_key_is_free, keypair_view, projects_of};
+use super::super::tenants::{access_key_is_free, domain_name, keypair_view, projects_of};
 use super::super::{AdminObject, Decision, by};
 use super::{Giver, RightsObject, object};
-use crate::access::{Case, Intent, Operation, Target};
+use crate::access::{Case, Intent, Operation, Role, Target};
 use longshore_common::admin::{KeypairView, Member, ServiceAccountRequest, ServiceAccountView};
 use longshore_common::ids::UserId;
 use longshore_common::session::{Reason, SessionState};
@@ -45,7 +45,6 @@ pub fn account_view(state: &State, user: &User, now: Timestamp) -> ServiceAccoun
         "deleted"
     };
     let projects = user.project_ids().filter_map(|id| state.projects.get(&id));
-    let domain = state.domains.get(&user.domain);
     let users = std::iter::once("users".to_owned()).filter(|_| user.is_active());
     ServiceAccountView {
         id: user.printed_id(),
@@ -54,7 +53,7 @@ pub fn account_view(state: &State, user: &User, now: Timestamp) -> ServiceAccoun
         description: user.description.clone(),
         status: status.to_owned(),
         domain: user.domain.to_string(),
-        domain_name: domain.map_or_else(String::new, |d| d.name.clone()),
+        domain_name: domain_name(state, user.domain),
         projects: projects.map(|p| p.name.clone()).collect(),
         groups: users
             .chain(state.groups_of(user.id).map(|g| g.name.clone()))
@@ -140,6 +139,10 @@ pub(super) fn create(
     };
     let Some(domain) = domain else {
         let name = domain_name.unwrap_or_default();
+        // One that does not exist is as one that the giver does not see.
+        if giver.rights.role() != Role::Superadmin {
+            return Err(missing("domain", &name));
+        }
         let place = Target::object().intent(Intent::Create);
         giver.may(Operation::ServiceAccountWrite, &place, ("domain", &name))?;
         let text = fields::messages::domain_unknown(&name);
@@ -149,7 +152,7 @@ pub(super) fn create(
     giver.may(
         Operation::ServiceAccountWrite,
         &place,
-        ("domain", &domain.name),
+        ("domain", domain_name.as_deref().unwrap_or(&domain.name)),
     )?;
     if !domain.active {
         r.wrong("/domain", fields::messages::domain_inactive(&domain.name));

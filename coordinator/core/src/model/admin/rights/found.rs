@@ -1,10 +1,11 @@
 //! Who and what the words of a request mean.
 
+use super::super::super::people::User;
 use super::super::super::state::State;
 use super::super::super::submit::cut;
-use crate::access::{Resource, Subject};
+use crate::access::{Caller, Resource, Subject};
 use longshore_common::admin::RuleResource;
-use longshore_common::ids::{DomainId, ServiceAccountId, UserGroupId, UserId};
+use longshore_common::ids::{DomainId, ServiceAccountId, UserId};
 
 /// Whom a word names: an id, the login name or address of a user or service account, or the
 /// name of a group.
@@ -12,22 +13,38 @@ use longshore_common::ids::{DomainId, ServiceAccountId, UserGroupId, UserId};
 /// # Errors
 /// A sentence that there is nobody, or that the word means several.
 pub fn subject_of(state: &State, text: &str) -> Result<Subject, String> {
+    subject_among(state, text, |_| true)
+}
+
+/// The same among those the caller may know of: of others it is said that there is nobody.
+///
+/// # Errors
+/// As [`subject_of`].
+pub(super) fn subject_for(state: &State, rights: &Caller, text: &str) -> Result<Subject, String> {
+    subject_among(state, text, |subject| state.sees_subject(rights, subject))
+}
+
+fn subject_among(
+    state: &State,
+    text: &str,
+    seen: impl Fn(Subject) -> bool,
+) -> Result<Subject, String> {
     let text = text.trim();
-    let nobody = || format!("There is no user, service account or group {}.", cut(text));
-    if let Ok(id) = text.parse::<UserGroupId>() {
-        let known = state.user_groups.contains_key(&id);
-        return known.then_some(Subject::Group(id)).ok_or_else(nobody);
-    }
-    let is_id = text.parse::<UserId>().is_ok() || text.parse::<ServiceAccountId>().is_ok();
     let person = state.user_by_ref(text).filter(|user| {
         // A deleted service account keeps its name and nothing else.
         user.service.is_none() || user.is_active()
     });
+    let person = person.map(User::subject).filter(|subject| seen(*subject));
+    // The id of a person is the name of no group.
+    let is_id = text.parse::<UserId>().is_ok() || text.parse::<ServiceAccountId>().is_ok();
     let group = (!is_id).then(|| state.user_group_by_ref(text)).flatten();
-    match (person, group) {
-        (Some(person), None) => Ok(person.subject()),
-        (None, Some(group)) => Ok(Subject::Group(group.id)),
-        (None, None) => Err(nobody()),
+    let group = group.map(|group| Subject::Group(group.id));
+    match (person, group.filter(|group| seen(*group))) {
+        (Some(subject), None) | (None, Some(subject)) => Ok(subject),
+        (None, None) => Err(format!(
+            "There is no user, service account or group {}.",
+            cut(text)
+        )),
         (Some(_), Some(_)) => Err(format!(
             "{} is the name of a user and of a group; give the id.",
             cut(text)
@@ -35,12 +52,14 @@ pub fn subject_of(state: &State, text: &str) -> Result<Subject, String> {
     }
 }
 
-/// What the members of a request name; names of projects are looked for in `domain` first.
+/// What the members of a request name, if the caller may know of it. Of projects of one name
+/// that of `domain` is meant.
 ///
 /// # Errors
 /// The pointer below `resource`, and a sentence.
 pub fn resource_of(
     state: &State,
+    rights: &Caller,
     wanted: &RuleResource,
     domain: Option<DomainId>,
 ) -> Result<Resource, (&'static str, String)> {
@@ -51,7 +70,8 @@ pub fn resource_of(
     let missing = || ("/id", format!("There is no {kind} {}.", cut(text)));
     let id = match kind.as_str() {
         "project" => {
-            let found = state.project_by_ref(text, domain);
+            let found = state.projects_for(rights, text).into_iter();
+            let found = found.min_by_key(|p| domain.is_some_and(|d| d != p.domain));
             found.map(|p| p.id.to_string()).ok_or_else(missing)?
         }
         "queue" => {
@@ -78,7 +98,10 @@ pub fn resource_of(
     {
         return Err(missing());
     }
-    Ok(resource)
+    match state.sees_resource(rights, &resource) {
+        true => Ok(resource),
+        false => Err(missing()),
+    }
 }
 
 /// The words of an error as a sentence.

@@ -9,7 +9,7 @@ use super::super::Decision;
 use super::super::impact::Scope;
 use super::super::members::{DESCRIPTION, Reader, fixed, fresh, missing, put, taken};
 use super::{Giver, RightsObject, object};
-use crate::access::{Case, Intent, Level, Operation, Subject, Target};
+use crate::access::{self, Case, Intent, Level, Operation, Role, Subject, Target};
 use longshore_common::admin::{GroupMember, Member, UserGroupRequest, UserGroupView};
 use longshore_common::ids::{DomainId, UserGroupId, UserId};
 use longshore_common::time::Timestamp;
@@ -196,6 +196,15 @@ pub(super) fn create(
         }
         found.map(|d| d.id)
     });
+    // A domain that does not exist is as one that the giver does not see.
+    if domain == Some(None) && giver.rights.role() != Role::Superadmin {
+        access::at_the_door(Operation::GroupWrite, &giver.rights, Intent::Create)
+            .map_err(|why| Refusal::new(why.code(), why.to_string()))?;
+        return Err(missing(
+            "domain",
+            domain_name.as_deref().unwrap_or_default(),
+        ));
+    }
     // Whether it may be made comes before what is wrong with it.
     let place = match domain.flatten() {
         Some(domain) => Target::object().in_domain(domain).intent(Intent::Create),

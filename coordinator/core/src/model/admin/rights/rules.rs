@@ -7,7 +7,7 @@ use super::super::super::people::{AccessRule, User};
 use super::super::super::state::State;
 use super::super::members::{Reader, fresh, missing};
 use super::super::{AdminObject, AdminVerb, Decision};
-use super::found::{resource_of, subject_of};
+use super::found::{resource_of, subject_for};
 use super::{Giver, RightsObject, object};
 use crate::access::rules::QueueKey;
 use crate::access::{
@@ -117,10 +117,12 @@ fn fill(
 ) -> Result<(), Refusal> {
     let mut r = Reader::default();
     match r.object("resource", &request.resource) {
-        Some(Some(wanted)) => match resource_of(state, wanted, Some(giver.user.domain)) {
-            Ok(resource) => rule.resource = resource,
-            Err((at, message)) => r.wrong(&format!("/resource{at}"), message),
-        },
+        Some(Some(wanted)) => {
+            match resource_of(state, &giver.rights, wanted, Some(giver.user.domain)) {
+                Ok(resource) => rule.resource = resource,
+                Err((at, message)) => r.wrong(&format!("/resource{at}"), message),
+            }
+        }
         Some(None) => r.wrong("/resource", "resource is required."),
         None if new && request.resource.is_absent() => {
             r.wrong("/resource", "resource is required.");
@@ -138,7 +140,7 @@ fn fill(
         Some(Some(names)) if !names.is_empty() => {
             rule.subjects = BTreeSet::new();
             for (at, name) in names.iter().enumerate() {
-                match subject_of(state, name) {
+                match subject_for(state, &giver.rights, name) {
                     Ok(subject) => drop(rule.subjects.insert(subject)),
                     Err(message) => r.wrong(&format!("/subjects/{at}"), message),
                 }
@@ -151,6 +153,18 @@ fn fill(
         None => (),
     }
     r.done()
+}
+
+/// Whether somebody may make a rule what it is to become. Whatever it names is known to the
+/// giver by now, and the rule itself is not there yet: there is nothing to hide.
+fn may_make(state: &State, giver: &Giver<'_>, rule: &Rule) -> Result<(), Refusal> {
+    let target = rule_target(state, rule);
+    match access::decide(Operation::AccessWrite, &giver.rights, &target) {
+        access::Decision::Allowed(_) => Ok(()),
+        access::Decision::Forbidden(why) | access::Decision::Hidden(why) => {
+            Err(Refusal::new(why.code(), why.to_string()))
+        }
+    }
 }
 
 pub(super) fn create(
@@ -168,8 +182,7 @@ pub(super) fn create(
         default: false,
     };
     fill(state, giver, &mut rule, request, true)?;
-    let (target, id) = (rule_target(state, &rule), rule.id.to_string());
-    giver.may(Operation::AccessWrite, &target, ("access rule", &id))?;
+    may_make(state, giver, &rule)?;
     let stored = AccessRule {
         rule,
         version: 1,
@@ -194,8 +207,7 @@ pub(super) fn patch(
     let mut stored = present.clone();
     fill(state, giver, &mut stored.rule, request, false)?;
     // What it becomes has to be in reach as well as what it was.
-    let target = rule_target(state, &stored.rule);
-    giver.may(Operation::AccessWrite, &target, ("access rule", id))?;
+    may_make(state, giver, &stored.rule)?;
     let differs = stored != *present;
     if differs {
         stored.version += 1;
@@ -224,6 +236,10 @@ pub(in super::super) fn follow(state: &State, verb: &AdminVerb, changes: &mut Ve
         match change {
             Change::GroupDeleted(id) => {
                 let on = Resource::Queue(QueueKey::Group(*id));
+                rules.extend(state.rule_book().on(&on).into_iter().map(|id| (id, None)));
+            }
+            Change::ProjectDeleted(id) => {
+                let on = Resource::Project(*id);
                 rules.extend(state.rule_book().on(&on).into_iter().map(|id| (id, None)));
             }
             Change::UserGroupDeleted(id) => {

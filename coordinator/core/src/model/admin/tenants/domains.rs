@@ -1,13 +1,14 @@
 //! Domains and projects.
 
 use super::super::super::change::{Change, PolicyKind};
-use super::super::super::event::Refusal;
+use super::super::super::event::{Caller, Refusal};
 use super::super::super::policies::{Domain, Project};
 use super::super::super::state::{Account, State};
 use super::super::groups::texts;
 use super::super::impact::Scope;
 use super::super::members::{Caps, DESCRIPTION, Reader, fixed, merge, missing, put};
 use super::super::named::{Named, made, patched};
+use super::super::permit::project_of;
 use super::super::policies::DEFAULT;
 use super::super::{AdminObject, Decision};
 use super::{domain_name, domain_of, policy_of, superadmin_remains};
@@ -213,12 +214,13 @@ pub(in super::super) fn create_project(
 
 pub(in super::super) fn patch_project(
     state: &State,
+    caller: &Caller,
     name: &str,
     expected: Option<u64>,
     request: &ProjectRequest,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
-    let present = find_project(state, name)?;
+    let present = find_project(state, caller, name)?;
     patched(state, present, expected, &request.name, now, |project| {
         if request.domain.value() != Some(&present.domain.to_string()) {
             let domain = domain_name(state, present.domain);
@@ -230,36 +232,19 @@ pub(in super::super) fn patch_project(
     })
 }
 
-/// A project by id, or by its name where that is unique in the whole installation.
-pub(super) fn find_project<'a>(state: &'a State, name: &str) -> Result<&'a Project, Refusal> {
-    let project = state
-        .project_by_ref(name, None)
-        .ok_or_else(|| missing("project", name))?;
-    let alike: Vec<&Project> = match name.parse::<ProjectId>() {
-        Ok(_) => vec![project],
-        Err(_) => state
-            .projects
-            .values()
-            .filter(|p| p.name.eq_ignore_ascii_case(name))
-            .collect(),
+/// The project that a caller means.
+pub(super) fn find_project<'a>(
+    state: &'a State,
+    caller: &Caller,
+    name: &str,
+) -> Result<&'a Project, Refusal> {
+    let user = state.users.get(&caller.user);
+    let rights = user.map(|user| state.rights_of(user));
+    let found = match &rights {
+        Some(rights) => project_of(state, rights, name)?,
+        None => None,
     };
-    if alike.len() > 1 {
-        let ids: Vec<String> = alike
-            .iter()
-            .map(|p| format!("{} in {}", p.id, domain_name(state, p.domain)))
-            .collect();
-        return Err(Refusal::new(
-            "LS-AMBIGUOUS",
-            format!(
-                "{} projects are named {}: {}.",
-                alike.len(),
-                project.name,
-                ids.join(", ")
-            ),
-        )
-        .hint("Use the id."));
-    }
-    Ok(project)
+    found.ok_or_else(|| missing("project", name))
 }
 
 fn fill_project(state: &State, project: &mut Project, request: &ProjectRequest, r: &mut Reader) {

@@ -46,7 +46,8 @@ pub fn keypair_view(state: &State, keypair: &Keypair) -> KeypairView {
         rate_limit: keypair.rate_limit,
         project: project.map(|id| id.to_string()),
         project_name: project.map(|id| {
-            let project = state.projects.get(&id);
+            let gone = || state.gone.projects.get(&id);
+            let project = state.projects.get(&id).or_else(gone);
             project.map_or_else(String::new, |p| p.name.clone())
         }),
         expires_at: keypair.expires_at,
@@ -55,6 +56,7 @@ pub fn keypair_view(state: &State, keypair: &Keypair) -> KeypairView {
         created_by: keypair.created_by.clone(),
         last_used_at: keypair.last_used.as_ref().map(|(at, _)| *at),
         last_used_from: keypair.last_used.as_ref().map(|(_, from)| from.clone()),
+        requests_in_window: None, // counted at the rim
     }
 }
 

@@ -233,7 +233,7 @@ pub(in super::super) fn put_member(
     request: &MemberRequest,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
-    let project = find_project(state, project)?;
+    let project = find_project(state, caller, project)?;
     let user = state.user_by_ref(name);
     let user = user.ok_or_else(|| missing("user", name))?;
     let mut r = Reader::default();
@@ -289,12 +289,13 @@ pub(in super::super) fn part(
     sessions: LeftSessions,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
-    let project = find_project(state, project)?;
+    let project = find_project(state, caller, project)?;
     let found = match name {
         Some(name) => state.user_by_ref(name),
         None => state.users.get(&caller.user),
     };
-    let user = found.ok_or_else(|| missing("user", name.unwrap_or("")))?;
+    // Who is there and no member is as one who is not there.
+    let user = found.ok_or_else(|| missing("member", name.unwrap_or("")))?;
     let Some(view) = member_view(project, user) else {
         return match name {
             Some(name) => Err(missing("member", name)),

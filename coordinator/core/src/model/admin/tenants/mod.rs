@@ -9,12 +9,14 @@
 //! | `memberships` | who is in which project; what somebody loses who goes |
 //! | `keypairs` | keypairs |
 //! | `import` | people from a table |
+//! | `removal` | domains and projects that go |
 
 mod domains;
 mod import;
 mod keypairs;
 mod memberships;
 mod people;
+mod removal;
 mod standing;
 
 pub(super) use domains::{create_domain, create_project, patch_domain, patch_project};
@@ -30,6 +32,7 @@ pub use memberships::member_view;
 pub(super) use memberships::{part, put_member};
 pub(super) use people::{create_user, patch_user, projects_of};
 pub use people::{user_view, user_views};
+pub(super) use removal::{delete_domain, delete_project};
 pub(super) use standing::{
     About, require_change, set_domain, set_policy, set_role, set_status, set_sudo,
 };
@@ -45,11 +48,11 @@ use longshore_common::admin::Member;
 use longshore_common::ids::{DomainId, UserId};
 use longshore_identity::fields::messages;
 
-fn domain_name(state: &State, id: DomainId) -> String {
-    state
-        .domains
-        .get(&id)
-        .map_or_else(String::new, |d| d.name.clone())
+/// The name of a domain, also of one that is gone.
+pub(super) fn domain_name(state: &State, id: DomainId) -> String {
+    let gone = || state.gone.domains.get(&id);
+    let domain = state.domains.get(&id).or_else(gone);
+    domain.map_or_else(String::new, |d| d.name.clone())
 }
 
 fn username_of(state: &State, user: UserId) -> String {

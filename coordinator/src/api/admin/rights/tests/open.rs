@@ -1,0 +1,233 @@
+//! Answers that are held open, by what they rest on; and who reached into a session.
+
+use super::{Answer, Lab, bearer};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const NONE: Value = Value::Null;
+/// Far longer than it takes to notice, far less than answers are held for.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A session that waits for ever.
+fn work() -> Value {
+    json!({ "command": ["true"], "slots": { "cpu": "1", "mem": "64m" },
+        "start_at": "2100-01-01T00:00:00.000Z" })
+}
+
+impl Lab {
+    async fn session(&self, who: &str) -> String {
+        let made = self.good(who, "POST", "/sessions", work()).await;
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Looks at a session until it changes; in the middle of it something else happens.
+    async fn held(&self, who: &str, id: &str, meanwhile: impl Future<Output = ()>) -> Answer {
+        let path = format!("/sessions/{id}");
+        let tag = self.get(who, &path).await.header("etag").to_owned();
+        assert!(!tag.is_empty(), "it is seen at first");
+        let path = format!("{path}?wait_s=60");
+        let headers = [("if-none-match", tag.as_str())];
+        let look = self.with(who, "GET", &path, &NONE, &headers);
+        let waits = self.0.app.engine.waits();
+        let both = async {
+            let (answer, ()) = tokio::join!(look, async {
+                self.0.somebody_waits(waits).await;
+                meanwhile.await;
+            });
+            answer
+        };
+        tokio::time::timeout(SOON, both).await.expect("it is held")
+    }
+
+    /// Follows the output of a session to the end of the answer.
+    async fn follows(&self, who: &str, id: &str, meanwhile: impl Future<Output = ()>) -> Answer {
+        let path = format!("/sessions/{id}/logs/stream?follow=true");
+        let waits = self.0.app.engine.waits();
+        let both = async {
+            let (answer, ()) = tokio::join!(self.get(who, &path), async {
+                self.0.somebody_waits(waits).await;
+                meanwhile.await;
+            });
+            answer
+        };
+        tokio::time::timeout(SOON, both).await.expect("it is open")
+    }
+}
+
+#[tokio::test]
+async fn a_held_answer_ends_with_the_rule_or_group_it_rests_on() {
+    let lab = Lab::new().await;
+    let (alice, bob) = (
+        lab.person("alice", json!({})).await,
+        lab.person("bob", json!({})).await,
+    );
+    let id = lab.session(&alice).await;
+    lab.without_factory_rule().await;
+    let rule = lab.rule("ro", "project", "default", "bob").await;
+    let path = format!("/access-rules/{rule}");
+    let lost = lab
+        .held(&bob, &id, async {
+            lab.good("", "DELETE", &path, NONE).await;
+        })
+        .await;
+    let never = lab.get(&bob, "/sessions/s-999").await;
+    assert_eq!((lost.status.as_u16(), lost.code()), (404, never.code()));
+
+    let team = json!({ "name": "team", "members": ["bob"] });
+    lab.good("", "POST", "/groups", team).await;
+    lab.rule("ro", "project", "default", "team").await;
+    let lost = lab
+        .held(&bob, &id, async {
+            lab.good("", "DELETE", "/groups/team/members/bob", NONE)
+                .await;
+        })
+        .await;
+    assert_eq!(lost.status, 404);
+    // What was not lost is held on.
+    let kept = lab
+        .held(&alice, &id, async {
+            lab.rule("ro", "project", "default", "bob").await;
+            tokio::time::sleep(Duration::from_millis(200)).await; // some looks later
+            let end = format!("/sessions/{id}/terminate");
+            lab.good(&alice, "POST", &end, json!({})).await;
+        })
+        .await;
+    assert_eq!(kept.status, 200, "{}", kept.text());
+}
+
+#[tokio::test]
+async fn a_held_answer_ends_with_the_role_or_membership_it_rests_on() {
+    let lab = Lab::new().await;
+    let alice = lab.person("alice", json!({})).await;
+    let dan = lab.person("dan", json!({ "role": "domain-admin" })).await;
+    let bob = lab.person("bob", json!({})).await;
+    let id = lab.session(&alice).await;
+    lab.rule("ro", "project", "default", "bob").await;
+    lab.without_factory_rule().await;
+    let lost = lab
+        .held(&dan, &id, async {
+            let role = json!({ "role": "user" });
+            lab.good("", "PUT", "/users/dan/role", role).await;
+        })
+        .await;
+    assert_eq!(lost.status, 404, "{}", lost.text());
+    let lost = lab
+        .held(&bob, &id, async {
+            let path = "/projects/default/members/bob";
+            lab.good("", "DELETE", path, NONE).await;
+        })
+        .await;
+    assert_eq!(lost.status, 404, "{}", lost.text());
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_secret_it_was_opened_with() {
+    let lab = Lab::new().await;
+    let alice = lab.person("alice", json!({})).await;
+    let id = lab.session(&alice).await;
+    let key = alice
+        .trim_start_matches("Bearer ")
+        .split('.')
+        .next()
+        .unwrap();
+    let path = format!("/keypairs/{key}/rotate");
+    // The old one stays good for a second, and so does what it opened.
+    let new = std::cell::Cell::new(String::new());
+    lab.follows(&alice, &id, async {
+        let made = lab.good("", "POST", &path, json!({ "overlap_s": 1 })).await;
+        new.set(bearer(&made));
+        let now = lab.get(&alice, "/me").await;
+        assert_eq!(now.status, 200, "the overlap has begun");
+    })
+    .await;
+    assert_eq!(lab.get(&alice, "/me").await.code(), "LS-AUTH-FAILED");
+    let alice = new.take();
+    lab.follows(&alice, &id, async {
+        lab.good("", "POST", &path, json!({})).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_for_an_account_that_may_act_for_others_no_longer() {
+    let lab = Lab::new().await;
+    let alice = lab.person("alice", json!({})).await;
+    let id = lab.session(&alice).await;
+    let account = json!({ "name": "ci", "projects": ["default"], "allow_impersonation": true });
+    let ci = bearer(&lab.good("", "POST", "/service-accounts", account).await);
+    let path = format!("/sessions/{id}/logs/stream?follow=true");
+    let headers = [("longshore-on-behalf-of", "alice")];
+    let waits = lab.0.app.engine.waits();
+    let both = async {
+        tokio::join!(lab.with(&ci, "GET", &path, &NONE, &headers), async {
+            lab.0.somebody_waits(waits).await;
+            let no = json!({ "allow_impersonation": false });
+            lab.good("", "PATCH", "/service-accounts/ci", no).await;
+        })
+    };
+    let (answer, _) = tokio::time::timeout(SOON, both).await.expect("it is open");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn the_owner_sees_who_reached_in() {
+    let lab = Lab::with_admin_exec().await;
+    let alice = lab.person("alice", json!({})).await;
+    let id = lab.session(&alice).await;
+    let logs = format!("/sessions/{id}/logs");
+    assert_eq!(lab.get(&alice, &logs).await.status, 200);
+    assert_eq!(lab.get("", &logs).await.status, 200);
+    let history = format!("/sessions/{id}/history");
+    let lines = async || -> Vec<Value> {
+        let page = lab.good(&alice, "GET", &history, NONE).await;
+        page["items"].as_array().unwrap().clone()
+    };
+    let seen = lines().await;
+    assert_eq!(seen.len(), 2, "once, and not the owner: {seen:?}");
+    assert_eq!(
+        (
+            &seen[1]["reached"],
+            &seen[1]["by"],
+            &seen[1]["to"],
+            &seen[1]["seq"]
+        ),
+        (
+            &json!("logs"),
+            &json!("user dana"),
+            &json!("PENDING"),
+            &json!(2)
+        )
+    );
+    assert!(seen[0].get("reached").is_none());
+    // What comes later stands behind it, also of a session that is over.
+    let end = format!("/sessions/{id}/terminate");
+    lab.good(&alice, "POST", &end, json!({})).await;
+    assert_eq!(lab.get("", &logs).await.status, 200);
+    let seen: Vec<Value> = lines().await;
+    let what: Vec<&str> = seen.iter().map(|l| l["to"].as_str().unwrap()).collect();
+    assert_eq!(what, ["PENDING", "PENDING", "CANCELLED", "CANCELLED"]);
+    let log = "/audit?operation=session.reach&outcome=ok";
+    let log = lab.good("", "GET", log, NONE).await;
+    let records = log["items"].as_array().unwrap();
+    assert_eq!(records.len(), 2, "{records:?}");
+    assert_eq!(records[0]["detail"], "logs");
+}
+
+/// A keypair that is good for one project opens nothing of another one.
+#[tokio::test]
+async fn a_bound_keypair_sees_and_ends_sessions_of_its_project_only() {
+    let lab = Lab::new().await;
+    lab.good("", "POST", "/projects", json!({ "name": "other" }))
+        .await;
+    let projects = json!({ "projects": ["default", "other"] });
+    let alice = lab.person("alice", projects).await;
+    let id = lab.session(&alice).await;
+    let order = json!({ "project": "other" });
+    let bound = bearer(&lab.good(&alice, "POST", "/keypairs", order).await);
+    let path = format!("/sessions/{id}");
+    assert_eq!(lab.get(&alice, &path).await.status, 200);
+    assert_eq!(lab.get(&bound, &path).await.status, 404);
+    let end = format!("{path}/terminate");
+    let refused = lab.refused(&bound, "POST", &end, json!({})).await;
+    assert_eq!(refused, (404, "LS-NOT-FOUND".to_owned()));
+}
