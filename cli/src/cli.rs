@@ -152,7 +152,7 @@ pub(crate) enum Admin {
     Preset(admin::preset::Verb),
     /// Domains
     #[command(subcommand)]
-    Domain(admin::Usual),
+    Domain(admin::tenant::DomainVerb),
     /// Projects
     #[command(subcommand)]
     Project(admin::tenant::ProjectVerb),
@@ -304,7 +304,7 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Config(verb) => admin::config::run(app, verb).await,
         Admin::Queue(verb) => admin::queue::run(app, verb).await,
         Admin::Preset(verb) => admin::preset::run(app, verb).await,
-        Admin::Domain(verb) => admin::usual(app, &tenant::DOMAIN, verb).await,
+        Admin::Domain(verb) => tenant::domain(app, verb).await,
         Admin::Project(verb) => tenant::project(app, verb).await,
         Admin::User(verb) => admin::user::run(app, verb).await,
         Admin::Key(verb) => admin::key::run(app, verb).await,

@@ -8,8 +8,9 @@ use crate::error::Failure;
 use crate::output::{amounts, clean, clean_lines};
 use crate::values::SessionRef;
 use longshore_common::amount::format_bytes_short;
-use longshore_common::api::Session;
+use longshore_common::api::{HistoryLine, Session};
 use longshore_common::time::Timestamp;
+use serde_json::Value;
 
 /// Flags of `show`.
 #[derive(Debug, clap::Args)]
@@ -21,10 +22,27 @@ pub(crate) struct Args {
 /// Shows it.
 pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     let client = app.client()?;
-    let item = client.get(&client.session_path(&args.id).await?).await?;
-    app.output()
-        .object(&item, "id", || Ok(text(&typed(item.clone())?)))?;
+    let path = client.session_path(&args.id).await?;
+    let item = client.get(&path).await?;
+    let history = client.list(&format!("{path}/history")).await?;
+    app.output().object(&item, "id", || {
+        Ok(text(&typed(item.clone())?) + &reaches(&history)?)
+    })?;
     Ok(0)
+}
+
+/// Administrators who reached into the session: who, what, when.
+fn reaches(history: &[Value]) -> Result<String, Failure> {
+    let mut sheet = Sheet(String::new());
+    for line in history {
+        let line: HistoryLine = typed(line.clone())?;
+        let Some(what) = line.reached else { continue };
+        if sheet.0.is_empty() {
+            sheet.section("Reached by administrators");
+        }
+        sheet.line(&what, &format!("{} by {}", clock::full(line.at), line.by));
+    }
+    Ok(sheet.0)
 }
 
 /// Lines of a name and a value; what is empty is left out.
@@ -175,6 +193,21 @@ mod tests {
     use super::*;
     use crate::describe::tests::session;
     use serde_json::json;
+
+    #[test]
+    fn who_reached_in_is_shown() {
+        let line = json!({ "seq": 3, "at": "2026-11-20T21:05:03.120Z", "to": "RUNNING",
+            "by": "user dana", "attempt": 1 });
+        assert_eq!(reaches(std::slice::from_ref(&line)).unwrap(), "");
+        let mut reached = line.clone();
+        reached["reached"] = json!("logs");
+        let shown = reaches(&[line, reached]).unwrap();
+        assert!(
+            shown.starts_with("\nReached by administrators\n  logs "),
+            "{shown}"
+        );
+        assert!(shown.ends_with(" by user dana\n"), "{shown}");
+    }
 
     #[test]
     fn sections() {
