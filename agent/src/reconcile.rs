@@ -236,6 +236,7 @@ mod tests {
                 owner: "o".into(),
                 kind: SessionType::Batch,
                 root: false,
+                sudo: false,
             },
             limits: SessionLimits {
                 grace_s: 30,

@@ -386,6 +386,9 @@ pub struct ContainerSpec {
     /// Whether its processes run as root inside, with the few rights that installing
     /// packages needs; `uid` and `gid` are then those of its files.
     pub root: bool,
+    /// Whether its user may become root inside by `sudo`, with the same few rights: processes
+    /// may gain privileges, and `sudo` finds an entry for `uid`.
+    pub sudo: bool,
 }
 
 /// Why and how a container is to be stopped.

@@ -74,6 +74,7 @@ fn entry(want: Want) -> Entry {
             owner: "dana".into(),
             kind: SessionType::Batch,
             root: false,
+            sudo: false,
         },
         limits: SessionLimits {
             lifetime: Some(Deadline {

@@ -246,3 +246,46 @@ async fn one_key_makes_one_session() {
     let all = cluster.cli(&["ps", "-a", "-o", "name"]).await;
     assert_eq!(all.stdout.lines().count(), 1, "{all:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sudo_is_for_those_who_have_it_and_from_the_next_start_on() {
+    let cluster = cluster().await;
+    let script = r#"grep -E '^(CapEff|CapBnd|NoNewPrivs):' /proc/self/status
+        stat -c '%a %u' /etc/sudoers.d/longshore 2>/dev/null || echo none
+        grep '^work:' /etc/passwd | cut -d: -f2"#;
+    let inside = async |flags: &[&str]| -> Vec<String> {
+        let ran = cluster.run(flags, &["sh", "-c", script]).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        ran.stdout.lines().map(words).collect()
+    };
+    let nothing = "0000000000000000";
+    let closed = [
+        format!("CapEff: {nothing}"),
+        format!("CapBnd: {nothing}"),
+        "NoNewPrivs: 1".to_owned(),
+        "none".to_owned(),
+        "x".to_owned(),
+    ];
+    assert_eq!(inside(&["-q"]).await, closed);
+    assert_eq!(inside(&["-q", "--env", "SUDO_ENABLED=true"]).await, closed);
+    let me = cluster.cli(&["whoami", "-o", "json"]).await;
+    assert_eq!(me.code, 0, "{me:?}");
+    let me: serde_json::Value = serde_json::from_str(&me.stdout).expect("JSON");
+    let name = me["username"].as_str().expect("a name").to_owned();
+    let set = async |word: &str| {
+        let done = cluster.cli(&["admin", "user", "sudo", &name, word]).await;
+        assert_eq!(done.code, 0, "{done:?}");
+    };
+    set("on").await;
+    let open = [
+        format!("CapEff: {nothing}"),
+        "CapBnd: 00000000200004eb".to_owned(),
+        "NoNewPrivs: 0".to_owned(),
+        "440 0".to_owned(),
+        "*".to_owned(),
+    ];
+    assert_eq!(inside(&["-q"]).await, open);
+    set("off").await;
+    assert_eq!(inside(&["-q"]).await, closed);
+}

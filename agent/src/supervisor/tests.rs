@@ -363,6 +363,7 @@ fn entry(session: u64, want: Want) -> Entry {
             owner: "o".to_owned(),
             kind: SessionType::Batch,
             root: false,
+            sudo: false,
         },
         limits: SessionLimits::default(),
         stop: None,

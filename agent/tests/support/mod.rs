@@ -95,6 +95,7 @@ impl Bench {
                 owner: "dana".to_owned(),
                 kind: SessionType::Batch,
                 root: false,
+                sudo: false,
             },
             image: self.image.clone(),
             grace_s: 2,

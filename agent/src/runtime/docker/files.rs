@@ -34,6 +34,8 @@ pub(super) struct Paths {
     pub passwd: PathBuf,
     /// Becomes `/etc/group`.
     pub group: PathBuf,
+    /// Becomes the entry of `sudo`.
+    pub sudoers: Option<PathBuf>,
 }
 
 /// The directories under which everything is made.
@@ -60,8 +62,15 @@ impl Files {
         let run = self.session_run(request.key);
         directory(&run, 0o755)?;
         write_aside(&run.join("session.json"), session_json(request).as_bytes())?;
-        let (passwd, group) = self.accounts_of(&request.image.id, uid, gid)?;
+        let sudo = request.spec.sudo;
+        let (passwd, group) = self.accounts_of(&request.image.id, (uid, gid), sudo)?;
+        let sudoers = self.session_dir(request.key).join("sudoers");
+        if sudo {
+            let line = format!("#{uid} ALL=(ALL:ALL) NOPASSWD: ALL\n");
+            write_with_mode(&sudoers, line.as_bytes(), 0o440)?;
+        }
         Ok(Paths {
+            sudoers: sudo.then_some(sudoers),
             home,
             run,
             passwd,
@@ -97,13 +106,24 @@ impl Files {
         write_aside(&dir.join("group"), group)
     }
 
-    fn accounts_of(&self, image_id: &str, uid: u32, gid: u32) -> io::Result<(PathBuf, PathBuf)> {
+    fn accounts_of(
+        &self,
+        image_id: &str,
+        (uid, gid): (u32, u32),
+        sudo: bool,
+    ) -> io::Result<(PathBuf, PathBuf)> {
         let dir = self.image_dir(image_id);
-        let passwd = dir.join(format!("passwd-{uid}-{gid}"));
+        // An `x` sends whoever asks whether the account is good to a second file, which has no
+        // line for it, and `sudo` asks. Neither lets anybody in by a password.
+        let (end, lock) = match sudo {
+            true => ("-sudo", '*'),
+            false => ("", 'x'),
+        };
+        let passwd = dir.join(format!("passwd-{uid}-{gid}{end}"));
         let group = dir.join(format!("group-{gid}"));
         if !passwd.exists() {
             let text = merged(
-                &format!("work:x:{uid}:{gid}::/home/work:/bin/sh"),
+                &format!("work:{lock}:{uid}:{gid}::/home/work:/bin/sh"),
                 &fs::read(dir.join("passwd"))?,
             );
             write_aside(&passwd, &text)?;
@@ -174,13 +194,17 @@ fn directory(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Readers, mounts among them, see the old file or the new one, never half of it.
 fn write_aside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with_mode(path, bytes, 0o644)
+}
+
+fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // Two containers of one user may write the same file at once.
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".{}.new", NUMBER.fetch_add(1, Ordering::Relaxed)));
     let mut file = fs::File::create(&aside)?;
     file.write_all(bytes)?;
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     fs::rename(&aside, path)
 }
 
@@ -352,12 +376,19 @@ mod tests {
             .keep_accounts("sha256:1", b"root:x:0:0::/:/bin/sh\n", b"")
             .unwrap();
         assert!(files.has_accounts("sha256:1"));
-        let (passwd, group) = files.accounts_of("sha256:1", 20_000, 20_001).unwrap();
+        let (passwd, group) = files
+            .accounts_of("sha256:1", (20_000, 20_001), false)
+            .unwrap();
         assert!(
             fs::read_to_string(passwd)
                 .unwrap()
                 .starts_with("work:x:20000:20001::/home/work:/bin/sh\nroot:")
         );
         assert_eq!(fs::read_to_string(group).unwrap(), "work:x:20001:\n");
+        let (sudo, _) = files
+            .accounts_of("sha256:1", (20_000, 20_001), true)
+            .unwrap();
+        let text = fs::read_to_string(sudo).unwrap();
+        assert!(text.starts_with("work:*:20000:20001:"), "{text}");
     }
 }

@@ -895,6 +895,7 @@ fn node_facts(facts: Facts, network: String, paths: Paths) -> NodeFacts {
         run: paths.run,
         passwd: paths.passwd,
         group: paths.group,
+        sudoers: paths.sudoers,
     }
 }
 

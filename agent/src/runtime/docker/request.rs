@@ -37,6 +37,8 @@ pub struct NodeFacts {
     pub passwd: PathBuf,
     /// The file that becomes `/etc/group`.
     pub group: PathBuf,
+    /// The file that becomes the entry of `sudo`; of a user who has that right alone.
+    pub sudoers: Option<PathBuf>,
 }
 
 /// The order asks for something that no container of ours may be.
@@ -62,6 +64,8 @@ impl Refusal {
 pub const LABEL: &str = "io.longshore.";
 /// Where sessions work.
 pub const HOME: &str = "/home/work";
+/// Where `sudo` looks for more entries; an image without it has no use for the file.
+const SUDOERS: &str = "/etc/sudoers.d/longshore";
 /// What the spec wants for open files; enough for any training job.
 const NOFILE: u64 = 1_048_576;
 /// Processes and threads when the order names no number: zero would mean no limit.
@@ -162,6 +166,15 @@ fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, 
         spec.shm_bytes
     };
     let gpus = gpus(request)?;
+    let mut mounts = vec![
+        bind(&node.home, HOME, Access::ReadWrite),
+        bind(&node.passwd, "/etc/passwd", Access::ReadOnly),
+        bind(&node.group, "/etc/group", Access::ReadOnly),
+        bind(&node.run, "/run/longshore", Access::ReadOnly),
+    ];
+    if let Some(sudoers) = node.sudoers.as_ref().filter(|_| spec.sudo) {
+        mounts.push(bind(sudoers, SUDOERS, Access::ReadOnly));
+    }
     Ok(HostConfig {
         nano_cpus: Some(cpu.saturating_mul(1_000_000)),
         memory: Some(memory),
@@ -170,13 +183,16 @@ fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, 
         shm_size: Some(shm.min(memory)),
         ulimits: Some(ulimits(request, node)),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        cap_add: spec.root.then(|| {
+        cap_add: (spec.root || spec.sudo).then(|| {
             ROOT_CAPS
                 .iter()
                 .map(|(name, _)| (*name).to_owned())
                 .collect()
         }),
-        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        security_opt: Some(match spec.sudo {
+            true => Vec::new(),
+            false => vec!["no-new-privileges".to_owned()],
+        }),
         privileged: Some(false),
         ipc_mode: Some("private".to_owned()),
         // With version 1 the engine's default stays: not every kernel has the other.
@@ -203,12 +219,7 @@ fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, 
         devices: gpus.devices,
         device_requests: gpus.requests,
         network_mode: Some(node.network.clone()),
-        mounts: Some(vec![
-            bind(&node.home, HOME, Access::ReadWrite),
-            bind(&node.passwd, "/etc/passwd", Access::ReadOnly),
-            bind(&node.group, "/etc/group", Access::ReadOnly),
-            bind(&node.run, "/run/longshore", Access::ReadOnly),
-        ]),
+        mounts: Some(mounts),
         ..HostConfig::default()
     })
 }

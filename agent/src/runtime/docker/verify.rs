@@ -25,6 +25,8 @@ pub(super) struct Granted {
     uid: u32,
     /// What its processes may have of the kernel's privileges, as a mask.
     caps: u64,
+    /// Whether its processes may gain privileges, up to `caps`.
+    sudo: bool,
     nodes: Vec<Node>,
     /// How many GPUs, where the engine chose the nodes.
     gpus: usize,
@@ -73,7 +75,12 @@ impl Granted {
             } else {
                 request.spec.uid
             },
-            caps: if request.spec.root { root_caps() } else { 0 },
+            caps: if request.spec.root || request.spec.sudo {
+                root_caps()
+            } else {
+                0
+            },
+            sudo: request.spec.sudo,
             nodes: if request.gpu_way.is_some() {
                 nodes.collect()
             } else {
@@ -187,7 +194,8 @@ fn privileges(status: &str, granted: &Granted) -> Option<Breach> {
     }
     for (name, wanted) in [("NoNewPrivs", "1"), ("Seccomp", "2")] {
         let value = field(name).unwrap_or("nothing");
-        if value != wanted {
+        let free = granted.sudo && name == "NoNewPrivs";
+        if value != wanted && !free {
             return Some(Breach::More(format!("{name} is {value}, not {wanted}")));
         }
     }
@@ -336,6 +344,7 @@ mod tests {
         Granted {
             uid: 20_000,
             caps: 0,
+            sudo: false,
             nodes: nodes.to_vec(),
             gpus: nodes.len(),
             rule: Rule::Exact,
@@ -424,6 +433,26 @@ mod tests {
             ("Uid:\t20000", "Uid:\t0"),
         ] {
             let verdict = privileges(&STATUS.replace(from, to), &granted(&[]));
+            assert!(matches!(verdict, Some(Breach::More(_))), "{to}");
+        }
+    }
+
+    #[test]
+    fn who_has_sudo_may_gain_privileges_and_has_none_yet() {
+        let sudo = Granted {
+            caps: root_caps(),
+            sudo: true,
+            ..granted(&[])
+        };
+        let free = STATUS.replace("NoNewPrivs:\t1", "NoNewPrivs:\t0");
+        let free = free.replace("CapBnd:\t0000000000000000", "CapBnd:\t00000000200004eb");
+        assert_eq!(privileges(&free, &sudo), None);
+        assert!(matches!(
+            privileges(&free, &granted(&[])),
+            Some(Breach::More(_))
+        ));
+        for (from, to) in [("Seccomp:\t2", "Seccomp:\t0"), ("Uid:\t20000", "Uid:\t0")] {
+            let verdict = privileges(&free.replace(from, to), &sudo);
             assert!(matches!(verdict, Some(Breach::More(_))), "{to}");
         }
     }

@@ -145,6 +145,7 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
         owner: session.owner_name.clone(),
         kind: session.kind,
         root: session.root,
+        sudo: session.sudo,
     }
 }
 

@@ -336,6 +336,9 @@ pub struct Session {
     /// Whether its processes run as root inside, as its policy said at the placement.
     #[serde(default)]
     pub root: bool,
+    /// Whether its user may become root inside, as was said of its owner at the placement.
+    #[serde(default)]
+    pub sudo: bool,
     /// 0 to 100, higher goes first.
     pub priority: u8,
     /// Marks.

@@ -50,9 +50,14 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
     let bounds = policy.map_or((None, false, None), |p| {
         (p.max_pids, p.root_in_container, p.max_shm)
     });
+    // Read here and nowhere else: what runs keeps what it started with.
+    let owner = draft.state.sessions.get(&id).map(|s| s.owner);
+    let owner = owner.and_then(|id| draft.state.users.get(&id));
+    let sudo = owner.is_some_and(|user| user.sudo_enabled);
     let Some(session) = draft.session_mut(id) else {
         return;
     };
+    session.sudo = sudo;
     session.pids_max = bounds.0.unwrap_or(PIDS_MAX);
     session.root = bounds.1;
     // The policy may have become stricter while it waited.

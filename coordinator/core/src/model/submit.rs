@@ -171,6 +171,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         shm_bytes,
         pids_max: PIDS_MAX,
         root: false,
+        sudo: false,
         priority: members.priority,
         labels: request.labels.clone(),
         lifetime_s: request.lifetime_s,

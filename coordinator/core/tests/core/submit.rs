@@ -327,6 +327,60 @@ fn a_policy_bounds_containers_when_they_are_placed() {
     assert_eq!(spec(&world, runs), plain, "what runs stays as it is");
 }
 
+/// Only what a superadmin said of its owner counts, and only when it starts.
+#[test]
+fn sudo_is_read_when_a_session_starts_and_nothing_asks_for_it() {
+    let mut world = World::new();
+    let agent = world.agent("n1", 0);
+    let sudo = |world: &World, id| world.order(agent, world.key(id)).unwrap().spec.sudo;
+    let set = |world: &mut World, on: bool| {
+        let id = world.caller().user;
+        let mut user = world.state().users[&id].clone();
+        user.sudo_enabled = on;
+        world.apply(vec![Change::User(Box::new(user))]);
+    };
+    let said = || ("sudo_enabled".to_owned(), "true".to_owned());
+    let wish = NewSession {
+        environment: [
+            said(),
+            ("LONGSHORE_SUDO_ENABLED".to_owned(), "1".to_owned()),
+        ]
+        .into(),
+        labels: [said()].into(),
+        command: vec!["sudo".to_owned(), "-i".to_owned()],
+        name: Some("sudo".to_owned()),
+        ..job()
+    };
+    let wished = match world.ask(wish) {
+        Ok(id) => id,
+        Err(refusal) => {
+            // Longshore's own names may not be set at all.
+            assert_eq!(refusal.code, "LS-ENVIRONMENT");
+            world.submit(NewSession {
+                environment: [said()].into(),
+                labels: [said()].into(),
+                command: vec!["sudo".to_owned(), "-i".to_owned()],
+                name: Some("sudo".to_owned()),
+                ..job()
+            })
+        }
+    };
+    assert!(!sudo(&world, wished));
+    world.schedulable(agent, false);
+    let waits = world.submit(job());
+    set(&mut world, true);
+    world.schedulable(agent, true);
+    assert!(sudo(&world, waits), "it started after the order");
+    assert!(
+        !sudo(&world, wished),
+        "what runs keeps what it started with"
+    );
+    set(&mut world, false);
+    assert!(sudo(&world, waits), "what runs keeps what it started with");
+    let later = world.submit(job());
+    assert!(!sudo(&world, later));
+}
+
 #[test]
 fn what_no_node_can_ever_hold_is_refused_with_the_most_there_is() {
     let refusal = refused(gpu_job(3));

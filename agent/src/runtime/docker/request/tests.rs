@@ -53,6 +53,7 @@ fn plain() -> CreateRequest {
             owner: "dana".to_owned(),
             kind: SessionType::Batch,
             root: false,
+            sudo: false,
         },
         image: ImageFacts {
             id: "sha256:1234".to_owned(),
@@ -85,6 +86,7 @@ fn node() -> NodeFacts {
         run: "/run/longshore-agent/sessions/s-42-main1-a1".into(),
         passwd: "/var/lib/longshore-agent/accounts/00/passwd-20000-20000".into(),
         group: "/var/lib/longshore-agent/accounts/00/group-20000".into(),
+        sudoers: None,
     }
 }
 
@@ -115,8 +117,15 @@ fn pinned() -> Vec<(&'static str, CreateRequest, NodeFacts)> {
         memlock_max: Some(8 << 20),
         ..node()
     };
+    let mut sudo = plain();
+    sudo.spec.sudo = true;
+    let entry = NodeFacts {
+        sudoers: Some("/var/lib/longshore-agent/sessions/s-42-main1-a1/sudoers".into()),
+        ..node()
+    };
     vec![
         ("command", plain(), node()),
+        ("a user with sudo", sudo, entry),
         ("holder with a terminal, cgroup version 2", holder, second),
         ("gpus by nodes", gpus(GpuWay::Nodes), tight),
         ("gpus by request", gpus(GpuWay::Request), node()),
@@ -467,4 +476,43 @@ fn hashes_tell_orders_apart_and_stay() {
     assert_ne!(spec_hash(&spec), spec_hash(&other));
     assert_eq!(spec_hash(&spec), spec_hash(&spec.clone()));
     assert_eq!(spec_hash(&spec).len(), 16);
+}
+
+/// How a container is started, as far as becoming root inside goes: options of security, and
+/// targets of mounts that `sudo` reads.
+fn ways_to_root(request: &CreateRequest) -> (Vec<String>, usize) {
+    // A file that lies there is not enough.
+    let node = NodeFacts {
+        sudoers: Some("/var/lib/longshore-agent/sessions/s-42-main1-a1/sudoers".into()),
+        ..node()
+    };
+    let host = build(request, &node).unwrap().host_config.unwrap();
+    let mounts = host.mounts.unwrap_or_default();
+    let sudoers = mounts.iter().filter(|mount| {
+        let target = mount.target.as_deref().unwrap_or_default();
+        target.starts_with("/etc/sudo")
+    });
+    (host.security_opt.unwrap_or_default(), sudoers.count())
+}
+
+#[test]
+fn only_the_order_itself_gives_sudo() {
+    let closed = (vec!["no-new-privileges".to_owned()], 0);
+    assert_eq!(ways_to_root(&plain()), closed);
+    for name in ["SUDO", "SUDO_ENABLED", "LONGSHORE_SUDO", "sudo_enabled"] {
+        let mut of_order = plain();
+        let pair = (name.to_owned(), "true".to_owned());
+        of_order.spec.environment.extend([pair]);
+        assert_eq!(ways_to_root(&of_order), closed, "{name} in the order");
+        let mut of_image = plain();
+        of_image.image.environment.push(format!("{name}=true"));
+        assert_eq!(ways_to_root(&of_image), closed, "{name} in the image");
+    }
+    let mut command = plain();
+    command.spec.command = vec!["sudo".to_owned(), "-i".to_owned()];
+    command.spec.owner = "sudo".to_owned();
+    assert_eq!(ways_to_root(&command), closed);
+    let mut sudo = plain();
+    sudo.spec.sudo = true;
+    assert_eq!(ways_to_root(&sudo), (Vec::new(), 1));
 }
