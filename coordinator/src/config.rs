@@ -4,8 +4,14 @@
 //! `LONGSHORE__SECTION__KEY` in the environment sets `key` of `[section]`; the type of
 //! the key decides how its text is read.
 
+mod fixed;
+mod hidden;
+mod retention;
 mod secure;
 
+pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
+pub use hidden::{Hidden, SecretText};
+pub use retention::Retention;
 pub use secure::{Argon2, Auth, Cookies, Logins, Password, Secure, TotpSettings};
 
 use crate::api::errors::nearest;
@@ -239,6 +245,8 @@ pub struct Services {
     pub sessions: SessionServices,
     /// About people.
     pub organization: Organization,
+    /// How long what happened is kept.
+    pub retention: Retention,
 }
 
 /// `[services.sessions]`
@@ -437,6 +445,7 @@ impl Config {
         }
         config.check()?;
         config.secure.check()?;
+        config.services.retention.check()?;
         let listen = config.daemon.listen;
         config.daemon.auth.check(listen)?;
         Ok(config)

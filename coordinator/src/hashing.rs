@@ -7,7 +7,7 @@
 
 use crate::pki::fill_random;
 use longshore_identity::Secret;
-use longshore_identity::password::{self, Checked, HashError, Params};
+use longshore_identity::password::{self, Checked, FixedPassword, HashError, Params};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -118,6 +118,14 @@ impl Permit {
             },
         )
         .await
+    }
+
+    /// Compares with a password of the configuration.
+    ///
+    /// # Errors
+    /// [`HashError`]: neither right nor wrong.
+    pub async fn fixed(self, given: Secret, stored: FixedPassword) -> Result<bool, HashError> {
+        self.work(move |_| Ok(stored.matches(given.expose()))).await
     }
 
     /// Does work with many passwords: it gets what hashes one.

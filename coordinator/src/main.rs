@@ -353,6 +353,16 @@ async fn run(config: Config) -> Result<(), End> {
     let (store, mut state) = Store::open(&data_dir.join(DATABASE), new_meta)?;
     let changes = engine::begin(&mut state, beginning(&config), wall_clock())?;
     store.commit(changes).await?;
+    let fixed = &config.daemon.auth.fixed_users;
+    for text in fixed.warnings() {
+        warn!("{text}");
+    }
+    match engine::begin_fixed(&mut state, fixed.order(), wall_clock())? {
+        Ok(changes) if changes.is_empty() => (),
+        Ok(changes) => store.commit(changes).await?,
+        Err(refusal) => return Err(End::Settings(refusal.detail)),
+    }
+    let fixed = fixed.passwords(&state);
     let name = match config.daemon.name.as_str() {
         "" => host_name(),
         name => name.to_owned(),
@@ -417,7 +427,6 @@ async fn run(config: Config) -> Result<(), End> {
             .map_err(|error| End::Settings(error.to_string()))?,
         rights: api::RightsSettings {
             admin_exec: config.services.sessions.admin_exec,
-            service_account_admins: config.services.organization.allow_service_account_admins,
         },
         cluster: cluster_id,
         ca_pem: pki.ca_pem(),
@@ -431,7 +440,8 @@ async fn run(config: Config) -> Result<(), End> {
         audit: api::audit::Auditing::default(),
         rates: Arc::clone(&rates),
         logins: api::logins::Logins::new(&config)
-            .map_err(|error| End::Settings(format!("secure.password.argon2.{error}")))?,
+            .map_err(|error| End::Settings(format!("secure.password.argon2.{error}")))?
+            .with_fixed(fixed),
         stopping: stopping.clone(),
     });
     let uses = longshore_coordinator::uses::keep(
@@ -519,6 +529,7 @@ fn beginning(config: &Config) -> Beginning {
 fn new_meta() -> Meta {
     Meta {
         cluster: ClusterId::new(identity::new_id()),
+        service_account_admins: config.services.organization.allow_service_account_admins,
         generation: CoordinatorGeneration(0),
         next_session: 1,
         next_uid: FIRST_UID,

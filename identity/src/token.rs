@@ -165,25 +165,17 @@ fn toml_text(text: &str) -> String {
     out
 }
 
-/// The id of a fixed user, the same on every installation: `usr_` and the first 26
-/// characters in Crockford's base32 of SHA-256(`longshore-fixed-user:` + lower-case name).
+/// The bits of the id of a fixed user, the same on every installation: the first 128 of
+/// SHA-256(`longshore-fixed-user:` + lower-case name).
+///
+/// Ids have 128 bits and an alphabet of their own (RFC 4648), so what is printed is not the
+/// first 26 characters of the digest in Crockford's base32, which would be 130 bits.
 #[must_use]
-pub fn fixed_user_id(username: &str) -> String {
-    const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+pub fn fixed_user_id(username: &str) -> u128 {
     let name = crate::fields::clean(username).to_lowercase();
     let digest = Sha256::of(format!("longshore-fixed-user:{name}").as_bytes());
-    let mut id = String::from("usr_");
-    let (mut held, mut bits) = (0_u32, 0_u32);
-    for byte in digest.as_bytes() {
-        held = (held << 8 | u32::from(*byte)) & 0xfff; // at most 4 bits wait, 8 come
-        bits += 8;
-        while bits >= 5 {
-            bits -= 5;
-            id.push(char::from(CROCKFORD[(held >> bits & 31) as usize]));
-        }
-    }
-    id.truncate("usr_".len() + 26);
-    id
+    let first = digest.as_bytes().iter().take(16);
+    first.fold(0, |bits, byte| bits << 8 | u128::from(*byte))
 }
 
 #[cfg(test)]
@@ -288,8 +280,10 @@ mod tests {
 
     #[test]
     fn fixed_users_have_the_same_id_everywhere() {
-        assert_eq!(fixed_user_id("jane"), "usr_tzkfygzvs3510ag7rj8vccnb7w");
-        assert_eq!(fixed_user_id(" Jane "), "usr_tzkfygzvs3510ag7rj8vccnb7w");
+        let id = fixed_user_id("jane");
+        assert_eq!(id, 0xd7e6_ff43_fbc8_ca10_2a07_c491_b632_ab3f);
+        assert_eq!(fixed_user_id(" Jane "), id);
+        assert_ne!(fixed_user_id("june"), id);
     }
 
     proptest! {

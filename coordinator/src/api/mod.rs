@@ -116,9 +116,6 @@ pub struct Parts {
 pub struct RightsSettings {
     /// Administrators may reach into sessions of others: `services.sessions.admin_exec`.
     pub admin_exec: bool,
-    /// Service accounts may act as administrators of their domain:
-    /// `services.organization.allow_service_account_admins`.
-    pub service_account_admins: bool,
 }
 
 /// [`Parts`], shared.

@@ -365,6 +365,7 @@ impl Fixture {
             keypair_policy: PolicyId::new(12),
             user_policy: PolicyId::new(13),
             project_policy: PolicyId::new(14),
+            service_account_admins: false,
             scheduler: model::SchedulerSettings {
                 idle,
                 ..model::SchedulerSettings::default()

@@ -97,6 +97,8 @@ pub struct Auth {
     pub logins: Logins,
     /// The cookie of the console.
     pub cookies: Cookies,
+    /// People that stand in the configuration.
+    pub fixed_users: super::FixedUsers,
 }
 
 /// `daemon.auth.logins`
@@ -208,6 +210,7 @@ impl Secure {
 impl Auth {
     /// Checks, and lowers what no browser would keep.
     pub(super) fn check(&mut self, listen: SocketAddr) -> Result<(), ConfigError> {
+        self.fixed_users.check()?;
         let Logins { max_age_s, idle_s } = self.logins;
         if !(60..=315_360_000).contains(&max_age_s) {
             return wrong("daemon.auth.logins.max_age_s", "must be 60 to 315360000");

@@ -7,8 +7,10 @@
 
 use crate::store::{AUDIT_RECORD, StoreError};
 use longshore_common::time::Timestamp;
+use longshore_core::model::admin::FixedOrder;
 use longshore_core::model::{
-    AuditLine, Audited, Beginning, Change, Doer, Event, State, audit_domain, audited, react,
+    AuditLine, Audited, Beginning, Change, Doer, Event, Refusal, State, audit_domain, audited,
+    react,
 };
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome};
@@ -153,8 +155,33 @@ pub fn begin(
     now: Timestamp,
 ) -> Result<Vec<Change>, StoreError> {
     let event = Event::Started(Box::new(order));
-    let outcome = react(state, &event, now);
-    let records = audited(state, &event, &outcome);
+    Ok(before_the_engine(state, &event, now)?.unwrap_or_default())
+}
+
+/// The same for the people of the configuration. A refusal says what stands wrong in it.
+///
+/// # Errors
+/// As [`begin`].
+pub fn begin_fixed(
+    state: &mut State,
+    order: FixedOrder,
+    now: Timestamp,
+) -> Result<Result<Vec<Change>, Refusal>, StoreError> {
+    before_the_engine(state, &Event::FixedUsers(Box::new(order)), now)
+}
+
+/// Decides on the state itself. Effects are left out: no agent is there that could be told, and
+/// each is sent everything when it comes.
+fn before_the_engine(
+    state: &mut State,
+    event: &Event,
+    now: Timestamp,
+) -> Result<Result<Vec<Change>, Refusal>, StoreError> {
+    let outcome = react(state, event, now);
+    let records = audited(state, event, &outcome);
+    if let Err(refusal) = outcome.answer {
+        return Ok(Err(refusal));
+    }
     let mut changes = outcome.changes;
     changes.iter().for_each(|change| state.apply(change));
     for one in records {
@@ -163,5 +190,5 @@ pub fn begin(
         state.apply(&change);
         changes.push(change);
     }
-    Ok(changes)
+    Ok(Ok(changes))
 }

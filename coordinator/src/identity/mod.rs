@@ -318,6 +318,7 @@ impl Follow for Identity {
                     | Change::UserGroupDeleted(_)
                     | Change::Domain(_)
                     | Change::DomainDeleted(_)
+                    | Change::PeopleSettings(_)
             )
         };
         let about_rules = |change: &Change| {
@@ -360,6 +361,10 @@ impl Follow for Identity {
                         .filter(|a| a.domain == domain.id && a.domain_active != domain.active)
                         .map(|a| a.id),
                 ),
+                Change::PeopleSettings(_) => {
+                    let accounts = known.accounts.values().filter(|a| a.is_service);
+                    touched.extend(accounts.map(|a| a.id));
+                }
                 _ => (),
             }
         }

@@ -74,6 +74,10 @@ fn scheduling(from: &Transaction<'_>, apply: &mut impl FnMut(Change)) -> Result<
     bodies(from, "scheduler settings", sql, |settings| {
         apply(Change::Scheduler(settings));
     })?;
+    let sql = "SELECT id, body FROM people_settings";
+    bodies(from, "settings of people", sql, |settings| {
+        apply(Change::PeopleSettings(settings));
+    })?;
     bodies(from, "domain", "SELECT id, body FROM domains", |domain| {
         apply(Change::Domain(domain));
     })?;

@@ -17,8 +17,8 @@ use longshore_core::access::Rule;
 use longshore_core::model::{
     AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig, FACTORY_RULE,
     Group, Idempotency, JoinToken, KeypairPolicy, KeypairState, LiveConfig, Membership, Meta,
-    PolicyKind, Pool, Preset, ProjectPolicy, ResourceConfig, SchedulerSettings, State, UserPolicy,
-    UserStatus,
+    PeopleSettings, PolicyKind, Pool, Preset, ProjectPolicy, ResourceConfig, SchedulerSettings,
+    State, UserPolicy, UserStatus,
 };
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome, Report};
@@ -404,7 +404,7 @@ fn a_newer_database_is_refused_and_left_alone() {
     let dir = dir();
     drop(open_at(&file(&dir)).expect("a new store"));
     let db = Connection::open(file(&dir)).expect("opened");
-    let newer = u32::try_from(migrate::STEPS.len() + 1).expect("few");
+    let newer = u32::try_from(migrate::STEPS.len()).expect("few") + 1;
     db.pragma_update(None, "user_version", newer).expect("set");
     drop(db);
     let before = std::fs::read(file(&dir)).expect("read");
@@ -756,6 +756,11 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
             draft(1),
             charge(1),
             cursor("n1"),
+            Change::PeopleSettings(PeopleSettings {
+                service_account_admins: true,
+                fixed_users_only: true,
+                fixed_users: [UserId::new(5)].into(),
+            }),
             Change::Scheduler(SchedulerSettings {
                 retries_to_skip: 0,
                 ..SchedulerSettings::default()

@@ -10,8 +10,8 @@ use longshore_common::ids::{
 };
 use longshore_core::model::{
     Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency,
-    JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PolicyKind, Preset, Project,
-    ProjectPolicy, Reached, SchedulerSettings, Session, State, UserPolicy,
+    JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings, PolicyKind, Preset,
+    Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, UserPolicy,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -126,6 +126,7 @@ struct Batch<'a> {
     people: People<'a>,
     groups: BTreeMap<GroupId, Option<&'a Group>>,
     scheduler: Option<&'a SchedulerSettings>,
+    people_settings: Option<&'a PeopleSettings>,
     domains: BTreeMap<DomainId, &'a Domain>,
     domains_gone: BTreeSet<DomainId>,
     projects: BTreeMap<ProjectId, &'a Project>,
@@ -181,6 +182,7 @@ impl<'a> Batch<'a> {
                 Change::GroupDeleted(id) => drop(batch.groups.insert(*id, None)),
                 Change::Scheduler(settings) => batch.scheduler = Some(settings),
                 Change::Domain(domain) => drop(batch.domains.insert(domain.id, domain)),
+                Change::PeopleSettings(settings) => batch.people_settings = Some(settings),
                 Change::Project(project) => drop(batch.projects.insert(project.id, project)),
                 Change::DomainDeleted(id) => drop(batch.domains_gone.insert(*id)),
                 Change::ProjectDeleted(id) => drop(batch.projects_gone.insert(*id)),
@@ -360,6 +362,10 @@ impl<'a> Batch<'a> {
         if let Some(settings) = self.scheduler {
             let json = body("scheduler settings", 1, settings)?;
             execute(to, SCHEDULER, [json], "store settings of the scheduler")?;
+        }
+        if let Some(settings) = self.people_settings {
+            let json = body("settings of people", 1, settings)?;
+            execute(to, PEOPLE_SETTINGS, [json], "store settings of people")?;
         }
         self.write_tenants(to)?;
         for ((kind, name), policy) in &self.policies {
@@ -596,6 +602,8 @@ const DOMAIN_DELETED: &str = "UPDATE domains SET name = id, deleted = 1 WHERE id
 const PROJECT_DELETED: &str = "UPDATE projects SET name = id, deleted = 1 WHERE id = ?1";
 const KEYPAIR_POLICY: &str = "INSERT INTO keypair_policies (name, id, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (name) DO UPDATE SET name = ?1, id = ?2, body = ?3";
+const PEOPLE_SETTINGS: &str = "INSERT INTO people_settings (id, body) VALUES (1, ?1)
+    ON CONFLICT (id) DO UPDATE SET body = ?1";
 const KEYPAIR_POLICY_DELETED: &str = "DELETE FROM keypair_policies WHERE name = ?1";
 const USER_POLICY: &str = "INSERT INTO user_policies (name, id, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (name) DO UPDATE SET name = ?1, id = ?2, body = ?3";

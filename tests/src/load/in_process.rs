@@ -57,6 +57,7 @@ pub fn beginning() -> Beginning {
         user_policy: PolicyId::new(new_id()),
         project_policy: PolicyId::new(new_id()),
         scheduler: SchedulerSettings::default(),
+        service_account_admins: false,
     }
 }
 

@@ -11,10 +11,11 @@ use super::admin::{
 use super::change::{Change, PolicyKind};
 use super::entities::{Agent, JoinToken, Session};
 use super::event::{Answer, Enrol, Event, Outcome, SetupOrder, Terminate};
+use super::people::User;
 use super::state::State;
 use crate::access::Operation;
 use longshore_common::admin::{Member, MemberView};
-use longshore_common::ids::{AgentId, DomainId, SessionId};
+use longshore_common::ids::{AgentId, DomainId, SessionId, UserId};
 use longshore_common::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -204,7 +205,8 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
             _ => None,
         },
         Event::Login(event) => super::logins::recorded(state, event, outcome),
-        Event::Started(_) => started(state, changes),
+        Event::Started(_) => return started(state, changes),
+        Event::FixedUsers(_) => return fixed_users(state, changes),
         Event::Setup(order) => Some(set_up(order)),
         Event::CreateToken(order) => token(None, changes, &order.token.id),
         Event::DeleteToken(id) => token(state.tokens.get(id), changes, id),
@@ -342,14 +344,60 @@ fn set_up(order: &SetupOrder) -> Audited {
 }
 
 /// A start is recorded if the settings in force are not those of the last one.
-fn started(state: &State, changes: &[Change]) -> Option<Audited> {
-    let new = changes.iter().find_map(|change| match change {
-        Change::Scheduler(settings) => Some(settings),
+fn started(state: &State, changes: &[Change]) -> Vec<Audited> {
+    let record = |id, before, after| {
+        let target = target("settings", id, "");
+        Audited::new(Operation::SettingsWrite, target, before, after).by(Doer::System)
+    };
+    let of = |change: &Change| match change {
+        Change::Scheduler(new) => Some(record("scheduler", value(&state.scheduler), value(new))),
+        Change::PeopleSettings(new) => {
+            Some(record("people", value(&state.people_settings), value(new)))
+        }
         _ => None,
-    })?;
-    let target = target("settings", "scheduler", "");
-    let (before, after) = (value(&state.scheduler), value(new));
-    Some(Audited::new(Operation::SettingsWrite, target, before, after).by(Doer::System))
+    };
+    changes.iter().filter_map(of).collect()
+}
+
+/// What the list of fixed users changed: a record for each of them, and one where others can
+/// log in by a password from now on, or cannot any more.
+fn fixed_users(state: &State, changes: &[Change]) -> Vec<Audited> {
+    let mut last: BTreeMap<UserId, &User> = BTreeMap::new();
+    let mut records = Vec::new();
+    for change in changes {
+        match change {
+            Change::User(user) => drop(last.insert(user.id, user)),
+            Change::PeopleSettings(new) => {
+                let target = target("settings", "people", "");
+                let (before, after) = (value(&state.people_settings), value(new));
+                let record = Audited::new(Operation::SettingsWrite, target, before, after);
+                records.push(record.by(Doer::System));
+            }
+            _ => (),
+        }
+    }
+    let shown = |user: &User| {
+        json!({
+            "username": user.username,
+            "email": user.email,
+            "role": user.role,
+            "status": user.status,
+            "domain": user.domain,
+            "projects": user.project_ids().collect::<Vec<_>>(),
+            "need_password_change": user.need_password_change,
+        })
+    };
+    records.extend(last.into_values().map(|user| {
+        let old = state.users.get(&user.id);
+        let operation = match old {
+            None => Operation::UserCreate,
+            Some(old) if old.status != user.status => Operation::UserStatus,
+            Some(_) => Operation::UserUpdate,
+        };
+        let target = target("user", user.printed_id(), &user.username);
+        Audited::new(operation, target, old.map(shown), Some(shown(user))).by(Doer::System)
+    }));
+    records
 }
 
 fn token(old: Option<&JoinToken>, changes: &[Change], id: &str) -> Option<Audited> {

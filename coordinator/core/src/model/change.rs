@@ -7,7 +7,8 @@ use super::entities::{
 };
 use super::people::{AccessRule, Invitation, Keypair, Login, User, UserGroup};
 use super::policies::{
-    Domain, KeypairPolicy, Preset, Project, ProjectPolicy, SchedulerSettings, UserPolicy,
+    Domain, KeypairPolicy, PeopleSettings, Preset, Project, ProjectPolicy, SchedulerSettings,
+    UserPolicy,
 };
 use super::pools::{DraftConfig, LiveConfig};
 use longshore_common::ids::{
@@ -52,6 +53,8 @@ pub enum Change {
     GroupDeleted(GroupId),
     /// Defaults of resource groups.
     Scheduler(SchedulerSettings),
+    /// What the configuration says about people.
+    PeopleSettings(PeopleSettings),
     /// A domain, new or changed.
     Domain(Domain),
     /// A domain is gone; what is past keeps its name.

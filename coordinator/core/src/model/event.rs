@@ -1,6 +1,6 @@
 //! What can happen to the coordinator, and what it says back.
 
-use super::admin::{AdminAnswer, AdminOrder};
+use super::admin::{AdminAnswer, AdminOrder, FixedOrder};
 use super::change::Change;
 use super::entities::{Group, JoinToken, Session};
 use super::logins::{LoginAnswer, LoginEvent};
@@ -26,6 +26,8 @@ pub enum Event {
     /// The coordinator starts: its generation goes up, and what every installation has
     /// is made where it is missing.
     Started(Box<Beginning>),
+    /// The people of the configuration are to be as it says.
+    FixedUsers(Box<FixedOrder>),
     /// The first administrator is to be made.
     Setup(Box<SetupOrder>),
     /// A session is asked for.
@@ -137,6 +139,8 @@ pub struct Beginning {
     pub project_policy: PolicyId,
     /// What resource groups do that do not say; in force from now on.
     pub scheduler: SchedulerSettings,
+    /// Service accounts may act as administrators of their domain; in force from now on.
+    pub service_account_admins: bool,
 }
 
 /// Who asks.

@@ -2,7 +2,7 @@
 //! resource groups. All of them are data; who asks them is the scheduler and submit.
 
 use longshore_common::amount::{SlotLimits, SlotName, Slots};
-use longshore_common::ids::{DomainId, PolicyId, PresetId, ProjectId};
+use longshore_common::ids::{DomainId, PolicyId, PresetId, ProjectId, UserId};
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{SessionType, words};
 use longshore_common::time::Timestamp;
@@ -115,6 +115,18 @@ impl Default for SchedulerSettings {
             idle: None,
         }
     }
+}
+
+/// What the configuration says about people; in force from each start on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PeopleSettings {
+    /// Service accounts that are `admin` act as administrators of their domain.
+    pub service_account_admins: bool,
+    /// Nobody but the fixed users logs in by a password.
+    pub fixed_users_only: bool,
+    /// Those whose passwords stand in the configuration.
+    pub fixed_users: BTreeSet<UserId>,
 }
 
 /// Who may use a resource group: any of the three is enough.

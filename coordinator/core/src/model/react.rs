@@ -9,7 +9,7 @@ use super::event::{
 };
 use super::lifecycle;
 use super::people::{Keypair, Membership};
-use super::policies::{KeypairPolicy, ProjectPolicy, UserPolicy};
+use super::policies::{KeypairPolicy, PeopleSettings, ProjectPolicy, UserPolicy};
 use super::setup::{new_domain, new_project, setup};
 use super::state::State;
 use super::submit::submit;
@@ -36,6 +36,7 @@ const FORGET_PER_TICK: usize = 500;
 pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
     match event {
         Event::Started(order) => started(state, order, now),
+        Event::FixedUsers(order) => super::admin::apply_fixed(state, order, now),
         Event::Setup(order) => setup(state, order),
         Event::Submit(order) => submit(state, order, now),
         Event::Terminate(order) => verbs::terminate(state, order, now),
@@ -122,6 +123,14 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
     }
     if state.scheduler != order.scheduler {
         changes.push(Change::Scheduler(order.scheduler.clone()));
+    }
+    // Who stands in the configuration is another order's.
+    let people = PeopleSettings {
+        service_account_admins: order.service_account_admins,
+        ..state.people_settings.clone()
+    };
+    if state.people_settings != people {
+        changes.push(Change::PeopleSettings(people));
     }
     if !state.keypair_policies.contains_key(DEFAULT) {
         let policy = KeypairPolicy::new(order.keypair_policy, DEFAULT, now);

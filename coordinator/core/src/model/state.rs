@@ -12,7 +12,8 @@ use super::entities::{
 };
 use super::people::{AccessRule, Invitation, Keypair, KeypairState, Login, User, UserGroup};
 use super::policies::{
-    Domain, KeypairPolicy, Preset, Project, ProjectPolicy, SchedulerSettings, UserPolicy,
+    Domain, KeypairPolicy, PeopleSettings, Preset, Project, ProjectPolicy, SchedulerSettings,
+    UserPolicy,
 };
 use super::pools::{DraftConfig, LiveConfig};
 use longshore_common::agent::{AgentState, Inventory};
@@ -174,6 +175,8 @@ pub struct State {
     pub groups: BTreeMap<GroupId, Group>,
     /// What groups do that do not say.
     pub scheduler: SchedulerSettings,
+    /// What the configuration says about people.
+    pub people_settings: PeopleSettings,
     /// Domains.
     pub domains: BTreeMap<DomainId, Domain>,
     /// Projects.
@@ -240,6 +243,7 @@ impl State {
             throttle: Throttle::default(),
             groups: BTreeMap::new(),
             scheduler: SchedulerSettings::default(),
+            people_settings: PeopleSettings::default(),
             domains: BTreeMap::new(),
             projects: BTreeMap::new(),
             gone: Gone::default(),
@@ -328,6 +332,7 @@ impl State {
                 self.groups.remove(id);
             }
             Change::Scheduler(settings) => self.scheduler = settings.clone(),
+            Change::PeopleSettings(settings) => self.people_settings = settings.clone(),
             Change::Domain(domain) => {
                 self.domains.insert(domain.id, domain.clone());
             }

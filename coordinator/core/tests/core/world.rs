@@ -72,6 +72,7 @@ pub fn beginning() -> Beginning {
         user_policy: PolicyId::new(5),
         project_policy: PolicyId::new(6),
         scheduler: SchedulerSettings::default(),
+        service_account_admins: false,
     }
 }
 

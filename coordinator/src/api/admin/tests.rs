@@ -131,6 +131,7 @@ async fn ready() -> Fixture {
         user_policy: PolicyId::new(13),
         project_policy: PolicyId::new(14),
         scheduler: SchedulerSettings::default(),
+        service_account_admins: false,
     };
     f.tell(Event::Started(Box::new(beginning))).await;
     f

@@ -59,6 +59,7 @@ async fn ready() -> Fixture {
         project_policy: PolicyId::new(14),
         scheduler: SchedulerSettings {
             retries_to_skip: 7,
+            service_account_admins: false,
             ..SchedulerSettings::default()
         },
     };

@@ -26,7 +26,7 @@ pub(super) use cookies::{by_own_page, token as cookie_token};
 
 use super::errors::Failure;
 use super::{App, Operation};
-use crate::config::Config;
+use crate::config::{Config, FixedPasswords};
 use crate::engine::wall_clock;
 use crate::hashing::{Busy, Hashing};
 use crate::identity::Person;
@@ -38,6 +38,7 @@ use longshore_core::model::{Event, Role, User};
 use longshore_identity::password::{HashError, ParamsError};
 use longshore_identity::throttle::Prefix;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -58,6 +59,8 @@ pub struct Logins {
     required_roles: Vec<Role>,
     /// How the installation is called in people's apps.
     issuer: String,
+    /// Passwords of the configuration; while there are any, no other password opens anything.
+    fixed: OnceLock<FixedPasswords>,
 }
 
 impl Logins {
@@ -77,7 +80,15 @@ impl Logins {
             max_password_days: password.max_age_days,
             required_roles: config.secure.required_roles(),
             issuer: config.secure.totp.issuer.clone(),
+            fixed: OnceLock::new(),
         })
+    }
+
+    /// The same with the passwords of the configuration, if they are in force.
+    #[must_use]
+    pub fn with_fixed(self, fixed: Option<FixedPasswords>) -> Self {
+        let fixed = fixed.map_or_else(OnceLock::new, OnceLock::from);
+        Self { fixed, ..self }
     }
 
     /// Waits for leave to hash.

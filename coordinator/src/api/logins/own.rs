@@ -16,7 +16,7 @@ use longshore_common::api::{Me, Page};
 use longshore_common::ids::LoginId;
 use longshore_common::logins::{LoginView, MePatch, NameId, PasswordChange, Right, Rights};
 use longshore_core::access::rights;
-use longshore_core::model::logins::{LoginEvent, OwnOrder, OwnVerb, notices};
+use longshore_core::model::logins::{FIXED_PASSWORD, LoginEvent, OwnOrder, OwnVerb, notices};
 use longshore_core::model::{Answer, BUILTIN, Event, State as Model, User};
 use longshore_identity::fields::{self, messages::PASSWORD_SAME, nfc};
 use longshore_identity::throttle::{NameKey, Prefix};
@@ -48,7 +48,7 @@ pub(super) fn view(state: &Model, user: &User, access_key: Option<&str>) -> Me {
         domain_name: domain.map_or_else(String::new, |domain| domain.name.clone()),
         projects: projects.map(|p| named(p.id.to_string(), &p.name)).collect(),
         groups: groups.map(|g| named(g.id.to_string(), &g.name)).collect(),
-        has_password: user.password.is_some(),
+        has_password: user.password.is_some() || state.is_fixed(user.id),
         totp_enabled: user.second_factor().is_some(),
         last_login_at: user.last_login.as_ref().map(|(at, _)| *at),
         last_login_via: user.last_login.as_ref().map(|(_, via)| via.clone()),
@@ -165,7 +165,11 @@ impl Own {
                 let user = state.users.get(&id);
                 let name = NameKey::of(user.map_or("", |user| &user.username));
                 let may = state.throttle.try_login(name, prefix, at);
-                (may, user.and_then(hash_of))
+                let stored = match state.is_fixed(id) {
+                    true => Some(FIXED_PASSWORD.to_owned()),
+                    false => user.and_then(hash_of),
+                };
+                (may, stored)
             })
             .await?;
         if let Err(refused) = may {
@@ -185,12 +189,31 @@ impl Own {
             return Err(Failure::new("LS-INVALID", text).at(pointer, text));
         };
         let given = Secret::new(given.to_owned());
-        let (right, _) = permit.compare(given, Some(stored.clone())).await?;
+        let right = match app.logins.fixed.get() {
+            Some(fixed) if stored == FIXED_PASSWORD => {
+                permit.fixed(given, fixed.of(Some(id))).await?
+            }
+            _ => permit.compare(given, Some(stored.clone())).await?.0,
+        };
         if right {
             return Ok(Some(stored));
         }
         self.order(OwnVerb::WrongPassword(self.prefix)).await?;
         Err(Failure::new("LS-REAUTH", "The present password is wrong."))
+    }
+
+    /// Whether the password can be another one at all. Asked before the present one is
+    /// compared: of what stands in the configuration nothing could follow.
+    async fn may_have_another(&self) -> Result<(), Failure> {
+        let id = self.caller.id;
+        if !self.engine.read(move |state, _| state.is_fixed(id)).await? {
+            return Ok(());
+        }
+        let name = &self.caller.username;
+        Err(Failure::new(
+            "LS-FIXED-USER",
+            format!("{name} stands in the configuration; its password is changed there."),
+        ))
     }
 
     /// Marks the answer of a rehearsal.
@@ -272,6 +295,7 @@ pub(in super::super) async fn password(
 ) -> Result<Response, Failure> {
     let own = Own::read(&app, &request, true)?;
     let body = extract::json::<PasswordChange>(request).await?.value;
+    own.may_have_another().await?;
     let current = body.current.as_deref();
     let compared = own.prove(&app, current, "/current").await?;
     let caller = own.caller();

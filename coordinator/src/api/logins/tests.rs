@@ -1,5 +1,7 @@
 //! Logins as callers meet them.
 
+mod fixed;
+
 use super::super::tests::{Answer, Fixture, ready};
 use crate::engine::wall_clock;
 use axum::body::Body;

@@ -99,7 +99,7 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "Choose a new password by a link",
         takes: Some(shape::<shapes::ResetRequest>),
         status: 204,
-        codes: &["LS-LINK-GONE"],
+        codes: &["LS-LINK-GONE", "LS-FIXED-USER"],
         handler: || post(reset::choose),
         ..ORDER
     },
@@ -142,7 +142,7 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "Choose another password; all other logins end",
         takes: Some(shape::<shapes::PasswordChange>),
         status: 204,
-        codes: &["LS-REAUTH", "LS-LOGIN-THROTTLED"],
+        codes: &["LS-REAUTH", "LS-LOGIN-THROTTLED", "LS-FIXED-USER"],
         handler: || post(own::password),
         ..ACT
     },

@@ -104,6 +104,7 @@ pub(super) const ROWS: &[Operation] = &[
         takes: Some(shape::<admin::UserPatch>),
         gives: Gives::Json(shape::<admin::UserTouchedAnswer>),
         codes: &[
+            "LS-FIXED-USER",
             "LS-NOT-FOUND",
             "LS-VERSION-MISSING",
             "LS-VERSION-STALE",
@@ -197,7 +198,7 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "Ask a person to choose a new password, or no longer",
         takes: Some(shape::<admin::RequireChangeRequest>),
         gives: Gives::Json(shape::<admin::UserTouchedAnswer>),
-        codes: &["LS-NOT-FOUND", "LS-VERSION-STALE"],
+        codes: &["LS-NOT-FOUND", "LS-VERSION-STALE", "LS-FIXED-USER"],
         handler: || put(people::require_change),
         ..ACT
     },

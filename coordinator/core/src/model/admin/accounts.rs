@@ -3,9 +3,10 @@
 use super::super::change::Change;
 use super::super::event::Refusal;
 use super::super::logins::{end_logins, person_shown};
-use super::super::people::{Origin, User};
+use super::super::people::User;
 use super::super::state::State;
 use super::members::missing;
+use super::tenants::stands_in_file;
 use super::{AdminObject, Decision};
 use crate::access::Operation;
 use longshore_common::time::Timestamp;
@@ -77,14 +78,8 @@ pub(super) fn decide(
             }
         }
         AccountVerb::ResetPassword { hash, .. } => {
-            if user.source == Origin::Fixed {
-                return Err(Refusal::new(
-                    "LS-FIXED-USER",
-                    format!(
-                        "{} stands in the configuration; its password is changed there.",
-                        user.username
-                    ),
-                ));
+            if state.is_fixed(user.id) {
+                return Err(stands_in_file(user));
             }
             after.password = Some(hash.clone());
             after.password_set_at = Some(now);

@@ -53,9 +53,11 @@ pub use rights::{
     rule_target, subject_of, user_group_view,
 };
 pub use tenants::{
-    ImportRow, domain_view, file_refusal, keypair_view, member_view, project_view, user_view,
-    user_views,
+    FixedOrder, FixedUser, ImportRow, domain_view, file_refusal, keypair_view, member_view,
+    project_view, user_view, user_views,
 };
+
+pub(super) use tenants::{apply_fixed, stands_in_file};
 
 use super::change::{Change, PolicyKind};
 use super::draft::Draft;
@@ -552,6 +554,7 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
 fn by(state: &State, caller: &Caller) -> String {
     match state.users.get(&caller.user) {
         Some(user) => format!("user {}", user.username),
+        None if caller.user == UserId::new(0) => "the configuration".to_owned(),
         None => format!("user {}", caller.user),
     }
 }

@@ -56,19 +56,34 @@ fn failed(state: &State, order: &PasswordTry, user: Option<UserId>, why: &str) -
     no(changes, no_password(), user, why)
 }
 
+/// A password that is not the one, or nothing to compare it with.
+fn unproven(state: &State, order: &PasswordTry) -> Outcome {
+    let known = state.user_of_name(order.name.trim());
+    let others = state.people_settings.fixed_users_only;
+    let why = match known {
+        None => "unknown login name",
+        Some(user) if user.service.is_some() => "a service account has no login",
+        Some(user) if others && !state.is_fixed(user.id) => "only fixed users have a login",
+        Some(user) if user.password.is_none() && !state.is_fixed(user.id) => "no password is set",
+        Some(_) => "wrong password",
+    };
+    failed(state, order, known.map(|user| user.id), why)
+}
+
 pub(super) fn enter(state: &State, order: &PasswordTry) -> Outcome {
-    let Compared::Right { user, hash, rehash } = &order.compared else {
-        let known = state.user_of_name(order.name.trim());
-        let why = match known {
-            None => "unknown login name",
-            Some(user) if user.service.is_some() => "a service account has no login",
-            Some(user) if user.password.is_none() => "no password is set",
-            Some(_) => "wrong password",
-        };
-        return failed(state, order, known.map(|user| user.id), why);
+    let (user, stored) = match &order.compared {
+        Compared::Wrong => return unproven(state, order),
+        Compared::Right { user, hash, rehash } => (user, Some((hash, rehash))),
+        Compared::Fixed(user) => (user, None),
     };
     let found = state.users.get(user).filter(|u| u.service.is_none());
-    let Some(user) = found.filter(|u| u.password.as_ref() == Some(hash)) else {
+    let still = |user: &&User| match stored {
+        Some((hash, _)) => {
+            user.password.as_ref() == Some(hash) && !state.people_settings.fixed_users_only
+        }
+        None => state.is_fixed(user.id),
+    };
+    let Some(user) = found.filter(still) else {
         // It was right a moment ago: nobody guessed it.
         let why = "the password was changed meanwhile";
         return no(Vec::new(), no_password(), Some(*user), why);
@@ -103,10 +118,11 @@ pub(super) fn enter(state: &State, order: &PasswordTry) -> Outcome {
             }
         }
     }
-    if let Some(rehash) = rehash {
+    if let Some((_, Some(rehash))) = stored {
         user.password = Some(rehash.clone());
     }
-    let days = i64::from(order.max_password_days);
+    // Nobody can be asked to change what stands in the configuration.
+    let days = stored.map_or(0, |_| i64::from(order.max_password_days));
     let chosen = user.password_set_at.unwrap_or(user.created_at);
     if days > 0 && order.at.since(chosen) >= days * DAY_MS {
         user.need_password_change = true;

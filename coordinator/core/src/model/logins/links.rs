@@ -1,5 +1,6 @@
 //! Links to choose a new password.
 
+use super::super::admin::stands_in_file;
 use super::super::change::Change;
 use super::super::event::{Outcome, Refusal};
 use super::super::people::{Invitation, InvitationState, LinkPurpose, Role, User, UserStatus};
@@ -18,6 +19,9 @@ pub(super) fn reset(state: &State, order: &ResetByLink) -> Outcome {
     let (Some(link), Some(user)) = (link, user.filter(|user| user.is_active())) else {
         return Outcome::refuse(gone());
     };
+    if state.is_fixed(user.id) {
+        return Outcome::refuse(stands_in_file(user));
+    }
     let after = User {
         version: user.version + 1,
         updated_at: order.at,

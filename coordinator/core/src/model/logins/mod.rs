@@ -132,7 +132,12 @@ pub enum Compared {
         /// Its hash with the parameters of today, if the stored one has others.
         rehash: Option<String>,
     },
+    /// The one that stands in the configuration.
+    Fixed(UserId),
 }
+
+/// Stands for the hash of a password that is in the configuration. No hash is like it.
+pub const FIXED_PASSWORD: &str = "configuration";
 
 /// What became of a login.
 #[derive(Debug, Clone)]

@@ -1,11 +1,12 @@
 //! What people change of their own: profile, password, second factor, logins.
 
+use super::super::admin::stands_in_file;
 use super::super::change::Change;
 use super::super::event::{Outcome, Refusal};
 use super::super::people::{Keypair, KeypairState, Totp, User};
 use super::super::state::State;
 use super::enter::{accepted, wrong_code};
-use super::{OwnOrder, OwnVerb, done};
+use super::{FIXED_PASSWORD, OwnOrder, OwnVerb, done};
 use longshore_common::ids::{LoginId, UserId};
 use longshore_common::time::Timestamp;
 use longshore_identity::fields;
@@ -94,7 +95,10 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
             hash,
             revoke_keypairs,
         } => {
-            still(user, compared.as_ref())?;
+            if state.is_fixed(user.id) {
+                return refuse(stands_in_file(user));
+            }
+            still(state, user, compared.as_ref())?;
             after.password = Some(hash.clone());
             after.password_set_at = Some(order.at);
             after.need_password_change = false;
@@ -106,7 +110,7 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
             Ok(changes)
         }
         OwnVerb::OfferTotp { compared, secret } => {
-            still(user, Some(compared))?;
+            still(state, user, Some(compared))?;
             if user.second_factor().is_some() {
                 return refuse(totp_enabled());
             }
@@ -148,7 +152,7 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
             }
         }
         OwnVerb::TotpOff { compared, code } => {
-            still(user, Some(compared))?;
+            still(state, user, Some(compared))?;
             let Some(totp) = user.second_factor() else {
                 let text = "Two-factor codes are not switched on.";
                 return refuse(Refusal::new("LS-STATE", text));
@@ -180,8 +184,12 @@ fn totp_enabled() -> Refusal {
 }
 
 /// The password that was compared must still be the present one.
-fn still(user: &User, compared: Option<&String>) -> Result<(), No> {
-    if user.password.as_ref() == compared {
+fn still(state: &State, user: &User, compared: Option<&String>) -> Result<(), No> {
+    let same = match state.is_fixed(user.id) {
+        true => compared.is_some_and(|compared| compared == FIXED_PASSWORD),
+        false => user.password.as_ref() == compared,
+    };
+    if same {
         return Ok(());
     }
     let text = "The password was changed meanwhile; give the new one.";

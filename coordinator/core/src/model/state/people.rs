@@ -202,6 +202,12 @@ impl State {
         self.user_of_name(text)
     }
 
+    /// Whether the password of somebody stands in the configuration.
+    #[must_use]
+    pub fn is_fixed(&self, user: UserId) -> bool {
+        self.people_settings.fixed_users.contains(&user)
+    }
+
     /// Whether somebody can administer everything: before, nothing but set-up works.
     #[must_use]
     pub fn has_superadmin(&self) -> bool {
@@ -281,7 +287,8 @@ impl State {
                     id: user.account_id(),
                     domain: user.domain,
                     active,
-                    admin: service.admin,
+                    // Switched off, those that were made earlier lose it too.
+                    admin: service.admin && self.people_settings.service_account_admins,
                     allow_impersonation: service.allow_impersonation,
                     projects: projects.map(|m| m.project).collect(),
                     groups,

@@ -89,7 +89,6 @@ pub(in super::super::super) async fn create(
         access_key: access_key.clone(),
         secret_sha256: sha256(secret.as_bytes()),
         request: write.body.clone(),
-        admins_allowed: app.rights.service_account_admins,
     };
     let answer = write.order(&app, verb(order), |_| None).await?;
     let AdminObject::Rights(RightsObject::Account(view, _)) = &answer.object else {
@@ -122,7 +121,6 @@ pub(in super::super::super) async fn update(
     let order = RightsVerb::PatchAccount {
         name: text.clone(),
         request: write.body.clone(),
-        admins_allowed: app.rights.service_account_admins,
     };
     let answer = write
         .order(&app, verb(order), move |state| current(state, &text))

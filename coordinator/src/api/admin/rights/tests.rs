@@ -27,6 +27,12 @@ impl Lab {
 
     async fn of(fixture: Fixture) -> Self {
         let lab = Self(fixture);
+        lab.start(false).await;
+        lab
+    }
+
+    /// A start with this setting.
+    async fn start(&self, service_account_admins: bool) {
         let beginning = Beginning {
             group: Group::new(GroupId::new(9), "default"),
             domain: DomainId::new(10),
@@ -35,15 +41,15 @@ impl Lab {
             user_policy: PolicyId::new(13),
             project_policy: PolicyId::new(14),
             scheduler: SchedulerSettings::default(),
+            service_account_admins,
         };
-        let told = lab
+        let told = self
             .0
             .app
             .engine
             .ask(Event::Started(Box::new(beginning)))
             .await;
         assert!(told.unwrap().is_ok());
-        lab
     }
 
     /// Asks as somebody; as the superadmin where `bearer` is empty. `If-Match: *`.

@@ -69,11 +69,11 @@ pub fn account_view(state: &State, user: &User, now: Timestamp) -> ServiceAccoun
 
 /// What it may beyond a user, as a request says; and whether it says anything of it.
 fn powers(
-    giver: &Giver<'_>,
+    (state, giver): (&State, &Giver<'_>),
     r: &mut Reader,
     present: &Service,
     request: &ServiceAccountRequest,
-    (target, admins_allowed): (&Target, bool),
+    target: &Target,
 ) -> Result<Service, Refusal> {
     let mut service = present.clone();
     let impersonate = r.flag("allow_impersonation", &request.allow_impersonation);
@@ -84,7 +84,7 @@ fn powers(
         let thing = ("service account", "");
         giver.may(Operation::ServiceAccountWrite, &target, thing)?;
     }
-    if service.admin && !present.admin && !admins_allowed {
+    if service.admin && !present.admin && !state.people_settings.service_account_admins {
         return Err(Refusal::new(
             "LS-FORBIDDEN",
             "Service accounts may not act as administrators here.",
@@ -128,7 +128,6 @@ pub(super) fn create(
     giver: &Giver<'_>,
     (id, access_key, secret_sha256): (UserId, &str, [u8; 32]),
     request: &ServiceAccountRequest,
-    admins_allowed: bool,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     let mut r = Reader::default();
@@ -161,7 +160,7 @@ pub(super) fn create(
     let description = r.text("description", &request.description, DESCRIPTION);
     let projects = projects_of(state, &mut r, domain, &[], &request.projects);
     let nothing = Service::default();
-    let service = powers(giver, &mut r, &nothing, request, (&place, admins_allowed))?;
+    let service = powers((state, giver), &mut r, &nothing, request, &place)?;
     r.done()?;
     let name = name.unwrap_or_default();
     name_is_free(state, &name, None)?;
@@ -211,7 +210,7 @@ pub(super) fn patch(
     state: &State,
     giver: &Giver<'_>,
     name_: &str,
-    (expected, request, admins_allowed): (Option<u64>, &ServiceAccountRequest, bool),
+    (expected, request): (Option<u64>, &ServiceAccountRequest),
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     let present = present(state, name_, expected)?;
@@ -237,7 +236,7 @@ pub(super) fn patch(
     }
     let service = present.service.clone().unwrap_or_default();
     let target = super::super::permit::person(present);
-    let service = powers(giver, &mut r, &service, request, (&target, admins_allowed))?;
+    let service = powers((state, giver), &mut r, &service, request, &target)?;
     user.service = Some(service);
     r.done()?;
     name_is_free(state, &user.username, Some(present.id))?;

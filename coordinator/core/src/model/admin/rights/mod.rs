@@ -69,8 +69,6 @@ pub enum RightsVerb {
         secret_sha256: [u8; 32],
         /// What it is to be.
         request: ServiceAccountRequest,
-        /// Whether accounts may act as administrators here.
-        admins_allowed: bool,
     },
     /// Changes a service account.
     PatchAccount {
@@ -78,8 +76,6 @@ pub enum RightsVerb {
         name: String,
         /// What is to be otherwise.
         request: ServiceAccountRequest,
-        /// Whether accounts may act as administrators here.
-        admins_allowed: bool,
     },
     /// Deletes a service account.
     DeleteAccount {
@@ -216,18 +212,12 @@ pub(super) fn decide(
             access_key,
             secret_sha256,
             request,
-            admins_allowed,
         } => {
             let first = (*id, access_key.as_str(), *secret_sha256);
-            accounts::create(state, &giver, first, request, *admins_allowed, now)
+            accounts::create(state, &giver, first, request, now)
         }
-        RightsVerb::PatchAccount {
-            name,
-            request,
-            admins_allowed,
-        } => {
-            let change = (expected, request, *admins_allowed);
-            accounts::patch(state, &giver, name, change, now)
+        RightsVerb::PatchAccount { name, request } => {
+            accounts::patch(state, &giver, name, (expected, request), now)
         }
         RightsVerb::DeleteAccount {
             name,

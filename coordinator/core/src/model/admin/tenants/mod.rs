@@ -10,8 +10,10 @@
 //! | `keypairs` | keypairs |
 //! | `import` | people from a table |
 //! | `removal` | domains and projects that go |
+//! | `fixed` | people that stand in the configuration |
 
 mod domains;
+mod fixed;
 mod import;
 mod keypairs;
 mod memberships;
@@ -21,6 +23,8 @@ mod standing;
 
 pub(super) use domains::{create_domain, create_project, patch_domain, patch_project};
 pub use domains::{domain_view, project_view};
+pub use fixed::{FixedOrder, FixedUser};
+pub(in super::super) use fixed::{apply as apply_fixed, stands_in_file};
 pub(super) use import::import;
 pub use import::{ImportRow, file_refusal};
 pub use keypairs::keypair_view;

@@ -76,7 +76,7 @@ fn with_sessions(state: &State, user: &User, live_sessions: u64) -> UserView {
         need_password_change: user.need_password_change,
         sudo_enabled: user.sudo_enabled,
         totp_enabled: user.second_factor().is_some(),
-        has_password: user.password.is_some(),
+        has_password: user.password.is_some() || state.is_fixed(user.id),
         source: user.source.as_str().to_owned(),
         last_login_at: user.last_login.as_ref().map(|(at, _)| *at),
         last_login_via: user.last_login.as_ref().map(|(_, via)| via.clone()),
@@ -252,7 +252,7 @@ pub(in super::super) fn create_user(
 }
 
 /// Login names and addresses are one set: nobody else may have either. `me` is left out.
-fn names_are_free(
+pub(super) fn names_are_free(
     state: &State,
     email: Option<&str>,
     username: &str,
@@ -420,6 +420,13 @@ pub(in super::super) fn patch_user(
         },
         false => refusal,
     })?;
+    if state.is_fixed(user.id) && !user.username.eq_ignore_ascii_case(&present.username) {
+        let text = format!(
+            "{} stands in the configuration under this name; it is changed there.",
+            present.username
+        );
+        return Err(Refusal::new("LS-FIXED-USER", text));
+    }
     names_are_free(state, None, &user.username, Some(user.id))?;
     let mut left = Leaving::new(state, caller, present, now);
     for membership in &present.projects {

@@ -6,6 +6,7 @@ use super::super::super::people::{User, UserStatus};
 use super::super::super::state::State;
 use super::super::members::Reader;
 use super::super::{Decision, LeftSessions};
+use super::fixed::stands_in_file;
 use super::memberships::{Leaving, switch_off};
 use super::people::{changed_user, role_named, seen_user, status};
 use super::{domain_of, plain, policy_of, superadmin_remains};
@@ -179,6 +180,10 @@ pub(in super::super) fn require_change(
     required(&mut r, field, &request.need_password_change);
     let on = r.flag(field, &request.need_password_change);
     r.done()?;
+    let present = about.present()?;
+    if about.state.is_fixed(present.id) {
+        return Err(stands_in_file(present));
+    }
     about.with(|user| {
         user.need_password_change = on.flatten().unwrap_or(user.need_password_change);
     })

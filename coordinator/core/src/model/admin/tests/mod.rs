@@ -1,6 +1,7 @@
 //! A small installation: one domain, two projects, three people, two groups with nodes.
 
 mod config;
+mod fixed;
 mod groups;
 mod keypairs;
 mod people;

@@ -440,3 +440,28 @@ async fn a_service_account_from_creation_to_deletion() {
         404
     );
 }
+
+#[tokio::test]
+async fn switching_the_setting_off_takes_administration_away() {
+    let lab = Lab::new().await;
+    let body = json!({ "name": "ops", "admin": true });
+    let refused = lab
+        .refused("", "POST", "/service-accounts", body.clone())
+        .await;
+    assert_eq!(refused, (403, "LS-FORBIDDEN".to_owned()));
+    lab.start(true).await;
+    let made = lab.good("", "POST", "/service-accounts", body).await;
+    let ops = bearer(&made);
+    let project = json!({ "name": "vision" });
+    lab.good(&ops, "POST", "/projects", project).await;
+    lab.start(false).await;
+    let project = json!({ "name": "speech" });
+    let refused = lab.refused(&ops, "POST", "/projects", project).await;
+    assert_eq!(refused, (403, "LS-FORBIDDEN".to_owned()));
+    // It keeps its mark, and with the setting its powers come back.
+    let kept = lab.good("", "GET", "/service-accounts/ops", NONE).await;
+    assert_eq!(kept["admin"], true);
+    lab.start(true).await;
+    lab.good(&ops, "POST", "/projects", json!({ "name": "speech" }))
+        .await;
+}
