@@ -22,7 +22,7 @@ use longshore_common::wire::CloseCode;
 use longshore_core::Core;
 use longshore_core::model::{Answer, Change, Effect, Event, Refusal, State};
 use longshore_core::scheduler::Planner;
-use longshore_identity::audit::Draft;
+use longshore_identity::audit::{Draft, Head};
 use longshore_link::boot_ms;
 use std::collections::HashMap;
 use std::fmt;
@@ -56,6 +56,8 @@ enum Message {
     Event(Box<Event>, Option<Arc<Origin>>, Option<Reply>),
     /// What happened beside the state and belongs into the audit log.
     Record(Box<Draft>, Option<Reply>),
+    /// Retention removes the records of the audit log up to this one.
+    Forget(Head, Reply),
     Look(Look),
 }
 
@@ -184,6 +186,21 @@ impl Engine {
     pub async fn record_when_room(&self, draft: Draft) -> Result<(), EngineError> {
         let (message, answer) = recording(draft);
         let sent = self.inbox.send(message).await;
+        sent.map_err(|_| EngineError::Stopped)?;
+        answer.await.unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// Removes the records of the audit log up to one, and leaves a record that says which was
+    /// the last. Waits for room.
+    ///
+    /// # Errors
+    /// [`EngineError`]: nothing was removed.
+    pub async fn forget_audit(&self, removed: Head) -> Result<(), EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let reply: Reply = Box::new(move |_, _, told| {
+            let _ = reply.send(told.map(drop)); // the asker may have gone
+        });
+        let sent = self.inbox.send(Message::Forget(removed, reply)).await;
         sent.map_err(|_| EngineError::Stopped)?;
         answer.await.unwrap_or(Err(EngineError::Stopped))
     }
@@ -540,6 +557,11 @@ impl Task {
                     if let Some(reply) = reply {
                         replies.push((reply, Ok(Answer::Done)));
                     }
+                }
+                Message::Forget(removed, reply) => {
+                    core.forget_audit(removed.seq, &mut changes);
+                    record(core, Draft::checkpoint(removed), &mut changes);
+                    replies.push((reply, Ok(Answer::Done)));
                 }
                 Message::Look(look) => looks.push(look),
             }

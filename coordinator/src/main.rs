@@ -451,6 +451,11 @@ async fn run(config: Config) -> Result<(), End> {
     );
     let uses = tokio::spawn(uses);
     let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
+    let retention = tokio::spawn(api::audit::keep_retention(
+        app.clone(),
+        config.services.retention.audit_days,
+        stopping.clone(),
+    ));
     match api::local::bind(data_dir) {
         Ok(socket) => drop(tokio::spawn(api::local::serve(
             app.clone(),
@@ -487,6 +492,7 @@ async fn run(config: Config) -> Result<(), End> {
         let _ = server.await; // a panic there has been logged
         let _ = refusals.await; // as there
         let _ = uses.await; // as there
+        let _ = retention.await; // as there
         let _ = logins.await; // as there
         // Agents hear why; whoever is not one yet hears that it is over.
         cluster.say_goodbye();
@@ -523,13 +529,13 @@ fn beginning(config: &Config) -> Beginning {
             idle: config.sessions.idle.policy(),
             ..config.scheduler.settings()
         },
+        service_account_admins: config.services.organization.allow_service_account_admins,
     }
 }
 
 fn new_meta() -> Meta {
     Meta {
         cluster: ClusterId::new(identity::new_id()),
-        service_account_admins: config.services.organization.allow_service_account_admins,
         generation: CoordinatorGeneration(0),
         next_session: 1,
         next_uid: FIRST_UID,

@@ -84,6 +84,14 @@ impl Core {
         changes.push(change);
     }
 
+    /// Forgets the records of the audit log up to one, which has to be below its end. The
+    /// caller records that with [`Self::record`] in the same transaction.
+    pub fn forget_audit(&mut self, up_to: u64, changes: &mut Vec<Change>) {
+        let change = Change::AuditForgotten(up_to);
+        self.state.apply(&change);
+        changes.push(change);
+    }
+
     /// One pass: who starts, who waits no longer. Says what it decided.
     pub fn place(
         &mut self,

@@ -5,8 +5,12 @@
 //! | `GET /audit`, `GET /audit/verify` | records from the store, and whether they are whole |
 //! | answers 401 and 403 | records of refusals, merged and bounded, to `engine` |
 
+mod retention;
+
+pub use retention::keep_retention;
+
 use super::errors::{self, Failure};
-use super::extract::Query;
+use super::extract::{Query, Ref};
 use super::operations::Operation;
 use super::{App, Cursors, json, page, person, request_id};
 use crate::engine::{Engine, Origin, wall_clock};
@@ -247,7 +251,12 @@ pub async fn keep_refusals(app: App, mut stopping: watch::Receiver<bool>) {
 }
 
 /// Notes an answer that refuses: who asked is not, or may not.
-pub(super) fn note(app: &App, operation: &Operation, origin: &Origin, response: &Response) {
+pub(super) fn note(
+    app: &App,
+    (operation, path): (&Operation, &str),
+    origin: &Origin,
+    response: &Response,
+) {
     let Some(failure) = response.extensions().get::<Failure>() else {
         return;
     };
@@ -282,8 +291,55 @@ pub(super) fn note(app: &App, operation: &Operation, origin: &Origin, response: 
         .code(failure.code)
         .detail(detail);
     let known = origin.actor.id.is_some();
+    // Of those nobody knows nothing they wrote is kept.
+    let draft = match named_thing(operation.path, path).filter(|_| known) {
+        Some((kind, text)) => about(app, draft, kind, &text),
+        None => draft,
+    };
     let from = origin.client_ip.map(Prefix::of);
     app.audit.refused(draft, known, from, wall_clock());
+}
+
+/// What the variable part of a path names: the kind of thing, and the text.
+fn named_thing(template: &str, path: &str) -> Option<(&'static str, String)> {
+    let parts: Vec<&str> = template.split('/').collect();
+    let at = parts.iter().position(|part| part.starts_with('{'))?;
+    let kind = match *parts.get(at.checked_sub(1)?)? {
+        "access-rules" => "access_rule",
+        "agents" => "agent",
+        "domains" => "domain",
+        "groups" => "user_group",
+        "invitations" => "invitation",
+        "join-tokens" => "join_token",
+        "keypair-policies" => "keypair_policy",
+        "keypairs" => "keypair",
+        "logins" => "login",
+        "presets" => "preset",
+        "project-policies" => "project_policy",
+        "projects" => "project",
+        "queues" => "queue",
+        "resource-groups" => "resource_group",
+        "service-accounts" => "service_account",
+        "sessions" => "session",
+        "user-policies" => "user_policy",
+        "users" => "user",
+        _ => return None,
+    };
+    // A plus is a plus in a path.
+    let text = path.split('/').nth(at)?.replace('+', "%2B");
+    Some((kind, super::extract::decode(&text).ok()?))
+}
+
+/// The record with what it is about: of accounts with id and name, else as it was written.
+fn about(app: &App, draft: Draft, kind: &str, text: &str) -> Draft {
+    let account = match kind {
+        "user" | "service_account" => app.identity.user_by_ref(text),
+        _ => None,
+    };
+    match account.and_then(|id| app.identity.account_of(id)) {
+        Some(account) => draft.target(kind, &account.printed, &account.username),
+        None => draft.target(kind, text, ""),
+    }
 }
 
 // ---- reading ----
@@ -363,6 +419,9 @@ async fn filter(app: &App, query: &Query) -> Result<AuditFilter, Failure> {
             .await?;
     }
     Ok(AuditFilter {
+        local: query
+            .all("actor")
+            .any(|text| text == ActorKind::Local.as_str()),
         actors,
         operations: all("operation"),
         targets,
@@ -549,6 +608,30 @@ fn row(record: &Record) -> String {
         record.hash.to_string(),
     ];
     csv::line(cells.iter().map(String::as_str))
+}
+
+/// One record by its number.
+pub(super) async fn read(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let viewer = person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let missing = || {
+        let text = format!("There is no record {}.", errors::cut(&text));
+        Failure::new("LS-NOT-FOUND", text)
+    };
+    let seq: u64 = text.parse().map_err(|_| missing())?;
+    let filter = AuditFilter {
+        domain: (viewer.role != Role::Superadmin).then_some(viewer.domain),
+        above: Some(seq.checked_sub(1).ok_or_else(missing)?),
+        below: Some(seq.saturating_add(1)),
+        limit: 1,
+        ..AuditFilter::default()
+    };
+    let found = app.reader.audit(filter).await?;
+    json(found.first().ok_or_else(missing)?)
 }
 
 /// Reads the whole log. What the engine holds as its end is a witness: an end that was cut

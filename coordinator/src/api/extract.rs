@@ -456,6 +456,22 @@ impl Query {
     /// # Errors
     /// LS-PARAMETER with the nearest known one, LS-TOO-LARGE.
     pub(super) fn read(query: Option<&str>, known: &[&str]) -> Result<Self, Failure> {
+        let read = Self::any(query)?;
+        match read
+            .0
+            .iter()
+            .find(|(name, _)| !known.contains(&name.as_str()))
+        {
+            Some((name, _)) => Err(unknown_parameter(name, known)),
+            None => Ok(read),
+        }
+    }
+
+    /// Reads a query of which only some parameters are looked at.
+    ///
+    /// # Errors
+    /// LS-PARAMETER where it is not well written, LS-TOO-LARGE.
+    pub(super) fn any(query: Option<&str>) -> Result<Self, Failure> {
         let query = query.unwrap_or("");
         if query.len() > MAX_QUERY {
             return Err(Failure::new(
@@ -467,9 +483,6 @@ impl Query {
         for term in query.split('&').filter(|t| !t.is_empty()) {
             let (name, value) = term.split_once('=').unwrap_or((term, ""));
             let (name, value) = (decode(name)?, decode(value)?);
-            if !known.contains(&name.as_str()) {
-                return Err(unknown_parameter(&name, known));
-            }
             terms.push((name, value));
             if terms.len() > MAX_TERMS {
                 return Err(Failure::new(
@@ -566,6 +579,25 @@ impl Query {
             .collect()
     }
 
+    /// Checks that every value of a parameter is one of its words, in any case of letters:
+    /// another one would find nothing, and nobody would know why.
+    ///
+    /// # Errors
+    /// LS-PARAMETER with the known words.
+    pub(super) fn only(&self, name: &str, words: &[&str]) -> Result<(), Failure> {
+        let is_word = |text: &str| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+        if self.all(name).all(is_word) {
+            return Ok(());
+        }
+        let known = match words {
+            [] => String::new(),
+            [one] => (*one).to_owned(),
+            [first @ .., last] => format!("{} or {last}", first.join(", ")),
+        };
+        let text = format!("{name} must be {known}.");
+        Err(Failure::new("LS-PARAMETER", text))
+    }
+
     /// Names and values in a fixed order, without those that choose the page.
     #[must_use]
     pub(super) fn fingerprint(&self) -> String {
@@ -626,7 +658,7 @@ fn unknown_parameter(name: &str, known: &[&str]) -> Failure {
 }
 
 /// `%41` and `+` of a query.
-fn decode(text: &str) -> Result<String, Failure> {
+pub(super) fn decode(text: &str) -> Result<String, Failure> {
     let wrong = || {
         Failure::new(
             "LS-PARAMETER",

@@ -231,6 +231,7 @@ async fn admit(
         false => check(&app, operation, request.headers(), client),
     };
     let origin = Arc::new(audit::origin_of(&request, client, checked.actor));
+    let path = request.uri().path().to_owned();
     let counted = count(&app, client, checked.proven.as_ref());
     let let_in = match &counted {
         Some(verdict) if !verdict.passes() => Err(too_many(verdict)),
@@ -257,7 +258,7 @@ async fn admit(
         }
         Err(failure) => failure.into_response(),
     };
-    audit::note(&app, operation, &origin, &response);
+    audit::note(&app, (operation, &path), &origin, &response);
     for (name, value) in counted.iter().flat_map(Verdict::headers) {
         // Retry-After of a failure that has its own stays as it is.
         let name = HeaderName::from_static(match name {

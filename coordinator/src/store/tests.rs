@@ -892,6 +892,40 @@ fn the_audit_log_is_checked_beside_the_coordinator_and_in_pieces() {
 }
 
 #[test]
+fn old_records_go_from_the_start_in_pieces() {
+    let dir = dir();
+    let (store, mut head) = with_records(&file(&dir), 6000);
+    let expired = |before: i64| wait(store.reader().expired_audit(Timestamp(before)));
+    assert_eq!(expired(0).expect("read"), None, "nothing is older");
+    let mut ends = Vec::new();
+    // Record n is of second n - 1; five thousand are a piece.
+    while let Some(end) = expired(5_500_000).expect("read") {
+        ends.push(end.seq);
+        let mut state = State::new(world::meta());
+        state.audit = head;
+        let line = seal(&state, Draft::checkpoint(end), Timestamp(6_000_000)).expect("plain");
+        head = line.head();
+        let changes = vec![
+            Change::AuditForgotten(end.seq),
+            Change::Audit(Arc::new(line)),
+        ];
+        wait(store.commit(changes)).expect("stored");
+        let report = verify_audit_file(&file(&dir), [witness(head)]).expect("read");
+        assert!(report.ok, "{report:?}");
+        assert_eq!(report.records, head.seq - end.seq);
+    }
+    assert_eq!(ends, [5000, 5500]);
+    // The start that is left has to be vouched for.
+    drop(store);
+    let db = Connection::open(file(&dir)).expect("opened");
+    db.execute("DELETE FROM audit WHERE seq <= 5501", [])
+        .expect("done");
+    drop(db);
+    let report = verify_audit_file(&file(&dir), []).expect("read");
+    assert_eq!((report.ok, report.first_bad_seq), (false, Some(1)));
+}
+
+#[test]
 fn records_are_found_by_what_they_say() {
     let dir = dir();
     let (store, _) = with_records(&file(&dir), 9);

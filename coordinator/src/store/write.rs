@@ -156,6 +156,7 @@ enum Line<'a> {
     History(&'a History),
     Reached(&'a Reached),
     Audit(&'a AuditLine),
+    AuditForgotten(u64),
     Opened(&'a LedgerRow),
     QuotaFreed(ContainerKey, i64),
     Closed(ContainerKey, i64),
@@ -181,8 +182,8 @@ impl<'a> Batch<'a> {
                 Change::Group(group) => drop(batch.groups.insert(group.id, Some(group))),
                 Change::GroupDeleted(id) => drop(batch.groups.insert(*id, None)),
                 Change::Scheduler(settings) => batch.scheduler = Some(settings),
-                Change::Domain(domain) => drop(batch.domains.insert(domain.id, domain)),
                 Change::PeopleSettings(settings) => batch.people_settings = Some(settings),
+                Change::Domain(domain) => drop(batch.domains.insert(domain.id, domain)),
                 Change::Project(project) => drop(batch.projects.insert(project.id, project)),
                 Change::DomainDeleted(id) => drop(batch.domains_gone.insert(*id)),
                 Change::ProjectDeleted(id) => drop(batch.projects_gone.insert(*id)),
@@ -223,6 +224,7 @@ impl<'a> Batch<'a> {
                 Change::History(line) => batch.lines.push(Line::History(line)),
                 Change::Reached(line) => batch.lines.push(Line::Reached(line)),
                 Change::Audit(line) => batch.lines.push(Line::Audit(line)),
+                Change::AuditForgotten(up_to) => batch.lines.push(Line::AuditForgotten(*up_to)),
                 Change::LedgerOpened(row) => batch.lines.push(Line::Opened(row)),
                 Change::QuotaFreed { key, at } => batch.lines.push(Line::QuotaFreed(*key, at.0)),
                 Change::LedgerClosed { key, at } => batch.lines.push(Line::Closed(*key, at.0)),
@@ -516,6 +518,10 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
             ];
             execute(to, AUDIT_LINE, values, AUDIT)
         }
+        Line::AuditForgotten(up_to) => {
+            let values = [number(AUDIT_RECORD, up_to, *up_to)?];
+            execute(to, AUDIT_FORGOTTEN, values, "forget audit records")
+        }
         Line::Opened(row) => {
             let values = params![
                 number("claim", row.key, row.key.session.0)?,
@@ -594,6 +600,8 @@ const GROUP: &str = "INSERT INTO resource_groups (id, name, body) VALUES (?1, ?2
 const GROUP_DELETED: &str = "UPDATE resource_groups SET name = id, deleted = 1 WHERE id = ?1";
 const SCHEDULER: &str = "INSERT INTO scheduler (id, body) VALUES (1, ?1)
     ON CONFLICT (id) DO UPDATE SET body = ?1";
+const PEOPLE_SETTINGS: &str = "INSERT INTO people_settings (id, body) VALUES (1, ?1)
+    ON CONFLICT (id) DO UPDATE SET body = ?1";
 const DOMAIN: &str = "INSERT INTO domains (id, name, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (id) DO UPDATE SET name = ?2, body = ?3";
 const PROJECT: &str = "INSERT INTO projects (id, domain, name, body) VALUES (?1, ?2, ?3, ?4)
@@ -602,8 +610,6 @@ const DOMAIN_DELETED: &str = "UPDATE domains SET name = id, deleted = 1 WHERE id
 const PROJECT_DELETED: &str = "UPDATE projects SET name = id, deleted = 1 WHERE id = ?1";
 const KEYPAIR_POLICY: &str = "INSERT INTO keypair_policies (name, id, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (name) DO UPDATE SET name = ?1, id = ?2, body = ?3";
-const PEOPLE_SETTINGS: &str = "INSERT INTO people_settings (id, body) VALUES (1, ?1)
-    ON CONFLICT (id) DO UPDATE SET body = ?1";
 const KEYPAIR_POLICY_DELETED: &str = "DELETE FROM keypair_policies WHERE name = ?1";
 const USER_POLICY: &str = "INSERT INTO user_policies (name, id, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (name) DO UPDATE SET name = ?1, id = ?2, body = ?3";
@@ -651,6 +657,8 @@ const REACHED: &str = "INSERT INTO session_reaches (session, after, at, by, what
 const AUDIT_LINE: &str = "INSERT INTO audit
         (seq, at, actor, operation, target, outcome, hash, body, domain)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+// Of the start only, and only with a record that says so.
+const AUDIT_FORGOTTEN: &str = "DELETE FROM audit WHERE seq <= ?1";
 const OPENED: &str = "INSERT INTO ledger
         (session, rank, attempt, slot, device, agent, amount, opened_at, quota_freed_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";

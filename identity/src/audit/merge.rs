@@ -43,7 +43,12 @@ impl Merger {
         let mut ready = self.due(now);
         if let Some(open) = self.open.get_mut(&kind) {
             match &mut open.waiting {
-                Some((_, count)) => *count = count.saturating_add(1),
+                Some((first, count)) => {
+                    *count = count.saturating_add(1);
+                    if first.target != draft.target {
+                        first.target = None; // it stands for more than one thing
+                    }
+                }
                 none => *none = Some((draft, 1)),
             }
             return ready;

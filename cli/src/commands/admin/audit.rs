@@ -20,6 +20,11 @@ const SHOWN: usize = 50;
 pub(crate) enum Verb {
     /// List who did what, newest first
     Ls(Box<List>),
+    /// Show one record with everything in it
+    Show {
+        /// Its number, as `ls` shows it
+        seq: u64,
+    },
     /// Say whether it is whole; ends with 1 when it is not
     Verify,
 }
@@ -91,6 +96,7 @@ impl List {
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
         Verb::Ls(args) => list(app, &args).await,
+        Verb::Show { seq } => show(app, seq).await,
         Verb::Verify => verify(app).await,
     }
 }
@@ -154,6 +160,33 @@ fn table(items: &[Value]) -> Result<Table, Failure> {
         ]);
     }
     Ok(table)
+}
+
+async fn show(app: &App, seq: u64) -> Result<u8, Failure> {
+    let item = app.client()?.get(&format!("/audit/{seq}")).await?;
+    app.output()
+        .object(&item, "operation", || Ok(whole(&item)))?;
+    Ok(0)
+}
+
+/// Every member on a line of its own; those of a member below it.
+fn whole(item: &Value) -> String {
+    let text = |value: &Value| match value {
+        Value::String(text) => clean(text),
+        other => clean(&other.to_string()),
+    };
+    let mut lines = String::new();
+    for (name, value) in item.as_object().into_iter().flatten() {
+        let Some(members) = value.as_object() else {
+            lines.push_str(&format!("{}: {}\n", clean(name), text(value)));
+            continue;
+        };
+        lines.push_str(&format!("{}:\n", clean(name)));
+        for (name, value) in members {
+            lines.push_str(&format!("  {}: {}\n", clean(name), text(value)));
+        }
+    }
+    lines
 }
 
 /// What changed, in one line: `member: before -> after`.
@@ -225,6 +258,12 @@ mod tests {
             r#"active: true -> false, note: x -> nothing, slots: {"cpu":"1"}, INT"#
         );
         assert_eq!(what(&json!({}), None), "");
+    }
+
+    #[test]
+    fn one_record_is_shown_whole() {
+        let item = json!({ "actor": { "kind": "system" }, "seq": 7 });
+        assert_eq!(whole(&item), "actor:\n  kind: system\nseq: 7\n");
     }
 
     #[test]

@@ -107,6 +107,9 @@ pub enum Change {
     /// A record of the audit log; kept by the store alone, memory keeps the end of the chain.
     /// Shared, because a batch is copied on its way to the store.
     Audit(Arc<AuditLine>),
+    /// Retention: the records up to this one are gone. Kept by the store alone; the record that
+    /// says so is another change of the same transaction.
+    AuditForgotten(u64),
     /// A claim begins.
     LedgerOpened(LedgerRow),
     /// The claims of a container no longer count against its owner.

@@ -405,7 +405,7 @@ impl State {
                 self.tokens.remove(id);
             }
             Change::Session(session) => self.apply_session(session),
-            Change::History(_) | Change::Reached(_) => (),
+            Change::History(_) | Change::Reached(_) | Change::AuditForgotten(_) => (),
             Change::Audit(line) => self.audit = line.head(),
             Change::LedgerOpened(row) => self.open_row(row),
             Change::QuotaFreed { key, at } if !crate::bugs::is(16) => {

@@ -302,6 +302,11 @@ impl Wanted {
     }
 }
 
+/// [`Query::only`] for lists that read their parameters themselves.
+fn only(request: &Request, name: &str, words: &[&str]) -> Result<(), Failure> {
+    Query::any(request.uri().query())?.only(name, words)
+}
+
 /// A list: read, filtered and cut into pages.
 async fn list<T: Serialize + Send + 'static>(
     app: &App,

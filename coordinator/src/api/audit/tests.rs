@@ -1,5 +1,7 @@
 //! The audit log as administrators meet it.
 
+mod kept;
+
 use super::super::tests::{Answer, Fixture, batch, ready as bare};
 use super::*;
 use crate::engine::tests::poll;
@@ -57,9 +59,9 @@ async fn ready() -> Fixture {
         keypair_policy: PolicyId::new(12),
         user_policy: PolicyId::new(13),
         project_policy: PolicyId::new(14),
+        service_account_admins: false,
         scheduler: SchedulerSettings {
             retries_to_skip: 7,
-            service_account_admins: false,
             ..SchedulerSettings::default()
         },
     };

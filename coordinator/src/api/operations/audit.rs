@@ -42,6 +42,15 @@ pub(super) const ROWS: &[Operation] = &[
         ..READ
     },
     Operation {
+        id: "audit_read",
+        path: "/api/v1/audit/{id}",
+        row: Some(Access::AuditRead),
+        summary: "One record, by its number",
+        gives: Gives::Json(shape::<AuditRecord>),
+        handler: || get(audit::read),
+        ..READ
+    },
+    Operation {
         id: "audit_verify",
         path: "/api/v1/audit/verify",
         row: Some(Access::AuditRead),

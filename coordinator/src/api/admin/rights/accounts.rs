@@ -3,7 +3,9 @@
 use super::super::super::App;
 use super::super::super::errors::Failure;
 use super::super::super::extract::Ref;
-use super::super::{Match, Viewer, Wanted, list as listed, other_kind, value_of, verbs, write};
+use super::super::{
+    Match, Viewer, Wanted, list as listed, only, other_kind, value_of, verbs, write,
+};
 use super::{delete, rights, shows, verb};
 use crate::engine::wall_clock;
 use crate::identity::{new_id, new_keypair};
@@ -42,6 +44,7 @@ pub(in super::super::super) async fn list(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
+    only(&request, "status", &["active", "deleted"])?;
     let now = wall_clock();
     let look = move |state: &model::State, viewer: &Viewer, wanted: &Wanted| {
         let accounts = state.users.values().filter(|user| user.service.is_some());

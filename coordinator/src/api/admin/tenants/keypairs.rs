@@ -4,7 +4,7 @@ use super::super::super::App;
 use super::super::super::errors::Failure;
 use super::super::super::extract::Ref;
 use super::super::{
-    Match, Nothing, Viewer, Wanted, Write, list as listed, optional, other_kind, required,
+    Match, Nothing, Viewer, Wanted, Write, list as listed, only, optional, other_kind, required,
     value_of, verbs, write,
 };
 use crate::identity::new_keypair;
@@ -16,7 +16,7 @@ use longshore_common::admin::{
     KeypairPatch, KeypairView, Member, NewKeypair, NewKeypairAnswer, RotateRequest,
 };
 use longshore_core::model::admin::{AdminObject, AdminVerb, NewKeypairSecrets, keypair_view};
-use longshore_core::model::{self, Keypair};
+use longshore_core::model::{self, Keypair, KeypairState};
 use longshore_identity::{Secret, token};
 use longshore_link::boot_ms;
 use serde::de::DeserializeOwned;
@@ -44,6 +44,8 @@ pub(in crate::api) async fn list(
     request: Request,
 ) -> Result<Response, Failure> {
     const FILTERS: &[&str] = &["user", "state", "policy", "label", "project"];
+    const STATES: [KeypairState; 3] = KeypairState::ALL;
+    only(&request, "state", &STATES.map(KeypairState::as_str))?;
     let known = app.clone();
     let look = move |state: &model::State, viewer: &Viewer, wanted: &Wanted| {
         let asked = wanted.values("state").next().is_some();

@@ -19,7 +19,7 @@ use longshore_core::access::View;
 use longshore_core::model::admin::{
     AdminObject, AdminVerb, NewPassword, NewUserSecrets, user_view, user_views,
 };
-use longshore_core::model::{self, User};
+use longshore_core::model::{self, Role, User};
 use longshore_identity::{Secret, fields, token};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -75,6 +75,9 @@ fn is_wanted(state: &model::State, wanted: &Wanted, user: &User, how: View) -> b
         && (!asked("project") || in_project())
 }
 
+/// What a person can be, and what an invited one is who is no person yet.
+const STATUS: &[&str] = &["active", "inactive", "before-verification", "pending"];
+
 pub(in crate::api) async fn list(
     State(app): State<App>,
     request: Request,
@@ -93,6 +96,8 @@ pub(in crate::api) async fn list(
     let mut known = vec!["limit", "cursor"];
     known.extend(FILTERS);
     let query = Query::read(request.uri().query(), &known)?;
+    query.only("role", &Role::ALL.map(Role::as_str))?;
+    query.only("status", STATUS)?;
     let wanted = Wanted::new(&query, FILTERS);
     let place = app.cursors.place("users", &query)?;
     let room = limit(&query)? + 1; // whether there is more
