@@ -1,6 +1,7 @@
 //! What every command has at hand.
 
 use crate::client::Client;
+use crate::columns::Wanted;
 use crate::contexts::{self, Context, File};
 use crate::error::Failure;
 use crate::output::{Format, Output};
@@ -19,6 +20,17 @@ pub(crate) struct Global {
     /// Leave the column names out
     #[arg(long, global = true)]
     pub(crate) no_headers: bool,
+    /// Only these columns of a list, by their headings or by members that -o json shows
+    #[arg(long, global = true, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+    /// The order of a list: by this column, with - before it the other way round
+    #[arg(
+        long,
+        global = true,
+        value_name = "[-]COLUMN",
+        allow_hyphen_values = true
+    )]
+    pub(crate) sort: Option<String>,
     /// No status lines
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
@@ -96,6 +108,10 @@ impl App {
         Output {
             format,
             headers: !self.global.no_headers,
+            wanted: Wanted {
+                columns: self.global.columns.clone(),
+                sort: self.global.sort.clone(),
+            },
         }
     }
 }

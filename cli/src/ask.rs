@@ -29,27 +29,29 @@ const fn course(yes: bool, terminal: bool, harm: bool) -> Course {
     }
 }
 
-/// Asks before something that cannot be taken back.
-pub(crate) fn confirm(app: &App, what: &str) -> Result<(), Failure> {
-    confirm_if(app, what, true)
+/// Asks before something that cannot be taken back. `lost`: what goes with it, a line each.
+pub(crate) fn confirm(app: &App, what: &str, lost: &[String]) -> Result<(), Failure> {
+    confirm_if(app, what, lost, true)
 }
 
 /// The same for what harms only sometimes: a script needs `--yes` for it only then, a
 /// person on a terminal is asked each time.
-pub(crate) fn confirm_if(app: &App, what: &str, harm: bool) -> Result<(), Failure> {
-    let what = clean(what);
+pub(crate) fn confirm_if(
+    app: &App,
+    what: &str,
+    lost: &[String],
+    harm: bool,
+) -> Result<(), Failure> {
     match course(app.global.yes, std::io::stdin().is_terminal(), harm) {
         Course::Go => return Ok(()),
-        Course::Refuse => {
-            return Err(
-                Failure::usage("this asks first, and nobody is there to answer")
-                    .why(what)
-                    .hint("the same with --yes; nothing was changed"),
-            );
-        }
+        Course::Refuse => return Err(nobody(what, lost)),
         Course::Ask => (),
     }
-    eprint!("{what}\nContinue? [y/N] ");
+    eprintln!("{}", clean(what));
+    for line in lost {
+        eprintln!("  {}", clean(line));
+    }
+    eprint!("Continue? [y/N] ");
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     if matches!(line.trim(), "y" | "Y" | "yes") {
@@ -57,6 +59,15 @@ pub(crate) fn confirm_if(app: &App, what: &str, harm: bool) -> Result<(), Failur
     } else {
         Err(Failure::failed(DECLINED))
     }
+}
+
+/// What is said where nobody can be asked.
+fn nobody(what: &str, lost: &[String]) -> Failure {
+    let asked = Failure::usage("this asks first, and nobody is there to answer").why(clean(what));
+    let lines = lost.iter().map(|line| clean(line));
+    lines
+        .fold(asked, Failure::why)
+        .hint("the same with --yes; nothing was changed")
 }
 
 fn read_line() -> Result<String, Failure> {
@@ -93,6 +104,20 @@ pub(crate) fn secret(question: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_is_told_what_it_would_lose() {
+        let failure = nobody(
+            "you leave project vision.",
+            &["s-2 would be stopped".to_owned()],
+        );
+        assert_eq!(failure.exit, 2);
+        assert_eq!(
+            failure.why,
+            ["you leave project vision.", "s-2 would be stopped"]
+        );
+        assert!(failure.hint.unwrap().contains("--yes"));
+    }
 
     #[test]
     fn who_is_asked() {

@@ -230,13 +230,15 @@ impl Client {
         };
         match serde_json::from_slice::<Problem>(&bytes) {
             Ok(problem) => {
-                let denied = problem.status == 401;
+                // Who is just logging in needs no word about that.
+                let logs_in = matches!(
+                    problem.code.as_str(),
+                    "LS-LOGIN-FAILED" | "LS-TOTP-REQUIRED" | "LS-TOTP-INVALID"
+                );
+                let denied = problem.status == 401 && !logs_in;
                 let mut failure = Failure::from_problem(problem);
-                if denied && failure.hint.is_none() {
-                    failure.hint = Some(
-                        "longshore whoami says who is signed in; longshore login signs in"
-                            .to_owned(),
-                    );
+                if denied {
+                    failure.hint = Some(format!("longshore login {} signs in", self.base));
                 }
                 failure
             }
@@ -752,6 +754,24 @@ pub(crate) mod tests {
         let asked = Instant::now();
         assert!(client.session_change("s-7", 1, 20).await.unwrap().is_none());
         assert!(asked.elapsed() >= SAME_QUESTION);
+    }
+
+    #[tokio::test]
+    async fn who_is_not_signed_in_is_told_where_to_log_in() {
+        let problem = |code: &str| {
+            json!({ "type": "x", "title": "t", "status": 401, "code": code, "detail": "d",
+                "hint": "h", "instance": "/", "request_id": "r" })
+        };
+        let answers = ["LS-AUTH-REQUIRED", "LS-LOGIN-FAILED"];
+        let answers = answers.map(|code| Some((401, problem(code)))).to_vec();
+        let (client, _) = answering(answers).await;
+        let hint = client.get("/me").await.unwrap_err().hint.unwrap();
+        assert_eq!(
+            hint,
+            format!("longshore login {} signs in", client.address())
+        );
+        let hint = client.get("/me").await.unwrap_err().hint.unwrap();
+        assert_eq!(hint, "h");
     }
 
     #[test]

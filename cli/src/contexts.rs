@@ -88,6 +88,10 @@ impl ClientDefaults {
     }
 }
 
+/// What somebody does who has no context yet.
+const NEW_HERE: &str =
+    "longshore login https://HOST:7420 signs in at one; longshore up starts one on this machine";
+
 /// Reads a variable of the environment. Tests pass a map.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -211,17 +215,24 @@ impl File {
             context.ca = env("LONGSHORE_CA").or(context.ca);
         }
         if context.url.is_empty() {
-            return Err(Failure::new(code::DENIED, "no coordinator is known here")
-                .hint("longshore up starts one on this machine; longshore context use NAME chooses one"));
+            return Err(self.no_coordinator());
         }
         Ok((name, context))
+    }
+
+    fn no_coordinator(&self) -> Failure {
+        if let Some(name) = self.context.keys().next() {
+            return Failure::new(code::DENIED, "no coordinator is chosen")
+                .hint(format!("longshore context use {name}"));
+        }
+        Failure::new(code::DENIED, "no coordinator is known here").hint(NEW_HERE)
     }
 
     fn no_context(&self, name: &str) -> Failure {
         let known: Vec<&str> = self.context.keys().map(String::as_str).collect();
         let failure = Failure::new(code::NOT_FOUND, format!("there is no context \"{name}\""));
         if known.is_empty() {
-            failure.hint("longshore up starts a coordinator on this machine")
+            failure.hint(NEW_HERE)
         } else {
             failure.hint(format!("one of: {}", known.join(", ")))
         }
@@ -302,6 +313,16 @@ group = "default"
             (missing.exit, missing.hint.as_deref()),
             (3, Some("one of: gpu01, two"))
         );
+    }
+
+    #[test]
+    fn who_has_no_context_is_told_what_to_do() {
+        let none: &[(&str, &str)] = &[];
+        let hint = |file: &File| file.choose(None, &env(none)).unwrap_err().hint.unwrap();
+        assert!(hint(&File::default()).starts_with("longshore login "));
+        let mut file: File = toml::from_str(TEXT).unwrap();
+        file.current = None;
+        assert_eq!(hint(&file), "longshore context use gpu01");
     }
 
     #[test]

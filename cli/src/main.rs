@@ -7,6 +7,7 @@ mod away;
 mod cli;
 mod client;
 mod clock;
+mod columns;
 mod commands;
 mod contexts;
 mod describe;

@@ -1,6 +1,7 @@
 //! What people and scripts get to see: tables, JSON, and text without the
 //! control characters that somebody else may have put into it.
 
+use crate::columns::Wanted;
 use crate::error::Failure;
 use clap::ValueEnum;
 use longshore_common::amount::{SlotKind, SlotName, format_bytes_short};
@@ -30,22 +31,40 @@ pub(crate) struct Output {
     pub(crate) format: Format,
     /// Whether tables begin with their column names.
     pub(crate) headers: bool,
+    /// Columns and order of lists.
+    pub(crate) wanted: Wanted,
 }
 
 /// A table: column names, and one row per object.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    headers: Vec<&'static str>,
+    headers: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// An empty one with these columns.
     pub(crate) fn new(headers: &[&'static str]) -> Self {
+        Self::titled(headers.iter().map(|header| (*header).to_owned()).collect())
+    }
+
+    /// The same for names that were typed.
+    pub(crate) fn titled(headers: Vec<String>) -> Self {
+        let headers = headers.iter().map(|header| clean(header)).collect();
         Self {
-            headers: headers.to_vec(),
+            headers,
             rows: Vec::new(),
         }
+    }
+
+    /// The names of the columns.
+    pub(crate) fn headers(&self) -> &[String] {
+        &self.headers
+    }
+
+    /// The cells.
+    pub(crate) fn rows(&self) -> &[Vec<String>] {
+        &self.rows
     }
 
     /// Adds a row; what it holds is cleaned here, so that no caller forgets it.
@@ -61,7 +80,7 @@ impl Table {
         let widths: Vec<usize> = (0..columns)
             .map(|column| {
                 let head = if headers {
-                    self.headers[column].len()
+                    self.headers[column].chars().count()
                 } else {
                     0
                 };
@@ -94,7 +113,7 @@ impl Table {
             text.push('\n');
         };
         if headers {
-            line(&mut self.headers.iter().copied());
+            line(&mut self.headers.iter().map(String::as_str));
         }
         for row in &self.rows {
             line(&mut row.iter().map(String::as_str));
@@ -111,6 +130,19 @@ impl Output {
         name: &str,
         table: impl FnOnce() -> Result<Table, Failure>,
     ) -> Result<(), Failure> {
+        if !self.wanted.is_empty() {
+            let (items, table) = self.wanted.of(items, &table()?)?;
+            return self.items(&items, name, || Ok(table));
+        }
+        self.items(items, name, table)
+    }
+
+    fn items(
+        &self,
+        items: &[Value],
+        name: &str,
+        table: impl FnOnce() -> Result<Table, Failure>,
+    ) -> Result<(), Failure> {
         match self.format {
             Format::Json => print_json(&Value::Array(items.to_vec())),
             Format::Jsonl => {
@@ -120,7 +152,11 @@ impl Output {
             Format::Name => {
                 let lines: Vec<String> = items
                     .iter()
-                    .filter_map(|item| item.get(name)?.as_str().map(clean))
+                    .filter_map(|item| match item.get(name)? {
+                        Value::String(text) => Some(clean(text)),
+                        Value::Number(number) => Some(number.to_string()),
+                        _ => None,
+                    })
                     .collect();
                 print_lines(&lines)
             }

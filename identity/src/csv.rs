@@ -3,7 +3,7 @@
 //! Read strictly by RFC 4180: a quotation mark out of place would make one row swallow the
 //! next ones, and with `?partial=true` nobody would see that they are missing.
 
-use crate::fields::{self, UserFields, UserInput, at, clean, fold};
+use crate::fields::{self, UserInput, at, clean, fold};
 use longshore_common::api::MemberError;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,6 +26,9 @@ pub const COLUMNS: [&str; 10] = [
     "sudo_enabled",
 ];
 
+/// What stands between several projects of a person, also in an export.
+pub const PROJECTS: char = ';';
+
 /// Errors of a header that are told at once; a header of commas alone would have a million.
 const HEADER_ERRORS: usize = 20;
 /// Characters of a refused name or address that are repeated in an answer.
@@ -46,6 +49,9 @@ pub enum FileError {
     /// Nothing in it.
     #[error("The file is empty; its first row names the columns.")]
     Empty,
+    /// A header and nothing below it.
+    #[error("The file has a header and no rows below it, so there is nobody to make.")]
+    NoRows,
     /// A quotation mark within a cell that does not begin with one, or text behind the one
     /// that closes a cell.
     #[error("Row {0} has a quotation mark out of place.")]
@@ -58,11 +64,18 @@ pub enum FileError {
     Header(Vec<MemberError>),
 }
 
-/// A row that can be made a person, as far as the file tells.
-#[derive(Debug, Clone)]
+/// A person as a row describes it: text without outer white space, absent where the cell is
+/// empty. Whether it can be made is for the rules of a new person to say.
+#[derive(Debug, Clone, Default)]
 pub struct NewPerson {
-    /// The checked fields; never with a password.
-    pub fields: UserFields,
+    /// Address.
+    pub email: Option<String>,
+    /// Absent: the address.
+    pub username: Option<String>,
+    /// For people.
+    pub full_name: Option<String>,
+    /// Absent: user.
+    pub role: Option<String>,
     /// Absent: the default domain.
     pub domain: Option<String>,
     /// Without duplicates, in the order given.
@@ -71,6 +84,8 @@ pub struct NewPerson {
     pub user_policy: Option<String>,
     /// Absent: the default.
     pub keypair_policy: Option<String>,
+    /// For people.
+    pub description: Option<String>,
     /// Default: false.
     pub sudo_enabled: bool,
 }
@@ -82,8 +97,10 @@ pub struct Row {
     pub row: u32,
     /// As written, cut at 64 characters; for the answer.
     pub email: String,
-    /// The person, or every violation.
-    pub person: Result<NewPerson, Vec<MemberError>>,
+    /// What it says.
+    pub person: NewPerson,
+    /// Every violation that the file alone tells.
+    pub errors: Vec<MemberError>,
 }
 
 /// Reads a file.
@@ -117,6 +134,9 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, FileError> {
             record: &record,
         };
         rows.push(person(row, &cells, header.len(), &mut seen));
+    }
+    if rows.is_empty() {
+        return Err(FileError::NoRows);
     }
     Ok(rows)
 }
@@ -172,9 +192,17 @@ impl Cells<'_> {
 type Seen = BTreeMap<String, u32>;
 
 fn person(row: u32, cells: &Cells<'_>, width: usize, seen: &mut Seen) -> Row {
-    let [email, username] = ["email", "username"].map(|column| cells.get(column));
-    let [full_name, role] = ["full_name", "role"].map(|column| cells.get(column));
-    let description = cells.get("description");
+    let mut person = NewPerson {
+        email: cells.get("email"),
+        username: cells.get("username"),
+        full_name: cells.get("full_name"),
+        role: cells.get("role"),
+        domain: cells.get("domain"),
+        user_policy: cells.get("user_policy"),
+        keypair_policy: cells.get("keypair_policy"),
+        description: cells.get("description"),
+        ..NewPerson::default()
+    };
     let mut errors = Vec::new();
     let found = cells.record.len();
     if found != width {
@@ -182,47 +210,32 @@ fn person(row: u32, cells: &Cells<'_>, width: usize, seen: &mut Seen) -> Row {
         errors.extend(at("", [message]));
     }
     let checked = fields::new_user(&UserInput {
-        email: email.as_deref(),
-        username: username.as_deref(),
+        email: person.email.as_deref(),
+        username: person.username.as_deref(),
         password: None,
-        full_name: full_name.as_deref(),
-        description: description.as_deref(),
-        role: role.as_deref(),
+        full_name: person.full_name.as_deref(),
+        description: person.description.as_deref(),
+        role: person.role.as_deref(),
     });
-    if let Err(broken) = &checked {
-        errors.extend(broken.iter().cloned());
+    errors.extend(checked.err().into_iter().flatten());
+    match cells.get("sudo_enabled").as_deref() {
+        None | Some("false") => (),
+        Some("true") => person.sudo_enabled = true,
+        Some(_) => errors.extend(at("/sudo_enabled", ["Sudo enabled must be true or false."])),
     }
-    let sudo_enabled = match cells.get("sudo_enabled").as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => {
-            errors.extend(at("/sudo_enabled", ["Sudo enabled must be true or false."]));
-            false
-        }
-    };
-    errors.extend(duplicates(row, email.as_deref(), username.as_deref(), seen));
-    let mut projects: Vec<String> = Vec::new();
-    for project in cells.get("projects").unwrap_or_default().split(';') {
+    let [email, username] = [&person.email, &person.username].map(Option::as_deref);
+    errors.extend(duplicates(row, email, username, seen));
+    for project in cells.get("projects").unwrap_or_default().split(PROJECTS) {
         let project = clean(project);
-        if !project.is_empty() && !projects.contains(&project) {
-            projects.push(project);
+        if !project.is_empty() && !person.projects.contains(&project) {
+            person.projects.push(project);
         }
     }
-    let person = match checked {
-        Ok(fields) if errors.is_empty() => Ok(NewPerson {
-            fields,
-            domain: cells.get("domain"),
-            projects,
-            user_policy: cells.get("user_policy"),
-            keypair_policy: cells.get("keypair_policy"),
-            sudo_enabled,
-        }),
-        _ => Err(errors),
-    };
     Row {
         row,
         email: email.unwrap_or_default().chars().take(ECHO).collect(),
         person,
+        errors,
     }
 }
 
@@ -328,8 +341,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn refused(row: &Row) -> Vec<String> {
-        let errors = row.person.as_ref().expect_err("the row is refused");
-        errors
+        assert!(!row.errors.is_empty(), "the row is refused");
+        row.errors
             .iter()
             .map(|e| format!("{} {}", e.pointer, e.message))
             .collect()
@@ -343,19 +356,19 @@ mod tests {
             ,erin@lab.example,,,,,,,,\r\n";
         let rows = parse(file.as_bytes()).unwrap();
         assert_eq!(rows.iter().map(|r| r.row).collect::<Vec<_>>(), [2, 3]);
-        let dana = rows[0].person.as_ref().unwrap();
-        assert_eq!(dana.fields.email, "dana@lab.example");
-        assert_eq!(dana.fields.username, "dana");
-        assert_eq!(dana.fields.full_name, "Dana, \"D\"");
-        assert_eq!(dana.fields.description, "=1+1");
-        assert_eq!(dana.fields.role, "monitor");
+        let dana = &rows[0].person;
+        assert_eq!(dana.email.as_deref(), Some("dana@lab.example"));
+        assert_eq!(dana.username.as_deref(), Some("dana"));
+        assert_eq!(dana.full_name.as_deref(), Some("Dana, \"D\""));
+        assert_eq!(dana.description.as_deref(), Some("=1+1"));
+        assert_eq!(dana.role.as_deref(), Some("monitor"));
         assert_eq!(dana.projects, ["vision", "nlp"]);
         assert_eq!(dana.domain.as_deref(), Some("lab"));
         assert_eq!(dana.user_policy.as_deref(), Some("big"));
         assert_eq!(dana.keypair_policy.as_deref(), Some("small"));
-        assert!(dana.sudo_enabled && dana.fields.password.is_none());
-        let erin = rows[1].person.as_ref().unwrap();
-        assert_eq!(erin.fields.username, "erin@lab.example");
+        assert!(dana.sudo_enabled && rows.iter().all(|row| row.errors.is_empty()));
+        let erin = &rows[1].person;
+        assert_eq!(erin.username, None);
         assert!(erin.projects.is_empty() && erin.domain.is_none() && !erin.sudo_enabled);
     }
 
@@ -397,7 +410,7 @@ mod tests {
         };
         assert_eq!(rows(1000).unwrap().len(), 1000);
         assert_eq!(rows(1001).unwrap_err(), FileError::TooManyRows);
-        assert_eq!(parse(b"email\n").unwrap().len(), 0);
+        assert_eq!(of(b"email\n"), FileError::NoRows);
     }
 
     #[test]
@@ -442,7 +455,7 @@ mod tests {
               gil@lab.example,gil@lab.example\n",
         )
         .unwrap();
-        assert!(rows[0].person.is_ok() && rows[4].person.is_ok());
+        assert!(rows[0].errors.is_empty() && rows[4].errors.is_empty());
         assert_eq!(
             refused(&rows[1]),
             ["/email Email DANA@lab.example is also in row 2."]

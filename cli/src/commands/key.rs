@@ -1,10 +1,11 @@
-//! `key …`: keypairs of one's own.
+//! `key …`: keypairs of one's own; those of others are for `admin key`.
 
 use super::admin::key::{self as all, Filters, KEYPAIR, Rotate, Settings};
 use super::admin::{edit, ls};
 use crate::app::App;
-use crate::error::Failure;
-use serde_json::json;
+use crate::error::{Failure, code};
+use crate::output::clean;
+use serde_json::{Value, json};
 
 /// What can be done with them.
 #[derive(Debug, clap::Subcommand)]
@@ -44,11 +45,66 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         }
         Verb::Create(settings) => all::create(app, &settings.body()).await?,
         Verb::Label { key, label } => {
+            own(app, &key, "label").await?;
             return edit(app, &KEYPAIR, &key, Some(json!({ "label": label }))).await;
         }
-        Verb::Rotate(order) => all::rotate(app, order).await?,
-        Verb::Deactivate { key } => all::act(app, &key, "deactivate").await?,
-        Verb::Revoke { key } => all::revoke(app, &key).await?,
+        Verb::Rotate(order) => {
+            own(app, &order.key, "rotate").await?;
+            all::rotate(app, order).await?;
+        }
+        Verb::Deactivate { key } => {
+            own(app, &key, "deactivate").await?;
+            all::act(app, &key, "deactivate").await?;
+        }
+        Verb::Revoke { key } => {
+            own(app, &key, "revoke").await?;
+            all::revoke(app, &key).await?;
+        }
     }
     Ok(0)
+}
+
+/// Refuses keypairs of others: an administrator who means one says so.
+async fn own(app: &App, key: &str, verb: &str) -> Result<(), Failure> {
+    let client = app.client()?;
+    let (me, present) = (
+        client.get("/me").await?,
+        client.get(&KEYPAIR.of(key)).await?,
+    );
+    match others(&me, &present, key, verb) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+/// What is said of a keypair that is somebody else's.
+fn others(me: &Value, present: &Value, key: &str, verb: &str) -> Option<Failure> {
+    if me["id"] == present["user"] {
+        return None;
+    }
+    let owner = present["user_name"].as_str().unwrap_or("somebody else");
+    let text = format!(
+        "keypair {} is of {}, not your own",
+        clean(key),
+        clean(owner)
+    );
+    let hint = format!("longshore admin key {verb} {}", clean(key));
+    Some(Failure::new(code::DENIED, text).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keypairs_of_others_are_for_administration() {
+        let me = json!({ "id": "usr_1" });
+        let own = json!({ "user": "usr_1", "user_name": "root" });
+        assert!(others(&me, &own, "LSA", "revoke").is_none());
+        let other = json!({ "user": "usr_2", "user_name": "bob" });
+        let failure = others(&me, &other, "LSB", "revoke").unwrap();
+        assert_eq!(failure.exit, code::DENIED);
+        assert_eq!(failure.text, "keypair LSB is of bob, not your own");
+        assert_eq!(failure.hint.unwrap(), "longshore admin key revoke LSB");
+    }
 }

@@ -128,8 +128,10 @@ pub(crate) async fn login(app: &App, args: LoginArgs) -> Result<u8, Failure> {
     };
     if let Some(pin) = args.ca {
         context.ca = Some(pin.to_string());
-    } else if context.ca.is_none() {
-        context.ca = Some(first_visit(app, &context.url).await?.to_string());
+    }
+    match context.ca {
+        Some(_) => is_who_it_was(app, &context).await?,
+        None => context.ca = Some(first_visit(app, &context.url).await?.to_string()),
     }
     let me = if args.key_stdin {
         let (access, secret) = key(&read_line()?)?;
@@ -188,8 +190,40 @@ async fn first_visit(app: &App, url: &str) -> Result<Pin, Failure> {
     eprintln!("{} was never seen before.", clean(url));
     eprintln!("The fingerprint of its authority is\n    {pin}");
     eprintln!("Compare it with what `longshore context show` says on that machine.");
-    ask::confirm(app, "Trust it from now on?")?;
+    ask::confirm(app, "Trust it from now on?", &[])?;
     Ok(pin)
+}
+
+/// Asks for nothing secret before the authority is the pinned one.
+async fn is_who_it_was(app: &App, context: &Context) -> Result<(), Failure> {
+    let wanted = context.pin()?;
+    let bare = Context {
+        url: context.url.clone(),
+        ca: context.ca.clone(),
+        ..Context::default()
+    };
+    let call = Call::new(Method::GET, "/ca.pem");
+    let Err(failure) = app.client_of(&bare)?.call_bytes(call).await else {
+        return Ok(());
+    };
+    match Client::authority(&context.url, app.global.verbose).await {
+        Ok(found) if found != wanted => Err(another(&context.url, wanted, found)),
+        _ => Err(failure),
+    }
+}
+
+/// What is said of a coordinator that shows another authority than the pinned one.
+fn another(url: &str, wanted: Pin, found: Pin) -> Failure {
+    Failure::new(
+        code::UNREACHABLE,
+        format!("{} is another coordinator than the one you named", clean(url)),
+    )
+    .why(format!("expected authority {wanted}"))
+    .why(format!("it shows           {found}"))
+    .why("nothing was sent there")
+    .hint(format!(
+        "compare with `longshore context show` on that machine; if the new one is right, --ca {found}"
+    ))
 }
 
 /// Sends name and password, and the code when one is asked for.
@@ -250,7 +284,10 @@ pub(crate) async fn logout(app: &App) -> Result<u8, Failure> {
             code::CONFLICT,
             "signed in by a keypair, so there is no login to end",
         )
-        .hint("longshore admin key deactivate switches a keypair off"));
+        .hint(format!(
+            "longshore key deactivate {} switches the keypair off",
+            clean(context.access_key.as_deref().unwrap_or("KEY"))
+        )));
     }
     match app
         .client_of(&context)?
@@ -266,9 +303,20 @@ pub(crate) async fn logout(app: &App) -> Result<u8, Failure> {
         file.store(&path)?;
     }
     if !app.global.quiet {
-        eprintln!("signed out");
+        eprintln!("{}", signed_out(&context));
     }
     Ok(0)
+}
+
+/// What is said at the end of a login.
+fn signed_out(context: &Context) -> String {
+    match &context.access_key {
+        Some(key) => format!(
+            "signed out; the keypair {} of this context is used from now on",
+            clean(key)
+        ),
+        None => format!("signed out; back: longshore login {}", clean(&context.url)),
+    }
 }
 
 /// `longshore passwd`
@@ -412,6 +460,32 @@ mod tests {
         assert_eq!((name.as_str(), context.ca), ("gpu01-2", None));
         assert_eq!(target(&file, "192.0.2.1").unwrap().0, "192-0-2-1");
         assert_eq!(target(&file, "a b").unwrap_err().exit, 2);
+    }
+
+    #[test]
+    fn another_authority_is_shown_beside_the_expected_one() {
+        let pin = |digits: &str| format!("sha256:{}", digits.repeat(32)).parse().unwrap();
+        let failure = another("https://gpu01.lab:7420", pin("0a"), pin("0b"));
+        assert_eq!(failure.exit, code::UNREACHABLE);
+        let why = failure.why.join(" ");
+        assert!(
+            why.contains(&"0a".repeat(32)) && why.contains(&"0b".repeat(32)),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_logout_says_how_to_come_back() {
+        let mut context = Context {
+            url: "https://gpu01.lab:7420".to_owned(),
+            ..Context::default()
+        };
+        assert_eq!(
+            signed_out(&context),
+            "signed out; back: longshore login https://gpu01.lab:7420"
+        );
+        context.access_key = Some("LSA".to_owned());
+        assert!(signed_out(&context).contains("keypair LSA"));
     }
 
     #[test]

@@ -82,6 +82,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             confirm(
                 app,
                 &format!("{name} is refused from now on and its sessions count as lost."),
+                &[],
             )?;
             app.client()?
                 .post(&format!("/agents/{}/expel", encode(&name)), &json!({}))

@@ -1,7 +1,7 @@
 //! `show`: one session in sections.
 
 use crate::app::App;
-use crate::client::typed;
+use crate::client::{Client, encode, typed};
 use crate::clock;
 use crate::describe;
 use crate::error::Failure;
@@ -25,8 +25,12 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     let path = client.session_path(&args.id).await?;
     let item = client.get(&path).await?;
     let history = client.list(&format!("{path}/history")).await?;
+    let asked_by = match item["submitted_by"].as_str() {
+        Some(id) => Some(asked_by(&client, id).await),
+        None => None,
+    };
     app.output().object(&item, "id", || {
-        Ok(text(&typed(item.clone())?) + &reaches(&history)?)
+        Ok(text(&typed(item.clone())?, asked_by.as_deref()) + &reaches(&history)?)
     })?;
     Ok(0)
 }
@@ -43,6 +47,18 @@ fn reaches(history: &[Value]) -> Result<String, Failure> {
         sheet.line(&what, &format!("{} by {}", clock::full(line.at), line.by));
     }
     Ok(sheet.0)
+}
+
+/// The service account that asked, by its name where one may see it.
+async fn asked_by(client: &Client, id: &str) -> String {
+    let path = format!("/service-accounts/{}", encode(id));
+    match client.get(&path).await {
+        Ok(account) => match account["name"].as_str() {
+            Some(name) => format!("{name} ({id})"),
+            None => id.to_owned(),
+        },
+        Err(_) => id.to_owned(),
+    }
 }
 
 /// Lines of a name and a value; what is empty is left out.
@@ -66,7 +82,8 @@ impl Sheet {
     }
 }
 
-fn text(session: &Session) -> String {
+/// `asked_by`: the service account that asked for it in the owner's name.
+fn text(session: &Session, asked_by: Option<&str>) -> String {
     let name = session
         .name
         .as_deref()
@@ -100,8 +117,14 @@ fn text(session: &Session) -> String {
     sheet.section("Request");
     sheet.line("type", &session.kind);
     sheet.line("owner", &session.owner_name);
+    sheet.line("asked by", asked_by.unwrap_or_default());
     sheet.line("keypair", &session.access_key);
+    sheet.line(
+        "project",
+        session.project_name.as_deref().unwrap_or_default(),
+    );
     sheet.line("group", &session.group_name);
+    sheet.line("queue", session.queue.as_deref().unwrap_or_default());
     sheet.line("priority", &session.priority.to_string());
     sheet.line("image", &session.image);
     sheet.line(
@@ -211,9 +234,11 @@ mod tests {
 
     #[test]
     fn sections() {
-        let shown = text(&session(
-            json!({"command": ["sh", "-c", "echo 'a b'"], "position": 1}),
-        ));
+        let shown = text(
+            &session(json!({"command": ["sh", "-c", "echo 'a b'"], "position": 1,
+                "project": "prj_1", "project_name": "vision", "submitted_by": "svc_1"})),
+            Some("ci (svc_1)"),
+        );
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines[0], "s-42  pending #1");
         assert!(
@@ -224,6 +249,8 @@ mod tests {
             lines.contains(&"  slots        cpu 1, mem 16 GB"),
             "{shown}"
         );
+        assert!(lines.contains(&"  project      vision"), "{shown}");
+        assert!(lines.contains(&"  asked by     ci (svc_1)"), "{shown}");
         assert!(!shown.contains("Placement"));
     }
 }

@@ -77,7 +77,7 @@ pub struct AccessShift {
 pub struct SessionImpact {
     /// `s-42`.
     pub id: String,
-    /// `cancelled`: would end; `waits`: would start now and no longer would; `starts`: would
+    /// `stopped`: runs and would be stopped; `cancelled`: would end; `waits`: would start now and no longer would; `starts`: would
     /// start now and did not; `kept`: as it is.
     pub effect: String,
 }

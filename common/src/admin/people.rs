@@ -244,7 +244,7 @@ pub struct UserView {
 }
 
 /// What a change of a person touched besides it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Touched {
     /// Keypairs that open nothing any more.
     pub keypairs: u64,
@@ -254,6 +254,9 @@ pub struct Touched {
     pub logins: u64,
     /// Invitations that were withdrawn.
     pub invitations: u64,
+    /// Names of the groups that were left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
 }
 
 /// A person after a change that reaches further than the person.

@@ -84,9 +84,9 @@ pub(crate) enum Verb {
     Test {
         /// User or service account
         subject: String,
-        /// TYPE/NAME
+        /// TYPE/NAME: project/vision, session/s-42, queue/default
         object: String,
-        /// An operation, such as session.terminate: may it be done?
+        /// An operation, such as session.create or session.terminate: may it be done?
         action: Option<String>,
     },
 }
@@ -175,44 +175,64 @@ async fn test(app: &App, subject: &str, object: &str, action: Option<&str>) -> R
     if app.output().is_json() {
         crate::output::print_json(&answer)?;
     } else {
-        print(&told(subject, object, &answer))?;
+        print(&told(subject, object, action, &answer))?;
     }
     Ok(0)
 }
 
 /// What somebody has, in words.
-fn told(subject: &str, object: &str, answer: &Value) -> String {
+fn told(subject: &str, object: &str, action: Option<&str>, answer: &Value) -> String {
     let text = |value: &Value, name: &str| clean(value[name].as_str().unwrap_or_default());
-    let mut lines = vec![format!(
-        "{} has {} on {}",
-        clean(subject),
-        text(answer, "level"),
-        clean(object)
-    )];
-    if let Some(allowed) = answer["allowed"].as_bool() {
+    let (subject, object) = (clean(subject), clean(object));
+    let mut lines = Vec::new();
+    if let (Some(allowed), Some(action)) = (answer["allowed"].as_bool(), action) {
+        let action = clean(action);
         lines.push(match allowed {
-            true => "allowed: yes".to_owned(),
-            false => format!("allowed: no. {}", text(answer, "why")),
+            true => format!("yes: {subject} may do {action} on {object}"),
+            false => format!("no: {subject} may not do {action} on {object}"),
         });
+        let why = text(answer, "why");
+        if !why.is_empty() {
+            lines.push(format!("  {subject} would be told: {why}"));
+        }
     }
-    for via in answer["via"].as_array().into_iter().flatten() {
-        let by = match via["rule"].as_str() {
-            Some(rule) => format!("rule {}", clean(rule)),
-            None => text(via, "reason"),
-        };
-        let on = &via["resource"];
-        let name = on["name"].as_str().or_else(|| on["id"].as_str());
-        let on = match name {
-            Some(name) => format!("{}/{}", text(on, "type"), clean(name)),
-            None => text(on, "type"),
-        };
-        lines.push(format!(
-            "  {} on {on} for {}, by {by}",
-            text(via, "level"),
-            text(via, "subject_name")
-        ));
+    lines.push(match text(answer, "level").as_str() {
+        "none" => format!("{subject} has no access to {object}"),
+        "ro" => format!("{subject} may look at {object}, not change it (ro)"),
+        level => format!("{subject} may look at {object} and change it ({level})"),
+    });
+    let via = answer["via"].as_array().into_iter().flatten();
+    let grants: Vec<String> = via.map(|via| format!("  {}", grant(via))).collect();
+    if grants.is_empty() {
+        lines.push(
+            "  nothing gives any: one has to be active and a member of the project, and named \
+             by a rule"
+                .to_owned(),
+        );
     }
+    lines.extend(grants);
     lines.join("\n") + "\n"
+}
+
+/// One reason why somebody has something.
+fn grant(via: &Value) -> String {
+    let text = |value: &Value, name: &str| clean(value[name].as_str().unwrap_or_default());
+    let (level, who) = (text(via, "level"), text(via, "subject_name"));
+    let thing = &via["resource"];
+    let name = thing["name"].as_str().or_else(|| thing["id"].as_str());
+    let on = match (text(thing, "type").as_str(), name) {
+        ("*", _) => "everything".to_owned(),
+        (kind, Some(name)) => format!("{kind}/{}", clean(name)),
+        (kind, None) => format!("every {kind}"),
+    };
+    match (via["rule"].as_str(), text(via, "reason").as_str()) {
+        (Some(rule), _) => format!("rule {} gives {level} on {on} to {who}", clean(rule)),
+        (None, "role") => format!("the role of {who} gives {level} on {on}"),
+        (None, "admins") => format!("membership in the group admins gives {level} on {on}"),
+        (None, "owner") => format!("{who} is the owner: {level} on {on}"),
+        (None, "share") => format!("it is shared with {who}: {level} on {on}"),
+        (None, other) => format!("{other} gives {level} on {on} to {who}"),
+    }
 }
 
 #[cfg(test)]
@@ -230,17 +250,35 @@ mod tests {
     }
 
     #[test]
-    fn a_test_says_why() {
+    fn a_test_says_yes_or_no_and_why() {
         let answer = json!({ "level": "ro", "allowed": false, "why": "Only reading is granted.",
             "via": [
                 { "rule": "acr_1", "subject": "grp_1", "subject_name": "team", "level": "ro",
                     "resource": { "type": "project", "id": "prj_1", "name": "vision" } },
+                { "rule": "acr_2", "subject": "grp_1", "subject_name": "team", "level": "ro",
+                    "resource": { "type": "*" } },
                 { "reason": "role", "subject": "usr_1", "subject_name": "alice", "level": "ro",
-                    "resource": { "type": "*" } }] });
+                    "resource": { "type": "queue" } }] });
         assert_eq!(
-            told("alice", "project/vision", &answer),
-            "alice has ro on project/vision\nallowed: no. Only reading is granted.\n\
-             \x20 ro on project/vision for team, by rule acr_1\n\x20 ro on * for alice, by role\n"
+            told("alice", "project/vision", Some("session.create"), &answer),
+            "no: alice may not do session.create on project/vision\n\
+             \x20 alice would be told: Only reading is granted.\n\
+             alice may look at project/vision, not change it (ro)\n\
+             \x20 rule acr_1 gives ro on project/vision to team\n\
+             \x20 rule acr_2 gives ro on everything to team\n\
+             \x20 the role of alice gives ro on every queue\n"
+        );
+        let nothing = json!({ "level": "none", "via": [] });
+        let text = told("dana", "project/vision", None, &nothing);
+        assert!(
+            text.starts_with("dana has no access to project/vision\n  nothing"),
+            "{text}"
+        );
+        let may = json!({ "level": "rw", "allowed": true, "via": [] });
+        let text = told("dana", "queue/a", Some("session.create"), &may);
+        assert!(
+            text.starts_with("yes: dana may do session.create on queue/a\n"),
+            "{text}"
         );
     }
 }

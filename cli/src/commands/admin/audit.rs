@@ -127,7 +127,7 @@ async fn list(app: &App, args: &List) -> Result<u8, Failure> {
             _ => break,
         }
     }
-    app.output().list(&items, "operation", || table(&items))?;
+    app.output().list(&items, "seq", || table(&items))?;
     if items.is_empty() && !app.global.quiet && !app.output().is_json() {
         eprintln!("there is no such record");
     }

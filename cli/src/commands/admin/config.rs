@@ -166,14 +166,13 @@ pub(super) async fn provision(app: &App, client: &Client) -> Result<Value, Failu
         let verdict: ConfigVerdict = typed(request(client, &write, true).await?)?;
         let impact = verdict.impact.unwrap_or_default();
         let lost = lost(&impact);
+        let mut touched = Vec::new();
         if !app.global.quiet || lost > 0 {
             let owners = owners(client, &impact).await;
             let owner = |id: &str| owners.get(id).cloned().unwrap_or_default();
-            for line in effects(&impact, owner) {
-                eprintln!("{line}");
-            }
+            touched = effects(&impact, owner);
         }
-        confirm_if(app, &question(lost), lost > 0)?;
+        confirm_if(app, &question(lost), &touched, lost > 0)?;
         // What was looked at must be what goes live.
         if client.get(DRAFT).await?["version"] != draft {
             return Err(Failure::new(

@@ -99,7 +99,7 @@ pub(crate) async fn apply(app: &App, args: File) -> Result<u8, Failure> {
     if app.global.dry_run || !differs {
         return Ok(0);
     }
-    confirm(app, "These changes are made.")?;
+    confirm(app, "These changes are made.", &[])?;
     for step in &steps {
         let version = match step.method == Method::PATCH {
             true => tag(&client.get(&step.path).await?),

@@ -15,9 +15,6 @@ use std::path::PathBuf;
 pub(crate) struct Export {
     /// users, keypairs, keypair-policies, user-policies or project-policies
     pub(crate) kind: String,
-    /// Only these columns
-    #[arg(long, value_name = "A,B")]
-    pub(crate) columns: Option<String>,
     /// Write there instead of to standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) to: Option<PathBuf>,
@@ -34,8 +31,10 @@ pub(crate) struct Audit {
 /// Writes the table.
 pub(crate) async fn run(app: &App, args: Export) -> Result<u8, Failure> {
     let mut path = format!("/api/v1/exports/{}", encode(&args.kind));
-    if let Some(columns) = &args.columns {
-        path.push_str(&format!("?columns={}", encode(columns)));
+    // The table is the coordinator's; its columns have the names of members.
+    if !app.global.columns.is_empty() {
+        let columns = app.global.columns.join(",");
+        path.push_str(&format!("?columns={}", encode(&columns)));
     }
     let bytes = app
         .client()?

@@ -277,7 +277,11 @@ pub(crate) async fn act(app: &App, key: &str, verb: &str) -> Result<(), Failure>
 /// Makes one open nothing ever again, once somebody said so.
 pub(crate) async fn revoke(app: &App, key: &str) -> Result<(), Failure> {
     if !app.global.dry_run {
-        confirm(app, &format!("keypair {key} opens nothing ever again."))?;
+        confirm(
+            app,
+            &format!("keypair {key} opens nothing ever again."),
+            &[],
+        )?;
     }
     act(app, key, "revoke").await
 }

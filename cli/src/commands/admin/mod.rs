@@ -4,8 +4,8 @@
 //! too. A change reads the object, sends what differs with its version, and says what a
 //! stale version means.
 //!
-//! What is the same for most nouns is here once: the verbs [`Usual`], the words after a verb
-//! ([`One`], [`Members`]), and what each of them does.
+//! What is the same for most nouns is here once: the verbs [`There`] and [`Usual`], the words
+//! after a verb ([`One`], [`Placed`], [`Members`]), and what each of them does.
 
 pub(crate) mod access;
 pub(crate) mod audit;
@@ -18,6 +18,7 @@ pub(crate) mod policy;
 pub(crate) mod pools;
 pub(crate) mod preset;
 pub(crate) mod queue;
+mod rehearsal;
 pub(crate) mod service_account;
 pub(crate) mod tenant;
 pub(crate) mod texts;
@@ -25,14 +26,12 @@ pub(crate) mod user;
 pub(crate) mod user_group;
 
 use crate::app::App;
-use crate::ask::confirm;
-use crate::client::{Call, Client, encode};
+use crate::client::encode;
 use crate::error::{Failure, code};
 use crate::output::{self, Table, amount, clean, print};
 use crate::values;
-use longshore_common::admin::{AccessShift, Difference, Impact};
+pub(crate) use rehearsal::{REHEARSED, Write, effects, nothing, request, send, send_asked};
 use reqwest::Method;
-use reqwest::header::IF_MATCH;
 use serde_json::{Map, Value, json};
 
 /// Flags that give members of an object.
@@ -114,28 +113,68 @@ pub(crate) struct Changed {
     pub(crate) members: Members,
 }
 
-/// What can be done with most kinds of objects.
+/// One object of a domain that is made.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Placed {
+    /// Its name
+    name: String,
+    /// Name or id
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+impl Placed {
+    /// As a body.
+    pub(crate) fn body(&self) -> Value {
+        let mut body = json!({ "name": self.name });
+        let texts = [
+            ("domain", self.domain.clone()),
+            ("description", self.description.clone()),
+        ];
+        put_texts(&mut body, texts);
+        body
+    }
+}
+
+/// What can be done with all kinds of objects that are there.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Usual {
+pub(crate) enum There {
     /// List them
     Ls,
     /// Show one
     Show(One),
-    /// Make one
-    Create(New),
     /// Change one; without flags in $EDITOR
     Edit(Changed),
 }
 
 /// Does it.
-pub(crate) async fn usual(app: &App, kind: &Kind, verb: Usual) -> Result<u8, Failure> {
+pub(crate) async fn there(app: &App, kind: &Kind, verb: There) -> Result<u8, Failure> {
     match verb {
-        Usual::Ls => ls(app, kind, "").await,
-        Usual::Show(one) => show(app, kind, &one.name).await,
-        Usual::Create(new) => create(app, kind, &new.members.named(kind.slots, &new.name)?).await,
-        Usual::Edit(changed) => {
+        There::Ls => ls(app, kind, "").await,
+        There::Show(one) => show(app, kind, &one.name).await,
+        There::Edit(changed) => {
             edit(app, kind, &changed.name, changed.members.patch(kind.slots)?).await
         }
+    }
+}
+
+/// What can be done with most kinds of objects.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Usual {
+    #[command(flatten)]
+    There(There),
+    /// Make one
+    Create(New),
+}
+
+/// Does it.
+pub(crate) async fn usual(app: &App, kind: &Kind, verb: Usual) -> Result<u8, Failure> {
+    match verb {
+        Usual::There(verb) => there(app, kind, verb).await,
+        Usual::Create(new) => create(app, kind, &new.members.named(kind.slots, &new.name)?).await,
     }
 }
 
@@ -263,7 +302,7 @@ fn without_limits(item: &Value, limits: &[&str]) -> Value {
         for name in limits {
             let limit = members.entry(*name).or_insert(Value::Null);
             if limit.is_null() {
-                *limit = json!(NO_LIMIT);
+                *limit = json!(rehearsal::NO_LIMIT);
             }
         }
     }
@@ -295,182 +334,6 @@ fn lines(item: &Value) -> String {
         text.push('\n');
     }
     text
-}
-
-/// A write: the request, and what it does in words for somebody who rehearses it.
-#[derive(Debug)]
-pub(crate) struct Write<'a> {
-    what: String,
-    method: Method,
-    path: &'a str,
-    version: Option<String>,
-    body: Option<&'a Value>,
-}
-
-impl<'a> Write<'a> {
-    /// `what`: in the present tense, such as `preset small is created`.
-    pub(crate) fn new(method: Method, path: &'a str, what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            method,
-            path,
-            version: None,
-            body: None,
-        }
-    }
-
-    /// The same with a body.
-    pub(crate) const fn body(mut self, body: &'a Value) -> Self {
-        self.body = Some(body);
-        self
-    }
-
-    /// The same for an object as it was read.
-    pub(crate) fn version(mut self, tag: Option<String>) -> Self {
-        self.version = tag;
-        self
-    }
-}
-
-/// Sends a write; a rehearsal says what it would do and whom it would touch.
-pub(crate) async fn send(app: &App, client: &Client, write: Write<'_>) -> Result<Value, Failure> {
-    let rehearsed = app.global.dry_run;
-    let answer = request(client, &write, rehearsed).await?;
-    if rehearsed && !app.global.quiet {
-        eprint!("{}", rehearsal_text(&write.what, answer.get("impact")));
-    }
-    Ok(answer)
-}
-
-/// Sends a write, or rehearses it, and says nothing.
-pub(crate) async fn request(
-    client: &Client,
-    write: &Write<'_>,
-    rehearse: bool,
-) -> Result<Value, Failure> {
-    let mut path = format!("/api/v1{}", write.path);
-    if rehearse {
-        path.push(if path.contains('?') { '&' } else { '?' });
-        path.push_str("dry_run=true");
-    }
-    let mut call = Call::new(write.method.clone(), &path);
-    if let Some(version) = &write.version {
-        call = call.header(IF_MATCH, version);
-    }
-    if let Some(body) = write.body {
-        call = call.body(body.clone());
-    }
-    client.call(call).await
-}
-
-/// How a limit is called that a policy does not have, also when it was given as 0.
-const NO_LIMIT: &str = "no limit";
-/// The first line of everything that a rehearsal says.
-pub(crate) const REHEARSED: &str = "nothing was changed; this would happen:";
-
-/// What a rehearsed write would do, for people.
-fn rehearsal_text(what: &str, impact: Option<&Value>) -> String {
-    let mut text = format!("{REHEARSED}\n  {}\n", clean(what));
-    let Some(impact) = impact.and_then(|v| serde_json::from_value::<Impact>(v.clone()).ok()) else {
-        return text;
-    };
-    for line in impact.diff.iter().flat_map(difference_lines) {
-        text.push_str(&format!("  {line}\n"));
-    }
-    let concerned = |kind: &str, one: &str, many: &str| {
-        let n = impact.counts.get(kind).copied().unwrap_or_default();
-        (n > 0).then(|| format!("{n} {}", if n == 1 { one } else { many }))
-    };
-    let concerned: Vec<String> = [
-        concerned("users", "person", "people"),
-        concerned("keypairs", "keypair", "keypairs"),
-        concerned("sessions", "session", "sessions"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if !concerned.is_empty() {
-        text.push_str(&format!("  it concerns {}\n", concerned.join(", ")));
-    }
-    for line in effects(&impact, |_| String::new()) {
-        text.push_str(&format!("  {line}\n"));
-    }
-    for (list, kind) in [(&impact.gains, "gains"), (&impact.loses, "loses")] {
-        text.extend(shift_lines(list, kind, &impact));
-    }
-    text
-}
-
-/// Who would gain or lose what, a line each.
-fn shift_lines(list: &[AccessShift], kind: &str, impact: &Impact) -> Vec<String> {
-    let line = |s: &AccessShift| {
-        let (who, name) = (clean(&s.subject_name), clean(&s.name));
-        let (of, from, to) = (clean(&s.kind), clean(&s.from), clean(&s.to));
-        format!("  {who} {kind}: {of} {name} {from} -> {to}\n")
-    };
-    let all = impact.counts.get(kind).copied().unwrap_or_default();
-    let named = list.len() as u64;
-    let more = (all > named).then(|| format!("  {} more {kind}\n", all - named));
-    list.iter().map(line).chain(more).collect()
-}
-
-/// A member that would differ: what is inside of it where both sides are known, since a
-/// whole list of pools hides the one number that changes.
-fn difference_lines(difference: &Difference) -> Vec<String> {
-    let read = |side: &Option<String>| serde_json::from_str::<Value>(side.as_deref()?).ok();
-    if let (Some(from), Some(to)) = (read(&difference.from), read(&difference.to)) {
-        let mut lines = Vec::new();
-        config::differences(&difference.path, &from, &to, &mut lines);
-        return lines;
-    }
-    let nothing = nothing(&difference.path);
-    let side = |side: &Option<String>| clean(side.as_deref().unwrap_or(nothing));
-    vec![format!(
-        "{}: {} -> {}",
-        clean(&difference.path),
-        side(&difference.from),
-        side(&difference.to)
-    )]
-}
-
-/// What a member is that is not there.
-pub(crate) fn nothing(path: &str) -> &'static str {
-    match policy::is_limit(path.trim_start_matches('/')) {
-        true => NO_LIMIT,
-        false => "nothing",
-    }
-}
-
-/// What a write would do to sessions: a line for each that is named, and one for the others
-/// of each effect. `more` adds what is known of a session.
-pub(crate) fn effects(impact: &Impact, more: impl Fn(&str) -> String) -> Vec<String> {
-    let would = |effect: &str| match effect {
-        "cancelled" => "would be cancelled".to_owned(),
-        "waits" => "would have to wait longer".to_owned(),
-        "starts" => "would start".to_owned(),
-        other => format!("would be {}", clean(other)),
-    };
-    let touched: Vec<_> = impact
-        .sessions
-        .iter()
-        .filter(|session| session.effect != "kept")
-        .collect();
-    let mut lines: Vec<String> = touched
-        .iter()
-        .map(|session| {
-            let (id, would) = (clean(&session.id), would(&session.effect));
-            format!("{id} {would}{}", more(&session.id))
-        })
-        .collect();
-    // The coordinator names a few hundred and counts them all.
-    for effect in ["cancelled", "waits", "starts"] {
-        let all = impact.counts.get(effect).copied().unwrap_or_default();
-        let named = touched.iter().filter(|s| s.effect == effect).count() as u64;
-        if all > named {
-            lines.push(format!("{} more {}", all - named, would(effect)));
-        }
-    }
-    lines
 }
 
 /// Says something on standard error, unless nobody wants to hear it.
@@ -527,8 +390,12 @@ pub(crate) async fn edit(
         &path,
         format!("{} {name} is changed", kind.what),
     );
-    let answer = send(app, &client, write.version(tag(&present)).body(&patch));
-    let item = answer.await.map_err(|failure| {
+    let write = write.version(tag(&present)).body(&patch);
+    let answer = match takes_away(kind, &patch) {
+        true => rehearsal::send_careful(app, &client, write).await,
+        false => send(app, &client, write).await,
+    };
+    let item = answer.map_err(|failure| {
         let stale = failure.exit == code::CONFLICT;
         let changed = failure
             .problem
@@ -546,20 +413,27 @@ pub(crate) async fn edit(
     Ok(0)
 }
 
-/// Deletes one, as it is now.
+/// Whether a change may take something away from people: memberships, and what rules give.
+fn takes_away(kind: &Kind, patch: &Value) -> bool {
+    match kind.path {
+        "/users" => patch.get("projects").is_some(),
+        "/groups" => patch.get("members").is_some(),
+        "/access-rules" => true,
+        _ => false,
+    }
+}
+
+/// Deletes one, as it is now, once somebody who saw what goes with it said so.
 pub(crate) async fn rm(app: &App, kind: &Kind, name: &str, query: &str) -> Result<u8, Failure> {
     let client = app.client()?;
     let path = format!("{}{query}", kind.of(name));
     let present = client.get(&kind.of(name)).await?;
-    if !app.global.dry_run {
-        confirm(app, &format!("{} {name} is deleted.", kind.what))?;
-    }
     let write = Write::new(
         Method::DELETE,
         &path,
         format!("{} {name} is deleted", kind.what),
     );
-    send(app, &client, write.version(tag(&present))).await?;
+    send_asked(app, &client, write.version(tag(&present))).await?;
     say(app, &format!("{} {name} deleted", kind.what));
     Ok(0)
 }
@@ -663,6 +537,7 @@ pub(crate) fn secret(app: &App, item: &Value) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::rehearsal::rehearsal_text;
     use super::*;
 
     #[test]

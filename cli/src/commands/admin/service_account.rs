@@ -1,6 +1,6 @@
 //! `admin service-account …`
 
-use super::{Changed, Kind, One, Write, edit, ls, put_texts, rm, say, secret, send, show};
+use super::{Kind, One, Placed, There, Write, ls, rm, say, secret, send, there};
 use crate::app::App;
 use crate::client::encode;
 use crate::error::Failure;
@@ -35,29 +35,19 @@ pub(crate) enum Keys {
 /// What can be done with service accounts.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// List them
-    Ls,
-    /// Show one
-    Show(One),
-    /// Make one with a first keypair, whose secret is shown once
+    #[command(flatten)]
+    There(There),
+    /// Make one with a first keypair, whose secret is shown once; without --domain in one's own
     Create {
-        /// Its name, unique among login names
-        name: String,
-        /// Domain; absent: one's own
-        #[arg(long, value_name = "DOMAIN")]
-        domain: Option<String>,
+        #[command(flatten)]
+        placed: Placed,
         /// Projects; the first is that of sessions that name none
         #[arg(long, value_name = "PROJECT,PROJECT", value_delimiter = ',')]
         project: Vec<String>,
-        /// For people
-        #[arg(long, value_name = "TEXT")]
-        description: Option<String>,
         /// It may act for users of its domain
         #[arg(long)]
         allow_impersonation: bool,
     },
-    /// Change one; without flags in $EDITOR
-    Edit(Changed),
     /// Delete one and revoke its keypairs
     Rm {
         /// Its name or id
@@ -74,32 +64,22 @@ pub(crate) enum Verb {
 /// Does it.
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
-        Verb::Ls => ls(app, &ACCOUNT, "").await,
-        Verb::Show(one) => show(app, &ACCOUNT, &one.name).await,
+        Verb::There(verb) => there(app, &ACCOUNT, verb).await,
         Verb::Create {
-            name,
-            domain,
+            placed,
             project,
-            description,
             allow_impersonation,
         } => {
-            let mut body = json!({ "name": name });
-            put_texts(
-                &mut body,
-                [("domain", domain), ("description", description)],
-            );
+            let mut body = placed.body();
             if !project.is_empty() {
                 body["projects"] = json!(project);
             }
             if allow_impersonation {
                 body["allow_impersonation"] = json!(true);
             }
+            let name = &body["name"].as_str().unwrap_or_default();
             let what = format!("service account {name} is created with a first keypair");
             made(app, ACCOUNT.path, &body, &what).await
-        }
-        Verb::Edit(changed) => {
-            let patch = changed.members.patch(ACCOUNT.slots)?;
-            edit(app, &ACCOUNT, &changed.name, patch).await
         }
         Verb::Rm {
             name,

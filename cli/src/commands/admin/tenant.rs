@@ -1,8 +1,10 @@
 //! `admin domain …`, `admin project …` and `projects`
 
-use super::{Kind, One, Usual, Write, ls, object, request, say, send, tag, usual};
+use super::{
+    Kind, New, One, There, Usual, Write, create, ls, object, put_texts, rm, say, send, send_asked,
+    there, usual,
+};
 use crate::app::App;
-use crate::ask::confirm;
 use crate::client::encode;
 use crate::error::Failure;
 use reqwest::Method;
@@ -69,7 +71,7 @@ pub(crate) struct Place {
 pub(crate) enum DomainVerb {
     #[command(flatten)]
     Usual(Usual),
-    /// Delete one in which nobody and nothing is left
+    /// Delete one without users and projects, with access rules on it
     Rm(One),
 }
 
@@ -77,9 +79,17 @@ pub(crate) enum DomainVerb {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ProjectVerb {
     #[command(flatten)]
-    Usual(Usual),
+    There(There),
     /// Delete one without live sessions, with memberships, access rules and keypairs for it
     Rm(One),
+    /// Make one; without --domain in one's own, by a superadmin in default
+    Create {
+        #[command(flatten)]
+        new: New,
+        /// Name or id
+        #[arg(long, value_name = "DOMAIN")]
+        domain: Option<String>,
+    },
     /// List who is in one
     Members {
         /// Name or id
@@ -110,53 +120,20 @@ pub(crate) enum ProjectVerb {
 pub(crate) async fn domain(app: &App, verb: DomainVerb) -> Result<u8, Failure> {
     match verb {
         DomainVerb::Usual(verb) => usual(app, &DOMAIN, verb).await,
-        DomainVerb::Rm(one) => rm(app, &DOMAIN, &one.name).await,
+        DomainVerb::Rm(one) => rm(app, &DOMAIN, &one.name, "").await,
     }
-}
-
-/// Deletes a domain or a project. What goes with it is asked of the coordinator first, which
-/// refuses at once where something is in the way.
-async fn rm(app: &App, kind: &Kind, name: &str) -> Result<u8, Failure> {
-    let client = app.client()?;
-    let present = client.get(&kind.of(name)).await?;
-    // By its id: another project may have the same name.
-    let path = kind.of(present["id"].as_str().unwrap_or(name));
-    let write = || {
-        let what = format!("{} {name} is deleted", kind.what);
-        Write::new(Method::DELETE, &path, what).version(tag(&present))
-    };
-    if !app.global.dry_run {
-        let rehearsed = request(&client, &write(), true).await?;
-        confirm(app, &going(kind.what, name, &rehearsed["impact"]))?;
-    }
-    send(app, &client, write()).await?;
-    say(app, &format!("{} {name} deleted", kind.what));
-    Ok(0)
-}
-
-/// What goes with a domain or project.
-fn going(what: &str, name: &str, impact: &Value) -> String {
-    let texts = |list: &Value| -> Vec<String> {
-        let list = list.as_array().into_iter().flatten();
-        list.filter_map(|text| Some(text.as_str()?.to_owned()))
-            .collect()
-    };
-    let mut text = format!("{what} {name} is deleted for ever, with access rules on it.");
-    let (members, keys) = (texts(&impact["users"]), texts(&impact["keypairs"]));
-    if !members.is_empty() {
-        text.push_str(&format!(" Members no longer: {}.", members.join(", ")));
-    }
-    if !keys.is_empty() {
-        text.push_str(&format!(" Keypairs revoked: {}.", keys.join(", ")));
-    }
-    text
 }
 
 /// Does it.
 pub(crate) async fn project(app: &App, verb: ProjectVerb) -> Result<u8, Failure> {
     match verb {
-        ProjectVerb::Usual(verb) => usual(app, &PROJECT, verb).await,
-        ProjectVerb::Rm(one) => rm(app, &PROJECT, &one.name).await,
+        ProjectVerb::There(verb) => there(app, &PROJECT, verb).await,
+        ProjectVerb::Rm(one) => rm(app, &PROJECT, &one.name, "").await,
+        ProjectVerb::Create { new, domain } => {
+            let mut body = new.members.named(PROJECT.slots, &new.name)?;
+            put_texts(&mut body, [("domain", domain)]);
+            create(app, &PROJECT, &body).await
+        }
         ProjectVerb::Members { project } => {
             ls(app, &MEMBER, &format!("/{}/members", encode(&project))).await
         }
@@ -177,16 +154,10 @@ pub(crate) async fn project(app: &App, verb: ProjectVerb) -> Result<u8, Failure>
             Ok(0)
         }
         ProjectVerb::Remove { place, keep } => {
-            let what = format!(
-                "{} is removed from project {}; keypairs bound to it are revoked for ever",
-                place.user, place.project
-            );
-            if !app.global.dry_run {
-                confirm(app, &format!("{what}."))?;
-            }
+            let what = format!("{} is removed from project {}", place.user, place.project);
             let path = format!("{}{}", place.path(), left(keep));
             let client = app.client()?;
-            send(app, &client, Write::new(Method::DELETE, &path, what)).await?;
+            send_asked(app, &client, Write::new(Method::DELETE, &path, what)).await?;
             say(app, &format!("{} removed", place.user));
             Ok(0)
         }
@@ -226,32 +197,10 @@ pub(crate) async fn own(app: &App, verb: Option<Own>) -> Result<u8, Failure> {
         return ls(app, &PROJECT, "").await;
     };
     let what = format!("you leave project {project}; coming back needs an administrator");
-    if !app.global.dry_run {
-        confirm(app, &format!("{what}."))?;
-    }
     let path = format!("{}/leave{}", PROJECT.of(&project), left(keep));
     let body: Value = json!({});
     let client = app.client()?;
     let write = Write::new(Method::POST, &path, what).body(&body);
-    object(app, "project_name", &send(app, &client, write).await?)?;
+    object(app, "project_name", &send_asked(app, &client, write).await?)?;
     Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_goes_with_a_project_is_named() {
-        let impact = json!({ "users": ["alice", "bob"], "keypairs": ["LSKEY"] });
-        assert_eq!(
-            going("project", "vision", &impact),
-            "project vision is deleted for ever, with access rules on it. \
-             Members no longer: alice, bob. Keypairs revoked: LSKEY."
-        );
-        assert_eq!(
-            going("domain", "lab", &json!({ "counts": {} })),
-            "domain lab is deleted for ever, with access rules on it."
-        );
-    }
 }

@@ -1,7 +1,8 @@
 //! `admin user …`
 
 use super::{
-    Changed, Kind, Write, edit, list, ls, object, put_texts, say, secret, send, show, tag,
+    Changed, Kind, Write, edit, list, ls, object, put_texts, say, secret, send, send_asked, show,
+    tag,
 };
 use crate::app::App;
 use crate::client::{Call, encode};
@@ -255,7 +256,7 @@ pub(crate) enum Verb {
         /// superadmin, domain-admin, monitor or user
         role: String,
     },
-    /// Move one to another domain; it leaves all projects of the old one
+    /// Move one to another domain; it leaves all projects and groups of the old one
     Move {
         /// Login name, address or id
         name: String,
@@ -286,6 +287,11 @@ pub(crate) enum Verb {
         off: bool,
     },
     /// Make people from a table (CSV); passwords and secrets are shown once
+    ///
+    /// The first row names the columns, in any order: email, and any of username, full_name,
+    /// role, domain, projects, user_policy, keypair_policy, description, sudo_enabled (true or
+    /// false). Commas stand between cells, semicolons between several projects; a cell with a
+    /// comma in it stands in quotation marks. At most 1000 rows.
     Import {
         /// The file; - is standard input
         file: String,
@@ -344,31 +350,33 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
                 let stop = sessions == Sessions::Stop;
                 body["sessions"] = json!(if stop { "stop" } else { "keep" });
             }
-            part(app, &name, "status", body, to.word()).await
+            let keypairs = match (to, deactivate_keypairs) {
+                (Status::Active, _) => None,
+                (_, true) => Some("would be switched off"),
+                (_, false) => Some("would open nothing until its user is active again"),
+            };
+            part(app, &name, ("status", body), to.word(), keypairs).await
         }
         Verb::Role { name, role } => {
             let body = json!({ "role": role });
-            part(app, &name, "role", body, &role).await
+            part(app, &name, ("role", body), &role, None).await
         }
         Verb::Move { name, domain } => {
             let body = json!({ "domain": domain });
-            part(app, &name, "domain", body, &format!("in domain {domain}")).await
+            let is = format!("in domain {domain} and in no project");
+            let keypairs = Some("would be revoked for ever");
+            part(app, &name, ("domain", body), &is, keypairs).await
         }
         Verb::Sudo { name, to } => {
             let on = to == Switch::On;
             let what = if on { "with sudo" } else { "without sudo" };
-            part(app, &name, "sudo", json!({ "sudo_enabled": on }), what).await
+            let body = json!({ "sudo_enabled": on });
+            part(app, &name, ("sudo", body), what, None).await
         }
         Verb::Policy { name, policy } => {
             let body = json!({ "user_policy": policy });
-            part(
-                app,
-                &name,
-                "policy",
-                body,
-                &format!("under policy {policy}"),
-            )
-            .await
+            let is = format!("under policy {policy}");
+            part(app, &name, ("policy", body), &is, None).await
         }
         Verb::RequireChange { name, off } => {
             let body = json!({ "need_password_change": !off });
@@ -376,7 +384,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
                 true => "not asked to choose a new password",
                 false => "asked to choose a new password",
             };
-            part(app, &name, "need-password-change", body, what).await
+            part(app, &name, ("need-password-change", body), what, None).await
         }
         Verb::Import { file, partial } => import(app, &file, partial).await,
         Verb::ResetPassword { name } => {
@@ -430,14 +438,25 @@ async fn give(
     Ok(0)
 }
 
-/// Puts a part of a person, as it is now.
-async fn part(app: &App, name: &str, part: &str, body: Value, is: &str) -> Result<u8, Failure> {
+/// Puts a part of a person, as it is now. `keypairs`: what it does to them; somebody is asked
+/// first then, since the person loses something.
+async fn part(
+    app: &App,
+    name: &str,
+    (part, body): (&str, Value),
+    is: &str,
+    keypairs: Option<&'static str>,
+) -> Result<u8, Failure> {
     let client = app.client()?;
     let present = client.get(&USER.of(name)).await?;
     let path = format!("{}/{part}", USER.of(name));
     let write = Write::new(Method::PUT, &path, format!("user {name} is {is}"));
     let write = write.version(tag(&present)).body(&body);
-    object(app, USER.key, &send(app, &client, write).await?)?;
+    let item = match keypairs {
+        Some(would) => send_asked(app, &client, write.keypairs(would)).await?,
+        None => send(app, &client, write).await?,
+    };
+    object(app, USER.key, &item)?;
     Ok(0)
 }
 

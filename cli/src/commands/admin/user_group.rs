@@ -1,6 +1,6 @@
 //! `admin group …`: groups of users.
 
-use super::{Changed, Kind, One, Write, edit, ls, object, put_texts, rm, say, send, show, tag};
+use super::{Kind, One, Placed, There, Write, object, rm, say, send, tag, there};
 use crate::app::App;
 use crate::client::encode;
 use crate::error::Failure;
@@ -24,26 +24,16 @@ const GROUP: Kind = Kind {
 /// What can be done with groups of users.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// List them
-    Ls,
-    /// Show one with its members
-    Show(One),
-    /// Make one
+    #[command(flatten)]
+    There(There),
+    /// Make one; with --domain only people of that domain can be members
     Create {
-        /// Its name
-        name: String,
-        /// Domain whose people alone can be members; absent: of any
-        #[arg(long, value_name = "DOMAIN")]
-        domain: Option<String>,
-        /// For people
-        #[arg(long, value_name = "TEXT")]
-        description: Option<String>,
+        #[command(flatten)]
+        placed: Placed,
         /// Who is in it: users and service accounts
         #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
         member: Vec<String>,
     },
-    /// Change name, description or members; without flags in $EDITOR
-    Edit(Changed),
     /// Delete one, and its part in access rules; --dry-run says who loses what
     Rm(One),
     /// Put somebody in
@@ -65,27 +55,13 @@ pub(crate) enum Verb {
 /// Does it.
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
-        Verb::Ls => ls(app, &GROUP, "").await,
-        Verb::Show(one) => show(app, &GROUP, &one.name).await,
-        Verb::Create {
-            name,
-            domain,
-            description,
-            member,
-        } => {
-            let mut body = json!({ "name": name });
-            put_texts(
-                &mut body,
-                [("domain", domain), ("description", description)],
-            );
+        Verb::There(verb) => there(app, &GROUP, verb).await,
+        Verb::Create { placed, member } => {
+            let mut body = placed.body();
             if !member.is_empty() {
                 body["members"] = json!(member);
             }
             super::create(app, &GROUP, &body).await
-        }
-        Verb::Edit(changed) => {
-            let patch = changed.members.patch(GROUP.slots)?;
-            edit(app, &GROUP, &changed.name, patch).await
         }
         Verb::Rm(one) => rm(app, &GROUP, &one.name, "").await,
         Verb::Add { group, who } => member(app, Method::PUT, &group, &who).await,

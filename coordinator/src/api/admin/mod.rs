@@ -41,7 +41,7 @@ use crate::identity::Person;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use longshore_common::admin::Member;
+use longshore_common::admin::{Member, RehearsedDeletion};
 use longshore_common::ids::{ProjectId, UserId};
 use longshore_core::access::{self, Caller as Rights, Level, View};
 use longshore_core::model::admin::{AdminAnswer, AdminObject, AdminOrder, AdminVerb, at_person};
@@ -181,6 +181,18 @@ impl<T> Write<T> {
         let mut response = StatusCode::NO_CONTENT.into_response();
         self.mark(&mut response);
         response
+    }
+
+    /// The same where others lose something by it: a rehearsal answers with the impact.
+    fn deleted(&self, answer: &AdminAnswer) -> Result<Response, Failure> {
+        let Some(impact) = &answer.impact else {
+            return Ok(self.gone());
+        };
+        let told = RehearsedDeletion {
+            impact: impact.clone(),
+        };
+        let value = value_of(&told).ok_or_else(Failure::internal)?;
+        self.respond_value(StatusCode::OK, value, answer, None)
     }
 
     fn mark(&self, response: &mut Response) {

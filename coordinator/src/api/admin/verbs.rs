@@ -4,7 +4,7 @@
 use super::super::errors::Failure;
 use super::super::extract::Query;
 use super::super::{App, person};
-use super::{Match, Nothing, Viewer, rights, shown, write};
+use super::{Match, Nothing, Viewer, shown, write};
 use axum::extract::Request;
 use axum::response::Response;
 use longshore_core::model::State;
@@ -92,5 +92,5 @@ pub(super) async fn remove_with(
     let answer = write
         .order(app, verb, move |state| current(state, &text))
         .await?;
-    rights::deleted(&write, &answer)
+    write.deleted(&answer)
 }

@@ -142,7 +142,7 @@ pub(super) const ROWS: &[Operation] = &[
         id: "project_member_delete",
         path: "/api/v1/projects/{id}/members/{user}",
         row: Some(Access::ProjectMembers),
-        summary: "Remove somebody from a project: keypairs bound to it are revoked, sessions there end",
+        summary: "Remove somebody from a project: keypairs bound to it are revoked, sessions there end; a rehearsal answers 200 with the impact",
         parameters: LEFT,
         codes: &["LS-NOT-FOUND", "LS-AMBIGUOUS", "LS-LAST-ADMIN"],
         handler: || delete(members::remove),

@@ -8,6 +8,7 @@ use super::policies::{project_policy_view, user_policy_view};
 use super::tenants::user_views;
 use longshore_common::amount::{SlotLimits, SlotName};
 use longshore_common::session::UnknownWord;
+use longshore_identity::csv;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -78,22 +79,10 @@ impl Table {
     /// the import takes off again.
     #[must_use]
     pub fn csv(&self) -> String {
-        let mut text = String::new();
-        for row in std::iter::once(&self.header).chain(&self.rows) {
-            for (at, cell) in row.iter().enumerate() {
-                if at > 0 {
-                    text.push(',');
-                }
-                text.push('"');
-                if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-                    text.push('\'');
-                }
-                text.push_str(&cell.replace('"', "\"\""));
-                text.push('"');
-            }
-            text.push_str("\r\n");
-        }
-        text
+        std::iter::once(&self.header)
+            .chain(&self.rows)
+            .map(|row| csv::line(row.iter().map(String::as_str)))
+            .collect()
     }
 
     fn new(header: &[&str], rows: Vec<Vec<String>>) -> Self {
@@ -142,7 +131,7 @@ fn users(state: &State) -> Table {
                 view.role,
                 view.status,
                 view.domain_name,
-                json(&view.projects),
+                view.projects.join(&csv::PROJECTS.to_string()),
                 view.user_policy,
                 limit(view.main_keypair),
                 text(view.sudo_enabled),

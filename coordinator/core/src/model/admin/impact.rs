@@ -6,6 +6,7 @@ use super::super::state::State;
 use crate::scheduler;
 use longshore_common::admin::{Difference, Impact, SessionImpact};
 use longshore_common::ids::{SessionId, UserId};
+use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,8 +89,12 @@ pub(super) fn impact(state: &State, changes: &[Change], scope: &Scope, now: Time
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for session in live(state) {
         let id = session.id;
-        let gone = after.sessions.get(&id).is_none_or(|s| s.state.is_final());
-        let (rank, effect) = if gone || (ends_with.contains(&id) && !ends_without.contains(&id)) {
+        let then = after.sessions.get(&id);
+        let gone = then.is_none_or(|s| s.state.is_final());
+        let stops = then.is_some_and(|s| s.state == SessionState::Terminating);
+        let (rank, effect) = if stops && session.state != SessionState::Terminating {
+            (0, "stopped")
+        } else if gone || (ends_with.contains(&id) && !ends_without.contains(&id)) {
             (0, "cancelled")
         } else if starts_without.contains(&id) && !starts_with.contains(&id) {
             (1, "waits")

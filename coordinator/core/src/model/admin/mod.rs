@@ -610,7 +610,9 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
             tenants::patch_domain(state, name, expected, request, now)
         }
         AdminVerb::DeleteDomain(name) => tenants::delete_domain(state, name, expected),
-        AdminVerb::CreateProject(id, request) => tenants::create_project(state, *id, request, now),
+        AdminVerb::CreateProject(id, request) => {
+            tenants::create_project(state, caller, *id, request, now)
+        }
         AdminVerb::PatchProject(name, request) => {
             tenants::patch_project(state, caller, name, expected, request, now)
         }

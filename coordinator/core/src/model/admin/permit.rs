@@ -255,7 +255,7 @@ fn asked<'a>(
         AdminVerb::CreateProject(_, request) => {
             let name = match &request.domain {
                 Member::Value(name) => name.trim(),
-                _ => super::policies::DEFAULT,
+                _ => super::tenants::home(state, &order.caller),
             };
             let domain = state.domain_by_ref(name);
             let target = domain.map(|d| Target::object().in_domain(d.id).intent(Intent::Create));

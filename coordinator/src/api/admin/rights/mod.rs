@@ -15,14 +15,12 @@ mod tests;
 
 use super::super::App;
 use super::super::errors::Failure;
-use super::{Match, Nothing, Viewer, Write, value_of, verbs, write};
+use super::{Match, Nothing, Viewer, Write, verbs, write};
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::response::Response;
-use longshore_common::admin::RehearsedDeletion;
 use longshore_core::access::{self, Caller, Intent, Operation, Target};
 use longshore_core::model::State;
-use longshore_core::model::admin::{AdminAnswer, AdminVerb, RightsVerb};
+use longshore_core::model::admin::{AdminVerb, RightsVerb};
 
 /// What the caller of a read may do.
 fn rights(state: &State, viewer: &Viewer) -> Option<Caller> {
@@ -54,17 +52,5 @@ async fn delete(
     let answer = write
         .order(app, verb, move |state| current(state, &text))
         .await?;
-    deleted(&write, &answer)
-}
-
-/// The answer to a deletion: 204, or what it would touch.
-pub(super) fn deleted(write: &Write<Nothing>, answer: &AdminAnswer) -> Result<Response, Failure> {
-    let Some(impact) = &answer.impact else {
-        return Ok(write.gone());
-    };
-    let told = RehearsedDeletion {
-        impact: impact.clone(),
-    };
-    let value = value_of(&told).ok_or_else(Failure::internal)?;
-    write.respond_value(StatusCode::OK, value, answer, None)
+    write.deleted(&answer)
 }

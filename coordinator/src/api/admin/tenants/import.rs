@@ -35,7 +35,7 @@ fn draw(
         let (access_key, secret) = new_keypair();
         let secret = Secret::new(secret);
         let chosen = password::random(&mut fill_random);
-        let hashed = match row.person.is_ok() && !rehearses {
+        let hashed = match row.errors.is_empty() && !rehearses {
             true => hash(&chosen)?,
             false => String::new(),
         };

@@ -81,8 +81,8 @@ pub(in crate::api) async fn remove(
         user,
         sessions,
     };
-    write.order(&app, verb, |_| None).await?;
-    Ok(write.gone())
+    let answer = write.order(&app, verb, |_| None).await?;
+    write.deleted(&answer)
 }
 
 /// The caller goes by itself, and is told what went with it.

@@ -355,6 +355,15 @@ async fn a_project_has_members_who_may_leave() {
     );
     assert_eq!(f.get_as(&carol, list).await.code(), "LS-NOT-FOUND");
     f.put(&member("dana"), "", &json!({ "admin": true })).await;
+    let rehearsed = format!("{}?dry_run=true", member("bob"));
+    let told = f.delete(&rehearsed, "").await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    assert_eq!(
+        told.json()["impact"]["loses"][0]["name"],
+        "vision",
+        "{}",
+        told.text()
+    );
     let gone = f.delete(&member("bob"), "").await;
     assert_eq!(gone.status, 204, "{}", gone.text());
     let records = f.get("/api/v1/audit?limit=1").await.json();

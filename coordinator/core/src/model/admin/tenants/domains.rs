@@ -11,8 +11,8 @@ use super::super::named::{Named, made, patched};
 use super::super::permit::project_of;
 use super::super::policies::DEFAULT;
 use super::super::{AdminObject, Decision};
-use super::{domain_name, domain_of, policy_of, superadmin_remains};
-use longshore_common::admin::{DomainRequest, DomainView, ProjectRequest, ProjectView};
+use super::{domain_name, domain_of, home, policy_of, superadmin_remains};
+use longshore_common::admin::{DomainRequest, DomainView, Member, ProjectRequest, ProjectView};
 use longshore_common::amount::SlotLimits;
 use longshore_common::ids::{DomainId, ProjectId};
 use longshore_common::time::Timestamp;
@@ -185,13 +185,21 @@ fn fill_domain(domain: &mut Domain, request: &DomainRequest, r: &mut Reader) {
 
 pub(in super::super) fn create_project(
     state: &State,
+    caller: &Caller,
     id: ProjectId,
     request: &ProjectRequest,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     let mut reader = Reader::default();
     let name = reader.handle(&request.name).unwrap_or_default();
-    let domain = domain_of(state, &mut reader, &request.domain);
+    // The same domain that the permit was asked for.
+    let domain = match &request.domain {
+        Member::Absent | Member::Null => {
+            let home = home(state, caller).to_owned();
+            domain_of(state, &mut reader, &home.into())
+        }
+        named => domain_of(state, &mut reader, named),
+    };
     let mut project = Project {
         id,
         version: 1,

@@ -2,9 +2,10 @@
 
 use super::super::super::change::Change;
 use super::super::super::event::{Caller, Refusal};
+use super::super::super::people::{Keypair, User};
 use super::super::super::state::State;
 use super::super::{AdminObject, Decision, NewUserSecrets};
-use super::people::new_person;
+use super::people::{names_taken, new_person};
 use longshore_common::admin::{ImportAnswer, ImportedRow, Member, NewUser};
 use longshore_common::api::MemberError;
 use longshore_common::time::Timestamp;
@@ -44,11 +45,11 @@ fn request(person: &NewPerson) -> NewUser {
         None => Member::Absent,
     };
     NewUser {
-        email: person.fields.email.clone().into(),
-        username: person.fields.username.clone().into(),
-        full_name: person.fields.full_name.clone().into(),
-        description: person.fields.description.clone().into(),
-        role: person.fields.role.to_owned().into(),
+        email: some(&person.email),
+        username: some(&person.username),
+        full_name: some(&person.full_name),
+        description: some(&person.description),
+        role: some(&person.role),
         domain: some(&person.domain),
         projects: person.projects.clone().into(),
         user_policy: some(&person.user_policy),
@@ -56,6 +57,56 @@ fn request(person: &NewPerson) -> NewUser {
         sudo_enabled: person.sudo_enabled.into(),
         ..NewUser::default()
     }
+}
+
+/// The person of a row with its first keypair, or everything that is wrong with the row: what
+/// the file tells, what the rules of a new person say, and names that are taken.
+fn made(
+    state: &State,
+    caller: &Caller,
+    given: &ImportRow,
+    now: Timestamp,
+) -> Result<(User, Keypair), (&'static str, Vec<MemberError>)> {
+    let row = &given.row;
+    let refused = match new_person(
+        state,
+        (&request(&row.person), None),
+        &given.secrets,
+        caller,
+        now,
+    ) {
+        Ok(made) if row.errors.is_empty() => return Ok(made),
+        Ok(_) => None,
+        Err(refusal) => Some(refusal),
+    };
+    let code = match &refused {
+        Some(refusal) if row.errors.is_empty() => refusal.code,
+        _ => "LS-INVALID",
+    };
+    let mut errors = row.errors.clone();
+    let mut say = |pointer: String, message: String| {
+        let error = MemberError { pointer, message };
+        if !errors.contains(&error) {
+            errors.push(error);
+        }
+    };
+    if let Some(refusal) = refused {
+        if refusal.errors.is_empty() {
+            say(String::new(), refusal.detail);
+        }
+        for error in refusal.errors {
+            say(error.pointer, error.message);
+        }
+    }
+    // A new person is only told that a name is taken when all else is right; who corrects a
+    // table wants to read it once.
+    let email = row.person.email.as_deref();
+    if let Some(username) = row.person.username.as_deref().or(email) {
+        for (pointer, message) in names_taken(state, email, username, None) {
+            say(pointer.to_owned(), message);
+        }
+    }
+    Err((code, errors))
 }
 
 /// Makes the people of a table: all of them, or with `partial` those whose rows are right.
@@ -71,32 +122,16 @@ pub(in super::super) fn import(
     let mut answer = ImportAnswer::default();
     let mut is_conflict = true;
     for given in rows {
-        let row = &given.row;
-        let made = match &row.person {
-            Err(errors) => Err(("LS-INVALID", errors.clone())),
-            Ok(person) => new_person(state, (&request(person), None), &given.secrets, caller, now)
-                .map_err(|refusal| {
-                    let whole = MemberError {
-                        pointer: String::new(),
-                        message: refusal.detail,
-                    };
-                    let errors = match refusal.errors.is_empty() {
-                        true => vec![whole],
-                        false => refusal.errors,
-                    };
-                    (refusal.code, errors)
-                }),
-        };
         let mut told = ImportedRow {
-            row: row.row,
-            email: row.email.clone(),
+            row: given.row.row,
+            email: given.row.email.clone(),
             status: "refused".to_owned(),
             password: None,
             access_key: None,
             secret_key: None,
             errors: Vec::new(),
         };
-        match made {
+        match made(state, caller, given, now) {
             Ok((mut user, keypair)) => {
                 user.uid = meta.next_uid;
                 meta.next_uid += 1;

@@ -3,7 +3,7 @@
 use super::super::super::change::Change;
 use super::super::super::desired::DEFAULT_GRACE_S;
 use super::super::super::draft::Draft;
-use super::super::super::entities::Stop;
+use super::super::super::entities::{Session, Stop};
 use super::super::super::event::{Caller, Refusal};
 use super::super::super::lifecycle;
 use super::super::super::people::{
@@ -34,6 +34,8 @@ pub(super) struct Leaving<'a> {
     oneself: bool,
     /// Sessions that ended or wait from now on, each once.
     sessions: BTreeSet<SessionId>,
+    /// Keypairs that open nothing from now on.
+    pub(super) keypairs: BTreeSet<String>,
     pub(super) touched: Touched,
 }
 
@@ -46,6 +48,7 @@ impl<'a> Leaving<'a> {
             by: by(state, caller),
             oneself: caller.user == user.id,
             sessions: BTreeSet::new(),
+            keypairs: BTreeSet::new(),
             touched: Touched::default(),
         }
     }
@@ -73,6 +76,7 @@ impl<'a> Leaving<'a> {
     /// Everything as one decision.
     pub(super) fn decision(mut self, object: AdminObject) -> Decision {
         self.touched.sessions = self.sessions.len() as u64;
+        self.touched.keypairs = self.keypairs.len() as u64;
         Decision {
             touched: Some(self.touched),
             ..Decision::drafted(object, self.draft)
@@ -85,7 +89,7 @@ impl<'a> Leaving<'a> {
         &mut self,
         reason: Reason,
         detail: &str,
-        is: impl Fn(&super::super::super::Session) -> bool,
+        is: impl Fn(&Session) -> bool,
     ) {
         let own = self.state.sessions.values();
         let live = own.filter(|s| s.owner == self.user.id && !s.state.is_final());
@@ -121,7 +125,7 @@ impl<'a> Leaving<'a> {
     /// Keypairs of which something is true open nothing any more, for ever.
     pub(super) fn revoke_keypairs(&mut self, is: impl Fn(&Keypair) -> bool) {
         for keypair in self.state.keypairs_of(self.user.id).filter(|k| is(k)) {
-            self.touched.keypairs += 1;
+            self.keypairs.insert(keypair.access_key.clone());
             self.draft.push(Change::Keypair(revoked(keypair)));
         }
     }
@@ -133,7 +137,7 @@ impl<'a> Leaving<'a> {
             if !keypair.is_active() {
                 continue;
             }
-            self.touched.keypairs += 1;
+            self.keypairs.insert(keypair.access_key.clone());
             if switch {
                 self.draft.push(Change::Keypair(Keypair {
                     state: KeypairState::Inactive,
@@ -309,8 +313,14 @@ pub(in super::super) fn part(
     changed.version += 1;
     changed.updated_at = now;
     left.push(Change::User(Box::new(changed)));
+    let there = |s: &Session| s.owner == user.id && s.project == project.id;
+    let scope = Scope {
+        users: BTreeSet::from([user.id]),
+        keypairs: left.keypairs.clone(),
+        ..Scope::sessions(state, there)
+    };
     let decision = left.decision(AdminObject::Parted(Box::new(view)));
-    Ok(decision.touching(Scope::user(state, user.id)))
+    Ok(decision.touching(scope))
 }
 
 /// What follows for the rest when a person can do nothing any more.

@@ -42,7 +42,7 @@ pub(super) use standing::{
 };
 
 use super::super::change::PolicyKind;
-use super::super::event::Refusal;
+use super::super::event::{Caller, Refusal};
 use super::super::people::{Keypair, KeypairState, Role, User};
 use super::super::policies::Domain;
 use super::super::state::State;
@@ -86,6 +86,15 @@ fn revoked(keypair: &Keypair) -> Keypair {
         main: false,
         ..keypair.clone()
     }
+}
+
+/// The name of the domain in which the caller makes a project when it names none: one's own,
+/// for a superadmin the one named `default`.
+pub(super) fn home<'a>(state: &'a State, caller: &Caller) -> &'a str {
+    let own = state.users.get(&caller.user);
+    let own = own.filter(|user| user.role != Role::Superadmin);
+    own.and_then(|user| state.domains.get(&user.domain))
+        .map_or(DEFAULT, |domain| domain.name.as_str())
 }
 
 /// The domain a request names, else the one named `default`.

@@ -251,15 +251,16 @@ pub(in super::super) fn create_user(
     Ok(Decision::new(object, changes))
 }
 
-/// Login names and addresses are one set: nobody else may have either. `me` is left out.
-pub(super) fn names_are_free(
+/// Which names somebody else has, and where they stand. Login names and addresses are one
+/// set: nobody else may have either. `me` is left out.
+pub(super) fn names_taken(
     state: &State,
     email: Option<&str>,
     username: &str,
     me: Option<UserId>,
-) -> Result<(), Refusal> {
+) -> Vec<(&'static str, String)> {
     let holder = |name: &str| state.user_of_name(name).filter(|u| Some(u.id) != me);
-    let mut taken: Vec<(&str, String)> = Vec::new();
+    let mut taken = Vec::new();
     if let Some((email, other)) = email.and_then(|email| Some((email, holder(email)?))) {
         taken.push((
             "/email",
@@ -280,6 +281,16 @@ pub(super) fn names_are_free(
             },
         ));
     }
+    taken
+}
+
+pub(super) fn names_are_free(
+    state: &State,
+    email: Option<&str>,
+    username: &str,
+    me: Option<UserId>,
+) -> Result<(), Refusal> {
+    let taken = names_taken(state, email, username, me);
     let Some((_, first)) = taken.first() else {
         return Ok(());
     };
@@ -457,11 +468,13 @@ pub(super) fn changed_user(
     if more.touched.logins > 0 {
         view.last_activity_at = used_otherwise(state, &user);
     }
+    let scope = Scope {
+        keypairs: more.keypairs.clone(),
+        ..Scope::user(state, present.id)
+    };
     let mut decision = more.decision(AdminObject::User(Box::new(view), None));
     if user != *present {
         decision.changes.push(Change::User(Box::new(user)));
     }
-    decision
-        .was(&user_view(state, present))
-        .touching(Scope::user(state, present.id))
+    decision.was(&user_view(state, present)).touching(scope)
 }

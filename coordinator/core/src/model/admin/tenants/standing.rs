@@ -149,6 +149,7 @@ pub(in super::super) fn set_domain(
             let mut group = group.clone();
             group.members.remove(&present.id);
             group.version += 1;
+            left.touched.groups.push(group.name.clone());
             left.push(Change::UserGroup(group));
         }
     }

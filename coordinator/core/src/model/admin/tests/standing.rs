@@ -440,6 +440,10 @@ fn running_sessions_go_on_if_they_are_kept() {
     world.admin(drop(LeftSessions::Keep)).unwrap();
     assert_eq!(world.session(runs).unwrap().state, before);
     world.admin(put("bob", json!({}))).unwrap();
+    let told = world.rehearse(drop(LeftSessions::Stop)).unwrap();
+    let impact = told.impact.unwrap();
+    assert_eq!(impact.sessions[0].effect, "stopped");
+    assert_eq!((impact.sessions.len(), impact.keypairs.len()), (1, 0));
     world.admin(drop(LeftSessions::Stop)).unwrap();
     let ends = world.session(runs).unwrap();
     assert_eq!(
@@ -462,6 +466,39 @@ fn rows(text: &str) -> Vec<ImportRow> {
         row,
     };
     rows.into_iter().map(drawn).collect()
+}
+
+#[test]
+fn a_row_of_a_table_is_told_everything_at_once() {
+    let mut world = World::new();
+    let text = "email,username,role,projects,user_policy\n\
+        bob@lab.example,ro ot,boss,vision;gone,none\n\
+        new@lab.example,bob,,gone,\n";
+    let verb = AdminVerb::ImportUsers {
+        rows: rows(text),
+        partial: true,
+    };
+    let AdminObject::Imported(answer) = world.admin(verb).unwrap() else {
+        panic!("another object")
+    };
+    let told: Vec<Vec<&str>> = answer
+        .rows
+        .iter()
+        .map(|row| row.errors.iter().map(|e| e.pointer.as_str()).collect())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            vec![
+                "/username",
+                "/role",
+                "/projects/1",
+                "/user_policy",
+                "/email"
+            ],
+            vec!["/projects/0", "/username"],
+        ]
+    );
 }
 
 #[test]
