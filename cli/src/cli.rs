@@ -7,7 +7,7 @@ use crate::commands::{
     wait, whoami,
 };
 use crate::error::Failure;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Share GPU servers: run programs on them, watch them, stop them.
 #[derive(Debug, Parser)]
@@ -35,11 +35,11 @@ pub(crate) enum Command {
     /// List sessions
     Ps(ps::Args),
     /// Show a session
-    Show(show::Args),
+    Show(show::OneSession),
     /// Say why a session is where it is
-    Explain(explain::Args),
+    Explain(show::OneSession),
     /// Show the states a session went through
-    History(history::Args),
+    History(show::OneSession),
     /// Show who waits for what
     Queue(queue::Args),
     /// Show what one may use, and what is used
@@ -235,6 +235,17 @@ fn can_rehearse(command: &Command) -> Result<(), Failure> {
     )
 }
 
+/// The noun of administration that somebody took for a command of its own.
+pub(crate) fn noun_of_administration(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue};
+    let ContextValue::String(word) = error.get(ContextKind::InvalidSubcommand)? else {
+        return None;
+    };
+    let all = Cli::command();
+    let noun = all.find_subcommand("admin")?.find_subcommand(word)?;
+    Some(noun.get_name().to_owned())
+}
+
 /// Does it, and says what the program ends with.
 pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure> {
     if app.global.dry_run {
@@ -323,7 +334,6 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
@@ -385,6 +395,18 @@ mod tests {
             let cli = Cli::try_parse_from(words).unwrap();
             assert_eq!(can_rehearse(&cli.command).is_ok(), can, "{line}");
         }
+    }
+
+    #[test]
+    fn a_noun_of_administration_is_found() {
+        let noun = |words: &[&str]| {
+            let words = ["longshore"].iter().chain(words);
+            noun_of_administration(&Cli::try_parse_from(words).unwrap_err())
+        };
+        assert_eq!(noun(&["user", "ls"]).as_deref(), Some("user"));
+        assert_eq!(noun(&["access", "ls"]).as_deref(), Some("access"));
+        assert_eq!(noun(&["fly"]), None);
+        assert_eq!(noun(&["admin", "usr"]), None);
     }
 
     #[test]

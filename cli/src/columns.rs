@@ -43,15 +43,15 @@ impl Wanted {
                 if reverse { found.reverse() } else { found }
             });
         }
-        let headers = match self.columns.as_slice() {
-            [] => table.headers().to_vec(),
-            names => names.iter().map(|name| heading(name)).collect(),
+        let names = match self.columns.as_slice() {
+            [] => table.headers(),
+            names => names,
         };
         let mut columns: Vec<Vec<String>> = Vec::new();
-        for name in &headers {
+        for name in names {
             columns.push(column(name, items, table)?);
         }
-        let mut sorted = Table::titled(headers);
+        let mut sorted = Table::titled(names.iter().map(|name| heading(name)).collect());
         for at in &order {
             sorted.row(columns.iter().map(|cells| cells[*at].clone()).collect());
         }
@@ -153,6 +153,7 @@ mod tests {
         );
         let failure = shown("nmae", None).unwrap_err();
         assert_eq!(failure.exit, 2);
+        assert_eq!(failure.text, "there is no column \"nmae\"");
         assert_eq!(
             failure.hint.unwrap(),
             "one of: name, last used, or a member that -o json shows"

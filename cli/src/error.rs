@@ -82,6 +82,8 @@ impl Failure {
         let mut why: Vec<String> = problem
             .errors
             .iter()
+            // What is said already needs no second line.
+            .filter(|e| e.message != problem.detail)
             .map(|e| match e.pointer.as_str() {
                 "" => e.message.clone(), // it is about the whole body
                 pointer => format!("{pointer}: {}", e.message),
@@ -282,6 +284,17 @@ mod tests {
         assert!(lines[3].starts_with("  try: Ask for 2."), "{text}");
         assert!(lines[3].ends_with("request req_1"), "{text}");
         assert_eq!(failure.exit, 6);
+    }
+
+    #[test]
+    fn one_reason_is_said_once() {
+        let problem: Problem = serde_json::from_value(serde_json::json!({
+            "type": "x", "title": "t", "status": 422, "code": "LS-INVALID",
+            "detail": "Email is not a valid address.", "instance": "/", "request_id": "r",
+            "errors": [{ "pointer": "/email", "message": "Email is not a valid address." }],
+        }))
+        .unwrap();
+        assert_eq!(Failure::from_problem(problem).why, [""; 0]);
     }
 
     #[test]

@@ -25,7 +25,13 @@ use clap::Parser;
 use std::io::Write;
 
 fn main() {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::try_parse().unwrap_or_else(|error| {
+        let _ = error.print(); // nobody is left to be told
+        if let Some(noun) = cli::noun_of_administration(&error) {
+            eprintln!("  tip: longshore admin {noun}");
+        }
+        std::process::exit(error.exit_code())
+    });
     // Only this program's connections use it, and it is installed once.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let attached = cli::is_attached(&cli.command);

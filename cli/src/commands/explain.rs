@@ -1,22 +1,15 @@
 //! `explain`: why a session is where it is.
 
 use super::check;
+use super::show::OneSession;
 use crate::app::App;
 use crate::client::typed;
 use crate::error::Failure;
 use crate::output::{amount, clean};
-use crate::values::SessionRef;
 use longshore_common::api::{Explanation, QuotaEntry};
 
-/// Flags of `explain`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// The session: s-42, 42, a name, @ for the latest
-    pub(crate) id: SessionRef,
-}
-
 /// Explains it.
-pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
+pub(crate) async fn run(app: &App, args: OneSession) -> Result<u8, Failure> {
     let client = app.client()?;
     let path = client.session_path(&args.id).await?;
     let item = client.get(&format!("{path}/explain")).await?;

@@ -1,22 +1,15 @@
 //! `history`: the states a session went through.
 
+use super::show::OneSession;
 use crate::app::App;
 use crate::client::typed;
 use crate::clock;
 use crate::error::Failure;
 use crate::output::Table;
-use crate::values::SessionRef;
 use longshore_common::api::HistoryLine;
 
-/// Flags of `history`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// The session: s-42, 42, a name, @ for the latest
-    pub(crate) id: SessionRef,
-}
-
 /// Shows it.
-pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
+pub(crate) async fn run(app: &App, args: OneSession) -> Result<u8, Failure> {
     let client = app.client()?;
     let path = client.session_path(&args.id).await?;
     let items = client.list(&format!("{path}/history")).await?;

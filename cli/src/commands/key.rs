@@ -58,7 +58,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         }
         Verb::Revoke { key } => {
             own(app, &key, "revoke").await?;
-            all::revoke(app, &key).await?;
+            all::act(app, &key, "revoke").await?;
         }
     }
     Ok(0)

@@ -280,14 +280,7 @@ pub(crate) async fn logout(app: &App) -> Result<u8, Failure> {
     let mut file = File::load(&path)?;
     let (name, context) = app.context()?;
     if context.token.is_none() {
-        return Err(Failure::new(
-            code::CONFLICT,
-            "signed in by a keypair, so there is no login to end",
-        )
-        .hint(format!(
-            "longshore key deactivate {} switches the keypair off",
-            clean(context.access_key.as_deref().unwrap_or("KEY"))
-        )));
+        return Err(no_login(&context));
     }
     match app
         .client_of(&context)?
@@ -306,6 +299,22 @@ pub(crate) async fn logout(app: &App) -> Result<u8, Failure> {
         eprintln!("{}", signed_out(&context));
     }
     Ok(0)
+}
+
+/// What is said where no login is stored.
+fn no_login(context: &Context) -> Failure {
+    match &context.access_key {
+        Some(key) => Failure::new(
+            code::CONFLICT,
+            "signed in by a keypair, so there is no login to end",
+        )
+        .hint(format!(
+            "longshore key deactivate {} switches the keypair off",
+            clean(key)
+        )),
+        None => Failure::new(code::CONFLICT, "nobody is signed in here")
+            .hint(format!("longshore login {}", clean(&context.url))),
+    }
 }
 
 /// What is said at the end of a login.
@@ -484,7 +493,14 @@ mod tests {
             signed_out(&context),
             "signed out; back: longshore login https://gpu01.lab:7420"
         );
+        let hint = no_login(&context).hint.unwrap();
+        assert_eq!(hint, "longshore login https://gpu01.lab:7420");
         context.access_key = Some("LSA".to_owned());
+        let hint = no_login(&context).hint.unwrap();
+        assert_eq!(
+            hint,
+            "longshore key deactivate LSA switches the keypair off"
+        );
         assert!(signed_out(&context).contains("keypair LSA"));
     }
 

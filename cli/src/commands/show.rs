@@ -12,15 +12,15 @@ use longshore_common::api::{HistoryLine, Session};
 use longshore_common::time::Timestamp;
 use serde_json::Value;
 
-/// Flags of `show`.
+/// A session that is looked at.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct OneSession {
     /// The session: s-42, 42, a name, @ for the latest
     pub(crate) id: SessionRef,
 }
 
 /// Shows it.
-pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
+pub(crate) async fn run(app: &App, args: OneSession) -> Result<u8, Failure> {
     let client = app.client()?;
     let path = client.session_path(&args.id).await?;
     let item = client.get(&path).await?;

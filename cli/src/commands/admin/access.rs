@@ -75,12 +75,12 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
         subject: Vec<String>,
     },
-    /// Delete one; --dry-run says who loses what
+    /// Delete one; asks first and says who loses what
     Revoke {
         /// Its id
         id: String,
     },
-    /// Say what somebody has on an object, and through what
+    /// Say what somebody may do with an object, and by which rule or role
     Test {
         /// User or service account
         subject: String,

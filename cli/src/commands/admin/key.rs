@@ -1,9 +1,8 @@
 //! `admin key …`: keypairs of everybody.
 
 use super::user::{line, query};
-use super::{Kind, Write, edit, ls, object, put_texts, rm, secret, send, show};
+use super::{Kind, Write, edit, ls, object, put_texts, rm, secret, send, send_asked, show};
 use crate::app::App;
-use crate::ask::confirm;
 use crate::client::encode;
 use crate::error::Failure;
 use crate::values;
@@ -247,7 +246,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Activate { key } => act(app, &key, "activate").await?,
         Verb::Deactivate { key } => act(app, &key, "deactivate").await?,
         Verb::Rotate(order) => rotate(app, order).await?,
-        Verb::Revoke { key } => revoke(app, &key).await?,
+        Verb::Revoke { key } => act(app, &key, "revoke").await?,
         Verb::Rm { key } => return rm(app, &KEYPAIR, &key, "").await,
     }
     Ok(0)
@@ -264,26 +263,18 @@ pub(crate) async fn create(app: &App, body: &Value) -> Result<(), Failure> {
     }
 }
 
-/// Switches one on or off.
+/// Switches one on or off, or makes it open nothing ever again, once somebody said so.
 pub(crate) async fn act(app: &App, key: &str, verb: &str) -> Result<(), Failure> {
     let client = app.client()?;
     let path = format!("{}/{verb}", KEYPAIR.of(key));
     let body: Value = json!({});
     let write = Write::new(Method::POST, &path, format!("keypair {key} is {verb}d"));
-    let item = send(app, &client, write.body(&body)).await?;
+    let write = write.body(&body);
+    let item = match verb {
+        "revoke" => send_asked(app, &client, write).await?,
+        _ => send(app, &client, write).await?,
+    };
     object(app, KEYPAIR.key, &item)
-}
-
-/// Makes one open nothing ever again, once somebody said so.
-pub(crate) async fn revoke(app: &App, key: &str) -> Result<(), Failure> {
-    if !app.global.dry_run {
-        confirm(
-            app,
-            &format!("keypair {key} opens nothing ever again."),
-            &[],
-        )?;
-    }
-    act(app, key, "revoke").await
 }
 
 /// Gives one a new secret and shows it.

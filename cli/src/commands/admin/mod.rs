@@ -30,7 +30,9 @@ use crate::client::encode;
 use crate::error::{Failure, code};
 use crate::output::{self, Table, amount, clean, print};
 use crate::values;
-pub(crate) use rehearsal::{REHEARSED, Write, effects, nothing, request, send, send_asked};
+pub(crate) use rehearsal::{
+    REHEARSED, Write, effects, nothing, request, send, send_asked, send_careful,
+};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -269,7 +271,11 @@ fn cell(name: &str, value: &Value) -> String {
         Value::String(text) => amount(name, text),
         Value::Array(list) => list
             .iter()
-            .map(|value| cell("", value))
+            .map(|value| match (value.get("id"), value.get("name")) {
+                // Of many the names; -o json has the rest.
+                (Some(_), Some(Value::String(name))) => clean(name),
+                _ => cell("", value),
+            })
             .collect::<Vec<_>>()
             .join(", "),
         Value::Object(members) => members
@@ -314,6 +320,12 @@ pub(crate) fn object(app: &App, key: &str, item: &Value) -> Result<(), Failure> 
     app.output().object(item, key, || Ok(lines(item)))
 }
 
+/// Whether nothing was touched: the counts are all 0.
+fn is_nothing(touched: &Value) -> bool {
+    let counts = touched.as_object();
+    counts.is_some_and(|counts| counts.values().all(|count| *count == 0))
+}
+
 fn lines(item: &Value) -> String {
     let Some(members) = item.as_object() else {
         return format!("{item}\n");
@@ -326,7 +338,7 @@ fn lines(item: &Value) -> String {
         .iter()
         .filter(|(name, _)| !named.contains(&name.as_str()));
     for (name, value) in first.chain(rest) {
-        if name == "impact" {
+        if name == "impact" || (name == "touched" && is_nothing(value)) {
             continue;
         }
         let line = format!("{:<width$}  {}", clean(name), cell(name, value));
@@ -392,7 +404,7 @@ pub(crate) async fn edit(
     );
     let write = write.version(tag(&present)).body(&patch);
     let answer = match takes_away(kind, &patch) {
-        true => rehearsal::send_careful(app, &client, write).await,
+        true => send_careful(app, &client, write).await,
         false => send(app, &client, write).await,
     };
     let item = answer.map_err(|failure| {
@@ -613,6 +625,14 @@ mod tests {
 
     #[test]
     fn a_screen() {
+        let group = json!({ "name": "team", "members": [
+            { "id": "usr_1", "name": "alice", "source": ["manual"] },
+            { "id": "usr_2", "name": "bob", "source": ["manual"] }] });
+        assert_eq!(lines(&group), "name     team\nmembers  alice, bob\n");
+        let touched = json!({ "username": "a", "touched": { "keypairs": 0, "logins": 0 } });
+        assert_eq!(lines(&touched), "username  a\n");
+        let touched = json!({ "username": "a", "touched": { "keypairs": 1, "logins": 0 } });
+        assert!(lines(&touched).contains("keypairs 1"));
         let item = json!({ "name": "student", "total_slots": { "mem": "17179869184", "cuda.device": "2" },
             "root_in_container": false, "used_by": { "active": 2, "inactive": 0 } });
         assert_eq!(

@@ -77,7 +77,7 @@ pub(crate) async fn send_asked(
 }
 
 /// The same for a write that only may take something away: asked is where it does.
-pub(super) async fn send_careful(
+pub(crate) async fn send_careful(
     app: &App,
     client: &Client,
     write: Write<'_>,
@@ -97,6 +97,9 @@ async fn ask(app: &App, client: &Client, write: &Write<'_>, always: bool) -> Res
         false => Ok(()),
     }
 }
+
+/// Most lines of a question: somebody has to read them on one screen.
+const QUESTION: usize = 20;
 
 /// What a rehearsed write would take away, a line each.
 fn losses(write: &Write<'_>, answer: &Value) -> Vec<String> {
@@ -123,6 +126,11 @@ fn losses(write: &Write<'_>, answer: &Value) -> Vec<String> {
         lines.push(format!("membership in group {} would end", clean(group)));
     }
     lines.extend(shift_lines(&impact.loses, "loses", &impact));
+    let more = lines.len().saturating_sub(QUESTION);
+    if more > 0 {
+        lines.truncate(QUESTION);
+        lines.push(format!("and {more} more lines, which --dry-run shows"));
+    }
     lines
 }
 
@@ -304,5 +312,10 @@ mod tests {
             ]
         );
         assert_eq!(losses(&write, &Value::Null), [""; 0]);
+        let keys: Vec<String> = (0..30).map(|n| format!("LS{n}")).collect();
+        let many = json!({ "impact": { "counts": { "keypairs": 30 }, "keypairs": keys } });
+        let lines = losses(&write, &many);
+        assert_eq!(lines.len(), 21);
+        assert!(lines[20].starts_with("and 10 more lines"), "{}", lines[20]);
     }
 }

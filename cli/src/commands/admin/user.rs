@@ -505,8 +505,10 @@ async fn import(app: &App, file: &str, partial: bool) -> Result<u8, Failure> {
         terms.push("dry_run=true".to_owned());
     }
     let path = format!("/api/v1/users/import{}", query(&terms));
+    let header = table.lines().next().unwrap_or_default().to_owned();
     let call = Call::new(Method::POST, &path).table(table);
-    let answer = app.client()?.call(call).await?;
+    let answer = app.client()?.call(call).await;
+    let answer = answer.map_err(|failure| refused(failure, &header))?;
     if app.output().is_json() {
         print_json(&answer)?;
     } else {
@@ -518,22 +520,63 @@ async fn import(app: &App, file: &str, partial: bool) -> Result<u8, Failure> {
                 eprintln!("row {}: {}", row["row"], clean(text));
             }
         }
+        let made = answer["created"].as_u64().unwrap_or_default();
         say(
             app,
-            match app.global.dry_run {
-                true => "nothing was changed",
-                false => "passwords and secret keys are shown only now",
+            match made {
+                0 => "nobody was made",
+                _ => "passwords and secret keys are shown only now",
             },
         );
+        if app.global.dry_run && !app.global.quiet {
+            eprintln!("nothing was changed");
+        }
     }
     let refused = answer["refused"].as_u64().unwrap_or_default() > 0;
     Ok(if refused { DONE_IN_PART } else { 0 })
+}
+
+/// What is said of a table that is refused as a whole: the messages name rows and columns, so
+/// the places of the API say nothing more.
+fn refused(mut failure: Failure, header: &str) -> Failure {
+    let Some(problem) = &failure.problem else {
+        return failure;
+    };
+    let errors = problem.errors.iter();
+    failure.why = errors
+        .map(|error| clean(&error.message))
+        .filter(|message| *message != failure.text)
+        .collect();
+    if header.contains(';') && !header.contains(',') {
+        return failure.hint("commas stand between cells, semicolons between projects only");
+    }
+    if failure.hint.is_some() {
+        return failure.hint("correct them, or make the others alone with --partial");
+    }
+    failure
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
+
+    #[test]
+    fn a_refused_table_names_rows_once() {
+        let problem = |hint: Option<&str>| {
+            let problem = json!({ "type": "x", "title": "t", "status": 422, "code": "LS-INVALID",
+                "detail": "1 of 2 rows is not right, and nobody was made.", "hint": hint,
+                "errors": [{ "pointer": "/2/role", "message": "Row 2: Role is wrong." }],
+                "instance": "/", "request_id": "r" });
+            Failure::from_problem(serde_json::from_value(problem).unwrap())
+        };
+        let failure = refused(problem(Some("partial=true")), "email,role");
+        assert_eq!(failure.why, ["Row 2: Role is wrong."]);
+        assert!(failure.hint.unwrap().ends_with("--partial"));
+        assert_eq!(refused(problem(None), "email,role").hint, None);
+        let hint = refused(problem(None), "email;role").hint.unwrap();
+        assert!(hint.starts_with("commas"), "{hint}");
+    }
 
     #[derive(Debug, Parser)]
     struct Line {

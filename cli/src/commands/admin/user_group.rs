@@ -1,9 +1,9 @@
 //! `admin group …`: groups of users.
 
-use super::{Kind, One, Placed, There, Write, object, rm, say, send, tag, there};
+use super::{Kind, One, Placed, There, Write, object, rm, say, send_careful, tag, there};
 use crate::app::App;
 use crate::client::encode;
-use crate::error::Failure;
+use crate::error::{Failure, code};
 use reqwest::Method;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
         member: Vec<String>,
     },
-    /// Delete one, and its part in access rules; --dry-run says who loses what
+    /// Delete one, and its part in access rules; asks first and says who loses what
     Rm(One),
     /// Put somebody in
     Add {
@@ -61,7 +61,12 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             if !member.is_empty() {
                 body["members"] = json!(member);
             }
-            super::create(app, &GROUP, &body).await
+            let global = body.get("domain").is_none();
+            let made = super::create(app, &GROUP, &body).await;
+            made.map_err(|failure| match global && failure.exit == code::DENIED {
+                true => failure.hint("--domain DOMAIN: a group of no domain is for superadmins"),
+                false => failure,
+            })
         }
         Verb::Rm(one) => rm(app, &GROUP, &one.name, "").await,
         Verb::Add { group, who } => member(app, Method::PUT, &group, &who).await,
@@ -78,7 +83,7 @@ async fn member(app: &App, method: Method, group: &str, who: &str) -> Result<u8,
         false => format!("{who} is taken out of group {group}, as far as somebody put it there"),
     };
     let write = Write::new(method, &path, text.clone()).version(tag(&present));
-    let item = send(app, &client, write).await?;
+    let item = send_careful(app, &client, write).await?;
     say(app, &text);
     object(app, GROUP.key, &item)?;
     Ok(0)

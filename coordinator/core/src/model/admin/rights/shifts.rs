@@ -73,6 +73,15 @@ fn concerned(state: &State, changes: &[Change]) -> Concerned {
                     .extend(left.filter(|id| !new.members.contains_key(id)));
                 all.rules_of(state, new.id);
             }
+            Change::User(new) => {
+                let old = state.users.get(&new.id);
+                let moves = |old: &User| {
+                    old.domain != new.domain || !old.project_ids().eq(new.project_ids())
+                };
+                if old.is_some_and(moves) {
+                    all.people.insert(new.id);
+                }
+            }
             Change::UserGroupDeleted(id) => {
                 if let Some(old) = state.user_groups.get(id) {
                     all.people.extend(old.members.keys());
