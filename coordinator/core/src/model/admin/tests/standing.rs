@@ -271,6 +271,29 @@ fn roles_change_but_never_the_own_one() {
 }
 
 #[test]
+fn a_project_without_a_domain_is_made_at_home() {
+    let mut world = World::new();
+    let make =
+        |id: u128, members| AdminVerb::CreateProject(ProjectId::new(id), Box::new(from(members)));
+    change(&mut world, ALICE, |alice| {
+        alice.role = Role::DomainAdmin;
+        alice.domain = DomainId::new(2);
+        alice.projects.clear();
+    });
+    for (id, members) in [
+        (9, json!({"name": "chem"})),
+        (10, json!({"name": "bio", "domain": null})),
+    ] {
+        let made = world.admin_as(2, make(id, members)).unwrap();
+        assert_eq!(shown(&made.object)["domain_name"], "other");
+    }
+    let away = make(11, json!({"name": "phys", "domain": "default"}));
+    assert_eq!(world.admin_as(2, away).unwrap_err().code, "LS-NOT-FOUND");
+    let made = world.admin(make(12, json!({"name": "phys"}))).unwrap();
+    assert_eq!(shown(&made)["domain_name"], "default");
+}
+
+#[test]
 fn a_domain_admin_acts_on_users_and_monitors_of_its_domain() {
     let mut world = World::new();
     change(&mut world, ALICE, |alice| alice.role = Role::DomainAdmin);
