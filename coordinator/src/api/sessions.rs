@@ -120,6 +120,7 @@ async fn order(app: &App, caller: &Person, mut request: NewSession) -> Result<Su
     Ok(Submit {
         past,
         submitted_by: caller.rights.submitted_by(),
+        bound: caller.called().project,
         ..Submit::new(caller.caller.clone(), request, app.defaults.clone())
     })
 }

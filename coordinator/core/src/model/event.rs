@@ -189,6 +189,8 @@ pub struct Submit {
     pub caller: Caller,
     /// The service account that asks in the caller's name.
     pub submitted_by: Option<ServiceAccountId>,
+    /// The one project that the keypair used is good for, whoever is acted for.
+    pub bound: Option<ProjectId>,
     /// What.
     pub request: NewSession,
     /// Key and SHA-256 of the body, so that a repeated request makes nothing new.
@@ -212,6 +214,7 @@ impl Submit {
         Self {
             caller,
             submitted_by: None,
+            bound: None,
             request,
             idempotency: None,
             defaults,

@@ -66,14 +66,18 @@ pub fn requester_session(
 /// service account acts for it.
 pub(super) fn acting(state: &State, order: &Submit, owner: &User) -> Result<Rights, Refusal> {
     let rights = state.rights_of(owner);
+    let within = |rights: Rights| match order.bound {
+        Some(project) => rights.bound_to(project, &BUILTIN),
+        None => rights,
+    };
     let Some(account) = order.submitted_by else {
-        return Ok(rights);
+        return Ok(within(rights));
     };
     let account = state
         .account(account)
         .ok_or_else(|| Refusal::new("LS-AUTH-FAILED", "The credentials are not valid."))?;
     let acting = state.rights_of(account).on_behalf_of(&rights, &BUILTIN);
-    acting.map_err(|why| {
+    acting.map(within).map_err(|why| {
         let detail = format!(
             "Service account {} may not act for other users.",
             account.username

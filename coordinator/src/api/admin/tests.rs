@@ -602,6 +602,31 @@ fn document() -> Value {
     })
 }
 
+/// Who is no superadmin sees of the live document what is open to it.
+async fn the_open_part_is_shown(f: &Fixture) {
+    let fay = f.person("fay", json!({ "projects": ["default"] })).await;
+    let closed = json!({ "allowed": { "domains": [], "projects": [], "keypairs": [] } });
+    let path = "/api/v1/resource-groups/h100";
+    f.patch(path, "*", &closed).await.into_json();
+    let live = f.get_as(&fay, "/api/v1/resource-config").await.into_json();
+    let names = |list: &Value, member: &str| -> Vec<String> {
+        let list = list.as_array().unwrap().iter();
+        list.map(|item| item[member].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(&live["pools"], "name"), ["Bare Metal"]);
+    assert_eq!(names(&live["allocation_policies"], "name"), ["Dev"]);
+    assert_eq!(names(&live["links"], "pool"), ["Bare Metal"]);
+    assert_eq!(live["profiles"][0]["pools"], json!(["Bare Metal"]));
+    assert_eq!(live["profiles"][0]["policies"], json!(["Dev"]));
+    assert!(live.get("by").is_none());
+    let whole = f.get("/api/v1/resource-config").await.into_json();
+    assert_eq!(names(&whole["pools"], "name"), ["Bare Metal", "H100"]);
+    assert_eq!(whole["allocation_policies"][1]["users"], json!(["dana"]));
+    let open = json!({ "allowed": null });
+    f.patch(path, "*", &open).await.into_json();
+}
+
 #[tokio::test]
 async fn pools_are_drafted_provisioned_and_shared_out() {
     let f = ready().await;
@@ -718,6 +743,7 @@ async fn pools_are_drafted_provisioned_and_shared_out() {
         (&waiting["items"][0]["id"], &waiting["items"][0]["position"]),
         (&json!("s-6"), &json!(1))
     );
+    the_open_part_is_shown(&f).await;
     // Who may not use a queue does not see it.
     let bob = f.person("bob", json!({ "projects": ["default"] })).await;
     let seen = f.get_as(&bob, "/api/v1/queues").await.json();

@@ -181,7 +181,7 @@ async fn rules_about_what_is_not_seen() {
         let body = json!({ "resource": { "type": kind, "id": "@" }, "level": "ro",
             "subjects": ["alice"] });
         all.alike(&all.dan, make, &body, both).await;
-        let asked = format!("/access/effective?type={kind}&id={@}");
+        let asked = format!("/access/effective?type={kind}&id=@");
         for who in [&all.alice, &all.dan] {
             all.alike(who, ("GET", &asked), &NONE, both).await;
         }
@@ -256,7 +256,7 @@ async fn sessions_that_are_not_seen() {
         let asked = ("POST", "/sessions/@/signal");
         all.alike(who, asked, &signal, [&all.session, "s-9"]).await;
     }
-    let there = all.lab.get("", &format!("/sessions/@", all.session)).await;
+    let there = all.lab.get("", &format!("/sessions/{}", all.session)).await;
     assert_eq!(there.json()["state"], "PENDING", "it is still there");
 }
 

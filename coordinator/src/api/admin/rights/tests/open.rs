@@ -231,3 +231,29 @@ async fn a_bound_keypair_sees_and_ends_sessions_of_its_project_only() {
     let refused = lab.refused(&bound, "POST", &end, json!({})).await;
     assert_eq!(refused, (404, "LS-NOT-FOUND".to_owned()));
 }
+
+#[tokio::test]
+async fn a_bound_keypair_of_an_account_acts_for_others_in_its_project_only() {
+    let lab = Lab::new().await;
+    lab.good("", "POST", "/projects", json!({ "name": "other" }))
+        .await;
+    let both = json!(["default", "other"]);
+    let alice = lab.person("alice", json!({ "projects": both })).await;
+    let id = lab.session(&alice).await;
+    let account = json!({ "name": "ci", "projects": both, "allow_impersonation": true });
+    lab.good("", "POST", "/service-accounts", account).await;
+    let order = json!({ "user": "ci", "project": "other" });
+    let bound = bearer(&lab.good("", "POST", "/keypairs", order).await);
+    let headers = [("longshore-on-behalf-of", "alice")];
+    let path = format!("/sessions/{id}");
+    let seen = lab.with(&bound, "GET", &path, &NONE, &headers).await;
+    assert_eq!(seen.status, 404, "{}", seen.text());
+    let submit = async |project: &str| {
+        let mut body = work();
+        body["project"] = json!(project);
+        lab.with(&bound, "POST", "/sessions", &body, &headers).await
+    };
+    assert_eq!(submit("default").await.status, 422);
+    let made = submit("other").await;
+    assert_eq!(made.status, 201, "{}", made.text());
+}
