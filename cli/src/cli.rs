@@ -2,9 +2,9 @@
 
 use crate::app::{App, Global};
 use crate::commands::{
-    admin, api, attach, check, context, down, explain, gpus, history, join, key, login, logs,
-    nodes, preset, ps, queue, quota, run, show, simulate, start, status, stop, token, up, version,
-    wait, whoami,
+    admin, api, attach, check, context, down, explain, gpus, history, join, key, links, login,
+    logs, nodes, preset, ps, queue, quota, run, show, simulate, start, status, stop, token, up,
+    version, wait, whoami,
 };
 use crate::error::Failure;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -90,6 +90,14 @@ pub(crate) enum Command {
         /// Keypairs open nothing any more either
         #[arg(long)]
         revoke_keypairs: bool,
+        /// The link of somebody who forgot it, or got it from an administrator
+        #[arg(long, value_name = "LINK", conflicts_with = "revoke_keypairs")]
+        link: Option<links::Link>,
+    },
+    /// Do what a link is for: make an account, join projects, prove an address
+    AcceptInvitation {
+        /// The whole link, in quotes
+        link: links::Link,
     },
     /// Two-factor codes
     #[command(subcommand)]
@@ -159,6 +167,9 @@ pub(crate) enum Admin {
     /// People
     #[command(subcommand)]
     User(admin::user::Verb),
+    /// Who is asked to join
+    #[command(subcommand)]
+    Invitation(admin::invitation::Verb),
     /// Keypairs
     #[command(alias = "keypair", subcommand)]
     Key(admin::key::Verb),
@@ -218,6 +229,7 @@ fn can_rehearse(command: &Command) -> Result<(), Failure> {
         | Command::Login(_)
         | Command::Logout
         | Command::Passwd { .. }
+        | Command::AcceptInvitation { .. }
         | Command::Totp(_)
         | Command::Logins(login::LoginsVerb::End { .. }) => "leave --dry-run out",
         Command::Node(verb) | Command::Admin(Admin::Agent(verb)) if verb.writes() => {
@@ -287,7 +299,13 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Whoami => Box::pin(whoami::run(app)).await,
         Command::Login(args) => Box::pin(login::login(app, args)).await,
         Command::Logout => Box::pin(login::logout(app)).await,
-        Command::Passwd { revoke_keypairs } => Box::pin(login::passwd(app, revoke_keypairs)).await,
+        Command::Passwd {
+            link: Some(link), ..
+        } => Box::pin(links::choose_password(app, &link)).await,
+        Command::Passwd {
+            revoke_keypairs, ..
+        } => Box::pin(login::passwd(app, revoke_keypairs)).await,
+        Command::AcceptInvitation { link } => Box::pin(links::accept(app, &link)).await,
         Command::Totp(verb) => Box::pin(login::totp(app, verb)).await,
         Command::Logins(verb) => Box::pin(login::logins(app, verb)).await,
         Command::Context(verb) => context::run(app, verb),
@@ -318,6 +336,7 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Domain(verb) => tenant::domain(app, verb).await,
         Admin::Project(verb) => tenant::project(app, verb).await,
         Admin::User(verb) => admin::user::run(app, verb).await,
+        Admin::Invitation(verb) => admin::invitation::run(app, verb).await,
         Admin::Key(verb) => admin::key::run(app, verb).await,
         Admin::Group(verb) => admin::user_group::run(app, verb).await,
         Admin::Access(verb) => admin::access::run(app, verb).await,
@@ -376,6 +395,8 @@ mod tests {
             ("context use lab", false),
             ("login gpu01", false),
             ("passwd", false),
+            ("accept-invitation https://x/invite#t", false),
+            ("admin invitation create a@b", true),
             ("logins end x", false),
             ("logins ls", true),
             ("admin user unblock x", true),

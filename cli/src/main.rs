@@ -15,6 +15,7 @@ mod error;
 mod follow;
 mod output;
 mod process;
+mod qr;
 mod request;
 mod tls;
 mod values;

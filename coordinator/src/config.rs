@@ -6,13 +6,15 @@
 
 mod fixed;
 mod hidden;
+mod notify;
 mod retention;
 mod secure;
 
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
+pub use notify::{MailSettings, Notify, Tls, is_public_url};
 pub use retention::Retention;
-pub use secure::{Argon2, Auth, Cookies, Logins, Password, Secure, TotpSettings};
+pub use secure::{Argon2, Auth, Cookies, Invitations, Logins, Password, Secure, TotpSettings};
 
 use crate::api::errors::nearest;
 use crate::rates::Network;
@@ -51,6 +53,8 @@ pub struct Config {
     pub services: Services,
     /// Passwords and second factors.
     pub secure: Secure,
+    /// What people are told outside of the product.
+    pub notify: Notify,
     /// What is written down.
     pub log: Log,
 }
@@ -65,6 +69,9 @@ pub struct Daemon {
     pub listen: SocketAddr,
     /// Name of this coordinator; empty = the machine's.
     pub name: String,
+    /// The address people reach it by, in links and snippets; empty = https, the machine's name
+    /// and the port of the API.
+    pub public_url: String,
     /// Names and addresses by which it is reached, besides the machine's name.
     pub hosts: Vec<String>,
     /// Proxies in front of it, as addresses or networks: what they say about the client's
@@ -110,6 +117,7 @@ impl Default for Daemon {
             data_dir: PathBuf::from("/var/lib/longshore"),
             listen: SocketAddr::from(([0, 0, 0, 0], longshore_common::wire::DEFAULT_PORT)),
             name: String::new(),
+            public_url: String::new(),
             hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             rate_limit: RateLimit::default(),
@@ -446,6 +454,7 @@ impl Config {
         config.check()?;
         config.secure.check()?;
         config.services.retention.check()?;
+        config.notify.check()?;
         let listen = config.daemon.listen;
         config.daemon.auth.check(listen)?;
         Ok(config)
@@ -499,6 +508,9 @@ impl Config {
                 "must have 1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
             );
         }
+        if let Err(text) = is_public_url(&self.daemon.public_url) {
+            return wrong("daemon.public_url", text);
+        }
         let limits = &self.daemon.rate_limit;
         for (key, limit) in [("keypair", limits.keypair), ("anonymous", limits.anonymous)] {
             if !(LIMIT_MIN..=LIMIT_MAX).contains(&limit) {
@@ -525,6 +537,16 @@ impl Config {
             }
         }
         self.defaults().map(|_| ())
+    }
+
+    /// The address people reach it by, without a slash at its end; `host` is the name of the
+    /// machine.
+    #[must_use]
+    pub fn public_url(&self, host: &str) -> String {
+        match is_public_url(&self.daemon.public_url) {
+            Ok(Some(url)) => url,
+            _ => format!("https://{host}:{}", self.daemon.listen.port()),
+        }
     }
 
     /// Where agents connect to.
@@ -711,6 +733,10 @@ mod tests {
             "[scheduler]\ninterval_s = 0",
             "[scheduler]\ncreation_retries = 101",
             "[scheduler]\npending_timeout_s = -1",
+            "[daemon]\npublic_url = \"http://gpu.lab\"",
+            "[daemon.auth.invitations]\nexpires_s = 2592001",
+            "[notify.mail]\nenabled = true",
+            "[notify.mail]\ntls = \"ssl\"",
             "x = 1",
             "[",
         ] {

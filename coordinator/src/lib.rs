@@ -12,6 +12,7 @@ pub mod hashing;
 pub mod identity;
 pub mod live;
 pub mod local;
+pub mod mail;
 pub mod pki;
 pub mod rates;
 pub mod store;

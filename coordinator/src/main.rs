@@ -15,6 +15,7 @@ use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
 use longshore_coordinator::local::{self, Ask};
+use longshore_coordinator::mail::{Mailer, Smtp};
 use longshore_coordinator::pki::Pki;
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::store::{Store, StoreError, verify_audit_file};
@@ -33,6 +34,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
+use url::{Host, Url};
 
 /// The database in the data directory.
 const DATABASE: &str = "longshore.db";
@@ -367,7 +369,7 @@ async fn run(config: Config) -> Result<(), End> {
         "" => host_name(),
         name => name.to_owned(),
     };
-    let address = format!("https://{name}:{}", config.daemon.listen.port());
+    let address = config.public_url(&name);
     let pki = Pki::open(
         data_dir,
         state.meta.cluster,
@@ -409,6 +411,14 @@ async fn run(config: Config) -> Result<(), End> {
     let (cluster, endpoint) = cluster::start(link, Arc::clone(&pki), engine.clone(), instance, due)
         .context("agents cannot be served")?;
     let (stop, stopping) = watch::channel(false);
+    let mailer = match config.notify.mail.enabled {
+        false => Mailer::default(),
+        true => {
+            let smtp = Smtp::new(&config.notify.mail);
+            let smtp = smtp.map_err(|error| End::Settings(error.to_string()))?;
+            Mailer::start(Arc::new(smtp), stopping.clone())
+        }
+    };
     let limits = &config.daemon.rate_limit;
     let rates = Arc::new(Rates::load(
         (limits.keypair, limits.anonymous),
@@ -442,6 +452,7 @@ async fn run(config: Config) -> Result<(), End> {
         logins: api::logins::Logins::new(&config)
             .map_err(|error| End::Settings(format!("secure.password.argon2.{error}")))?
             .with_fixed(fixed),
+        links: api::links::Links::new(mailer, config.daemon.auth.invitations.expires_s),
         stopping: stopping.clone(),
     });
     let uses = longshore_coordinator::uses::keep(
@@ -575,6 +586,12 @@ fn hosts(config: &Config, name: &str) -> Vec<String> {
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
     ];
+    let public = Url::parse(&config.public_url(name)).ok();
+    hosts.extend(public.as_ref().and_then(Url::host).map(|host| match host {
+        Host::Domain(name) => name.to_owned(),
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    }));
     hosts.extend(config.daemon.hosts.iter().cloned());
     for address in [config.daemon.listen, config.agents_listen()] {
         if !address.ip().is_unspecified() {

@@ -6,6 +6,7 @@ use crate::client::{Call, Client, encode, typed};
 use crate::contexts::{Context, File};
 use crate::error::{Failure, code};
 use crate::output::{Table, clean, print};
+use crate::qr;
 use crate::tls::Pin;
 use longshore_common::api::Me;
 use longshore_common::logins::{
@@ -74,7 +75,7 @@ fn address(text: &str) -> Option<String> {
 }
 
 /// The context that is meant, by its name or address; a new one for a new address.
-fn target(file: &File, text: &str) -> Result<(String, Context), Failure> {
+pub(super) fn target(file: &File, text: &str) -> Result<(String, Context), Failure> {
     if let Some(context) = file.context.get(text) {
         return Ok((text.to_owned(), context.clone()));
     }
@@ -175,7 +176,7 @@ pub(crate) async fn login(app: &App, args: LoginArgs) -> Result<u8, Failure> {
 }
 
 /// The pin of an authority that was never seen: shown, and taken when somebody says yes.
-async fn first_visit(app: &App, url: &str) -> Result<Pin, Failure> {
+pub(super) async fn first_visit(app: &App, url: &str) -> Result<Pin, Failure> {
     let pin = Client::authority(url, app.global.verbose).await?;
     if !std::io::stdin().is_terminal() && !app.global.yes {
         return Err(Failure::new(
@@ -243,7 +244,7 @@ async fn enter(client: &Client, login: String, password: String) -> Result<Login
     }
 }
 
-fn is(failure: &Failure, code: &str) -> bool {
+pub(super) fn is(failure: &Failure, code: &str) -> bool {
     let problem = failure.problem.as_ref();
     problem.is_some_and(|problem| problem.code == code)
 }
@@ -360,7 +361,14 @@ pub(crate) async fn totp(app: &App, verb: TotpVerb) -> Result<u8, Failure> {
         TotpVerb::On => {
             let body = json!({ "password": password });
             let offer: TotpOffer = typed(client.post("/me/totp", &body).await?)?;
-            eprintln!("Add this to an app for codes:");
+            if std::io::stderr().is_terminal()
+                && let Some(picture) = qr::picture(&offer.uri)
+            {
+                eprintln!("Scan this with an app for codes:\n\n{picture}");
+                eprintln!("or type it:");
+            } else {
+                eprintln!("Add this to an app for codes:");
+            }
             eprintln!("    secret  {}", clean(&offer.secret));
             eprintln!("    address {}", clean(&offer.uri));
             let code = ask::line("First code: ")?;

@@ -11,6 +11,7 @@ pub(crate) mod gpus;
 pub(crate) mod history;
 pub(crate) mod join;
 pub(crate) mod key;
+pub(crate) mod links;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod nodes;

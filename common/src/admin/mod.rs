@@ -8,6 +8,7 @@
 mod audit;
 mod effects;
 mod groups;
+mod invitations;
 mod keypairs;
 mod member;
 mod people;
@@ -20,6 +21,10 @@ mod tenants;
 pub use audit::{UsageAuditRequest, UsageAuditView, UsageDrift};
 pub use effects::{AccessShift, Difference, Finding, Impact, InTheWay, InUse, SessionImpact};
 pub use groups::{AllowedRequest, AllowedView, GroupAccess, GroupRequest, GroupView};
+pub use invitations::{
+    AcceptRequest, AcceptedAnswer, InvitationLookup, InvitationRequest, InvitationView, InvitedTo,
+    NewInvitationAnswer, PendingUser,
+};
 pub use keypairs::{KeypairPatch, KeypairView, NewKeypair, NewKeypairAnswer, RotateRequest};
 pub use member::{Member, Size, SlotTexts};
 pub use people::{

@@ -267,6 +267,10 @@ pub struct UserTouchedAnswer {
     pub user: UserView,
     /// What else was touched.
     pub touched: Touched,
+    /// The link that proves the address of a person who became `before-verification`; shown this
+    /// once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 /// A person that was just made.

@@ -330,10 +330,22 @@ pub const CODES: &[Code] = &[
         "Pools and queues were provisioned after the draft was begun. Compare the draft with what is live, then save it anew on that version.",
     ),
     code(
+        "LS-INVITATION-OTHER",
+        403,
+        "The invitation is for another account",
+        "An invitation of somebody who has an account is accepted with that account, and one of a new person without any. Log in with the account that was invited, or log out first.",
+    ),
+    code(
+        "LS-INVITATION-GONE",
+        410,
+        "The invitation is no longer valid",
+        "An invitation is good once and for a time, and can be taken back; the newest one to an address is the one that counts. Ask whoever invited you for another: longshore admin invitation create EMAIL.",
+    ),
+    code(
         "LS-LINK-GONE",
         410,
         "The link is no longer valid",
-        "Set-up tokens are good for one hour and once. Start the coordinator again: as long as there is no administrator, each start writes a new one to the file setup-token in its data directory.",
+        "Links to choose a password are good for one hour and once; ask for another one, or an administrator for a password. So are set-up links: as long as there is no administrator, each start of the coordinator and longshore-coordinator setup-token make a new one.",
     ),
     code(
         "LS-VERSION-STALE",

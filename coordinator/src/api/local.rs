@@ -156,7 +156,7 @@ async fn told(app: &App, uid: u32, question: Ask) -> Result<Vec<String>, Failure
             };
             let event = LoginEvent::Recover { email, link };
             engine.ask(Event::Login(Box::new(event))).await??;
-            Ok(vec![format!("{}/reset#{}", app.address, secret.expose())])
+            Ok(vec![app.links.reset(&app.address, &secret)])
         }
     }
 }

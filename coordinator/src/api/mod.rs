@@ -14,6 +14,7 @@ pub mod audit;
 pub mod errors;
 mod extract;
 mod held;
+pub mod links;
 pub mod listener;
 pub mod local;
 pub mod logins;
@@ -93,7 +94,7 @@ pub struct Parts {
     pub ca_pem: String,
     /// What join tokens pin.
     pub pin: String,
-    /// `https://host:port`, by which people reach this coordinator.
+    /// `https://host:port`, by which people reach this coordinator: `daemon.public_url`.
     pub address: String,
     /// `host:port` by which nodes reach it.
     pub agents_address: String,
@@ -107,6 +108,8 @@ pub struct Parts {
     pub rates: Arc<Rates>,
     /// What logins need besides the state.
     pub logins: logins::Logins,
+    /// Links that work once: how long they are good, and who mails them.
+    pub links: links::Links,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
 }
@@ -226,7 +229,8 @@ async fn admit(
     if let Some(client) = client {
         request.extensions_mut().insert(Client(client));
     }
-    let checked = match anonymous {
+    let heeded = operation.heeds_callers() && logins::brings_credentials(request.headers(), &app);
+    let checked = match anonymous && !heeded {
         true => Checked::stranger(operation),
         false => check(&app, operation, request.headers(), client),
     };

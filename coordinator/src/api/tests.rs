@@ -190,7 +190,15 @@ pub(super) async fn ready_with_admin_exec() -> Fixture {
         ..RightsSettings::default()
     };
     let limits = (1_000_000, 1_000_000);
-    let mut f = made(Some(Vec::new()), true, Vec::new(), limits, rights).await;
+    let mut f = made(
+        Some(Vec::new()),
+        true,
+        Vec::new(),
+        limits,
+        rights,
+        links::Links::default(),
+    )
+    .await;
     f.set_up().await;
     f
 }
@@ -202,7 +210,25 @@ async fn limited(
     more: Vec<Change>,
     limits: (u32, u32),
 ) -> Fixture {
-    made(logs, with_agent, more, limits, RightsSettings::default()).await
+    let rights = RightsSettings::default();
+    made(
+        logs,
+        with_agent,
+        more,
+        limits,
+        rights,
+        links::Links::default(),
+    )
+    .await
+}
+
+/// An installation whose links are mailed, set up.
+pub(super) async fn with_links(links: links::Links) -> Fixture {
+    let rights = RightsSettings::default();
+    let limits = (1_000_000, 1_000_000);
+    let mut f = made(None, true, Vec::new(), limits, rights, links).await;
+    f.set_up().await;
+    f
 }
 
 async fn made(
@@ -211,6 +237,7 @@ async fn made(
     more: Vec<Change>,
     limits: (u32, u32),
     rights: RightsSettings,
+    links: links::Links,
 ) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let meta = Meta {
@@ -263,6 +290,7 @@ async fn made(
         audit: audit::Auditing::default(),
         rates: Arc::new(Rates::load(limits, Vec::new(), dir.path(), 0, 0)),
         logins: logins::Logins::default(),
+        links,
         stopping,
     });
     Fixture {
@@ -335,6 +363,11 @@ impl Fixture {
     /// From now on somebody else asks.
     pub(super) fn bearer(&mut self, bearer: &str) {
         self.bearer = Some(bearer.to_owned());
+    }
+
+    /// The credentials of who asks.
+    pub(super) fn bearer_text(&self) -> String {
+        self.bearer.clone().unwrap_or_default()
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {

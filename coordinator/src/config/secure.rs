@@ -2,6 +2,7 @@
 
 use super::ConfigError;
 use longshore_core::model::Role;
+use longshore_core::model::admin::MOST_LINK_S;
 use longshore_core::model::logins::LoginLimits;
 use longshore_identity::password::Params;
 use serde::Deserialize;
@@ -99,6 +100,22 @@ pub struct Auth {
     pub cookies: Cookies,
     /// People that stand in the configuration.
     pub fixed_users: super::FixedUsers,
+    /// Invitations, and links that prove an address.
+    pub invitations: Invitations,
+}
+
+/// `daemon.auth.invitations`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Invitations {
+    /// Seconds for which one is good that does not say, at most 30 days.
+    pub expires_s: u32,
+}
+
+impl Default for Invitations {
+    fn default() -> Self {
+        Self { expires_s: 604_800 }
+    }
 }
 
 /// `daemon.auth.logins`
@@ -217,6 +234,9 @@ impl Auth {
         }
         if !(60..=315_360_000).contains(&idle_s) {
             return wrong("daemon.auth.logins.idle_s", "must be 60 to 315360000");
+        }
+        if !(60..=MOST_LINK_S).contains(&self.invitations.expires_s) {
+            return wrong("daemon.auth.invitations.expires_s", "must be 60 to 2592000");
         }
         let cookies = &mut self.cookies;
         if !cookies.secure && !listen.ip().is_loopback() {

@@ -16,6 +16,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0004_audit.sql"),
     include_str!("migrations/0005_people.sql"),
     include_str!("migrations/0006_audit_domain.sql"),
+    include_str!("migrations/0007_links.sql"),
     include_str!("migrations/0008_people_settings.sql"),
     include_str!("migrations/0009_gone.sql"),
 ];

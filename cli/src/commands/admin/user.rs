@@ -45,6 +45,45 @@ const ROW: Kind = Kind {
     ],
 };
 
+/// People who are invited.
+const PENDING: Kind = Kind {
+    path: "/users",
+    what: "pending invitation",
+    key: "email",
+    slots: "slots",
+    columns: &[
+        ("EMAIL", "email"),
+        ("STATUS", "status"),
+        ("INVITED", "invited_at"),
+        ("UNTIL", "expires_at"),
+        ("ID", "id"),
+    ],
+};
+
+/// Which people are listed by what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Listed {
+    /// Those who may work.
+    Active,
+    /// Those who were switched off.
+    Inactive,
+    /// Those who have to prove the address first.
+    BeforeVerification,
+    /// Those who are invited and have no account yet.
+    Pending,
+}
+
+impl Listed {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Active => Status::Active.word(),
+            Self::Inactive => Status::Inactive.word(),
+            Self::BeforeVerification => Status::BeforeVerification.word(),
+            Self::Pending => "pending",
+        }
+    }
+}
+
 /// Active or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Status {
@@ -104,7 +143,7 @@ pub(crate) struct Filters {
     role: Option<String>,
     /// Only with this status
     #[arg(long, value_enum)]
-    status: Option<Status>,
+    status: Option<Listed>,
     /// Name or id
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
@@ -329,7 +368,13 @@ pub(crate) enum Verb {
 /// Does it.
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
-        Verb::Ls(filters) => ls(app, &USER, &filters.query()).await,
+        Verb::Ls(filters) => {
+            let kind = match filters.status {
+                Some(Listed::Pending) => &PENDING,
+                _ => &USER,
+            };
+            ls(app, kind, &filters.query()).await
+        }
         Verb::Show { name } => show(app, &USER, &name).await,
         Verb::Create(new) => create(app, new).await,
         Verb::Edit(changed) => {
@@ -600,6 +645,7 @@ mod tests {
             query("ls --email a@b --role user --status before-verification"),
             "?email=a%40b&role=user&status=before-verification"
         );
+        assert_eq!(query("ls --status pending"), "?status=pending");
         assert_eq!(
             query("ls -a"),
             "?status=active&status=inactive&status=before-verification"

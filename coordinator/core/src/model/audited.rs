@@ -76,6 +76,10 @@ pub fn audit_domain(
             state.projects.get(&id).or_else(gone).map(|p| p.domain)
         }
         "domain" => id.parse().ok(),
+        "invitation" => state
+            .invitations
+            .get(&id.parse().ok()?)
+            .map(|link| link.domain),
         "session" => state.sessions.get(&id.parse().ok()?).map(|s| s.domain),
         "user_group" | "group" => state.user_groups.get(&id.parse().ok()?)?.domain,
         _ => None,
@@ -525,6 +529,9 @@ pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
         AdminVerb::CreateUser { .. } => (Operation::UserCreate, "user"),
         AdminVerb::PatchUser(..) => (Operation::UserUpdate, "user"),
         AdminVerb::SetUserStatus(..) => (Operation::UserStatus, "user"),
+        AdminVerb::Invite(..) | AdminVerb::WithdrawInvitation(_) => {
+            (Operation::InvitationWrite, "invitation")
+        }
         AdminVerb::CreateKeypair { .. } => (Operation::KeypairCreate, "keypair"),
         AdminVerb::ImportUsers { .. } => (Operation::UserImport, "user"),
         AdminVerb::SetUserRole(..) => (Operation::UserRole, "user"),

@@ -461,6 +461,9 @@ pub struct Invitation {
     pub token_sha256: [u8; 32],
     /// Who.
     pub email: String,
+    /// The user whose address it is, if there was one when the link was made.
+    #[serde(default)]
+    pub user: Option<UserId>,
     /// Into which domain.
     pub domain: DomainId,
     /// Into which projects.
@@ -479,6 +482,43 @@ pub struct Invitation {
     pub state: InvitationState,
     /// What the link is for.
     pub purpose: LinkPurpose,
+}
+
+impl Invitation {
+    /// Whether it opens anything at an instant.
+    #[must_use]
+    pub fn is_open(&self, at: Timestamp) -> bool {
+        self.state == InvitationState::Pending && at < self.expires_at
+    }
+
+    /// The word of the API for what became of it.
+    #[must_use]
+    pub fn state_at(&self, at: Timestamp) -> &'static str {
+        match self.state {
+            InvitationState::Accepted => "accepted",
+            InvitationState::Withdrawn => "withdrawn",
+            InvitationState::Pending if self.is_open(at) => "pending",
+            InvitationState::Pending => "expired",
+        }
+    }
+
+    /// The same, taken back.
+    #[must_use]
+    pub fn withdrawn(&self) -> Self {
+        Self {
+            state: InvitationState::Withdrawn,
+            ..self.clone()
+        }
+    }
+
+    /// The same, done.
+    #[must_use]
+    pub fn accepted(&self) -> Self {
+        Self {
+            state: InvitationState::Accepted,
+            ..self.clone()
+        }
+    }
 }
 
 /// What became of an invitation; that it has expired is told by its time.

@@ -9,6 +9,7 @@
 //! | `policies` | keypair, user and project policies |
 //! | `tenants` | domains, projects, people, keypairs |
 //! | `rights` | groups of users, access rules, service accounts |
+//! | `invitations` | who is asked to join |
 //! | `accounts` | logins, passwords and second factors of others |
 //! | `presets` | amounts under a name, and which of them could start now |
 //! | `config` | pools, profiles, allocation policies and queues |
@@ -21,6 +22,7 @@ pub(super) mod accounts;
 pub(super) mod config;
 pub(super) mod exports;
 pub(super) mod groups;
+pub(super) mod invitations;
 pub(super) mod policies;
 pub(super) mod presets;
 pub(super) mod quota;
@@ -44,8 +46,12 @@ use axum::response::{IntoResponse, Response};
 use longshore_common::admin::{Member, RehearsedDeletion};
 use longshore_common::ids::{ProjectId, UserId};
 use longshore_core::access::{self, Caller as Rights, Level, View};
-use longshore_core::model::admin::{AdminAnswer, AdminObject, AdminOrder, AdminVerb, at_person};
-use longshore_core::model::{Answer, Event, Group, Role, Session, State, User, is_open_to};
+use longshore_core::model::admin::{
+    AdminAnswer, AdminObject, AdminOrder, AdminVerb, at_person, sees_invitation,
+};
+use longshore_core::model::{
+    Answer, Event, Group, Invitation, Role, Session, State, User, is_open_to,
+};
 use longshore_core::scheduler::limits::Requester;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -378,6 +384,13 @@ impl Viewer {
             all: person.role == Role::Superadmin,
             rights: person.rights.clone(),
         }
+    }
+
+    /// The invitations that may be seen.
+    fn invitations<'a>(&'a self, state: &'a State) -> impl Iterator<Item = &'a Invitation> + 'a {
+        let all = state.invitations.values();
+        let operation = access::Operation::InvitationRead;
+        all.filter(move |link| sees_invitation(state, &self.rights, operation, link))
     }
 
     /// What of a person may be shown; nothing if it is not to be seen at all.

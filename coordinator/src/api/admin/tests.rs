@@ -1,5 +1,6 @@
 //! Administration as its callers meet it.
 
+mod invitations;
 mod people;
 
 use super::super::tests::{Answer, Fixture, batch, ready as bare};

@@ -9,12 +9,14 @@
 //! | `own` | `/me`: who one is, rights, password, logins |
 //! | `totp` | the second factor of the caller |
 //! | `reset` | links to choose a new password |
+//! | `links` | what an invitation is about, and accepting it |
 //! | `cookies` | the cookie of the console, and that a request by it comes from its own pages |
 //! | `challenges` | logins that wait for their code |
 
 mod challenges;
 mod cookies;
 pub(super) mod enter;
+pub(super) mod links;
 pub(super) mod own;
 pub(super) mod reset;
 pub(super) mod totp;
@@ -31,6 +33,7 @@ use crate::engine::wall_clock;
 use crate::hashing::{Busy, Hashing};
 use crate::identity::Person;
 use axum::extract::Request;
+use axum::http::{HeaderMap, header};
 use challenges::Challenges;
 use longshore_common::time::Timestamp;
 use longshore_core::model::logins::LoginEvent;
@@ -123,6 +126,14 @@ impl Logins {
         }
         Ok(())
     }
+}
+
+/// Whether a request that needs no credentials brings some: a keypair or a login in its header,
+/// or the cookie of a login that is not over. A cookie that is stale is nobody's fault.
+pub(super) fn brings_credentials(headers: &HeaderMap, app: &App) -> bool {
+    headers.contains_key(header::AUTHORIZATION)
+        || cookie_token(headers, &app.logins)
+            .is_some_and(|token| app.identity.by_token(&token, wall_clock()).is_ok())
 }
 
 /// Where a request comes from; an address of nobody if there is no connection.

@@ -23,7 +23,7 @@ use longshore_identity::throttle::{NameKey, Prefix};
 use longshore_identity::{Secret, password};
 
 /// Marks the answer of a rehearsal.
-const DRY_RUN: HeaderName = HeaderName::from_static("longshore-dry-run");
+pub(super) const DRY_RUN: HeaderName = HeaderName::from_static("longshore-dry-run");
 
 /// Somebody as they see themselves. Without a keypair the main one is shown.
 pub(super) fn view(state: &Model, user: &User, access_key: Option<&str>) -> Me {

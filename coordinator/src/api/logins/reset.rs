@@ -1,26 +1,72 @@
 //! Links to choose a new password.
 
-use super::super::App;
 use super::super::audit::origin;
 use super::super::errors::Failure;
 use super::super::extract::{self, Query};
 use super::super::sessions::unexpected;
+use super::super::{App, GUARDED};
 use super::own;
-use crate::engine::wall_clock;
+use crate::engine::{Engine, wall_clock};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use longshore_common::logins::{ResetRequest, ResetWanted};
-use longshore_core::model::logins::{LoginEvent, ResetByLink, open_link};
+use longshore_core::model::logins::{LoginEvent, NewLink, ResetByLink, open_link};
 use longshore_core::model::{Answer, Event, LinkPurpose};
 use longshore_identity::{Secret, token};
+use tokio::sync::OwnedSemaphorePermit;
 
-/// Always the same answer, so that nobody learns who has an account. There is no mail yet, so
-/// nothing is sent.
-pub(in super::super) async fn request(request: Request) -> Result<Response, Failure> {
+/// For how long a link is good, in milliseconds.
+const LINK_MS: i64 = 3_600_000;
+
+/// Always the same answer, and before anything was looked at: neither what it says nor how long
+/// it takes tells who has an account.
+pub(in super::super) async fn request(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
     Query::read(request.uri().query(), &[])?;
-    extract::json::<ResetWanted>(request).await?;
+    let engine = app.engine.asked_by(origin(request.extensions())?);
+    let body = extract::json::<ResetWanted>(request).await?.value;
+    if app.links.mail.is_on() {
+        match app.links.room() {
+            Some(room) => {
+                let work = send_link(app.clone(), engine, body.email, room);
+                tokio::spawn(GUARDED.scope((), work));
+            }
+            None => tracing::warn!("too many ask for a link to choose a password; one gets none"),
+        }
+    }
     Ok(StatusCode::ACCEPTED.into_response())
+}
+
+/// Makes a link for somebody who may have one, and mails it.
+async fn send_link(app: App, engine: Engine, email: String, room: OwnedSemaphorePermit) {
+    let (token, drawn) = app.links.draw();
+    let at = wall_clock();
+    let link = NewLink {
+        id: drawn.id,
+        token_sha256: drawn.token_sha256,
+        at,
+        expires_at: at.plus_ms(LINK_MS),
+    };
+    let event = Event::Login(Box::new(LoginEvent::WantReset { email, link }));
+    let made = engine.ask_then(event, move |state, _, answer| match answer {
+        Ok(_) => state
+            .invitations
+            .get(&link.id)
+            .map(|link| link.email.clone()),
+        Err(_) => None,
+    });
+    match made.await {
+        Ok(Some(to)) => {
+            let link = app.links.reset(&app.address, &token);
+            app.links.mail_reset(&app.address, &to, &link);
+        }
+        Ok(None) => (), // nobody of that address, or enough of them already
+        Err(error) => tracing::warn!(%error, "a link to choose a password was not made"),
+    }
+    drop(room);
 }
 
 fn gone() -> Failure {

@@ -8,6 +8,7 @@ mod agents;
 mod audit;
 mod books;
 mod groups;
+mod invitations;
 mod keypairs;
 mod logins;
 mod parts;
@@ -141,6 +142,7 @@ const TABLES: &[&[Operation]] = &[
     policies::ROWS,
     tenants::ROWS,
     people::ROWS,
+    invitations::ROWS,
     keypairs::ROWS,
     rights::ROWS,
     presets::ROWS,
@@ -182,6 +184,13 @@ impl Operation {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.row.is_some_and(Access::is_open)
+    }
+
+    /// Whether it needs no credentials, and heeds those that come all the same: who has an
+    /// account accepts an invitation as that account.
+    #[must_use]
+    pub fn heeds_callers(&self) -> bool {
+        self.id == "invitations_accept"
     }
 
     /// What it does, as it is recorded.

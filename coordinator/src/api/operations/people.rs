@@ -28,7 +28,7 @@ const FILTERS: &[Parameter] = &[
     query(
         "status",
         Holds::Texts,
-        "active, inactive or before-verification; without it no inactive ones.",
+        "active, inactive or before-verification; without it no inactive ones. pending, alone: open invitations, each with id, email, status, invited_at and expires_at.",
     ),
     query("domain", Holds::Texts, "Only of this domain."),
     query("project", Holds::Texts, "Only in this project."),

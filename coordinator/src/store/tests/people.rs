@@ -1,6 +1,7 @@
 //! Rows about people and rights.
 
-use super::{dir, file, open_at, same, wait};
+use super::super::migrate;
+use super::{dir, file, open_at, same, wait, world};
 use longshore_common::amount::SlotLimits;
 use longshore_common::ids::{
     AccessRuleId, DomainId, InvitationId, LoginId, ProjectId, UserGroupId, UserId,
@@ -62,6 +63,7 @@ fn people_and_rights_are_read_back_and_what_is_over_is_gone() {
         id: InvitationId::new(5),
         token_sha256: [8; 32],
         email: "bob@example.org".to_owned(),
+        user: Some(ada),
         domain: DomainId::new(0),
         projects: vec![ProjectId::new(3)],
         groups: vec![],
@@ -177,4 +179,51 @@ fn what_is_gone_keeps_its_name_and_frees_it() {
     let all = vec![gone, Change::DomainDeleted(DomainId::new(1)), domain(2)];
     take(&mut state, all);
     assert_eq!(state.gone.domains[&DomainId::new(1)].name, "lab");
+}
+
+/// Links of the sixth form had an address alone.
+#[test]
+fn links_of_accounts_name_the_account() {
+    let dir = dir();
+    let db = rusqlite::Connection::open(file(&dir)).expect("made");
+    for step in &migrate::STEPS[..6] {
+        db.execute_batch(step).expect("the sixth form");
+    }
+    db.execute_batch("PRAGMA application_id = 0x4c675368; PRAGMA user_version = 6;")
+        .expect("marked");
+    db.execute(
+        "INSERT INTO meta VALUES (1, ?1, 4, 9, 20001)",
+        [world::meta().cluster.to_string()],
+    )
+    .expect("an installation");
+    let ada = UserId::new(5);
+    let person = serde_json::json!({
+        "id": ada, "username": "ada", "email": "Ada@example.org", "role": "user",
+        "uid": 20_000, "created_at": Timestamp(0),
+    });
+    db.execute(
+        "INSERT INTO users VALUES (?1, 'ada', 'Ada@example.org', 0, ?2)",
+        (ada.to_string(), person.to_string()),
+    )
+    .expect("a user");
+    for (n, email, purpose) in [
+        (1, "ada@example.org", "reset"),
+        (2, "gone@example.org", "verification"),
+        (3, "ada@example.org", "invitation"),
+    ] {
+        let id = InvitationId::new(n);
+        let link = serde_json::json!({
+            "id": id, "token_sha256": vec![3; 32], "email": email, "domain": DomainId::new(1),
+            "projects": [], "groups": [], "user_policy": "default", "by": ada,
+            "created_at": Timestamp(1), "expires_at": Timestamp(9), "state": "pending",
+            "purpose": purpose,
+        });
+        let values = (id.to_string(), link.to_string());
+        db.execute("INSERT INTO invitations VALUES (?1, ?2)", values)
+            .expect("a link");
+    }
+    drop(db);
+    let (_, state) = open_at(&file(&dir)).expect("migrated");
+    let users = state.invitations.values().map(|link| link.user);
+    assert_eq!(users.collect::<Vec<_>>(), [Some(ada), None, None]);
 }

@@ -10,6 +10,7 @@
 //! | `policies` | keypair, user and project policies |
 //! | `tenants` | domains, projects, people, keypairs |
 //! | `accounts` | logins, passwords and second factors of others |
+//! | `invitations` | who is asked to join, and what a link that came with it does |
 //! | `presets` | amounts under a name |
 //! | `config` | pools, profiles, allocation policies and queues: views and the draft |
 //! | `findings` | what is wrong with a draft, and what is remarkable |
@@ -29,6 +30,7 @@ mod export;
 mod findings;
 mod groups;
 mod impact;
+mod invitations;
 mod members;
 mod named;
 mod permit;
@@ -44,6 +46,11 @@ pub use config::{document, draft_view, live_view, queue_view, queue_views};
 pub use export::{ExportKind, Table, export};
 pub use findings::validate;
 pub use groups::group_view;
+pub use invitations::{
+    Accept, Chosen, DrawnLink, MOST_LINK_S, find_link, invitation_view, invited_by_name,
+    pending_user, sees_invitation,
+};
+pub(super) use invitations::{accept, accepted, link_for, void_links};
 pub use permit::operation;
 pub use permit::{at_project, person as at_person};
 pub use policies::{idle_rules, keypair_policy_view, project_policy_view, user_policy_view};
@@ -67,16 +74,14 @@ use super::pools::ResourceConfig;
 use super::state::State;
 use longshore_common::admin::{
     ConfigVerdict, DomainRequest, DomainView, GroupRequest, GroupView, Impact, ImportAnswer,
-    KeypairPatch, KeypairPolicyRequest, KeypairPolicyView, KeypairView, MemberRequest, MemberView,
-    NewKeypair, NewUser, PresetRequest, PresetView, ProjectPolicyRequest, ProjectPolicyView,
-    ProjectRequest, ProjectView, QueuePatch, QueueView, RequireChangeRequest,
-    ResourceConfigRequest, ResourceConfigView, RotateRequest, Touched, UsageAuditView,
-    UserDomainRequest, UserPatch, UserPolicyAssignment, UserPolicyRequest, UserPolicyView,
-    UserRoleRequest, UserStatusRequest, UserSudoRequest, UserView,
+    InvitationRequest, InvitationView, KeypairPatch, KeypairPolicyRequest, KeypairPolicyView,
+    KeypairView, MemberRequest, MemberView, NewKeypair, NewUser, PresetRequest, PresetView,
+    ProjectPolicyRequest, ProjectPolicyView, ProjectRequest, ProjectView, QueuePatch, QueueView,
+    RequireChangeRequest, ResourceConfigRequest, ResourceConfigView, RotateRequest, Touched,
+    UsageAuditView, UserDomainRequest, UserPatch, UserPolicyAssignment, UserPolicyRequest,
+    UserPolicyView, UserRoleRequest, UserStatusRequest, UserSudoRequest, UserView,
 };
-use longshore_common::ids::{
-    AgentId, DomainId, GroupId, InvitationId, PolicyId, PresetId, ProjectId, UserId,
-};
+use longshore_common::ids::{AgentId, DomainId, GroupId, PolicyId, PresetId, ProjectId, UserId};
 use longshore_common::session::UnknownWord;
 use longshore_common::time::Timestamp;
 use longshore_identity::Secret;
@@ -173,6 +178,8 @@ pub enum AdminVerb {
     CreateUser {
         /// What was drawn for the person.
         secrets: Box<NewUserSecrets>,
+        /// The link that proves the address, for a person that has to.
+        link: DrawnLink,
         /// Its password, if it has one.
         password: Option<NewPassword>,
         /// Who; without the password.
@@ -187,8 +194,12 @@ pub enum AdminVerb {
     },
     /// Changes a person: names, description, user policy, weight, projects.
     PatchUser(String, Box<UserPatch>),
-    /// Switches a person on or off.
-    SetUserStatus(String, UserStatusRequest),
+    /// Switches a person on or off. Who has to prove the address gets the link.
+    SetUserStatus(String, UserStatusRequest, DrawnLink),
+    /// Asks somebody to join.
+    Invite(Box<InvitationRequest>, DrawnLink),
+    /// Takes an invitation back.
+    WithdrawInvitation(String),
     /// Gives a person another role.
     SetUserRole(String, UserRoleRequest),
     /// Moves a person to another domain.
@@ -310,10 +321,6 @@ pub struct NewUserSecrets {
     pub access_key: String,
     /// SHA-256 of its secret part.
     pub secret_sha256: [u8; 32],
-    /// Id of the link that proves the address, for a person that has to.
-    pub link: InvitationId,
-    /// SHA-256 of the token of that link.
-    pub link_sha256: [u8; 32],
 }
 
 /// A password that is to be set. Its rules are looked at here, beside all others.
@@ -401,6 +408,8 @@ pub enum AdminObject {
     Project(Box<ProjectView>),
     /// A person; of a new one also the first keypair.
     User(Box<UserView>, Option<Box<KeypairView>>),
+    /// An invitation.
+    Invitation(Box<InvitationView>),
     /// People of a table; nothing secret is in it.
     Imported(Box<ImportAnswer>),
     /// Somebody in a project.
@@ -489,6 +498,7 @@ impl AdminObject {
                 let users: Vec<&str> = made.map(|row| row.email.as_str()).collect();
                 Ok(json!({ "created": answer.created, "users": users }))
             }
+            Self::Invitation(view) => serde_json::to_value(view),
             Self::Member(view) => serde_json::to_value(view),
             Self::Keypair(view) => serde_json::to_value(view),
             Self::Preset(view) => serde_json::to_value(view),
@@ -619,16 +629,24 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         AdminVerb::DeleteProject(name) => tenants::delete_project(&about(name)),
         AdminVerb::CreateUser {
             secrets,
+            link,
             password,
             request,
-        } => tenants::create_user(state, caller, secrets, (request, password.as_ref()), now),
+        } => {
+            let drawn = (&**secrets, link);
+            tenants::create_user(state, caller, drawn, (request, password.as_ref()), now)
+        }
         AdminVerb::ImportUsers { rows, partial } => {
             tenants::import(state, caller, rows, *partial, now)
         }
         AdminVerb::PatchUser(name, request) => {
             tenants::patch_user(state, caller, name, expected, request, now)
         }
-        AdminVerb::SetUserStatus(name, request) => tenants::set_status(&about(name), request),
+        AdminVerb::SetUserStatus(name, request, link) => {
+            tenants::set_status(&about(name), request, Some(link))
+        }
+        AdminVerb::Invite(request, link) => invitations::invite(state, caller, request, link, now),
+        AdminVerb::WithdrawInvitation(id) => invitations::withdraw(state, caller, id, now),
         AdminVerb::SetUserRole(name, request) => tenants::set_role(&about(name), request),
         AdminVerb::SetUserDomain(name, request) => tenants::set_domain(&about(name), request),
         AdminVerb::SetUserSudo(name, request) => tenants::set_sudo(&about(name), request),

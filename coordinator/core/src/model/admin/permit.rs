@@ -282,7 +282,7 @@ fn asked<'a>(
                 )
             }
         }
-        AdminVerb::SetUserStatus(name, _)
+        AdminVerb::SetUserStatus(name, ..)
         | AdminVerb::SetUserRole(name, _)
         | AdminVerb::SetUserDomain(name, _)
         | AdminVerb::SetUserSudo(name, _)
@@ -368,6 +368,10 @@ fn asked<'a>(
         },
         AdminVerb::SetMainKeypair { user, .. } => {
             about(operation, state.user_by_ref(user), ("user", user))
+        }
+        // Whom and what it is about, the verb finds and judges itself.
+        AdminVerb::Invite(..) | AdminVerb::WithdrawInvitation(_) => {
+            Asked::new(operation, None, ("invitation", ""))
         }
         AdminVerb::Rights(verb) => {
             let (target, thing) = verb.target(state);

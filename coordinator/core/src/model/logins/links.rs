@@ -1,12 +1,21 @@
 //! Links to choose a new password.
 
-use super::super::admin::stands_in_file;
+use super::super::admin::{DrawnLink, link_for, stands_in_file, void_links};
 use super::super::change::Change;
 use super::super::event::{Outcome, Refusal};
-use super::super::people::{Invitation, InvitationState, LinkPurpose, Role, User, UserStatus};
+use super::super::people::{Invitation, LinkPurpose, Origin, Role, User, UserStatus};
 use super::super::state::State;
 use super::own::end_logins;
 use super::{NewLink, ResetByLink, done, open_link};
+use longshore_common::ids::UserId;
+use longshore_common::time::Timestamp;
+use longshore_identity::fields;
+
+/// Links to choose a password that one address gets in any hour: who forgot the password needs
+/// one, and nobody shall fill the letter box of somebody else.
+const MOST_LINKS: usize = 3;
+/// The hour, in seconds. Links are kept for as long as they are good, which is no less.
+const WINDOW_S: i64 = 3600;
 
 /// The one answer to links that are used, replaced, over or were never made.
 fn gone() -> Refusal {
@@ -30,13 +39,9 @@ pub(super) fn reset(state: &State, order: &ResetByLink) -> Outcome {
         need_password_change: false,
         ..user.clone()
     };
-    let used = Invitation {
-        state: InvitationState::Accepted,
-        ..link.clone()
-    };
     let mut changes = vec![
         Change::User(Box::new(after)),
-        Change::Invitation(Box::new(used)),
+        Change::Invitation(Box::new(link.accepted())),
     ];
     changes.extend(end_logins(state, user.id, None));
     done(changes)
@@ -61,31 +66,52 @@ pub(super) fn recover(state: &State, email: &str, link: NewLink) -> Outcome {
         totp: None,
         ..user.clone()
     };
-    let mut changes = vec![Change::User(Box::new(after))];
-    let older = state.invitations.values().filter(|other| {
-        other.purpose == LinkPurpose::Reset
-            && other.state == InvitationState::Pending
-            && other.email == user.email
-    });
-    changes.extend(older.map(|other| {
-        Change::Invitation(Box::new(Invitation {
-            state: InvitationState::Withdrawn,
-            ..other.clone()
-        }))
-    }));
-    changes.push(Change::Invitation(Box::new(Invitation {
+    let changes = std::iter::once(Change::User(Box::new(after)));
+    done(changes.chain(instead_of_older(state, user, link)).collect())
+}
+
+/// A new link to choose a password; those before are void.
+fn instead_of_older(state: &State, user: &User, link: NewLink) -> Vec<Change> {
+    let older = void_links(state, user, &[LinkPurpose::Reset], link.at);
+    let mut changes: Vec<Change> = older.collect();
+    let drawn = DrawnLink {
         id: link.id,
         token_sha256: link.token_sha256,
-        email: user.email.clone(),
-        domain: user.domain,
-        projects: Vec::new(),
-        groups: Vec::new(),
-        user_policy: user.user_policy.clone(),
-        by: user.id,
-        created_at: link.at,
+        valid_s: 0,
+    };
+    changes.push(Change::Invitation(Box::new(Invitation {
         expires_at: link.expires_at,
-        state: InvitationState::Pending,
-        purpose: LinkPurpose::Reset,
+        ..link_for(user, LinkPurpose::Reset, &drawn, user.id, link.at)
     })));
-    done(changes)
+    changes
+}
+
+/// Somebody says to have forgotten the password of an address. Nothing follows for addresses
+/// of nobody who could use a link, and for those that got enough of them.
+pub(super) fn want_reset(state: &State, email: &str, link: NewLink) -> Outcome {
+    let email = fields::clean(email);
+    let user = state.user_of_name(&email).filter(|user| {
+        let domain = state.domains.get(&user.domain);
+        user.is_active()
+            && user.service.is_none()
+            && user.source != Origin::Fixed
+            && user.email.eq_ignore_ascii_case(&email)
+            && domain.is_none_or(|domain| domain.active)
+    });
+    match user {
+        Some(user) if !has_enough(state, user.id, link.at) => {
+            done(instead_of_older(state, user, link))
+        }
+        _ => done(Vec::new()),
+    }
+}
+
+/// Whether a person got as many links as there are in an hour.
+fn has_enough(state: &State, user: UserId, at: Timestamp) -> bool {
+    let lately = state.invitations.values().filter(|link| {
+        link.purpose == LinkPurpose::Reset
+            && link.user == Some(user)
+            && link.created_at > at.plus_s(-WINDOW_S)
+    });
+    lately.count() >= MOST_LINKS
 }

@@ -25,9 +25,10 @@ pub use enter::{counted_as, notices};
 pub(super) use own::end_logins;
 pub(super) use record::{person_shown, recorded};
 
+use super::admin::{Accept, accept};
 use super::change::Change;
 use super::event::{Caller, Outcome, Refusal};
-use super::people::{InvitationState, LinkPurpose, Login};
+use super::people::{LinkPurpose, Login};
 use super::state::State;
 use longshore_common::ids::{InvitationId, LoginId, UserId};
 use longshore_common::time::Timestamp;
@@ -75,6 +76,15 @@ pub enum LoginEvent {
     Own(OwnOrder),
     /// A new password is chosen by a link.
     Reset(ResetByLink),
+    /// A link to choose a new password is asked for.
+    WantReset {
+        /// Address of the account, as it was typed.
+        email: String,
+        /// The link, if there is to be one.
+        link: NewLink,
+    },
+    /// Somebody brings the token of an invitation, or of a proof of an address.
+    Accept(Box<Accept>),
     /// The way back in for an administrator, from the machine itself.
     Recover {
         /// Address of the administrator.
@@ -250,6 +260,8 @@ pub(super) fn react(state: &State, event: &LoginEvent) -> Outcome {
         LoginEvent::Enter(order) => enter::enter(state, order),
         LoginEvent::Own(order) => own::own(state, order),
         LoginEvent::Reset(order) => links::reset(state, order),
+        LoginEvent::WantReset { email, link } => links::want_reset(state, email, *link),
+        LoginEvent::Accept(order) => accept(state, order),
         LoginEvent::Recover { email, link } => links::recover(state, email, *link),
         LoginEvent::Minute { at, used, limits } => minute(state, *at, used, *limits),
     }
@@ -284,12 +296,16 @@ fn minute(
             }));
         }
     }
-    // Links to choose a password leave nothing behind; invitations are history.
+    // Invitations are history. Other links leave nothing behind; those to choose a password
+    // stay for their time even when they are void, because they are counted.
     let over = state
         .invitations
         .values()
-        .filter(|link| link.purpose == LinkPurpose::Reset)
-        .filter(|link| link.expires_at <= at || link.state != InvitationState::Pending);
+        .filter(|link| match link.purpose {
+            LinkPurpose::Invitation => false,
+            LinkPurpose::Verification => !link.is_open(at),
+            LinkPurpose::Reset => link.expires_at <= at,
+        });
     changes.extend(over.map(|link| Change::InvitationForgotten(link.id)));
     let idle = state.throttle.expired(at);
     changes.extend(idle.into_iter().map(Change::Throttle));
@@ -308,8 +324,7 @@ pub fn open_link<'a>(
     let mut links = state.invitations.values();
     links.find(|link| {
         link.purpose == purpose
-            && link.state == InvitationState::Pending
-            && at < link.expires_at
+            && link.is_open(at)
             && Sha256::from_bytes(link.token_sha256).same(&given)
     })
 }

@@ -1,6 +1,7 @@
 //! What the audit log has to say about logins. Refusals and failures are recorded at the rim,
 //! where those of a kind are merged.
 
+use super::super::admin::accepted;
 use super::super::audited::{Audited, Doer, target};
 use super::super::change::Change;
 use super::super::event::Outcome;
@@ -35,6 +36,8 @@ pub(in super::super) fn recorded(
             let user = of(changes)?;
             Some(record.by(person(user, "reset link")))
         }
+        LoginEvent::WantReset { .. } => link_made(state, changes),
+        LoginEvent::Accept(_) => accepted(state, changes),
         LoginEvent::Recover { .. } => changed(state, changes, Operation::UserRole),
         LoginEvent::Minute { .. } => None,
     }
@@ -68,6 +71,23 @@ fn entered(state: &State, changes: &[Change]) -> Option<Audited> {
     let target = target("user", user.printed_id(), &user.username);
     let record = Audited::new(Operation::AuthLogin, target, None, Some(shown(login)));
     Some(record.by(person(user, &login.id.to_string())))
+}
+
+/// That a link to choose a password was sent, and to whom.
+fn link_made(state: &State, changes: &[Change]) -> Option<Audited> {
+    let link = changes.iter().rev().find_map(|change| match change {
+        Change::Invitation(link) => Some(&**link),
+        _ => None,
+    })?;
+    let user = state.users.get(&link.user?)?;
+    let target = target("user", user.printed_id(), &user.username);
+    let after = json!({ "link": link.id, "expires_at": link.expires_at });
+    Some(Audited::new(
+        Operation::AuthReset,
+        target,
+        None,
+        Some(after),
+    ))
 }
 
 fn ended(state: &State, changes: &[Change]) -> Option<Audited> {

@@ -11,7 +11,7 @@ use crate::pki::{fill_random, sha256};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use longshore_common::ids::{InvitationId, UserId};
+use longshore_common::ids::UserId;
 use longshore_core::model::admin::{
     AdminObject, AdminVerb, ImportRow, NewUserSecrets, file_refusal,
 };
@@ -43,8 +43,6 @@ fn draw(
             id: UserId::new(new_id()),
             access_key,
             secret_sha256: sha256(secret.expose().as_bytes()),
-            link: InvitationId::new(new_id()),
-            link_sha256: [0; 32], // nobody comes from a table unproven
         };
         shown.insert(row.row, (chosen, secret));
         drawn.push(ImportRow {

@@ -7,17 +7,19 @@ use super::super::super::page::limit;
 use super::super::super::{json as answer_json, person as caller_of};
 use super::super::{Match, Viewer, Wanted, Write, other_kind, required, value_of, verbs, write};
 use crate::identity::{new_id, new_keypair};
-use crate::pki::{fill_random, sha256};
+use crate::pki::sha256;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::admin::{
-    MainKeypairRequest, Member, NewUser, NewUserAnswer, RequireChangeRequest, UserPatch, UserView,
+    MainKeypairRequest, Member, NewUser, NewUserAnswer, RequireChangeRequest, UserPatch,
+    UserStatusRequest, UserView,
 };
-use longshore_common::ids::{InvitationId, UserId};
+use longshore_common::ids::UserId;
 use longshore_core::access::View;
 use longshore_core::model::admin::{
-    AdminObject, AdminVerb, NewPassword, NewUserSecrets, user_view, user_views,
+    AdminObject, AdminVerb, NewPassword, NewUserSecrets, invitation_view, pending_user, user_view,
+    user_views,
 };
 use longshore_core::model::{self, Role, User};
 use longshore_identity::{Secret, fields, token};
@@ -99,6 +101,12 @@ pub(in crate::api) async fn list(
     query.only("role", &Role::ALL.map(Role::as_str))?;
     query.only("status", STATUS)?;
     let wanted = Wanted::new(&query, FILTERS);
+    if wanted
+        .values("status")
+        .any(|word| word.eq_ignore_ascii_case("pending"))
+    {
+        return pending(&app, &query, viewer, wanted).await;
+    }
     let place = app.cursors.place("users", &query)?;
     let room = limit(&query)? + 1; // whether there is more
     // Only what the page shows is made into views: there may be a hundred thousand people, and
@@ -124,6 +132,45 @@ pub(in crate::api) async fn list(
     };
     let rows = app.engine.read(look).await?;
     answer_json(&app.cursors.cut("users", &query, rows.into_iter())?)
+}
+
+/// People who are invited and have not accepted. They have no login name, no description and
+/// the role of everybody who joins.
+async fn pending(
+    app: &App,
+    query: &Query,
+    viewer: Viewer,
+    wanted: Wanted,
+) -> Result<Response, Failure> {
+    if wanted.values("status").count() > 1 {
+        let text = "status=pending stands alone: it lists invitations and no accounts.";
+        return Err(Failure::new("LS-PARAMETER", text));
+    }
+    let asked = |name: &str| wanted.values(name).next().is_some();
+    let nobody = asked("username") || asked("description") || !wanted.takes("role", &["user"]);
+    let look = move |state: &model::State, now| {
+        let wanted = named_projects(state, &viewer, &wanted);
+        let views = viewer.invitations(state).filter(|link| link.is_open(now));
+        let views = views.map(|link| (link, invitation_view(state, link, now)));
+        let views = views.filter(|(_, view)| {
+            let projects: Vec<&str> = view.projects.iter().map(String::as_str).collect();
+            !nobody
+                && wanted.finds("email", &view.email)
+                && wanted.takes("policy", &[&view.user_policy])
+                && wanted.takes("domain", &[&view.domain, &view.domain_name])
+                && wanted.takes("project", &projects)
+        });
+        let mut rows: Vec<_> = views
+            .map(|(link, view)| {
+                let key = format!("{}\u{1}{}", view.email.to_ascii_lowercase(), view.id);
+                (key, pending_user(link))
+            })
+            .collect();
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        rows
+    };
+    let rows = app.engine.read(look).await?;
+    answer_json(&app.cursors.page("users", query, rows)?)
 }
 
 /// Filters in which projects stand by name: an id is a reference too. A project that the
@@ -176,6 +223,16 @@ async fn password_of(app: &App, body: &mut NewUser) -> Result<Option<NewPassword
     Ok(Some(NewPassword { text, phc }))
 }
 
+/// The link that proves the address of somebody who has to; it is mailed too.
+fn proof(app: &App, user: &UserView, token: &Secret, dry_run: bool) -> Option<String> {
+    if dry_run || user.status != "before-verification" {
+        return None;
+    }
+    let link = app.links.invite(&app.address, token);
+    app.links.mail_proof(&app.address, &user.email, &link);
+    Some(link)
+}
+
 pub(in crate::api) async fn create(
     State(app): State<App>,
     request: Request,
@@ -183,16 +240,15 @@ pub(in crate::api) async fn create(
     let mut write = write::<NewUser>(request, &[], Match::Optional).await?;
     let password = password_of(&app, &mut write.body).await?;
     let (access_key, secret) = new_keypair();
-    let link = token::link(&mut fill_random);
+    let (token, link) = app.links.draw();
     let secrets = NewUserSecrets {
         id: UserId::new(new_id()),
         access_key: access_key.clone(),
         secret_sha256: sha256(secret.as_bytes()),
-        link: InvitationId::new(new_id()),
-        link_sha256: *link.sha256().as_bytes(),
     };
     let verb = AdminVerb::CreateUser {
         secrets: Box::new(secrets),
+        link,
         password,
         request: Box::new(write.body.clone()),
     };
@@ -202,7 +258,7 @@ pub(in crate::api) async fn create(
     };
     // A rehearsal makes nothing, so its secrets open nothing.
     let secret = Some(Secret::new(secret)).filter(|_| !write.dry_run);
-    let unproven = view.status == "before-verification" && !write.dry_run;
+    let link = proof(&app, view, &token, write.dry_run);
     let made = NewUserAnswer {
         user: (**view).clone(),
         snippet: secret
@@ -210,7 +266,7 @@ pub(in crate::api) async fn create(
             .map(|secret| token::snippet(&app.address, &access_key, secret)),
         access_key,
         secret_key: secret.map(|secret| secret.expose().to_owned()),
-        link: unproven.then(|| format!("{}/invite#{}", app.address, link.expose())),
+        link,
     };
     let value = value_of(&made).ok_or_else(Failure::internal)?;
     write.respond_value(StatusCode::CREATED, value, &answer, Some("users"))
@@ -256,7 +312,20 @@ pub(in crate::api) async fn set_status(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    put(app, text, request, AdminVerb::SetUserStatus).await
+    let write: Write<UserStatusRequest> = write(request, &[], Match::Required).await?;
+    let (token, link) = app.links.draw();
+    let verb = AdminVerb::SetUserStatus(text.clone(), write.body.clone(), link);
+    let answer = write
+        .order(&app, verb, move |state| current(state, &text))
+        .await?;
+    let AdminObject::User(view, _) = &answer.object else {
+        return Err(other_kind(&answer.object));
+    };
+    let mut value = value_of(view).ok_or_else(Failure::internal)?;
+    if let Some(link) = proof(&app, view, &token, write.dry_run) {
+        value["link"] = Value::String(link);
+    }
+    write.respond_value(StatusCode::OK, value, &answer, None)
 }
 
 pub(in crate::api) async fn set_role(

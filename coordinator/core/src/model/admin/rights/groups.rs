@@ -80,7 +80,7 @@ pub(super) fn change_target(group: &UserGroup) -> Target {
 }
 
 /// The members of a group, as they are changed.
-pub(super) fn members_target(group: &UserGroup) -> Target {
+pub(in super::super) fn members_target(group: &UserGroup) -> Target {
     match group.builtin {
         Some(_) => group_target(group).case(Case::BuiltinMembers),
         None => change_target(group),

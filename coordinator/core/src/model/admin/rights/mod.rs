@@ -16,6 +16,7 @@ mod shifts;
 
 pub use accounts::account_view;
 pub use found::{resource_of, subject_of};
+pub(super) use groups::members_target;
 pub use groups::{group_target, user_group_view};
 pub(super) use rules::follow;
 pub use rules::{access_rule_view, effective, rule_target};
@@ -141,7 +142,7 @@ impl RightsVerb {
                 (group(name), ("user group", name))
             }
             Self::Member { group: name, .. } => {
-                let members = state.user_group_by_ref(name).map(groups::members_target);
+                let members = state.user_group_by_ref(name).map(members_target);
                 (members, ("user group", name))
             }
             Self::CreateRule(..) => (None, ("access rule", "")),

@@ -138,7 +138,7 @@ fn follow(state: &State, order: &FixedOrder, work: &mut Work) -> Result<(), Refu
                 status: Member::Value(UserStatus::Inactive.as_str().to_owned()),
                 ..UserStatusRequest::default()
             };
-            work.order(id, |about| set_status(about, &request))
+            work.order(id, |about| set_status(about, &request, None))
                 .map_err(|refusal| told(KEY, &refusal))?;
         }
     }

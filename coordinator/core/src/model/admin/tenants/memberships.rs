@@ -7,7 +7,7 @@ use super::super::super::entities::{Session, Stop};
 use super::super::super::event::{Caller, Refusal};
 use super::super::super::lifecycle;
 use super::super::super::people::{
-    InvitationState, Keypair, KeypairState, Membership, User, UserStatus,
+    Keypair, KeypairState, LinkPurpose, Membership, User, UserStatus,
 };
 use super::super::super::policies::Project;
 use super::super::super::state::State;
@@ -159,11 +159,10 @@ impl<'a> Leaving<'a> {
     pub(super) fn withdraw_invitations(&mut self) {
         let now = self.draft.now;
         for invitation in self.state.invitations.values() {
-            let open = invitation.state == InvitationState::Pending && invitation.expires_at > now;
-            if open && invitation.by == self.user.id {
+            let sent = invitation.purpose == LinkPurpose::Invitation;
+            if sent && invitation.is_open(now) && invitation.by == self.user.id {
                 self.touched.invitations += 1;
-                let mut withdrawn = invitation.clone();
-                withdrawn.state = InvitationState::Withdrawn;
+                let withdrawn = invitation.withdrawn();
                 self.draft.push(Change::Invitation(Box::new(withdrawn)));
             }
         }

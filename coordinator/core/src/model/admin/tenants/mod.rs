@@ -34,7 +34,7 @@ pub(super) use keypairs::{
 };
 pub use memberships::member_view;
 pub(super) use memberships::{part, put_member};
-pub(super) use people::{create_user, patch_user, projects_of};
+pub(super) use people::{create_user, new_person, patch_user, projects_of};
 pub use people::{user_view, user_views};
 pub(super) use removal::{delete_domain, delete_project};
 pub(super) use standing::{
@@ -59,13 +59,13 @@ pub(super) fn domain_name(state: &State, id: DomainId) -> String {
     domain.map_or_else(String::new, |d| d.name.clone())
 }
 
-fn username_of(state: &State, user: UserId) -> String {
+pub(super) fn username_of(state: &State, user: UserId) -> String {
     let user = state.users.get(&user);
     user.map_or_else(String::new, |u| u.username.clone())
 }
 
 /// A text whose own rules follow; null says as little as absent.
-fn plain(r: &mut Reader, field: &str, member: &Member<String>) -> Option<String> {
+pub(super) fn plain(r: &mut Reader, field: &str, member: &Member<String>) -> Option<String> {
     match member {
         Member::Value(text) => Some(text.trim().to_owned()),
         Member::Wrong(_) => {
@@ -98,7 +98,11 @@ pub(super) fn home<'a>(state: &'a State, caller: &Caller) -> &'a str {
 }
 
 /// The domain a request names, else the one named `default`.
-fn domain_of<'a>(state: &'a State, r: &mut Reader, member: &Member<String>) -> Option<&'a Domain> {
+pub(super) fn domain_of<'a>(
+    state: &'a State,
+    r: &mut Reader,
+    member: &Member<String>,
+) -> Option<&'a Domain> {
     let name = r.text("domain", member, 64);
     if name.is_none() && !member.is_absent() {
         return None; // said already
@@ -116,7 +120,7 @@ fn domain_of<'a>(state: &'a State, r: &mut Reader, member: &Member<String>) -> O
 }
 
 /// The policy a request names.
-fn policy_of(
+pub(super) fn policy_of(
     state: &State,
     r: &mut Reader,
     field: &str,

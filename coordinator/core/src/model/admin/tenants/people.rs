@@ -2,16 +2,14 @@
 
 use super::super::super::change::{Change, PolicyKind};
 use super::super::super::event::{Caller, Refusal};
-use super::super::super::people::{
-    Invitation, InvitationState, Keypair, LinkPurpose, Membership, Role, User, UserStatus,
-};
+use super::super::super::people::{Keypair, LinkPurpose, Membership, Role, User, UserStatus};
 use super::super::super::policies::Domain;
 use super::super::super::state::State;
 use super::super::super::submit::cut;
 use super::super::impact::Scope;
 use super::super::members::{Reader, fresh, missing, put};
 use super::super::policies::DEFAULT;
-use super::super::{AdminObject, Decision, NewPassword, NewUserSecrets};
+use super::super::{AdminObject, Decision, DrawnLink, NewPassword, NewUserSecrets, link_for};
 use super::keypairs::{access_key_is_free, keypair_view};
 use super::memberships::Leaving;
 use super::{domain_name, domain_of, plain, policy_of, username_of};
@@ -26,8 +24,6 @@ use std::collections::BTreeMap;
 const WEIGHT_ONE: i64 = 1000;
 /// The largest weight, in thousandths.
 const WEIGHT_MAX: i64 = 1_000_000;
-/// For how long the link is good that proves the address of a new person, in seconds.
-const LINK_S: i64 = 7 * 86_400;
 
 /// A person as it is shown. Looks at every session: for lists there is [`user_views`].
 #[must_use]
@@ -115,7 +111,7 @@ pub(super) fn seen_user<'a>(
 }
 
 /// A person that a request describes, with its first keypair; its number is not given yet.
-pub(super) fn new_person(
+pub(in super::super) fn new_person(
     state: &State,
     (request, password): (&NewUser, Option<&NewPassword>),
     secrets: &NewUserSecrets,
@@ -213,7 +209,7 @@ pub(super) fn role_named(word: &str) -> Role {
 pub(in super::super) fn create_user(
     state: &State,
     caller: &Caller,
-    secrets: &NewUserSecrets,
+    (secrets, link): (&NewUserSecrets, &DrawnLink),
     (request, password): (&NewUser, Option<&NewPassword>),
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
@@ -232,20 +228,8 @@ pub(in super::super) fn create_user(
     let object = AdminObject::User(Box::new(shown), Some(Box::new(key)));
     let mut changes = vec![Change::Meta(meta)];
     if user.status == UserStatus::BeforeVerification {
-        changes.push(Change::Invitation(Box::new(Invitation {
-            id: secrets.link,
-            token_sha256: secrets.link_sha256,
-            email: user.email.clone(),
-            domain: user.domain,
-            projects: Vec::new(),
-            groups: Vec::new(),
-            user_policy: user.user_policy.clone(),
-            by: caller.user,
-            created_at: now,
-            expires_at: now.plus_s(LINK_S),
-            state: InvitationState::Pending,
-            purpose: LinkPurpose::Verification,
-        })));
+        let link = link_for(&user, LinkPurpose::Verification, link, caller.user, now);
+        changes.push(Change::Invitation(Box::new(link)));
     }
     changes.extend([Change::User(Box::new(user)), Change::Keypair(keypair)]);
     Ok(Decision::new(object, changes))

@@ -2,10 +2,10 @@
 
 use super::super::super::change::{Change, PolicyKind};
 use super::super::super::event::{Caller, Refusal};
-use super::super::super::people::{User, UserStatus};
+use super::super::super::people::{LinkPurpose, User, UserStatus};
 use super::super::super::state::State;
 use super::super::members::Reader;
-use super::super::{Decision, LeftSessions};
+use super::super::{Decision, DrawnLink, LeftSessions, link_for, void_links};
 use super::fixed::stands_in_file;
 use super::memberships::{Leaving, switch_off};
 use super::people::{changed_user, role_named, seen_user, status};
@@ -59,9 +59,12 @@ fn required<T>(r: &mut Reader, field: &str, member: &Member<T>) {
     }
 }
 
+/// `link`: drawn for a status in which the person has to prove the address; without one none
+/// is made.
 pub(in super::super) fn set_status(
     about: &About<'_>,
     request: &UserStatusRequest,
+    link: Option<&DrawnLink>,
 ) -> Result<Decision, Refusal> {
     let (state, present) = (about.state, about.present()?);
     let mut r = Reader::default();
@@ -96,6 +99,17 @@ pub(in super::super) fn set_status(
         _ => (false, LeftSessions::Keep),
     };
     switch_off(&mut left, (present.status, status), keypairs_too, sessions);
+    if status != UserStatus::Active || present.status != UserStatus::Active {
+        // What was sent to the person before says nothing about what it is now.
+        let purposes = [LinkPurpose::Verification, LinkPurpose::Reset];
+        let void = void_links(state, present, &purposes, about.now);
+        void.for_each(|change| left.push(change));
+    }
+    if let (UserStatus::BeforeVerification, Some(link)) = (status, link) {
+        let purpose = LinkPurpose::Verification;
+        let link = link_for(present, purpose, link, about.caller.user, about.now);
+        left.push(Change::Invitation(Box::new(link)));
+    }
     Ok(changed_user(state, present, user, left))
 }
 

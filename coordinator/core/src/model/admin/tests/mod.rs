@@ -3,6 +3,7 @@
 mod config;
 mod fixed;
 mod groups;
+mod invitations;
 mod keypairs;
 mod people;
 mod policies;
@@ -10,9 +11,9 @@ mod standing;
 mod tables;
 
 use super::{
-    AdminAnswer, AdminObject, AdminOrder, AdminVerb, domain_view, draft_view, group_view,
-    keypair_policy_view, keypair_view, live_view, member_view, preset_view, project_policy_view,
-    project_view, queue_view, user_policy_view, user_view,
+    AdminAnswer, AdminObject, AdminOrder, AdminVerb, DrawnLink, domain_view, draft_view,
+    group_view, invitation_view, keypair_policy_view, keypair_view, live_view, member_view,
+    preset_view, project_policy_view, project_view, queue_view, user_policy_view, user_view,
 };
 use crate::core::Core;
 use crate::model::{
@@ -24,14 +25,20 @@ use longshore_common::agent::{AgentState, Device, Health, Inventory, RuntimeStat
 use longshore_common::amount::{SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::NewSession;
 use longshore_common::ids::{
-    AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, PolicyId,
-    ProjectId, SessionId, UserId,
+    AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, InvitationId,
+    PolicyId, ProjectId, SessionId, UserId,
 };
 use longshore_common::time::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) const NOW: Timestamp = Timestamp(1_000_000);
+/// A link that was drawn.
+pub(super) const LINK: DrawnLink = DrawnLink {
+    id: InvitationId::new(9),
+    token_sha256: [8; 32],
+    valid_s: 604_800,
+};
 
 pub(super) fn slot(text: &str) -> SlotName {
     text.parse().unwrap()
@@ -269,6 +276,10 @@ impl World {
                 let user = state.user_by_ref(&v.user).unwrap();
                 assert!(member_view(project, user).is_none());
                 return;
+            }
+            AdminObject::Invitation(v) => {
+                let link = &state.invitations[&v.id.parse().unwrap()];
+                AdminObject::Invitation(Box::new(invitation_view(state, link, NOW)))
             }
             AdminObject::Gone
             | AdminObject::Agent(_)

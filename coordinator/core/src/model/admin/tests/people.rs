@@ -1,14 +1,15 @@
 //! Domains, projects, people, keypairs.
 
 use super::super::{AdminObject, AdminOrder, AdminVerb, NewKeypairSecrets, NewUserSecrets};
-use super::{NOW, World, errors, from, shown};
+use super::{LINK, NOW, World, errors, from, shown};
 use crate::model::{Answer, Caller, Event, react};
-use longshore_common::ids::{DomainId, InvitationId, ProjectId, UserId};
+use longshore_common::ids::{DomainId, ProjectId, UserId};
 use serde_json::{Value, json};
 
 fn user(key: &str, members: Value) -> AdminVerb {
     AdminVerb::CreateUser {
         secrets: Box::new(drawn(9, key)),
+        link: LINK,
         password: None,
         request: Box::new(from(members)),
     }
@@ -19,8 +20,6 @@ fn drawn(id: u128, key: &str) -> NewUserSecrets {
         id: UserId::new(id),
         access_key: key.to_owned(),
         secret_sha256: [7; 32],
-        link: InvitationId::new(id),
-        link_sha256: [8; 32],
     }
 }
 
@@ -40,7 +39,7 @@ pub(super) fn more(user: Option<&str>, key: &str, mut members: Value) -> AdminVe
 }
 
 fn status(name: &str, members: Value) -> AdminVerb {
-    AdminVerb::SetUserStatus(name.to_owned(), from(members))
+    AdminVerb::SetUserStatus(name.to_owned(), from(members), LINK)
 }
 
 #[test]

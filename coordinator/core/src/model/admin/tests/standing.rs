@@ -2,7 +2,7 @@
 
 use super::super::{AdminObject, AdminVerb, ImportRow, LeftSessions, NewPassword, NewUserSecrets};
 use super::people::more;
-use super::{NOW, World, errors, from, keypair, shown};
+use super::{LINK, NOW, World, errors, from, keypair, shown};
 use crate::model::{
     Change, Invitation, InvitationState, Keypair, KeypairState, LinkPurpose, Login, MemberSource,
     Membership, Role, User, UserGroup, UserStatus,
@@ -30,7 +30,7 @@ fn name() -> String {
 }
 
 fn status(members: Value) -> AdminVerb {
-    AdminVerb::SetUserStatus(name(), from(members))
+    AdminVerb::SetUserStatus(name(), from(members), LINK)
 }
 
 fn invitation(by: UserId, purpose: LinkPurpose) -> Invitation {
@@ -38,6 +38,7 @@ fn invitation(by: UserId, purpose: LinkPurpose) -> Invitation {
         id: InvitationId::new(1),
         token_sha256: [1; 32],
         email: "x@lab.example".to_owned(),
+        user: None,
         domain: DomainId::new(1),
         projects: Vec::new(),
         groups: Vec::new(),
@@ -67,9 +68,8 @@ fn the_example_of_a_person_that_is_wrong_in_three_ways() {
             id: UserId::new(9),
             access_key: "LSx".to_owned(),
             secret_sha256: [7; 32],
-            link: InvitationId::new(9),
-            link_sha256: [8; 32],
         }),
+        link: LINK,
         password: Some(NewPassword {
             text: Secret::new(password.to_owned()),
             phc: "hash".to_owned(),
@@ -221,9 +221,8 @@ fn who_is_not_proven_gets_a_link_and_can_do_nothing() {
             id: UserId::new(9),
             access_key: "LSx".to_owned(),
             secret_sha256: [7; 32],
-            link: InvitationId::new(9),
-            link_sha256: [8; 32],
         }),
+        link: LINK,
         password: None,
         request: Box::new(from(
             json!({"email": "x@lab.example", "status": "before-verification"}),
@@ -482,8 +481,6 @@ fn rows(text: &str) -> Vec<ImportRow> {
             id: UserId::new(100 + u128::from(row.row)),
             access_key: format!("LSrow{}", row.row),
             secret_sha256: [7; 32],
-            link: InvitationId::new(1),
-            link_sha256: [0; 32],
         },
         password: "hash".to_owned(),
         row,
