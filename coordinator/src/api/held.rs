@@ -135,3 +135,33 @@ fn stream_while_allowed(rests: Rests, body: Body) -> Body {
     });
     Body::from_stream(pieces)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::ids::{DomainId, UserGroupId, UserId};
+    use longshore_core::access::{Caller, Role, UserFacts};
+    use longshore_core::model::BUILTIN;
+
+    fn rights(role: Role, domain: u128, groups: &[UserGroupId]) -> Caller {
+        let facts = UserFacts {
+            id: UserId::new(1),
+            role,
+            domain: DomainId::new(domain),
+            active: true,
+            projects: [].into(),
+            groups: groups.iter().copied().collect(),
+        };
+        Caller::user(facts, &BUILTIN)
+    }
+
+    #[test]
+    fn an_answer_about_no_session_rests_on_role_domain_and_offices() {
+        let plain = rights(Role::User, 1, &[]);
+        let office = rights(Role::User, 1, &[BUILTIN.admins]);
+        let admin = rights(Role::DomainAdmin, 1, &[]);
+        assert!(!is_narrower(&plain, &plain) && !is_narrower(&plain, &office));
+        assert!(is_narrower(&office, &plain) && is_narrower(&admin, &plain));
+        assert!(is_narrower(&plain, &rights(Role::User, 2, &[])));
+    }
+}
