@@ -185,10 +185,7 @@ async fn fixture_with(logs: Option<Vec<Data>>, with_agent: bool, more: Vec<Chang
 
 /// An installation whose administrators may reach into sessions of others.
 pub(super) async fn ready_with_admin_exec() -> Fixture {
-    let rights = RightsSettings {
-        admin_exec: true,
-        ..RightsSettings::default()
-    };
+    let rights = RightsSettings { admin_exec: true };
     let limits = (1_000_000, 1_000_000);
     let mut f = made(
         Some(Vec::new()),
