@@ -437,6 +437,9 @@ pub struct Session {
     /// Id of the service account that asked for it in the owner's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitted_by: Option<String>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_by_name: Option<String>,
     /// The keypair it was asked with.
     pub access_key: String,
     /// Id of its resource group.

@@ -1,7 +1,7 @@
 //! `show`: one session in sections.
 
 use crate::app::App;
-use crate::client::{Client, encode, typed};
+use crate::client::typed;
 use crate::clock;
 use crate::describe;
 use crate::error::Failure;
@@ -25,12 +25,8 @@ pub(crate) async fn run(app: &App, args: OneSession) -> Result<u8, Failure> {
     let path = client.session_path(&args.id).await?;
     let item = client.get(&path).await?;
     let history = client.list(&format!("{path}/history")).await?;
-    let asked_by = match item["submitted_by"].as_str() {
-        Some(id) => Some(asked_by(&client, id).await),
-        None => None,
-    };
     app.output().object(&item, "id", || {
-        Ok(text(&typed(item.clone())?, asked_by.as_deref()) + &reaches(&history)?)
+        Ok(text(&typed(item.clone())?) + &reaches(&history)?)
     })?;
     Ok(0)
 }
@@ -49,16 +45,13 @@ fn reaches(history: &[Value]) -> Result<String, Failure> {
     Ok(sheet.0)
 }
 
-/// The service account that asked, by its name where one may see it.
-async fn asked_by(client: &Client, id: &str) -> String {
-    let path = format!("/service-accounts/{}", encode(id));
-    match client.get(&path).await {
-        Ok(account) => match account["name"].as_str() {
-            Some(name) => format!("{name} ({id})"),
-            None => id.to_owned(),
-        },
-        Err(_) => id.to_owned(),
-    }
+/// The service account that asked in the owner's name.
+fn asked_by(session: &Session) -> Option<String> {
+    let id = session.submitted_by.as_deref()?;
+    Some(match &session.submitted_by_name {
+        Some(name) => format!("{name} ({id})"),
+        None => id.to_owned(),
+    })
 }
 
 /// Lines of a name and a value; what is empty is left out.
@@ -82,8 +75,7 @@ impl Sheet {
     }
 }
 
-/// `asked_by`: the service account that asked for it in the owner's name.
-fn text(session: &Session, asked_by: Option<&str>) -> String {
+fn text(session: &Session) -> String {
     let name = session
         .name
         .as_deref()
@@ -117,7 +109,7 @@ fn text(session: &Session, asked_by: Option<&str>) -> String {
     sheet.section("Request");
     sheet.line("type", &session.kind);
     sheet.line("owner", &session.owner_name);
-    sheet.line("asked by", asked_by.unwrap_or_default());
+    sheet.line("asked by", &asked_by(session).unwrap_or_default());
     sheet.line("keypair", &session.access_key);
     sheet.line(
         "project",
@@ -234,11 +226,11 @@ mod tests {
 
     #[test]
     fn sections() {
-        let shown = text(
-            &session(json!({"command": ["sh", "-c", "echo 'a b'"], "position": 1,
-                "project": "prj_1", "project_name": "vision", "submitted_by": "svc_1"})),
-            Some("ci (svc_1)"),
-        );
+        let shown = text(&session(
+            json!({"command": ["sh", "-c", "echo 'a b'"], "position": 1,
+                "project": "prj_1", "project_name": "vision", "submitted_by": "svc_1",
+                "submitted_by_name": "ci"}),
+        ));
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines[0], "s-42  pending #1");
         assert!(

@@ -66,6 +66,10 @@ pub(super) fn session(
         name: session.name.clone(),
         owner_name: session.owner_name.clone(),
         submitted_by: session.submitted_by.map(|id| id.to_string()),
+        submitted_by_name: session.submitted_by.and_then(|id| {
+            let account = state.users.get(&UserId::new(id.bits()))?;
+            Some(account.username.clone())
+        }),
         access_key: session.access_key.clone(),
         group: session.group.to_string(),
         group_name: session.group_name.clone(),

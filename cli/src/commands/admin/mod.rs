@@ -439,8 +439,9 @@ fn takes_away(kind: &Kind, patch: &Value) -> bool {
 /// Deletes one, as it is now, once somebody who saw what goes with it said so.
 pub(crate) async fn rm(app: &App, kind: &Kind, name: &str, query: &str) -> Result<u8, Failure> {
     let client = app.client()?;
-    let path = format!("{}{query}", kind.of(name));
     let present = client.get(&kind.of(name)).await?;
+    // By its id from here: the name may be another's by the time somebody has answered.
+    let path = format!("{}{query}", kind.of(present["id"].as_str().unwrap_or(name)));
     let write = Write::new(
         Method::DELETE,
         &path,

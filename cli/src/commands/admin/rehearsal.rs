@@ -98,6 +98,14 @@ async fn ask(app: &App, client: &Client, write: &Write<'_>, always: bool) -> Res
     }
 }
 
+/// What it would do to sessions, but for those that could start: nobody loses by that.
+fn without_gains(impact: &Impact) -> Impact {
+    let mut impact = impact.clone();
+    impact.sessions.retain(|session| session.effect != "starts");
+    impact.counts.remove("starts");
+    impact
+}
+
 /// Most lines of a question: somebody has to read them on one screen.
 const QUESTION: usize = 20;
 
@@ -106,7 +114,7 @@ fn losses(write: &Write<'_>, answer: &Value) -> Vec<String> {
     let read = |name: &str| answer.get(name).cloned().unwrap_or_default();
     let impact: Impact = serde_json::from_value(read("impact")).unwrap_or_default();
     let touched: Touched = serde_json::from_value(read("touched")).unwrap_or_default();
-    let mut lines = effects(&impact, |_| String::new());
+    let mut lines = effects(&without_gains(&impact), |_| String::new());
     lines.extend(keypairs_lost(&impact, write.keypairs));
     for (count, one, many) in [
         (touched.logins, "login would end", "logins would end"),

@@ -511,6 +511,26 @@ impl Invitation {
         }
     }
 
+    /// The same without a project. A user's that has none left is taken back: it was for
+    /// nothing else.
+    #[must_use]
+    pub fn without(&self, project: ProjectId) -> Self {
+        let mut less = self.clone();
+        less.projects.retain(|id| *id != project);
+        match less.projects.is_empty() && less.user.is_some() {
+            true => less.withdrawn(),
+            false => less,
+        }
+    }
+
+    /// Whether it asks somebody in.
+    #[must_use]
+    pub fn is_for(&self, user: &User) -> bool {
+        let address = || self.email.eq_ignore_ascii_case(&user.email);
+        self.purpose == LinkPurpose::Invitation
+            && self.user.map_or_else(address, |id| id == user.id)
+    }
+
     /// The same, done.
     #[must_use]
     pub fn accepted(&self) -> Self {

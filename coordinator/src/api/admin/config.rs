@@ -49,18 +49,24 @@ pub(in super::super) async fn draft(
 }
 
 /// What of the live document somebody may know of: the queues that are open to it, with their
-/// policies and profiles, and the pools of groups that are. Of a policy it is not told who
-/// else may use it.
+/// policies and profiles, and the pools of groups that are. Of a policy it is told to
+/// administrators who of their domain may use it, and to others nothing of that.
 fn open_part(
     state: &model::State,
     viewer: &Viewer,
     mut all: ResourceConfigView,
 ) -> ResourceConfigView {
     let queues: BTreeSet<String> = queues(state, viewer).into_iter().map(|q| q.name).collect();
+    let own = state.users.get(&viewer.user).map(|user| user.domain);
     for policy in &mut all.allocation_policies {
         policy.profiles.retain(|of| queues.contains(&of.queue));
-        if !viewer.is_administrator() {
-            policy.users = None;
+        match (viewer.is_administrator(), &mut policy.users) {
+            (true, Some(users)) => users.retain(|name| {
+                let user = state.user_by_ref(name);
+                user.is_some_and(|user| own == Some(user.domain))
+            }),
+            (true, None) => (),
+            (false, users) => *users = None,
         }
     }
     all.allocation_policies.retain(|p| !p.profiles.is_empty());

@@ -12,9 +12,9 @@ pub(in crate::api) mod keypairs;
 pub(in crate::api) mod members;
 pub(in crate::api) mod people;
 
-use super::super::App;
 use super::super::errors::Failure;
 use super::super::extract::Ref;
+use super::super::{App, person};
 use super::{Viewer, Wanted, list as listed, value_of, verbs};
 use crate::identity::new_id;
 use axum::extract::{Request, State};
@@ -97,8 +97,17 @@ fn project<'a>(state: &'a model::State, viewer: &Viewer, text: &str) -> Option<&
     found.min_by_key(|project| own.is_some_and(|own| own != project.domain))
 }
 
-fn current_project(state: &model::State, text: &str) -> Option<Value> {
-    value_of(&project_view(state, state.project_by_ref(text, None)?))
+/// The project that the caller means by a name, as it is.
+fn current_project(
+    request: &Request,
+) -> Result<impl FnOnce(&model::State, &str) -> Option<Value> + Send + 'static, Failure> {
+    let rights = person(request.extensions())?.rights.clone();
+    Ok(
+        move |state: &model::State, text: &str| match state.projects_for(&rights, text)[..] {
+            [project] => value_of(&project_view(state, project)),
+            _ => None,
+        },
+    )
 }
 
 pub(in super::super) async fn projects(
@@ -144,14 +153,8 @@ pub(in super::super) async fn update_project(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    verbs::update(
-        &app,
-        text,
-        request,
-        AdminVerb::PatchProject,
-        current_project,
-    )
-    .await
+    let current = current_project(&request)?;
+    verbs::update(&app, text, request, AdminVerb::PatchProject, current).await
 }
 
 pub(in super::super) async fn remove_project(
@@ -159,12 +162,6 @@ pub(in super::super) async fn remove_project(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    verbs::remove_with(
-        &app,
-        text,
-        request,
-        AdminVerb::DeleteProject,
-        current_project,
-    )
-    .await
+    let current = current_project(&request)?;
+    verbs::remove_with(&app, text, request, AdminVerb::DeleteProject, current).await
 }

@@ -13,9 +13,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// How an object is, for a caller whose version is stale.
-pub(super) type Current = fn(&State, &str) -> Option<Value>;
-
 /// One object as this person may see it.
 pub(super) async fn read<T: Serialize + Send + 'static>(
     app: &App,
@@ -53,7 +50,7 @@ pub(super) async fn update<T: DeserializeOwned + Clone>(
     text: String,
     request: Request,
     verb: fn(String, Box<T>) -> AdminVerb,
-    current: Current,
+    current: impl FnOnce(&State, &str) -> Option<Value> + Send + 'static,
 ) -> Result<Response, Failure> {
     let write = write::<T>(request, &[], Match::Required).await?;
     let verb = verb(text.clone(), Box::new(write.body.clone()));
@@ -69,7 +66,7 @@ pub(super) async fn remove(
     text: String,
     request: Request,
     verb: fn(String) -> AdminVerb,
-    current: Current,
+    current: impl FnOnce(&State, &str) -> Option<Value> + Send + 'static,
 ) -> Result<Response, Failure> {
     let write = write::<Nothing>(request, &[], Match::Required).await?;
     let verb = verb(text.clone());
@@ -85,7 +82,7 @@ pub(super) async fn remove_with(
     text: String,
     request: Request,
     verb: fn(String) -> AdminVerb,
-    current: Current,
+    current: impl FnOnce(&State, &str) -> Option<Value> + Send + 'static,
 ) -> Result<Response, Failure> {
     let write = write::<Nothing>(request, &[], Match::Required).await?;
     let verb = verb(text.clone());

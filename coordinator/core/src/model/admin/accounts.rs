@@ -3,11 +3,11 @@
 use super::super::change::Change;
 use super::super::event::Refusal;
 use super::super::logins::{end_logins, person_shown};
-use super::super::people::User;
+use super::super::people::{LinkPurpose, User};
 use super::super::state::State;
 use super::members::missing;
 use super::tenants::stands_in_file;
-use super::{AdminObject, Decision};
+use super::{AdminObject, Decision, void_links};
 use crate::access::Operation;
 use longshore_common::time::Timestamp;
 use longshore_identity::throttle::NameKey;
@@ -86,6 +86,7 @@ pub(super) fn decide(
             after.need_password_change = true;
             changes.push(Change::User(Box::new(after.clone())));
             changes.extend(end_logins(state, user.id, None));
+            changes.extend(void_links(state, user, &[LinkPurpose::Reset], now));
         }
         AccountVerb::Unblock(_) => {
             let names = [&user.username, &user.email].map(|name| NameKey::of(name));

@@ -57,7 +57,7 @@ pub use policies::{idle_rules, keypair_policy_view, project_policy_view, user_po
 pub use presets::preset_view;
 pub use rights::{
     RightsObject, RightsVerb, access_rule_view, account_view, effective, group_target, resource_of,
-    rule_target, subject_of, user_group_view,
+    rule_target, subject_for, subject_of, user_group_view,
 };
 pub use tenants::{
     FixedOrder, FixedUser, ImportRow, domain_view, file_refusal, keypair_view, member_view,
@@ -619,7 +619,7 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         AdminVerb::PatchDomain(name, request) => {
             tenants::patch_domain(state, name, expected, request, now)
         }
-        AdminVerb::DeleteDomain(name) => tenants::delete_domain(state, name, expected),
+        AdminVerb::DeleteDomain(name) => tenants::delete_domain(&about(name)),
         AdminVerb::CreateProject(id, request) => {
             tenants::create_project(state, caller, *id, request, now)
         }

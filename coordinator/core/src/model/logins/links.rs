@@ -3,7 +3,7 @@
 use super::super::admin::{DrawnLink, link_for, stands_in_file, void_links};
 use super::super::change::Change;
 use super::super::event::{Outcome, Refusal};
-use super::super::people::{Invitation, LinkPurpose, Origin, Role, User, UserStatus};
+use super::super::people::{Invitation, LinkPurpose, Role, User, UserStatus};
 use super::super::state::State;
 use super::own::end_logins;
 use super::{NewLink, ResetByLink, done, open_link};
@@ -94,7 +94,7 @@ pub(super) fn want_reset(state: &State, email: &str, link: NewLink) -> Outcome {
         let domain = state.domains.get(&user.domain);
         user.is_active()
             && user.service.is_none()
-            && user.source != Origin::Fixed
+            && !state.people_settings.fixed_users_only // no password they choose counts
             && user.email.eq_ignore_ascii_case(&email)
             && domain.is_none_or(|domain| domain.active)
     });

@@ -1,9 +1,9 @@
 //! What people change of their own: profile, password, second factor, logins.
 
-use super::super::admin::stands_in_file;
+use super::super::admin::{stands_in_file, void_links};
 use super::super::change::Change;
 use super::super::event::{Outcome, Refusal};
-use super::super::people::{Keypair, KeypairState, Totp, User};
+use super::super::people::{Keypair, KeypairState, LinkPurpose, Totp, User};
 use super::super::state::State;
 use super::enter::{accepted, wrong_code};
 use super::{FIXED_PASSWORD, OwnOrder, OwnVerb, done};
@@ -104,6 +104,8 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
             after.need_password_change = false;
             let mut changes = vec![Change::User(Box::new(after))];
             changes.extend(end_logins(state, user.id, order.login));
+            // Nobody sets another one with a mail from before.
+            changes.extend(void_links(state, user, &[LinkPurpose::Reset], order.at));
             if *revoke_keypairs {
                 changes.extend(close_keypairs(state, user.id));
             }

@@ -205,7 +205,8 @@ impl State {
     /// Whether the password of somebody stands in the configuration.
     #[must_use]
     pub fn is_fixed(&self, user: UserId) -> bool {
-        self.people_settings.fixed_users.contains(&user)
+        let settings = &self.people_settings;
+        settings.fixed_users_only && settings.fixed_users.contains(&user)
     }
 
     /// Whether somebody can administer everything: before, nothing but set-up works.

@@ -15,7 +15,7 @@ mod tests;
 
 use super::super::App;
 use super::super::errors::Failure;
-use super::{Match, Nothing, Viewer, Write, verbs, write};
+use super::{Match, Nothing, Viewer, Write, write};
 use axum::extract::Request;
 use axum::response::Response;
 use longshore_core::access::{self, Caller, Intent, Operation, Target};
@@ -45,7 +45,7 @@ async fn delete(
     request: Request,
     parameters: &[&str],
     verb: impl FnOnce(&Write<Nothing>, String) -> Result<RightsVerb, Failure>,
-    current: verbs::Current,
+    current: impl FnOnce(&State, &str) -> Option<serde_json::Value> + Send + 'static,
 ) -> Result<Response, Failure> {
     let write = write::<Nothing>(request, parameters, Match::Required).await?;
     let verb = self::verb(verb(&write, text.clone())?);

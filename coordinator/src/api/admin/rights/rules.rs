@@ -12,7 +12,7 @@ use longshore_common::admin::{AccessRuleRequest, RuleResource};
 use longshore_common::ids::AccessRuleId;
 use longshore_core::access::{Decision, Intent, Operation, Subject, Target, decide};
 use longshore_core::model::admin::{
-    RightsVerb, access_rule_view, effective, resource_of, rule_target, subject_of,
+    RightsVerb, access_rule_view, effective, resource_of, rule_target, subject_for, subject_of,
 };
 use longshore_core::model::{self, AccessRule};
 use serde_json::Value;
@@ -147,7 +147,7 @@ pub(in super::super::super) async fn test(
             let nobody = || missing("user or service account", text);
             let asked = match &whom {
                 None => state.users.get(&user),
-                Some(text) => match subject_of(state, text) {
+                Some(text) => match subject_for(state, &rights, text) {
                     Ok(Subject::Group(_)) | Err(_) => None,
                     Ok(subject) => state.user_of_subject(subject),
                 },

@@ -10,7 +10,7 @@ use super::super::super::people::{
 use super::super::super::state::State;
 use super::super::members::Reader;
 use super::super::policies::refer;
-use super::super::tenants::{keypair_view, new_person, user_view};
+use super::super::tenants::{keypair_view, new_person, stands_in_file, user_view};
 use super::super::{AdminAnswer, AdminObject, NewPassword, NewUserSecrets};
 use super::{find_link, invited};
 use crate::access::Operation;
@@ -278,6 +278,9 @@ fn verify(state: &State, order: &Accept, link: &Invitation, user: &User) -> Deci
         return Err(gone());
     }
     nothing_new(order, false)?;
+    if order.chosen.password.is_some() && state.is_fixed(user.id) {
+        return Err(stands_in_file(user));
+    }
     let mut after = User {
         version: user.version + 1,
         updated_at: order.at,
@@ -315,6 +318,13 @@ pub(in super::super::super) fn accepted(state: &State, changes: &[Change]) -> Op
         Change::Invitation(link) => Some(&**link),
         _ => None,
     })?;
+    let groups: Vec<&str> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::UserGroup(group) => Some(group.name.as_str()),
+            _ => None,
+        })
+        .collect();
     let keypair = changes.iter().find_map(|change| match change {
         Change::Keypair(Keypair { access_key, .. }) => Some(access_key),
         _ => None,
@@ -334,6 +344,9 @@ pub(in super::super::super) fn accepted(state: &State, changes: &[Change]) -> Op
     let mut after = shown(user);
     after["link"] = json!(link.id);
     after["access_key"] = json!(keypair);
+    if !groups.is_empty() {
+        after["groups_joined"] = json!(groups);
+    }
     let target = target("user", user.printed_id(), &user.username);
     let record = Audited::new(Operation::InvitationAccept, target, before, Some(after));
     Some(match link.purpose {

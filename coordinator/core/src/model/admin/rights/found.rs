@@ -20,7 +20,7 @@ pub fn subject_of(state: &State, text: &str) -> Result<Subject, String> {
 ///
 /// # Errors
 /// As [`subject_of`].
-pub(super) fn subject_for(state: &State, rights: &Caller, text: &str) -> Result<Subject, String> {
+pub fn subject_for(state: &State, rights: &Caller, text: &str) -> Result<Subject, String> {
     subject_among(state, text, |subject| state.sees_subject(rights, subject))
 }
 

@@ -15,7 +15,7 @@ mod rules;
 mod shifts;
 
 pub use accounts::account_view;
-pub use found::{resource_of, subject_of};
+pub use found::{resource_of, subject_for, subject_of};
 pub(super) use groups::members_target;
 pub use groups::{group_target, user_group_view};
 pub(super) use rules::follow;

@@ -148,7 +148,11 @@ fn follow(state: &State, order: &FixedOrder, work: &mut Work) -> Result<(), Refu
     }
     let settings = PeopleSettings {
         fixed_users_only: order.enabled,
-        fixed_users: fixed,
+        // Who stood in it is remembered while it is off: who left meanwhile is told from it.
+        fixed_users: match order.enabled {
+            true => fixed,
+            false => state.people_settings.fixed_users.clone(),
+        },
         ..state.people_settings.clone()
     };
     if settings != state.people_settings {
@@ -195,7 +199,13 @@ fn one(before: &State, wanted: &FixedUser, key: &str, work: &mut Work) -> Result
         None => made(wanted, key, work)?,
     };
     let fail = |refusal: Refusal| told(key, &refusal);
-    if let Some(domain) = &wanted.domain {
+    let at_home = |domain: &String| {
+        let present = work.state.users.get(&id).map(|user| user.domain);
+        let named = work.state.domain_by_ref(domain).map(|domain| domain.id);
+        named.is_some() && named == present
+    };
+    // Where somebody is already also stays when it was switched off.
+    if let Some(domain) = wanted.domain.as_ref().filter(|domain| !at_home(domain)) {
         let request = UserDomainRequest {
             domain: Member::Value(domain.clone()),
         };

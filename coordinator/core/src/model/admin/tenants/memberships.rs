@@ -7,7 +7,7 @@ use super::super::super::entities::{Session, Stop};
 use super::super::super::event::{Caller, Refusal};
 use super::super::super::lifecycle;
 use super::super::super::people::{
-    Keypair, KeypairState, LinkPurpose, Membership, User, UserStatus,
+    Invitation, Keypair, KeypairState, LinkPurpose, Membership, User, UserStatus,
 };
 use super::super::super::policies::Project;
 use super::super::super::state::State;
@@ -32,6 +32,8 @@ pub(super) struct Leaving<'a> {
     by: String,
     /// The caller is the person itself.
     oneself: bool,
+    /// Somebody asked for it, not the configuration.
+    by_somebody: bool,
     /// Sessions that ended or wait from now on, each once.
     sessions: BTreeSet<SessionId>,
     /// Keypairs that open nothing from now on.
@@ -47,6 +49,7 @@ impl<'a> Leaving<'a> {
             user,
             by: by(state, caller),
             oneself: caller.user == user.id,
+            by_somebody: state.users.contains_key(&caller.user),
             sessions: BTreeSet::new(),
             keypairs: BTreeSet::new(),
             touched: Touched::default(),
@@ -168,6 +171,18 @@ impl<'a> Leaving<'a> {
         }
     }
 
+    /// Open invitations of the person become what they are given to be, if anything.
+    pub(super) fn uninvite(&mut self, less: impl Fn(&Invitation) -> Option<Invitation>) {
+        let now = self.draft.now;
+        for link in self.state.invitations.values() {
+            let changed = (link.is_open(now) && link.is_for(self.user)).then(|| less(link));
+            if let Some(changed) = changed.flatten() {
+                self.touched.invitations += 1;
+                self.draft.push(Change::Invitation(Box::new(changed)));
+            }
+        }
+    }
+
     /// The person goes out of a project: keypairs bound to it are revoked, what waits there is
     /// cancelled, what runs there is stopped unless it is kept. That the person is a member
     /// no more is the caller's to store.
@@ -177,10 +192,17 @@ impl<'a> Leaving<'a> {
             .projects
             .get(&project)
             .map_or_else(String::new, |p| p.name.clone());
-        if is_last_admin(self.state, self.user, project) {
+        // The configuration cannot ask anybody to name another one first.
+        if self.by_somebody && is_last_admin(self.state, self.user, project) {
             return Err(last_admin(self.oneself, self.user, &name));
         }
         self.revoke_keypairs(|k| k.project == Some(project));
+        // Who comes back is asked in anew: an older link does not outlive the membership.
+        self.uninvite(|link| {
+            link.projects
+                .contains(&project)
+                .then(|| link.without(project))
+        });
         let detail = format!("its owner is no member of project {name} any more");
         self.end_sessions(Reason::MembershipRemoved, &detail, |s| {
             s.project == project && (!keep || s.state == SessionState::Pending)

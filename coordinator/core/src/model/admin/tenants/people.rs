@@ -307,7 +307,9 @@ pub(in super::super) fn projects_of(
                 &at,
                 messages::project_not_in_domain(&cut(name), &domain.name),
             ),
-            Some(project) if !project.active => {
+            Some(project)
+                if !project.active && !present.iter().any(|m| m.project == project.id) =>
+            {
                 r.wrong(&at, format!("Project {} is inactive.", project.name));
             }
             Some(project) if projects.iter().any(|m| m.project == project.id) => (),

@@ -2,7 +2,7 @@
 
 use super::super::super::change::Change;
 use super::super::super::event::Refusal;
-use super::super::super::people::{InvitationState, User};
+use super::super::super::people::{LinkPurpose, User};
 use super::super::super::policies::Allowed;
 use super::super::super::state::State;
 use super::super::groups::NAMED;
@@ -13,7 +13,7 @@ use super::super::policies::DEFAULT;
 use super::super::{AdminObject, Decision};
 use super::domains::find_project;
 use super::{About, revoked};
-use longshore_common::admin::{InTheWay, InUse};
+use longshore_common::admin::{InTheWay, InUse, Touched};
 use longshore_common::ids::{DomainId, ProjectId};
 use std::collections::BTreeSet;
 
@@ -90,11 +90,14 @@ fn nothing() -> Decision {
     Decision::new(AdminObject::Gone, Vec::new())
 }
 
-pub(in super::super) fn delete_domain(
-    state: &State,
-    name: &str,
-    expected: Option<u64>,
-) -> Result<Decision, Refusal> {
+pub(in super::super) fn delete_domain(about: &About<'_>) -> Result<Decision, Refusal> {
+    let About {
+        state,
+        name,
+        expected,
+        now,
+        ..
+    } = *about;
     let Some(domain) = state.domain_by_ref(name) else {
         let id = name.parse::<DomainId>();
         return match id.is_ok_and(|id| state.gone.domains.contains_key(&id)) {
@@ -132,16 +135,22 @@ pub(in super::super) fn delete_domain(
         "Move its users to another domain, delete its projects, groups and service accounts, and take it off the lists of resource groups first.",
     )?;
     let mut changes = Vec::new();
-    for invitation in state.invitations.values() {
-        let open = invitation.state == InvitationState::Pending;
-        if open && invitation.domain == domain.id {
-            let mut withdrawn = invitation.clone();
-            withdrawn.state = InvitationState::Withdrawn;
-            changes.push(Change::Invitation(Box::new(withdrawn)));
+    for link in state.invitations.values() {
+        // Other links are for somebody who is in another domain by now.
+        let asks = link.purpose == LinkPurpose::Invitation && link.is_open(now);
+        if asks && link.domain == domain.id {
+            changes.push(Change::Invitation(Box::new(link.withdrawn())));
         }
     }
+    let touched = Touched {
+        invitations: changes.len() as u64,
+        ..Touched::default()
+    };
     changes.push(Change::DomainDeleted(domain.id));
-    Ok(Decision::new(AdminObject::Gone, changes))
+    Ok(Decision {
+        touched: Some(touched),
+        ..Decision::new(AdminObject::Gone, changes)
+    })
 }
 
 pub(in super::super) fn delete_project(about: &About<'_>) -> Result<Decision, Refusal> {
@@ -197,12 +206,9 @@ pub(in super::super) fn delete_project(about: &About<'_>) -> Result<Decision, Re
             changes.push(Change::Keypair(revoked(keypair)));
         }
     }
-    for invitation in state.invitations.values() {
-        let open = invitation.state == InvitationState::Pending;
-        if open && invitation.projects.contains(&project.id) {
-            let mut less = invitation.clone();
-            less.projects.retain(|id| *id != project.id);
-            changes.push(Change::Invitation(Box::new(less)));
+    for link in state.invitations.values() {
+        if link.is_open(now) && link.projects.contains(&project.id) {
+            changes.push(Change::Invitation(Box::new(link.without(project.id))));
         }
     }
     changes.push(Change::ProjectDeleted(project.id));

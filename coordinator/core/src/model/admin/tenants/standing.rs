@@ -158,6 +158,7 @@ pub(in super::super) fn set_domain(
         .hint("Wait until they have ended, or stop them."));
     }
     left.revoke_keypairs(|k| k.project.is_some());
+    left.uninvite(|link| Some(link.withdrawn()));
     for group in state.groups_of(present.id) {
         if group.domain == Some(present.domain) {
             let mut group = group.clone();

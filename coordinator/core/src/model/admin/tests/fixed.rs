@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::admin::{AccountVerb, FixedOrder, FixedUser};
-use crate::model::{Origin, UserStatus, audited, react};
+use crate::model::{Membership, Origin, UserStatus, audited, react};
 
 fn listed(name: &str) -> FixedUser {
     FixedUser {
@@ -118,6 +118,39 @@ fn who_leaves_the_list_is_switched_off_and_on_when_back() {
     start(&mut world, off).unwrap();
     assert!(user(&world, "alice").is_active());
     assert!(!world.core.state().is_fixed(UserId::new(2)));
+}
+
+#[test]
+fn what_others_did_meanwhile_does_not_stop_a_start() {
+    let mut world = World::new();
+    let alice = || FixedUser {
+        domain: Some("default".to_owned()),
+        projects: Some(vec!["default".to_owned()]),
+        ..listed("alice")
+    };
+    start(&mut world, list(vec![alice()])).unwrap();
+    // Somebody made her the only administrator of a project, and switched hers and the domain off.
+    let mut changed = user(&world, "alice").clone();
+    changed.projects.push(Membership {
+        admin: true,
+        ..Membership::manual(ProjectId::new(2))
+    });
+    world.take(&[Change::User(Box::new(changed.clone()))]);
+    let mut project = world.state().projects[&changed.projects[0].project].clone();
+    project.active = false;
+    let mut domain = world.state().domains[&changed.domain].clone();
+    domain.active = false;
+    world.take(&[Change::Project(project), Change::Domain(domain)]);
+    start(&mut world, list(vec![alice()])).unwrap();
+    assert_eq!(user(&world, "alice").projects, changed.projects[..1]);
+    // Who stood in a list that was off for a while is remembered.
+    let off = FixedOrder {
+        enabled: false,
+        ..list(Vec::new())
+    };
+    start(&mut world, off).unwrap();
+    start(&mut world, list(Vec::new())).unwrap();
+    assert!(!user(&world, "alice").is_active());
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Who may ask whom to join, and what a link does.
 
 use super::super::{
-    Accept, AdminObject, AdminVerb, Chosen, DrawnLink, NewPassword, NewUserSecrets,
+    Accept, AccountVerb, AdminObject, AdminVerb, Chosen, DrawnLink, NewPassword, NewUserSecrets,
 };
 use super::{LINK, NOW, World, errors, from};
 use crate::model::logins::{LoginEvent, NewLink, ResetByLink};
 use crate::model::{
-    Answer, Change, Event, InvitationState, LinkPurpose, MemberSource, Membership, Refusal, Role,
-    UserGroup, UserStatus,
+    Answer, Change, Event, InvitationState, LinkPurpose, MemberSource, Membership, PeopleSettings,
+    Refusal, Role, UserGroup, UserStatus,
 };
 use longshore_common::admin::Member;
 use longshore_common::ids::{DomainId, InvitationId, ProjectId, UserGroupId, UserId};
@@ -421,4 +421,69 @@ fn three_links_in_an_hour_are_enough() {
         (LinkPurpose::Reset, false),
         "{open:?}"
     );
+}
+
+#[test]
+fn who_was_removed_comes_back_by_a_new_invitation_only() {
+    let mut world = World::administered();
+    let bob = |projects: Value| {
+        AdminVerb::PatchUser(
+            "bob".to_owned(),
+            Box::new(from(json!({ "projects": projects }))),
+        )
+    };
+    let body = json!({"email": "bob@lab.example", "projects": ["vision"]});
+    world.admin_as(2, invite(1, body)).unwrap();
+    world.admin(bob(json!(["default", "vision"]))).unwrap();
+    world.admin(bob(json!(["default"]))).unwrap();
+    assert_eq!(world.became(1), InvitationState::Withdrawn);
+    let order = Accept {
+        caller: Some(BOB),
+        ..accept(1)
+    };
+    assert_eq!(world.accept(order).unwrap_err().code, "LS-INVITATION-GONE");
+}
+
+#[test]
+fn another_password_voids_the_links_to_choose_one() {
+    let mut world = World::new();
+    let link = NewLink {
+        id: InvitationId::new(1),
+        token_sha256: [1; 32],
+        at: NOW,
+        expires_at: NOW.plus_s(3600),
+    };
+    let email = "bob@lab.example".to_owned();
+    let wanted = LoginEvent::WantReset { email, link };
+    world.log_in_event(wanted).unwrap();
+    assert_eq!(world.became(1), InvitationState::Pending);
+    let reset = AccountVerb::ResetPassword {
+        user: "bob".to_owned(),
+        hash: "other".to_owned(),
+    };
+    world.admin(AdminVerb::Account(reset)).unwrap();
+    assert_eq!(world.became(1), InvitationState::Withdrawn);
+}
+
+#[test]
+fn a_fixed_user_proves_the_address_and_keeps_the_password_of_the_file() {
+    let mut world = World::new();
+    let verb = AdminVerb::SetUserStatus(
+        "bob".to_owned(),
+        from(json!({ "status": "before-verification" })),
+        link(1),
+    );
+    world.admin(verb).unwrap();
+    world.take(&[Change::PeopleSettings(PeopleSettings {
+        fixed_users_only: true,
+        fixed_users: BTreeSet::from([BOB]),
+        ..PeopleSettings::default()
+    })]);
+    let mut order = accept(1);
+    order.chosen.password = password("abcdef1!");
+    let refusal = world.accept(order.clone()).unwrap_err();
+    assert_eq!(refusal.code, "LS-FIXED-USER");
+    order.chosen.password = None;
+    world.accept(order).unwrap();
+    assert_eq!(world.state().users[&BOB].status, UserStatus::Active);
 }
