@@ -616,12 +616,11 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Response, Failure> {
         tracing::error!(%error, "an answer could not be written as JSON");
         Failure::internal()
     })?;
-    Ok((
-        [(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        )],
-        body,
-    )
-        .into_response())
+    Ok(json_text(body))
+}
+
+/// An answer that is JSON already.
+fn json_text(body: impl Into<Body>) -> Response {
+    let kind = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, kind)], body.into()).into_response()
 }

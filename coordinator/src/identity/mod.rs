@@ -8,11 +8,13 @@
 
 mod logins;
 mod setup;
+mod shown;
 
 use crate::engine::Follow;
 use crate::pki::{fill_random, random, sha256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use longshore_common::ids::{DomainId, LoginId, ProjectId, ServiceAccountId, UserGroupId, UserId};
 use longshore_common::time::Timestamp;
 use longshore_core::access::Caller as Rights;
@@ -212,6 +214,7 @@ struct Use {
 pub struct Identity {
     known: RwLock<Everybody>,
     generation: AtomicU64,
+    shown: shown::Shown,
     setup: Mutex<Option<setup::SetupToken>>,
     uses: Mutex<HashMap<String, Use>>,
     limits: LoginLimits,
@@ -399,6 +402,7 @@ impl Identity {
         Self {
             known: RwLock::new(known),
             generation: AtomicU64::new(0),
+            shown: shown::Shown::default(),
             setup: Mutex::new(None),
             uses: Mutex::new(HashMap::new()),
             limits,
@@ -514,6 +518,19 @@ impl Identity {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// What somebody saw of itself when [`Self::generation`] was this, as JSON; `key` is the
+    /// keypair it asks with, none for a login.
+    #[must_use]
+    pub fn shown(&self, user: UserId, key: Option<&str>, generation: u64) -> Option<Bytes> {
+        self.shown.get(&(user, key.map(str::to_owned)), generation)
+    }
+
+    /// Keeps it. `generation` is as it was before the state was read.
+    pub fn keep_shown(&self, user: UserId, key: Option<&str>, generation: u64, body: Bytes) {
+        self.shown
+            .put((user, key.map(str::to_owned)), generation, body);
     }
 
     /// The person whose keypair an Authorization header names, whether its secret is right or

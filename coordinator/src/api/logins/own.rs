@@ -4,13 +4,14 @@ use super::super::audit::origin;
 use super::super::errors::Failure;
 use super::super::extract::{self, Query, Ref};
 use super::super::sessions::unexpected;
-use super::super::{App, json, person};
+use super::super::{App, json, json_text, person};
 use super::{hash_of, prefix, throttled};
 use crate::engine::{Engine, wall_clock};
 use crate::identity::{Person, Via};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use longshore_common::admin::Member;
 use longshore_common::api::{Me, Page};
 use longshore_common::ids::LoginId;
@@ -59,17 +60,27 @@ pub(super) fn view(state: &Model, user: &User, access_key: Option<&str>) -> Me {
 async fn shown(app: &App, caller: &Person) -> Result<Response, Failure> {
     let id = caller.id;
     let key = match &caller.via {
-        Via::Keypair { .. } => Some(caller.caller.access_key.clone()),
+        Via::Keypair { .. } => Some(caller.caller.access_key.as_str()),
         Via::Login(_) => None,
     };
+    // Before the state is read: what changes meanwhile has another number.
+    let generation = app.identity.generation();
+    if let Some(body) = app.identity.shown(id, key, generation) {
+        return Ok(json_text(body));
+    }
+    let with = key.map(str::to_owned);
     let me = app
         .engine
         .read(move |state, _| {
             let user = state.users.get(&id)?;
-            Some(view(state, user, key.as_deref()))
+            Some(view(state, user, with.as_deref()))
         })
         .await?;
-    json(&me.ok_or_else(Failure::internal)?)
+    let me = me.ok_or_else(Failure::internal)?;
+    let body = serde_json::to_vec(&me).map_err(|_| Failure::internal())?;
+    let body = Bytes::from(body);
+    app.identity.keep_shown(id, key, generation, body.clone());
+    Ok(json_text(body))
 }
 
 pub(in super::super) async fn read(

@@ -412,6 +412,13 @@ async fn what_one_sees_and_changes_of_oneself() {
         patch(json!({ "role": "user" })).await.code(),
         "LS-UNKNOWN-FIELD"
     );
+    // What was shown once is not what is shown for ever.
+    let groups = |me: &Value| me["groups"].as_array().unwrap().len();
+    let before = groups(&f.get("/api/v1/me").await.json());
+    let team = json!({ "name": "team", "members": ["dana"] });
+    let made = f.post("/api/v1/groups", &team).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(groups(&f.get("/api/v1/me").await.json()), before + 1);
     let rights = f.get("/api/v1/me/rights").await.json();
     let rights = rights["rights"].as_array().unwrap();
     assert!(rights.contains(&json!({ "operation": "user.create", "reach": "all" })));
