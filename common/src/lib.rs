@@ -5,6 +5,17 @@
 //! Nothing here opens a socket, reads a clock, draws a random number or looks at
 //! the environment: values go in, values come out.
 
+/// Secrets must not reach a log by way of `{:?}`.
+macro_rules! closed {
+    ($($shape:ident)*) => { $(
+        impl std::fmt::Debug for $shape {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($shape)).finish_non_exhaustive()
+            }
+        }
+    )* };
+}
+
 pub mod admin;
 pub mod agent;
 pub mod amount;

@@ -23,17 +23,6 @@ pub struct NameId {
     pub name: String,
 }
 
-/// Secrets must not reach a log by way of `{:?}`.
-macro_rules! closed {
-    ($($shape:ident)*) => { $(
-        impl std::fmt::Debug for $shape {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct(stringify!($shape)).finish_non_exhaustive()
-            }
-        }
-    )* };
-}
-
 closed! {
     LoginRequest TotpLoginRequest LoginAnswer PasswordChange PasswordProof TotpOffer CodeRequest
     RecoveryCodes TotpOffRequest ResetRequest NewPassword Csrf

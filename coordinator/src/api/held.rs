@@ -25,6 +25,10 @@ const AGAIN: Duration = match cfg!(test) {
     false => Duration::from_secs(4),
 };
 
+/// Looks that were made: tests wait for them.
+#[cfg(test)]
+pub(super) static LOOKS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
 /// What an answer shows, said by its handler once that is known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shows(Arc<OnceLock<(SessionId, access::Operation)>>);
@@ -50,6 +54,8 @@ struct Rests {
 impl Rests {
     /// Whether a request like this one would be let in now.
     async fn stand(&mut self) -> Result<(), Failure> {
+        #[cfg(test)]
+        LOOKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let generation = self.app.identity.generation();
         let person = again(&self.app, self.operation, &self.person)?;
         if generation == self.generation {

@@ -188,10 +188,22 @@ pub(super) fn bodies<T: DeserializeOwned>(
     sql: &str,
     mut take: impl FnMut(T),
 ) -> Result<(), StoreError> {
+    each(from, sql, |row| {
+        take(object(what, row)?);
+        Ok(())
+    })
+}
+
+/// Reads rows one after the other.
+fn each(
+    from: &Transaction<'_>,
+    sql: &str,
+    mut take: impl FnMut(&Row<'_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let mut statement = from.prepare(sql).doing("be read")?;
     let mut rows = statement.query([]).doing("be read")?;
     while let Some(row) = rows.next().doing("be read")? {
-        take(object(what, row)?);
+        take(row)?;
     }
     Ok(())
 }
@@ -203,13 +215,11 @@ fn ids<T: FromStr<Err: Display>>(
     sql: &str,
     mut take: impl FnMut(T),
 ) -> Result<(), StoreError> {
-    let mut statement = from.prepare(sql).doing("be read")?;
-    let mut rows = statement.query([]).doing("be read")?;
-    while let Some(row) = rows.next().doing("be read")? {
+    each(from, sql, |row| {
         let id: String = row.get(0).doing("be read")?;
         take(parse(what, &id, &id)?);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Nodes, each with what it has.

@@ -4,11 +4,11 @@
 use super::super::errors::Failure;
 use super::super::extract::Query;
 use super::super::{App, person};
-use super::{Match, Nothing, Viewer, shown, write};
+use super::{Match, Nothing, Viewer, Write, shown, write};
 use axum::extract::Request;
 use axum::response::Response;
 use longshore_core::model::State;
-use longshore_core::model::admin::AdminVerb;
+use longshore_core::model::admin::{AdminAnswer, AdminVerb};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -68,11 +68,7 @@ pub(super) async fn remove(
     verb: fn(String) -> AdminVerb,
     current: impl FnOnce(&State, &str) -> Option<Value> + Send + 'static,
 ) -> Result<Response, Failure> {
-    let write = write::<Nothing>(request, &[], Match::Required).await?;
-    let verb = verb(text.clone());
-    write
-        .order(app, verb, move |state| current(state, &text))
-        .await?;
+    let (write, _) = removal(app, text, request, verb, current).await?;
     Ok(write.gone())
 }
 
@@ -84,10 +80,21 @@ pub(super) async fn remove_with(
     verb: fn(String) -> AdminVerb,
     current: impl FnOnce(&State, &str) -> Option<Value> + Send + 'static,
 ) -> Result<Response, Failure> {
+    let (write, answer) = removal(app, text, request, verb, current).await?;
+    write.deleted(&answer)
+}
+
+async fn removal(
+    app: &App,
+    text: String,
+    request: Request,
+    verb: fn(String) -> AdminVerb,
+    current: impl FnOnce(&State, &str) -> Option<Value> + Send + 'static,
+) -> Result<(Write<Nothing>, AdminAnswer), Failure> {
     let write = write::<Nothing>(request, &[], Match::Required).await?;
     let verb = verb(text.clone());
     let answer = write
         .order(app, verb, move |state| current(state, &text))
         .await?;
-    write.deleted(&answer)
+    Ok((write, answer))
 }

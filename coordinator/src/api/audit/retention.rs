@@ -5,6 +5,7 @@ use crate::engine::wall_clock;
 use longshore_common::time::Timestamp;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::interval;
 
 /// How often retention looks: records grow old by days.
 const DAILY: Duration = Duration::from_secs(86_400);
@@ -17,14 +18,15 @@ pub async fn keep_retention(app: App, days: u32, mut stopping: watch::Receiver<b
     if days == 0 {
         return;
     }
+    let mut days_pass = interval(DAILY);
     loop {
+        tokio::select! {
+            _ = days_pass.tick() => (), // at once the first time
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
         let before = wall_clock().plus_ms(-(i64::from(days) * DAY_MS));
         tokio::select! {
             () = retire(&app, before) => (),
-            _ = stopping.wait_for(|stop| *stop) => return,
-        }
-        tokio::select! {
-            () = tokio::time::sleep(DAILY) => (),
             _ = stopping.wait_for(|stop| *stop) => return,
         }
     }

@@ -1,6 +1,6 @@
 //! Rows about people and rights.
 
-use super::super::migrate;
+use super::super::{Store, migrate};
 use super::{dir, file, open_at, same, wait, world};
 use longshore_common::amount::SlotLimits;
 use longshore_common::ids::{
@@ -15,15 +15,18 @@ use longshore_core::model::{
 use longshore_identity::throttle;
 use std::collections::BTreeSet;
 
+/// Stores changes; what is read back is what memory has.
+fn take(store: &Store, state: &mut State, changes: Vec<Change>) {
+    changes.iter().for_each(|change| state.apply(change));
+    wait(store.commit(changes)).expect("stored");
+    same(&wait(store.load()).expect("read"), state);
+}
+
 #[test]
 fn people_and_rights_are_read_back_and_what_is_over_is_gone() {
     let dir = dir();
     let (store, mut state) = open_at(&file(&dir)).expect("new");
-    let take = |state: &mut State, changes: Vec<Change>| {
-        changes.iter().for_each(|change| state.apply(change));
-        wait(store.commit(changes)).expect("stored");
-        same(&wait(store.load()).expect("read"), state);
-    };
+    let take = |state: &mut State, changes| take(&store, state, changes);
     let (ada, svc) = (UserId::new(1), UserId::new(2));
     let login = |n: u128| Login {
         id: LoginId::new(n),
@@ -139,11 +142,7 @@ fn people_and_rights_are_read_back_and_what_is_over_is_gone() {
 fn what_is_gone_keeps_its_name_and_frees_it() {
     let dir = dir();
     let (store, mut state) = open_at(&file(&dir)).expect("new");
-    let take = |state: &mut State, changes: Vec<Change>| {
-        changes.iter().for_each(|change| state.apply(change));
-        wait(store.commit(changes)).expect("stored");
-        same(&wait(store.load()).expect("read"), state);
-    };
+    let take = |state: &mut State, changes| take(&store, state, changes);
     let domain = |n| {
         Change::Domain(Domain {
             id: DomainId::new(n),

@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::interval_at;
 
 /// Callers whose waiting is measured, and the pause between two requests of one of them:
 /// nobody who hurries.
-const CALLERS: usize = 8;
+const CALLERS: u32 = 8;
 const PACE: Duration = Duration::from_millis(100);
 
 pub(super) async fn measure(order: &Order) -> Result<Vec<Row>> {
@@ -178,9 +178,10 @@ async fn paced(client: &Client, window: Duration) -> Result<f64> {
     for number in 0..CALLERS {
         let mut connection = client.connect().await?;
         let request = client.request("GET", "/api/v1/me", "", b"");
+        // Not all at the same moment.
+        let first = tokio::time::Instant::now() + PACE * number / CALLERS;
         callers.spawn(async move {
-            tokio::time::sleep(PACE * u32::try_from(number)? / u32::try_from(CALLERS)?).await;
-            let (mut pace, mut took) = (interval(PACE), Vec::new());
+            let (mut pace, mut took) = (interval_at(first, PACE), Vec::new());
             while began.elapsed() < window {
                 let due = pace.tick().await;
                 let answer = connection.send(&request).await?;

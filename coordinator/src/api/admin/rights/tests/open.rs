@@ -1,7 +1,9 @@
 //! Answers that are held open, by what they rest on; and who reached into a session.
 
 use super::{Answer, Lab, bearer};
+use crate::api::held::LOOKS;
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const NONE: Value = Value::Null;
@@ -12,6 +14,14 @@ const SOON: Duration = Duration::from_secs(20);
 fn work() -> Value {
     json!({ "command": ["true"], "slots": { "cpu": "1", "mem": "64m" },
         "start_at": "2100-01-01T00:00:00.000Z" })
+}
+
+/// Waits until answers that are held open were looked at so often.
+async fn looks(count: usize) {
+    let until = LOOKS.load(Ordering::Relaxed) + count;
+    while LOOKS.load(Ordering::Relaxed) < until {
+        tokio::task::yield_now().await;
+    }
 }
 
 impl Lab {
@@ -87,7 +97,7 @@ async fn a_held_answer_ends_with_the_rule_or_group_it_rests_on() {
     let kept = lab
         .held(&alice, &id, async {
             lab.rule("ro", "project", "default", "bob").await;
-            tokio::time::sleep(Duration::from_millis(200)).await; // some looks later
+            looks(3).await;
             let end = format!("/sessions/{id}/terminate");
             lab.good(&alice, "POST", &end, json!({})).await;
         })
