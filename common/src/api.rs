@@ -647,7 +647,7 @@ pub struct SessionCheck {
 /// One line of a session's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryLine {
-    /// From 1 in each session.
+    /// From 1 in each session; a line with `reached` has the number of the line before it.
     pub seq: u64,
     /// When.
     #[schema(value_type = String, format = DateTime)]

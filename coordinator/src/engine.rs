@@ -531,9 +531,10 @@ impl Task {
         // A record that cannot be made is as one that cannot be stored: nothing happened.
         let mut sealed = Ok(());
         let mut record =
-            |core: &mut Core, draft: Draft, changes: &mut Vec<Change>| match audit::seal(
+            |core: &mut Core, (draft, domain), changes: &mut Vec<Change>| match audit::seal(
                 core.state(),
                 draft,
+                domain,
                 now,
             ) {
                 Ok(line) => core.record(line, changes),
@@ -545,22 +546,23 @@ impl Task {
                     let (answer, audited) =
                         core.happen_audited(&event, now, &mut changes, &mut due);
                     for one in audited {
+                        let domain = one.domain;
                         let draft = audit::draft(one, origin.as_deref());
-                        record(core, draft, &mut changes);
+                        record(core, (draft, domain), &mut changes);
                     }
                     if let Some(reply) = reply {
                         replies.push((reply, answer));
                     }
                 }
                 Message::Record(draft, reply) => {
-                    record(core, *draft, &mut changes);
+                    record(core, (*draft, None), &mut changes);
                     if let Some(reply) = reply {
                         replies.push((reply, Ok(Answer::Done)));
                     }
                 }
                 Message::Forget(removed, reply) => {
                     core.forget_audit(removed.seq, &mut changes);
-                    record(core, Draft::checkpoint(removed), &mut changes);
+                    record(core, (Draft::checkpoint(removed), None), &mut changes);
                     replies.push((reply, Ok(Answer::Done)));
                 }
                 Message::Look(look) => looks.push(look),

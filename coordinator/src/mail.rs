@@ -103,8 +103,9 @@ async fn carry_all(
 ) {
     loop {
         let mail = tokio::select! {
-            mail = waiting.recv() => mail,
+            biased; // or a stop waits for chance while messages do
             _ = stopping.wait_for(|stop| *stop) => None,
+            mail = waiting.recv() => mail,
         };
         let Some(mail) = mail else {
             let left = waiting.len();

@@ -275,13 +275,19 @@ impl FixedPassword {
         }))
     }
 
+    /// The cost of its hash, 4-14; plain text has none.
+    #[must_use]
+    pub const fn bcrypt_cost(&self) -> Option<u32> {
+        match self.0 {
+            Fixed::Bcrypt { cost, .. } => Some(cost),
+            Fixed::Plain(_) | Fixed::Nobody => None,
+        }
+    }
+
     /// Matches nobody and costs what the dearest of `others` costs; for unknown names.
     #[must_use]
     pub fn dummy<'a>(others: impl IntoIterator<Item = &'a Self>) -> Self {
-        let cost = others.into_iter().filter_map(|other| match other.0 {
-            Fixed::Bcrypt { cost, .. } => Some(cost),
-            Fixed::Plain(_) | Fixed::Nobody => None,
-        });
+        let cost = others.into_iter().filter_map(Self::bcrypt_cost);
         match cost.max() {
             Some(cost) => {
                 let dots = ".".repeat(53);

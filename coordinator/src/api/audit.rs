@@ -432,18 +432,27 @@ async fn filter(app: &App, query: &Query) -> Result<AuditFilter, Failure> {
     })
 }
 
-/// Ids of what has this name now. A few at most: kinds of things, not things.
+/// Ids of what has this name now, and of domains and projects that had it when they were
+/// deleted.
 fn ids_of(state: &model::State, text: &str) -> Vec<String> {
+    let named = |name: &str| name.eq_ignore_ascii_case(text);
+    let domains = state.domains.values().chain(state.gone.domains.values());
+    let domains = domains.filter(|d| named(&d.name)).map(|d| d.id.to_string());
+    // A name that every domain may give: whoever asks is shown its own domain's lines alone.
+    let projects = state.projects.values().chain(state.gone.projects.values());
+    let projects = projects
+        .filter(|p| named(&p.name))
+        .map(|p| p.id.to_string());
     [
         state.user_by_ref(text).map(|u| u.id.to_string()),
         state.agent_by_ref(text).map(|a| a.id.to_string()),
         state.group_by_ref(text).map(|g| g.id.to_string()),
-        state.domain_by_ref(text).map(|d| d.id.to_string()),
-        state.project_by_ref(text, None).map(|p| p.id.to_string()),
         state.preset_by_ref(text).map(|p| p.id.to_string()),
     ]
     .into_iter()
     .flatten()
+    .chain(domains)
+    .chain(projects)
     .filter(|id| id != text)
     .collect()
 }
@@ -640,7 +649,7 @@ pub(super) async fn verify(State(app): State<App>, request: Request) -> Result<R
     person(request.extensions())?;
     Query::read(request.uri().query(), &[])?;
     let Ok(_one) = app.audit.checks.try_acquire() else {
-        let text = "The audit log is being checked already.";
+        let text = "The audit log is being checked or shortened.";
         return Err(Failure::new("LS-BUSY", text).retry_after(10));
     };
     let end = app.engine.read(|state, _| state.audit).await?;

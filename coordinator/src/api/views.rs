@@ -317,38 +317,37 @@ fn container(state: &State, live: &Live, container: &Container) -> api::Containe
 
 /// The history of a session, with the administrators who reached into it where that was.
 #[must_use]
-pub(super) fn history(lines: &[History], reaches: &[Reached]) -> Vec<api::HistoryLine> {
-    let mut shown: Vec<api::HistoryLine> = Vec::with_capacity(lines.len() + reaches.len());
+/// With each line the key of its place. Lines of the store keep their numbers: a line about
+/// reaching in has that of the line before it.
+pub(super) fn history(lines: &[History], reaches: &[Reached]) -> Vec<(String, api::HistoryLine)> {
+    let mut shown = Vec::with_capacity(lines.len() + reaches.len());
     let mut reaches = reaches.iter().peekable();
     for line in lines {
-        shown.push(api::HistoryLine {
-            seq: 0,
+        let state = line.to.to_string();
+        let own = api::HistoryLine {
+            seq: line.seq,
             at: line.at,
             from: line.from.map(|s| s.to_string()),
-            to: line.to.to_string(),
+            to: state.clone(),
             reason: line.reason.map(|r| r.to_string()),
             detail: line.detail.clone(),
             by: line.by.clone(),
             attempt: line.attempt.0,
             reached: None,
+        };
+        let behind = std::iter::from_fn(|| reaches.next_if(|reached| reached.after <= line.seq));
+        let behind = behind.map(|reached| api::HistoryLine {
+            at: reached.at,
+            from: Some(state.clone()),
+            reason: None,
+            detail: Some(format!("an administrator read or used: {}", reached.what)),
+            by: reached.by.clone(),
+            reached: Some(reached.what.clone()),
+            ..own.clone()
         });
-        while let Some(reached) = reaches.next_if(|reached| reached.after <= line.seq) {
-            let state = line.to.to_string();
-            shown.push(api::HistoryLine {
-                seq: 0,
-                at: reached.at,
-                from: Some(state.clone()),
-                to: state,
-                reason: None,
-                detail: Some(format!("an administrator read or used: {}", reached.what)),
-                by: reached.by.clone(),
-                attempt: line.attempt.0,
-                reached: Some(reached.what.clone()),
-            });
-        }
-    }
-    for (seq, line) in (1..).zip(&mut shown) {
-        line.seq = seq;
+        let all = std::iter::once(own.clone()).chain(behind);
+        let keyed = (0..).zip(all);
+        shown.extend(keyed.map(|(n, one)| (format!("{:012}.{n:06}", line.seq), one)));
     }
     shown
 }

@@ -126,8 +126,8 @@ impl FixedUsers {
         }
     }
 
-    /// What is accepted and should not be: plain passwords that break the rules, and those
-    /// that stand in every example.
+    /// What is accepted and should not be: plain passwords that break the rules, those that
+    /// stand in every example, and hashes whose check takes unequal times.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut said = Vec::new();
@@ -139,6 +139,18 @@ impl FixedUsers {
             }
             let rules = fields::password(text, &user.email(), &user.username());
             said.extend(rules.iter().map(|rule| format!("{key}: {rule}")));
+        }
+        let passwords = self
+            .listed()
+            .filter_map(|(_, user)| self.password(user).ok());
+        let costs: BTreeSet<u32> = passwords.filter_map(|p| p.bcrypt_cost()).collect();
+        if let (Some(least), Some(most)) = (costs.first(), costs.last())
+            && least < most
+        {
+            said.push(format!(
+                "{KEY}.users: bcrypt costs go from {least} to {most}; a name with less than the \
+                 highest is refused sooner than one nobody has, which tells that it is in the list"
+            ));
         }
         said
     }
@@ -203,6 +215,10 @@ mod tests {
     /// A known hash of the letter a, of cost 6.
     const HASHED: &str =
         "JDJhJDA2JG0wQ3JoSG0xMHFKM2xYUlkuNXpER08zclMyS2RlZVdMdUdtc2ZHbE1mT3hpaDU4VllWZnhl";
+
+    /// The same of cost 5.
+    const CHEAPER: &str =
+        "JDJ5JDA1JGlTTjZyQm0vUHR5QVVLZkY3Ni8xNi5hRUk4YWVkN21mZXFEUERDc1FmSWJwYVZySVhWVFNL";
 
     fn list(passwords: &[(&str, &str)], pass_hashed: bool) -> FixedUsers {
         FixedUsers {
@@ -315,5 +331,9 @@ mod tests {
         assert!(jane.matches("a") && !jane.matches("b"));
         // What a hash is of is not known, so it is not warned of.
         assert!(hashed.warnings().is_empty());
+        let unequal = list(&[("jane", HASHED), ("joe", CHEAPER)], true);
+        let said = unequal.warnings();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("bcrypt costs go from 5 to 6"), "{said:?}");
     }
 }

@@ -6,6 +6,7 @@
 //! | a [`Draft`], the end of the log | an [`AuditLine`], which is stored with its change |
 
 use crate::store::{AUDIT_RECORD, StoreError};
+use longshore_common::ids::DomainId;
 use longshore_common::time::Timestamp;
 use longshore_core::model::admin::FixedOrder;
 use longshore_core::model::{
@@ -114,13 +115,18 @@ fn bounded(value: Value) -> Value {
 }
 
 /// Gives a draft its number, chains it to the end of the log, and notes whose domain it is
-/// about.
+/// about: `domain`, or as far as the state tells.
 ///
 /// # Errors
 /// [`StoreError::is_audit`]: it has no canonical form. What it is about must not happen.
-pub(crate) fn seal(state: &State, draft: Draft, at: Timestamp) -> Result<AuditLine, StoreError> {
+pub(crate) fn seal(
+    state: &State,
+    draft: Draft,
+    domain: Option<DomainId>,
+    at: Timestamp,
+) -> Result<AuditLine, StoreError> {
     let head = state.audit;
-    let domain = audit_domain(state, draft.about(), draft.actor_id());
+    let domain = domain.or_else(|| audit_domain(state, draft.about(), draft.actor_id()));
     let end = Head {
         seq: head.seq,
         hash: Sha256::from_bytes(head.hash),
@@ -185,7 +191,8 @@ fn before_the_engine(
     let mut changes = outcome.changes;
     changes.iter().for_each(|change| state.apply(change));
     for one in records {
-        let line = seal(state, draft(one, None), now)?;
+        let domain = one.domain;
+        let line = seal(state, draft(one, None), domain, now)?;
         let change = Change::Audit(Arc::new(line));
         state.apply(&change);
         changes.push(change);

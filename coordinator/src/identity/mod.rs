@@ -190,7 +190,7 @@ pub enum Denied {
 }
 
 /// A keypair, as far as callers go by it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     secret_sha256: Option<[u8; 32]>,
     previous: Option<([u8; 32], Timestamp)>,
@@ -214,6 +214,7 @@ struct Use {
 pub struct Identity {
     known: RwLock<Everybody>,
     generation: AtomicU64,
+    edition: AtomicU64,
     shown: shown::Shown,
     setup: Mutex<Option<setup::SetupToken>>,
     uses: Mutex<HashMap<String, Use>>,
@@ -236,9 +237,10 @@ struct Everybody {
 }
 
 impl Everybody {
-    fn put_account(&mut self, state: &State, id: UserId) {
+    /// Takes somebody from the state; says whether that made them another to those who judge.
+    fn put_account(&mut self, state: &State, id: UserId) -> bool {
         let Some(user) = state.users.get(&id) else {
-            return;
+            return false;
         };
         if let Some(old) = self.accounts.get(&id) {
             self.names.remove(&old.username.to_ascii_lowercase());
@@ -271,10 +273,15 @@ impl Everybody {
             true => self.superadmins.insert(id),
             false => self.superadmins.remove(&id),
         };
+        if self.accounts.get(&id).is_some_and(|old| **old == account) {
+            return false;
+        }
         self.accounts.insert(id, Arc::new(account));
+        true
     }
 
-    fn put_keypair(&mut self, keypair: &Keypair) {
+    /// Takes a keypair; says whether callers go by anything of it that is new.
+    fn put_keypair(&mut self, keypair: &Keypair) -> bool {
         let known = Known {
             secret_sha256: keypair.secret_sha256,
             previous: keypair.previous,
@@ -284,7 +291,9 @@ impl Everybody {
             rate_limit: keypair.rate_limit,
             user: keypair.user,
         };
-        self.keypairs.insert(keypair.access_key.clone(), known);
+        let access_key = keypair.access_key.clone();
+        let before = self.keypairs.insert(access_key, known.clone());
+        before != Some(known)
     }
 
     /// Of whom the rights are others when a group changes; what it is now is kept.
@@ -333,10 +342,9 @@ impl Follow for Identity {
                     | Change::ProjectDeleted(_)
             )
         };
-        if changes.iter().any(about_rules) {
-            self.generation.fetch_add(1, Ordering::AcqRel);
-        }
-        if !changes.iter().any(about_people) {
+        let mut differs = changes.iter().any(about_rules);
+        let is_about_people = changes.iter().any(about_people);
+        if !differs && !is_about_people {
             return; // as nearly always
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -347,8 +355,9 @@ impl Follow for Identity {
                 Change::Keypair(keypair) => {
                     // Which one is the main one may be another now.
                     touched.insert(keypair.user);
-                    known.put_keypair(keypair);
+                    differs |= known.put_keypair(keypair);
                 }
+                // Whether a login is over is asked at every look; nobody's rights are others.
                 Change::Login(login) => known.put_login(login),
                 Change::LoginEnded(id) => {
                     if let Some(token) = known.tokens.remove(id) {
@@ -372,11 +381,14 @@ impl Follow for Identity {
             }
         }
         for user in touched {
-            known.put_account(state, user);
+            differs |= known.put_account(state, user);
         }
         drop(known);
         // Last: who sees the new number sees the new rights.
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        if differs {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        self.edition.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -394,7 +406,9 @@ impl Identity {
         for user in state.users.keys() {
             known.put_account(state, *user);
         }
-        state.keypairs.values().for_each(|k| known.put_keypair(k));
+        for keypair in state.keypairs.values() {
+            known.put_keypair(keypair);
+        }
         state.logins.values().for_each(|l| known.put_login(l));
         for group in state.user_groups.values() {
             known.regroup(group.id, Some(group));
@@ -402,6 +416,7 @@ impl Identity {
         Self {
             known: RwLock::new(known),
             generation: AtomicU64::new(0),
+            edition: AtomicU64::new(0),
             shown: shown::Shown::default(),
             setup: Mutex::new(None),
             uses: Mutex::new(HashMap::new()),
@@ -520,17 +535,23 @@ impl Identity {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// What somebody saw of itself when [`Self::generation`] was this, as JSON; `key` is the
-    /// keypair it asks with, none for a login.
+    /// Raised whenever anything about people or their rights is written.
     #[must_use]
-    pub fn shown(&self, user: UserId, key: Option<&str>, generation: u64) -> Option<Bytes> {
-        self.shown.get(&(user, key.map(str::to_owned)), generation)
+    pub fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
     }
 
-    /// Keeps it. `generation` is as it was before the state was read.
-    pub fn keep_shown(&self, user: UserId, key: Option<&str>, generation: u64, body: Bytes) {
+    /// What somebody saw of itself when [`Self::edition`] was this, as JSON; `key` is the
+    /// keypair it asks with, none for a login.
+    #[must_use]
+    pub fn shown(&self, user: UserId, key: Option<&str>, edition: u64) -> Option<Bytes> {
+        self.shown.get(&(user, key.map(str::to_owned)), edition)
+    }
+
+    /// Keeps it. `edition` is as it was before the state was read.
+    pub fn keep_shown(&self, user: UserId, key: Option<&str>, edition: u64, body: Bytes) {
         self.shown
-            .put((user, key.map(str::to_owned)), generation, body);
+            .put((user, key.map(str::to_owned)), edition, body);
     }
 
     /// The person whose keypair an Authorization header names, whether its secret is right or

@@ -25,21 +25,21 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// The answer that was made when so much had changed as `generation` says.
-    pub(super) fn get(&self, by: &By, generation: u64) -> Option<Bytes> {
+    /// The answer that was made when so much had changed as `edition` says.
+    pub(super) fn get(&self, by: &By, edition: u64) -> Option<Bytes> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let (made, body) = held.get(by)?;
-        (*made == generation).then(|| body.clone())
+        (*made == edition).then(|| body.clone())
     }
 
-    /// Keeps an answer. `generation` was read before the state was: what changed meanwhile
+    /// Keeps an answer. `edition` was read before the state was: what changed meanwhile
     /// makes the answer an old one.
-    pub(super) fn put(&self, by: By, generation: u64, body: Bytes) {
+    pub(super) fn put(&self, by: By, edition: u64, body: Bytes) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() >= MOST {
             held.clear();
         }
-        held.insert(by, (generation, body));
+        held.insert(by, (edition, body));
     }
 }
 

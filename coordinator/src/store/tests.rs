@@ -120,7 +120,7 @@ fn recorded(head: AuditHead, n: u64) -> AuditLine {
     let at = Timestamp(i64::try_from(head.seq).expect("few") * 1000);
     let mut state = State::new(world::meta());
     state.audit = head;
-    seal(&state, draft, at).expect("plain")
+    seal(&state, draft, None, at).expect("plain")
 }
 
 fn witness(end: AuditHead) -> Head {
@@ -903,7 +903,7 @@ fn old_records_go_from_the_start_in_pieces() {
         ends.push(end.seq);
         let mut state = State::new(world::meta());
         state.audit = head;
-        let line = seal(&state, Draft::checkpoint(end), Timestamp(6_000_000)).expect("plain");
+        let line = seal(&state, Draft::checkpoint(end), None, Timestamp(6_000_000)).expect("plain");
         head = line.head();
         let changes = vec![
             Change::AuditForgotten(end.seq),

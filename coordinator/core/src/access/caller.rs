@@ -382,6 +382,17 @@ impl Caller {
         &self.subjects
     }
 
+    /// Whether it is told what others did in a domain: its administrators, those who watch over
+    /// it, and who administers everything.
+    #[must_use]
+    pub fn oversees(&self, domain: DomainId) -> bool {
+        match self.role() {
+            Role::User => false,
+            Role::Monitor | Role::DomainAdmin => self.domain() == Some(domain),
+            Role::Superadmin => true,
+        }
+    }
+
     /// Whether it is a member of `admins`.
     #[must_use]
     pub const fn in_admins(&self) -> bool {

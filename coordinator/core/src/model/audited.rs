@@ -85,7 +85,7 @@ pub fn audit_domain(
         _ => None,
     });
     match target {
-        // A session that memory has forgotten is of whoever asked for it.
+        // Refusals about a session that memory has forgotten are of whoever asked.
         None | Some(("session", _)) => of_target.or_else(|| actor.and_then(of_user)),
         // What serves the whole installation concerns no domain.
         Some(_) => of_target,
@@ -154,6 +154,8 @@ pub struct Audited {
     pub after: Map<String, Value>,
     /// What there is to say beside that; empty if nothing.
     pub detail: String,
+    /// Whose domain it is about, where [`audit_domain`] can no longer tell.
+    pub domain: Option<DomainId>,
 }
 
 impl Audited {
@@ -171,7 +173,13 @@ impl Audited {
             before,
             after,
             detail: String::new(),
+            domain: None,
         }
+    }
+
+    pub(super) const fn in_domain(mut self, domain: DomainId) -> Self {
+        self.domain = Some(domain);
+        self
     }
 
     pub(super) fn detail(mut self, detail: &str) -> Self {

@@ -139,7 +139,8 @@ pub(super) fn recorded(order: &UseSession, outcome: &Outcome) -> Option<Audited>
         }
     };
     let record = Audited::new(order.what.operation(), of_session(session), None, None);
-    Some(record.detail(detail))
+    // Memory may have forgotten the session by now.
+    Some(record.detail(detail).in_domain(session.domain))
 }
 
 /// Ends sessions.

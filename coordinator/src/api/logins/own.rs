@@ -64,8 +64,8 @@ async fn shown(app: &App, caller: &Person) -> Result<Response, Failure> {
         Via::Login(_) => None,
     };
     // Before the state is read: what changes meanwhile has another number.
-    let generation = app.identity.generation();
-    if let Some(body) = app.identity.shown(id, key, generation) {
+    let edition = app.identity.edition();
+    if let Some(body) = app.identity.shown(id, key, edition) {
         return Ok(json_text(body));
     }
     let with = key.map(str::to_owned);
@@ -79,7 +79,7 @@ async fn shown(app: &App, caller: &Person) -> Result<Response, Failure> {
     let me = me.ok_or_else(Failure::internal)?;
     let body = serde_json::to_vec(&me).map_err(|_| Failure::internal())?;
     let body = Bytes::from(body);
-    app.identity.keep_shown(id, key, generation, body.clone());
+    app.identity.keep_shown(id, key, edition, body.clone());
     Ok(json_text(body))
 }
 

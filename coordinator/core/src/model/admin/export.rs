@@ -5,7 +5,7 @@ use super::super::policies::KeypairPolicy;
 use super::super::state::State;
 use super::policies::keypair_policy_view;
 use super::policies::{project_policy_view, user_policy_view};
-use super::tenants::user_views;
+use super::tenants::{project_name, user_views};
 use longshore_common::amount::{SlotLimits, SlotName};
 use longshore_common::session::UnknownWord;
 use longshore_identity::csv;
@@ -166,7 +166,6 @@ fn users(state: &State) -> Table {
 fn keypairs(state: &State) -> Table {
     let rows = state.keypairs.values().map(|keypair: &Keypair| {
         let email = state.users.get(&keypair.user).map(|u| u.email.clone());
-        let project = keypair.project.and_then(|id| state.projects.get(&id));
         vec![
             keypair.access_key.clone(),
             limit(email),
@@ -174,7 +173,7 @@ fn keypairs(state: &State) -> Table {
             keypair.state.as_str().to_owned(),
             text(keypair.main),
             keypair.policy.clone(),
-            limit(project.map(|p| p.name.clone())),
+            limit(keypair.project.map(|id| project_name(state, id))),
             limit(keypair.rate_limit),
             NOTHING_YET,
             text(keypair.created_at),

@@ -10,10 +10,11 @@ use super::super::super::people::{
 use super::super::super::state::State;
 use super::super::members::Reader;
 use super::super::policies::refer;
+use super::super::rights::members_target;
 use super::super::tenants::{keypair_view, new_person, stands_in_file, user_view};
 use super::super::{AdminAnswer, AdminObject, NewPassword, NewUserSecrets};
-use super::{find_link, invited};
-use crate::access::Operation;
+use super::{find_link, invited, sees_invitation};
+use crate::access::{self, Operation};
 use longshore_common::admin::{KeypairView, Member, NewUser, UserView};
 use longshore_common::ids::UserId;
 use longshore_common::time::Timestamp;
@@ -60,6 +61,9 @@ pub(in super::super::super) fn accept(state: &State, order: &Accept) -> Outcome 
     let Some(link) = find_link(state, &order.token_sha256, order.at) else {
         return Outcome::refuse(gone());
     };
+    if link.purpose == LinkPurpose::Invitation && !still_invited(state, link) {
+        return Outcome::refuse(gone());
+    }
     let decided = match (link.purpose, invited(state, link)) {
         (LinkPurpose::Verification, Some(user)) => verify(state, order, link, user),
         (LinkPurpose::Invitation, Some(user)) => join(state, order, link, user),
@@ -80,6 +84,22 @@ pub(in super::super::super) fn accept(state: &State, order: &Accept) -> Outcome 
             touched: None,
         }))),
     }
+}
+
+/// Whether who invited may invite so now: nobody gives on what was taken from them since.
+fn still_invited(state: &State, link: &Invitation) -> bool {
+    let by = state.users.get(&link.by).filter(|by| by.is_active());
+    by.is_some_and(|by| {
+        let rights = state.rights_of(by);
+        let groups = link
+            .groups
+            .iter()
+            .filter_map(|id| state.user_groups.get(id));
+        let mut decisions = groups
+            .map(|group| access::decide(Operation::GroupWrite, &rights, &members_target(group)));
+        sees_invitation(state, &rights, Operation::InvitationWrite, link)
+            && decisions.all(|decision| decision.is_allowed())
+    })
 }
 
 type Decided = Result<(AdminObject, Vec<Change>), Refusal>;

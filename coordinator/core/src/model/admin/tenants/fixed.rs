@@ -189,7 +189,14 @@ fn one(before: &State, wanted: &FixedUser, key: &str, work: &mut Work) -> Result
     let found = named.or_else(|| work.state.users.get(&wanted.id));
     let id = match found.cloned() {
         Some(user) if user.service.is_some() => {
-            let text = format!("{} is a service account.", user.username);
+            let text = match user.is_active() {
+                true => format!("{} is a service account.", user.username),
+                // Its name stays with what it did.
+                false => format!(
+                    "{} is the name of a deleted service account; it is not given again.",
+                    user.username
+                ),
+            };
             return Err(wrong("username", text));
         }
         Some(user) => {

@@ -11,7 +11,7 @@ use super::super::members::{Reader, missing, put};
 use super::super::policies::DEFAULT;
 use super::super::{AdminObject, Decision, NewKeypairSecrets};
 use super::people::user_view;
-use super::{plain, policy_of, revoked, username_of};
+use super::{plain, policy_of, project_name, revoked, username_of};
 use longshore_common::admin::{
     KeypairPatch, KeypairView, Member, NewKeypair, RotateRequest, UserView,
 };
@@ -45,11 +45,7 @@ pub fn keypair_view(state: &State, keypair: &Keypair) -> KeypairView {
         policy: keypair.policy.clone(),
         rate_limit: keypair.rate_limit,
         project: project.map(|id| id.to_string()),
-        project_name: project.map(|id| {
-            let gone = || state.gone.projects.get(&id);
-            let project = state.projects.get(&id).or_else(gone);
-            project.map_or_else(String::new, |p| p.name.clone())
-        }),
+        project_name: project.map(|id| project_name(state, id)),
         expires_at: keypair.expires_at,
         overlap_until: keypair.previous.map(|(_, until)| until),
         created_at: keypair.created_at,

@@ -49,7 +49,7 @@ use super::super::state::State;
 use super::members::Reader;
 use super::policies::{DEFAULT, refer};
 use longshore_common::admin::Member;
-use longshore_common::ids::{DomainId, UserId};
+use longshore_common::ids::{DomainId, ProjectId, UserId};
 use longshore_identity::fields::messages;
 
 /// The name of a domain, also of one that is gone.
@@ -57,6 +57,13 @@ pub(super) fn domain_name(state: &State, id: DomainId) -> String {
     let gone = || state.gone.domains.get(&id);
     let domain = state.domains.get(&id).or_else(gone);
     domain.map_or_else(String::new, |d| d.name.clone())
+}
+
+/// The name of a project, of one that is gone too.
+pub(super) fn project_name(state: &State, id: ProjectId) -> String {
+    let gone = || state.gone.projects.get(&id);
+    let project = state.projects.get(&id).or_else(gone);
+    project.map_or_else(String::new, |p| p.name.clone())
 }
 
 pub(super) fn username_of(state: &State, user: UserId) -> String {

@@ -184,6 +184,28 @@ fn what_cannot_be_is_said_with_its_place_and_nothing_happens() {
         assert_eq!(start(&mut world, order).unwrap_err().detail, text);
         assert_eq!(*world.core.state(), before);
     }
+    // Nor does anybody get the name of a program that is gone.
+    let mut robot = User {
+        username: "robot".to_owned(),
+        service: Some(crate::model::Service::default()),
+        status: UserStatus::Inactive,
+        ..User::new(UserId::new(77), NOW)
+    };
+    world.take(&[Change::User(Box::new(robot.clone()))]);
+    let refusal = start(&mut world, list(vec![listed("robot")])).unwrap_err();
+    assert!(
+        refusal
+            .detail
+            .ends_with("robot is the name of a deleted service account; it is not given again."),
+        "{refusal:?}"
+    );
+    robot.status = UserStatus::Active;
+    world.take(&[Change::User(Box::new(robot))]);
+    let refusal = start(&mut world, list(vec![listed("robot")])).unwrap_err();
+    assert!(
+        refusal.detail.ends_with("robot is a service account."),
+        "{refusal:?}"
+    );
     // The last superadmin stays one.
     let root = FixedUser {
         role: Some("user".to_owned()),

@@ -307,6 +307,51 @@ fn a_user_joins_projects_of_those_who_administer_them() {
 }
 
 #[test]
+fn what_the_inviter_lost_is_not_given_on() {
+    let mut world = World::administered();
+    let group = UserGroup {
+        id: UserGroupId::new(9),
+        version: 1,
+        name: "team".to_owned(),
+        description: String::new(),
+        domain: Some(DomainId::new(1)),
+        builtin: None,
+        members: BTreeMap::new(),
+        created_at: NOW,
+    };
+    world.take(&[Change::UserGroup(group)]);
+    let to_vision = json!({"email": "bob@lab.example", "projects": ["vision"]});
+    world.admin_as(2, invite(1, to_vision)).unwrap();
+    let to_team = json!({"email": "alice@lab.example", "projects": ["vision"], "groups": ["team"]});
+    world.admin_as(3, invite(2, to_team)).unwrap();
+    let by = |n, caller| Accept {
+        caller: Some(caller),
+        dry_run: true,
+        ..accept(n)
+    };
+    world.accept(by(1, BOB)).unwrap();
+    world.accept(by(2, ALICE)).unwrap();
+    // Neither administers anything any more, and both are active as before.
+    world.person(ALICE, |alice| {
+        alice.projects.last_mut().unwrap().admin = false
+    });
+    world.person(BOB, |bob| bob.role = Role::User);
+    for order in [by(1, BOB), by(2, ALICE)] {
+        assert_eq!(world.accept(order).unwrap_err().code, "LS-INVITATION-GONE");
+    }
+    // The projects are bob's again; whom the group takes in is not.
+    world.person(BOB, |bob| {
+        bob.projects.push(Membership {
+            admin: true,
+            ..Membership::manual(ProjectId::new(2))
+        });
+    });
+    assert!(world.accept(by(2, ALICE)).is_err());
+    world.person(BOB, |bob| bob.role = Role::DomainAdmin);
+    world.accept(by(2, ALICE)).unwrap();
+}
+
+#[test]
 fn who_goes_takes_back_what_was_sent() {
     let mut world = World::administered();
     let body = json!({"email": "bob@lab.example", "projects": ["vision"]});

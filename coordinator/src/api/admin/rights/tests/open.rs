@@ -2,6 +2,8 @@
 
 use super::{Answer, Lab, bearer};
 use crate::api::held::LOOKS;
+use longshore_common::time::Timestamp;
+use longshore_core::model::Event;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -205,7 +207,7 @@ async fn the_owner_sees_who_reached_in() {
             &json!("logs"),
             &json!("user dana"),
             &json!("PENDING"),
-            &json!(2)
+            &json!(1)
         )
     );
     assert!(seen[0].get("reached").is_none());
@@ -216,11 +218,89 @@ async fn the_owner_sees_who_reached_in() {
     let seen: Vec<Value> = lines().await;
     let what: Vec<&str> = seen.iter().map(|l| l["to"].as_str().unwrap()).collect();
     assert_eq!(what, ["PENDING", "PENDING", "CANCELLED", "CANCELLED"]);
+    let numbers: Vec<&Value> = seen.iter().map(|l| &l["seq"]).collect();
+    assert_eq!(numbers, [1, 1, 2, 2], "those of what is stored");
+    // Page by page nothing is left out or told twice.
+    let mut paged: Vec<Value> = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = lab
+            .good(&alice, "GET", &format!("{history}?limit=1{cursor}"), NONE)
+            .await;
+        paged.extend(page["items"].as_array().unwrap().clone());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(paged, seen);
+    // Colleagues see what became of it, and not who looked into it.
+    let bob = lab.person("bob", json!({})).await;
+    let page = lab.good(&bob, "GET", &history, NONE).await;
+    let colleague = page["items"].as_array().unwrap();
+    assert_eq!(colleague.len(), 2, "{colleague:?}");
+    assert!(colleague.iter().all(|line| line.get("reached").is_none()));
+    let page = lab.good("", "GET", &history, NONE).await;
+    assert_eq!(page["items"].as_array().unwrap().len(), 4);
     let log = "/audit?operation=session.reach&outcome=ok";
     let log = lab.good("", "GET", log, NONE).await;
     let records = log["items"].as_array().unwrap();
     assert_eq!(records.len(), 2, "{records:?}");
     assert_eq!(records[0]["detail"], "logs");
+}
+
+#[tokio::test]
+async fn a_reach_into_what_is_over_is_of_the_domain_of_the_session() {
+    let lab = Lab::with_admin_exec().await;
+    lab.good("", "POST", "/domains", json!({ "name": "lab" }))
+        .await;
+    let project = json!({ "name": "p", "domain": "lab" });
+    lab.good("", "POST", "/projects", project).await;
+    let of_lab =
+        |role: &str| json!({ "domain": "lab", "projects": ["p"], "role": role.to_owned() });
+    let eve = lab.person("eve", of_lab("user")).await;
+    let admin = lab.person("ada", of_lab("domain-admin")).await;
+    let mut body = work();
+    body["project"] = json!("p");
+    let made = lab.good(&eve, "POST", "/sessions", body).await;
+    let path = format!("/sessions/{}", made["id"].as_str().unwrap());
+    lab.good(&eve, "POST", &format!("{path}/terminate"), json!({}))
+        .await;
+    // It is over and holds nothing: only the store remembers it.
+    assert_eq!(lab.get("", &format!("{path}/logs")).await.status, 200);
+    let log = "/audit?operation=session.reach";
+    let log = lab.good(&admin, "GET", log, NONE).await;
+    assert_eq!(log["items"].as_array().unwrap().len(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn streams_are_judged_anew_only_when_rights_are_others() {
+    let lab = Lab::new().await;
+    let alice = lab.person("alice", json!({})).await;
+    let made = lab.good(&alice, "POST", "/keypairs", json!({})).await;
+    let key = made["access_key"].as_str().unwrap().to_owned();
+    let at = || {
+        let identity = &lab.0.app.identity;
+        (identity.generation(), identity.edition())
+    };
+    let before = at();
+    let used = vec![(key.clone(), Timestamp(5_000), "10.0.0.1".to_owned())];
+    let used = Event::KeypairsUsed(used);
+    let stored = lab.0.app.engine.ask(used).await.expect("it answers");
+    assert!(stored.is_ok(), "{stored:?}");
+    let after = at();
+    assert_eq!(after.0, before.0, "a use takes nothing from anybody");
+    assert!(after.1 > before.1, "and is shown");
+    let path = format!("/keypairs/{key}/deactivate");
+    lab.good(&alice, "POST", &path, json!({})).await;
+    assert!(at().0 > after.0);
+    let after = at();
+    let member = json!({ "full_name": "Alice A" });
+    lab.good("", "PATCH", "/users/alice", member).await;
+    assert_eq!(at().0, after.0, "a name is no right");
+    let role = json!({ "role": "monitor" });
+    lab.good("", "PUT", "/users/alice/role", role).await;
+    assert!(at().0 > after.0);
 }
 
 /// A keypair that is good for one project opens nothing of another one.

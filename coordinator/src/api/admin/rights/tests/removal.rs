@@ -103,6 +103,15 @@ async fn a_project_goes_with_memberships_rules_and_keypairs() {
     assert_eq!(again.status, 204);
     lab.good("", "POST", "/projects", json!({ "name": "vision" }))
         .await;
+    // The log finds both by the name, and the table of keypairs keeps it.
+    let found = lab.good("", "GET", "/audit?target=vision", NONE).await;
+    let found = found["items"].as_array().unwrap();
+    let made = found
+        .iter()
+        .filter(|record| record["operation"] == "project.create");
+    assert_eq!(made.count(), 2, "{found:?}");
+    let table = lab.get("", "/exports/keypairs").await.text();
+    assert!(table.contains("\"vision\""), "{table}");
 }
 
 #[tokio::test]
