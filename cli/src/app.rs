@@ -1,12 +1,13 @@
 //! What every command has at hand.
 
-use crate::client::Client;
+use crate::client::{Client, encode};
 use crate::columns::Wanted;
 use crate::contexts::{self, Context, File};
 use crate::error::Failure;
 use crate::output::{Format, Output};
 use crate::values;
 use clap::Args;
+use serde_json::Value;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,13 @@ pub(crate) struct Global {
         allow_hyphen_values = true
     )]
     pub(crate) sort: Option<String>,
+    /// Only what matches in a list: the filters of the API, as status=inactive
+    #[arg(long = "filter", global = true, value_name = "NAME=VALUE", value_parser = filter)]
+    pub(crate) filters: Vec<(String, String)>,
+    /// The first N of a list, or all
+    // Text, and no number: where a flag of this name means something else, it is text too.
+    #[arg(long, global = true, value_name = "N|all")]
+    pub(crate) limit: Option<String>,
     /// No status lines
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
@@ -52,6 +60,22 @@ pub(crate) struct Global {
     /// Answer yes to every question
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,
+}
+
+/// How many of a list somebody wants: `3`, `all`.
+pub(crate) fn most(text: &str) -> Option<usize> {
+    match text.parse() {
+        Ok(0) => None,
+        Ok(number) => Some(number),
+        Err(_) => (text == "all").then_some(usize::MAX),
+    }
+}
+
+fn filter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
 }
 
 /// The flags, and the moment the command began.
@@ -97,6 +121,35 @@ impl App {
         Client::new(&self.context()?.1, self.global.verbose)
     }
 
+    /// The objects of a list that the command shows, filtered and not more than asked for.
+    pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        self.list_to(path, self.limit()).await
+    }
+
+    /// The same with another bound where nobody gave one.
+    pub(crate) async fn list_to(&self, path: &str, most: usize) -> Result<Vec<Value>, Failure> {
+        let mut address = path.to_owned();
+        for (name, value) in &self.global.filters {
+            let sign = if address.contains('?') { '&' } else { '?' };
+            address.push_str(&format!("{sign}{}={}", encode(name), encode(value)));
+        }
+        // In another order than the API's the first ones are known at the end only.
+        let most = match self.global.sort {
+            None => most,
+            Some(_) => usize::MAX,
+        };
+        self.client()?.first(&address, most).await
+    }
+
+    fn wanted_most(&self) -> Option<usize> {
+        self.global.limit.as_deref().and_then(most)
+    }
+
+    /// The most objects a list shows.
+    pub(crate) fn limit(&self) -> usize {
+        self.wanted_most().unwrap_or(usize::MAX)
+    }
+
     /// A client of another context than the chosen one.
     pub(crate) fn client_of(&self, context: &Context) -> Result<Client, Failure> {
         Client::new(context, self.global.verbose)
@@ -111,6 +164,7 @@ impl App {
             wanted: Wanted {
                 columns: self.global.columns.clone(),
                 sort: self.global.sort.clone(),
+                limit: self.wanted_most(),
             },
         }
     }

@@ -1,13 +1,15 @@
 //! The command line as clap reads it. One file per command lies in `commands/`.
 
-use crate::app::{App, Global};
+use crate::app::{App, Global, most};
 use crate::commands::{
     admin, api, attach, check, context, down, explain, gpus, history, join, key, links, login,
     logs, nodes, preset, ps, queue, quota, run, show, simulate, start, status, stop, token, up,
     version, wait, whoami,
 };
 use crate::error::Failure;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::ffi::OsString;
 
 /// Share GPU servers: run programs on them, watch them, stop them.
 #[derive(Debug, Parser)]
@@ -19,6 +21,68 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What was typed.
+    ///
+    /// # Errors
+    /// What clap says of it, and flags of lists on a command that shows none: they would be
+    /// obeyed by nobody.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut grammar = Self::command();
+        let matches = grammar.try_get_matches_from_mut(words)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        let mut words = Vec::new();
+        let mut at = &matches;
+        while let Some((word, below)) = at.subcommand() {
+            words.push(word);
+            at = below;
+        }
+        let (shows, limit) = (lists(&words), cli.global.limit.as_deref());
+        let flag = match shows {
+            Lists::Whole | Lists::Nothing | Lists::Limit if !cli.global.filters.is_empty() => {
+                "--filter"
+            }
+            Lists::Nothing if limit.is_some() => "--limit",
+            Lists::Filtered | Lists::Whole if limit.is_some_and(|text| most(text).is_none()) => {
+                let text = "--limit is a number from 1, or all";
+                return Err(grammar.error(ErrorKind::ValueValidation, text));
+            }
+            _ => return Ok(cli),
+        };
+        let text = format!(
+            "{flag} is for lists of the API; {} is none",
+            words.join(" ")
+        );
+        Err(grammar.error(ErrorKind::ArgumentConflict, text))
+    }
+}
+
+/// What a command shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    /// A list that the API filters.
+    Filtered,
+    /// A list that comes whole.
+    Whole,
+    /// No list.
+    Nothing,
+    /// No list, and `--limit` is a member of what it makes.
+    Limit,
+}
+
+fn lists(words: &[&str]) -> Lists {
+    match words {
+        ["preset" | "logins" | "context", "ls"] => Lists::Whole,
+        ["ps" | "nodes" | "gpus" | "history"] | [.., "ls"] => Lists::Filtered,
+        [
+            "admin",
+            "pool" | "profile" | "allocation",
+            "create" | "edit",
+        ] => Lists::Limit,
+        _ => Lists::Nothing,
+    }
 }
 
 /// What can be done.
@@ -415,6 +479,28 @@ mod tests {
                 .chain(line.split(' '));
             let cli = Cli::try_parse_from(words).unwrap();
             assert_eq!(can_rehearse(&cli.command).is_ok(), can, "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_of_lists_are_for_lists() {
+        let read = |line: &str| Cli::read(line.split(' ').map(OsString::from)).is_ok();
+        for line in [
+            "longshore ps --filter state=RUNNING --limit 3",
+            "longshore admin user ls --filter status=inactive --limit all",
+            "longshore preset ls --limit 1",
+            "longshore admin allocation create a --limit 8g",
+        ] {
+            assert!(read(line), "{line}");
+        }
+        for line in [
+            "longshore preset ls --filter a=b",
+            "longshore --limit 3 show s-1",
+            "longshore stop s-1 --filter a=b",
+            "longshore ps --limit 0",
+            "longshore ps --filter a",
+        ] {
+            assert!(!read(line), "{line}");
         }
     }
 

@@ -357,25 +357,36 @@ impl Client {
 
     /// Every object of a list, over all its pages. `path` may have parameters already.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        self.first(path, usize::MAX).await
+    }
+
+    /// The first objects of a list, page by page and not further than asked.
+    pub(crate) async fn first(&self, path: &str, most: usize) -> Result<Vec<Value>, Failure> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
-            let page = self.page(path, cursor.as_deref()).await?;
+            let limit = PAGE.min(most.saturating_sub(items.len()));
+            let page = self.page(path, limit, cursor.as_deref()).await?;
             items.extend(page.0);
             match page.1 {
-                Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
-                Some(_) | None => return Ok(items),
+                Some(next) if Some(&next) != cursor.as_ref() && items.len() < most => {
+                    cursor = Some(next);
+                }
+                Some(_) | None => break,
             }
         }
+        items.truncate(most); // a list that has no pages comes whole
+        Ok(items)
     }
 
     async fn page(
         &self,
         path: &str,
+        limit: usize,
         cursor: Option<&str>,
     ) -> Result<(Vec<Value>, Option<String>), Failure> {
         let sign = if path.contains('?') { '&' } else { '?' };
-        let mut address = format!("{path}{sign}limit={PAGE}");
+        let mut address = format!("{path}{sign}limit={limit}");
         if let Some(cursor) = cursor {
             address.push_str(&format!("&cursor={}", encode(cursor)));
         }
@@ -424,7 +435,7 @@ impl Client {
         let mut cursor: Option<String> = None;
         loop {
             let list = "/sessions?scope=all&owner=me";
-            let (items, next) = self.page(list, cursor.as_deref()).await?;
+            let (items, next) = self.page(list, PAGE, cursor.as_deref()).await?;
             let ids = items
                 .iter()
                 .filter_map(|item| item.get("id")?.as_str()?.strip_prefix("s-"));

@@ -13,12 +13,14 @@ pub(crate) struct Wanted {
     pub(crate) columns: Vec<String>,
     /// A column, with `-` before it the other way round.
     pub(crate) sort: Option<String>,
+    /// The most rows; none: all.
+    pub(crate) limit: Option<usize>,
 }
 
 impl Wanted {
     /// Whether nothing was asked.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.columns.is_empty() && self.sort.is_none()
+        self.columns.is_empty() && self.sort.is_none() && self.limit.is_none()
     }
 
     /// The objects and the table as they were asked for.
@@ -43,6 +45,8 @@ impl Wanted {
                 if reverse { found.reverse() } else { found }
             });
         }
+        let whole = order.len();
+        order.truncate(self.limit.unwrap_or(whole));
         let names = match self.columns.as_slice() {
             [] => table.headers(),
             names => names,
@@ -56,7 +60,7 @@ impl Wanted {
             sorted.row(columns.iter().map(|cells| cells[*at].clone()).collect());
         }
         // A table may have other rows than there are objects; those stay as they came.
-        let items = match items.len() == order.len() {
+        let items = match items.len() == whole {
             true => order.iter().map(|at| items[*at].clone()).collect(),
             false => items.to_vec(),
         };
@@ -139,6 +143,7 @@ mod tests {
         let wanted = Wanted {
             columns: columns.map(str::to_owned).collect(),
             sort: sort.map(str::to_owned),
+            limit: None,
         };
         let (items, table) = wanted.of(&items, &table)?;
         Ok((items, table.render(true, None)))
@@ -158,6 +163,19 @@ mod tests {
             failure.hint.unwrap(),
             "one of: name, last used, or a member that -o json shows"
         );
+    }
+
+    #[test]
+    fn the_first_ones_in_the_order_that_was_asked_for() {
+        let (items, table) = list();
+        let wanted = Wanted {
+            sort: Some("name".to_owned()),
+            limit: Some(1),
+            ..Wanted::default()
+        };
+        let (items, table) = wanted.of(&items, &table).unwrap();
+        assert_eq!((items.len(), &items[0]["id"]), (1, &json!("p2")));
+        assert_eq!(table.render(false, None), "Ada  10\n");
     }
 
     #[test]

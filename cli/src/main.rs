@@ -22,11 +22,10 @@ mod values;
 
 use crate::app::App;
 use crate::error::{Failure, code};
-use clap::Parser;
 use std::io::Write;
 
 fn main() {
-    let cli = cli::Cli::try_parse().unwrap_or_else(|error| {
+    let cli = cli::Cli::read(std::env::args_os()).unwrap_or_else(|error| {
         let _ = error.print(); // nobody is left to be told
         if let Some(noun) = cli::noun_of_administration(&error) {
             eprintln!("  tip: longshore admin {noun}");

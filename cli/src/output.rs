@@ -20,6 +20,10 @@ pub(crate) enum Format {
     Json,
     /// The same, one object per line.
     Jsonl,
+    /// The same as YAML.
+    Yaml,
+    /// The columns of a list, separated by commas (RFC 4180).
+    Csv,
     /// Ids or names only.
     Name,
 }
@@ -72,6 +76,27 @@ impl Table {
         debug_assert_eq!(cells.len(), self.headers.len());
         self.rows
             .push(cells.iter().map(|cell| clean(cell)).collect());
+    }
+
+    /// Rows of cells between commas, all quoted. What a spreadsheet would run gets a leading
+    /// apostrophe.
+    pub(crate) fn csv(&self, headers: bool) -> String {
+        let cell = |text: &String| {
+            let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+            // A number is none, whatever its sign.
+            let guard = if runs && text.parse::<f64>().is_err() {
+                "'"
+            } else {
+                ""
+            };
+            format!("\"{guard}{}\"", text.replace('"', "\"\""))
+        };
+        let line = |cells: &Vec<String>| {
+            let cells: Vec<String> = cells.iter().map(cell).collect();
+            cells.join(",") + "\r\n"
+        };
+        let head = std::iter::once(&self.headers).filter(|_| headers);
+        head.chain(&self.rows).map(line).collect()
     }
 
     /// Aligned columns; the last one is cut to `width` when there is one.
@@ -145,6 +170,8 @@ impl Output {
     ) -> Result<(), Failure> {
         match self.format {
             Format::Json => print_json(&Value::Array(items.to_vec())),
+            Format::Yaml => print_yaml(&Value::Array(items.to_vec())),
+            Format::Csv => print(&table()?.csv(self.headers)),
             Format::Jsonl => {
                 let lines: Vec<String> = items.iter().map(Value::to_string).collect();
                 print_lines(&lines)
@@ -173,6 +200,9 @@ impl Output {
     ) -> Result<(), Failure> {
         match self.format {
             Format::Json => print_json(item),
+            Format::Yaml => print_yaml(item),
+            Format::Csv => Err(Failure::usage("-o csv is for lists")
+                .hint("-o json and -o yaml show one thing whole")),
             Format::Jsonl => print_lines(&[item.to_string()]),
             Format::Name => print_lines(&[clean(
                 item.get(name).and_then(Value::as_str).unwrap_or_default(),
@@ -189,9 +219,17 @@ impl Output {
         print(&table.render(self.headers, width))
     }
 
-    /// Whether somebody wants to read JSON.
+    /// Whether somebody wants the API's objects as they are.
     pub(crate) const fn is_json(&self) -> bool {
-        matches!(self.format, Format::Json | Format::Jsonl)
+        matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)
+    }
+
+    /// Prints an answer as it is: as YAML if that is asked for, else as JSON.
+    pub(crate) fn value(&self, value: &Value) -> Result<(), Failure> {
+        match self.format {
+            Format::Yaml => print_yaml(value),
+            _ => print_json(value),
+        }
     }
 }
 
@@ -224,6 +262,13 @@ fn print_lines(lines: &[String]) -> Result<(), Failure> {
 /// Prints a JSON value for people and programs.
 pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
+}
+
+fn print_yaml(value: &Value) -> Result<(), Failure> {
+    let text = serde_saphyr::to_string(value).map_err(|error| {
+        Failure::failed(format!("the answer cannot be written as YAML: {error}"))
+    })?;
+    print(&text)
 }
 
 /// Width of a terminal, 80 when it does not say.
@@ -324,6 +369,18 @@ mod tests {
             table.render(false, Some(20)),
             "s-1   tr[2Jain  a b\ns-22            lon…\n"
         );
+    }
+
+    #[test]
+    fn cells_of_csv_are_quoted_and_run_nothing() {
+        let mut table = Table::new(&["NAME", "N"]);
+        table.row(vec!["a \"b\", c".into(), "-1.5".into()]);
+        table.row(vec!["=1+1".into(), String::new()]);
+        assert_eq!(
+            table.csv(true),
+            "\"NAME\",\"N\"\r\n\"a \"\"b\"\", c\",\"-1.5\"\r\n\"'=1+1\",\"\"\r\n"
+        );
+        assert_eq!(table.csv(false).lines().count(), 2);
     }
 
     #[test]

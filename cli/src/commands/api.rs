@@ -74,7 +74,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     }
     let bytes = client.call_bytes(call).await?;
     match serde_json::from_slice::<Value>(&bytes) {
-        Ok(value) => output::print_json(&value)?,
+        Ok(value) => app.output().value(&value)?,
         // Plain bytes, such as the output of a session.
         Err(_) => output::write_bytes(&bytes)?,
     }

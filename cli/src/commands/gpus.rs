@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// Lists them.
 pub(crate) async fn run(app: &App) -> Result<u8, Failure> {
-    let items = app.client()?.list("/devices").await?;
+    let items = app.list("/devices").await?;
     let out = app.output();
     out.list(&items, "id", || table(&items))?;
     if !app.global.quiet && !out.is_json() {

@@ -12,7 +12,7 @@ use longshore_common::api::HistoryLine;
 pub(crate) async fn run(app: &App, args: OneSession) -> Result<u8, Failure> {
     let client = app.client()?;
     let path = client.session_path(&args.id).await?;
-    let items = client.list(&format!("{path}/history")).await?;
+    let items = app.list(&format!("{path}/history")).await?;
     app.output().list(&items, "to", || {
         let mut table = Table::new(&["#", "AT", "TRY", "STATE", "BY", "REASON", "DETAIL"]);
         for item in &items {

@@ -7,7 +7,7 @@ use crate::ask;
 use crate::client::{Client, typed};
 use crate::contexts::{Context, File};
 use crate::error::{Failure, code};
-use crate::output::{clean, print_json};
+use crate::output::clean;
 use longshore_common::admin::InvitedTo;
 use serde_json::{Value, json};
 
@@ -219,7 +219,7 @@ async fn join(app: &App, link: &Link, context: &Context) -> Result<u8, Failure> 
         answer => answer?,
     };
     if app.output().is_json() {
-        print_json(&answer)?;
+        app.output().value(&answer)?;
         return Ok(0);
     }
     let projects = answer["projects"].as_array().into_iter().flatten();
@@ -261,7 +261,7 @@ fn signed_in(app: &App, name: &str, context: &Context, answer: &Value) -> Result
     file.current = Some(name.clone());
     file.store(&path)?;
     if app.output().is_json() {
-        print_json(answer)?;
+        app.output().value(answer)?;
     }
     let who = text("username").unwrap_or_default();
     say(

@@ -101,7 +101,7 @@ fn say(app: &App, text: &str) {
 
 /// Lists them.
 pub(crate) async fn list(app: &App) -> Result<u8, Failure> {
-    let items = app.client()?.list("/agents").await?;
+    let items = app.list("/agents").await?;
     let out = app.output();
     out.list(&items, "name", || table(&items, out.format == Format::Wide))?;
     if items.is_empty() && !app.global.quiet && !out.is_json() {
@@ -268,7 +268,7 @@ async fn schedulable(app: &App, name: &str, to: Switch) -> Result<u8, Failure> {
     };
     let answer = patch_fresh(&client, &path, &patch).await?;
     if app.output().is_json() {
-        crate::output::print_json(&answer)?;
+        app.output().value(&answer)?;
     } else {
         let takes = if to == Switch::On {
             "takes new sessions"
@@ -288,7 +288,7 @@ async fn move_to(app: &App, name: &str, group: &str) -> Result<u8, Failure> {
     };
     let answer = patch_fresh(&client, &format!("/agents/{}", encode(name)), &patch).await?;
     if app.output().is_json() {
-        crate::output::print_json(&answer)?;
+        app.output().value(&answer)?;
     } else {
         say(app, &format!("{name} is in resource group {group}"));
     }

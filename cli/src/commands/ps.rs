@@ -58,7 +58,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     } else {
         format!("/sessions?{}", filters.join("&"))
     };
-    let items = app.client()?.list(&path).await?;
+    let items = app.list(&path).await?;
     let out = app.output();
     out.list(&items, "id", || table(&items, out.format == Format::Wide))?;
     if items.is_empty() && !app.global.quiet && !out.is_json() {

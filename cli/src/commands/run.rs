@@ -67,7 +67,7 @@ fn detached(app: &App, session: &Session) -> Result<u8, Failure> {
     let out = app.output();
     if out.is_json() {
         let value = serde_json::to_value(session).map_err(|e| Failure::failed(e.to_string()))?;
-        output::print_json(&value)?;
+        app.output().value(&value)?;
     } else {
         output::print(&format!("{}\n", output::clean(&session.id)))?;
     }

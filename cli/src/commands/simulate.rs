@@ -114,6 +114,11 @@ fn show(output: &Output, lines: &[Line]) -> Result<(), Failure> {
                 .collect();
             print(&text)
         }
+        Format::Yaml => {
+            let items = lines.iter().map(|line| line.value.clone()).collect();
+            output.value(&Value::Array(items))
+        }
+        Format::Csv => print(&table(lines).csv(output.headers)),
         Format::Table | Format::Wide => output.table(&table(lines)),
     }
 }

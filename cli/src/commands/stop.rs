@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::commands::wait;
 use crate::error::{Failure, code};
-use crate::output::{self, clean};
+use crate::output::clean;
 use crate::values::{self, SessionRef};
 use longshore_common::api::{TerminateAnswer, TerminateRequest};
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     }
     if app.output().is_json() {
         let value = serde_json::to_value(&sum).map_err(|e| Failure::failed(e.to_string()))?;
-        output::print_json(&value)?;
+        app.output().value(&value)?;
     } else if !app.global.quiet {
         eprint!("{}", lines(&sum));
     }

@@ -70,7 +70,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let asked = client.post("/join-tokens", &request).await;
             let item = asked.map_err(perhaps_made)?;
             if app.output().is_json() {
-                output::print_json(&item)?;
+                app.output().value(&item)?;
                 return Ok(0);
             }
             let token: JoinToken = typed(item)?;
@@ -91,7 +91,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             ))?;
         }
         Verb::Ls => {
-            let items = client.list("/join-tokens").await?;
+            let items = app.list("/join-tokens").await?;
             app.output().list(&items, "id", || {
                 let mut table = Table::new(&["ID", "GROUP", "NAME", "USED", "VALID", "BY"]);
                 for item in &items {

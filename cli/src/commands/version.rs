@@ -23,7 +23,7 @@ pub(crate) async fn run(app: &App) -> Result<u8, Failure> {
         if let Ok((_, coordinator)) = &there {
             value["coordinator"] = coordinator.clone();
         }
-        output::print_json(&value)?;
+        app.output().value(&value)?;
         return Ok(0);
     }
     output::print(&format!("longshore    {own}\n"))?;

@@ -18,8 +18,8 @@ pub struct UserGroupRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 500)]
     pub description: Member<String>,
-    /// Domain by name or id, whose people alone can be members; absent = of any domain.
-    /// Never changes.
+    /// Domain by name or id, whose people alone can be members; null = of any domain. Absent
+    /// it is that of a domain admin who asks, and for others as null. Never changes.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 64)]
     pub domain: Member<String>,

@@ -154,9 +154,28 @@ async fn told(app: &App, uid: u32, question: Ask) -> Result<Vec<String>, Failure
                 at,
                 expires_at: at.plus_ms(LINK_MS),
             };
+            let name = email.trim().to_owned();
             let event = LoginEvent::Recover { email, link };
             engine.ask(Event::Login(Box::new(event))).await??;
-            Ok(vec![app.links.reset(&app.address, &secret)])
+            let (only_fixed, user) = app
+                .engine
+                .read(move |state, _| {
+                    let user = state.user_of_name(&name);
+                    let listed = user.filter(|user| state.is_fixed(user.id));
+                    let listed = listed.map(|user| user.username.clone());
+                    (state.people_settings.fixed_users_only, listed)
+                })
+                .await?;
+            let key = "daemon.auth.fixed_users";
+            Ok(vec![match (only_fixed, user) {
+                (false, _) => app.links.reset(&app.address, &secret),
+                (true, Some(user)) => {
+                    format!("{user} is an active superadmin; the password stands in {key}")
+                }
+                (true, None) => format!(
+                    "an active superadmin, who can log in once {key} lists it, or is switched off"
+                ),
+            }])
         }
     }
 }
@@ -166,7 +185,30 @@ mod tests {
     use super::super::tests::ready;
     use super::*;
     use crate::local::ask;
+    use longshore_core::model::admin::FixedOrder;
     use serde_json::json;
+
+    #[tokio::test]
+    async fn no_link_where_the_configuration_has_the_passwords() {
+        let f = ready().await;
+        let order = FixedOrder {
+            enabled: true,
+            ..FixedOrder::default()
+        };
+        let event = Event::FixedUsers(Box::new(order));
+        f.app.engine.ask(event).await.unwrap().unwrap();
+        let email = "dana@lab.example".to_owned();
+        let said = told(&f.app, 0, Ask::AdminRecover { email }).await.unwrap();
+        assert_eq!(
+            said,
+            [
+                "an active superadmin, who can log in once daemon.auth.fixed_users lists it, or is \
+              switched off"
+            ]
+        );
+        let links = f.app.engine.read(|state, _| state.invitations.len());
+        assert_eq!(links.await.unwrap(), 0);
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_way_back_in() {

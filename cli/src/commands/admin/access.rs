@@ -116,7 +116,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
                 true => RULE.path.to_owned(),
                 false => format!("{}?{}", RULE.path, filters.join("&")),
             };
-            let items = app.client()?.list(&path).await?;
+            let items = app.list(&path).await?;
             list(app, &RULE, &items)
         }
         Verb::Grant {
@@ -173,7 +173,7 @@ async fn test(app: &App, subject: &str, object: &str, action: Option<&str>) -> R
     }
     let answer = app.client()?.get(&path).await?;
     if app.output().is_json() {
-        crate::output::print_json(&answer)?;
+        app.output().value(&answer)?;
     } else {
         print(&told(subject, object, action, &answer))?;
     }

@@ -10,8 +10,6 @@ use longshore_common::audit::{AuditRecord, AuditVerdict};
 use longshore_common::time::Timestamp;
 use serde_json::Value;
 
-/// Records that the coordinator gives at a time.
-const PAGE: usize = 500;
 /// Records that are shown when nothing is said: a screen.
 const SHOWN: usize = 50;
 
@@ -50,9 +48,6 @@ pub(crate) struct List {
     /// Before: as --from
     #[arg(long, value_name = "TIME", value_parser = past)]
     to: Option<Timestamp>,
-    /// At most so many; 0 = all
-    #[arg(long, value_name = "N", default_value_t = SHOWN)]
-    limit: usize,
 }
 
 /// A time, or how long ago it was.
@@ -102,31 +97,16 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
 }
 
 async fn list(app: &App, args: &List) -> Result<u8, Failure> {
-    let client = app.client()?;
     let query = args.query();
-    let most = if args.limit == 0 {
-        usize::MAX
-    } else {
-        args.limit
+    let path = match query.strip_prefix('&') {
+        None => "/audit".to_owned(),
+        Some(query) => format!("/audit?{query}"),
     };
-    let mut items: Vec<Value> = Vec::new();
-    let mut cursor = String::new();
-    // Page by page and not further than asked: the log is the one list that only grows.
-    loop {
-        let limit = PAGE.min(most - items.len());
-        let page = client
-            .get(&format!("/audit?limit={limit}{query}{cursor}"))
-            .await?;
-        let found = page["items"].as_array().cloned().unwrap_or_default();
-        let none = found.is_empty();
-        items.extend(found);
-        match page["next_cursor"].as_str() {
-            Some(next) if !none && items.len() < most => {
-                cursor = format!("&cursor={}", encode(next));
-            }
-            _ => break,
-        }
-    }
+    // The log is the one list that only grows: all of it is shown to who says so.
+    let items = match app.global.limit {
+        None => app.list_to(&path, SHOWN).await?,
+        Some(_) => app.list(&path).await?,
+    };
     app.output().list(&items, "seq", || table(&items))?;
     if items.is_empty() && !app.global.quiet && !app.output().is_json() {
         eprintln!("there is no such record");
@@ -222,7 +202,7 @@ async fn verify(app: &App) -> Result<u8, Failure> {
     let item = app.client()?.get("/audit/verify").await?;
     let verdict: AuditVerdict = typed(item.clone())?;
     if app.output().is_json() {
-        crate::output::print_json(&item)?;
+        app.output().value(&item)?;
     } else {
         print(&format!("{}\n", clean(&sentence(&verdict))))?;
     }

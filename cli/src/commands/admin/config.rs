@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::ask::confirm_if;
 use crate::client::{Client, encode, typed};
 use crate::error::{Failure, code};
-use crate::output::{self, clean, print};
+use crate::output::{clean, print};
 use longshore_common::admin::{ConfigVerdict, Impact};
 use longshore_common::api::Session;
 use reqwest::Method;
@@ -100,7 +100,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let answer = request(&client, &write.body(&body), false).await?;
             let verdict: ConfigVerdict = typed(answer.clone())?;
             if app.output().is_json() {
-                output::print_json(&answer)?;
+                app.output().value(&answer)?;
             } else {
                 print(&verdict_text(&verdict, &would_happen(&verdict)))?;
             }
@@ -110,7 +110,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let answer = provision(app, &client).await?;
             let verdict: ConfigVerdict = typed(answer.clone())?;
             if app.output().is_json() {
-                output::print_json(&answer)?;
+                app.output().value(&answer)?;
             } else {
                 // What a rehearsal would do was said already.
                 let lines = match app.global.dry_run {

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::ask::{DECLINED, confirm};
 use crate::client::{Client, encode};
 use crate::error::{Failure, code};
-use crate::output::{clean, print, print_json};
+use crate::output::{clean, print};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -147,7 +147,7 @@ pub(crate) async fn export(app: &App) -> Result<u8, Failure> {
     let mut config = client.get("/resource-config").await?;
     only_written(&mut config);
     document[CONFIG] = config;
-    print_json(&document)?;
+    app.output().value(&document)?;
     Ok(0)
 }
 

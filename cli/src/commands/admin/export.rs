@@ -61,7 +61,7 @@ pub(crate) async fn audit(app: &App, args: Audit) -> Result<u8, Failure> {
     let view: UsageAuditView = typed(answer.clone())?;
     let items: Vec<Value> = answer["drifts"].as_array().cloned().unwrap_or_default();
     if app.output().is_json() {
-        crate::output::print_json(&answer)?;
+        app.output().value(&answer)?;
         return Ok(0);
     }
     if !items.is_empty() {

@@ -29,7 +29,7 @@ pub(crate) mod user_group;
 use crate::app::App;
 use crate::client::encode;
 use crate::error::{Failure, code};
-use crate::output::{self, Table, amount, clean, print};
+use crate::output::{Table, amount, clean, print};
 use crate::values;
 pub(crate) use rehearsal::{
     REHEARSED, Write, effects, nothing, request, send, send_asked, send_careful,
@@ -234,7 +234,7 @@ impl Kind {
 
 /// A list, as a table of the kind's columns.
 pub(crate) async fn ls(app: &App, kind: &Kind, query: &str) -> Result<u8, Failure> {
-    let items = app.client()?.list(&format!("{}{query}", kind.path)).await?;
+    let items = app.list(&format!("{}{query}", kind.path)).await?;
     list(app, kind, &items)
 }
 
@@ -536,7 +536,7 @@ pub(crate) fn read(path: &str) -> Result<Value, Failure> {
 pub(crate) fn secret(app: &App, item: &Value) -> Result<(), Failure> {
     let part = |name: &str| item.get(name).and_then(Value::as_str);
     if app.output().is_json() {
-        return output::print_json(item);
+        return app.output().value(item);
     }
     let Some((access, secret)) = part("access_key").zip(part("secret_key")) else {
         return Ok(());

@@ -7,7 +7,7 @@ use super::{
 use crate::app::App;
 use crate::client::{Call, encode};
 use crate::error::Failure;
-use crate::output::{clean, print, print_json};
+use crate::output::{clean, print};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -442,7 +442,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             );
             let item = send(app, &client, write.body(&json!({}))).await?;
             if app.output().is_json() {
-                print_json(&item)?;
+                app.output().value(&item)?;
             } else if let Some(password) = item.get("password").and_then(Value::as_str) {
                 say(app, "the password is shown only now");
                 print(&format!("{}\n", clean(password)))?;
@@ -555,7 +555,7 @@ async fn import(app: &App, file: &str, partial: bool) -> Result<u8, Failure> {
     let answer = app.client()?.call(call).await;
     let answer = answer.map_err(|failure| refused(failure, &header))?;
     if app.output().is_json() {
-        print_json(&answer)?;
+        app.output().value(&answer)?;
     } else {
         let rows = answer["rows"].as_array().cloned().unwrap_or_default();
         list(app, &ROW, &rows)?;

@@ -48,7 +48,8 @@ pub(super) fn reset(state: &State, order: &ResetByLink) -> Outcome {
 }
 
 /// Makes somebody an active superadmin again, without a second factor, with a link to choose
-/// a password. Older links are void.
+/// a password; older links are void. While passwords of the configuration alone count there is
+/// no link.
 pub(super) fn recover(state: &State, email: &str, link: NewLink) -> Outcome {
     let user = state.user_of_name(email.trim());
     let Some(user) = user.filter(|user| user.service.is_none()) else {
@@ -66,8 +67,11 @@ pub(super) fn recover(state: &State, email: &str, link: NewLink) -> Outcome {
         totp: None,
         ..user.clone()
     };
-    let changes = std::iter::once(Change::User(Box::new(after)));
-    done(changes.chain(instead_of_older(state, user, link)).collect())
+    let mut changes = vec![Change::User(Box::new(after))];
+    if !state.people_settings.fixed_users_only {
+        changes.extend(instead_of_older(state, user, link));
+    }
+    done(changes)
 }
 
 /// A new link to choose a password; those before are void.

@@ -196,6 +196,11 @@ pub(super) fn create(
         }
         found.map(|d| d.id)
     });
+    // Where only one can be meant it need not be said.
+    let own = giver.rights.domain();
+    let own =
+        own.filter(|_| giver.rights.role() == Role::DomainAdmin && request.domain.is_absent());
+    let domain = domain.or(own.map(Some));
     // A domain that does not exist is as one that the giver does not see.
     if domain == Some(None) && giver.rights.role() != Role::Superadmin {
         access::at_the_door(Operation::GroupWrite, &giver.rights, Intent::Create)

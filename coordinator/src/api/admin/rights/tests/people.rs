@@ -149,7 +149,7 @@ async fn a_group_of_a_domain_has_its_people_only() {
     lab.good(&boss, "PUT", "/groups/team/members/boss", NONE)
         .await;
     for body in [
-        json!({ "name": "x" }),
+        json!({ "name": "x", "domain": null }),
         json!({ "name": "x", "domain": "away" }),
     ] {
         let refused = lab.ask(&boss, "POST", "/groups", &body).await;
@@ -464,4 +464,22 @@ async fn switching_the_setting_off_takes_administration_away() {
     lab.start(true).await;
     lab.good(&ops, "POST", "/projects", json!({ "name": "speech" }))
         .await;
+}
+
+#[tokio::test]
+async fn a_group_of_a_domain_admin_is_of_the_own_domain() {
+    let lab = Lab::new().await;
+    let ada = lab.person("ada", json!({ "role": "domain-admin" })).await;
+    let made = lab
+        .good(&ada, "POST", "/groups", json!({ "name": "crew" }))
+        .await;
+    assert_eq!(made["domain_name"], "default", "{made}");
+    // Of everybody it is where that is said, and that is not for her.
+    let everybody = json!({ "name": "all", "domain": null });
+    let refused = lab.refused(&ada, "POST", "/groups", everybody).await;
+    assert_eq!(refused, (403, "LS-FORBIDDEN".to_owned()));
+    let made = lab
+        .good("", "POST", "/groups", json!({ "name": "all" }))
+        .await;
+    assert!(made.get("domain_name").is_none(), "{made}");
 }
