@@ -1,7 +1,7 @@
 //! The Longshore agent: the daemon on a GPU node.
 //!
-//! `supervisor` owns what this machine knows and does; `reconcile` and `limits` decide
-//! and are pure; `runtime`, `devices`, `host`, `journal`, `logs` and `link` touch the world.
+//! `supervisor` owns what this machine knows and does; `reconcile` decides and
+//! is pure; `runtime`, `devices`, `host`, `journal`, `logs` and `link` touch the world.
 
 pub mod config;
 pub mod daemon;
@@ -9,7 +9,6 @@ pub mod devices;
 pub mod host;
 pub mod identity;
 pub mod journal;
-pub mod limits;
 pub mod link;
 pub mod logs;
 pub mod network;

@@ -3,8 +3,8 @@
 use crate::app::{App, Global, most};
 use crate::commands::{
     admin, api, attach, check, context, down, explain, gpus, history, join, key, links, login,
-    logs, nodes, preset, ps, queue, quota, run, show, simulate, start, status, stop, token, up,
-    version, wait, whoami,
+    logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate, start, status, stop,
+    token, up, version, wait, whoami,
 };
 use crate::error::Failure;
 use clap::error::ErrorKind;
@@ -125,6 +125,10 @@ pub(crate) enum Command {
     Wait(wait::Args),
     /// Stop sessions
     Stop(stop::Args),
+    /// Let the life of a session end later
+    Extend(prolong::Args),
+    /// Do not stop a session for being idle for a while
+    Keep(show::OneSession),
     /// Follow a session to its end and return its exit code
     Attach(attach::Args),
     /// List the nodes
@@ -348,6 +352,8 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Logs(args) => Box::pin(logs::run(app, args)).await,
         Command::Wait(args) => Box::pin(wait::run(app, args)).await,
         Command::Stop(args) => Box::pin(stop::run(app, args)).await,
+        Command::Extend(args) => Box::pin(prolong::extend(app, args)).await,
+        Command::Keep(args) => Box::pin(prolong::keep(app, args)).await,
         Command::Attach(args) => Box::pin(attach::run(app, args)).await,
         Command::Nodes => Box::pin(nodes::list(app)).await,
         Command::Node(verb) => Box::pin(nodes::run(app, verb)).await,
@@ -468,6 +474,8 @@ mod tests {
             ("node ls", true),
             ("token ls", true),
             ("ps", true),
+            ("extend s-1 +2h", true),
+            ("keep s-1", true),
             ("check --gpu 1", true),
             ("admin config provision", true),
             ("admin apply x", true),

@@ -43,6 +43,18 @@ fn local(at: Timestamp) -> Option<Local> {
     })
 }
 
+/// The next instant at which clocks here show this time of day.
+pub(crate) fn next(hour: u32, minute: u32) -> Timestamp {
+    let now = now();
+    let Some(shown) = local(now) else {
+        return now;
+    };
+    let of_day = i64::from(shown.hour) * 3600 + i64::from(shown.minute) * 60;
+    let of_day = of_day + i64::from(shown.second);
+    let wanted = i64::from(hour) * 3600 + i64::from(minute) * 60;
+    now.plus_s((wanted - of_day).rem_euclid(86_400))
+}
+
 /// Local date and time to the second.
 pub(crate) fn full(at: Timestamp) -> String {
     match local(at) {

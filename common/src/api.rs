@@ -560,6 +560,18 @@ pub struct Session {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
+    /// When its life ends, extensions included; absent without a lifetime, and before a start
+    /// from which it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub lifetime_deadline: Option<Timestamp>,
+    /// How often its life was extended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub extensions: u32,
+    /// Not stopped for being idle before this instant, because somebody wanted it kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub kept_until: Option<Timestamp>,
     /// When a limit will stop it at the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -570,6 +582,74 @@ pub struct Session {
     /// The last lines of its output, once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tail: Option<String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// By how much the life of a session is to be longer. Without a member: by as much as one
+/// extension may have.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendRequest {
+    /// Seconds to add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 604_800)]
+    pub by_s: Option<i64>,
+    /// Or when it shall end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
+}
+
+/// A life that became longer, and what is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Extended {
+    /// The session.
+    pub id: String,
+    /// Its version from now on.
+    pub version: u64,
+    /// Seconds that were added.
+    pub by_s: i64,
+    /// When its life ends now; absent if it counts from a start that is to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub lifetime_deadline: Option<Timestamp>,
+    /// Extensions it has had.
+    pub extensions_used: u32,
+    /// Extensions it may still have.
+    pub extensions_left: u32,
+    /// The most that one of them may have, in seconds.
+    pub extension_max_s: i64,
+    /// Seconds that all of them may add; absent = not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_left_s: Option<i64>,
+}
+
+/// Nothing is to be said beside the address.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeepRequest {}
+
+/// A session that is kept, and what is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Kept {
+    /// The session.
+    pub id: String,
+    /// Its version from now on.
+    pub version: u64,
+    /// Not stopped for being idle before this instant.
+    #[schema(value_type = String, format = DateTime)]
+    pub kept_until: Timestamp,
+    /// Keeps since its use was last measured.
+    pub keeps_used: u32,
+    /// Keeps it may still have before it is used again.
+    pub keeps_left: u32,
 }
 
 /// The containers of a session that has several.

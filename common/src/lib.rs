@@ -23,6 +23,7 @@ pub mod api;
 pub mod audit;
 pub mod devices;
 pub mod ids;
+pub mod judge;
 pub mod limits;
 pub mod logins;
 pub mod session;

@@ -1,7 +1,7 @@
-//! Limits as data. The verdicts are the agent's (`limits`), the numbers come from
-//! policies through the coordinator.
+//! Limits as data. The numbers come from policies through the coordinator; what follows from
+//! them is worked out by [`crate::judge`].
 
-use crate::session::words;
+use crate::session::{SessionType, words};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,34 @@ pub struct SessionLimits {
     pub idle: Option<IdlePolicy>,
     /// Seconds between the stop signal and the kill when a limit ends it.
     pub grace_s: u32,
+    /// Seconds of its life counted from the start of its process, as long as the coordinator
+    /// has not heard of that start and `lifetime` cannot say an instant.
+    pub from_start_s: Option<i64>,
+    /// Until then its owner is new here, and no rule of idleness is judged.
+    pub new_user_until: Option<Deadline>,
+    /// Somebody wants it kept.
+    pub kept: Option<Kept>,
+}
+
+/// That somebody wanted a session kept, and for how long.
+///
+/// Like [`Deadline`], it is counted on the agent's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// When it was said, in the coordinator's time.
+    pub at: Timestamp,
+    /// How long ago that was when the set was made, in milliseconds.
+    pub ago_ms: i64,
+    /// From then on it is not stopped for being idle for so many seconds.
+    pub hold_s: u32,
+}
+
+impl Kept {
+    /// Until when it is held, in the coordinator's time.
+    #[must_use]
+    pub const fn until(&self) -> Timestamp {
+        self.at.plus_s(self.hold_s as i64)
+    }
 }
 
 /// An instant in the coordinator's time, with how far away it was when it was sent.
@@ -89,6 +117,52 @@ pub struct IdlePolicy {
     pub interaction_timeout_s: Option<u32>,
     /// The check for work; none = switched off.
     pub utilization: Option<UtilizationPolicy>,
+    /// How long one `keep` holds; 0 = as long as the check for use by people waits.
+    #[serde(default)]
+    pub timeout_s: u32,
+    /// Keeps in a row without measured use in between.
+    #[serde(default = "keep_max")]
+    pub keep_max: u32,
+}
+
+/// Keeps in a row where nothing else is said.
+pub const KEEP_MAX: u32 = 4;
+
+const fn keep_max() -> u32 {
+    KEEP_MAX
+}
+
+impl IdlePolicy {
+    /// Seconds for which one `keep` holds a session.
+    #[must_use]
+    pub fn hold_s(&self) -> u32 {
+        match self.timeout_s {
+            0 => self.interaction_timeout_s.unwrap_or(0),
+            s => s,
+        }
+    }
+
+    /// Whether any check looks at sessions of this type.
+    #[must_use]
+    pub fn judges(&self, kind: SessionType) -> bool {
+        let by_people =
+            kind == SessionType::Interactive && self.interaction_timeout_s.is_some_and(|s| s > 0);
+        by_people || self.utilization.as_ref().is_some_and(|u| u.judges(kind))
+    }
+}
+
+impl UtilizationPolicy {
+    /// Whether it looks at sessions of this type.
+    #[must_use]
+    pub const fn judges(&self, kind: SessionType) -> bool {
+        let applies = match kind {
+            SessionType::Interactive => true,
+            SessionType::Batch => self.applies_to_batch,
+            // Who uses a service is counted at its door; who moves files ends it.
+            SessionType::Inference | SessionType::System => false,
+        };
+        applies && self.window_s > 0
+    }
 }
 
 /// The check for work.

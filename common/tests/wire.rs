@@ -14,7 +14,8 @@ use longshore_common::ids::{
     InstanceId, Rank, SessionId,
 };
 use longshore_common::limits::{
-    Combine, Deadline, IdleAction, IdlePolicy, Metric, Operator, SessionLimits, UtilizationPolicy,
+    Combine, Deadline, IdleAction, IdlePolicy, Kept, Metric, Operator, SessionLimits,
+    UtilizationPolicy,
 };
 use longshore_common::session::{
     Cause, ContainerSpec, ContainerState, DeviceGrant, End, Entry, Exit, PullRule, Reason,
@@ -43,6 +44,8 @@ fn report() -> ContainerReport {
         fence: Fence(2),
         idle_deadline: Some(Timestamp(2_000)),
         frozen: false,
+        idle: true,
+        used_at: Some(Timestamp(1_500)),
     }
 }
 
@@ -94,8 +97,17 @@ fn entry(want: Want) -> Entry {
                     applies_to_batch: false,
                     thresholds: vec![(Metric::Cpu, 5), (Metric::Gpu, 5)],
                 }),
+                timeout_s: 3600,
+                keep_max: 4,
             }),
             grace_s: 30,
+            from_start_s: Some(60),
+            new_user_until: None,
+            kept: Some(Kept {
+                at: Timestamp(4),
+                ago_ms: 1,
+                hold_s: 3600,
+            }),
         },
         stop: Some(StopOrder {
             reason: Reason::UserRequested,

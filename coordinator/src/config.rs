@@ -21,9 +21,11 @@ use crate::rates::Network;
 use longshore_common::amount::{SlotName, parse_bytes};
 use longshore_common::ids::is_handle;
 use longshore_common::limits::{
-    Combine, IdleAction, IdlePolicy, Metric, Operator, UtilizationPolicy,
+    Combine, IdleAction, IdlePolicy, KEEP_MAX, Metric, Operator, UtilizationPolicy,
 };
-use longshore_core::model::{Discipline, SchedulerSettings, Selection, SessionDefaults};
+use longshore_core::model::{
+    Discipline, LifeSettings, SchedulerSettings, Selection, SessionDefaults,
+};
 use longshore_identity::bucket::{LIMIT_MAX, LIMIT_MIN};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -173,9 +175,25 @@ pub struct Sessions {
     pub default_mem: String,
     /// Priority of a session that names none.
     pub default_priority: u8,
+    /// How often a lifetime may be extended whose keypair policy does not say.
+    pub extend_max: u32,
+    /// By how many seconds at once.
+    pub extend_step_s: i64,
     /// When sessions count as unused whose keypair policy does not say. In force for what is
     /// submitted after the start.
     pub idle: Idle,
+}
+
+impl Sessions {
+    /// How long sessions live where no policy says so.
+    #[must_use]
+    pub fn lives(&self) -> LifeSettings {
+        LifeSettings {
+            extend_max: self.extend_max,
+            extend_step_s: self.extend_step_s,
+            new_user_grace_s: self.idle.new_user_grace_s,
+        }
+    }
 }
 
 /// `[sessions.idle]`
@@ -196,6 +214,9 @@ pub struct Idle {
     pub combine: String,
     /// Seconds before the stop at which its user is warned.
     pub warn_s: Vec<u32>,
+    /// For so many seconds after a person was made no lifetime and no rule of idleness counts
+    /// for its sessions; 0 = they count from the beginning.
+    pub new_user_grace_s: i64,
 }
 
 impl Default for Idle {
@@ -208,6 +229,7 @@ impl Default for Idle {
             gpu_pct: 5,
             combine: "all".to_owned(),
             warn_s: vec![3600, 900, 300],
+            new_user_grace_s: 0,
         }
     }
 }
@@ -229,6 +251,8 @@ impl Idle {
             warn_s: self.warn_s.clone(),
             interaction_timeout_s: Some(self.timeout_s),
             utilization,
+            timeout_s: self.timeout_s,
+            keep_max: KEEP_MAX,
         })
     }
 }
@@ -240,6 +264,8 @@ impl Default for Sessions {
             default_cpu: "1".to_owned(),
             default_mem: "2g".to_owned(),
             default_priority: 10,
+            extend_max: LifeSettings::default().extend_max,
+            extend_step_s: LifeSettings::default().extend_step_s,
             idle: Idle::default(),
         }
     }
@@ -301,6 +327,7 @@ impl Default for Scheduler {
             creation_retries,
             pending_timeout_s,
             idle: _,
+            lives: _,
         } = SchedulerSettings::default();
         Self {
             scheduler: scheduler.to_string(),
@@ -356,7 +383,8 @@ impl Scheduler {
             interval_s: number(self.interval_s, known.interval_s),
             creation_retries: number(self.creation_retries, known.creation_retries),
             pending_timeout_s: number(self.pending_timeout_s, known.pending_timeout_s),
-            idle: None, // another section's
+            idle: None,                     // another section's
+            lives: LifeSettings::default(), // as well
         }
     }
 }
@@ -489,6 +517,16 @@ impl Config {
         let idle = &self.sessions.idle;
         if idle.combine.parse::<Combine>().is_err() {
             return wrong("sessions.idle.combine", "must be all or any".to_owned());
+        }
+        if self.sessions.extend_max > 100 {
+            return wrong("sessions.extend_max", "must be 0 to 100".to_owned());
+        }
+        if !(1..=604_800).contains(&self.sessions.extend_step_s) {
+            return wrong("sessions.extend_step_s", "must be 1 to 604800".to_owned());
+        }
+        if !(0..=15_552_000).contains(&idle.new_user_grace_s) {
+            let range = "must be 0 to 15552000".to_owned();
+            return wrong("sessions.idle.new_user_grace_s", range);
         }
         if idle.timeout_s > 15_552_000 || idle.window_s > 15_552_000 {
             return wrong(

@@ -38,12 +38,16 @@ pub struct IdleLive {
     pub deadline: Option<Timestamp>,
     /// It is frozen because the lease ran out.
     pub frozen: bool,
+    /// A stop for being idle was warned of, and nobody used it since.
+    pub idle: bool,
+    /// When its use was last measured.
+    pub used_at: Option<Timestamp>,
 }
 
 impl IdleLive {
-    /// Neither is it to be stopped, nor is it frozen.
+    /// Neither is it to be stopped, nor is it frozen, nor was it used.
     const fn says_nothing(self) -> bool {
-        self.deadline.is_none() && !self.frozen
+        self.deadline.is_none() && !self.frozen && !self.idle && self.used_at.is_none()
     }
 }
 
@@ -252,6 +256,8 @@ mod tests {
         IdleLive {
             deadline: Some(Timestamp(at)),
             frozen: false,
+            idle: false,
+            used_at: None,
         }
     }
 
@@ -268,6 +274,8 @@ mod tests {
         let nothing = IdleLive {
             deadline: None,
             frozen: false,
+            idle: false,
+            used_at: None,
         };
         live.replace_idle(AGENT, [(key(2), until(3)), (key(3), nothing)]);
         assert_eq!(live.idle(AGENT, key(1)), None, "it has it no more");

@@ -538,6 +538,7 @@ fn beginning(config: &Config) -> Beginning {
         project_policy: PolicyId::new(identity::new_id()),
         scheduler: SchedulerSettings {
             idle: config.sessions.idle.policy(),
+            lives: config.sessions.lives(),
             ..config.scheduler.settings()
         },
         service_account_admins: config.services.organization.allow_service_account_admins,

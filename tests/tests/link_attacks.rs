@@ -473,6 +473,8 @@ async fn figures_are_kept_of_an_agents_own_containers_and_not_for_ever() -> Resu
     let used = |key, state| ContainerReport {
         idle_deadline: Some(Timestamp(1)),
         frozen: true,
+        idle: false,
+        used_at: None,
         ..report_of(key, state)
     };
     let nobodys = (1000..1010).map(key_of);
@@ -651,6 +653,8 @@ fn report_of(key: ContainerKey, state: ContainerState) -> ContainerReport {
         fence: Fence(1),
         idle_deadline: None,
         frozen: false,
+        idle: false,
+        used_at: None,
     }
 }
 

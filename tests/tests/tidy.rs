@@ -119,8 +119,8 @@ fn what_decides_is_pure() {
     for path in [
         "coordinator/core/src",
         "agent/src/reconcile.rs",
-        "agent/src/limits.rs",
-        "agent/src/limits",
+        "common/src/judge.rs",
+        "common/src/judge",
     ] {
         none(&offences(&rust(path), &words));
     }

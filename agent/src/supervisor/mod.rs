@@ -201,6 +201,8 @@ pub struct Supervisor<C> {
     boot_id: String,
     events: mpsc::Sender<Event>,
     set: Option<DesiredSet>,
+    /// When the set was made, on the boot clock: what it counts in milliseconds counts from then.
+    set_boot_ms: i64,
     desired: BTreeMap<ContainerKey, Entry>,
     found: BTreeMap<ContainerKey, Found>,
     listed: bool,
@@ -363,6 +365,7 @@ impl<C: Containers> Supervisor<C> {
             boot_id,
             events,
             set: None,
+            set_boot_ms: 0,
             desired: BTreeMap::new(),
             found: BTreeMap::new(),
             listed: false,
@@ -427,7 +430,9 @@ impl<C: Containers> Supervisor<C> {
         if let Some(signed) = &contents.set
             && let Ok(set) = self.open(signed)
         {
-            self.adopt_set(set);
+            // It comes out of the journal: how old it is only the wall clock knows.
+            let age = wall_clock().since(set.now).max(0);
+            self.adopt_set(set, age);
         }
         {
             let mut outbox = self.shared.outbox();
@@ -557,7 +562,7 @@ impl<C: Containers> Supervisor<C> {
                 outbox.coordinator = Some(theirs);
                 outbox.fence = set.fence;
             }
-            self.adopt_set(set);
+            self.adopt_set(set, 0);
             self.take_lifetimes()?;
         }
         self.synced = self.link_up;
@@ -593,8 +598,14 @@ impl<C: Containers> Supervisor<C> {
         });
     }
 
-    fn adopt_set(&mut self, set: DesiredSet) {
+    fn adopt_set(&mut self, set: DesiredSet, age_ms: i64) {
+        self.set_boot_ms = host::boot_clock_ms().saturating_sub(age_ms);
         self.desired = set.entries.iter().map(|e| (e.key, e.clone())).collect();
+        for (key, watching) in &mut self.watching {
+            if let Some(entry) = self.desired.get(key) {
+                watching.take_limits(&entry.limits, self.set_boot_ms);
+            }
+        }
         self.set = Some(set);
     }
 
@@ -993,6 +1004,9 @@ impl<C: Containers> Supervisor<C> {
         let lifetime = self.journal.key(key).and_then(|r| r.lifetime_boot_ms);
         let started = now.saturating_sub(age);
         let mut watching = Watching::new(found.pid, started, lifetime, output);
+        if let Some(entry) = self.desired.get(&key) {
+            watching.take_limits(&entry.limits, self.set_boot_ms);
+        }
         watching.sample(None, &BTreeMap::new(), now);
         self.watching.insert(key, watching);
         tokio::spawn(steps::pump(
@@ -1649,10 +1663,9 @@ impl<C: Containers> Supervisor<C> {
         let doing = self.busy.get(&key).map(|b| b.doing);
         let unchecked = self.checks.get(&key).is_some_and(|c| c.starting);
         let state = container_state(record, found, doing, self.listed, unchecked);
-        let idle = self
-            .watching
-            .get(&key)
-            .and_then(|w| w.verdict.idle_deadline_ms);
+        let watching = self.watching.get(&key);
+        let idle = watching.and_then(|w| w.verdict.idle_deadline_ms);
+        let used = watching.and_then(Watching::used_ms);
         let to_wall = |at_boot: i64| {
             // Rounded to seconds, so that two looks at one deadline are one report.
             let left = at_boot.saturating_sub(host::boot_clock_ms());
@@ -1674,6 +1687,8 @@ impl<C: Containers> Supervisor<C> {
                 .unwrap_or_default(),
             idle_deadline: idle.map(to_wall),
             frozen: found.is_some_and(|f| f.status == FoundStatus::Paused),
+            idle: watching.is_some_and(|w| w.verdict.idle),
+            used_at: used.map(to_wall),
         })
     }
 

@@ -7,7 +7,7 @@ use crate::runtime::{OutputChunk, PullState};
 use longshore_common::ids::{
     Attempt, CoordinatorGeneration, Fence, Generation, InstanceId, Rank, SessionId,
 };
-use longshore_common::limits::{Combine, Deadline, IdleAction, IdlePolicy, SessionLimits};
+use longshore_common::limits::{Combine, Deadline, IdleAction, IdlePolicy, Kept, SessionLimits};
 use longshore_common::session::{ContainerSpec, Exit, PullRule, Reason, SessionType, StopOrder};
 use longshore_common::wire::{OutcomeAck, Welcome};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -916,6 +916,8 @@ fn interactive() -> Entry {
         warn_s: vec![30],
         interaction_timeout_s: Some(60),
         utilization: None,
+        timeout_s: 60,
+        keep_max: 4,
     });
     entry
 }
@@ -928,6 +930,17 @@ impl Driven {
             self.supervisor.enforce(*now_ms, false);
         }
         self.rest().await;
+    }
+
+    /// The minute in which a limit stops it, counted from 1.
+    async fn minute_of_the_stop(&mut self, now_ms: &mut i64) -> Option<u32> {
+        for minute in 1..=10 {
+            self.minute(now_ms).await;
+            if self.stopped().is_some() {
+                return Some(minute);
+            }
+        }
+        None
     }
 
     fn stopped(&self) -> Option<Reason> {
@@ -948,6 +961,64 @@ async fn following_the_output_is_no_use() {
     driven.minute(&mut now).await;
     driven.minute(&mut now).await;
     assert_eq!(driven.stopped(), Some(Reason::IdleTimeout));
+}
+
+fn until(s: i64) -> Option<Deadline> {
+    Some(Deadline {
+        at: wall_clock().plus_s(s),
+        remaining_ms: s * 1000,
+    })
+}
+
+/// No link is needed once the order is there: the agent moves its own deadline.
+#[tokio::test(start_paused = true)]
+async fn an_extension_moves_the_end_of_a_life() {
+    for (more, minute) in [(None, 3), (Some(299), 5)] {
+        let mut driven = Driven::new().await;
+        driven.running(1).await;
+        let mut order = entry(1, Want::Run);
+        order.limits.lifetime = until(180);
+        driven.order(vec![order.clone()]);
+        let mut now = host::boot_clock_ms();
+        if let Some(s) = more {
+            order.limits.lifetime = until(s);
+            driven.order(vec![order]);
+        }
+        driven.supervisor.link_up = false;
+        assert_eq!(driven.minute_of_the_stop(&mut now).await, Some(minute));
+        assert_eq!(driven.stopped(), Some(Reason::LifetimeExceeded));
+    }
+}
+
+/// As long as the coordinator has not heard of the start, the agent counts by itself.
+#[tokio::test(start_paused = true)]
+async fn a_life_that_counts_from_the_start_is_counted_here() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    let mut order = entry(1, Want::Run);
+    order.limits.from_start_s = Some(120);
+    driven.order(vec![order]);
+    let mut now = host::boot_clock_ms();
+    assert_eq!(driven.minute_of_the_stop(&mut now).await, Some(2));
+    assert_eq!(driven.stopped(), Some(Reason::LifetimeExceeded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_not_stopped_before_its_time() {
+    for (kept, minute) in [(false, 1), (true, 3)] {
+        let mut driven = Driven::new().await;
+        driven.running(1).await;
+        let mut order = interactive();
+        order.limits.kept = kept.then(|| Kept {
+            at: wall_clock(),
+            ago_ms: 0,
+            hold_s: 180,
+        });
+        driven.order(vec![order]);
+        let mut now = host::boot_clock_ms();
+        assert_eq!(driven.minute_of_the_stop(&mut now).await, Some(minute));
+        assert_eq!(driven.stopped(), Some(Reason::IdleTimeout));
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! What is kept about a running container: figures, history of use, warnings.
 
 use crate::host::cgroup::{CgroupReader, ContainerStats};
-use crate::limits::{
-    IdleHistory, SessionClock, Source, Verdict, WarnState, judge, mean_tenths, tenths,
-};
 use longshore_common::agent::DeviceSample;
 use longshore_common::ids::DeviceId;
-use longshore_common::limits::Metric;
+use longshore_common::judge::{
+    IdleHistory, SessionClock, Source, Verdict, WarnState, judge, lifetime_deadline, mean_tenths,
+    tenths,
+};
+use longshore_common::limits::{Metric, SessionLimits};
 use longshore_common::session::Entry;
 use longshore_common::wire::Totals;
 use std::collections::BTreeMap;
@@ -57,6 +58,28 @@ impl Watching {
 
     pub(super) const fn set_lifetime(&mut self, at_boot_ms: Option<i64>) {
         self.clock.lifetime_deadline_ms = at_boot_ms;
+    }
+
+    /// Takes over what its order says beside the lifetime's deadline. `set_boot_ms` is when
+    /// the order was made, on the boot clock. May be given the same again.
+    pub(super) fn take_limits(&mut self, limits: &SessionLimits, set_boot_ms: i64) {
+        let new_user = limits.new_user_until;
+        let new_user = new_user.map(|until| set_boot_ms.saturating_add(until.remaining_ms));
+        self.clock.new_user_until_ms = new_user;
+        if let (None, Some(s)) = (limits.lifetime, limits.from_start_s) {
+            let length_s = u32::try_from(s).unwrap_or(u32::MAX);
+            let end = lifetime_deadline(self.clock.started_at_ms, new_user, length_s, 0);
+            self.clock.lifetime_deadline_ms = Some(end);
+        }
+        if let Some(kept) = limits.kept {
+            let at_ms = set_boot_ms.saturating_sub(kept.ago_ms);
+            self.history.keep(at_ms, i64::from(kept.hold_s) * 1000);
+        }
+    }
+
+    /// When use was last measured, on the boot clock.
+    pub(super) fn used_ms(&self) -> Option<i64> {
+        self.history.used_ms()
     }
 
     /// Takes a sample of its figures.

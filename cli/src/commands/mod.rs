@@ -16,6 +16,7 @@ pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod preset;
+pub(crate) mod prolong;
 pub(crate) mod ps;
 pub(crate) mod queue;
 pub(crate) mod quota;

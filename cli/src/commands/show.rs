@@ -185,6 +185,12 @@ fn text(session: &Session) -> String {
         let cause = session.stop_cause.as_deref().unwrap_or("limit");
         sheet.line("will end", &format!("{} by {cause}", clock::full(at)));
     }
+    let kept = session.kept_until.filter(|_| session.ended_at.is_none());
+    sheet.time("kept until", kept.filter(|at| *at > clock::now()));
+    if session.extensions > 0 {
+        let count = session.extensions.to_string();
+        sheet.line("extensions", &count);
+    }
     if let Some(tail) = &session.output_tail {
         sheet.section("Last output");
         sheet.0.push_str(&clean_lines(tail));

@@ -60,19 +60,19 @@ pub struct KeypairPolicyRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 31_536_000)]
     pub max_session_lifetime_s: Member<i64>,
-    /// `created` (default) or `started`: from when it counts. `started`: Stored; has no effect yet.
+    /// `created` (default) or `started`: from when it counts.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 32)]
     pub lifetime_base: Member<String>,
-    /// How often a life may be extended; 0 counts: never. Stored; has no effect yet.
+    /// How often a life may be extended; 0 counts: never.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 100)]
     pub extension_max_count: Member<i64>,
-    /// By how many seconds at once. Stored; has no effect yet.
+    /// By how many seconds at once.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 604_800)]
     pub extension_max_s: Member<i64>,
-    /// Longest life with all extensions, in seconds. Stored; has no effect yet.
+    /// Longest life with all extensions, in seconds.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 31_536_000)]
     pub max_total_lifetime_s: Member<i64>,
@@ -122,6 +122,10 @@ pub struct IdleRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<Vec<i64>>, max_items = 16)]
     pub warn_s: Member<Vec<i64>>,
+    /// How often in a row `keep` holds a session without measured use in between; default 4.
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 100)]
+    pub keep_max: Member<i64>,
     /// The check for use by people; nothing that counts as use exists yet.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<InteractionRequest>)]
@@ -156,7 +160,7 @@ pub struct UtilizationRequest {
     pub enabled: Member<bool>,
     /// Length of the window in seconds; default 900.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
-    #[schema(value_type = Option<i64>, minimum = 60, maximum = 15_552_000)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 15_552_000)]
     pub window_s: Member<i64>,
     /// `and` (default): all metrics must be low; `or`: one is enough.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
@@ -281,15 +285,15 @@ pub struct KeypairPolicyView {
     /// Longest life of a session, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_session_lifetime_s: Option<i64>,
-    /// `created` or `started`: from when it counts. `started`: Stored; has no effect yet.
+    /// `created` or `started`: from when it counts.
     pub lifetime_base: String,
-    /// How often a life may be extended. Stored; has no effect yet.
+    /// How often a life may be extended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension_max_count: Option<u32>,
-    /// By how many seconds at once. Stored; has no effect yet.
+    /// By how many seconds at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension_max_s: Option<i64>,
-    /// Longest life with all extensions, in seconds. Stored; has no effect yet.
+    /// Longest life with all extensions, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_lifetime_s: Option<i64>,
     /// Seconds without use after which a session is stopped; absent = the installation's rules.
@@ -333,6 +337,8 @@ pub struct IdleView {
     pub initial_grace_s: u32,
     /// Seconds before the stop at which a warning is given.
     pub warn_s: Vec<u32>,
+    /// How often in a row `keep` holds a session without measured use in between.
+    pub keep_max: u32,
     /// The check for use by people.
     pub interaction: InteractionView,
     /// The check for work.

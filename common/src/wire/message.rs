@@ -234,6 +234,10 @@ pub struct ContainerReport {
     pub idle_deadline: Option<Timestamp>,
     /// Frozen because the lease ran out.
     pub frozen: bool,
+    /// Warned of a stop for being idle, and not used since.
+    pub idle: bool,
+    /// When use was last measured, by people or by its figures, in the coordinator's time.
+    pub used_at: Option<Timestamp>,
 }
 
 impl ContainerReport {

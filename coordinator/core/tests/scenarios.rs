@@ -153,9 +153,32 @@ fn short(line: &Value) -> String {
                 entries.join("; ")
             )
         }
+        "warned" => format!("{} {}", line["stop_at"], word(line, "reason")),
+        "report" => report(line),
         _ => String::new(),
     };
     format!("{} {event} {} {what}", line["at"], word(line, "session"))
+}
+
+fn report(line: &Value) -> String {
+    let mut text = word(line, "kind").to_owned();
+    if let Some(left) = line.get("remaining_s") {
+        text = format!("{text} {left} {}", word(line, "decided_by"));
+    }
+    let metrics = line["utilization"]["metrics"].as_object();
+    for (name, metric) in metrics.into_iter().flatten() {
+        if let Some(mean) = metric.get("mean_pct") {
+            text = format!("{text} {name} {mean}");
+        }
+    }
+    if let Some(life) = line.get("lifetime") {
+        let (used, left) = (&life["extensions_used"], &life["extensions_left"]);
+        text = format!(
+            "{text} life {} used {used} left {left}",
+            life["remaining_s"]
+        );
+    }
+    text
 }
 
 fn container(container: &Value, several: bool) -> String {

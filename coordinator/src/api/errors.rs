@@ -312,6 +312,18 @@ pub const CODES: &[Code] = &[
         "The object is in a state in which this cannot be done. The detail names the state.",
     ),
     code(
+        "LS-EXTEND",
+        409,
+        "The life of the session cannot be extended",
+        "It has no lifetime, has had all its extensions, or would live longer than its keypair policy allows. The detail names which, with the numbers.",
+    ),
+    code(
+        "LS-KEEP",
+        409,
+        "The session cannot be kept",
+        "It is not stopped for being idle, or it was kept as often in a row as its rules allow. Its work, or use by people, begins the count anew.",
+    ),
+    code(
         "LS-AGENT-STATE",
         409,
         "Not possible in the state of the agent",

@@ -1,8 +1,10 @@
 //! Sessions: asking for them, looking at them, ending them.
 
 mod list;
+mod prolong;
 
 pub(super) use list::list;
+pub(super) use prolong::{extend, keep};
 
 use super::audit::origin;
 use super::errors::Failure;

@@ -1,6 +1,7 @@
 //! The API as its callers meet it: the router with a real store and engine, in process.
 
 mod matrix;
+mod prolong;
 
 use super::Signalling;
 use super::logs::OpeningLogs;
@@ -440,6 +441,8 @@ impl Fixture {
                 fence: Fence(1),
                 idle_deadline: None,
                 frozen: false,
+                idle: false,
+                used_at: None,
             };
             let event = Event::Report {
                 agent: AGENT,

@@ -144,6 +144,9 @@ pub(super) fn session(
         placed_at: session.placed_at,
         started_at: session.started_at,
         ended_at: session.ended_at,
+        lifetime_deadline: session.lifetime_deadline(),
+        extensions: session.life.extensions,
+        kept_until: session.life.kept.map(|keep| keep.until()),
         stop_at: stop.map(|(at, _)| at),
         stop_cause: stop.map(|(_, cause)| cause.to_owned()),
         output_tail: session.tail.clone().filter(|_| whole),
@@ -231,11 +234,15 @@ fn conditions(session: &Session, live: &Live) -> Vec<String> {
     if session.held && session.state == SessionState::Pending {
         conditions.push("held".to_owned());
     }
-    if session
-        .present()
-        .any(|c| live.idle(c.agent, c.key).is_some_and(|i| i.frozen))
-    {
+    let said = session.present().map(|c| live.idle(c.agent, c.key));
+    let said: Vec<_> = said.collect();
+    if said.iter().flatten().any(|said| said.frozen) {
         conditions.push("frozen".to_owned());
+    }
+    // One that is used keeps the others.
+    let runs = session.state == SessionState::Running;
+    if runs && said.iter().all(|said| said.is_some_and(|said| said.idle)) {
+        conditions.push("idle".to_owned());
     }
     conditions
 }
@@ -259,6 +266,8 @@ fn stop_limit(session: &Session, live: &Live) -> Option<(Timestamp, &'static str
         .max()
         .flatten()
         .filter(|_| running)
+        // What was kept since the agent spoke of it is judged as it is shown here.
+        .map(|at| session.life.kept.map_or(at, |keep| at.max(keep.until())))
         .map(|at| (at, "idle"));
     [lifetime, batch, idle].into_iter().flatten().min()
 }

@@ -457,6 +457,8 @@ async fn heartbeats(
 const OVER: IdleLive = IdleLive {
     deadline: None,
     frozen: false,
+    idle: false,
+    used_at: None,
 };
 
 /// What reports say about use. It is shown, never stored; and kept of containers alone that
@@ -468,6 +470,8 @@ fn said_of_use(reports: &[ContainerReport]) -> Vec<(ContainerKey, IdleLive)> {
         _ => IdleLive {
             deadline: report.idle_deadline,
             frozen: report.frozen,
+            idle: report.idle,
+            used_at: report.used_at,
         },
     };
     reports.iter().map(|r| (r.key, said(r))).collect()

@@ -211,6 +211,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
     }
     let one = match event {
         Event::Submit(_) => submitted(answer, changes),
+        Event::Prolong(order) => super::prolong::recorded(state, order, outcome),
         Event::Terminate(order) => return terminated(state, order, changes),
         Event::Admin(order) => match answer {
             Answer::Admin(answer) => Some(administered(state, order, answer, changes)),

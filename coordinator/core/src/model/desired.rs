@@ -3,7 +3,7 @@
 use super::entities::{Container, Session};
 use super::state::State;
 use longshore_common::ids::{AgentId, InstanceId, Rank};
-use longshore_common::limits::{Deadline, SessionLimits};
+use longshore_common::limits::{Deadline, Kept, SessionLimits};
 use longshore_common::session::{ContainerSpec, Entry, PullRule, Reason, StopOrder, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::DesiredSet;
@@ -149,17 +149,27 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
     }
 }
 
-fn limits(session: &Session, rank: Rank, now: Timestamp) -> SessionLimits {
+/// What an agent enforces on a container of a session, as it is told now.
+pub(crate) fn limits(session: &Session, rank: Rank, now: Timestamp) -> SessionLimits {
+    let left = |at: Timestamp| Deadline {
+        at,
+        remaining_ms: at.since(now),
+    };
     SessionLimits {
-        lifetime: session.lifetime_deadline().map(|at| Deadline {
-            at,
-            remaining_ms: at.since(now),
-        }),
+        lifetime: session.lifetime_deadline().map(left),
         // Of the command, and only the main container runs it.
         batch_timeout_s: session.batch_timeout_s.filter(|_| rank == Rank::MAIN),
-        // An agent judges each container alone, and one that holds does no work while
-        // others do: nobody of a cluster is stopped for being idle by what one node sees.
-        idle: session.idle.clone().filter(|_| session.cluster.size == 1),
+        idle: session.judged_idle().cloned(),
         grace_s: DEFAULT_GRACE_S,
+        from_start_s: match session.lifetime_deadline() {
+            Some(_) => None,
+            None => session.whole_life_s(),
+        },
+        new_user_until: session.life.new_user_until.map(left),
+        kept: session.life.kept.map(|keep| Kept {
+            at: keep.at,
+            ago_ms: now.since(keep.at),
+            hold_s: keep.hold_s,
+        }),
     }
 }

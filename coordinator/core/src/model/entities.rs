@@ -1,7 +1,7 @@
 //! The things the coordinator knows about, as they are stored.
 
 use super::policies::{
-    Allowed, ClusterNetwork, DirectSubmits, Discipline, OnDeviceFault, Selection,
+    Allowed, ClusterNetwork, DirectSubmits, Discipline, LifetimeBase, OnDeviceFault, Selection,
     default_session_types,
 };
 use longshore_common::agent::{AgentState, Inventory, RuntimeState};
@@ -343,8 +343,11 @@ pub struct Session {
     pub priority: u8,
     /// Marks.
     pub labels: BTreeMap<String, String>,
-    /// Lifetime in seconds, counted from `created_at`.
+    /// Lifetime in seconds, extensions not counted.
     pub lifetime_s: Option<i64>,
+    /// From when that counts, and what people added to it.
+    #[serde(default)]
+    pub life: Life,
     /// Time limit of the command in seconds.
     pub batch_timeout_s: Option<u32>,
     /// When it counts as unused: at submit from the policy of its keypair, else from the
@@ -401,10 +404,31 @@ pub struct Session {
 }
 
 impl Session {
-    /// When its life ends, if it is limited.
+    /// When its life ends, if it is limited. None as well for a life that counts from a start
+    /// that is still to come.
     #[must_use]
     pub fn lifetime_deadline(&self) -> Option<Timestamp> {
-        self.lifetime_s.map(|s| self.created_at.plus_s(s))
+        let base = match self.life.base {
+            LifetimeBase::Created => self.created_at,
+            LifetimeBase::Started => self.started_at?,
+        };
+        let base = self.life.new_user_until.map_or(base, |g| g.max(base));
+        self.whole_life_s().map(|s| base.plus_s(s))
+    }
+
+    /// Seconds of its life with all extensions, if it is limited.
+    #[must_use]
+    pub fn whole_life_s(&self) -> Option<i64> {
+        let life = self.lifetime_s?;
+        Some(life.saturating_add(self.life.extended_s))
+    }
+
+    /// The rules of idleness that are judged. An agent judges each container alone, and one
+    /// that holds does no work while others do: nobody of a cluster is stopped for being idle
+    /// by what one node sees.
+    #[must_use]
+    pub fn judged_idle(&self) -> Option<&IdlePolicy> {
+        self.idle.as_ref().filter(|_| self.cluster.size == 1)
     }
 
     /// Final, and no node holds anything of it any more: memory may forget it.
@@ -443,6 +467,42 @@ impl Session {
 
 const fn no_project() -> ProjectId {
     ProjectId::new(0)
+}
+
+/// From when a lifetime counts, and what people added to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Life {
+    /// From when `lifetime_s` counts: as the policy said at submit.
+    pub base: LifetimeBase,
+    /// Until then its owner was new when it was submitted: neither a lifetime nor a rule of
+    /// idleness counts before.
+    pub new_user_until: Option<Timestamp>,
+    /// Seconds that all extensions added.
+    pub extended_s: i64,
+    /// How many there were.
+    pub extensions: u32,
+    /// The last `keep`.
+    pub kept: Option<Keep>,
+}
+
+/// Somebody wanted a session kept although nobody uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// When.
+    pub at: Timestamp,
+    /// For how many seconds from then on.
+    pub hold_s: u32,
+    /// How many there were since use was last measured, this one included.
+    pub in_a_row: u32,
+}
+
+impl Keep {
+    /// Until when it holds the session.
+    #[must_use]
+    pub const fn until(&self) -> Timestamp {
+        self.at.plus_s(self.hold_s as i64)
+    }
 }
 
 /// How many containers a session has, and where they may be.

@@ -6,6 +6,7 @@ use super::entities::{Group, JoinToken, Session};
 use super::logins::{LoginAnswer, LoginEvent};
 use super::people::{Keypair, User};
 use super::policies::SchedulerSettings;
+use super::prolong::{Prolong, Prolonged};
 use crate::access::Operation;
 use longshore_common::admin::InUse;
 use longshore_common::agent::{Inventory, RuntimeState};
@@ -36,6 +37,8 @@ pub enum Event {
     Terminate(Terminate),
     /// A signal is sent to a session, or somebody reaches into it.
     UseSession(Box<UseSession>),
+    /// A session is to have more time.
+    Prolong(Box<Prolong>),
     /// A join token is wanted.
     CreateToken(JoinTokenOrder),
     /// A join token is to be taken back.
@@ -459,6 +462,8 @@ pub enum Answer {
     Terminated(TerminateAnswer),
     /// A session to which something may be done, as it is.
     Used(Box<Session>),
+    /// A session that has more time.
+    Prolonged(Box<Prolonged>),
     /// A node was taken in.
     Enrolled {
         /// Its id.

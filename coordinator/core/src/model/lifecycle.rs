@@ -7,6 +7,7 @@
 use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
 use super::entities::{Container, FailedStart, LedgerRow, PIDS_MAX, Session, Stop};
+use super::policies::LifetimeBase;
 use super::rules::policy_of;
 use crate::scheduler::{Cancel, Start};
 use longshore_common::amount::{SlotName, Slots};
@@ -474,7 +475,13 @@ fn derive(draft: &mut Draft<'_>, id: SessionId, by: &str) {
             let started = session.present().filter_map(|c| c.started_at).max();
             session.started_at = Some(started.unwrap_or(now));
             session.deadline = None;
+            // Agents counted by themselves until now: from here on all count from one instant.
+            let counts_from_now =
+                session.life.base == LifetimeBase::Started && session.lifetime_s.is_some();
+            let told = session.present().filter(|_| counts_from_now);
+            let told: Vec<AgentId> = told.map(|c| c.agent).collect();
             draft.move_to(id, SessionState::Running, Why::by(by));
+            told.into_iter().for_each(|agent| draft.touch(agent));
         }
         return;
     }
@@ -754,7 +761,7 @@ fn exit_reason(session: &Session, rank: Rank, exit: &Exit) -> (Reason, String) {
 
 fn stop_detail(session: &Session, reason: Reason) -> String {
     match reason {
-        Reason::LifetimeExceeded => match session.lifetime_s {
+        Reason::LifetimeExceeded => match session.whole_life_s() {
             Some(s) => format!("its lifetime of {s} s is over"),
             None => "its lifetime is over".to_owned(),
         },

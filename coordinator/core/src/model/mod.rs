@@ -15,6 +15,7 @@ pub mod logins;
 mod people;
 mod policies;
 mod pools;
+mod prolong;
 mod react;
 mod rights;
 mod rules;
@@ -25,6 +26,7 @@ mod verbs;
 
 pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain, audited};
 pub use change::{Change, PolicyKind};
+pub(crate) use desired::limits as agent_limits;
 pub use desired::{desired_entries, desired_set};
 pub use entities::*;
 pub use event::{
@@ -36,6 +38,7 @@ pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
 pub use people::*;
 pub use policies::*;
 pub use pools::*;
+pub use prolong::{Done, Extensions, More, Prolong, Prolonged};
 pub use react::react;
 pub use rights::{Unfit, is_about_sessions, user_of};
 pub use rules::{is_open_to, requester_session};

@@ -75,10 +75,12 @@ words! {
 
 words! {
     /// From when a lifetime counts.
+    #[derive(Default)]
     LifetimeBase {
         /// From the submit.
+        #[default]
         Created = "created",
-        /// From the first start.
+        /// From the start.
         Started = "started",
     }
 }
@@ -101,6 +103,32 @@ pub struct SchedulerSettings {
     /// When sessions of those keypairs count as unused whose policy says nothing.
     #[serde(default)]
     pub idle: Option<IdlePolicy>,
+    /// What policies say nothing about of the length of a life.
+    #[serde(default)]
+    pub lives: LifeSettings,
+}
+
+/// How long sessions live, where no policy says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LifeSettings {
+    /// How often a lifetime may be extended, 0 to 100.
+    pub extend_max: u32,
+    /// By how much at once, in seconds, 1 to 604,800.
+    pub extend_step_s: i64,
+    /// So many seconds after a person was made neither a lifetime nor a rule of idleness counts
+    /// for its sessions; 0 = from the beginning.
+    pub new_user_grace_s: i64,
+}
+
+impl Default for LifeSettings {
+    fn default() -> Self {
+        Self {
+            extend_max: 3,
+            extend_step_s: 14_400,
+            new_user_grace_s: 0,
+        }
+    }
 }
 
 impl Default for SchedulerSettings {
@@ -113,6 +141,7 @@ impl Default for SchedulerSettings {
             creation_retries: 3,
             pending_timeout_s: 0,
             idle: None,
+            lives: LifeSettings::default(),
         }
     }
 }
@@ -222,13 +251,13 @@ pub struct KeypairPolicy {
     pub max_priority: Option<u8>,
     /// Longest life of a session in seconds from its submit.
     pub max_session_lifetime_s: Option<i64>,
-    /// From when it counts. `Started` has no effect yet.
+    /// From when it counts, for what is submitted from then on.
     pub lifetime_base: LifetimeBase,
-    /// How often a lifetime may be extended, 0 to 100. Has no effect yet.
+    /// How often a lifetime may be extended, 0 to 100; absent = as the installation says.
     pub extension_max_count: Option<u32>,
-    /// By how much at once, in seconds. Has no effect yet.
+    /// By how much at once, in seconds; absent = as the installation says.
     pub extension_max_s: Option<i64>,
-    /// Longest life with all extensions, in seconds. Has no effect yet.
+    /// Longest life with all extensions, in seconds.
     pub max_total_lifetime_s: Option<i64>,
     /// After how long without use a session is stopped, in seconds, for what is submitted
     /// from then on; absent = the rules of the installation.

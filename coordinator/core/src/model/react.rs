@@ -41,6 +41,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::Submit(order) => submit(state, order, now),
         Event::Terminate(order) => verbs::terminate(state, order, now),
         Event::UseSession(order) => verbs::use_session(state, order, now),
+        Event::Prolong(order) => super::prolong::prolong(state, order, now),
         Event::CreateToken(order) => create_token(state, order),
         Event::DeleteToken(id) => delete_token(state, id),
         Event::Enrol(order) => enrol(state, order, now),

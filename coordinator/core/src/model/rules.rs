@@ -1,10 +1,10 @@
 //! Rules of submit that ask about more than the request itself: groups, queues, presets,
 //! policies, limits, and what the agents of a group could ever hold.
 
-use super::entities::{Adjusted, Dependency, Designated, Group, Session};
+use super::entities::{Adjusted, Dependency, Designated, Group, Life, Session};
 use super::event::{ImageNeeds, Refusal, Submit};
 use super::people::{Role, User};
-use super::policies::{DirectSubmits, KeypairPolicy, Preset, Project};
+use super::policies::{DirectSubmits, KeypairPolicy, LifetimeBase, Preset, Project};
 use super::pools::Queue;
 use super::state::{Account, BUILTIN, State};
 use super::submit::{cut, pointer};
@@ -20,6 +20,7 @@ use longshore_common::devices::Refusal as DeviceRefusal;
 use longshore_common::ids::SessionId;
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{ClusterMode, DependOn, ResultKind, SessionType};
+use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::slice::from_ref;
 
@@ -806,6 +807,18 @@ pub(super) fn idle(state: &State, access_key: &str) -> Option<IdlePolicy> {
     policy_of(state, access_key)
         .and_then(super::admin::idle_rules)
         .or_else(|| state.scheduler.idle.clone())
+}
+
+/// From when its life counts.
+pub(super) fn life(state: &State, access_key: &str, owner: &User, now: Timestamp) -> Life {
+    let grace_s = Some(state.scheduler.lives.new_user_grace_s).filter(|s| *s > 0);
+    let until = grace_s.map(|s| owner.created_at.plus_s(s));
+    Life {
+        base: policy_of(state, access_key).map_or(LifetimeBase::Created, |p| p.lifetime_base),
+        // What is over now can hold nothing up any more.
+        new_user_until: until.filter(|until| *until > now),
+        ..Life::default()
+    }
 }
 
 /// Rule 15: agents of the group, taken as empty, could hold it.

@@ -62,7 +62,7 @@ fn not_known() -> Refusal {
     Refusal::new("LS-AUTH-FAILED", "The credentials are not valid.")
 }
 
-fn no_session(id: SessionId) -> Refusal {
+pub(super) fn no_session(id: SessionId) -> Refusal {
     Refusal::new("LS-NOT-FOUND", format!("There is no session {id}."))
 }
 

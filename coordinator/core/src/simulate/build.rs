@@ -186,6 +186,13 @@ pub(super) fn group(
     Ok(group)
 }
 
+/// Longest lifetime of a policy, in seconds.
+const LIFE_S: i64 = 31_536_000;
+/// Longest time without use of a policy, in seconds.
+const IDLE_S: i64 = 15_552_000;
+/// Who is not said to be new was made so long ago: thirty years, in seconds.
+const LONG_AGO_S: i64 = 946_080_000;
+
 pub(super) fn policy(
     input: &input::KeypairPolicy,
     path: &str,
@@ -195,17 +202,6 @@ pub(super) fn policy(
         return Err(wrong(&format!("{path}.name"), "a policy needs a name"));
     }
     let at = |member: &str| format!("{path}.{member}");
-    for (member, given) in [
-        ("idle_timeout_s", input.idle_timeout_s.is_some()),
-        ("idle", input.idle.is_some()),
-    ] {
-        if given {
-            return Err(wrong(
-                &at(member),
-                "rules of idleness are not simulated yet",
-            ));
-        }
-    }
     let mut policy = KeypairPolicy::new(PolicyId::new(0), &input.name, now);
     if let Some(texts) = &input.total_slots {
         policy.total_slots = limits(texts, &at("total_slots"))?;
@@ -254,15 +250,27 @@ pub(super) fn policy(
         }
         policy.max_priority = Some(most);
     }
-    policy.max_session_lifetime_s = input.max_session_lifetime_s.filter(|s| *s > 0);
+    let seconds = |value: Option<i64>, most: i64, member: &str| match value {
+        Some(s) if !(0..=most).contains(&s) => Err(wrong(
+            &at(member),
+            format!("{member} must be between 0 and {most}."),
+        )),
+        value => Ok(value.filter(|s| *s > 0)),
+    };
+    let life_s = input.max_session_lifetime_s;
+    policy.max_session_lifetime_s = seconds(life_s, LIFE_S, "max_session_lifetime_s")?;
     if let Some(text) = &input.lifetime_base {
         policy.lifetime_base = word::<LifetimeBase>(text, &at("lifetime_base"))?;
-        if policy.lifetime_base == LifetimeBase::Started {
-            return Err(wrong(
-                &at("lifetime_base"),
-                "lifetimes that count from the start are not simulated yet",
-            ));
-        }
+    }
+    let most = input.extension_max_count;
+    policy.extension_max_count = bounded(most, 100, "extension_max_count")?;
+    policy.extension_max_s = seconds(input.extension_max_s, 604_800, "extension_max_s")?;
+    let total_s = input.max_total_lifetime_s;
+    policy.max_total_lifetime_s = seconds(total_s, LIFE_S, "max_total_lifetime_s")?;
+    policy.idle_timeout_s = seconds(input.idle_timeout_s, IDLE_S, "idle_timeout_s")?;
+    if let Some(members) = &input.idle {
+        let rules = crate::model::admin::idle_from(members);
+        policy.idle = Some(rules.map_err(|(member, why)| wrong(&at(&member), why))?);
     }
     Ok(policy)
 }
@@ -742,7 +750,12 @@ pub(super) fn people(
                 "a weight is between 0.001 and 1000",
             ));
         }
+        let made = match user.created_at {
+            Some(at) => now.plus_ms(at.ms),
+            None => now.plus_s(-LONG_AGO_S),
+        };
         changes.push(Change::User(Box::new(User {
+            created_at: made,
             username: user.name.clone(),
             email: format!("{}@simulated", user.name),
             role: Role::User,

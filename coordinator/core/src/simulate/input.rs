@@ -547,12 +547,34 @@ pub struct Submit {
     pub batch_timeout_s: Option<i64>,
     /// Not simulated yet.
     pub restart: Option<serde_json::Value>,
-    /// Not simulated yet.
-    pub activity: Option<serde_json::Value>,
+    /// How it is used, in absolute seconds; outside of these nothing, with data.
+    pub activity: Vec<Stretch>,
     /// Tries it begins with.
     pub retries: Option<u32>,
     /// Agents on which each start fails.
     pub start_fails_on: BTreeSet<String>,
+}
+
+/// How a session is used for a while.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stretch {
+    /// From this second on.
+    pub from: Seconds,
+    /// Before this second.
+    pub to: Seconds,
+    /// Connections that count as use for as long as they are open.
+    pub connections: Option<u32>,
+    /// Percent of what was granted.
+    pub cpu_pct: Option<Text>,
+    /// Percent of what was granted.
+    pub mem_pct: Option<Text>,
+    /// Percent of what was granted.
+    pub gpu_pct: Option<Text>,
+    /// Percent of what was granted.
+    pub gpu_mem_pct: Option<Text>,
+    /// Figures of which no samples come: `cpu`, `mem`, `gpu`, `gpu_mem`.
+    pub no_data: Vec<String>,
 }
 
 /// Agents by name.
@@ -612,12 +634,30 @@ pub struct Event {
     pub pools: Option<Pools>,
     /// A policy differs from now on.
     pub policy: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Not simulated yet.
-    pub keep: Option<serde_json::Value>,
-    /// Not simulated yet.
-    pub extend: Option<serde_json::Value>,
-    /// Not simulated yet.
-    pub report: Option<serde_json::Value>,
+    /// Its owner wants a session kept although nobody uses it.
+    pub keep: Option<OfSession>,
+    /// Its owner lets the life of a session end later.
+    pub extend: Option<Extend>,
+    /// A session's limits are written down.
+    pub report: Option<OfSession>,
+}
+
+/// One session.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OfSession {
+    /// Which.
+    pub id: String,
+}
+
+/// The life of a session ends later.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Extend {
+    /// Which.
+    pub id: String,
+    /// So many seconds; absent = as many as one extension may have.
+    pub by_s: Option<i64>,
 }
 
 /// Something becomes of an agent.

@@ -12,11 +12,12 @@ pub mod input;
 mod output;
 #[cfg(feature = "scenarios")]
 pub mod read;
+mod watch;
 
 use crate::Core;
 use crate::model::{
-    Caller, Change, Event, HelloFacts, Meta, Session, SessionDefaults, State, Submit, Terminate,
-    finish_unconfirmed,
+    Caller, Change, Event, Extensions, HelloFacts, Meta, More, Prolong, Refusal, Session,
+    SessionDefaults, State, Submit, Terminate, finish_unconfirmed,
 };
 use crate::scheduler::{Placed, Start};
 use input::Input;
@@ -25,11 +26,11 @@ use longshore_common::amount::SlotName;
 use longshore_common::api::{NewCluster, NewDependency, NewDesignation, NewSession};
 use longshore_common::devices::{allocate, granted, verify};
 use longshore_common::ids::{
-    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation, GroupId, SessionId,
-    UserId,
+    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation, GroupId, Rank,
+    SessionId, UserId,
 };
 use longshore_common::session::{
-    Cause, ContainerState, DeviceGrant, End, Exit, Reason, SessionState, SessionType,
+    Cause, ContainerState, DeviceGrant, End, Exit, Reason, SessionState,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
@@ -37,6 +38,7 @@ use output::{Lines, Meter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
+use watch::{Activity, Watch};
 
 /// T1 of simulated agents; any number does, since loss is an event of the file.
 const LOST_AFTER_MS: i64 = 15_000;
@@ -76,7 +78,7 @@ struct Script {
     runtime_ms: Option<i64>,
     exit_code: i32,
     fails_on: BTreeSet<String>,
-    batch_timeout_s: Option<i64>,
+    activity: Activity,
 }
 
 struct Run<'a> {
@@ -94,14 +96,18 @@ struct Run<'a> {
     policy_objects: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     allocation_objects: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     known_slots: Vec<SlotName>,
-    /// When running sessions end, and why.
+    /// When running sessions end by themselves.
     ends: BTreeSet<(Timestamp, SessionId)>,
+    /// Running sessions under limits.
+    watches: BTreeMap<SessionId, Watch>,
+    /// When those are judged next.
+    wakes: BTreeSet<(Timestamp, SessionId)>,
     /// When nodes confirm.
     removals: BTreeSet<(Timestamp, SessionId)>,
     /// When the sessions of a lost agent are given up.
     give_up: BTreeSet<(Timestamp, AgentId)>,
     /// Ends that came while their agent was away.
-    held: BTreeMap<AgentId, BTreeSet<SessionId>>,
+    held: BTreeMap<AgentId, BTreeMap<SessionId, Option<Reason>>>,
     lines: Lines,
     meter: Meter,
 }
@@ -134,6 +140,8 @@ impl<'a> Run<'a> {
             allocation_objects: BTreeMap::new(),
             known_slots: Vec::new(),
             ends: BTreeSet::new(),
+            watches: BTreeMap::new(),
+            wakes: BTreeSet::new(),
             removals: BTreeSet::new(),
             give_up: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -149,18 +157,13 @@ impl<'a> Run<'a> {
     fn build(&mut self) -> Result<(), InputError> {
         let input = self.input;
         let now = self.now;
-        if input
-            .settings
-            .idle
-            .new_user_grace_s
-            .is_some_and(|s| s.ms > 0)
-        {
-            return Err(wrong(
-                "settings.idle.new_user_grace_s",
-                "rules of idleness are not simulated yet",
-            ));
+        let mut settings = build::scheduler(&input.settings.scheduler)?;
+        let grace_s = input.settings.idle.new_user_grace_s.unwrap_or_default();
+        if grace_s.ms < 0 || grace_s.ms % 1000 != 0 {
+            let path = "settings.idle.new_user_grace_s";
+            return Err(wrong(path, "whole seconds, 0 or more"));
         }
-        let settings = build::scheduler(&input.settings.scheduler)?;
+        settings.lives.new_user_grace_s = grace_s.ms / 1000;
         self.apply(Change::Scheduler(settings));
         let mut policies = Vec::new();
         for (index, members) in input.keypair_policies.iter().enumerate() {
@@ -339,7 +342,7 @@ impl<'a> Run<'a> {
         };
         let id = session.id;
         let mut meta = state.meta.clone();
-        self.remember(id, &submit);
+        self.remember(id, &submit, path)?;
         let (mut changes, mut effects) = (Vec::new(), Vec::new());
         // Whatever was asked, it was let in then: the session is made as it stands.
         meta.next_session += 1;
@@ -361,7 +364,14 @@ impl<'a> Run<'a> {
 
     // ----- what the file asks for
 
-    fn remember(&mut self, id: SessionId, submit: &input::Submit) {
+    fn remember(
+        &mut self,
+        id: SessionId,
+        submit: &input::Submit,
+        path: &str,
+    ) -> Result<(), InputError> {
+        let path = format!("{path}.activity");
+        let activity = Activity::read(&submit.activity, self.origin, &path)?;
         self.ids.insert(submit.id.clone(), id);
         self.scripts.insert(
             id,
@@ -370,9 +380,10 @@ impl<'a> Run<'a> {
                 runtime_ms: submit.runtime_s.map(|s| s.ms),
                 exit_code: submit.exit_code,
                 fails_on: submit.start_fails_on.clone(),
-                batch_timeout_s: submit.batch_timeout_s,
+                activity,
             },
         );
+        Ok(())
     }
 
     fn caller(&self, submit: &input::Submit, path: &str) -> Result<Caller, InputError> {
@@ -410,13 +421,8 @@ impl<'a> Run<'a> {
         if self.ids.contains_key(&submit.id) {
             return Err(wrong(&at("id"), format!("{} is there twice", submit.id)));
         }
-        for (member, given) in [
-            ("restart", submit.restart.is_some()),
-            ("activity", submit.activity.is_some()),
-        ] {
-            if given {
-                return Err(wrong(&at(member), "it is not simulated yet"));
-            }
+        if submit.restart.is_some() {
+            return Err(wrong(&at("restart"), "it is not simulated yet"));
         }
         let state = self.core.state();
         if let Some(group) = &submit.group
@@ -548,6 +554,7 @@ impl<'a> Run<'a> {
             let next = [
                 event,
                 first(self.ends.first()),
+                first(self.wakes.first()),
                 first(self.removals.first()),
                 self.give_up.first().map(|(at, _)| *at),
                 self.core.next_deadline(),
@@ -596,7 +603,7 @@ impl<'a> Run<'a> {
     }
 
     /// Lets something happen and writes down who ended.
-    fn happen(&mut self, event: &Event) -> Result<crate::model::Answer, crate::model::Refusal> {
+    fn happen(&mut self, event: &Event) -> Result<crate::model::Answer, Refusal> {
         let (mut changes, mut effects) = (Vec::new(), Vec::new());
         let answer = self
             .core
@@ -613,6 +620,8 @@ impl<'a> Run<'a> {
                 && self.lines.ended(&script.name, session)
             {
                 self.ends.retain(|(_, id)| *id != session.id);
+                self.watches.remove(&session.id);
+                self.wakes.retain(|(_, id)| *id != session.id);
             }
         }
     }
@@ -696,6 +705,8 @@ impl<'a> Run<'a> {
                     fence: container.fence,
                     idle_deadline: None,
                     frozen: false,
+                    idle: false,
+                    used_at: None,
                 });
         }
         for (agent, items) in per_agent {
@@ -711,62 +722,93 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Why a running session would end first, and when.
-    fn end_of(&self, session: &Session) -> Option<(Timestamp, Option<Reason>)> {
-        let script = self.scripts.get(&session.id)?;
-        let started = session.started_at?;
-        let own = script.runtime_ms.map(|ms| (started.plus_ms(ms), None));
-        let batch = script
-            .batch_timeout_s
-            .filter(|_| session.kind == SessionType::Batch)
-            .map(|s| (started.plus_s(s), Some(Reason::TaskTimeout)));
-        let life = session
-            .lifetime_deadline()
-            .map(|at| (at, Some(Reason::LifetimeExceeded)));
-        [own, batch, life]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, reason)| (*at, reason.is_some()))
-    }
-
+    /// From now on it ends by itself after its time, or by its limits.
     fn plan_end(&mut self, id: SessionId) {
         let Some(session) = self.core.state().sessions.get(&id) else {
             return;
         };
-        if let Some((at, _)) = self.end_of(session) {
-            self.ends.insert((at.max(self.now), id));
+        let (Some(script), Some(started)) = (self.scripts.get(&id), session.started_at) else {
+            return;
+        };
+        if let Some(ms) = script.runtime_ms {
+            self.ends.insert((started.plus_ms(ms).max(self.now), id));
         }
+        let watch = Watch::new(session, script.activity.clone(), self.now);
+        self.watches.insert(id, watch);
+        self.judge(id);
     }
 
     fn end_due(&mut self) -> bool {
-        let due: Vec<SessionId> = self
-            .ends
-            .iter()
-            .take_while(|(at, _)| *at <= self.now)
-            .map(|(_, id)| *id)
-            .collect();
-        let due: BTreeSet<SessionId> = due.into_iter().collect();
-        self.ends.retain(|(at, _)| *at > self.now);
-        for id in &due {
-            self.end(*id);
+        let now = self.now;
+        let due = |set: &BTreeSet<(Timestamp, SessionId)>| -> BTreeSet<SessionId> {
+            let due = set.iter().take_while(|(at, _)| *at <= now);
+            due.map(|(_, id)| *id).collect()
+        };
+        let (ended, judged) = (due(&self.ends), due(&self.wakes));
+        self.ends.retain(|(at, _)| *at > now);
+        self.wakes.retain(|(at, _)| *at > now);
+        for id in ended.union(&judged) {
+            // What ends by itself at this instant is stopped by nobody.
+            match ended.contains(id) {
+                true => self.end(*id, None),
+                false => self.judge(*id),
+            }
         }
-        !due.is_empty()
+        !ended.is_empty() || !judged.is_empty()
+    }
+
+    /// The limits of a running session are looked at, as its agent does.
+    fn judge(&mut self, id: SessionId) {
+        let state = self.core.state();
+        let (Some(session), Some(watch)) = (state.sessions.get(&id), self.watches.get_mut(&id))
+        else {
+            return;
+        };
+        if session.state != SessionState::Running {
+            return;
+        }
+        let main = session.present().next();
+        let agent = main.and_then(|main| state.agents.get(&main.agent));
+        // An agent that is away keeps to what it was told.
+        if agent.is_some_and(|agent| agent.state == AgentState::Alive) {
+            let limits = crate::model::agent_limits(session, Rank::MAIN, self.now);
+            watch.take_limits(limits, self.now);
+        }
+        if let Some(before) = watch.wake {
+            self.wakes.remove(&(before, id));
+        }
+        let verdict = watch.judge(session, self.now).clone();
+        if let Some(at) = watch.wake {
+            self.wakes.insert((at, id));
+        }
+        let name = self.scripts.get(&id).map_or("", |script| &script.name);
+        for warning in &verdict.warn {
+            let at = match warning.reason {
+                Reason::LifetimeExceeded => verdict.lifetime_deadline_ms,
+                _ => verdict.idle_deadline_ms,
+            };
+            let at = at.map_or(self.now, Timestamp);
+            self.lines.warned(name, at, warning.reason);
+        }
+        if let Some((reason, _)) = verdict.stop {
+            self.end(id, Some(reason));
+        }
     }
 
     /// A session's main process ends, by itself or by a limit its agent enforces.
-    fn end(&mut self, id: SessionId) {
+    fn end(&mut self, id: SessionId, reason: Option<Reason>) {
         let Some(session) = self.core.state().sessions.get(&id).cloned() else {
             return;
         };
         if session.state != SessionState::Running {
             return;
         }
-        let Some((_, reason)) = self.end_of(&session) else {
-            return;
-        };
         let Some(main) = session.present().next() else {
             return;
         };
+        self.watches.remove(&id);
+        self.wakes.retain(|(_, other)| *other != id);
+        self.ends.retain(|(_, other)| *other != id);
         let away = self
             .core
             .state()
@@ -774,7 +816,8 @@ impl<'a> Run<'a> {
             .get(&main.agent)
             .is_some_and(|a| a.state == AgentState::Lost);
         if away {
-            self.held.entry(main.agent).or_default().insert(id);
+            let held = self.held.entry(main.agent).or_default();
+            held.insert(id, reason);
             return;
         }
         let script = self.scripts.get(&id).cloned().unwrap_or_default();
@@ -937,17 +980,86 @@ impl<'a> Run<'a> {
         if let Some(policy) = &event.policy {
             return self.policy_event(policy, &format!("{path}.policy"));
         }
-        Err(wrong(
-            &path,
-            "keep, extend and report are not simulated yet",
-        ))
+        if let Some(extend) = &event.extend {
+            let what = More::By(extend.by_s);
+            return self.prolong(&extend.id, what, &format!("{path}.extend.id"));
+        }
+        if let Some(keep) = &event.keep {
+            return self.prolong(&keep.id, More::Keep(None), &format!("{path}.keep.id"));
+        }
+        if let Some(report) = &event.report {
+            return self.report(&report.id, &format!("{path}.report.id"));
+        }
+        Ok(())
+    }
+
+    /// The session of this name; nothing if it was refused.
+    fn named(&self, name: &str, path: &str) -> Result<Option<SessionId>, InputError> {
+        match self.ids.get(name) {
+            Some(id) => Ok(Some(*id)),
+            None if self.names_a_session(name) => Ok(None),
+            None => Err(wrong(path, format!("there is no session {name}"))),
+        }
+    }
+
+    /// Its owner asks for more time for a session.
+    fn prolong(&mut self, name: &str, what: More, path: &str) -> Result<(), InputError> {
+        let Some(id) = self.named(name, path)? else {
+            return Ok(());
+        };
+        self.judge(id); // so that what was measured is known up to now
+        let used_ms = self.watches.get(&id).and_then(|w| w.history().used_ms());
+        let caller = self.core.state().sessions.get(&id).map(|s| Caller {
+            user: s.owner,
+            access_key: s.access_key.clone(),
+        });
+        let Some(caller) = caller else {
+            let text = format!("Session {name} has ended and gets no more time.");
+            self.lines.no_more(name, &Refusal::new("LS-STATE", text));
+            return Ok(());
+        };
+        let order = Prolong {
+            caller,
+            called: None,
+            session: id,
+            past: None,
+            version: None,
+            dry_run: false,
+            what: match what {
+                More::Keep(_) => More::Keep(used_ms.map(Timestamp)),
+                other => other,
+            },
+        };
+        match self.happen(&Event::Prolong(Box::new(order))) {
+            Ok(_) => self.judge(id),
+            Err(refusal) => self.lines.no_more(name, &refusal),
+        }
+        Ok(())
+    }
+
+    /// Writes down what will stop a session.
+    fn report(&mut self, name: &str, path: &str) -> Result<(), InputError> {
+        let Some(id) = self.named(name, path)? else {
+            return Ok(());
+        };
+        self.judge(id);
+        let state = self.core.state();
+        let Some(session) = state.sessions.get(&id).filter(|s| !s.state.is_final()) else {
+            return Ok(()); // it has ended
+        };
+        let left = Extensions::of(state, &session.access_key).left(session);
+        self.lines
+            .report(name, session, left, self.watches.get(&id));
+        Ok(())
     }
 
     fn submit(&mut self, submit: &input::Submit, path: &str) -> Result<(), InputError> {
         let order = self.order(submit, path)?;
         self.lines.submitted += 1;
         match self.happen(&Event::Submit(Box::new(order))) {
-            Ok(crate::model::Answer::Session(accepted)) => self.remember(accepted.id, submit),
+            Ok(crate::model::Answer::Session(accepted)) => {
+                self.remember(accepted.id, submit, path)?;
+            }
             Ok(_) => (),
             Err(refusal) if refusal.code == "LS-INVALID" => {
                 let member = refusal.errors.first();
@@ -1020,8 +1132,8 @@ impl<'a> Run<'a> {
             other_engine_connected: false,
         };
         let _ = self.happen(&Event::Hello(Box::new(hello))); // agents are not answered
-        for id in self.held.remove(&agent).unwrap_or_default() {
-            self.end(id);
+        for (id, reason) in self.held.remove(&agent).unwrap_or_default() {
+            self.end(id, reason);
         }
         let given_up: Vec<ContainerKey> = self
             .core
@@ -1038,13 +1150,8 @@ impl<'a> Run<'a> {
     }
 
     fn terminate(&mut self, order: &input::Terminate, path: &str) -> Result<(), InputError> {
-        let id = match self.ids.get(&order.id) {
-            Some(id) => *id,
-            None if self.names_a_session(&order.id) => return Ok(()), // it was refused
-            None => {
-                let path = format!("{path}.id");
-                return Err(wrong(&path, format!("there is no session {}", order.id)));
-            }
+        let Some(id) = self.named(&order.id, &format!("{path}.id"))? else {
+            return Ok(());
         };
         let Some(session) = self.core.state().sessions.get(&id) else {
             return Ok(()); // it has ended

@@ -1,5 +1,6 @@
 //! The lines of a run. Each is one JSON object; the same input gives the same bytes.
 
+use super::watch::Watch;
 use crate::model::{PastSession, Refusal, Session, State};
 use crate::scheduler::{Planner, Start, blocked_by, class_of, position};
 use longshore_common::agent::AgentState;
@@ -9,6 +10,14 @@ use longshore_common::session::{Reason, ResultKind, SessionType};
 use longshore_common::time::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+/// Seconds left as they are shown: -1 once it has passed.
+fn remaining(at: Timestamp, now: Timestamp) -> String {
+    match at.since(now) {
+        left if left < 0 => "-1".to_owned(),
+        left => decimal(left),
+    }
+}
 
 /// An object whose members stand in the order in which they were put in.
 struct Object(String);
@@ -140,10 +149,102 @@ impl Lines {
 
     pub(super) fn refused(&mut self, name: &str, refusal: &Refusal) {
         self.refused += 1;
+        self.no_more(name, refusal);
+    }
+
+    /// Something else than a session was refused; it is none of the refused sessions.
+    pub(super) fn no_more(&mut self, name: &str, refusal: &Refusal) {
         let mut line = self.begin("refused");
         line.text("session", name);
         line.text("code", refusal.code);
         line.text("detail", &refusal.detail);
+        self.put(line);
+    }
+
+    /// A limit will stop a session.
+    pub(super) fn warned(&mut self, name: &str, stop_at: Timestamp, reason: Reason) {
+        let mut line = self.begin("warned");
+        line.text("session", name);
+        line.number("stop_at", decimal(stop_at.since(self.origin)));
+        line.text("reason", reason.as_str());
+        self.put(line);
+    }
+
+    /// What will stop a session, and when.
+    pub(super) fn report(
+        &mut self,
+        name: &str,
+        session: &Session,
+        extensions_left: u32,
+        watch: Option<&Watch>,
+    ) {
+        let (origin, now) = (self.origin, self.now);
+        let seconds = |at: Timestamp| decimal(at.since(origin));
+        let end = |object: &mut Object, at: Timestamp| {
+            object.raw("deadline", &seconds(at));
+            object.number("remaining_s", remaining(at, now));
+        };
+        let mut line = self.begin("report");
+        line.text("session", name);
+        let verdict = watch.map(|w| &w.verdict);
+        let deadline = verdict.and_then(|v| v.idle_deadline_ms).map(Timestamp);
+        line.text(
+            "kind",
+            match deadline {
+                _ if verdict.is_some_and(|v| v.in_grace) => "grace_period",
+                Some(_) => "expire_after",
+                None => "none",
+            },
+        );
+        if let Some(at) = deadline {
+            end(&mut line, at);
+        }
+        if let Some(check) = verdict.and_then(|v| v.decided_by) {
+            line.text("decided_by", check.name());
+        }
+        if let Some((watch, rules)) = watch.and_then(|w| Some((w, w.rules()?))) {
+            let checks = watch.verdict.checks.map(|at| at.map(Timestamp));
+            if rules.interaction_timeout_s.is_some() && session.kind == SessionType::Interactive {
+                let mut check = Object::new();
+                if let Some(at) = checks[0] {
+                    end(&mut check, at);
+                }
+                if let Some(ms) = watch.history().last_activity_ms() {
+                    check.raw("last_activity", &seconds(Timestamp(ms)));
+                }
+                line.raw("interaction", &check.done());
+            }
+            if let Some(rules) = rules
+                .utilization
+                .as_ref()
+                .filter(|u| u.judges(session.kind))
+            {
+                let mut check = Object::new();
+                if let Some(at) = checks[1] {
+                    end(&mut check, at);
+                }
+                let mut metrics = Object::new();
+                for report in watch.history().metric_reports(rules) {
+                    let mut metric = Object::new();
+                    if let Some(tenths) = report.mean_tenths {
+                        metric.raw("mean_pct", &decimal(i64::from(tenths) * 100));
+                    }
+                    metric.number("threshold_pct", report.threshold);
+                    metric.number("data_pct", report.share_of_data);
+                    metrics.raw(&report.metric.to_string(), &metric.done());
+                }
+                check.raw("metrics", &metrics.done());
+                line.raw("utilization", &check.done());
+            }
+        }
+        if let Some(at) = session.lifetime_deadline() {
+            let moved = verdict.and_then(|v| v.lifetime_deadline_ms).map(Timestamp);
+            let mut life = Object::new();
+            end(&mut life, moved.unwrap_or(at));
+            life.number("extensions_used", session.life.extensions);
+            life.number("extensions_left", extensions_left);
+            line.raw("lifetime", &life.done());
+        }
         self.put(line);
     }
 

@@ -10,6 +10,7 @@ mod joins;
 mod judged;
 mod lifecycle;
 mod placing;
+mod prolong;
 mod random;
 mod starts;
 mod submit;

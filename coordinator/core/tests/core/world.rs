@@ -523,6 +523,8 @@ impl World {
             fence: Fence(1),
             idle_deadline: None,
             frozen: false,
+            idle: false,
+            used_at: None,
         }
     }
 

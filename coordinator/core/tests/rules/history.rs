@@ -285,6 +285,8 @@ impl Play {
                 fence,
                 idle_deadline: None,
                 frozen: false,
+                idle: false,
+                used_at: None,
             };
             self.happen(&Event::Report {
                 agent,

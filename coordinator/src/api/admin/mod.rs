@@ -59,7 +59,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 /// Marks the answer of a rehearsal.
-const DRY_RUN: HeaderName = HeaderName::from_static("longshore-dry-run");
+pub(super) const DRY_RUN: HeaderName = HeaderName::from_static("longshore-dry-run");
 
 /// A body that says nothing.
 #[derive(Debug, serde::Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::Access;
 use super::parts::{
-    CURSOR, GROUP, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, READ, head, query, shape,
+    CURSOR, DRY_RUN, GROUP, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, READ, head, query, shape,
 };
 use super::{Gives, Holds, Operation, Parameter};
 use crate::api::{logs, sessions};
@@ -32,6 +32,14 @@ const LOGS: &[Parameter] = &[
         "Go on until the container has ended.",
     ),
     query("stream", Holds::Text, "Only stdout or only stderr."),
+];
+
+const PROLONG: &[Parameter] = &[
+    DRY_RUN,
+    head(
+        "If-Match",
+        "ETag of the session as it was read, or *. Not required.",
+    ),
 ];
 
 const SUBMIT: &[&str] = &[
@@ -188,6 +196,44 @@ pub(super) const ROWS: &[Operation] = &[
             "LS-IMPERSONATION",
         ],
         handler: || post(sessions::signal),
+        ..ORDER
+    },
+    Operation {
+        id: "session_extend",
+        path: "/api/v1/sessions/{id}/extend",
+        row: Some(Access::SessionUpdate),
+        summary: "Let its life end later",
+        parameters: PROLONG,
+        takes: Some(shape::<api::ExtendRequest>),
+        gives: Gives::Json(shape::<api::Extended>),
+        codes: &[
+            "LS-NOT-FOUND",
+            "LS-STATE",
+            "LS-EXTEND",
+            "LS-VERSION-STALE",
+            "LS-READ-ONLY",
+            "LS-IMPERSONATION",
+        ],
+        handler: || post(sessions::extend),
+        ..ORDER
+    },
+    Operation {
+        id: "session_keep",
+        path: "/api/v1/sessions/{id}/keep",
+        row: Some(Access::SessionUpdate),
+        summary: "Do not stop it for being idle for a while",
+        parameters: PROLONG,
+        takes: Some(shape::<api::KeepRequest>),
+        gives: Gives::Json(shape::<api::Kept>),
+        codes: &[
+            "LS-NOT-FOUND",
+            "LS-STATE",
+            "LS-KEEP",
+            "LS-VERSION-STALE",
+            "LS-READ-ONLY",
+            "LS-IMPERSONATION",
+        ],
+        handler: || post(sessions::keep),
         ..ORDER
     },
     Operation {

@@ -53,7 +53,9 @@ pub use invitations::{
 pub(super) use invitations::{accept, accepted, link_for, void_links};
 pub use permit::operation;
 pub use permit::{at_project, person as at_person};
-pub use policies::{idle_rules, keypair_policy_view, project_policy_view, user_policy_view};
+pub use policies::{
+    idle_from, idle_rules, keypair_policy_view, project_policy_view, user_policy_view,
+};
 pub use presets::preset_view;
 pub use rights::{
     RightsObject, RightsVerb, access_rule_view, account_view, effective, group_target, resource_of,

@@ -9,9 +9,10 @@ use longshore_common::admin::{
     UtilizationView,
 };
 use longshore_common::limits::{
-    Combine, IdleAction, IdlePolicy, Metric, Operator, UtilizationPolicy,
+    Combine, IdleAction, IdlePolicy, KEEP_MAX, Metric, Operator, UtilizationPolicy,
 };
 use longshore_common::session::SessionType;
+use serde::Deserialize as _;
 use std::collections::BTreeMap;
 
 /// Names of the thresholds, as policies write them.
@@ -25,6 +26,9 @@ const METRICS: [(&str, Metric); 4] = [
 /// In a policy's rules: the time-out of the check for use by people is `idle_timeout_s`.
 const AS_POLICY: u32 = 0;
 
+/// Most keeps in a row that a policy may allow.
+const KEEPS: i64 = 100;
+
 /// Rules of idleness that say nothing of their own.
 pub(super) fn default_idle() -> IdlePolicy {
     IdlePolicy {
@@ -34,6 +38,8 @@ pub(super) fn default_idle() -> IdlePolicy {
         warn_s: vec![3600, 900, 300],
         interaction_timeout_s: Some(AS_POLICY),
         utilization: Some(default_utilization()),
+        timeout_s: AS_POLICY,
+        keep_max: KEEP_MAX,
     }
 }
 
@@ -54,7 +60,29 @@ pub fn idle_rules(policy: &KeypairPolicy) -> Option<IdlePolicy> {
     if rules.interaction_timeout_s == Some(AS_POLICY) {
         rules.interaction_timeout_s = u32::try_from(timeout).ok();
     }
+    rules.timeout_s = u32::try_from(timeout).unwrap_or(u32::MAX);
     Some(rules)
+}
+
+/// Rules of idleness as a document gives them.
+///
+/// # Errors
+/// The first member that is wrong, such as `idle.warn_s`, and what is wrong with it.
+pub fn idle_from(members: &serde_json::Value) -> Result<IdlePolicy, (String, String)> {
+    let wish = IdleRequest::deserialize(members);
+    let wish = wish.map_err(|error| ("idle".to_owned(), error.to_string()))?;
+    let mut rules = default_idle();
+    let mut reader = Reader::default();
+    reader.within("/idle", |reader| fill_idle(&mut rules, &wish, reader));
+    match reader.done() {
+        Ok(()) => Ok(rules),
+        Err(refusal) => {
+            let first = refusal.errors.into_iter().next();
+            let (pointer, message) =
+                first.map_or_else(Default::default, |wrong| (wrong.pointer, wrong.message));
+            Err((pointer.trim_start_matches('/').replace('/', "."), message))
+        }
+    }
 }
 
 pub(super) fn idle_view(rules: &IdlePolicy) -> IdleView {
@@ -71,6 +99,7 @@ pub(super) fn idle_view(rules: &IdlePolicy) -> IdleView {
         combine: rules.combine.to_string(),
         initial_grace_s: rules.initial_grace_s,
         warn_s: rules.warn_s.clone(),
+        keep_max: rules.keep_max,
         interaction: InteractionView {
             enabled: rules.interaction_timeout_s.is_some(),
             timeout_s: rules.interaction_timeout_s.filter(|s| *s != AS_POLICY),
@@ -132,6 +161,9 @@ pub(super) fn fill_idle(rules: &mut IdlePolicy, wish: &IdleRequest, r: &mut Read
             }
         };
     }
+    let keeps = r.whole("keep_max", &wish.keep_max, 0, KEEPS);
+    let keeps = keeps.map(|v| v.and_then(|n| u32::try_from(n).ok()));
+    put(&mut rules.keep_max, keeps, fresh.keep_max);
     match r.object("interaction", &wish.interaction) {
         None => (),
         Some(None) => rules.interaction_timeout_s = fresh.interaction_timeout_s,
@@ -160,7 +192,7 @@ fn fill_interaction(rules: &mut IdlePolicy, wish: &InteractionRequest, r: &mut R
 fn fill_utilization(rules: &mut IdlePolicy, wish: &UtilizationRequest, r: &mut Reader) {
     let fresh = default_utilization();
     let mut check = rules.utilization.clone().unwrap_or_else(|| fresh.clone());
-    let window = r.whole("window_s", &wish.window_s, 60, IDLE_S);
+    let window = r.whole("window_s", &wish.window_s, 1, IDLE_S);
     let window = window.map(|v| v.and_then(|s| u32::try_from(s).ok()));
     put(&mut check.window_s, window, fresh.window_s);
     put(

@@ -13,7 +13,7 @@ mod kept;
 mod keypair;
 
 pub(super) use delete::delete;
-pub use idle::idle_rules;
+pub use idle::{idle_from, idle_rules};
 pub use kept::{project_policy_view, user_policy_view};
 pub use keypair::keypair_policy_view;
 

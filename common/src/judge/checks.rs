@@ -2,8 +2,8 @@
 
 use super::history::{IdleHistory, Shape, Source};
 use super::{Check, SessionClock};
-use longshore_common::limits::{Combine, IdlePolicy, Metric, Operator, UtilizationPolicy};
-use longshore_common::session::SessionType;
+use crate::limits::{Combine, IdlePolicy, Metric, Operator, UtilizationPolicy};
+use crate::session::SessionType;
 
 /// What one check says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,22 +40,19 @@ impl Question<'_> {
 
     fn utilization(&self) -> Option<&UtilizationPolicy> {
         let policy = self.policy.utilization.as_ref()?;
-        let applies = match self.kind {
-            SessionType::Interactive => true,
-            SessionType::Batch => policy.applies_to_batch,
-            // Who uses a service is counted at its door; who moves files ends it.
-            SessionType::Inference | SessionType::System => false,
-        };
-        (applies && policy.window_s > 0).then_some(policy)
+        policy.judges(self.kind).then_some(policy)
+    }
+
+    /// What each check says that applies: that for use by people, that for work.
+    pub(super) fn opinions(&self, history: &mut IdleHistory) -> [Option<Opinion>; 2] {
+        [self.by_people(history), self.by_work(history)]
     }
 
     /// The check that decides, or none if no check applies.
-    pub(super) fn decide(&self, history: &mut IdleHistory) -> Option<Opinion> {
-        let by_people = self.by_people(history);
-        let by_work = self.by_work(history);
-        let (one, other) = match (by_people, by_work) {
-            (Some(one), Some(other)) => (one, other),
-            (one, other) => return one.or(other),
+    pub(super) fn decide(&self, opinions: [Option<Opinion>; 2]) -> Option<Opinion> {
+        let (one, other) = match opinions {
+            [Some(one), Some(other)] => (one, other),
+            [one, other] => return one.or(other),
         };
         // On a tie the first one decides.
         let other_decides = match (self.policy.combine, one.deadline_ms, other.deadline_ms) {

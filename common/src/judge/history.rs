@@ -6,7 +6,7 @@
 //! all of it in a restart is harmless: lost samples are missing data, and missing data
 //! never stops anything.
 
-use longshore_common::limits::{Metric, UtilizationPolicy};
+use crate::limits::{Metric, UtilizationPolicy};
 use std::collections::VecDeque;
 
 /// Tenths of a percent in the whole.
@@ -41,6 +41,8 @@ pub enum Source {
 #[derive(Debug, Clone, Default)]
 pub struct IdleHistory {
     last_activity_ms: Option<i64>,
+    /// The same without `keep`, which is said and not measured.
+    measured_ms: Option<i64>,
     open: u32,
     kept_until_ms: Option<i64>,
     sources: [Source; Metric::ALL.len()],
@@ -102,6 +104,7 @@ impl IdleHistory {
     /// Something a person did, at this instant of the boot clock.
     pub fn push_activity(&mut self, at_ms: i64) {
         self.last_activity_ms = self.last_activity_ms.max(Some(at_ms));
+        self.measured_ms = self.measured_ms.max(Some(at_ms));
     }
 
     /// A connection that counts as use for as long as it is open.
@@ -118,7 +121,7 @@ impl IdleHistory {
 
     /// The owner wants it kept: use by a person, and no idle stop for `hold_ms`.
     pub fn keep(&mut self, at_ms: i64, hold_ms: i64) {
-        self.push_activity(at_ms);
+        self.last_activity_ms = self.last_activity_ms.max(Some(at_ms));
         let until = at_ms.saturating_add(hold_ms);
         self.kept_until_ms = self.kept_until_ms.max(Some(until));
     }
@@ -136,6 +139,15 @@ impl IdleHistory {
     #[must_use]
     pub const fn last_activity_ms(&self) -> Option<i64> {
         self.last_activity_ms
+    }
+
+    /// When use was last measured, at the last verdict: by people, or by a metric that
+    /// reached its threshold. `keep` is none.
+    #[must_use]
+    pub fn used_ms(&self) -> Option<i64> {
+        let series = self.window.iter().flat_map(|window| &window.series);
+        let busy = series.filter_map(|series| series.busy_ms).max();
+        self.measured_ms.max(busy)
     }
 
     /// Connections open now that count.
@@ -311,6 +323,8 @@ struct Series {
     /// The boundary since which every boundary found it low. Without it a verdict that
     /// comes late would not know when the deadline was.
     low_since_ms: Option<i64>,
+    /// The end of the last bucket that reached the threshold.
+    busy_ms: Option<i64>,
 }
 
 impl Series {
@@ -327,6 +341,7 @@ impl Series {
             // A whole window without anything: what came before does not count any more.
             *self = Self {
                 open: bucket,
+                busy_ms: self.busy_ms,
                 ..Self::default()
             };
             let all_missing = (0..shape.count).map(|_| None);
@@ -344,6 +359,10 @@ impl Series {
             (self.sum, self.samples) = (0, 0);
             let low = self.is_low(threshold, shape);
             let boundary = shape.boundary_ms(self.open);
+            let mean = self.closed.back().copied().flatten();
+            if threshold > 0 && mean.is_some_and(|mean| u64::from(mean) >= limit(threshold, 1)) {
+                self.busy_ms = Some(boundary);
+            }
             self.low_since_ms = low.then(|| self.low_since_ms.unwrap_or(boundary));
         }
     }

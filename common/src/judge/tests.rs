@@ -2,7 +2,7 @@
 //! in seconds; in each of its seconds it is judged, and no deadline may move earlier.
 
 use super::*;
-use longshore_common::limits::{Combine, Operator, UtilizationPolicy};
+use crate::limits::{Combine, Operator, UtilizationPolicy};
 
 /// A session under judgement, and everything that was said about it.
 struct Scene {
@@ -27,6 +27,8 @@ fn policy() -> IdlePolicy {
         warn_s: vec![3600, 900, 300],
         interaction_timeout_s: None,
         utilization: None,
+        timeout_s: 0,
+        keep_max: 4,
     }
 }
 

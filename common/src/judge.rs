@@ -6,10 +6,10 @@
 //! metrics are tenths of a percent; there is no floating point. A deadline never moves
 //! earlier while the policy stays.
 
+use crate::limits::{IdleAction, IdlePolicy, Metric, SessionLimits};
+use crate::session::{Reason, SessionType};
 use checks::{Opinion, Question};
 use history::Shape;
-use longshore_common::limits::{IdleAction, IdlePolicy, Metric, SessionLimits};
-use longshore_common::session::{Reason, SessionType};
 use notice::{Due, Notice, Paced};
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub struct SessionClock {
     /// Where the grace of a new user ends; none = there is none.
     pub new_user_until_ms: Option<i64>,
     /// Where the lifetime ends, extensions included; none = nowhere. Counted once from
-    /// [`longshore_common::limits::Deadline::remaining_ms`] when a set comes in.
+    /// [`crate::limits::Deadline::remaining_ms`] when a set comes in.
     pub lifetime_deadline_ms: Option<i64>,
 }
 
@@ -55,6 +55,15 @@ pub enum Check {
 }
 
 impl Check {
+    /// Its name, as reports show it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interaction => "interaction",
+            Self::Utilization(_) => "utilization",
+        }
+    }
+
     /// The reason a session that it stops ends with.
     #[must_use]
     pub const fn reason(self) -> Reason {
@@ -90,6 +99,9 @@ pub struct Verdict {
     pub lifetime_deadline_ms: Option<i64>,
     /// Which check the idle deadline is of.
     pub decided_by: Option<Check>,
+    /// When the check for use by people and that for work would stop it if they were alone;
+    /// none = never, or the check does not apply.
+    pub checks: [Option<i64>; 2],
     /// Whether the grace lasts: no averages are shown yet.
     pub in_grace: bool,
     /// The condition IDLE: warned, and not used since.
@@ -162,7 +174,10 @@ pub fn judge(
         clock,
         now_ms,
     });
-    let opinion = question.as_ref().and_then(|q| q.decide(history));
+    let opinions = question.as_ref().map(|q| q.opinions(history));
+    let opinions = opinions.unwrap_or_default();
+    verdict.checks = opinions.map(|said| said.and_then(|said| said.deadline_ms));
+    let opinion = question.as_ref().and_then(|q| q.decide(opinions));
     note_policy(warned, policy, opinion, history);
     if let Some(question) = question {
         verdict.in_grace = opinion.is_some() && now_ms < question.grace_end_ms();
