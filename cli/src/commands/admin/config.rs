@@ -158,10 +158,12 @@ async fn switch(app: &App, on: bool) -> Result<(), Failure> {
 /// touches; a script needs `--yes` where some would be cancelled.
 pub(super) async fn provision(app: &App, client: &Client) -> Result<Value, Failure> {
     let live = client.get("/resource-config").await?;
-    let draft = client.get(DRAFT).await?["version"].clone();
+    // What is looked at must be what goes live.
+    let draft = tag(&client.get(DRAFT).await?);
     let body = json!({ "expected_version": live["version"] });
     let path = "/resource-config/provision";
-    let write = Write::new(Method::POST, path, "the draft becomes what is live").body(&body);
+    let write = Write::new(Method::POST, path, "the draft becomes what is live");
+    let write = write.body(&body).version(draft);
     if !app.global.dry_run {
         let verdict: ConfigVerdict = typed(request(client, &write, true).await?)?;
         let impact = verdict.impact.unwrap_or_default();
@@ -173,14 +175,6 @@ pub(super) async fn provision(app: &App, client: &Client) -> Result<Value, Failu
             touched = effects(&impact, owner);
         }
         confirm_if(app, &question(lost), &touched, lost > 0)?;
-        // What was looked at must be what goes live.
-        if client.get(DRAFT).await?["version"] != draft {
-            return Err(Failure::new(
-                code::CONFLICT,
-                "somebody saved another draft meanwhile; nothing was provisioned",
-            )
-            .hint("longshore admin config diff, then provision again"));
-        }
     }
     send(app, client, write).await
 }

@@ -688,6 +688,14 @@ async fn pools_are_drafted_provisioned_and_shared_out() {
         .into_json();
     assert!(dry["impact"].is_object(), "{dry}");
     assert_eq!(f.get("/api/v1/resource-config").await.json()["version"], 0);
+    let stale = [("content-type", "application/json"), ("if-match", "\"1\"")];
+    let refused = f.send("POST", provision, &stale, go.to_string().into());
+    let refused = refused.await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str()),
+        (412, "LS-VERSION-STALE"),
+        "another draft was saved meanwhile"
+    );
     let done = f.post(provision, &go).await.into_json();
     assert_eq!(
         (&done["valid"], &done["config"]["version"]),

@@ -2,7 +2,7 @@
 
 use super::Access;
 use super::parts::{
-    ACT, CURSOR, LIMIT, LIST, PAGED, PATCH, READ, REHEARSED, VERSIONED, query, shape,
+    ACT, CURSOR, DRY_RUN, LIMIT, LIST, PAGED, PATCH, READ, REHEARSED, VERSIONED, head, query, shape,
 };
 use super::{Gives, Holds, Operation, Verb};
 use crate::api::admin::config;
@@ -75,9 +75,16 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/resource-config/provision",
         row: Some(Access::ResourceConfigWrite),
         summary: "Make the draft live",
+        parameters: &[
+            DRY_RUN,
+            head(
+                "If-Match",
+                "ETag of the draft as it was read, or *. Not required.",
+            ),
+        ],
         takes: Some(shape::<admin::ProvisionRequest>),
         gives: Gives::Json(shape::<admin::ConfigVerdict>),
-        codes: &["LS-CONFIG-STALE", "LS-CONFIG-INVALID"],
+        codes: &["LS-CONFIG-STALE", "LS-CONFIG-INVALID", "LS-VERSION-STALE"],
         handler: || post(config::provision),
         ..ACT
     },

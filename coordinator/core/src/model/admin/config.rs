@@ -215,7 +215,7 @@ pub fn queue_view(state: &State, name: &str) -> Option<QueueView> {
 
 // ----- the draft
 
-fn draft_version(state: &State) -> u64 {
+pub(super) fn draft_version(state: &State) -> u64 {
     state.config_draft.as_ref().map_or(0, |d| d.version)
 }
 

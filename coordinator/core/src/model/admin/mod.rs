@@ -694,7 +694,7 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         AdminVerb::ValidateDraft => Ok(provision::look_at_draft(state, caller, now)),
         AdminVerb::ResetDraft => config::reset(state, expected, now),
         AdminVerb::Provision { expected_version } => {
-            provision::provision(state, caller, *expected_version, now)
+            provision::provision(state, caller, *expected_version, expected, now)
         }
         AdminVerb::EnablePools(enabled) => Ok(provision::enable(state, *enabled)),
         AdminVerb::RenameQueue { queue, request } => {

@@ -8,10 +8,10 @@ use super::super::lifecycle;
 use super::super::pools::{LiveConfig, PolicyProfile, Profile, ResourceConfig};
 use super::super::state::State;
 use super::super::submit::pointer;
-use super::config::{live_view, queue_view, saved, view_of_live};
+use super::config::{draft_version, live_view, queue_view, saved, view_of_live};
 use super::findings::validate;
 use super::impact::{Scope, impact};
-use super::members::{Reader, unknown};
+use super::members::{Reader, fresh, unknown};
 use super::{AdminObject, Decision};
 use crate::scheduler::could_ever_hold;
 use crate::scheduler::limits::{Requester, layers, over_alone};
@@ -77,9 +77,11 @@ pub(super) fn provision(
     state: &State,
     caller: &Caller,
     expected_version: u64,
+    expected_draft: Option<u64>,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     let live = state.config.version;
+    fresh(expected_draft, "The draft", draft_version(state))?;
     let (base, config) = drafted(state);
     if expected_version != live || base != live {
         let detail = if base == live {
