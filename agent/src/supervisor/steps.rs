@@ -2,9 +2,12 @@
 //! event; none touches the supervisor's state.
 
 use super::{Checked, Done, Event};
+use crate::host::wall_clock;
 use crate::link::Shared;
 use crate::logs::LogStore;
-use crate::runtime::{Containers, CreateRequest, Found, ImageFacts, PullState, RuntimeError};
+use crate::runtime::{
+    Containers, CreateRequest, Found, FoundStatus, ImageFacts, PullState, RuntimeError,
+};
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Cause, ContainerSpec, End};
 use longshore_common::time::Timestamp;
@@ -20,6 +23,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// After so many refusals in a row, each with an engine that answered in between, output
 /// is given up: what is refused then has a cause that waiting does not mend.
 const OUTPUT_REFUSALS: u32 = 3;
+/// Output that ends so long after its process did not end because of it, in milliseconds:
+/// the engine was away in between and may have more. The engine ends both in one go.
+const LATE_END_MS: i64 = 1000;
 
 /// Pulls if need be and creates.
 pub(super) async fn prepare<C: Containers>(
@@ -220,50 +226,104 @@ async fn copy_output<C: Containers>(
     docker_id: &str,
     mut pings: watch::Receiver<u64>,
 ) {
-    let (mut warned, mut refusals) = (false, 0);
+    let (mut warned, mut refusals, mut seen_ended) = (false, 0, false);
     loop {
-        let resume = logs.resume_from(key);
-        let (sink, mut chunks) = mpsc::channel(OUTPUT_QUEUE);
-        let since = resume.map(|(at, _)| at);
-        let mut skip = resume.map_or(0, |(_, count)| count);
-        let read = runtime.output(docker_id, since, sink);
-        let mut came = false;
-        let copy = async {
-            while let Some(chunk) = chunks.recv().await {
-                came = true;
-                // Records with the time of the last one were taken already, in order.
-                if skip > 0 && Some(chunk.at) == since {
-                    skip -= 1;
-                    continue;
-                }
-                if let Err(error) = logs.append(key, chunk.kind, chunk.at, &chunk.bytes) {
-                    tracing::warn!(%key, %error, "output is lost");
+        let (read, came) = copy_once(runtime, logs, key, docker_id).await;
+        // An engine that restarts while containers live on ends its streams as if they had ended.
+        let after = match read {
+            Ok(()) if seen_ended => return,
+            Ok(()) => after_clean_end(runtime, key, docker_id).await,
+            Err(RuntimeError::NotFound) => return,
+            Err(error) => Err(error),
+        };
+        match after {
+            Ok(Next::Nothing) => return,
+            Ok(Next::Rest) => {
+                seen_ended = true;
+                continue;
+            }
+            Ok(Next::More) => {
+                refusals = 0;
+                if came {
+                    continue; // so far, and no further: a reading that brings nothing waits
                 }
             }
-        };
-        let (read, ()) = tokio::join!(read, copy);
-        let error = match read {
-            Ok(()) | Err(RuntimeError::NotFound) => return,
-            Err(error) => error,
-        };
-        refusals = match error.is_engine_trouble() {
-            true => 0,
-            false if came => 1,
-            false => refusals + 1,
-        };
-        if refusals >= OUTPUT_REFUSALS {
-            tracing::warn!(%key, %error, "output cannot be read and is lost");
-            return;
-        }
-        if !warned {
-            tracing::warn!(%key, %error, "output broke off; it is read on once the engine answers");
-            warned = true;
+            Err(error) => {
+                refusals = match error.is_engine_trouble() {
+                    true => 0,
+                    false if came => 1,
+                    false => refusals + 1,
+                };
+                if refusals >= OUTPUT_REFUSALS {
+                    tracing::warn!(%key, %error, "output cannot be read and is lost");
+                    return;
+                }
+                if !warned {
+                    tracing::warn!(%key, %error, "output broke off; it is read on once the engine answers");
+                    warned = true;
+                }
+            }
         }
         pings.mark_unchanged(); // an answer from before says nothing about this
         if pings.changed().await.is_err() {
             return; // the supervisor is gone; its successor reads on
         }
     }
+}
+
+/// Reads from where the store ends until the engine ends the stream; also whether
+/// anything came that was not there.
+async fn copy_once<C: Containers>(
+    runtime: &C,
+    logs: &LogStore,
+    key: ContainerKey,
+    docker_id: &str,
+) -> (Result<(), RuntimeError>, bool) {
+    let resume = logs.resume_from(key);
+    let (sink, mut chunks) = mpsc::channel(OUTPUT_QUEUE);
+    let since = resume.map(|(at, _)| at);
+    let mut skip = resume.map_or(0, |(_, count)| count);
+    let read = runtime.output(docker_id, since, sink);
+    let mut came = false;
+    let copy = async {
+        while let Some(chunk) = chunks.recv().await {
+            // Records with the time of the last one were taken already, in order.
+            if skip > 0 && Some(chunk.at) == since {
+                skip -= 1;
+                continue;
+            }
+            came = true;
+            if let Err(error) = logs.append(key, chunk.kind, chunk.at, &chunk.bytes) {
+                tracing::warn!(%key, %error, "output is lost");
+            }
+        }
+    };
+    let (read, ()) = tokio::join!(read, copy);
+    (read, came)
+}
+
+/// What follows when the engine has ended a stream of output without an error.
+enum Next {
+    /// Everything was read.
+    Nothing,
+    /// The process has ended and output may be left: one more reading takes it all.
+    Rest,
+    /// The process goes on, and so does its output.
+    More,
+}
+
+async fn after_clean_end<C: Containers>(
+    runtime: &C,
+    key: ContainerKey,
+    docker_id: &str,
+) -> Result<Next, RuntimeError> {
+    let found = runtime.find(key).await?;
+    let status = found.filter(|f| f.docker_id == docker_id).map(|f| f.status);
+    Ok(match status {
+        Some(FoundStatus::Running | FoundStatus::Paused) => Next::More,
+        Some(FoundStatus::Exited(exit)) if wall_clock().since(exit.at) > LATE_END_MS => Next::Rest,
+        Some(FoundStatus::Exited(_) | FoundStatus::Created) | None => Next::Nothing,
+    })
 }
 
 /// What the engine is and which containers of ours it has.

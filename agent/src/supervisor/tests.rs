@@ -9,7 +9,7 @@ use longshore_common::ids::{
 };
 use longshore_common::limits::{Combine, Deadline, IdleAction, IdlePolicy, Kept, SessionLimits};
 use longshore_common::session::{ContainerSpec, Exit, PullRule, Reason, SessionType, StopOrder};
-use longshore_common::wire::{OutcomeAck, Welcome};
+use longshore_common::wire::{OutcomeAck, OutputKind, Welcome};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -47,8 +47,12 @@ struct Scripted {
     image_gone: Mutex<u32>,
     /// What the next comparisons say; all is well after them.
     checks: Mutex<VecDeque<Result<Option<Breach>, RuntimeError>>>,
-    /// How the next reads of output end; well after them.
+    /// How the next reads of output end, at once; after them a read ends with its process.
     outputs: Mutex<VecDeque<Result<(), RuntimeError>>>,
+    /// What the container has written so far.
+    written: Mutex<Vec<OutputChunk>>,
+    /// Changed with every container.
+    changed: watch::Sender<()>,
     /// Changed to break the watches off.
     cut: watch::Sender<()>,
 }
@@ -65,6 +69,8 @@ impl Scripted {
             image_gone: Mutex::default(),
             checks: Mutex::default(),
             outputs: Mutex::default(),
+            written: Mutex::default(),
+            changed: watch::channel(()).0,
             cut: watch::channel(()).0,
         }
     }
@@ -81,7 +87,23 @@ impl Scripted {
         let mut containers = lock(&self.containers);
         let found = containers.values_mut().find(|f| f.docker_id == docker_id);
         found.ok_or(RuntimeError::NotFound)?.status = status;
+        self.changed.send_replace(());
         Ok(())
+    }
+
+    fn runs(&self, docker_id: &str) -> bool {
+        let containers = lock(&self.containers);
+        let found = containers.values().find(|f| f.docker_id == docker_id);
+        found.is_some_and(|f| matches!(f.status, FoundStatus::Running | FoundStatus::Paused))
+    }
+
+    /// The container writes a line at a time of the test's choice.
+    fn write(&self, at: i64, line: &str) {
+        lock(&self.written).push(OutputChunk {
+            kind: OutputKind::Stdout,
+            at: Timestamp(at),
+            bytes: format!("{line}\n").into_bytes(),
+        });
     }
 }
 
@@ -198,6 +220,7 @@ impl Containers for Scripted {
     ) -> Result<(), RuntimeError> {
         self.note("remove");
         lock(&self.containers).remove(&key);
+        self.changed.send_replace(());
         Ok(())
     }
 
@@ -211,12 +234,25 @@ impl Containers for Scripted {
 
     async fn output(
         &self,
-        _docker_id: &str,
-        _since: Option<Timestamp>,
-        _sink: mpsc::Sender<OutputChunk>,
+        docker_id: &str,
+        since: Option<Timestamp>,
+        sink: mpsc::Sender<OutputChunk>,
     ) -> Result<(), RuntimeError> {
         self.note("output");
-        lock(&self.outputs).pop_front().unwrap_or(Ok(()))
+        let mut changed = self.changed.subscribe();
+        let scripted = lock(&self.outputs).pop_front();
+        let mut rest = lock(&self.written).clone();
+        rest.retain(|chunk| since.is_none_or(|since| chunk.at >= since));
+        for chunk in rest {
+            let _ = sink.send(chunk).await;
+        }
+        if let Some(end) = scripted {
+            return end;
+        }
+        while self.runs(docker_id) {
+            let _ = changed.changed().await; // the engine outlives its calls
+        }
+        Ok(())
     }
 
     async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {
@@ -811,18 +847,89 @@ async fn output_that_broke_off_is_read_on_with_the_engines_next_answer() {
     driven.pinged();
     driven.rest().await;
     assert_eq!(driven.engine.count("output"), 2);
-    assert!(!read(&driven));
     driven.pinged();
     driven.rest().await;
     assert_eq!(driven.engine.count("output"), 3);
+    assert!(!read(&driven), "its process runs");
+    driven
+        .engine
+        .change(&key(1).to_string(), exited(0))
+        .unwrap();
+    driven.rest().await;
     assert!(read(&driven));
     assert_eq!(lines.with("output broke off"), 1, "said once");
+}
+
+impl Driven {
+    fn kept(&self) -> String {
+        String::from_utf8(self.supervisor.logs.tail(key(1), 1000)).unwrap()
+    }
+}
+
+/// As an engine does that restarts and leaves its containers running.
+#[tokio::test(start_paused = true)]
+async fn output_that_ends_while_its_process_runs_is_read_on() {
+    let mut driven = Driven::new().await;
+    driven.engine.write(5, "one");
+    driven.engine.write(7, "two");
+    lock(&driven.engine.outputs).extend([Ok(()), Ok(())]);
+    driven.running(1).await;
+    driven.rest().await;
+    assert_eq!(driven.kept(), "one\ntwo\n");
+    let read = |d: &Driven| *d.supervisor.watching[&key(1)].output.borrow();
+    assert_eq!(
+        driven.engine.count("output"),
+        2,
+        "the second brought nothing"
+    );
+    assert!(!read(&driven));
+
+    // Two more with the time of the last that was taken, one later.
+    for (at, line) in [(7, "three"), (7, "four"), (8, "five")] {
+        driven.engine.write(at, line);
+    }
+    driven.pinged();
+    driven.rest().await;
+    assert_eq!(driven.kept(), "one\ntwo\nthree\nfour\nfive\n");
+    assert!(!read(&driven));
+    driven
+        .engine
+        .change(&key(1).to_string(), exited(0))
+        .unwrap();
+    driven.rest().await;
+    assert!(read(&driven));
+    assert_eq!(driven.engine.count("output"), 3);
+}
+
+/// What a process wrote while the engine was away is not lost with its end.
+#[tokio::test(start_paused = true)]
+async fn output_of_a_process_that_ended_meanwhile_is_read_to_its_end() {
+    let mut driven = Driven::new().await;
+    let long_ago = FoundStatus::Exited(Exit {
+        code: 0,
+        signal: None,
+        oom: false,
+        at: wall_clock().plus_ms(-60_000),
+    });
+    driven.engine.write(5, "one");
+    lock(&driven.engine.outputs).extend([Err(away()), Ok(()), Ok(())]);
+    driven.running(1).await;
+    driven.rest().await;
+    driven.engine.write(9, "last");
+    driven.engine.change(&key(1).to_string(), long_ago).unwrap();
+    driven.pinged();
+    driven.rest().await;
+    assert_eq!(driven.kept(), "one\nlast\n");
+    assert_eq!(driven.engine.count("output"), 3, "once more, and no more");
 }
 
 #[tokio::test(start_paused = true)]
 async fn output_that_is_refused_again_and_again_is_given_up() {
     let (lines, _guard) = logged();
     let mut driven = Driven::new().await;
+    driven
+        .engine
+        .write(5, "what comes again and again is nothing new");
     lock(&driven.engine.outputs).extend((0..99).map(|_| Err(refused("a damaged file"))));
     driven.running(1).await;
     for _ in 0..10 {
