@@ -449,6 +449,7 @@ async fn run(config: Config) -> Result<(), End> {
         ),
         audit: api::audit::Auditing::default(),
         rates: Arc::clone(&rates),
+        replays: api::Replays::default(),
         logins: api::logins::Logins::new(&config)
             .map_err(|error| End::Settings(format!("secure.password.argon2.{error}")))?
             .with_fixed(fixed),

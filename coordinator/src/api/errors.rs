@@ -324,6 +324,12 @@ pub const CODES: &[Code] = &[
         "It is not stopped for being idle, or it was kept as often in a row as its rules allow. Its work, or use by people, begins the count anew.",
     ),
     code(
+        "LS-IDEMPOTENCY-BUSY",
+        409,
+        "The same request still runs",
+        "A request with this idempotency key has not been answered yet. Ask again in a second; it is not carried out twice.",
+    ),
+    code(
         "LS-AGENT-STATE",
         409,
         "Not possible in the state of the agent",

@@ -65,11 +65,18 @@ pub(super) async fn csv(request: Request<Body>) -> Result<Bytes, Failure> {
     Ok(bytes)
 }
 
-/// Reads a body of bounded length.
 async fn body(request: Request<Body>) -> Result<(HeaderMap, Bytes), Failure> {
     let (parts, body) = request.into_parts();
-    let declared = parts
-        .headers
+    let bytes = whole(&parts.headers, body).await?;
+    Ok((parts.headers, bytes))
+}
+
+/// Reads a body of bounded length.
+///
+/// # Errors
+/// LS-TOO-LARGE, LS-TIMEOUT, LS-SYNTAX where it broke off.
+pub(super) async fn whole(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+    let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|n| n > MAX_BODY as u64) {
@@ -90,7 +97,7 @@ async fn body(request: Request<Body>) -> Result<(HeaderMap, Bytes), Failure> {
             }
         }
     }
-    Ok((parts.headers, Bytes::from(bytes)))
+    Ok(Bytes::from(bytes))
 }
 
 /// What a handler left of a body.

@@ -22,6 +22,7 @@ mod logs;
 mod openapi;
 mod operations;
 mod page;
+mod replays;
 mod service;
 mod sessions;
 mod views;
@@ -33,6 +34,7 @@ pub use logs::{LogPieces, NoNodes, Nodes, OpeningLogs, Signalling};
 pub use openapi::document as openapi_document;
 pub use operations::{Access, Gives, Holds, OPERATIONS, Operation, Parameter, Shape, Verb};
 pub use page::Cursors;
+pub use replays::Replays;
 
 use crate::engine::{Engine, wall_clock};
 use crate::identity::{Denied, Identity, Person, Via};
@@ -106,6 +108,8 @@ pub struct Parts {
     pub audit: audit::Auditing,
     /// How many requests who made.
     pub rates: Arc<Rates>,
+    /// Answers that are given again to who repeats a request.
+    pub replays: Replays,
     /// What logins need besides the state.
     pub logins: logins::Logins,
     /// Links that work once: how long they are good, and who mails them.
@@ -251,7 +255,8 @@ async fn admit(
             request.extensions_mut().insert(person.clone());
             match operation.method {
                 // What has begun to change something is not broken off.
-                Verb::Post | Verb::Patch | Verb::Put | Verb::Delete => next.run(request).await,
+                Verb::Post => replays::once(&app, operation, &person, request, next).await,
+                Verb::Patch | Verb::Put | Verb::Delete => next.run(request).await,
                 Verb::Get => {
                     let shows = held::Shows::default();
                     request.extensions_mut().insert(shows.clone());

@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, made from the table of operations and the shapes.
 
-use super::errors;
 use super::operations::{Gives, Holds, OPERATIONS, Operation, Verb};
+use super::{errors, replays};
 use longshore_common::api::{LogRecord, Problem};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,6 +136,13 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
             "required": required,
             "description": parameter.what,
             "schema": holds(parameter.holds),
+        }));
+    }
+    if replays::takes_key(operation) {
+        parameters.push(json!({
+            "name": replays::KEY, "in": "header", "required": false,
+            "description": "A request that is repeated with its key within a day is carried out once.",
+            "schema": { "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" },
         }));
     }
     let mut described = json!({
@@ -301,6 +308,10 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
             "LS-TIMEOUT",
             "LS-TOO-LARGE",
         ]);
+    }
+    if replays::takes_key(operation) {
+        codes.extend(["LS-INVALID", "LS-IDEMPOTENCY-BODY", "LS-IDEMPOTENCY-BUSY"]);
+        codes.extend(["LS-SYNTAX", "LS-TIMEOUT"]); // its body is read, wanted or not
     }
     if operation.method != Verb::Get {
         codes.extend(["LS-AUDIT", "LS-DISK-LOW", "LS-BUSY"]);

@@ -10,12 +10,12 @@ use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
 use super::views::{self, Detail};
-use super::{App, held, json, person};
+use super::{App, held, json, person, replays};
 use crate::engine::Engine;
 use crate::identity::Person;
 use crate::pki::sha256;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Skipped, TerminateAnswer, TerminateRequest};
 use longshore_common::ids::{Rank, SessionId};
@@ -32,8 +32,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Seconds between signal and kill when nothing is said.
 const GRACE_S: u32 = 30;
 /// Sessions one request may end.
@@ -45,7 +43,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
     let caller = person(request.extensions())?;
     let engine = app.engine.asked_by(origin(request.extensions())?);
     Query::read(request.uri().query(), &[])?;
-    let key = idempotency_key(request.headers())?;
+    let key = replays::key(request.headers())?;
     let body = extract::json::<NewSession>(request).await?;
     let mut submit = order(&app, &caller, body.value).await?;
     submit.idempotency = key.map(|key| (key, sha256(&body.bytes)));
@@ -84,7 +82,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
         headers.insert(header::LOCATION, value);
     }
     if accepted.replayed {
-        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        headers.insert(replays::REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
 }
@@ -168,23 +166,6 @@ pub(super) async fn check(State(app): State<App>, request: Request) -> Result<Re
 pub(super) fn unexpected(answer: &Answer) -> Failure {
     tracing::error!(?answer, "the engine gave an answer to another question");
     Failure::internal()
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
-        return Ok(None);
-    };
-    match value.to_str() {
-        Ok(text)
-            if (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) =>
-        {
-            Ok(Some(text.to_owned()))
-        }
-        _ => Err(Failure::new(
-            "LS-INVALID",
-            "Idempotency-Key must have 1 to 128 visible characters.",
-        )),
-    }
 }
 
 /// The id behind `s-42` or a name of the caller's.

@@ -287,6 +287,7 @@ async fn made(
         cursors: Cursors::new(&[3; 32]),
         audit: audit::Auditing::default(),
         rates: Arc::new(Rates::load(limits, Vec::new(), dir.path(), 0, 0)),
+        replays: Replays::default(),
         logins: logins::Logins::default(),
         links,
         stopping,

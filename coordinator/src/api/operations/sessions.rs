@@ -44,7 +44,6 @@ const PROLONG: &[Parameter] = &[
 
 const SUBMIT: &[&str] = &[
     "LS-EXISTS",
-    "LS-IDEMPOTENCY-BODY",
     "LS-SLOT-UNKNOWN",
     "LS-SLOT-AMOUNT",
     "LS-SLOT-EXCLUSIVE",
@@ -111,10 +110,6 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/sessions",
         row: Some(Access::SessionCreate),
         summary: "Ask for a session",
-        parameters: &[head(
-            "Idempotency-Key",
-            "1 to 128 visible characters; the same request with the same key makes one session.",
-        )],
         takes: Some(shape::<api::NewSession>),
         status: 201,
         gives: Gives::Json(shape::<api::Session>),
