@@ -223,6 +223,9 @@ pub(crate) enum Admin {
     /// Queues
     #[command(subcommand)]
     Queue(admin::queue::Verb),
+    /// Containers of this installation that no order names
+    #[command(subcommand)]
+    Unclaimed(admin::unclaimed::Verb),
     /// Amounts under a name
     #[command(subcommand)]
     Preset(admin::preset::Verb),
@@ -402,6 +405,7 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Allocation(verb) => pools::run(app, Part::Allocation, verb).await,
         Admin::Config(verb) => admin::config::run(app, verb).await,
         Admin::Queue(verb) => admin::queue::run(app, verb).await,
+        Admin::Unclaimed(verb) => admin::unclaimed::run(app, verb).await,
         Admin::Preset(verb) => admin::preset::run(app, verb).await,
         Admin::Domain(verb) => tenant::domain(app, verb).await,
         Admin::Project(verb) => tenant::project(app, verb).await,

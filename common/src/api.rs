@@ -900,6 +900,10 @@ pub struct Agent {
     pub occupied: BTreeMap<String, String>,
     /// Number of containers on it.
     pub containers: u64,
+    /// Number of containers of this installation on it that no order names; for
+    /// administrators of the installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unclaimed: Option<u64>,
     /// Version of the agent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent_version: String,
@@ -983,6 +987,34 @@ pub struct NewJoinToken {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1000)]
     pub max_uses: Option<i64>,
+}
+
+/// A container that carries the labels of this installation and that no order names. It is
+/// left alone: absence from the orders is never a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unclaimed {
+    /// Its key, from its labels: session, rank and attempt.
+    pub id: String,
+    /// Id of the node it is on.
+    pub agent: String,
+    /// Name of the node it is on.
+    pub agent_name: String,
+    /// The session it says it is of.
+    pub session: String,
+    /// Its name in Docker.
+    pub container_name: String,
+    /// First characters of Docker's id.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub docker_id: String,
+    /// Where it stands.
+    pub state: String,
+    /// When its process started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// Since when this coordinator has known of it.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
 }
 
 /// A join token. Its secret is in the creating answer only.

@@ -5,10 +5,11 @@
 use longshore_common::agent::NodeLoad;
 use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation, SessionId};
+use longshore_common::session::ContainerState;
 use longshore_common::time::Timestamp;
-use longshore_common::wire::AuditEnd;
+use longshore_common::wire::{AuditEnd, ContainerReport, MAX_LIST};
 use longshore_core::model::AuditHead;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,6 +52,19 @@ impl IdleLive {
     }
 }
 
+/// A container of ours that no order names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    /// Where it stands.
+    pub state: ContainerState,
+    /// First characters of the engine's id.
+    pub docker_id: String,
+    /// When its process started.
+    pub started_at: Option<Timestamp>,
+    /// When it was reported first.
+    pub since: Timestamp,
+}
+
 /// Live figures of everything.
 #[derive(Debug, Default)]
 pub struct Live {
@@ -60,6 +74,9 @@ pub struct Live {
     /// Of connected agents, and of containers that are on them.
     idle: Mutex<HashMap<AgentId, HashMap<ContainerKey, IdleLive>>>,
     held: Mutex<HashMap<AgentId, (Generation, BTreeSet<ContainerKey>)>>,
+    /// Containers of ours that no order named when they were reported. Kept while their
+    /// agent is away: they stay where they are.
+    strangers: Mutex<HashMap<AgentId, BTreeMap<ContainerKey, Stranger>>>,
     /// The end of the audit log as it is stored.
     audit: Mutex<AuditEnd>,
     /// Ends of it that agents were told before they connected last.
@@ -215,6 +232,50 @@ impl Live {
         }
     }
 
+    /// The containers on an agent that no order named when they were reported, by key.
+    #[must_use]
+    pub fn strangers(&self, agent: AgentId) -> BTreeMap<ContainerKey, Stranger> {
+        lock(&self.strangers)
+            .get(&agent)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Notes what reports say of containers that no order names; `known` are those that one
+    /// does. With `whole` these are all there are.
+    pub fn note_strangers(
+        &self,
+        agent: AgentId,
+        reports: &[ContainerReport],
+        known: &BTreeSet<ContainerKey>,
+        whole: bool,
+        now: Timestamp,
+    ) {
+        let mut map = lock(&self.strangers);
+        let mut before = map.remove(&agent).unwrap_or_default();
+        let mut after = match whole {
+            true => BTreeMap::new(),
+            false => before.clone(),
+        };
+        for report in reports {
+            let first = before.remove(&report.key).map(|stranger| stranger.since);
+            if report.state == ContainerState::Closed || known.contains(&report.key) {
+                after.remove(&report.key);
+            } else if after.len() < MAX_LIST {
+                let stranger = Stranger {
+                    state: report.state,
+                    docker_id: report.docker_id.clone(),
+                    started_at: report.started_at,
+                    since: first.unwrap_or(now),
+                };
+                after.insert(report.key, stranger);
+            }
+        }
+        if !after.is_empty() {
+            map.insert(agent, after);
+        }
+    }
+
     /// Notes how far a pull is; none forgets it.
     pub fn set_progress(&self, key: ContainerKey, progress: Option<Progress>) {
         let mut map = lock(&self.progress);
@@ -301,5 +362,37 @@ mod tests {
         assert_eq!((live.progress(key(1)), live.progress(key(2))), (None, some));
         live.forget_progress(SessionId(2));
         assert!(lock(&live.progress).is_empty());
+    }
+
+    #[test]
+    fn what_no_order_names_is_kept_with_the_time_it_was_seen_first() {
+        let report = |session, state| ContainerReport {
+            key: key(session),
+            state,
+            docker_id: "abc".to_owned(),
+            started_at: None,
+            fence: longshore_common::ids::Fence(1),
+            idle_deadline: None,
+            frozen: false,
+        };
+        let live = Live::default();
+        let known = BTreeSet::from([key(1)]);
+        let note = |reports: &[ContainerReport], whole, at| {
+            live.note_strangers(AGENT, reports, &known, whole, Timestamp(at));
+        };
+        let seen = || -> Vec<(ContainerKey, ContainerState, i64)> {
+            let all = live.strangers(AGENT).into_iter();
+            all.map(|(key, s)| (key, s.state, s.since.0)).collect()
+        };
+        use ContainerState::{Closed, Exited, Running};
+        note(&[report(1, Running), report(2, Running)], true, 10);
+        assert_eq!(seen(), [(key(2), Running, 10)]);
+        note(&[report(3, Running)], false, 20);
+        note(&[report(2, Exited), report(3, Running)], true, 30);
+        assert_eq!(seen(), [(key(2), Exited, 10), (key(3), Running, 20)]);
+        note(&[report(3, Closed)], false, 40);
+        assert_eq!(seen(), [(key(2), Exited, 10)]);
+        note(&[report(1, Running)], true, 50);
+        assert_eq!(seen(), []);
     }
 }

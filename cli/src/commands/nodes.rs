@@ -210,6 +210,10 @@ fn text(agent: &Agent) -> String {
     line("capacity", &amounts(&agent.capacity));
     line("occupied", &amounts(&agent.occupied));
     line("containers", &agent.containers.to_string());
+    if let Some(count) = agent.unclaimed {
+        let text = format!("{count}; longshore admin unclaimed ls names them");
+        line("unclaimed", &text);
+    }
     line("address", agent.address.as_deref().unwrap_or_default());
     line(
         "connected",

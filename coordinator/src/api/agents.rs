@@ -162,6 +162,10 @@ pub(super) async fn read(
             .agent_by_ref(&wanted)
             .filter(|a| sight.sees(state, a))?;
         let mut shown = views::agent(state, &live, agent, Detail::Whole(user));
+        if sight.0.is_superadmin() {
+            let unclaimed = views::unclaimed(state, &live, agent).len();
+            shown.unclaimed = Some(unclaimed as u64).filter(|count| *count > 0);
+        }
         sight.trim(state, &mut shown);
         Some(shown)
     };
@@ -310,6 +314,34 @@ pub(super) async fn devices(State(app): State<App>, request: Request) -> Result<
         })
         .await?;
     json(&app.cursors.page("devices", &query, items)?)
+}
+
+/// Containers of ours that no order names.
+pub(super) async fn unclaimed(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    let query = Query::read(request.uri().query(), &["agent", "limit", "cursor"])?;
+    let wanted: Vec<String> = query.all("agent").map(str::to_owned).collect();
+    let live = Arc::clone(&app.engine.live);
+    let items = app
+        .engine
+        .read(move |state, _| {
+            let named = |agent: &model::Agent| {
+                let of = |text: &String| state.agent_by_ref(text).map(|a| a.id) == Some(agent.id);
+                wanted.is_empty() || wanted.iter().any(of)
+            };
+            let agents = state.agents.values().filter(|a| named(a));
+            let mut items: Vec<(String, api::Unclaimed)> = agents
+                .flat_map(|agent| views::unclaimed(state, &live, agent))
+                .map(|u| (format!("{}\u{1}{}", u.agent_name, u.id), u))
+                .collect();
+            items.sort_by(|a, b| a.0.cmp(&b.0));
+            items
+        })
+        .await?;
+    json(&app.cursors.page("unclaimed", &query, items)?)
 }
 
 pub(super) async fn tokens(State(app): State<App>, request: Request) -> Result<Response, Failure> {

@@ -1,17 +1,17 @@
 //! What is stored, as the API shows it.
 
 use crate::live::Live;
-use longshore_common::agent::Inventory;
+use longshore_common::agent::{AgentState, Inventory};
 use longshore_common::amount::Slots;
 use longshore_common::api;
-use longshore_common::ids::{AgentId, DeviceId, SessionId, UserId};
+use longshore_common::ids::{AgentId, ContainerKey, DeviceId, SessionId, UserId};
 use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
 use longshore_core::model::{
     Agent, Container, Designated, History, JoinToken, Reached, Session, State,
 };
 use longshore_core::scheduler::{self, Planner};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Waiting sessions above which an accepted session's place in its queue is not counted:
 /// counting walks the queue, and submissions come by the thousand.
@@ -448,6 +448,7 @@ pub(super) fn agent(state: &State, live: &Live, agent: &Agent, detail: Detail) -
         capacity: inventory.map_or_else(BTreeMap::new, |i| amounts(&i.capacity())),
         occupied: amounts(&usage.slots),
         containers: u64::from(usage.containers),
+        unclaimed: None,
         agent_version: text(|i| &i.agent_version),
         arch: text(|i| &i.arch),
         os: text(|i| &i.os),
@@ -469,6 +470,30 @@ pub(super) fn agent(state: &State, live: &Live, agent: &Agent, detail: Detail) -
             agent_rss_bytes: load.agent_rss,
         }),
     }
+}
+
+/// The containers of ours on a node that no order names now, by key.
+#[must_use]
+pub(super) fn unclaimed(state: &State, live: &Live, agent: &Agent) -> Vec<api::Unclaimed> {
+    if agent.state == AgentState::Terminated {
+        return Vec::new();
+    }
+    let ordered: BTreeSet<ContainerKey> = state.on_agent(agent.id).collect();
+    let strangers = live.strangers(agent.id).into_iter();
+    let shown = strangers.filter(|(key, _)| !ordered.contains(key));
+    shown
+        .map(|(key, stranger)| api::Unclaimed {
+            id: key.to_string(),
+            agent: agent.id.to_string(),
+            agent_name: agent.name.clone(),
+            session: key.session.to_string(),
+            container_name: key.docker_name(state.meta.cluster),
+            docker_id: stranger.docker_id,
+            state: stranger.state.to_string(),
+            started_at: stranger.started_at,
+            since: stranger.since,
+        })
+        .collect()
 }
 
 fn group_name(state: &State, agent: &Agent) -> String {

@@ -433,6 +433,7 @@ async fn heartbeats(
         if !heartbeat.changed.is_empty() || heartbeat.applied != applied {
             applied = heartbeat.applied;
             let said = said_of_use(&heartbeat.changed);
+            let reports = heartbeat.changed.clone();
             let event = Event::Report {
                 agent,
                 applied,
@@ -443,6 +444,7 @@ async fn heartbeats(
             let live = Arc::clone(&shared.engine.live);
             let look = move |state: &State| {
                 let known = keys_of(state, agent);
+                live.note_strangers(agent, &reports, &known, false, wall_clock());
                 for (key, idle) in said {
                     let idle = if known.contains(&key) { idle } else { OVER };
                     live.set_idle(agent, key, idle);
@@ -627,6 +629,7 @@ async fn take(
                 live.set_held(agent, Some((set.applied, held)));
             }
             let said = said_of_use(&set.items);
+            let reports = set.items.clone();
             let event = Event::Report {
                 agent,
                 applied: set.applied,
@@ -637,6 +640,7 @@ async fn take(
             let live = Arc::clone(&shared.engine.live);
             let look = move |state: &State| {
                 let known = keys_of(state, agent);
+                live.note_strangers(agent, &reports, &known, true, wall_clock());
                 let its_own = said.into_iter().filter(|(key, _)| known.contains(key));
                 live.replace_idle(agent, its_own);
             };

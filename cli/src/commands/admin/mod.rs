@@ -23,6 +23,7 @@ mod rehearsal;
 pub(crate) mod service_account;
 pub(crate) mod tenant;
 pub(crate) mod texts;
+pub(crate) mod unclaimed;
 pub(crate) mod user;
 pub(crate) mod user_group;
 

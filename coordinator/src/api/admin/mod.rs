@@ -369,6 +369,11 @@ impl Viewer {
         )
     }
 
+    /// Whether it administers the whole installation.
+    pub(super) fn is_superadmin(&self) -> bool {
+        self.rights.role() == Role::Superadmin
+    }
+
     /// Whether it may know of a session, whatever the access rules say besides.
     pub(super) fn sees_session(&self, session: &Session) -> bool {
         let oversees = matches!(self.rights.role(), Role::DomainAdmin | Role::Monitor);

@@ -8,8 +8,11 @@ use axum::body::Body;
 use longshore_common::agent::Inventory;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
-    AgentId, ContainerKey, DomainId, Generation, GroupId, PolicyId, ProjectId,
+    AgentId, ContainerKey, DomainId, Fence, Generation, GroupId, PolicyId, ProjectId,
 };
+use longshore_common::session::ContainerState;
+use longshore_common::time::Timestamp;
+use longshore_common::wire::ContainerReport;
 use longshore_core::model::{Beginning, Event, Group, SchedulerSettings};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -94,7 +97,7 @@ impl Fixture {
             fingerprint: name.to_owned(),
             machine: name.to_owned(),
             boot_id: "b".to_owned(),
-            fence: longshore_common::ids::Fence(1),
+            fence: Fence(1),
             other_engine_connected: false,
         };
         self.tell(Event::Hello(Box::new(hello))).await;
@@ -977,6 +980,68 @@ async fn the_audit_compares_books_with_nodes() {
     let audit = f.post(path, &json!({ "apply": false })).await.into_json();
     assert_eq!(audit["drifts"][0]["agent"], "gpu01", "{audit}");
     assert_eq!(audit["drifts"][0]["sessions"][0], "s-1");
+}
+
+#[tokio::test]
+async fn containers_that_no_order_names_are_listed() {
+    let f = ready().await;
+    let path = "/api/v1/unclaimed";
+    assert_eq!(f.get(path).await.json()["items"], json!([]));
+    f.submit(batch()).await;
+    f.runs("s-1").await;
+    let id = "s-1".parse().unwrap();
+    let (agent, key): (AgentId, ContainerKey) = f
+        .app
+        .engine
+        .read(move |s, _| {
+            let container = &s.sessions[&id].containers[0];
+            (container.agent, container.key)
+        })
+        .await
+        .unwrap();
+    let stranger = ContainerKey {
+        session: "s-900".parse().unwrap(),
+        ..key
+    };
+    let report = |key| ContainerReport {
+        key,
+        state: ContainerState::Running,
+        docker_id: "0123456789ab".to_owned(),
+        started_at: None,
+        fence: Fence(1),
+        idle_deadline: None,
+        frozen: false,
+    };
+    let reports = [report(key), report(stranger)];
+    let live = &f.app.engine.live;
+    // Nothing was known of either when they were reported; one has an order by now.
+    live.note_strangers(agent, &reports, &BTreeSet::new(), true, Timestamp(1000));
+    let items = f.get(path).await.json()["items"].take();
+    let name = items[0]["container_name"].as_str().unwrap().to_owned();
+    assert!(name.starts_with("longshore-") && name.ends_with("-s-900-main1-a1"));
+    let wanted = json!([{
+        "id": "s-900-main1-a1",
+        "agent": agent.to_string(),
+        "agent_name": "gpu01",
+        "session": "s-900",
+        "container_name": name,
+        "docker_id": "0123456789ab",
+        "state": items[0]["state"],
+        "since": "1970-01-01T00:00:01.000Z",
+    }]);
+    assert_eq!(items, wanted);
+    assert_eq!(
+        f.get(&format!("{path}?agent=gpu01")).await.json()["items"],
+        wanted
+    );
+    let other = f.get(&format!("{path}?agent=gpu02")).await;
+    assert_eq!(other.json()["items"], json!([]));
+    let node = f.get("/api/v1/agents/gpu01").await.json();
+    assert_eq!(node["unclaimed"], 1);
+    let bob = f.person("bob", json!({})).await;
+    assert_eq!(f.get_as(&bob, path).await.code(), "LS-FORBIDDEN");
+    let node = f.get_as(&bob, "/api/v1/agents/gpu01").await.json();
+    assert!(node.get("unclaimed").is_none(), "{node}");
 }
 
 #[tokio::test]

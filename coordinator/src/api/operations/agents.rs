@@ -78,6 +78,20 @@ pub(super) const ROWS: &[Operation] = &[
         ..LIST
     },
     Operation {
+        id: "unclaimed_list",
+        path: "/api/v1/unclaimed",
+        row: Some(Access::UnclaimedRead),
+        summary: "Containers of this installation that no order names, by node",
+        parameters: &[
+            query("agent", Holds::Texts, "Only of this node, by name or id."),
+            LIMIT,
+            CURSOR,
+        ],
+        gives: Gives::Page(shape::<api::Unclaimed>),
+        handler: || get(agents::unclaimed),
+        ..LIST
+    },
+    Operation {
         id: "join_tokens_list",
         path: "/api/v1/join-tokens",
         row: Some(Access::JoinTokenRead),
