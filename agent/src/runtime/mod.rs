@@ -9,6 +9,7 @@ use longshore_common::ids::{AgentId, ClusterId, ContainerKey, Fence};
 use longshore_common::session::{ContainerSpec, Exit, PullRule};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::OutputKind;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use tokio::sync::mpsc;
@@ -35,6 +36,8 @@ pub struct EngineInfo {
     pub live_restore: bool,
     /// Ways in which GPUs can reach containers here, with what the self-test said.
     pub gpu_ways: Vec<(GpuWay, Result<(), String>)>,
+    /// Ids of GPUs and of parts of them that the engine's CDI specs name.
+    pub cdi_names: BTreeSet<String>,
 }
 
 /// A container of ours, as the engine tells it.

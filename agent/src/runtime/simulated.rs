@@ -15,7 +15,7 @@ use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Exit, PullRule, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::OutputKind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -147,6 +147,7 @@ impl Containers for SimulatedEngine {
             cgroup_systemd: false,
             live_restore: true,
             gpu_ways: vec![(GpuWay::Nodes, Ok(()))],
+            cdi_names: BTreeSet::new(),
         })
     }
 

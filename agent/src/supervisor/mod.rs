@@ -27,7 +27,7 @@ use crate::runtime::{
     RuntimeError,
 };
 use accept::{Acceptance, Circumstances};
-use longshore_common::agent::{Allocation, GpuWay, Inventory, NodeLoad, RuntimeState};
+use longshore_common::agent::{Allocation, Device, GpuWay, Inventory, NodeLoad, RuntimeState};
 use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
 use longshore_common::session::{Cause, ContainerState, End, Entry, Want};
@@ -893,7 +893,11 @@ impl<C: Containers> Supervisor<C> {
             .filter_map(|g| snapshot.devices.iter().find(|d| d.id == g.device)?.minor)
             .collect();
         let has_gpu = !entry.spec.devices.is_empty();
-        let gpu_way = if has_gpu { self.gpu_way() } else { None };
+        let gpu_way = if has_gpu {
+            self.gpu_way(&snapshot.devices)
+        } else {
+            None
+        };
         let with_nodes = matches!(gpu_way, Some(GpuWay::Nodes | GpuWay::Request));
         CreateRequest {
             key: entry.key,
@@ -913,12 +917,23 @@ impl<C: Containers> Supervisor<C> {
         }
     }
 
-    fn gpu_way(&self) -> Option<GpuWay> {
-        self.engine
-            .gpu_ways
-            .iter()
-            .find(|(_, test)| test.is_ok())
-            .map(|(way, _)| *way)
+    /// The first way that passed its self-test and knows every GPU of this node.
+    fn gpu_way(&self, devices: &[Device]) -> Option<GpuWay> {
+        let mut ways = self.gpu_ways(devices).into_iter();
+        ways.find_map(|(way, test)| test.is_ok().then_some(way))
+    }
+
+    /// What the self-test of each way says, for the GPUs that are here.
+    fn gpu_ways(&self, devices: &[Device]) -> Vec<(GpuWay, Result<(), String>)> {
+        let mut ids = devices.iter().map(|device| device.id.as_str());
+        let unnamed = ids.find(|id| !self.engine.cdi_names.contains(*id));
+        let mut ways = self.engine.gpu_ways.clone();
+        for (way, test) in &mut ways {
+            if let (GpuWay::Cdi, Ok(()), Some(id)) = (*way, &test, unnamed) {
+                *test = Err(format!("no CDI spec names {id}"));
+            }
+        }
+        ways
     }
 
     /// Docker has it as created; before, we may have been killed between the two.
@@ -1728,9 +1743,8 @@ impl<C: Containers> Supervisor<C> {
             mem => mem,
         };
         let ways: Vec<String> = self
-            .engine
-            .gpu_ways
-            .iter()
+            .gpu_ways(&snapshot.devices)
+            .into_iter()
             .map(|(way, test)| match test {
                 Ok(()) => format!("{way}: works"),
                 Err(why) => format!("{way}: {why}"),
@@ -1746,7 +1760,7 @@ impl<C: Containers> Supervisor<C> {
             engine_storage: self.engine.storage.clone(),
             cgroup_version: self.facts.cgroup_version,
             driver_version: snapshot.driver_version.clone(),
-            gpu_way: self.gpu_way(),
+            gpu_way: self.gpu_way(&snapshot.devices),
             gpu_way_detail: ways.join("; "),
             offered: slots(cores, mem),
             total: found,

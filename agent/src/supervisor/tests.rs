@@ -1153,3 +1153,28 @@ async fn it_ends_with_the_link_and_leaves_no_task_behind() {
     .await
     .expect("somebody still holds the engine");
 }
+
+/// A spec that knows the GPUs by their numbers only would make every start fail.
+#[tokio::test]
+async fn a_way_that_does_not_know_every_gpu_is_passed_over() {
+    let mut driven = Driven::new().await;
+    let (gpus, _hand) = invent_gpus(&SimulatedConfig {
+        count: 2,
+        model: "A".to_owned(),
+        memory_bytes: 1 << 30,
+        seed: 1,
+    });
+    let devices = gpus.borrow().devices.clone();
+    let supervisor = &mut driven.supervisor;
+    supervisor.engine.gpu_ways = vec![(GpuWay::Cdi, Ok(())), (GpuWay::Nodes, Ok(()))];
+    let first = devices[0].id.to_string();
+    supervisor.engine.cdi_names = BTreeSet::from([first]);
+    assert_eq!(supervisor.gpu_way(&devices), Some(GpuWay::Nodes));
+    let said = supervisor.gpu_ways(&devices).remove(0).1.unwrap_err();
+    assert_eq!(said, format!("no CDI spec names {}", devices[1].id));
+    supervisor
+        .engine
+        .cdi_names
+        .insert(devices[1].id.to_string());
+    assert_eq!(supervisor.gpu_way(&devices), Some(GpuWay::Cdi));
+}

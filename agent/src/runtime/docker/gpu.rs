@@ -3,6 +3,7 @@
 use crate::runtime::DeviceNode;
 use bollard::models::SystemInfo;
 use longshore_common::agent::GpuWay;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,15 +64,7 @@ fn cdi(info: &SystemInfo) -> Result<(), String> {
     if dirs.is_empty() {
         return Err("CDI is switched off in the engine".to_owned());
     }
-    let names_gpus = |path: &Path| {
-        std::fs::read_to_string(path).is_ok_and(|text| text.contains("nvidia.com/gpu"))
-    };
-    let found = dirs
-        .iter()
-        .filter_map(|dir| std::fs::read_dir(dir).ok())
-        .flat_map(|entries| entries.flatten())
-        .any(|entry| names_gpus(&entry.path()));
-    if found {
+    if cdi_specs(info).next().is_some() {
         Ok(())
     } else {
         Err(format!(
@@ -79,6 +72,29 @@ fn cdi(info: &SystemInfo) -> Result<(), String> {
             dirs.join(", ")
         ))
     }
+}
+
+/// The texts of the engine's CDI specs for GPUs.
+fn cdi_specs(info: &SystemInfo) -> impl Iterator<Item = String> {
+    let dirs = info.cdi_spec_dirs.as_deref().unwrap_or_default().iter();
+    dirs.filter_map(|dir| std::fs::read_dir(dir).ok())
+        .flat_map(|entries| entries.flatten())
+        .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
+        .filter(|text| text.contains("nvidia.com/gpu"))
+}
+
+/// Ids that the engine's CDI specs name: devices are asked for by id, and a spec may know
+/// them by their numbers only. A spec is JSON or YAML, in which an id stands alone, with or
+/// without quotes.
+pub(super) fn cdi_names(info: &SystemInfo) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '/');
+    cdi_specs(info)
+        .flat_map(|text| {
+            let words = text.split(|c: char| !is_part(c));
+            let ids = words.filter(|word| word.starts_with("GPU-") || word.starts_with("MIG-"));
+            ids.map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 async fn request(info: &SystemInfo, floor: &str) -> Result<(), String> {
@@ -203,6 +219,14 @@ mod tests {
         assert!(cdi(&new).is_err());
         std::fs::write(dir.path().join("nvidia.yaml"), "kind: nvidia.com/gpu\n").unwrap();
         assert_eq!(cdi(&new), Ok(()));
+        assert!(cdi_names(&new).is_empty());
+        let yaml = "kind: nvidia.com/gpu\ndevices:\n- name: \"0\"\n- name: GPU-1a-2b\n";
+        std::fs::write(dir.path().join("nvidia.yaml"), yaml).unwrap();
+        let json = r#"{"kind":"nvidia.com/gpu","devices":[{"name":"MIG-3c"},{"name":"all"}]}"#;
+        std::fs::write(dir.path().join("mig.json"), json).unwrap();
+        std::fs::write(dir.path().join("other.json"), r#"{"name":"GPU-9"}"#).unwrap();
+        let names: Vec<String> = cdi_names(&new).into_iter().collect();
+        assert_eq!(names, ["GPU-1a-2b", "MIG-3c"]);
         new.cdi_spec_dirs = None;
         assert!(cdi(&new).unwrap_err().contains("switched off"));
     }

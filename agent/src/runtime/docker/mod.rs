@@ -38,7 +38,7 @@ use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
 use longshore_common::session::{Cause, PullRule};
 use pull::Pulls;
 use request::{LABEL, NodeFacts};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -592,6 +592,10 @@ impl Containers for Docker {
         self.upkeep_if_due();
         let gpu_ways = self.ways(&info).await;
         Ok(EngineInfo {
+            cdi_names: match gpu_ways.contains(&(GpuWay::Cdi, Ok(()))) {
+                true => gpu::cdi_names(&info),
+                false => BTreeSet::new(),
+            },
             gpu_ways,
             cgroup_version: cgroup_version(&info),
             cgroup_systemd: info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD),
