@@ -101,8 +101,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// The same with the header that makes repeating it harmless; only `POST /sessions`
-    /// reads it.
+    /// The same with the header that makes repeating it harmless. Of `POST /sessions` that
+    /// holds for a day; every other POST is forgotten when the coordinator restarts.
     pub(crate) fn once(self, key: &str) -> Self {
         self.header(
             reqwest::header::HeaderName::from_static("idempotency-key"),

@@ -11,6 +11,7 @@
 
 mod enrol;
 mod link;
+mod socket;
 mod throttle;
 
 use crate::engine::{Engine, EngineError};
@@ -150,7 +151,7 @@ pub fn start(
         .transport_config(transport(Side::Coordinator, config.gso))
         .max_incoming(PENDING_MAX)
         .migration(true);
-    let endpoint = std::net::UdpSocket::bind(address)
+    let endpoint = socket::bind(address)
         .and_then(|socket| {
             let runtime = Arc::new(quinn::TokioRuntime);
             quinn::Endpoint::new(endpoint_config(&pki), Some(server), socket, runtime)
