@@ -74,3 +74,29 @@ async fn an_image_that_no_registry_has_is_named() {
         assert!(refused.stderr.contains(word), "{word} in {refused:?}");
     }
 }
+
+/// The agent keeps nearly the whole disk free, so there is never room for what is not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_has_no_room_is_said_and_costs_nobody_else() {
+    let mut registry = Registry::start().await;
+    registry.push_noise("team/large", 1 << 20);
+    let water = "LONGSHORE__AGENT__IMAGES__LOW_WATER".to_owned();
+    let cluster = Cluster::with_agent(AgentOptions {
+        environment: vec![(water, "90".to_owned())],
+        ..AgentOptions::default()
+    })
+    .await;
+    let group = ["admin", "resource-group", "edit", "default"];
+    let once = [&group[..], &["--set", "creation_retries=0"]].concat();
+    let set = cluster.cli(&once).await;
+    assert_eq!(set.code, 0, "{set:?}");
+    let image = format!("{}/team/large:1", registry.host());
+    let refused = cluster.run(&["--image", &image], &["true"]).await;
+    assert_eq!(refused.code, 125, "{refused:?}");
+    for words in ["no-space", "no room to pull", "team/large", "90 %"] {
+        assert!(refused.stderr.contains(words), "{words} in {refused:?}");
+    }
+    // What is there already needs no room.
+    let there = cluster.run(&["-q"], &["sh", "-c", "exit 6"]).await;
+    assert_eq!(there.code, 6, "{there:?}");
+}
