@@ -31,13 +31,13 @@ fn two_gpus() {
     assert_eq!((one.id.as_str(), other.id.as_str()), (GPU_0, GPU_1));
     assert_eq!((one.index, other.index), (0, 1));
     assert_eq!((one.slot.as_str(), one.capacity), ("cuda.device", 1000));
-    assert_eq!(one.model, "NVIDIA RTX A6000");
+    assert_eq!(&*one.model, "NVIDIA RTX A6000");
     assert_eq!(one.memory_bytes, 48 << 30);
     assert_eq!((one.pci.as_str(), one.minor), ("0000:3b:00.0", Some(0)));
     assert!(one.numa.is_some());
     assert_eq!(
         (&one.links, &other.links),
-        (&vec![other.id.clone()], &vec![one.id.clone()])
+        (&vec![other.id.clone()].into(), &vec![one.id.clone()].into())
     );
     assert_eq!(
         (one.health, one.health_detail.as_str()),
@@ -296,7 +296,7 @@ fn masked_devices_are_left_out() {
         }));
         assert_eq!(snapshot.devices.len(), 1, "{name}");
         assert_eq!(snapshot.devices[0].id.as_str(), GPU_1);
-        assert_eq!(snapshot.devices[0].links, []);
+        assert!(snapshot.devices[0].links.is_empty());
     }
     let snapshot = first(&mut start(NvmlConfig {
         only: vec![GPU_0.to_owned()],

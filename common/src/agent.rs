@@ -1,10 +1,15 @@
 //! What an agent tells about its machine.
 
+mod links;
+
+pub use links::Links;
+
 use crate::amount::{SlotName, Slots, format_milli};
 use crate::ids::DeviceId;
 use crate::session::words;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 words! {
     /// What the coordinator thinks of an agent.
@@ -70,7 +75,7 @@ pub struct Device {
     /// How much of the slot, in thousandths.
     pub capacity: i64,
     /// Product name, e.g. `NVIDIA RTX A6000`.
-    pub model: String,
+    pub model: Arc<str>,
     /// Memory in bytes; 0 = unknown.
     pub memory_bytes: i64,
     /// PCI address.
@@ -80,7 +85,7 @@ pub struct Device {
     /// NUMA node; none = unknown.
     pub numa: Option<u32>,
     /// Ids of devices joined by a fast link.
-    pub links: Vec<DeviceId>,
+    pub links: Links,
     /// Whether it may be given out.
     pub health: Health,
     /// Why not, in words; empty when healthy.
@@ -195,22 +200,45 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Lets equal names share their memory. Read from a wire or a file, each device is named
-    /// anew by every device linked to it, which of eight makes most of an inventory's size.
+    /// Lets equal names and lists share their memory. Read from a wire or a file, each device
+    /// is named anew by every device linked to it, which of eight makes most of an inventory's
+    /// size.
     #[must_use]
     pub fn sharing_names(mut self) -> Self {
         let ids: BTreeSet<DeviceId> = self.devices.iter().map(|d| d.id.clone()).collect();
         let mut slots: BTreeSet<SlotName> = BTreeSet::new();
+        let mut models: BTreeSet<Arc<str>> = BTreeSet::new();
+        let mut islands: Vec<Arc<[DeviceId]>> = Vec::new();
+        let order: Vec<DeviceId> = self.devices.iter().map(|d| d.id.clone()).collect();
         for device in &mut self.devices {
-            for link in &mut device.links {
-                if let Some(id) = ids.get(link) {
-                    *link = id.clone();
+            let shared = islands.iter().find_map(|all| device.links.kept_in(all));
+            device.links = shared.unwrap_or_else(|| {
+                let known = device.links.iter();
+                let links: Links = known
+                    .map(|link| ids.get(link).unwrap_or(link).clone())
+                    .collect();
+                // With itself where the machine lists it: so the others of its island have it.
+                let all: BTreeSet<&DeviceId> = links.iter().chain([&device.id]).collect();
+                let all: Arc<[DeviceId]> = order
+                    .iter()
+                    .filter(|id| all.contains(id))
+                    .cloned()
+                    .collect();
+                match links.kept_in(&all) {
+                    Some(kept) if !links.is_empty() => {
+                        islands.push(all);
+                        kept
+                    }
+                    _ => links,
                 }
-            }
-            device.links.shrink_to_fit();
+            });
             match slots.get(&device.slot) {
                 Some(slot) => device.slot = slot.clone(),
                 None => _ = slots.insert(device.slot.clone()),
+            }
+            match models.get(&device.model) {
+                Some(model) => device.model = Arc::clone(model),
+                None => _ = models.insert(Arc::clone(&device.model)),
             }
         }
         self.devices.shrink_to_fit();

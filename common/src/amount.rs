@@ -70,10 +70,9 @@ pub enum SlotKind {
 /// Ordered in *resource order*: cuda, rocm, other families by name, then cpu, then mem.
 #[derive(Clone)]
 pub struct SlotName {
+    /// The rank of the family in resource order, one digit found once, and behind it the name.
     /// Shared: names are copied with every decision.
-    text: Arc<str>,
-    /// Rank of the family in resource order, found once.
-    class: u8,
+    ranked: Arc<str>,
 }
 
 static CPU: LazyLock<SlotName> = LazyLock::new(|| SlotName::new("cpu"));
@@ -82,7 +81,7 @@ static CUDA_DEVICE: LazyLock<SlotName> = LazyLock::new(|| SlotName::new("cuda.de
 
 impl PartialEq for SlotName {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.ranked == other.ranked
     }
 }
 
@@ -90,29 +89,33 @@ impl Eq for SlotName {}
 
 impl Hash for SlotName {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        self.as_str().hash(state);
     }
 }
 
 impl Serialize for SlotName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        serializer.serialize_str(self.as_str())
     }
 }
 
 impl SlotName {
     fn new(text: &str) -> Self {
-        let class = match text.split('.').next() {
-            Some("cuda") => 0,
-            Some("rocm") => 1,
-            Some("cpu") => 3,
-            Some("mem") => 4,
-            _ => 2,
+        let rank = match text.split('.').next() {
+            Some("cuda") => '0',
+            Some("rocm") => '1',
+            Some("cpu") => '3',
+            Some("mem") => '4',
+            _ => '2',
         };
         Self {
-            text: text.into(),
-            class,
+            ranked: format!("{rank}{text}").into(),
         }
+    }
+
+    /// The rank of the family in resource order.
+    fn rank(&self) -> u8 {
+        self.ranked.as_bytes()[0] // `new` puts it there
     }
 
     /// Processor cores.
@@ -133,22 +136,24 @@ impl SlotName {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.ranked[1..]
     }
     /// The part before the first dot.
     #[must_use]
     pub fn family(&self) -> &str {
-        self.text.split('.').next().unwrap_or(&self.text)
+        let text = self.as_str();
+        text.split('.').next().unwrap_or(text)
     }
     /// The part behind the first dot, empty if there is none.
     #[must_use]
     pub fn variant(&self) -> &str {
-        self.text.split_once('.').map_or("", |(_, variant)| variant)
+        let parts = self.as_str().split_once('.');
+        parts.map_or("", |(_, variant)| variant)
     }
     /// What an amount of it means.
     #[must_use]
     pub fn kind(&self) -> SlotKind {
-        match (&*self.text, self.variant()) {
+        match (self.as_str(), self.variant()) {
             ("mem", _) => SlotKind::Bytes,
             (_, "shares") => SlotKind::Fraction,
             (_, variant) if variant.starts_with("mig-") => SlotKind::Unique,
@@ -158,7 +163,7 @@ impl SlotName {
     /// Whether it is neither cpu nor mem.
     #[must_use]
     pub fn is_accelerator(&self) -> bool {
-        !matches!(&*self.text, "cpu" | "mem")
+        !matches!(self.as_str(), "cpu" | "mem")
     }
 
     /// Reads an amount of this slot: thousandths, or bytes for memory.
@@ -196,11 +201,11 @@ impl SlotName {
 
 impl Ord for SlotName {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        if Arc::ptr_eq(&self.text, &other.text) {
+        if Arc::ptr_eq(&self.ranked, &other.ranked) {
             return std::cmp::Ordering::Equal;
         }
-        self.class
-            .cmp(&other.class)
+        self.rank()
+            .cmp(&other.rank())
             .then_with(|| self.family().cmp(other.family()))
             .then_with(|| self.variant().cmp(other.variant()))
     }
@@ -214,13 +219,13 @@ impl PartialOrd for SlotName {
 
 impl fmt::Display for SlotName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(self.as_str())
     }
 }
 
 impl fmt::Debug for SlotName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
@@ -385,7 +390,7 @@ pub fn format_bytes_short(value: i64) -> String {
 
 /// Amounts per slot: thousandths, or bytes for `mem`. A slot with 0 is never held.
 #[derive(Clone, PartialEq, Eq, Default, Hash)]
-pub struct Slots(BTreeMap<SlotName, i64>);
+pub struct Slots(Vec<(SlotName, i64)>); // in resource order; few, so that a list beats a tree
 
 /// One slot of which there is too little.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -402,13 +407,18 @@ impl Slots {
     /// Nothing of anything.
     #[must_use]
     pub const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self(Vec::new())
+    }
+
+    /// Where a slot is, or would be.
+    fn place(&self, slot: &SlotName) -> Result<usize, usize> {
+        self.0.binary_search_by(|(held, _)| held.cmp(slot))
     }
 
     /// The amount of a slot, 0 when absent.
     #[must_use]
     pub fn amount(&self, slot: &SlotName) -> i64 {
-        self.0.get(slot).copied().unwrap_or(0)
+        self.place(slot).map_or(0, |at| self.0[at].1)
     }
 
     /// Cores in thousandths.
@@ -425,10 +435,15 @@ impl Slots {
 
     /// Sets a slot; 0 takes it out.
     pub fn set(&mut self, slot: SlotName, amount: i64) {
-        if amount == 0 {
-            self.0.remove(&slot);
-        } else {
-            self.0.insert(slot, amount);
+        match (self.place(&slot), amount) {
+            (Ok(at), 0) => drop(self.0.remove(at)),
+            (Ok(at), _) => self.0[at].1 = amount,
+            (Err(_), 0) => (),
+            (Err(at), _) => {
+                // One more at a time: most are written once and kept in thousands.
+                self.0.reserve_exact(1);
+                self.0.insert(at, (slot, amount));
+            }
         }
     }
 
@@ -568,7 +583,7 @@ impl<'de> Visitor<'de> for SlotsVisitor {
             if slots.0.len() >= 64 {
                 return Err(A::Error::custom("more than 64 slots"));
             }
-            if slots.0.contains_key(&slot) {
+            if slots.place(&slot).is_ok() {
                 return Err(A::Error::custom(format_args!("slot {slot} is given twice")));
             }
             let amount = if self.human {

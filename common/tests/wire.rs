@@ -161,7 +161,7 @@ fn inventory() -> Inventory {
             pci: "0000:3b:00.0".into(),
             minor: Some(0),
             numa: Some(1),
-            links: vec!["GPU-2".parse().unwrap()],
+            links: vec!["GPU-2".parse().unwrap()].into(),
             health: Health::Cordoned,
             health_detail: "XID 79".into(),
         }],

@@ -2,7 +2,7 @@
 //! the same settings give the same ids.
 
 use super::{Snapshot, Snapshots};
-use longshore_common::agent::{Device, DeviceSample, Health};
+use longshore_common::agent::{Device, DeviceSample, Health, Links};
 use longshore_common::amount::{SlotName, UNIT};
 use longshore_common::ids::DeviceId;
 use tokio::sync::watch;
@@ -62,12 +62,12 @@ fn device(config: &SimulatedConfig, index: u32) -> Option<Device> {
         index,
         slot: SlotName::cuda_device(),
         capacity: UNIT,
-        model: config.model.clone(),
+        model: config.model.as_str().into(),
         memory_bytes: config.memory_bytes,
         pci: format!("0000:{:02x}:{:02x}.0", index / 32 + 1, index % 32),
         minor: Some(index),
         numa: None,
-        links: Vec::new(),
+        links: Links::default(),
         health: Health::Healthy,
         health_detail: String::new(),
     })

@@ -122,7 +122,7 @@ fn islands(
     let mut parts = devices.len();
     let mut parents: Vec<usize> = (0..devices.len()).collect();
     'join: for (from, device) in devices.iter().enumerate() {
-        for id in &device.links {
+        for id in device.links.iter() {
             if parts <= least {
                 break 'join;
             }

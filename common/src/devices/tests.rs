@@ -1,5 +1,5 @@
 use super::*;
-use crate::agent::{Affinity, Allocation, Health, Strategy};
+use crate::agent::{Affinity, Allocation, Health, Links, Strategy};
 use Health::{Cordoned, Healthy};
 use proptest::prelude::{Strategy as Generator, *};
 use std::collections::BTreeSet;
@@ -21,12 +21,12 @@ fn node(rows: &[Row<'_>], allocation: Allocation) -> Inventory {
         index: u32::try_from(index).unwrap(),
         slot: slot(name),
         capacity: *capacity,
-        model: String::new(),
+        model: "".into(),
         memory_bytes: 0,
         pci: String::new(),
         minor: None,
         numa: *numa,
-        links: vec![],
+        links: Links::default(),
         health: *health,
         health_detail: String::new(),
     };
@@ -780,7 +780,7 @@ proptest! {
         for device in &mut inventory.devices {
             device.slot = SlotName::cuda_device();
             device.capacity = UNIT;
-            device.links.clear();
+            device.links = Links::default();
         }
         let units = request.iter().map(|(_, a)| a / UNIT).max().unwrap_or(0);
         let request = ask("cuda.device", units * UNIT);

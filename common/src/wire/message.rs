@@ -70,7 +70,11 @@ fn text(value: &str, what: &'static str) -> Result<(), &'static str> {
 }
 
 fn list<T>(value: &[T], what: &'static str) -> Result<(), &'static str> {
-    if value.len() <= MAX_LIST {
+    most(value.len(), what)
+}
+
+fn most(length: usize, what: &'static str) -> Result<(), &'static str> {
+    if length <= MAX_LIST {
         Ok(())
     } else {
         Err(what)
@@ -426,7 +430,7 @@ message!(InventoryReport = 14, self => {
     self.inventory.devices.iter().try_for_each(|d| {
         text(&d.model, "model")?;
         text(&d.health_detail, "health detail")?;
-        list(&d.links, "links")
+        most(d.links.len(), "links")
     })?;
     text(&self.inventory.hostname, "host name")?;
     text(&self.inventory.os, "os")?;

@@ -14,7 +14,7 @@ use crate::rates::Rates;
 use crate::store::Store;
 use axum::http::StatusCode;
 use futures_util::StreamExt as _;
-use longshore_common::agent::{Allocation, Device, GpuWay, Health, Inventory, RuntimeState};
+use longshore_common::agent::{Allocation, Device, GpuWay, Health, Inventory, Links, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
     AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, PolicyId,
@@ -118,12 +118,12 @@ pub(super) fn device(index: u32) -> Device {
         index,
         slot: SlotName::cuda_device(),
         capacity: 1000,
-        model: "Test GPU".to_owned(),
+        model: "Test GPU".into(),
         memory_bytes: 1 << 34,
         pci: String::new(),
         minor: Some(index),
         numa: None,
-        links: Vec::new(),
+        links: Links::default(),
         health: Health::Healthy,
         health_detail: String::new(),
     }

@@ -301,7 +301,7 @@ fn container(state: &State, live: &Live, container: &Container) -> api::Containe
                 slot: grant.slot.to_string(),
                 amount: grant.slot.format_amount(grant.amount),
                 index: device.map(|d| d.index),
-                model: device.map_or_else(String::new, |d| d.model.clone()),
+                model: device.map_or_else(String::new, |d| d.model.to_string()),
             }
         })
         .collect();
@@ -403,7 +403,7 @@ pub(super) fn devices(state: &State, live: &Live, agent: &Agent) -> Vec<api::Dev
                 agent_name: agent.name.clone(),
                 slot: device.slot.to_string(),
                 capacity: device.slot.format_amount(device.capacity),
-                model: device.model.clone(),
+                model: device.model.to_string(),
                 memory_bytes: Some(device.memory_bytes).filter(|b| *b > 0),
                 health: device.health.to_string(),
                 health_detail: device.health_detail.clone(),

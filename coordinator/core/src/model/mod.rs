@@ -22,6 +22,7 @@ mod rules;
 mod setup;
 mod state;
 mod submit;
+mod table;
 mod verbs;
 
 pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain, audited};
@@ -44,3 +45,4 @@ pub use rights::{Unfit, is_about_sessions, user_of};
 pub use rules::{is_open_to, requester_session};
 pub use state::{Account, AgentUse, BUILTIN, FACTORY_RULE, Gone, QueueKey, State, Usage};
 pub use submit::check as check_submit;
+pub use table::Table;

@@ -16,6 +16,7 @@ use super::policies::{
     UserPolicy,
 };
 use super::pools::{DraftConfig, LiveConfig};
+use super::table::Table;
 use longshore_common::agent::{AgentState, Inventory};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
@@ -200,11 +201,11 @@ pub struct State {
     /// Agents last taken in turn, by group and architecture.
     pub cursors: BTreeMap<(GroupId, String), String>,
     /// Nodes.
-    pub agents: BTreeMap<AgentId, Agent>,
+    pub agents: Table<AgentId, Agent>,
     /// Join tokens by their public part.
     pub tokens: BTreeMap<String, JoinToken>,
     /// Sessions that are not settled.
-    pub sessions: BTreeMap<SessionId, Session>,
+    pub sessions: Table<SessionId, Session>,
     /// Open claims per container.
     pub ledger: BTreeMap<ContainerKey, BTreeMap<RowId, LedgerRow>>,
     /// Requests that may be repeated.
@@ -255,9 +256,9 @@ impl State {
             config_draft: None,
             charges: BTreeMap::new(),
             cursors: BTreeMap::new(),
-            agents: BTreeMap::new(),
+            agents: Table::new(),
             tokens: BTreeMap::new(),
-            sessions: BTreeMap::new(),
+            sessions: Table::new(),
             ledger: BTreeMap::new(),
             idempotency: BTreeMap::new(),
             audit: AuditHead::default(),
@@ -396,7 +397,7 @@ impl State {
             }
             Change::Agent(agent) => {
                 let old = self.agents.insert(agent.id, (**agent).clone());
-                self.count_device_slots(old.as_ref(), agent);
+                self.count_device_slots(old.as_deref(), agent);
             }
             Change::Token(token) => {
                 self.tokens.insert(token.id.clone(), token.clone());

@@ -7,7 +7,9 @@ use crate::model::{
     Keypair, KeypairPolicy, LifetimeBase, LiveConfig, Membership, PolicyProfile, Pool, Profile,
     Project, ResourceConfig, Role, SchedulerSettings, Unspecified, User,
 };
-use longshore_common::agent::{AgentState, Allocation, Device, Health, Inventory, RuntimeState};
+use longshore_common::agent::{
+    AgentState, Allocation, Device, Health, Inventory, Links, RuntimeState,
+};
 use longshore_common::amount::{SlotKind, SlotLimits, SlotName, Slots, UNIT, parse_milli};
 use longshore_common::devices::check_inventory;
 use longshore_common::ids::{
@@ -422,12 +424,12 @@ pub(super) fn inventory(input: &input::Agent, path: &str) -> Result<Inventory, I
             index: u32::try_from(index).unwrap_or(u32::MAX),
             slot: slot.clone(),
             capacity,
-            model: String::new(),
+            model: "".into(),
             memory_bytes: 0,
             pci: String::new(),
             minor: None,
             numa: None,
-            links: Vec::new(),
+            links: Links::default(),
             health: Health::Healthy,
             health_detail: String::new(),
         })

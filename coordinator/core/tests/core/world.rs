@@ -4,7 +4,9 @@
 // Each user of this file needs another part of it.
 #![allow(dead_code, unreachable_pub, reason = "shared by several test crates")]
 
-use longshore_common::agent::{AgentState, Allocation, Device, Health, Inventory, RuntimeState};
+use longshore_common::agent::{
+    AgentState, Allocation, Device, Health, Inventory, Links, RuntimeState,
+};
 use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::api::{NewSession, TerminateAnswer};
 use longshore_common::ids::{
@@ -744,12 +746,12 @@ pub fn inventory(name: &str, gpus: u32) -> Inventory {
                 index,
                 slot: SlotName::cuda_device(),
                 capacity: UNIT,
-                model: "GPU".to_owned(),
+                model: "GPU".into(),
                 memory_bytes: 0,
                 pci: String::new(),
                 minor: Some(index),
                 numa: None,
-                links: vec![],
+                links: Links::default(),
                 health: Health::Healthy,
                 health_detail: String::new(),
             })

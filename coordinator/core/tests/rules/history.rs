@@ -1,7 +1,9 @@
 //! Random histories. After every step the books, the limits and the reasons are checked,
 //! and a planner made from scratch has to decide what the one that kept up decides.
 
-use longshore_common::agent::{AgentState, Allocation, Device, Health, Inventory, RuntimeState};
+use longshore_common::agent::{
+    AgentState, Allocation, Device, Health, Inventory, Links, RuntimeState,
+};
 use longshore_common::amount::{SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::{NewCluster, NewDesignation, NewSession};
 use longshore_common::ids::{
@@ -90,12 +92,12 @@ pub(crate) fn node(number: u32, gpus: u32, cpu: i64) -> Inventory {
                 index,
                 slot: SlotName::cuda_device(),
                 capacity: UNIT,
-                model: String::new(),
+                model: "".into(),
                 memory_bytes: 0,
                 pci: String::new(),
                 minor: None,
                 numa: Some(index / 2),
-                links: vec![],
+                links: Links::default(),
                 health: Health::Healthy,
                 health_detail: String::new(),
             })

@@ -186,7 +186,7 @@ fn inventory(agent: u32) -> Result<Inventory> {
             index,
             slot: SlotName::cuda_device(),
             capacity: UNIT,
-            model: "NVIDIA H100 80GB HBM3".to_owned(),
+            model: "NVIDIA H100 80GB HBM3".into(),
             memory_bytes: 80 << 30,
             pci: format!("00000000:{index:02X}:00.0"),
             minor: Some(index),

@@ -21,7 +21,7 @@ use crate::model::{
     Project, ProjectPolicy, Refusal, Role, Session, SessionDefaults, State, Submit, User,
     UserPolicy,
 };
-use longshore_common::agent::{AgentState, Device, Health, Inventory, RuntimeState};
+use longshore_common::agent::{AgentState, Device, Health, Inventory, Links, RuntimeState};
 use longshore_common::amount::{SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::NewSession;
 use longshore_common::ids::{
@@ -57,12 +57,12 @@ fn inventory(cpu: i64, mem_gib: i64, gpus: u32, name: &str) -> Inventory {
         index,
         slot: SlotName::cuda_device(),
         capacity: UNIT,
-        model: String::new(),
+        model: "".into(),
         memory_bytes: 0,
         pci: String::new(),
         minor: None,
         numa: None,
-        links: Vec::new(),
+        links: Links::default(),
         health: Health::Healthy,
         health_detail: String::new(),
     };
