@@ -1194,7 +1194,8 @@ pub struct Check {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentVerdict {
     /// Name of the agent.
-    pub agent_name: String,
+    #[schema(value_type = String)]
+    pub agent_name: Arc<str>,
     /// `fits`, `lost`, `unschedulable`, `condition`, `short`, `container-cap`.
     #[schema(value_type = String)]
     pub verdict: Cow<'static, str>,

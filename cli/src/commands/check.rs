@@ -108,7 +108,7 @@ pub(crate) fn agents(agents: &[AgentVerdict]) -> String {
         } else {
             &agent.text
         };
-        table.row(vec![agent.agent_name.clone(), verdict.to_owned()]);
+        table.row(vec![agent.agent_name.to_string(), verdict.to_owned()]);
     }
     let lines = table.render(true, None);
     lines.lines().map(|line| format!("  {line}\n")).collect()

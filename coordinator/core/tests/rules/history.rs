@@ -430,6 +430,19 @@ impl Play {
                     schedulable: *schedulable,
                 });
             }
+            // Totals of the project and the domain now and then, mostly a policy.
+            Step::Limit(0..=31, cpu, _) => {
+                let mut project = self.core.state().projects[&ProjectId::new(1)].clone();
+                let cpu = i64::from(cpu % 24) * UNIT;
+                project.total_slots = SlotLimits::new().with(SlotName::cpu(), Some(cpu));
+                self.apply(Change::Project(project));
+            }
+            Step::Limit(32..=63, gpus, _) => {
+                let mut domain = self.core.state().domains[&DomainId::new(1)].clone();
+                let gpus = i64::from(gpus % 10) * UNIT;
+                domain.total_slots = SlotLimits::new().with(SlotName::cuda_device(), Some(gpus));
+                self.apply(Change::Domain(domain));
+            }
             Step::Limit(policy, gpus, sessions) => {
                 let policy = format!("p{}", policy % 2);
                 let mut policy = self.core.state().keypair_policies[&policy].clone();

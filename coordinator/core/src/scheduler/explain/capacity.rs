@@ -99,6 +99,7 @@ pub(super) fn capacity(
     }
     let mut capped = None;
     let wish = planner.vector(&request, 0);
+    let mut lacks = Vec::new();
     for at in asked.candidates.iter().copied() {
         if !fits(&planner.places[at as usize].free, &wish) {
             continue;
@@ -106,7 +107,7 @@ pub(super) fn capacity(
         let Some(agent) = state.agents.get(&planner.nodes[at as usize].id) else {
             continue;
         };
-        match judge(planner, at, agent, session, &wish) {
+        match judge(planner, at, Some(agent), session, &wish, &mut lacks) {
             Verdict::ContainerCap(cap) => capped = Some((agent.name.clone(), cap)),
             Verdict::Fragmented(slot, need, have) => {
                 return vec![Blocker {
@@ -154,12 +155,13 @@ enum Verdict {
     Fits,
     NotAsked(&'static str, Cow<'static, str>),
     ContainerCap(u32),
-    Short(Vec<Lack>),
+    /// Of what, is said apart.
+    Short,
     Fragmented(SlotName, i64, i64),
 }
 
 /// Too little of one slot of the planner's.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Lack {
     at: u32,
     need: i64,
@@ -211,11 +213,22 @@ fn may_be_asked(agent: &Agent, session: &Session) -> Result<(), (&'static str, C
     Ok(())
 }
 
-fn judge(planner: &Planner, at: u32, agent: &Agent, session: &Session, wish: &[i64]) -> Verdict {
-    if let Err((word, text)) = may_be_asked(agent, session) {
+/// What one agent says; `agent` is none for one of which it is known that it can be asked. Of
+/// what it is short stands in `lacks` afterwards.
+fn judge(
+    planner: &Planner,
+    at: u32,
+    agent: Option<&Agent>,
+    session: &Session,
+    wish: &[i64],
+    lacks: &mut Vec<Lack>,
+) -> Verdict {
+    if let Some(agent) = agent
+        && let Err((word, text)) = may_be_asked(agent, session)
+    {
         return Verdict::NotAsked(word, text);
     }
-    let Some(inventory) = &agent.inventory else {
+    let Some(inventory) = &planner.nodes[at as usize].inventory else {
         return Verdict::NotAsked("condition", Cow::Borrowed(""));
     };
     let together = session.cluster.size == 1 || session.cluster.mode == ClusterMode::SingleNode;
@@ -225,18 +238,20 @@ fn judge(planner: &Planner, at: u32, agent: &Agent, session: &Session, wish: &[i
     if free[slots.len()] < i64::from(count) {
         return Verdict::ContainerCap(container_cap(inventory));
     }
-    let short: Vec<Lack> = (0u32..)
-        .zip(free.iter().zip(wish))
-        .take(slots.len())
-        .filter(|(_, (have, need))| **need > **have)
-        .map(|(at, (have, need))| Lack {
-            at,
-            need: *need,
-            have: *have,
-        })
-        .collect();
-    if !short.is_empty() {
-        return Verdict::Short(short);
+    lacks.clear();
+    lacks.extend(
+        (0u32..)
+            .zip(free.iter().zip(wish))
+            .take(slots.len())
+            .filter(|(_, (have, need))| **need > **have)
+            .map(|(at, (have, need))| Lack {
+                at,
+                need: *need,
+                have: *have,
+            }),
+    );
+    if !lacks.is_empty() {
+        return Verdict::Short;
     }
     let mut occupied = planner.nodes[at as usize].occupied.clone();
     let ranks = (0..count).map(|rank| session.rank_slots(rank));
@@ -260,17 +275,17 @@ impl Verdict {
             Self::Fits => "fits",
             Self::NotAsked(word, _) => word,
             Self::ContainerCap(_) => "container-cap",
-            Self::Short(_) => "short",
+            Self::Short => "short",
             Self::Fragmented(..) => "fragmented",
         }
     }
 
-    fn text(&self, slots: &[SlotName]) -> String {
+    fn text(&self, slots: &[SlotName], lacks: &[Lack]) -> String {
         match self {
             Self::Fits => "could take it now".to_owned(),
             Self::NotAsked(_, text) => text.clone().into_owned(),
             Self::ContainerCap(cap) => format!("has its {cap} containers"),
-            Self::Short(short) => short_text(slots, short),
+            Self::Short => short_text(slots, lacks),
             Self::Fragmented(slot, need, have) => format!(
                 "{slot} {}: only {} on devices that may be combined",
                 show(slot, *need),
@@ -288,35 +303,46 @@ pub fn verdicts(planner: &Planner, state: &State, session: &Session) -> Vec<Agen
         true => planner.vector(&session.total_slots(), 0),
         false => planner.vector(session.rank_slots(0), 0),
     };
+    let slots = planner.slot_names();
+    let group = planner.group_of.get(&session.group).copied();
+    // Whoever takes new work can be asked by all who do not choose.
+    let chooses = session.arch.is_some() || session.designated.is_some();
     // Many agents say the same: it is written once.
     let mut said: FxHashMap<Verdict, Arc<str>> = FxHashMap::default();
-    let mut verdicts: Vec<(u32, AgentVerdict)> = Vec::with_capacity(planner.nodes.len());
-    verdicts.extend(state.agents.values().filter_map(|agent| {
-        if agent.group != session.group || agent.state == AgentState::Terminated {
+    let mut said_short: FxHashMap<Box<[Lack]>, Arc<str>> = FxHashMap::default();
+    let mut lacks = Vec::new();
+    // The planner keeps them by name.
+    let nodes = (0u32..).zip(&planner.nodes);
+    let ours = nodes.filter(|(_, node)| Some(node.group) == group);
+    ours.filter_map(|(at, node)| {
+        let agent = match node.candidate && !chooses {
+            true => None,
+            false => Some(state.agents.get(&node.id)?),
+        };
+        if agent.is_some_and(|agent| agent.state == AgentState::Terminated) {
             return None;
         }
-        let at = planner.node_at(agent.id)?;
-        let verdict = judge(planner, at, agent, session, &wish);
+        let verdict = judge(planner, at, agent, session, &wish, &mut lacks);
         let word = verdict.word();
-        let text = match said.get(&verdict) {
-            Some(text) => Arc::clone(text),
-            None => {
-                let text = verdict.text(planner.slot_names()).into();
-                said.insert(verdict, Arc::clone(&text));
-                text
-            }
+        let known = match verdict {
+            Verdict::Short => said_short.get(&lacks[..]),
+            _ => said.get(&verdict),
         };
-        let agent_name = agent.name.clone();
-        let verdict = AgentVerdict {
-            agent_name,
+        let text = known.cloned().unwrap_or_else(|| {
+            let text: Arc<str> = verdict.text(slots, &lacks).into();
+            match verdict {
+                Verdict::Short => said_short.insert(lacks[..].into(), Arc::clone(&text)),
+                _ => said.insert(verdict, Arc::clone(&text)),
+            };
+            text
+        });
+        Some(AgentVerdict {
+            agent_name: Arc::clone(&node.name),
             verdict: word.into(),
             text,
-        };
-        Some((at, verdict))
-    }));
-    // The planner keeps them by name.
-    verdicts.sort_unstable_by_key(|(at, _)| *at);
-    verdicts.into_iter().map(|(_, verdict)| verdict).collect()
+        })
+    })
+    .collect()
 }
 
 /// Who could be asked for a session, and the most that one of them has.

@@ -1,15 +1,12 @@
 //! Keeping the indexes as the state is: what differs is read anew.
 
-use super::{
-    Class, Key, Lane, LaneKey, Ledger, Node, Planner, Queueing, RightsKey, Seat, Shape, Stopped,
-};
+use super::{Class, Key, Lane, LaneKey, Node, Planner, Queueing, Seat, Shape, Stopped};
 use crate::bugs;
 use crate::model::{Account, Agent, Discipline, Session, State};
-use crate::scheduler::limits::{LayerKind, Requester, layers};
+use crate::scheduler::limits::Requester;
 use crate::scheduler::nodes::{Nodes, Place, Vector};
 use crate::scheduler::ready;
 use crate::scheduler::room::container_cap;
-use crate::scheduler::share::Share;
 use longshore_common::agent::AgentState;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
@@ -50,6 +47,9 @@ impl Planner {
                 .any(|id| !self.node_of.contains_key(id));
             self.stale = new_slot || new_agent;
         }
+        if !self.stale && std::mem::take(&mut self.rights_differ) {
+            self.stale = self.others_may(state);
+        }
         if self.stale {
             self.rebuild(state, now);
             return;
@@ -62,6 +62,9 @@ impl Planner {
         }
         for at in once_each(&mut self.dirty_accounts) {
             self.refresh_account(state, at);
+        }
+        if std::mem::take(&mut self.limits_differ) {
+            self.refresh_limits(state);
         }
         for id in once_each(&mut self.dirty_sessions) {
             self.refresh_session(state, id, now);
@@ -129,6 +132,7 @@ impl Planner {
             self.node_of.insert(agent.id, rank);
             self.nodes.push(Node {
                 id: agent.id,
+                name: agent.name.as_str().into(),
                 group: u32::MAX,
                 arch: 0,
                 candidate: false,
@@ -256,6 +260,9 @@ impl Planner {
             && group != u32::MAX;
         let candidate = ready && (agent.schedulable || bugs::is(8));
         let node = &mut self.nodes[index];
+        if *node.name != *agent.name {
+            node.name = agent.name.as_str().into();
+        }
         node.group = group;
         node.arch = arch;
         node.ready = ready;
@@ -310,83 +317,6 @@ impl Planner {
                 class.full = false;
             }
         }
-    }
-
-    fn account(&mut self, state: &State, account: Account) -> u32 {
-        if let Some(at) = self.account_of.get(&account) {
-            return *at;
-        }
-        let at = u32::try_from(self.accounts.len()).unwrap_or(u32::MAX);
-        self.account_of.insert(account.clone(), at);
-        let weight = match account {
-            Account::InGroup(_, user) if !bugs::is(7) => {
-                state.users.get(&user).map_or(1000, |u| u.weight_milli)
-            }
-            _ => 1000,
-        };
-        self.accounts.push(Ledger {
-            account,
-            used: vec![0; self.slots.len() + 1].into(),
-            sessions: 0,
-            limits: None,
-            max_sessions: u32::MAX,
-            parked: BTreeSet::new(),
-            weight,
-            share: Share::NONE,
-        });
-        self.refresh_account(state, at);
-        at
-    }
-
-    fn refresh_account(&mut self, state: &State, at: u32) {
-        let row = &self.accounts[at as usize];
-        let (used, sessions) = match state.usage_ref(&row.account) {
-            Some(usage) => (self.vector(&usage.slots, 0), usage.sessions),
-            None => (vec![0; self.slots.len() + 1].into(), 0),
-        };
-        let row = &mut self.accounts[at as usize];
-        let less =
-            sessions < row.sessions || used.iter().zip(&row.used).any(|(new, old)| new < old);
-        row.used = used;
-        row.sessions = sessions;
-        if let Account::InGroup(group, _) = row.account
-            && let Some(group) = self.group_of.get(&group).copied()
-        {
-            self.recount_share(group, at);
-        }
-        if less && !bugs::is(19) {
-            self.queues_touched |= !self.queues.is_empty();
-            self.unpark(at);
-        }
-    }
-
-    fn unpark(&mut self, at: u32) {
-        for lane_at in std::mem::take(&mut self.accounts[at as usize].parked) {
-            let Some(lane) = &mut self.lanes[lane_at as usize] else {
-                continue;
-            };
-            lane.parked = None;
-            let first = lane.sessions.first().copied();
-            match lane.class {
-                Some(class) => {
-                    if let (Some(class), Some(key)) = (&mut self.classes[class as usize], first) {
-                        class.lanes.insert((key, lane_at));
-                        self.groups[class.group as usize].touched = true;
-                    }
-                }
-                None => self.queues_touched = true,
-            }
-        }
-    }
-
-    pub(super) fn recount_share(&mut self, group: u32, account: u32) {
-        let row = &mut self.groups[group as usize];
-        if row.discipline != Discipline::Drf {
-            return;
-        }
-        let slots = self.slots.len();
-        let ledger = &mut self.accounts[account as usize];
-        ledger.share = Share::of(&ledger.used[..slots], &row.capacity[..slots], ledger.weight);
     }
 
     fn refresh_session(&mut self, state: &State, id: SessionId, now: Timestamp) {
@@ -461,20 +391,6 @@ impl Planner {
             }
             _ => self.join(state, lane, key),
         }
-    }
-
-    /// Whether rights let a session start: asked once for all that cannot differ in it. Every
-    /// change of rights makes the planner read everything anew.
-    fn has_rights(&mut self, state: &State, session: &Session) -> bool {
-        let key = RightsKey {
-            owner: session.owner,
-            acted_for: session.submitted_by.is_some(),
-            project: session.project,
-            group: session.group,
-            queue: session.queue.as_ref().map(|seat| seat.name.clone()),
-        };
-        let asked = self.rights.entry(key);
-        *asked.or_insert_with(|| ready::identity(state, session).is_none())
     }
 
     /// A session of a lane becomes ready.
@@ -715,22 +631,7 @@ impl Planner {
         if let Some(at) = self.lane_of.get(&key) {
             return *at;
         }
-        let requester = Requester::of(session);
-        let mut bound = Vec::new();
-        for layer in layers(state, &requester) {
-            let at = self.account(state, layer.account.clone());
-            let mut limits = vec![i64::MAX; self.slots.len() + 1];
-            for (slot, limit) in self.slots.iter().zip(&mut limits) {
-                *limit = layer.limit(slot).unwrap_or(i64::MAX);
-            }
-            let row = &mut self.accounts[at as usize];
-            // A user's own use is bound only where a second keypair exists; the same account
-            // is never bound by two different policies.
-            debug_assert!(layer.kind != LayerKind::User || matches!(row.account, Account::User(_)));
-            row.limits = Some(limits.into());
-            row.max_sessions = layer.max_sessions().unwrap_or(u32::MAX);
-            bound.push(at);
-        }
+        let bound = self.bind(state, &Requester::of(session));
         let group_id = self.groups[group as usize].id;
         let in_group = self.account(state, Account::InGroup(group_id, session.owner));
         let class = session.queue.is_none().then(|| {

@@ -10,6 +10,7 @@
 //! of one group, priority and shape are a *class*: if one finds no room, none does, and a
 //! try is counted for all. So a pass looks at lanes and classes, never at each session.
 
+mod bounds;
 mod keep;
 mod pass;
 mod place;
@@ -17,7 +18,9 @@ mod place;
 use super::nodes::{Nodes, Place, Vector, fits};
 use super::share::Share;
 use super::{Decisions, dispatch};
-use crate::model::{Account, Change, Discipline, Selection, State};
+use crate::model::{
+    Account, Change, Discipline, Domain, Group, PolicyKind, Project, Selection, Session, State,
+};
 use longshore_common::agent::Inventory;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
@@ -64,15 +67,16 @@ impl Shape {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: AgentId,
-    group: u32,
+    pub(super) name: Arc<str>,
+    pub(super) group: u32,
     arch: u16,
     /// Takes new work.
-    candidate: bool,
+    pub(super) candidate: bool,
     /// Would take new work if it were not switched off.
     ready: bool,
     pub(super) capacity: Vector,
     pub(super) occupied: Occupied,
-    inventory: Option<Arc<Inventory>>,
+    pub(super) inventory: Option<Arc<Inventory>>,
     /// Slots it has as devices.
     device_slots: u128,
 }
@@ -190,10 +194,26 @@ struct RightsKey {
     queue: Option<String>,
 }
 
+impl RightsKey {
+    fn of(session: &Session) -> Self {
+        Self {
+            owner: session.owner,
+            acted_for: session.submitted_by.is_some(),
+            project: session.project,
+            group: session.group,
+            queue: session.queue.as_ref().map(|seat| seat.name.clone()),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Planner {
     stale: bool,
+    /// Policies or totals differ from those in `accounts`.
+    limits_differ: bool,
+    /// Rules or groups of users differ from those that `rights` stands on.
+    rights_differ: bool,
     slots: Vec<SlotName>,
     accelerators: usize,
     archs: Vec<String>,
@@ -245,6 +265,8 @@ impl Planner {
     pub fn new() -> Self {
         Self {
             stale: true,
+            limits_differ: false,
+            rights_differ: false,
             slots: Vec::new(),
             accelerators: 0,
             archs: Vec::new(),
@@ -341,19 +363,64 @@ impl Planner {
                 let waits = state.waiting(&Account::User(pair.user)).sessions > 0;
                 self.stale |= !same && waits;
             }
-            Change::Group(_)
-            | Change::GroupDeleted(_)
-            | Change::Scheduler(_)
-            | Change::Domain(_)
-            | Change::DomainDeleted(_)
-            | Change::Project(_)
-            | Change::ProjectDeleted(_)
-            | Change::KeypairPolicy(_)
-            | Change::PolicyDeleted(..)
-            | Change::UserGroup(_)
+            Change::Group(group) => {
+                // What is left out here is asked for when a session is submitted or ends.
+                let same = state.groups.get(&group.id).is_some_and(|old| {
+                    let told = Group {
+                        version: group.version,
+                        description: group.description.clone(),
+                        default: group.default,
+                        creation_retries: group.creation_retries,
+                        refuse_never_fits: group.refuse_never_fits,
+                        direct_submits: group.direct_submits,
+                        declare_lost_s: group.declare_lost_s,
+                        app_proxy_address: group.app_proxy_address.clone(),
+                        ..old.clone()
+                    };
+                    told == *group
+                });
+                self.stale |= !same;
+            }
+            Change::Domain(domain) => {
+                let old = state.domains.get(&domain.id);
+                let limits = old.is_some_and(|old| {
+                    let limited = Domain {
+                        version: domain.version,
+                        description: domain.description.clone(),
+                        total_slots: domain.total_slots.clone(),
+                        ..old.clone()
+                    };
+                    limited == *domain
+                });
+                self.limits_differ |= limits;
+                self.stale |= !limits;
+            }
+            Change::Project(project) => {
+                let old = state.projects.get(&project.id);
+                let limits = old.is_some_and(|old| {
+                    let limited = Project {
+                        version: project.version,
+                        description: project.description.clone(),
+                        policy: project.policy.clone(),
+                        total_slots: project.total_slots.clone(),
+                        ..old.clone()
+                    };
+                    limited == *project
+                });
+                self.limits_differ |= limits;
+                self.stale |= !limits;
+            }
+            Change::KeypairPolicy(_) | Change::PolicyDeleted(PolicyKind::Keypair, _) => {
+                self.limits_differ = true;
+            }
+            Change::UserGroup(_)
             | Change::UserGroupDeleted(_)
             | Change::AccessRule(_)
-            | Change::AccessRuleDeleted(_)
+            | Change::AccessRuleDeleted(_) => self.rights_differ = true,
+            Change::GroupDeleted(_)
+            | Change::Scheduler(_)
+            | Change::DomainDeleted(_)
+            | Change::ProjectDeleted(_)
             | Change::Config(_) => self.stale = true,
             _ => (),
         }
@@ -442,7 +509,11 @@ impl Planner {
     /// The next instant at which a pass may decide something although nothing happened.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let news = self.stale || self.queues_touched || self.groups.iter().any(|g| g.touched);
+        let news = self.stale
+            || self.limits_differ
+            || self.rights_differ
+            || self.queues_touched
+            || self.groups.iter().any(|g| g.touched);
         if news {
             return Some(Timestamp(0)); // at once
         }

@@ -8,7 +8,7 @@ use crate::scheduler::room::grant_ranks;
 use crate::scheduler::{Decisions, Placed, Start};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::{allocate, granted};
-use longshore_common::ids::{AgentId, SessionId};
+use longshore_common::ids::SessionId;
 use longshore_common::session::{ClusterMode, DeviceGrant};
 use longshore_common::time::Timestamp;
 use std::cmp::Reverse;
@@ -389,11 +389,21 @@ impl Planner {
         group: u32,
     ) -> Vec<u32> {
         self.with_shape(session, |planner, shape_at| {
-            let shape = planner.shapes[shape_at as usize].as_ref();
-            let mut candidates: Vec<u32> =
-                shape.map_or_else(Vec::new, |shape| planner.candidates(group, shape).collect());
-            candidates.sort_unstable();
-            candidates
+            let Some(shape) = &planner.shapes[shape_at as usize] else {
+                return Vec::new();
+            };
+            if shape.strict {
+                let mut named: Vec<u32> = planner.candidates(group, shape).collect();
+                named.sort_unstable();
+                return named;
+            }
+            // They stand by name already.
+            let nodes = (0u32..).zip(&planner.nodes);
+            let able = nodes.filter(|(_, node)| {
+                let right = shape.arch.is_none_or(|arch| arch == node.arch);
+                node.candidate && node.group == group && right
+            });
+            able.map(|(at, _)| at).collect()
         })
     }
 
@@ -417,11 +427,6 @@ impl Planner {
         let answer = ask(self, shape_at);
         self.drop_shape(shape_at);
         answer
-    }
-
-    /// Where an agent stands among the nodes.
-    pub(in crate::scheduler) fn node_at(&self, id: AgentId) -> Option<u32> {
-        self.node_of.get(&id).copied()
     }
 
     /// Classes of a group by band, for those who walk its order.
