@@ -374,6 +374,8 @@ mod tests {
             fence: longshore_common::ids::Fence(1),
             idle_deadline: None,
             frozen: false,
+            idle: false,
+            used_at: None,
         };
         let live = Live::default();
         let known = BTreeSet::from([key(1)]);

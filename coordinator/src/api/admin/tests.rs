@@ -1011,6 +1011,8 @@ async fn containers_that_no_order_names_are_listed() {
         fence: Fence(1),
         idle_deadline: None,
         frozen: false,
+        idle: false,
+        used_at: None,
     };
     let reports = [report(key), report(stranger)];
     let live = &f.app.engine.live;
