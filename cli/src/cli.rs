@@ -2,9 +2,9 @@
 
 use crate::app::{App, Global, most};
 use crate::commands::{
-    admin, api, attach, check, context, down, explain, gpus, history, join, key, links, login,
-    logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate, start, status, stop,
-    token, up, version, wait, whoami,
+    admin, api, attach, check, context, down, exec, explain, gpus, history, join, key, links,
+    login, logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate, start, status,
+    stop, token, up, version, wait, whoami,
 };
 use crate::error::Failure;
 use clap::error::ErrorKind;
@@ -131,6 +131,10 @@ pub(crate) enum Command {
     Keep(show::OneSession),
     /// Follow a session to its end and return its exit code
     Attach(attach::Args),
+    /// Run a command in a running session
+    Exec(exec::ExecArgs),
+    /// Open a login shell in a running session
+    Terminal(exec::TerminalArgs),
     /// List the nodes
     #[command(alias = "agents")]
     Nodes,
@@ -272,7 +276,7 @@ pub(crate) enum Admin {
 pub(crate) const fn is_attached(command: &Command) -> bool {
     match command {
         Command::Run(args) => !args.detach,
-        Command::Attach(_) | Command::Wait(_) => true,
+        Command::Attach(_) | Command::Exec(_) | Command::Wait(_) => true,
         _ => false,
     }
 }
@@ -296,6 +300,8 @@ fn can_rehearse(command: &Command) -> Result<(), Failure> {
             "longshore status shows what is on this machine"
         }
         Command::Stop(_)
+        | Command::Exec(_)
+        | Command::Terminal(_)
         | Command::Context(context::Verb::Use { .. })
         | Command::Login(_)
         | Command::Logout
@@ -358,6 +364,8 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Extend(args) => Box::pin(prolong::extend(app, args)).await,
         Command::Keep(args) => Box::pin(prolong::keep(app, args)).await,
         Command::Attach(args) => Box::pin(attach::run(app, args)).await,
+        Command::Exec(args) => Box::pin(exec::exec(app, args)).await,
+        Command::Terminal(args) => Box::pin(exec::terminal(app, args)).await,
         Command::Nodes => Box::pin(nodes::list(app)).await,
         Command::Node(verb) => Box::pin(nodes::run(app, verb)).await,
         Command::Admin(noun) => Box::pin(administer(app, noun)).await,
@@ -458,10 +466,45 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_the_session_is_the_command() {
+        let words = [
+            "longshore",
+            "exec",
+            "s-1",
+            "-t",
+            "-c",
+            "sub1",
+            "ls",
+            "-l",
+            "-c",
+        ];
+        let cli = Cli::try_parse_from(words).unwrap();
+        assert!(is_attached(&cli.command));
+        let Command::Exec(args) = cli.command else {
+            panic!("exec")
+        };
+        assert!(
+            args.tty
+                && args
+                    .container
+                    .is_some_and(|rank| rank.to_string() == "sub1")
+        );
+        assert_eq!(args.command, ["ls", "-l", "-c"]);
+        let cli = Cli::try_parse_from(["longshore", "exec", "s-1", "--", "sh", "-c", "--"]);
+        let Command::Exec(args) = cli.unwrap().command else {
+            panic!("exec")
+        };
+        assert_eq!(args.command, ["sh", "-c", "--"]);
+        assert!(Cli::try_parse_from(["longshore", "exec", "s-1"]).is_err());
+    }
+
+    #[test]
     fn what_cannot_be_rehearsed_is_not_done_either() {
         let table = [
             ("run x", false),
             ("stop s-1", false),
+            ("exec s-1 true", false),
+            ("terminal s-1", false),
             ("down --purge", false),
             ("node cordon gpu01", false),
             ("admin agent expel gpu01", false),

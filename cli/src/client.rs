@@ -3,18 +3,23 @@
 use crate::away::Pauses;
 use crate::contexts::Context;
 use crate::error::{Failure, code};
+use crate::reach::Socket;
 use crate::tls;
 use crate::values::SessionRef;
 use longshore_common::api::{NewSession, Problem, Session, TerminateAnswer, TerminateRequest};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+    SEC_WEBSOCKET_PROTOCOL,
 };
 use reqwest::{Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _};
 
 /// A connection must stand after this long; in one room it takes milliseconds, and
 /// somebody waits in front of the terminal.
@@ -53,6 +58,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
     bearer: Option<HeaderValue>,
+    tls: Arc<rustls::ClientConfig>,
     verbose: bool,
 }
 
@@ -154,7 +160,7 @@ impl Client {
         let url = plain_address(url)?;
         let tls = tls.map_err(|error| Failure::failed(format!("TLS cannot be set up: {error}")))?;
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(tls.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             // A coordinator stands in one's own network; a proxy for the world would not reach it.
@@ -168,6 +174,7 @@ impl Client {
             http,
             base: url.to_owned(),
             bearer,
+            tls: Arc::new(tls),
             verbose,
         })
     }
@@ -211,6 +218,59 @@ impl Client {
             );
         }
         answer.map_err(|error| self.connection_failure(&error))
+    }
+
+    /// Opens a WebSocket with these sub-protocols. The path begins behind the address.
+    pub(crate) async fn websocket(&self, path: &str, protocols: &str) -> Result<Socket, Failure> {
+        let strange = |error: String| Failure::failed(format!("{}: {error}", self.base));
+        let url = reqwest::Url::parse(&self.base).map_err(|e| strange(e.to_string()))?;
+        let host = url.host_str().unwrap_or_default();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let port = url.port_or_known_default().unwrap_or(443);
+        let secure = format!("{}{path}", self.base.replacen("https", "wss", 1));
+        let request = secure.into_client_request();
+        let mut request = request.map_err(|e| strange(e.to_string()))?;
+        let headers = request.headers_mut();
+        let offered = HeaderValue::from_str(protocols).map_err(|e| strange(e.to_string()))?;
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, offered);
+        if let Some(bearer) = &self.bearer {
+            headers.insert(AUTHORIZATION, bearer.clone());
+        }
+        let mut tls = (*self.tls).clone();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let opened = async {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            let _ = stream.set_nodelay(true); // only makes it slower when it fails
+            let name = rustls::pki_types::ServerName::try_from(host.clone())
+                .map_err(std::io::Error::other)?;
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+            let stream = connector.connect(name, stream).await?;
+            tokio_tungstenite::client_async(request, stream).await
+        };
+        let away = |error: &dyn std::fmt::Display| {
+            let text = format!("{} cannot be reached: {error}", self.base);
+            Failure::new(code::UNREACHABLE, text)
+        };
+        // The coordinator asks an agent for it first, which may take its time.
+        match tokio::time::timeout(CONNECT_TIMEOUT + ANSWER_TIMEOUT, opened).await {
+            Err(_) => Err(away(&"no answer in time")),
+            Ok(Ok((socket, _))) => Ok(socket),
+            Ok(Err(tungstenite::Error::Http(answer))) => {
+                let status = answer.status().as_u16();
+                let body = answer.body().as_deref().unwrap_or_default();
+                Err(match serde_json::from_slice::<Problem>(body) {
+                    Ok(problem) => Failure::from_problem(problem),
+                    Err(_) => Failure::new(
+                        crate::error::exit_of(status, ""),
+                        format!("{} answered {status} to a WebSocket", self.base),
+                    ),
+                })
+            }
+            Ok(Err(error)) => Err(away(&error)),
+        }
     }
 
     /// Sends a request; an answer that is no success becomes a failure.

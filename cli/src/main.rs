@@ -16,6 +16,7 @@ mod follow;
 mod output;
 mod process;
 mod qr;
+mod reach;
 mod request;
 mod tls;
 mod values;

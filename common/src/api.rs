@@ -778,6 +778,75 @@ pub struct SignalOrder {
     pub signal: String,
 }
 
+/// A command or a terminal in a running session.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewExec {
+    /// `command` (default) or `terminal`: a login shell with a terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 16)]
+    pub kind: Option<String>,
+    /// Program and arguments; none for a terminal. At most 32 KiB in all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 1024)]
+    pub command: Vec<String>,
+    /// In which container; default `main1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 16)]
+    pub rank: Option<String>,
+    /// Whether a command gets a terminal; a terminal always has one.
+    #[serde(default)]
+    pub tty: bool,
+    /// On top of the environment of the session; at most 16 KiB in all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Absolute; default that of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096)]
+    pub workdir: Option<String>,
+    /// Size of the terminal; default 24 rows of 80.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<ExecSize>,
+}
+
+/// Size of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecSize {
+    /// Lines.
+    #[schema(minimum = 1, maximum = 65535)]
+    pub rows: u16,
+    /// Characters in a line.
+    #[schema(minimum = 1, maximum = 65535)]
+    pub cols: u16,
+}
+
+/// A command or terminal, as it stands. It is known until ten minutes after its end, and until
+/// the coordinator starts anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Exec {
+    /// Its id.
+    pub id: String,
+    /// In which session.
+    pub session: String,
+    /// In which of its containers.
+    pub rank: String,
+    /// `command` or `terminal`.
+    pub kind: String,
+    /// `created`, `attached`, `detached` (a terminal whose connection was lost) or `ended`.
+    pub state: String,
+    /// When it was asked for.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// Its own, once it has ended and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Opens its stream, as the sub-protocol `token.<token>` beside `longshore.v1`. Only in
+    /// the answer that creates it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
 /// What became of each.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct TerminateAnswer {

@@ -180,6 +180,9 @@ object_id!(
     /// A preset.
     PresetId, "pre_");
 object_id!(
+    /// A command or terminal that somebody opened in a running session.
+    ExecId, "exe_");
+object_id!(
     /// One running program: drawn anew at each start of a daemon.
     InstanceId, "ins_");
 object_id!(
@@ -505,6 +508,7 @@ mod tests {
             ProjectId::PREFIX,
             PolicyId::PREFIX,
             PresetId::PREFIX,
+            ExecId::PREFIX,
             InstanceId::PREFIX,
             RequestId::PREFIX,
         ];

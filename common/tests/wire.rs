@@ -10,7 +10,7 @@ use longshore_common::agent::{
 };
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
-    AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation,
+    AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, ExecId, Fence, Generation,
     InstanceId, Rank, SessionId,
 };
 use longshore_common::limits::{
@@ -193,6 +193,20 @@ fn exit() -> Exit {
     }
 }
 
+fn exec_request() -> ExecRequest {
+    ExecRequest {
+        key: key(),
+        exec: ExecId::new(5),
+        kind: ExecKind::Terminal,
+        command: vec!["sh".into(), "-l".into()],
+        environment: BTreeMap::from([("A".into(), "b".into())]),
+        workdir: Some("/tmp".into()),
+        tty: true,
+        size: TerminalSize { rows: 24, cols: 80 },
+        resume: true,
+    }
+}
+
 /// Every message of version 1, as its frame.
 fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
     let bytes = SignedSet::encode(&set());
@@ -367,6 +381,28 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 signal: "INT".into(),
             })),
         ),
+        (
+            "stream-open-exec",
+            encode(&StreamOpen::Exec(exec_request())),
+        ),
+        ("to-exec-input", encode(&ToExec::Input(vec![0, 255]))),
+        ("to-exec-end-of-input", encode(&ToExec::EndOfInput)),
+        (
+            "to-exec-resize",
+            encode(&ToExec::Resize(TerminalSize {
+                rows: 50,
+                cols: 300,
+            })),
+        ),
+        ("to-exec-signal", encode(&ToExec::Signal("INT".into()))),
+        ("to-exec-leave", encode(&ToExec::Leave)),
+        ("from-exec-output", encode(&FromExec::Output(vec![1]))),
+        (
+            "from-exec-error-output",
+            encode(&FromExec::ErrorOutput(vec![2])),
+        ),
+        ("from-exec-exited", encode(&FromExec::Exited(-3))),
+        ("from-exec-failed", encode(&FromExec::Failed("no".into()))),
         ("stream-accept", encode(&StreamAccept {})),
         ("stream-refuse", encode(&StreamRefuse { text: "no".into() })),
         (
@@ -520,6 +556,50 @@ fn leftovers_other_kinds_and_passed_bounds_are_refused() {
 }
 
 #[test]
+fn the_largest_command_fits_into_one_frame_and_larger_ones_are_refused() {
+    let mut request = exec_request();
+    request.command = vec!["x".repeat(MAX_COMMAND)];
+    request.environment = BTreeMap::from([("A".into(), "y".repeat(MAX_EXEC_ENVIRONMENT - 1))]);
+    request.workdir = Some("z".repeat(MAX_TEXT));
+    let largest = encode(&StreamOpen::Exec(request.clone()));
+    assert!(largest.len() <= Cap::DATA.0 as usize, "{}", largest.len());
+    let frame = &frames_of(&largest, &[])[0];
+    assert!(frame.decode::<StreamOpen>().is_ok());
+    let refused = |request: ExecRequest| {
+        let frame = &frames_of(&encode(&StreamOpen::Exec(request)), &[])[0];
+        matches!(
+            frame.decode::<StreamOpen>(),
+            Err(FrameError::OutOfBounds { .. })
+        )
+    };
+    let with = |change: fn(&mut ExecRequest)| {
+        let mut request = exec_request();
+        change(&mut request);
+        request
+    };
+    assert!(refused(with(
+        |r| r.command = vec!["x".repeat(MAX_COMMAND + 1)]
+    )));
+    assert!(refused(with(
+        |r| r.command = vec![String::new(); MAX_LIST + 1]
+    )));
+    assert!(refused(with(|r| {
+        r.environment
+            .insert("B".into(), "y".repeat(MAX_EXEC_ENVIRONMENT));
+    })));
+    assert!(refused(
+        with(|r| r.workdir = Some("z".repeat(MAX_TEXT + 1)))
+    ));
+    let piece = |len| encode(&ToExec::Input(vec![0; len]));
+    assert!(piece(MAX_PIECE).len() <= Cap::DATA.0 as usize);
+    assert!(
+        frames_of(&piece(MAX_PIECE + 1), &[])[0]
+            .decode::<ToExec>()
+            .is_err()
+    );
+}
+
+#[test]
 fn a_secret_does_not_reach_debug_output() {
     let request = EnrolRequest {
         token_id: "t".into(),
@@ -551,13 +631,15 @@ proptest! {
         let _ = frame.decode::<InventoryReport>();
         let _ = frame.decode::<EnrolRequest>();
         let _ = frame.decode::<StreamOpen>();
+        let _ = frame.decode::<ToExec>();
+        let _ = frame.decode::<FromExec>();
         if let Ok(signed) = frame.decode::<SignedSet>() {
             let _ = signed.open();
         }
     }
 
     #[test]
-    fn a_flipped_byte_in_a_real_frame_never_panics(which in 0usize..28, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+    fn a_flipped_byte_in_a_real_frame_never_panics(which in 0usize..38, at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let (_, mut bytes) = all_frames().swap_remove(which);
         let at = 8 + at.index(bytes.len().max(9) - 8);
         if let Some(byte) = bytes.get_mut(at) {

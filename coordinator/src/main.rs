@@ -428,6 +428,7 @@ async fn run(config: Config) -> Result<(), End> {
         wall_clock().0,
     ));
     let app = App::new(api::Parts {
+        execs: api::Execs::default(),
         engine: engine.clone(),
         reader,
         nodes: Arc::new(cluster.clone()),

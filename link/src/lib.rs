@@ -8,8 +8,10 @@ use longshore_common::wire::{Cap, CloseCode, Frame, FrameDecoder, FrameError, Me
 use quinn::congestion::CubicConfig;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Bytes taken from a stream at once.
 const READ_CHUNK: usize = 16 * 1024;
@@ -19,11 +21,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
 /// Flow-control window of one stream.
 const STREAM_WINDOW: u32 = 1 << 20;
-/// Flow-control window of one connection, towards an agent.
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Towards the coordinator it holds all data streams a link may have besides the two of
-/// its own: a reader that reads nothing must not take the credit heartbeats need.
-const COORDINATOR_WINDOW: u32 = (MAX_DATA_STREAMS as u32 + 8) * STREAM_WINDOW;
+/// Bytes of one connection that a side keeps until they are acknowledged.
+const SEND_WINDOW: u32 = 4 << 20;
+/// Flow-control window of one connection. It holds all data streams a link may have besides
+/// the two of its own: a reader that reads nothing, or a program that takes no input, must
+/// not take the credit heartbeats and orders need.
+const CONNECTION_WINDOW: u32 = (MAX_DATA_STREAMS as u32 + 8) * STREAM_WINDOW;
+/// What was said last gets so long to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Priority of streams behind which a person waits: after orders, before bulk.
+pub const INTERACTIVE: i32 = 50;
 /// Data streams the coordinator has open at one agent at most.
 pub const MAX_DATA_STREAMS: usize = 64;
 
@@ -132,6 +139,54 @@ pub async fn send_within<M: Message + Serialize>(
         .unwrap_or_else(|_| Err(LinkError::Gone("the peer takes nothing".to_owned())))
 }
 
+/// Passes frames on between a two-way stream and two queues, until either end is gone. A
+/// queue that is full stops its own way only, and the peer with it. What was put into the
+/// outgoing queue before its sender was dropped still reaches a peer that takes it.
+pub async fn pass_on<O, I>(
+    mut out: quinn::SendStream,
+    mut frames: FrameReader,
+    mut outgoing: mpsc::Receiver<O>,
+    incoming: mpsc::Sender<I>,
+) where
+    O: Message + Serialize,
+    I: Message + DeserializeOwned,
+{
+    let stopped = out.stopped();
+    let sending = async {
+        while let Some(message) = outgoing.recv().await {
+            if send(&mut out, &message).await.is_err() {
+                return;
+            }
+        }
+        let _ = out.finish(); // the peer may have stopped reading
+        // Our other half must not be let go before this one has arrived.
+        let _ = tokio::time::timeout(LAST_WORDS, out.stopped()).await;
+    };
+    let receiving = async {
+        // A peer that breaks the protocol here has lost its stream and nothing else.
+        while let Ok(frame) = frames.next().await {
+            let Ok(message) = frame.decode::<I>() else {
+                return;
+            };
+            if incoming.send(message).await.is_err() {
+                std::future::pending::<()>().await; // what is still to be sent goes out first
+            }
+        }
+    };
+    let nobody = async {
+        incoming.closed().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        biased;
+        // What has come is taken before it is seen that the peer goes.
+        () = receiving => (),
+        () = sending => (),
+        _ = stopped => (), // seen even while both queues are full
+        () = nobody => (),
+    }
+}
+
 /// Closes a connection with one of our codes.
 pub fn close(connection: &quinn::Connection, code: CloseCode, text: &str) {
     connection.close(VarInt::from_u32(code as u32), text.as_bytes());
@@ -161,11 +216,8 @@ pub fn transport(side: Side, gso: bool) -> Arc<TransportConfig> {
         .max_concurrent_bidi_streams(VarInt::from_u32(bidirectional))
         .max_concurrent_uni_streams(VarInt::from_u32(4))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(match side {
-            Side::Coordinator => COORDINATOR_WINDOW,
-            Side::Agent => CONNECTION_WINDOW,
-        }))
-        .send_window(u64::from(CONNECTION_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(u64::from(SEND_WINDOW))
         .keep_alive_interval(match side {
             // One side is enough, and the agent knows first when it is cut off.
             Side::Agent => Some(KEEP_ALIVE),

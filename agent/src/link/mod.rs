@@ -13,10 +13,11 @@ pub use outbox::{Outbox, Shared};
 
 use crate::identity::{Files, Identity};
 use crate::logs::LogStore;
+use crate::supervisor::ClientEnds;
 use longshore_common::ids::InstanceId;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    ALPN_AGENT, CloseCode, OutcomeAck, SignalRequest, SignedSet, Welcome,
+    ALPN_AGENT, CloseCode, ExecRequest, OutcomeAck, SignalRequest, SignedSet, Welcome,
 };
 use longshore_link::{Side, transport};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -46,6 +47,12 @@ pub enum Heard {
     Acked(OutcomeAck),
     /// A person sends a signal; the answer is why not, if it was not sent.
     Signal(SignalRequest, oneshot::Sender<Result<(), String>>),
+    /// Somebody opens a command or a terminal; the answer is the way to it, or why there is
+    /// none.
+    Exec(
+        Box<ExecRequest>,
+        oneshot::Sender<Result<ClientEnds, String>>,
+    ),
 }
 
 /// What does not change while the agent runs.

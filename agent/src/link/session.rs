@@ -7,12 +7,14 @@ use crate::identity::new_key;
 use crate::logs::LogStore;
 use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
-    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, Goodbye, Heartbeat, HeartbeatAck,
-    Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck, OutcomeNumber,
-    PullProgress, Refused, SignalRequest, SignedSet, StreamAccept, StreamEnd, StreamOpen,
-    StreamRefuse, Welcome,
+    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Goodbye, Heartbeat,
+    HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck,
+    OutcomeNumber, PullProgress, Refused, SignalRequest, SignedSet, StreamAccept, StreamEnd,
+    StreamOpen, StreamRefuse, Welcome,
 };
-use longshore_link::{FrameReader, LinkError, boot_ms, close, send, send_within};
+use longshore_link::{
+    FrameReader, INTERACTIVE, LinkError, boot_ms, close, pass_on, send, send_within,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -509,6 +511,7 @@ async fn serve_stream(
     let served = match frame.decode::<StreamOpen>() {
         Ok(StreamOpen::Logs(request)) => serve_logs(&mut out, &request, &logs).await,
         Ok(StreamOpen::Signal(request)) => serve_signal(&mut out, request, &heard).await,
+        Ok(StreamOpen::Exec(request)) => return serve_exec(out, frames, request, &heard).await,
         Err(error) => {
             send(
                 &mut out,
@@ -538,6 +541,34 @@ async fn serve_signal(
     match sent {
         Ok(()) => send(out, &StreamAccept {}).await,
         Err(text) => send(out, &StreamRefuse { text }).await,
+    }
+}
+
+async fn serve_exec(
+    mut out: quinn::SendStream,
+    frames: FrameReader,
+    request: ExecRequest,
+    heard: &mpsc::Sender<Heard>,
+) {
+    let _ = out.set_priority(INTERACTIVE); // fails only on closed streams
+    let (reply, answer) = oneshot::channel();
+    let stopping = || Err("the agent is stopping".to_owned());
+    let opened = match heard.send(Heard::Exec(Box::new(request), reply)).await {
+        Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
+        Err(_) => stopping(),
+    };
+    match opened {
+        Ok(ends) => {
+            if send(&mut out, &StreamAccept {}).await.is_ok() {
+                pass_on(out, frames, ends.from, ends.to).await;
+            }
+        }
+        Err(text) => {
+            // One that cannot be told has gone.
+            if send(&mut out, &StreamRefuse { text }).await.is_ok() {
+                let _ = out.finish();
+            }
+        }
     }
 }
 

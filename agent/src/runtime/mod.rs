@@ -8,11 +8,14 @@ use longshore_common::agent::GpuWay;
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey, Fence};
 use longshore_common::session::{ContainerSpec, Exit, PullRule};
 use longshore_common::time::Timestamp;
-use longshore_common::wire::OutputKind;
-use std::collections::BTreeSet;
+use longshore_common::wire::{OutputKind, TerminalSize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
+use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
 
 pub mod docker;
 pub mod simulated;
@@ -141,6 +144,61 @@ pub struct OutputChunk {
     pub at: Timestamp,
     /// The bytes, without the engine's framing.
     pub bytes: Vec<u8>,
+}
+
+/// A command to run beside the main process of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecOrder {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// On top of the container's own.
+    pub environment: BTreeMap<String, String>,
+    /// Absolute; none = the container's own.
+    pub workdir: Option<String>,
+    /// Its terminal, if it gets one.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// A piece of output of such a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// Whether it was written as error output.
+    pub error: bool,
+    /// The bytes.
+    pub bytes: bytes::Bytes,
+}
+
+/// Output of such a command, to its end.
+pub type ExecOutputs = Pin<Box<dyn Stream<Item = Result<ExecOutput, RuntimeError>> + Send>>;
+
+/// A command that runs, or failed to start: then its only output is the engine's reason.
+pub struct Execution {
+    /// The engine's name for it.
+    pub id: String,
+    /// Closing it ends the command's input.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// What it writes.
+    pub output: ExecOutputs,
+}
+
+impl std::fmt::Debug for Execution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Execution")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// No signal: asks whether a group has members.
+pub const STILL_THERE: &str = "0";
+
+/// Where such a command stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecState {
+    /// Its process on this machine; none = it never had one.
+    pub pid: Option<u32>,
+    /// Set once it has ended: its own code, or what the engine says of a start that failed.
+    pub exit: Option<i32>,
 }
 
 /// What a watch of the engine says.
@@ -282,6 +340,36 @@ pub trait Containers: Send + Sync + 'static {
         since: Option<Timestamp>,
         sink: mpsc::Sender<OutputChunk>,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Runs a command beside the main process of a running container, as the container's
+    /// user (deadline 60 s).
+    fn exec(
+        &self,
+        docker_id: &str,
+        order: &ExecOrder,
+    ) -> impl Future<Output = Result<Execution, RuntimeError>> + Send;
+
+    /// Where such a command stands (deadline 5 s).
+    fn exec_state(
+        &self,
+        exec_id: &str,
+    ) -> impl Future<Output = Result<ExecState, RuntimeError>> + Send;
+
+    /// Gives its terminal another size (deadline 30 s).
+    fn exec_resize(
+        &self,
+        exec_id: &str,
+        size: TerminalSize,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Sends a signal (`INT`, `HUP`, `KILL`, …, or [`STILL_THERE`]) to its process group; the
+    /// answer is whether anybody was there to get it.
+    fn exec_signal(
+        &self,
+        docker_id: &str,
+        exec_id: &str,
+        signal: &str,
+    ) -> impl Future<Output = Result<bool, RuntimeError>> + Send;
 
     /// Sends [`Hint::Open`], then a hint for each change of a container of ours, until the
     /// connection ends.

@@ -6,15 +6,15 @@
 //! command runs as long as the configuration says, an interactive one until stopped.
 
 use super::{
-    Breach, Containers, CreateRequest, EngineInfo, Found, FoundStatus, Hint, ImageFacts,
-    OutputChunk, PullState, RuntimeError,
+    Breach, Containers, CreateRequest, EngineInfo, ExecOrder, ExecState, Execution, Found,
+    FoundStatus, Hint, ImageFacts, OutputChunk, PullState, RuntimeError,
 };
 use crate::host::wall_clock;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::ContainerKey;
-use longshore_common::session::{Exit, PullRule, SessionType};
+use longshore_common::session::{Cause, Exit, PullRule, SessionType};
 use longshore_common::time::Timestamp;
-use longshore_common::wire::OutputKind;
+use longshore_common::wire::{OutputKind, TerminalSize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -306,6 +306,26 @@ impl Containers for SimulatedEngine {
         }
         let _ = ended.wait_for(|ended| *ended).await; // removed is ended too
         Ok(())
+    }
+
+    async fn exec(&self, docker_id: &str, _: &ExecOrder) -> Result<Execution, RuntimeError> {
+        self.key_of(docker_id)?;
+        Err(RuntimeError::Failed {
+            cause: Cause::StartFailed,
+            detail: "a simulated engine runs no commands".to_owned(),
+        })
+    }
+
+    async fn exec_state(&self, _: &str) -> Result<ExecState, RuntimeError> {
+        Err(RuntimeError::NotFound)
+    }
+
+    async fn exec_resize(&self, _: &str, _: TerminalSize) -> Result<(), RuntimeError> {
+        Err(RuntimeError::NotFound)
+    }
+
+    async fn exec_signal(&self, _: &str, _: &str, _: &str) -> Result<bool, RuntimeError> {
+        Err(RuntimeError::NotFound)
     }
 
     async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {

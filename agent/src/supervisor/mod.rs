@@ -12,6 +12,7 @@
 //! know is put into the outbox at once.
 
 mod accept;
+mod exec;
 mod steps;
 mod watching;
 
@@ -27,9 +28,10 @@ use crate::runtime::{
     RuntimeError,
 };
 use accept::{Acceptance, Circumstances};
+pub use exec::{ClientEnds, News};
 use longshore_common::agent::{Allocation, Device, GpuWay, Inventory, NodeLoad, RuntimeState};
 use longshore_common::amount::{SlotName, Slots, UNIT};
-use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
+use longshore_common::ids::{AgentId, ClusterId, ContainerKey, ExecId};
 use longshore_common::session::{Cause, ContainerState, End, Entry, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
@@ -90,6 +92,8 @@ pub enum Event {
     Gpus,
     /// A running container was compared with its grant.
     Verified(ContainerKey, Checked),
+    /// A command or terminal that somebody opened says how it stands.
+    Exec(ExecId, News),
 }
 
 /// What a comparison with the grant came to: a breach, or none. A failed one says nothing.
@@ -212,6 +216,7 @@ pub struct Supervisor<C> {
     retry_at: BTreeMap<ContainerKey, i64>,
     watching: BTreeMap<ContainerKey, Watching>,
     checks: BTreeMap<ContainerKey, Check>,
+    execs: BTreeMap<ExecId, exec::Running>,
     engine: EngineInfo,
     trouble: u32,
     link_up: bool,
@@ -374,6 +379,7 @@ impl<C: Containers> Supervisor<C> {
             retry_at: BTreeMap::new(),
             watching: BTreeMap::new(),
             checks: BTreeMap::new(),
+            execs: BTreeMap::new(),
             engine: EngineInfo::default(),
             trouble: 0,
             link_up: false,
@@ -472,6 +478,8 @@ impl<C: Containers> Supervisor<C> {
             Event::Heard(Heard::Set(signed)) => self.take_set(signed)?,
             Event::Heard(Heard::Acked(ack)) => self.take_ack(ack.key, ack.number)?,
             Event::Heard(Heard::Signal(request, reply)) => self.signal(&request, reply),
+            Event::Heard(Heard::Exec(request, reply)) => self.exec(*request, reply),
+            Event::Exec(exec, news) => self.take_exec(exec, news),
             Event::Step(key, done) => {
                 self.take_done(key, done)?;
                 self.reconcile(key)?;

@@ -3,13 +3,15 @@
 use super::*;
 use crate::devices::simulated::{SimulatedConfig, SimulatedGpus, start as invent_gpus};
 use crate::logs::LogLimits;
-use crate::runtime::{OutputChunk, PullState};
+use crate::runtime::{ExecOrder, ExecState, Execution, OutputChunk, PullState};
 use longshore_common::ids::{
     Attempt, CoordinatorGeneration, Fence, Generation, InstanceId, Rank, SessionId,
 };
 use longshore_common::limits::{Combine, Deadline, IdleAction, IdlePolicy, Kept, SessionLimits};
 use longshore_common::session::{ContainerSpec, Exit, PullRule, Reason, SessionType, StopOrder};
-use longshore_common::wire::{OutcomeAck, OutputKind, Welcome};
+use longshore_common::wire::{
+    ExecKind, ExecRequest, OutcomeAck, OutputKind, TerminalSize, ToExec, Welcome,
+};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -253,6 +255,32 @@ impl Containers for Scripted {
             let _ = changed.changed().await; // the engine outlives its calls
         }
         Ok(())
+    }
+
+    async fn exec(&self, docker_id: &str, order: &ExecOrder) -> Result<Execution, RuntimeError> {
+        self.note(format!("exec {docker_id} {}", order.command.join(" ")));
+        let pieces = tokio_stream::pending();
+        Ok(Execution {
+            id: "e".to_owned(),
+            input: Box::pin(tokio::io::sink()),
+            output: Box::pin(pieces),
+        })
+    }
+
+    async fn exec_state(&self, _: &str) -> Result<ExecState, RuntimeError> {
+        Ok(ExecState {
+            pid: Some(7),
+            exit: None,
+        })
+    }
+
+    async fn exec_resize(&self, _: &str, _: TerminalSize) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn exec_signal(&self, _: &str, _: &str, signal: &str) -> Result<bool, RuntimeError> {
+        self.note(format!("exec {signal}"));
+        Ok(false)
     }
 
     async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {
@@ -1126,6 +1154,74 @@ async fn what_is_kept_is_not_stopped_before_its_time() {
         assert_eq!(driven.minute_of_the_stop(&mut now).await, Some(minute));
         assert_eq!(driven.stopped(), Some(Reason::IdleTimeout));
     }
+}
+
+fn terminal(session: u64, exec: u128, resume: bool) -> ExecRequest {
+    ExecRequest {
+        key: key(session),
+        exec: ExecId::new(exec),
+        kind: ExecKind::Terminal,
+        command: Vec::new(),
+        environment: BTreeMap::new(),
+        workdir: None,
+        tty: true,
+        size: TerminalSize::default(),
+        resume,
+    }
+}
+
+impl Driven {
+    /// Opens one, and hands on what comes until that was answered.
+    async fn opens(&mut self, request: ExecRequest) -> Result<ClientEnds, String> {
+        let (reply, answer) = oneshot::channel();
+        let heard = Heard::Exec(Box::new(request), reply);
+        self.supervisor.take(Event::Heard(heard)).unwrap();
+        self.rest().await;
+        answer.await.unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_terminal_is_use_for_as_long_as_somebody_is_connected() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    driven.order(vec![interactive()]);
+    let client = driven.opens(terminal(1, 5, false)).await.unwrap();
+    let mut now = host::boot_clock_ms();
+    for _ in 0..3 {
+        driven.minute(&mut now).await;
+    }
+    assert_eq!(driven.stopped(), None);
+    drop(client);
+    driven.rest().await;
+    for _ in 0..3 {
+        driven.minute(&mut now).await;
+    }
+    assert_eq!(driven.stopped(), Some(Reason::IdleTimeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_open_where_a_container_runs_and_so_many_at_once() {
+    let mut driven = Driven::new().await;
+    let refused = driven.opens(terminal(1, 1, false)).await.unwrap_err();
+    assert!(refused.contains("does not run"), "{refused}");
+    driven.running(1).await;
+    let mut clients = Vec::new();
+    for exec in 0..32 {
+        clients.push(driven.opens(terminal(1, exec, false)).await.unwrap());
+    }
+    let refused = driven.opens(terminal(1, 99, false)).await.unwrap_err();
+    assert!(refused.contains("32"), "{refused}");
+    assert!(
+        driven.opens(terminal(1, 7, true)).await.is_ok(),
+        "it is there"
+    );
+    assert!(driven.opens(terminal(1, 99, true)).await.is_err());
+    assert!(driven.opens(terminal(2, 7, true)).await.is_err());
+    // One that is over makes room.
+    clients[3].to.try_send(ToExec::Leave).unwrap();
+    driven.rest().await;
+    assert!(driven.opens(terminal(1, 99, false)).await.is_ok());
 }
 
 #[tokio::test]

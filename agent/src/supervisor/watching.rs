@@ -82,6 +82,16 @@ impl Watching {
         self.history.used_ms()
     }
 
+    /// Somebody is connected to it, and uses it for as long as that lasts.
+    pub(super) fn open_connection(&mut self, now_ms: i64) {
+        self.history.open_connection(now_ms);
+    }
+
+    /// One of those connections ended.
+    pub(super) fn close_connection(&mut self, now_ms: i64) {
+        self.history.close_connection(now_ms);
+    }
+
     /// Takes a sample of its figures.
     pub(super) fn sample(
         &mut self,

@@ -6,6 +6,7 @@ pub(crate) mod attach;
 pub(crate) mod check;
 pub(crate) mod context;
 pub(crate) mod down;
+pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod gpus;
 pub(crate) mod history;

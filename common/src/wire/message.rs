@@ -5,8 +5,10 @@
 //! | control | agent, first | Hello, Welcome or Refused, Heartbeat, HeartbeatAck, Goodbye |
 //! | state | agent, second | ActualSet, SignedSet, Outcome, OutcomeAck, Inventory, PullProgress, Notice, CertRequest, CertIssued |
 //! | data | coordinator | StreamOpen, StreamAccept or StreamRefuse, Data, StreamEnd |
+//! | interactive | coordinator | StreamOpen, StreamAccept or StreamRefuse, ToExec, FromExec |
 //! | enrolment | agent | EnrolRequest or RenewRequest, EnrolAnswer or EnrolRefused |
 
+use super::exec::ExecRequest;
 use super::frame::SKIPPABLE;
 use super::signed::SignedSet;
 use crate::agent::{Inventory, NodeLoad, RuntimeState};
@@ -514,9 +516,12 @@ pub enum StreamOpen {
     Logs(LogsRequest),
     /// A signal for the main process of a container.
     Signal(SignalRequest),
+    /// A command beside the main process. An agent that does not know it refuses the stream.
+    Exec(ExecRequest),
 }
 message!(StreamOpen = 30, self => match self {
     Self::Logs(_) => Ok(()),
+    Self::Exec(request) => request.check(),
     Self::Signal(request) => text(&request.signal, "signal"),
 });
 

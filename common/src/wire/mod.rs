@@ -5,10 +5,15 @@
 //! the same kind, and enums only grow at the end. `golden/` keeps the bytes of every
 //! release.
 
+mod exec;
 mod frame;
 mod message;
 mod signed;
 
+pub use exec::{
+    ExecKind, ExecRequest, FromExec, MAX_COMMAND, MAX_EXEC_ENVIRONMENT, MAX_PIECE, TerminalSize,
+    ToExec,
+};
 pub use frame::{Cap, Frame, FrameDecoder, FrameError, encode};
 pub use message::*;
 pub use signed::{SignedSet, SigningInput};

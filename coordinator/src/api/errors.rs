@@ -564,6 +564,18 @@ pub const CODES: &[Code] = &[
         "What cannot be recorded does not happen: the change was taken back. The log of the coordinator says what stands in the way; longshore-coordinator audit verify says whether the audit log is whole.",
     ),
     code(
+        "LS-STREAMS",
+        429,
+        "Too many streams are open",
+        "So many commands and terminals may be open in one session, and in all. Close one, or wait as long as Retry-After says.",
+    ),
+    code(
+        "LS-WEBSOCKET",
+        426,
+        "A WebSocket is wanted",
+        "This address is no page: it is opened as a WebSocket over HTTP/1.1, with the sub-protocol longshore.v1. longshore exec and longshore terminal do so.",
+    ),
+    code(
         "LS-AGENT-UNREACHABLE",
         503,
         "The agent cannot be reached",

@@ -81,6 +81,51 @@ impl Rests {
     }
 }
 
+/// What the caller of a request was let in by.
+#[derive(Debug, Clone)]
+pub(super) struct LetIn {
+    operation: &'static Operation,
+    person: Person,
+    generation: u64,
+}
+
+impl LetIn {
+    pub(super) fn new(operation: &'static Operation, person: &Person, generation: u64) -> Self {
+        Self {
+            operation,
+            person: person.clone(),
+            generation,
+        }
+    }
+}
+
+/// What a connection rests on that goes on when the request it began with was answered.
+pub(super) struct Standing(Rests);
+
+/// That of a request, after its handler has said what it shows.
+pub(super) fn standing(app: &App, request: &Extensions) -> Option<Standing> {
+    let let_in = request.get::<LetIn>()?.clone();
+    Some(Standing(Rests {
+        app: app.clone(),
+        operation: let_in.operation,
+        person: let_in.person,
+        shows: request.get::<Shows>()?.clone(),
+        generation: let_in.generation,
+    }))
+}
+
+impl Standing {
+    /// Returns once it does not stand any more.
+    pub(super) async fn lost(mut self) -> Failure {
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            if let Err(lost) = self.0.stand().await {
+                return lost;
+            }
+        }
+    }
+}
+
 /// Whether somebody may see less than before, or something else.
 fn is_narrower(before: &access::Caller, now: &access::Caller) -> bool {
     before.role() != now.role()

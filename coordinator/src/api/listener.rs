@@ -168,7 +168,7 @@ async fn connection(
     // The protocol is known, so no bytes are waited for to guess it.
     let builder = builder(h2);
     let served = watcher
-        .watch(builder.serve_connection(TokioIo::new(stream), service))
+        .watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service))
         .await;
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended");

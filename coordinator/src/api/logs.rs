@@ -5,9 +5,10 @@
 
 use super::audit::origin;
 use super::errors::Failure;
+use super::exec::{self, BeginningExec};
 use super::extract::{Query, Ref};
 use super::{App, GUARDED, held, person, sessions};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
 use crate::engine::Origin;
 use crate::identity::Person;
 use axum::body::Body;
@@ -21,8 +22,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use longshore_common::api::LogRecord;
 use longshore_common::ids::{AgentId, Attempt, ContainerKey, Rank, SessionId};
 use longshore_common::session::ContainerState;
-use longshore_common::wire::SignalRequest;
-use longshore_common::wire::{Data, LogsRequest, OutputKind};
+use longshore_common::wire::{Data, ExecRequest, LogsRequest, OutputKind, SignalRequest};
 use longshore_core::access::Operation;
 use longshore_core::model::{Container, Session, SessionUse};
 use std::convert::Infallible;
@@ -59,6 +59,9 @@ pub trait Nodes: Send + Sync {
 
     /// Sends a signal to the main process of a container.
     fn signal(&self, agent: AgentId, request: SignalRequest) -> Signalling<'_>;
+
+    /// Begins a command or terminal in a container, or takes a terminal up again.
+    fn exec(&self, agent: AgentId, request: ExecRequest) -> BeginningExec<'_>;
 }
 
 /// No agent can be reached.
@@ -72,6 +75,10 @@ impl Nodes for NoNodes {
 
     fn signal(&self, _: AgentId, _: SignalRequest) -> Signalling<'_> {
         Box::pin(async { Err("the agent is not connected".to_owned()) })
+    }
+
+    fn exec(&self, _: AgentId, _: ExecRequest) -> BeginningExec<'_> {
+        Box::pin(async { Err(ClusterError::Away) })
     }
 }
 
@@ -94,6 +101,10 @@ impl Nodes for Cluster {
             let sent = Self::signal(self, agent, request).await;
             sent.map_err(|error| error.to_string())
         })
+    }
+
+    fn exec(&self, agent: AgentId, request: ExecRequest) -> BeginningExec<'_> {
+        exec::begin(self, agent, request)
     }
 }
 

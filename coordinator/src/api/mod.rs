@@ -12,6 +12,7 @@ mod admin;
 mod agents;
 pub mod audit;
 pub mod errors;
+mod exec;
 mod extract;
 mod held;
 pub mod links;
@@ -30,6 +31,7 @@ mod views;
 #[cfg(test)]
 mod tests;
 
+pub use exec::{BeginningExec, Execs};
 pub use logs::{LogPieces, NoNodes, Nodes, OpeningLogs, Signalling};
 pub use openapi::document as openapi_document;
 pub use operations::{Access, Gives, Holds, OPERATIONS, Operation, Parameter, Shape, Verb};
@@ -84,6 +86,8 @@ pub struct Parts {
     pub reader: Reader,
     /// Containers at agents.
     pub nodes: Arc<dyn Nodes>,
+    /// Commands and terminals that are open.
+    pub execs: Execs,
     /// Who calls.
     pub identity: Arc<Identity>,
     /// What a session gets that does not say.
@@ -260,6 +264,8 @@ async fn admit(
                 Verb::Get => {
                     let shows = held::Shows::default();
                     request.extensions_mut().insert(shows.clone());
+                    let let_in = held::LetIn::new(operation, &person, generation);
+                    request.extensions_mut().insert(let_in);
                     let work = next.run(request);
                     held::while_allowed(&app, operation, (person, generation), shows, work).await
                 }

@@ -93,6 +93,10 @@ impl Nodes for Canned {
         })
     }
 
+    fn exec(&self, _: AgentId, _: wire::ExecRequest) -> BeginningExec<'_> {
+        Box::pin(async { Err(crate::cluster::ClusterError::Away) })
+    }
+
     fn signal(&self, _: AgentId, request: SignalRequest) -> Signalling<'_> {
         let known = self.0.is_some() && request.signal == "INT";
         Box::pin(async move {
@@ -269,6 +273,7 @@ async fn made(
     tokio::spawn(async move { while due.recv().await.is_some() {} });
     let (stop, stopping) = watch::channel(false);
     let app = App::new(Parts {
+        execs: Execs::default(),
         engine,
         reader,
         nodes: Arc::new(Canned(logs)),
@@ -583,6 +588,7 @@ fn example(operation: &Operation) -> String {
         .path
         .replace("{id}", word)
         .replace("{code}", "LS-BUSY")
+        .replace("{exec}", "x")
 }
 
 #[tokio::test]

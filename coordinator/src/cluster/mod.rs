@@ -19,11 +19,11 @@ use crate::pki::{Pki, random};
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, InstanceId};
 use longshore_common::wire::{
-    ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, LogsRequest, Message, OutcomeAck, SignalRequest,
-    StreamAccept, StreamEnd, StreamOpen, StreamRefuse,
+    ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, ExecRequest, FromExec, LogsRequest, Message,
+    OutcomeAck, SignalRequest, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, ToExec,
 };
 use longshore_core::model::{Effect, Event};
-use longshore_link::{FrameReader, Side, boot_ms, close, send, transport};
+use longshore_link::{FrameReader, INTERACTIVE, Side, boot_ms, close, pass_on, send, transport};
 use quinn::crypto::rustls::QuicServerConfig;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -49,6 +49,10 @@ const RESET_EVERY: Duration = Duration::from_millis(1);
 const SILENCE_EVERY: Duration = Duration::from_millis(500);
 /// An agent that cannot take a data stream in this time is treated as away.
 const OPEN_STREAM: Duration = Duration::from_secs(5);
+/// A command begins at an agent within this time: its engine may be busy.
+const START_COMMAND: Duration = Duration::from_secs(30);
+/// Frames between an agent and whoever holds a command, each way.
+const BETWEEN: usize = 8;
 
 /// Settings of the link.
 #[derive(Debug, Clone)]
@@ -367,6 +371,16 @@ impl Shared {
     }
 }
 
+/// The way to a command or terminal at an agent. Dropping it is a client that is gone;
+/// [`ToExec::Leave`] before says that it does not come back.
+#[derive(Debug)]
+pub struct ExecEnds {
+    /// To the command.
+    pub to: mpsc::Sender<ToExec>,
+    /// From it. It ends without [`FromExec::Exited`] when the way to the agent broke.
+    pub from: mpsc::Receiver<FromExec>,
+}
+
 /// Output of a container, as its agent sends it.
 #[derive(Debug)]
 pub struct LogStream {
@@ -454,6 +468,30 @@ impl Cluster {
         opened.unwrap_or(Err(ClusterError::Away)).map(drop)
     }
 
+    /// Begins a command in a container, or takes up a terminal again.
+    ///
+    /// # Errors
+    /// [`ClusterError::Away`], [`ClusterError::Refused`].
+    pub async fn exec(
+        &self,
+        agent: AgentId,
+        request: ExecRequest,
+    ) -> Result<ExecEnds, ClusterError> {
+        let link = self.shared.link(agent).ok_or(ClusterError::Away)?;
+        let order = StreamOpen::Exec(request);
+        let opened = open_both_ways(&link, &order, INTERACTIVE);
+        let opened = tokio::time::timeout(START_COMMAND, opened).await;
+        let slow = || ClusterError::Refused("its agent did not begin it in time".to_owned());
+        let (out, frames, permit) = opened.unwrap_or_else(|_| Err(slow())).map_err(too_old)?;
+        let (to, outgoing) = mpsc::channel(BETWEEN);
+        let (incoming, from) = mpsc::channel(BETWEEN);
+        tokio::spawn(async move {
+            let _permit = permit;
+            pass_on::<ToExec, FromExec>(out, frames, outgoing, incoming).await;
+        });
+        Ok(ExecEnds { to, from })
+    }
+
     /// Closes every connection with the reason: the coordinator stops, containers run on.
     /// Close the endpoint right afterwards, or agents come back at once.
     pub fn say_goodbye(&self) {
@@ -467,22 +505,42 @@ impl Cluster {
     }
 }
 
-/// Opens a data stream and waits until the agent serves it.
+/// What an agent says that does not know a kind of stream.
+fn too_old(error: ClusterError) -> ClusterError {
+    match error {
+        ClusterError::Refused(text) if text.starts_with("frame of kind") => {
+            ClusterError::Refused("its agent is too old for this and has to be updated".to_owned())
+        }
+        other => other,
+    }
+}
+
+/// Opens a data stream and waits until the agent serves it. Nothing more is said on this side.
 async fn open(
     link: &Link,
     order: &StreamOpen,
 ) -> Result<(FrameReader, OwnedSemaphorePermit), ClusterError> {
+    // Behind everything else.
+    let (mut out, frames, permit) = open_both_ways(link, order, 0).await?;
+    let _ = out.finish(); // an agent that reads no more needs no end
+    Ok((frames, permit))
+}
+
+async fn open_both_ways(
+    link: &Link,
+    order: &StreamOpen,
+    priority: i32,
+) -> Result<(quinn::SendStream, FrameReader, OwnedSemaphorePermit), ClusterError> {
     let busy = |_| ClusterError::Refused("too many streams are open at this agent".to_owned());
     let permit = Arc::clone(&link.streams)
         .try_acquire_owned()
         .map_err(busy)?;
     let away = |_| ClusterError::Away;
     let (mut out, back) = link.connection.open_bi().await.map_err(away)?;
-    let _ = out.set_priority(0); // bulk: behind everything else; fails only on closed streams
+    let _ = out.set_priority(priority); // fails only on closed streams
     send(&mut out, order)
         .await
         .map_err(|_| ClusterError::Away)?;
-    let _ = out.finish(); // nothing more is said on this side
     let mut frames = FrameReader::new(back, Cap::DATA);
     let frame = frames.next().await.map_err(|_| ClusterError::Away)?;
     if frame.kind == StreamRefuse::KIND {
@@ -495,5 +553,25 @@ async fn open(
         debug!(%error, "an agent answered a stream with something else");
         ClusterError::Away
     })?;
-    Ok((frames, permit))
+    Ok((out, frames, permit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_does_not_know_the_stream_is_called_too_old() {
+        // As an older agent words it: the variant is one it has never heard of.
+        let unknown = longshore_common::wire::Frame {
+            kind: StreamOpen::KIND,
+            ver: StreamOpen::VER,
+            body: vec![99],
+        };
+        let words = unknown.decode::<StreamOpen>().unwrap_err().to_string();
+        let told = too_old(ClusterError::Refused(words));
+        assert!(told.to_string().contains("too old"), "{told}");
+        let other = ClusterError::Refused("its container does not run here".to_owned());
+        assert_eq!(too_old(other.clone()), other);
+    }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `engine` | the connection, deadlines, kinds of failures |
 //! | `request` | what a container of ours is: one pure function |
+//! | `exec` | commands beside the main process of a container |
 //! | `files` | home, run directory and account files of a container |
 //! | `found` | reading the engine's descriptions |
 //! | `pull` | images |
@@ -18,8 +19,8 @@
 
 use crate::network::{Pool, PoolConfig, PoolError};
 use crate::runtime::{
-    Breach, Containers, CreateRequest, EngineInfo, Found, FoundStatus, Hint, ImageFacts,
-    OutputChunk, PullState, RuntimeError,
+    Breach, Containers, CreateRequest, EngineInfo, ExecOrder, ExecState, Execution, Found,
+    FoundStatus, Hint, ImageFacts, OutputChunk, PullState, RuntimeError,
 };
 use bollard::models::{
     ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, SystemInfo,
@@ -36,6 +37,7 @@ use gpu::GpuConfig;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
 use longshore_common::session::{Cause, PullRule};
+use longshore_common::wire::TerminalSize;
 use pull::Pulls;
 use request::{LABEL, NodeFacts};
 use std::collections::{BTreeSet, HashMap};
@@ -46,6 +48,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 pub mod engine;
+mod exec;
 mod files;
 mod found;
 mod gpu;
@@ -825,6 +828,29 @@ impl Containers for Docker {
         sink: mpsc::Sender<OutputChunk>,
     ) -> Result<(), RuntimeError> {
         output::copy(&self.0.engine, docker_id, since, &sink).await
+    }
+
+    async fn exec(&self, docker_id: &str, order: &ExecOrder) -> Result<Execution, RuntimeError> {
+        exec::start(&self.0.engine, docker_id, order).await
+    }
+
+    async fn exec_state(&self, exec_id: &str) -> Result<ExecState, RuntimeError> {
+        exec::state(&self.0.engine, exec_id).await
+    }
+
+    async fn exec_resize(&self, exec_id: &str, size: TerminalSize) -> Result<(), RuntimeError> {
+        exec::resize(&self.0.engine, exec_id, size).await
+    }
+
+    async fn exec_signal(
+        &self,
+        docker_id: &str,
+        exec_id: &str,
+        signal: &str,
+    ) -> Result<bool, RuntimeError> {
+        let state = exec::state(&self.0.engine, exec_id).await?;
+        let pid = state.pid;
+        Ok(pid.is_some_and(|pid| exec::signal_group(pid, docker_id, signal)))
     }
 
     async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {

@@ -10,6 +10,7 @@ mod desired;
 mod draft;
 mod entities;
 mod event;
+mod exec;
 mod lifecycle;
 pub mod logins;
 mod people;
@@ -35,6 +36,7 @@ pub use event::{
     JoinTokenOrder, Outcome, PastSession, Refusal, SessionDefaults, SessionUse, SetupOrder,
     SetupPlace, Submit, Terminate, UseSession, WelcomeFacts,
 };
+pub use exec::{ExecWish, exec_container, exec_wish};
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
 pub use people::*;
 pub use policies::*;

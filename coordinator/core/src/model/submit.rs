@@ -419,7 +419,7 @@ fn is_reserved(name: &str) -> bool {
         || (name.starts_with("LD_") && name != "LD_LIBRARY_PATH")
 }
 
-fn environment(
+pub(super) fn environment(
     environment: &BTreeMap<String, String>,
     wrong: &mut impl FnMut(&str, String),
 ) -> bool {

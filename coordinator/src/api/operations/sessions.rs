@@ -2,10 +2,11 @@
 
 use super::Access;
 use super::parts::{
-    CURSOR, DRY_RUN, GROUP, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, READ, head, query, shape,
+    CURSOR, DRY_RUN, GROUP, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, READ, REHEARSED, head, query,
+    shape,
 };
 use super::{Gives, Holds, Operation, Parameter};
-use crate::api::{logs, sessions};
+use crate::api::{exec, logs, sessions};
 use axum::routing::{get, post};
 use longshore_common::api;
 
@@ -230,6 +231,54 @@ pub(super) const ROWS: &[Operation] = &[
         ],
         handler: || post(sessions::keep),
         ..ORDER
+    },
+    Operation {
+        id: "session_exec_create",
+        path: "/api/v1/sessions/{id}/exec",
+        row: Some(Access::SessionReach),
+        summary: "Open a command or a terminal in it; the stream begins it",
+        parameters: REHEARSED,
+        takes: Some(shape::<api::NewExec>),
+        status: 201,
+        gives: Gives::Json(shape::<api::Exec>),
+        codes: &[
+            "LS-NOT-FOUND",
+            "LS-ENVIRONMENT",
+            "LS-STATE",
+            "LS-STREAMS",
+            "LS-READ-ONLY",
+            "LS-IMPERSONATION",
+        ],
+        handler: || post(exec::create),
+        ..ORDER
+    },
+    Operation {
+        id: "session_exec_read",
+        path: "/api/v1/sessions/{id}/exec/{exec}",
+        row: Some(Access::SessionReach),
+        summary: "A command or terminal of the caller's, and its exit code",
+        gives: Gives::Json(shape::<api::Exec>),
+        handler: || get(exec::read),
+        ..READ
+    },
+    Operation {
+        id: "session_exec_stream",
+        path: "/api/v1/sessions/{id}/exec/{exec}/stream",
+        row: Some(Access::SessionReach),
+        summary: "Connect to it by WebSocket; docs/api.md has the channels",
+        parameters: &[head(
+            "Sec-WebSocket-Protocol",
+            "longshore.v1, and token. with the token of the answer that created it.",
+        )],
+        status: 101,
+        codes: &[
+            "LS-NOT-FOUND",
+            "LS-STATE",
+            "LS-WEBSOCKET",
+            "LS-AGENT-UNREACHABLE",
+        ],
+        handler: || get(exec::connect),
+        ..READ
     },
     Operation {
         id: "session_terminate",

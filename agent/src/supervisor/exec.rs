@@ -1,0 +1,568 @@
+//! Commands and terminals that people open beside the main process of a container.
+//!
+//! Each is a task between the engine and whoever holds its other ends. Both ways are bounded:
+//! a client that takes nothing stops the program's output, a program that reads nothing stops
+//! the client's input. The engine cannot end such a command, so the task does when its client
+//! goes: hang-up, ten seconds, kill. A terminal whose client was lost waits for it first.
+
+use super::{Event, Supervisor};
+use crate::runtime::docker::engine::start_cause;
+use crate::runtime::{
+    Containers, ExecOrder, ExecOutputs, ExecState, Execution, FoundStatus, RuntimeError,
+    STILL_THERE,
+};
+use bytes::Buf as _;
+use longshore_common::ids::{ContainerKey, ExecId};
+use longshore_common::session::Cause;
+use longshore_common::wire::{
+    ExecKind, ExecRequest, FromExec, MAX_PIECE, MAX_TEXT, SIGNALS, TerminalSize, ToExec,
+};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::StreamExt as _;
+
+/// Commands and terminals in one container at once.
+const PER_CONTAINER: usize = 32;
+/// Frames between the link and a command, each way.
+const BETWEEN: usize = 8;
+/// A terminal whose connection was lost is kept for so long.
+const KEPT: Duration = Duration::from_secs(60);
+/// Between hang-up and kill.
+const GRACE: Duration = Duration::from_secs(10);
+/// Pauses between questions whether a command has ended: it nearly always has when its output
+/// ends; one that closed its output and goes on is asked about for as long as it runs.
+const ASK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// So many answers in vain end it: what became of it is not known then.
+const UNKNOWN_AFTER: u32 = 5;
+/// How the engine's words begin when it could not start a command.
+const NOT_STARTED: &[u8] = b"OCI runtime exec failed";
+/// The login shell of the image: the better one, where it has it.
+const SHELL: &str = "[ -x /bin/bash ] && exec /bin/bash -l; exec /bin/sh -l";
+
+/// What a client holds of a command.
+#[derive(Debug)]
+pub struct ClientEnds {
+    /// To the command.
+    pub to: mpsc::Sender<ToExec>,
+    /// From it.
+    pub from: mpsc::Receiver<FromExec>,
+}
+
+/// What the command holds of its client.
+#[derive(Debug)]
+struct Ends {
+    from: mpsc::Receiver<ToExec>,
+    to: mpsc::Sender<FromExec>,
+}
+
+impl Ends {
+    /// How a client went that takes nothing any more: whether it said so is in what it sent.
+    fn last_word(&mut self) -> Stop {
+        while let Ok(frame) = self.from.try_recv() {
+            if frame == ToExec::Leave {
+                return Stop::Left;
+            }
+        }
+        Stop::Lost
+    }
+}
+
+fn ends() -> (ClientEnds, Ends) {
+    let (to, from_client) = mpsc::channel(BETWEEN);
+    let (to_client, from) = mpsc::channel(BETWEEN);
+    let ends = Ends {
+        from: from_client,
+        to: to_client,
+    };
+    (ClientEnds { to, from }, ends)
+}
+
+/// A command that runs, as the supervisor knows it.
+#[derive(Debug)]
+pub(super) struct Running {
+    key: ContainerKey,
+    kind: ExecKind,
+    /// Takes a client that comes back.
+    back: mpsc::Sender<Ends>,
+}
+
+/// What a command says to the supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Somebody is connected to it.
+    Attached,
+    /// Nobody is any more.
+    Detached,
+    /// It is over.
+    Ended,
+}
+
+impl<C: Containers> Supervisor<C> {
+    /// Begins a command, or hands a kept terminal to a client that comes back.
+    pub(super) fn exec(
+        &mut self,
+        request: ExecRequest,
+        reply: oneshot::Sender<Result<ClientEnds, String>>,
+    ) {
+        let refuse = |reply: oneshot::Sender<_>, text: &str| {
+            let _ = reply.send(Err(text.to_owned())); // the asker may have gone
+        };
+        if request.resume {
+            let kept = self.execs.get(&request.exec);
+            let kept = kept.filter(|e| e.key == request.key && e.kind == ExecKind::Terminal);
+            let (client, own) = ends();
+            return match kept.map(|e| e.back.try_send(own)) {
+                Some(Ok(())) => drop(reply.send(Ok(client))), // the asker may have gone
+                _ => refuse(reply, "the terminal is not there any more"),
+            };
+        }
+        let found = self.found.get(&request.key);
+        let Some(found) = found.filter(|f| f.status == FoundStatus::Running) else {
+            return refuse(reply, "its container does not run here");
+        };
+        if self.execs.contains_key(&request.exec) {
+            return refuse(reply, "there is one of this name");
+        }
+        let open = self.execs.values().filter(|e| e.key == request.key);
+        if open.count() >= PER_CONTAINER {
+            let text = format!("{PER_CONTAINER} commands and terminals are open in its container");
+            return refuse(reply, &text);
+        }
+        let (back, again) = mpsc::channel(1);
+        let running = Running {
+            key: request.key,
+            kind: request.kind,
+            back,
+        };
+        self.execs.insert(request.exec, running);
+        let (runtime, docker_id) = (Arc::clone(&self.runtime), found.docker_id.clone());
+        let told = Told {
+            events: self.events.clone(),
+            exec: request.exec,
+        };
+        tokio::spawn(async move {
+            run((runtime, docker_id), &request, reply, again, &told).await;
+            told.news(News::Ended).await;
+        });
+    }
+
+    /// Counts open ones as use of the session.
+    pub(super) fn take_exec(&mut self, exec: ExecId, news: News) {
+        let Some(running) = self.execs.get(&exec) else {
+            return;
+        };
+        let now = crate::host::boot_clock_ms();
+        if let Some(watching) = self.watching.get_mut(&running.key) {
+            match news {
+                News::Attached => watching.open_connection(now),
+                News::Detached => watching.close_connection(now),
+                News::Ended => (),
+            }
+        }
+        if news == News::Ended {
+            self.execs.remove(&exec);
+        }
+    }
+}
+
+/// The way of one command to the supervisor.
+struct Told {
+    events: mpsc::Sender<Event>,
+    exec: ExecId,
+}
+
+impl Told {
+    async fn news(&self, news: News) {
+        // A supervisor that has ended needs none.
+        let _ = self.events.send(Event::Exec(self.exec, news)).await;
+    }
+}
+
+fn order(request: &ExecRequest) -> ExecOrder {
+    let shell = || ["/bin/sh", "-c", SHELL].map(str::to_owned).to_vec();
+    ExecOrder {
+        command: match request.kind {
+            ExecKind::Command => request.command.clone(),
+            ExecKind::Terminal => shell(),
+        },
+        environment: request.environment.clone(),
+        workdir: request.workdir.clone(),
+        terminal: (request.tty || request.kind == ExecKind::Terminal).then_some(request.size),
+    }
+}
+
+async fn run<C: Containers>(
+    (runtime, docker_id): (Arc<C>, String),
+    request: &ExecRequest,
+    reply: oneshot::Sender<Result<ClientEnds, String>>,
+    again: mpsc::Receiver<Ends>,
+    told: &Told,
+) {
+    let Execution { id, input, output } = match runtime.exec(&docker_id, &order(request)).await {
+        Ok(execution) => execution,
+        Err(error) => return drop(reply.send(Err(error.to_string()))), // the asker may have gone
+    };
+    let (client, own) = ends();
+    // A client that has gone meanwhile is seen as one that went.
+    let _ = reply.send(Ok(client));
+    let process = Engines {
+        runtime,
+        docker_id,
+        id,
+    };
+    let mut command = Command {
+        process,
+        input: Some(input),
+        pending: bytes::Bytes::new(),
+        output,
+        output_ended: false,
+        spoken: false,
+        refusal: Vec::new(),
+        ask: Pause::default(),
+    };
+    serve(&mut command, own, again, request.kind, told).await;
+}
+
+/// The engine's hold on a command.
+trait Process {
+    async fn state(&self) -> Result<ExecState, RuntimeError>;
+    async fn resize(&self, size: TerminalSize);
+    /// Whether anybody was there to get it.
+    async fn signal(&self, signal: &str) -> bool;
+}
+
+struct Engines<C> {
+    runtime: Arc<C>,
+    docker_id: String,
+    id: String,
+}
+
+impl<C: Containers> Process for Engines<C> {
+    async fn state(&self) -> Result<ExecState, RuntimeError> {
+        self.runtime.exec_state(&self.id).await
+    }
+
+    async fn resize(&self, size: TerminalSize) {
+        if let Err(error) = self.runtime.exec_resize(&self.id, size).await {
+            tracing::debug!(%error, "a terminal kept its size");
+        }
+    }
+
+    async fn signal(&self, signal: &str) -> bool {
+        let sent = self.runtime.exec_signal(&self.docker_id, &self.id, signal);
+        sent.await.unwrap_or_else(|error| {
+            tracing::debug!(%error, signal, "a command got no signal");
+            error != RuntimeError::NotFound
+        })
+    }
+}
+
+/// Growing pauses between questions.
+#[derive(Debug)]
+struct Pause {
+    next: Duration,
+    in_vain: u32,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self {
+            next: ASK.0,
+            in_vain: 0,
+        }
+    }
+}
+
+struct Command<P> {
+    process: P,
+    /// None once it was closed, by either side.
+    input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    /// Input that was taken and not written yet.
+    pending: bytes::Bytes,
+    output: ExecOutputs,
+    output_ended: bool,
+    /// Something was passed on: what comes is the program's.
+    spoken: bool,
+    /// What the engine said when it could not start it.
+    refusal: Vec<u8>,
+    ask: Pause,
+}
+
+/// Why a command is not served any more.
+#[derive(Debug, PartialEq, Eq)]
+enum Stop {
+    /// It has ended, and its client was told if it was there.
+    Ended,
+    /// Its client said that it goes.
+    Left,
+    /// Its client is gone without a word.
+    Lost,
+}
+
+async fn serve<P: Process>(
+    command: &mut Command<P>,
+    mut own: Ends,
+    mut again: mpsc::Receiver<Ends>,
+    kind: ExecKind,
+    told: &Told,
+) {
+    loop {
+        told.news(News::Attached).await;
+        let (stop, newer) = command.talk(&mut own, &mut again).await;
+        told.news(News::Detached).await;
+        own = match (stop, newer) {
+            (_, Some(newer)) => newer,
+            (Stop::Ended, None) => return,
+            (Stop::Lost, None) if kind == ExecKind::Terminal => {
+                drop(own);
+                match timeout(KEPT, again.recv()).await {
+                    Ok(Some(newer)) => newer,
+                    _ => break,
+                }
+            }
+            (Stop::Left | Stop::Lost, None) => break,
+        };
+    }
+    command.hang_up().await;
+}
+
+impl<P: Process> Command<P> {
+    /// Passes on until it is over, or another client takes the place of this one.
+    async fn talk(
+        &mut self,
+        own: &mut Ends,
+        again: &mut mpsc::Receiver<Ends>,
+    ) -> (Stop, Option<Ends>) {
+        loop {
+            let Self {
+                process,
+                input,
+                pending,
+                output,
+                output_ended,
+                ask,
+                ..
+            } = self;
+            let came = tokio::select! {
+                Some(newer) = again.recv() => return (Stop::Lost, Some(newer)),
+                () = own.to.closed() => return (own.last_word(), None),
+                came = next_output(process, output, *output_ended, ask, &own.to) => match came {
+                    Some(came) => came,
+                    None => return (own.last_word(), None),
+                },
+                frame = next_input(input, pending, &mut own.from) => {
+                    match frame {
+                        Taken::Gone => return (Stop::Lost, None),
+                        Taken::Frame(ToExec::Leave) => return (Stop::Left, None),
+                        Taken::Frame(frame) => self.take(frame).await,
+                        Taken::Written => (),
+                    }
+                    continue;
+                }
+            };
+            let frames = match came {
+                Came::Output(error, bytes) => self.passed_on(error, &bytes),
+                Came::OutputEnded => {
+                    self.output_ended = true;
+                    Vec::new()
+                }
+                Came::Ended(last) => {
+                    for frame in self.last_words(last) {
+                        let _ = own.to.send(frame).await; // nobody may be left to hear it
+                    }
+                    return (Stop::Ended, None);
+                }
+            };
+            for frame in frames {
+                if own.to.send(frame).await.is_err() {
+                    return (own.last_word(), None);
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, frame: ToExec) {
+        match frame {
+            ToExec::Input(bytes) if self.input.is_some() => self.pending = bytes.into(),
+            ToExec::Input(_) | ToExec::Leave => (), // nobody reads it any more
+            ToExec::EndOfInput => {
+                if let Some(mut input) = self.input.take() {
+                    let _ = input.shutdown().await; // it may have ended already
+                }
+            }
+            ToExec::Resize(size) => self.process.resize(size).await,
+            ToExec::Signal(name) if SIGNALS.contains(&name.as_str()) => {
+                self.process.signal(&name).await;
+            }
+            ToExec::Signal(_) => (),
+        }
+    }
+
+    /// Output as frames. The first words may be the engine's own, about a start that failed:
+    /// those are held until that is known.
+    fn passed_on(&mut self, error: bool, bytes: &[u8]) -> Vec<FromExec> {
+        let first = !self.spoken && self.refusal.is_empty() && !error;
+        if first && bytes.starts_with(NOT_STARTED) && bytes.len() <= MAX_TEXT {
+            self.refusal.extend_from_slice(bytes);
+            return Vec::new();
+        }
+        self.spoken = true;
+        let mut frames = pieces(false, &std::mem::take(&mut self.refusal));
+        frames.extend(pieces(error, bytes));
+        frames
+    }
+
+    fn last_words(&mut self, last: Result<ExecState, String>) -> Vec<FromExec> {
+        let held = std::mem::take(&mut self.refusal);
+        match last {
+            Ok(ExecState { pid: None, .. }) if held.starts_with(NOT_STARTED) => {
+                let text = String::from_utf8_lossy(&held);
+                let text = text.trim_end();
+                let mut frames = pieces(true, format!("{text}\n").as_bytes());
+                frames.push(FromExec::Exited(code_of_refusal(text)));
+                frames
+            }
+            Ok(state) => {
+                let mut frames = pieces(false, &held);
+                frames.push(match state.exit {
+                    Some(code) => FromExec::Exited(code),
+                    None => FromExec::Failed("its exit code is not known".to_owned()),
+                });
+                frames
+            }
+            Err(text) => {
+                let mut frames = pieces(false, &held);
+                frames.push(FromExec::Failed(text));
+                frames
+            }
+        }
+    }
+
+    /// Hang-up, ten seconds, kill, for the whole group. What it writes meanwhile is for nobody.
+    async fn hang_up(&mut self) {
+        self.input = None;
+        let deadline = Instant::now() + GRACE;
+        let mut signal = "HUP";
+        let mut pause = ASK.0;
+        loop {
+            match self.process.state().await {
+                Ok(ExecState { pid: Some(_), .. }) => {
+                    if !self.process.signal(signal).await {
+                        return;
+                    }
+                    signal = STILL_THERE;
+                }
+                Ok(ExecState { exit: Some(_), .. }) | Err(RuntimeError::NotFound) => return,
+                _ => (), // it is being started, or the engine does not answer
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                break;
+            }
+            let drain = async {
+                while let Some(Ok(_)) = self.output.next().await {}
+                std::future::pending::<()>().await;
+            };
+            let _ = timeout(pause.min(deadline - now), drain).await; // it never ends by itself
+            pause = (pause * 2).min(ASK.1);
+        }
+        self.process.signal("KILL").await;
+    }
+}
+
+/// Something from the command or the engine.
+enum Came {
+    Output(bool, bytes::Bytes),
+    OutputEnded,
+    Ended(Result<ExecState, String>),
+}
+
+/// The next output once its client has room for it; behind its end, the end of the command.
+/// None = the client is gone.
+async fn next_output<P: Process>(
+    process: &P,
+    output: &mut ExecOutputs,
+    output_ended: bool,
+    ask: &mut Pause,
+    to: &mpsc::Sender<FromExec>,
+) -> Option<Came> {
+    drop(to.reserve().await.ok()?);
+    if !output_ended {
+        return Some(match output.next().await {
+            Some(Ok(piece)) => Came::Output(piece.error, piece.bytes),
+            // The engine's connection broke: it is asked what became of the command.
+            Some(Err(_)) | None => Came::OutputEnded,
+        });
+    }
+    loop {
+        match process.state().await {
+            Ok(state) if state.exit.is_some() => return Some(Came::Ended(Ok(state))),
+            Ok(_) => ask.in_vain = 0,
+            Err(error) => {
+                ask.in_vain += 1;
+                if ask.in_vain >= UNKNOWN_AFTER || error == RuntimeError::NotFound {
+                    return Some(Came::Ended(Err(error.to_string())));
+                }
+            }
+        }
+        sleep(ask.next).await;
+        ask.next = (ask.next * 2).min(ASK.1);
+    }
+}
+
+/// Something from the client.
+enum Taken {
+    Frame(ToExec),
+    Written,
+    Gone,
+}
+
+/// Writes what was taken before anything more is taken.
+async fn next_input(
+    input: &mut Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    pending: &mut bytes::Bytes,
+    from: &mut mpsc::Receiver<ToExec>,
+) -> Taken {
+    let Some(writer) = input.as_mut().filter(|_| !pending.is_empty()) else {
+        return from.recv().await.map_or(Taken::Gone, Taken::Frame);
+    };
+    match writer.write(pending).await {
+        Ok(written) if written > 0 => {
+            pending.advance(written);
+            if pending.is_empty() && writer.flush().await.is_err() {
+                *input = None;
+            }
+        }
+        _ => {
+            pending.clear();
+            *input = None; // it reads no more
+        }
+    }
+    Taken::Written
+}
+
+fn pieces(error: bool, bytes: &[u8]) -> Vec<FromExec> {
+    let frame = if error {
+        FromExec::ErrorOutput
+    } else {
+        FromExec::Output
+    };
+    let pieces = bytes.chunks(MAX_PIECE);
+    pieces.map(|piece| frame(piece.to_vec())).collect()
+}
+
+/// What a shell would end with: 127 = there is no such command, 126 = it cannot be run.
+fn code_of_refusal(text: &str) -> i32 {
+    match start_cause(text) {
+        Cause::CommandNotFound if !text.contains("chdir") => 127,
+        _ => 126,
+    }
+}
+
+#[cfg(test)]
+#[path = "exec_tests.rs"]
+mod tests;

@@ -1,0 +1,276 @@
+//! One command with a process that only notes what it gets. Time is virtual.
+
+use super::*;
+use crate::runtime::ExecOutput;
+use std::sync::{Mutex, PoisonError};
+
+/// A process by the book: HUP ends it, unless it is stubborn.
+#[derive(Debug, Default)]
+struct Noted {
+    got: Mutex<Vec<String>>,
+    stubborn: bool,
+    exit: Mutex<Option<i32>>,
+    /// It never began.
+    pidless: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Process for Arc<Noted> {
+    async fn state(&self) -> Result<ExecState, RuntimeError> {
+        Ok(ExecState {
+            pid: (!self.pidless).then_some(7),
+            exit: *lock(&self.exit),
+        })
+    }
+
+    async fn resize(&self, size: TerminalSize) {
+        lock(&self.got).push(format!("{}x{}", size.rows, size.cols));
+    }
+
+    async fn signal(&self, signal: &str) -> bool {
+        let ends = match signal {
+            "KILL" => true,
+            "HUP" => !self.stubborn,
+            _ => false,
+        };
+        let there = lock(&self.exit).is_none();
+        if signal != STILL_THERE {
+            lock(&self.got).push(signal.to_owned());
+        }
+        if ends {
+            *lock(&self.exit) = Some(137);
+        }
+        there
+    }
+}
+
+type Piece = Result<ExecOutput, RuntimeError>;
+
+struct Scene {
+    process: Arc<Noted>,
+    client: ClientEnds,
+    back: mpsc::Sender<Ends>,
+    /// What the command writes; dropped, its output has ended.
+    output: Option<mpsc::Sender<Piece>>,
+    /// What it reads.
+    input: tokio::io::DuplexStream,
+    news: mpsc::Receiver<Event>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn begun(process: Noted, kind: ExecKind) -> Scene {
+    let process = Arc::new(process);
+    let (output, pieces) = mpsc::channel::<Piece>(8);
+    let (input, other_end) = tokio::io::duplex(64);
+    let mut command = Command {
+        process: Arc::clone(&process),
+        input: Some(Box::pin(other_end)),
+        pending: bytes::Bytes::new(),
+        output: Box::pin(tokio_stream::wrappers::ReceiverStream::new(pieces)),
+        output_ended: false,
+        spoken: false,
+        refusal: Vec::new(),
+        ask: Pause::default(),
+    };
+    let (client, own) = ends();
+    let (back, again) = mpsc::channel(1);
+    let (events, news) = mpsc::channel(64);
+    let exec = ExecId::new(1);
+    let told = Told { events, exec };
+    let task = tokio::spawn(async move {
+        serve(&mut command, own, again, kind, &told).await;
+    });
+    Scene {
+        process,
+        client,
+        back,
+        output: Some(output),
+        input,
+        news,
+        task,
+    }
+}
+
+impl Scene {
+    async fn writes(&self, error: bool, text: &str) {
+        let bytes = bytes::Bytes::copy_from_slice(text.as_bytes());
+        let output = self.output.as_ref().expect("its output has not ended");
+        output.send(Ok(ExecOutput { error, bytes })).await.unwrap();
+    }
+
+    fn got(&self) -> Vec<String> {
+        lock(&self.process.got).clone()
+    }
+
+    async fn says(&mut self) -> News {
+        match self.news.recv().await {
+            Some(Event::Exec(_, news)) => news,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_outputs_then_the_code() {
+    let mut scene = begun(Noted::default(), ExecKind::Command);
+    scene.writes(false, "out").await;
+    scene.writes(true, "err").await;
+    *lock(&scene.process.exit) = Some(3);
+    scene.output = None;
+    let from = &mut scene.client.from;
+    assert_eq!(from.recv().await, Some(FromExec::Output(b"out".to_vec())));
+    assert_eq!(
+        from.recv().await,
+        Some(FromExec::ErrorOutput(b"err".to_vec()))
+    );
+    assert_eq!(from.recv().await, Some(FromExec::Exited(3)));
+    assert_eq!(from.recv().await, None);
+    (&mut scene.task).await.unwrap();
+    assert!(lock(&scene.process.got).is_empty());
+    assert_eq!(scene.says().await, News::Attached);
+    assert_eq!(scene.says().await, News::Detached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn input_goes_through_to_its_end_and_signals_and_sizes_beside_it() {
+    use tokio::io::AsyncReadExt as _;
+    let mut scene = begun(Noted::default(), ExecKind::Command);
+    let large = vec![7; 1000]; // more than its end takes at once
+    let to = &scene.client.to;
+    to.send(ToExec::Input(large.clone())).await.unwrap();
+    let size = TerminalSize { rows: 9, cols: 8 };
+    to.send(ToExec::Resize(size)).await.unwrap();
+    to.send(ToExec::Signal("INT".to_owned())).await.unwrap();
+    to.send(ToExec::Signal("KILL".to_owned())).await.unwrap(); // none that people send
+    to.send(ToExec::EndOfInput).await.unwrap();
+    let mut read = Vec::new();
+    scene.input.read_to_end(&mut read).await.unwrap();
+    assert_eq!(read, large);
+    assert_eq!(scene.got(), ["9x8", "INT"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_failed_is_told_apart() {
+    let words = "OCI runtime exec failed: exec failed: unable to start container process: exec:";
+    let table = [
+        (
+            "\"no\": executable file not found in $PATH: unknown\r\n",
+            127,
+        ),
+        ("\"/etc\": permission denied: unknown\r\n", 126),
+    ];
+    for (rest, code) in table {
+        let process = Noted {
+            pidless: true,
+            exit: Mutex::new(Some(126)),
+            ..Noted::default()
+        };
+        let mut scene = begun(process, ExecKind::Command);
+        scene.writes(false, &format!("{words} {rest}")).await;
+        scene.output = None;
+        let said = scene.client.from.recv().await;
+        assert!(matches!(said, Some(FromExec::ErrorOutput(_))), "{said:?}");
+        assert_eq!(scene.client.from.recv().await, Some(FromExec::Exited(code)));
+    }
+    // A program that writes the same words has begun.
+    let mut scene = begun(Noted::default(), ExecKind::Command);
+    *lock(&scene.process.exit) = Some(0);
+    scene.writes(false, words).await;
+    scene.output = None;
+    let said = scene.client.from.recv().await;
+    assert_eq!(said, Some(FromExec::Output(words.as_bytes().to_vec())));
+    assert_eq!(scene.client.from.recv().await, Some(FromExec::Exited(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_whose_client_goes_is_hung_up_and_killed_after_ten_seconds() {
+    let Scene {
+        process,
+        client,
+        task,
+        output,
+        ..
+    } = begun(Noted::default(), ExecKind::Command);
+    drop(client);
+    task.await.unwrap();
+    assert_eq!(*lock(&process.got), ["HUP"]);
+    drop(output);
+
+    let stubborn = Noted {
+        stubborn: true,
+        ..Noted::default()
+    };
+    let scene = begun(stubborn, ExecKind::Command);
+    let began = Instant::now();
+    drop(scene.client);
+    scene.task.await.unwrap();
+    assert_eq!(*lock(&scene.process.got), ["HUP", "KILL"]);
+    assert_eq!(began.elapsed().as_secs(), GRACE.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_is_kept_for_a_minute_and_taken_up_again() {
+    let mut scene = begun(Noted::default(), ExecKind::Terminal);
+    assert_eq!(scene.says().await, News::Attached);
+    drop(std::mem::replace(&mut scene.client, ends().0));
+    assert_eq!(scene.says().await, News::Detached);
+    scene.writes(false, "meanwhile").await;
+    tokio::time::advance(KEPT - Duration::from_secs(1)).await;
+    let (client, own) = ends();
+    scene.back.send(own).await.unwrap();
+    scene.client = client;
+    assert_eq!(scene.says().await, News::Attached);
+    let held = scene.client.from.recv().await;
+    assert_eq!(held, Some(FromExec::Output(b"meanwhile".to_vec())));
+    assert!(scene.got().is_empty());
+    // Lost once more, for good.
+    let lost = Instant::now();
+    drop(scene.client);
+    scene.task.await.unwrap();
+    assert_eq!(lost.elapsed().as_secs(), KEPT.as_secs());
+    assert_eq!(*lock(&scene.process.got), ["HUP"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_connection_takes_a_terminal_over_and_who_leaves_ends_it() {
+    let mut scene = begun(Noted::default(), ExecKind::Terminal);
+    let (client, own) = ends();
+    scene.back.send(own).await.unwrap();
+    let mut older = std::mem::replace(&mut scene.client, client);
+    assert_eq!(older.from.recv().await, None);
+    assert!(scene.got().is_empty());
+    let left = Instant::now();
+    scene.client.to.send(ToExec::Leave).await.unwrap();
+    drop(scene.client);
+    scene.task.await.unwrap();
+    assert_eq!(left.elapsed().as_secs(), 0);
+    assert_eq!(*lock(&scene.process.got), ["HUP"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_holds_the_output_and_nothing_is_lost() {
+    let mut scene = begun(Noted::default(), ExecKind::Command);
+    let output = scene.output.take().unwrap();
+    let task = tokio::spawn(async move {
+        for number in 0..100_u8 {
+            let bytes = bytes::Bytes::from(vec![number]);
+            let piece = ExecOutput {
+                error: false,
+                bytes,
+            };
+            output.send(Ok(piece)).await.unwrap();
+        }
+    });
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert!(
+        !task.is_finished(),
+        "more was taken than anybody has room for"
+    );
+    for number in 0..100_u8 {
+        let piece = scene.client.from.recv().await;
+        assert_eq!(piece, Some(FromExec::Output(vec![number])));
+    }
+}

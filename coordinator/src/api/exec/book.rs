@@ -1,0 +1,294 @@
+//! The commands and terminals that are open, and those that ended a short while ago. Kept in
+//! memory alone: what is open ends with the connections of this process anyway.
+
+use crate::api::errors::Failure;
+use longshore_common::ids::{AgentId, ExecId, SessionId, UserId};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::{ExecKind, ExecRequest};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// Open ones of one session: what its agent allows for one container.
+const PER_SESSION: usize = 32;
+/// Entries in all, ended ones among them: a few KiB each.
+const IN_ALL: usize = 4096;
+/// One that nobody connected to is forgotten after so many milliseconds.
+const UNUSED_MS: i64 = 60_000;
+/// A terminal is kept by its agent for 60 s after its connection was lost; later it is over.
+const DETACHED_MS: i64 = 65_000;
+/// What became of one that has ended can be asked for so many milliseconds.
+const ENDED_MS: i64 = 600_000;
+
+/// How one stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nobody has connected yet.
+    Created,
+    /// Somebody is connected.
+    Attached,
+    /// A terminal whose connection was lost.
+    Detached,
+    /// It is over; its exit code where that is known.
+    Ended(Option<i32>),
+}
+
+impl State {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Attached => "attached",
+            Self::Detached => "detached",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
+/// One command or terminal.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) session: SessionId,
+    pub(super) agent: AgentId,
+    pub(super) request: ExecRequest,
+    /// Nobody else may use it.
+    pub(super) by: UserId,
+    /// SHA-256 of its token.
+    pub(super) token: [u8; 32],
+    pub(super) created_at: Timestamp,
+    pub(super) state: State,
+    /// Of the last change of the state, on the clock that never steps.
+    since_ms: i64,
+    /// Counts connections: what an older one says of its end is no news.
+    connection: u64,
+    /// Dropped to say that a newer connection takes over.
+    held: Option<oneshot::Sender<()>>,
+}
+
+impl Entry {
+    pub(super) const fn new(
+        (session, agent): (SessionId, AgentId),
+        request: ExecRequest,
+        (by, token): (UserId, [u8; 32]),
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            session,
+            agent,
+            request,
+            by,
+            token,
+            created_at,
+            state: State::Created,
+            since_ms: 0,
+            connection: 0,
+            held: None,
+        }
+    }
+}
+
+/// A connection to one.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) exec: ExecId,
+    pub(super) agent: AgentId,
+    pub(super) request: ExecRequest,
+    number: u64,
+    /// Resolves when a newer connection takes over.
+    pub(super) replaced: oneshot::Receiver<()>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Execs(Mutex<BTreeMap<ExecId, Entry>>);
+
+impl Execs {
+    fn lock(&self, now_ms: i64) -> MutexGuard<'_, BTreeMap<ExecId, Entry>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, entry| {
+            let for_ms = now_ms - entry.since_ms;
+            if entry.state == State::Detached && for_ms > DETACHED_MS {
+                entry.state = State::Ended(None);
+                entry.since_ms += DETACHED_MS;
+            }
+            match entry.state {
+                State::Created => for_ms <= UNUSED_MS,
+                State::Ended(_) => now_ms - entry.since_ms <= ENDED_MS,
+                State::Attached | State::Detached => true,
+            }
+        });
+        all
+    }
+
+    /// Enters a new one.
+    pub(super) fn enter(&self, mut entry: Entry, now_ms: i64) -> Result<(), Failure> {
+        let mut all = self.lock(now_ms);
+        room(&all, entry.session)?;
+        entry.since_ms = now_ms;
+        all.insert(entry.request.exec, entry);
+        Ok(())
+    }
+
+    /// Whether one more may be opened in a session.
+    pub(super) fn room(&self, session: SessionId, now_ms: i64) -> Result<(), Failure> {
+        room(&self.lock(now_ms), session)
+    }
+
+    /// Looks at one, where it is of this session and this caller.
+    pub(super) fn look<T>(
+        &self,
+        (session, exec, by): (SessionId, ExecId, UserId),
+        now_ms: i64,
+        look: impl FnOnce(&Entry) -> T,
+    ) -> Option<T> {
+        let all = self.lock(now_ms);
+        let entry = all.get(&exec);
+        let entry = entry.filter(|entry| entry.session == session && entry.by == by);
+        entry.map(look)
+    }
+
+    /// Connects to one. A command takes one connection; a terminal takes another one when
+    /// the first was lost, or takes its place before anybody has noticed that.
+    pub(super) fn connect(&self, exec: ExecId, now_ms: i64) -> Result<Connected, Failure> {
+        let mut all = self.lock(now_ms);
+        let entry = all.get_mut(&exec).ok_or_else(none)?;
+        let resume = match (entry.state, entry.request.kind) {
+            (State::Created, _) => false,
+            (State::Attached | State::Detached, ExecKind::Terminal) => true,
+            (state, _) => {
+                let text = format!("{exec} is {}; it takes one connection.", state.as_str());
+                return Err(Failure::new("LS-STATE", text));
+            }
+        };
+        let (held, replaced) = oneshot::channel();
+        entry.state = State::Attached;
+        entry.since_ms = now_ms;
+        entry.connection += 1;
+        entry.held = Some(held);
+        let request = ExecRequest {
+            resume,
+            ..entry.request.clone()
+        };
+        // Needed once, and people put secrets there.
+        entry.request.command = Vec::new();
+        entry.request.environment = BTreeMap::new();
+        Ok(Connected {
+            exec,
+            agent: entry.agent,
+            request,
+            number: entry.connection,
+            replaced,
+        })
+    }
+
+    /// A connection is over.
+    pub(super) fn leave(&self, connected: &Connected, state: State, now_ms: i64) {
+        let mut all = self.lock(now_ms);
+        if let Some(entry) = all.get_mut(&connected.exec)
+            && entry.connection == connected.number
+        {
+            entry.state = state;
+            entry.since_ms = now_ms;
+            entry.held = None;
+        }
+    }
+}
+
+pub(super) fn none() -> Failure {
+    Failure::not_found("such command or terminal")
+}
+
+fn room(all: &BTreeMap<ExecId, Entry>, session: SessionId) -> Result<(), Failure> {
+    let open = |entry: &&Entry| !matches!(entry.state, State::Ended(_));
+    let here = all.values().filter(open).filter(|e| e.session == session);
+    if here.count() >= PER_SESSION {
+        let text = format!("{PER_SESSION} commands and terminals are open in {session}.");
+        return Err(Failure::new("LS-STREAMS", text).retry_after(10));
+    }
+    if all.len() >= IN_ALL {
+        let text = "Too many commands and terminals are open.";
+        return Err(Failure::new("LS-STREAMS", text).retry_after(60));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::ids::{Attempt, ContainerKey, Rank};
+    use longshore_common::wire::TerminalSize;
+
+    const ME: UserId = UserId::new(1);
+    const HERE: SessionId = SessionId(4);
+
+    fn entry(exec: u128, kind: ExecKind) -> Entry {
+        let request = ExecRequest {
+            key: ContainerKey {
+                session: HERE,
+                rank: Rank::MAIN,
+                attempt: Attempt(1),
+            },
+            exec: ExecId::new(exec),
+            kind,
+            command: vec!["true".to_owned()],
+            environment: BTreeMap::new(),
+            workdir: None,
+            tty: false,
+            size: TerminalSize::default(),
+            resume: false,
+        };
+        let at = Timestamp(0);
+        Entry::new((HERE, AgentId::new(2)), request, (ME, [0; 32]), at)
+    }
+
+    fn state(execs: &Execs, exec: u128, now_ms: i64) -> Option<State> {
+        execs.look((HERE, ExecId::new(exec), ME), now_ms, |e| e.state)
+    }
+
+    #[test]
+    fn a_command_takes_one_connection_and_is_remembered_for_a_while() {
+        let execs = Execs::default();
+        execs.enter(entry(1, ExecKind::Command), 0).unwrap();
+        let connected = execs.connect(ExecId::new(1), 10).unwrap();
+        assert!(!connected.request.resume);
+        let again = execs.connect(ExecId::new(1), 20).unwrap_err();
+        assert_eq!(again.code, "LS-STATE");
+        execs.leave(&connected, State::Ended(Some(3)), 30);
+        assert_eq!(state(&execs, 1, 600_030), Some(State::Ended(Some(3))));
+        assert_eq!(state(&execs, 1, 600_031), None);
+        execs.enter(entry(2, ExecKind::Command), 0).unwrap();
+        assert_eq!(state(&execs, 2, 60_001), None, "nobody connected");
+    }
+
+    #[test]
+    fn a_terminal_is_taken_up_again_until_its_agent_gives_it_up() {
+        let execs = Execs::default();
+        execs.enter(entry(1, ExecKind::Terminal), 0).unwrap();
+        let mut first = execs.connect(ExecId::new(1), 0).unwrap();
+        let second = execs.connect(ExecId::new(1), 10).unwrap();
+        assert!(second.request.resume);
+        assert!(first.replaced.try_recv().is_err(), "the older one is told");
+        execs.leave(&first, State::Ended(None), 20);
+        assert_eq!(state(&execs, 1, 20), Some(State::Attached));
+        execs.leave(&second, State::Detached, 100);
+        assert_eq!(state(&execs, 1, 60_100), Some(State::Detached));
+        assert!(execs.connect(ExecId::new(1), 60_100).is_ok());
+        execs.leave(&second, State::Detached, 100); // of an older connection
+        assert_eq!(state(&execs, 1, 60_100), Some(State::Attached));
+    }
+
+    #[test]
+    fn one_that_is_not_the_callers_is_not_there_and_a_session_takes_so_many() {
+        let execs = Execs::default();
+        for exec in 0..32 {
+            execs.enter(entry(exec, ExecKind::Command), 0).unwrap();
+        }
+        let more = execs.enter(entry(99, ExecKind::Command), 0).unwrap_err();
+        assert_eq!(more.code, "LS-STREAMS");
+        let one = ExecId::new(1);
+        assert!(execs.look((HERE, one, UserId::new(2)), 0, |_| ()).is_none());
+        assert!(execs.look((SessionId(5), one, ME), 0, |_| ()).is_none());
+        let connected = execs.connect(one, 0).unwrap();
+        execs.leave(&connected, State::Ended(None), 0);
+        assert!(execs.enter(entry(99, ExecKind::Command), 0).is_ok());
+    }
+}

@@ -1,0 +1,176 @@
+//! Commands and terminals beside a session's program, from the command line to the container.
+
+use longshore_tests::fixture::{AgentOptions, Cluster, Output, until};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
+async fn with_session() -> (Cluster, String) {
+    let cluster = Cluster::with_agent(AgentOptions::default()).await;
+    let request = json!({"command": ["sleep", "600"], "slots": {"cpu": "1", "mem": "64M"}});
+    let session = cluster.api.submit(&request).await;
+    cluster.running(&session.id).await;
+    (cluster, session.id)
+}
+
+/// The command line with something to read.
+async fn fed(cluster: &Cluster, arguments: &[&str], input: Vec<u8>) -> Output {
+    let mut child = cluster
+        .cli_command(arguments)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the command line runs");
+    let mut stdin = child.stdin.take().expect("its input is a pipe");
+    let feeding = tokio::spawn(async move {
+        // Whoever reads no further ends this too.
+        let _ = stdin.write_all(&input).await;
+    });
+    let output = Output::of(child).await;
+    feeding.await.expect("feeding does not panic");
+    output
+}
+
+/// Processes of this machine with this word among their arguments.
+fn processes(word: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir("/proc")
+        .expect("/proc is there")
+        .flatten();
+    let has = |path: &PathBuf| {
+        let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        // What the container's program was given, not who asked for it.
+        let program = words.next().unwrap_or_default().to_vec();
+        !program.ends_with(b"longshore") && words.any(|one| one == word.as_bytes())
+    };
+    all.map(|entry| entry.path()).filter(has).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exec_is_the_programs_own_code_input_and_outputs() {
+    let (cluster, id) = with_session().await;
+    let run = async |script: &str| cluster.cli(&["exec", &id, "--", "sh", "-c", script]).await;
+
+    let both = run("echo out; echo err >&2; exit 3").await;
+    assert_eq!(
+        (both.code, both.stdout.as_str(), both.stderr.as_str()),
+        (3, "out\n", "err\n"),
+        "{both:?}"
+    );
+    // As the session's user, without privileges.
+    let who = run("id -u; grep CapEff /proc/self/status | tr -d '\\t'").await;
+    let lines: Vec<&str> = who.stdout.lines().collect();
+    assert!(
+        lines[0].parse::<u32>().is_ok_and(|uid| uid >= 20_000),
+        "{who:?}"
+    );
+    assert_eq!(lines[1], "CapEff:0000000000000000");
+    let absent = cluster.cli(&["exec", &id, "--", "no-such-program"]).await;
+    assert_eq!(absent.code, 127, "{absent:?}");
+    assert!(
+        absent.stdout.is_empty() && absent.stderr.contains("no-such-program"),
+        "{absent:?}"
+    );
+    let inert = cluster.cli(&["exec", &id, "--", "/etc/passwd"]).await;
+    assert_eq!(inert.code, 126, "{inert:?}");
+    let killed = run("kill -9 $$").await;
+    assert_eq!(killed.code, 137, "{killed:?}");
+    let set = cluster
+        .cli(&[
+            "exec",
+            &id,
+            "-e",
+            "MARK=a b",
+            "-w",
+            "/tmp",
+            "--",
+            "sh",
+            "-c",
+            "pwd; echo $MARK",
+        ])
+        .await;
+    assert_eq!(set.stdout, "/tmp\na b\n", "{set:?}");
+
+    // More than all buffers on the way hold together.
+    let large: Vec<u8> = (0..3_000_000_u32)
+        .flat_map(|n| [b'a' + (n % 23) as u8, b'\n'])
+        .collect();
+    let echoed = fed(&cluster, &["exec", &id, "--", "cat"], large.clone()).await;
+    assert_eq!((echoed.code, echoed.stdout.len()), (0, large.len()));
+    assert!(echoed.stdout.as_bytes() == large);
+
+    let terminal = cluster
+        .cli(&[
+            "exec",
+            &id,
+            "-t",
+            "--",
+            "sh",
+            "-c",
+            "test -t 0 && test -t 1 && while [ \"$(stty size)\" = '0 0' ]; do sleep 1; done; stty size",
+        ])
+        .await;
+    assert_eq!(
+        (terminal.code, terminal.stdout.trim()),
+        (0, "24 80"),
+        "{terminal:?}"
+    );
+    let shell = fed(
+        &cluster,
+        &["terminal", &id],
+        b"echo $((6*7)) in $0\nexit 5\n".to_vec(),
+    )
+    .await;
+    assert_eq!(shell.code, 0, "{shell:?}");
+    assert!(shell.stdout.contains("42 in /bin/sh"), "{shell:?}");
+
+    assert_eq!(cluster.api.session(&id).await.state, "RUNNING");
+    let stopped = cluster.cli(&["stop", "--grace", "1s", &id]).await;
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    cluster.ended(&id, Duration::from_secs(40)).await;
+    let late = cluster.cli(&["exec", &id, "--", "true"]).await;
+    assert_eq!(late.code, 125, "{late:?}");
+    assert!(late.stderr.contains("LS-STATE"), "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_killed_takes_its_command_with_it() {
+    let (cluster, id) = with_session().await;
+    let mark = format!("86{}", std::process::id()); // seconds of a sleep nobody else sleeps
+    let words = ["exec", id.as_str(), "--", "sleep", mark.as_str()];
+    let mut child = cluster
+        .cli_command(&words)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the command line runs");
+    let limit = Duration::from_secs(20);
+    until("the command runs", limit, async || {
+        (!processes(&mark).is_empty()).then_some(())
+    })
+    .await;
+    child.kill().await.expect("it can be killed");
+    until("nothing is left of the command", limit, async || {
+        processes(&mark).is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(cluster.api.session(&id).await.state, "RUNNING");
+
+    // Ctrl-C of a command without a terminal is its program's.
+    let script = "trap 'exit 9' INT; echo ready; while :; do sleep 1; done";
+    let words = ["exec", id.as_str(), "--", "sh", "-c", script];
+    let mut child = cluster
+        .cli_command(&words)
+        .spawn()
+        .expect("the command line runs");
+    let pid = child.id().expect("it runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is a pipe")).lines();
+    let first = lines.next_line().await.expect("it can be read");
+    assert_eq!(first.as_deref(), Some("ready"));
+    let sent = std::process::Command::new("kill")
+        .args(["-INT", &pid.to_string()])
+        .status();
+    assert!(sent.expect("kill runs").success());
+    let ended = Output::of(child).await;
+    assert_eq!(ended.code, 9, "{ended:?}");
+}
