@@ -141,8 +141,10 @@ pub async fn send_within<M: Message + Serialize>(
 
 /// Passes frames on between a two-way stream and two queues, until either end is gone. A
 /// queue that is full stops its own way only, and the peer with it. What was put into the
-/// outgoing queue before its sender was dropped still reaches a peer that takes it.
+/// outgoing queue before its sender was dropped still reaches a peer that takes it: what an
+/// agent has to say however long that takes, what a client said only for a moment.
 pub async fn pass_on<O, I>(
+    side: Side,
     mut out: quinn::SendStream,
     mut frames: FrameReader,
     mut outgoing: mpsc::Receiver<O>,
@@ -155,12 +157,20 @@ pub async fn pass_on<O, I>(
     let sending = async {
         while let Some(message) = outgoing.recv().await {
             if send(&mut out, &message).await.is_err() {
-                return;
+                match side {
+                    Side::Agent => return,
+                    // A command that has ended reads nothing; what it wrote may be on its way.
+                    Side::Coordinator => std::future::pending().await,
+                }
             }
         }
         let _ = out.finish(); // the peer may have stopped reading
         // Our other half must not be let go before this one has arrived.
-        let _ = tokio::time::timeout(LAST_WORDS, out.stopped()).await;
+        let arrived = out.stopped();
+        match side {
+            Side::Agent => drop(arrived.await),
+            Side::Coordinator => drop(tokio::time::timeout(LAST_WORDS, arrived).await),
+        }
     };
     let receiving = async {
         // A peer that breaks the protocol here has lost its stream and nothing else.
@@ -173,17 +183,22 @@ pub async fn pass_on<O, I>(
             }
         }
     };
-    let nobody = async {
-        incoming.closed().await;
-        tokio::time::sleep(LAST_WORDS).await;
+    // The other end is gone, seen also while both queues are full.
+    let gone = async {
+        match side {
+            Side::Agent => drop(stopped.await),
+            Side::Coordinator => {
+                incoming.closed().await;
+                tokio::time::sleep(LAST_WORDS).await;
+            }
+        }
     };
     tokio::select! {
         biased;
         // What has come is taken before it is seen that the peer goes.
         () = receiving => (),
         () = sending => (),
-        _ = stopped => (), // seen even while both queues are full
-        () = nobody => (),
+        () = gone => (),
     }
 }
 

@@ -174,3 +174,34 @@ async fn a_client_that_is_killed_takes_its_command_with_it() {
     let ended = Output::of(child).await;
     assert_eq!(ended.code, 9, "{ended:?}");
 }
+
+/// A connection that goes on costs its right within seconds after that is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keypair_that_is_switched_off_ends_what_it_opened() {
+    let (cluster, id) = with_session().await;
+    let made = cluster.cli(&["key", "create", "-o", "json"]).await;
+    let keys: serde_json::Value = serde_json::from_str(&made.stdout).expect("it is JSON");
+    let text = |name: &str| keys[name].as_str().expect("it is a text").to_owned();
+    let mark = format!("87{}", std::process::id()); // seconds of a sleep nobody else sleeps
+    let child = cluster
+        .cli_command(&["exec", &id, "--", "sleep", &mark])
+        .env("LONGSHORE_ACCESS_KEY", text("access_key"))
+        .env("LONGSHORE_SECRET_KEY", text("secret_key"))
+        .spawn()
+        .expect("the command line runs");
+    let limit = Duration::from_secs(20);
+    until("the command runs", limit, async || {
+        (!processes(&mark).is_empty()).then_some(())
+    })
+    .await;
+    let off = cluster.cli(&["key", "deactivate", "-y", &text("access_key")]).await;
+    assert_eq!(off.code, 0, "{off:?}");
+    let ended = tokio::time::timeout(Duration::from_secs(8), Output::of(child)).await;
+    let ended = ended.expect("it ends within five seconds, and some for a busy machine");
+    assert_eq!(ended.code, 125, "{ended:?}");
+    assert!(ended.stderr.contains("LS-KEYPAIR-INACTIVE"), "{ended:?}");
+    until("nothing is left of the command", limit, async || {
+        processes(&mark).is_empty().then_some(())
+    })
+    .await;
+}

@@ -13,7 +13,7 @@ use longshore_common::wire::{
     StreamOpen, StreamRefuse, Welcome,
 };
 use longshore_link::{
-    FrameReader, INTERACTIVE, LinkError, boot_ms, close, pass_on, send, send_within,
+    FrameReader, INTERACTIVE, LinkError, Side, boot_ms, close, pass_on, send, send_within,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -560,7 +560,7 @@ async fn serve_exec(
     match opened {
         Ok(ends) => {
             if send(&mut out, &StreamAccept {}).await.is_ok() {
-                pass_on(out, frames, ends.from, ends.to).await;
+                pass_on(Side::Agent, out, frames, ends.from, ends.to).await;
             }
         }
         Err(text) => {

@@ -487,7 +487,7 @@ impl Cluster {
         let (incoming, from) = mpsc::channel(BETWEEN);
         tokio::spawn(async move {
             let _permit = permit;
-            pass_on::<ToExec, FromExec>(out, frames, outgoing, incoming).await;
+            pass_on::<ToExec, FromExec>(Side::Coordinator, out, frames, outgoing, incoming).await;
         });
         Ok(ExecEnds { to, from })
     }
