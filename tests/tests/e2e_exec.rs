@@ -194,7 +194,9 @@ async fn a_keypair_that_is_switched_off_ends_what_it_opened() {
         (!processes(&mark).is_empty()).then_some(())
     })
     .await;
-    let off = cluster.cli(&["key", "deactivate", "-y", &text("access_key")]).await;
+    let off = cluster
+        .cli(&["key", "deactivate", "-y", &text("access_key")])
+        .await;
     assert_eq!(off.code, 0, "{off:?}");
     let ended = tokio::time::timeout(Duration::from_secs(8), Output::of(child)).await;
     let ended = ended.expect("it ends within five seconds, and some for a busy machine");

@@ -166,7 +166,10 @@ async fn an_administrator_opens_one_only_where_that_is_allowed_and_written_down(
     // It is theirs alone all the same.
     let path = format!("{EXEC}/{}", by_owner["id"].as_str().unwrap());
     assert_eq!(f.get(&path).await.code(), "LS-NOT-FOUND");
-    let records = f.get("/api/v1/audit?action=session.reach").await.json();
+    let records = f
+        .get("/api/v1/audit?operation=session.reach&outcome=ok")
+        .await
+        .json();
     let items = records["items"].as_array().unwrap();
     assert_eq!(items.len(), 1, "{records}");
     f.bearer(&owner);
