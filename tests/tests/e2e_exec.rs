@@ -108,7 +108,7 @@ async fn exec_is_the_programs_own_code_input_and_outputs() {
             "--",
             "sh",
             "-c",
-            "test -t 0 && test -t 1 && while [ \"$(stty size)\" = '0 0' ]; do sleep 1; done; stty size",
+            "test -t 0 && test -t 1 && until [ \"$(stty size)\" = '24 80' ]; do sleep 1; done; stty size",
         ])
         .await;
     assert_eq!(
