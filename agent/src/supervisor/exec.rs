@@ -217,6 +217,7 @@ async fn run<C: Containers>(
     let mut command = Command {
         process,
         input: Some(input),
+        tty: request.tty || request.kind == ExecKind::Terminal,
         pending: bytes::Bytes::new(),
         output,
         output_ended: false,
@@ -281,6 +282,8 @@ struct Command<P> {
     process: P,
     /// None once it was closed, by either side.
     input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    /// It has a terminal.
+    tty: bool,
     /// Input that was taken and not written yet.
     pending: bytes::Bytes,
     output: ExecOutputs,
@@ -389,6 +392,8 @@ impl<P: Process> Command<P> {
         match frame {
             ToExec::Input(bytes) if self.input.is_some() => self.pending = bytes.into(),
             ToExec::Input(_) | ToExec::Leave => (), // nobody reads it any more
+            // The engine closes a terminal's output with its input; a terminal has a key for it.
+            ToExec::EndOfInput if self.tty => self.pending = bytes::Bytes::from_static(b"\x04"),
             ToExec::EndOfInput => {
                 if let Some(mut input) = self.input.take() {
                     let _ = input.shutdown().await; // it may have ended already

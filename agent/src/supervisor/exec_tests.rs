@@ -68,6 +68,7 @@ fn begun(process: Noted, kind: ExecKind) -> Scene {
     let mut command = Command {
         process: Arc::clone(&process),
         input: Some(Box::pin(other_end)),
+        tty: kind == ExecKind::Terminal,
         pending: bytes::Bytes::new(),
         output: Box::pin(tokio_stream::wrappers::ReceiverStream::new(pieces)),
         output_ended: false,
