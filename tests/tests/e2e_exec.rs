@@ -112,8 +112,8 @@ async fn exec_is_the_programs_own_code_input_and_outputs() {
         ])
         .await;
     assert_eq!(
-        (terminal.code, terminal.stdout.trim()),
-        (0, "24 80"),
+        (terminal.code, terminal.stdout.lines().last()),
+        (0, Some("24 80")),
         "{terminal:?}"
     );
     let shell = fed(
