@@ -129,7 +129,9 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
         }));
     }
     for parameter in operation.parameters {
-        let required = parameter.name == "If-Match";
+        // Where an order is good without it, nobody is told that it is missing.
+        let required =
+            parameter.name == "If-Match" && operation.codes.contains(&"LS-VERSION-MISSING");
         parameters.push(json!({
             "name": parameter.name,
             "in": if parameter.header { "header" } else { "query" },
