@@ -32,6 +32,15 @@ async fn fed(cluster: &Cluster, arguments: &[&str], input: Vec<u8>) -> Output {
     output
 }
 
+/// Waits until the marked command runs, or until nothing is left of it.
+async fn command_is(there: bool, mark: &str) {
+    let limit = Duration::from_secs(20);
+    until("the command comes or goes", limit, async || {
+        (processes(mark).is_empty() != there).then_some(())
+    })
+    .await;
+}
+
 /// Processes of this machine with this word among their arguments.
 fn processes(word: &str) -> Vec<PathBuf> {
     let all = std::fs::read_dir("/proc")
@@ -144,16 +153,9 @@ async fn a_client_that_is_killed_takes_its_command_with_it() {
         .stdin(Stdio::piped())
         .spawn()
         .expect("the command line runs");
-    let limit = Duration::from_secs(20);
-    until("the command runs", limit, async || {
-        (!processes(&mark).is_empty()).then_some(())
-    })
-    .await;
+    command_is(true, &mark).await;
     child.kill().await.expect("it can be killed");
-    until("nothing is left of the command", limit, async || {
-        processes(&mark).is_empty().then_some(())
-    })
-    .await;
+    command_is(false, &mark).await;
     assert_eq!(cluster.api.session(&id).await.state, "RUNNING");
 
     // Ctrl-C of a command without a terminal is its program's.
@@ -189,11 +191,7 @@ async fn a_keypair_that_is_switched_off_ends_what_it_opened() {
         .env("LONGSHORE_SECRET_KEY", text("secret_key"))
         .spawn()
         .expect("the command line runs");
-    let limit = Duration::from_secs(20);
-    until("the command runs", limit, async || {
-        (!processes(&mark).is_empty()).then_some(())
-    })
-    .await;
+    command_is(true, &mark).await;
     let off = cluster
         .cli(&["key", "deactivate", "-y", &text("access_key")])
         .await;
@@ -202,8 +200,5 @@ async fn a_keypair_that_is_switched_off_ends_what_it_opened() {
     let ended = ended.expect("it ends within five seconds, and some for a busy machine");
     assert_eq!(ended.code, 125, "{ended:?}");
     assert!(ended.stderr.contains("LS-KEYPAIR-INACTIVE"), "{ended:?}");
-    until("nothing is left of the command", limit, async || {
-        processes(&mark).is_empty().then_some(())
-    })
-    .await;
+    command_is(false, &mark).await;
 }

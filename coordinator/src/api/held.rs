@@ -14,9 +14,9 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 use longshore_common::ids::SessionId;
 use longshore_core::access;
-use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// How often it is looked whether the caller still may: what is lost ends within 5 s. Tests
 /// have no time for that.
@@ -40,52 +40,12 @@ pub(super) fn shows(request: &Extensions, session: SessionId, right: access::Ope
     }
 }
 
-/// What an open answer rests on.
-struct Rests {
-    app: App,
-    operation: &'static Operation,
-    /// The caller as it was let in.
-    person: Person,
-    shows: Shows,
-    /// Of the rights that were looked at last.
-    generation: u64,
-}
-
-impl Rests {
-    /// Whether a request like this one would be let in now.
-    async fn stand(&mut self) -> Result<(), Failure> {
-        #[cfg(test)]
-        LOOKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let generation = self.app.identity.generation();
-        let person = again(&self.app, self.operation, &self.person)?;
-        if generation == self.generation {
-            return Ok(()); // as nearly always
-        }
-        match self.shows.0.get() {
-            Some((session, right)) => {
-                match sessions::allowed(&self.app, &person, *session, *right).await {
-                    Ok(_) => (),
-                    // Nothing was lost but time: asked again at the next look.
-                    Err(failure) if failure.status() >= 500 => return Ok(()),
-                    Err(failure) => return Err(failure),
-                }
-            }
-            None if is_narrower(&self.person.rights, &person.rights) => {
-                let text = "The rights this answer rested on have changed.";
-                return Err(Failure::new("LS-FORBIDDEN", text));
-            }
-            None => (),
-        }
-        self.generation = generation;
-        Ok(())
-    }
-}
-
 /// What the caller of a request was let in by.
 #[derive(Debug, Clone)]
 pub(super) struct LetIn {
     operation: &'static Operation,
     person: Person,
+    /// That of the rights that were looked at.
     generation: u64,
 }
 
@@ -99,30 +59,71 @@ impl LetIn {
     }
 }
 
-/// What a connection rests on that goes on when the request it began with was answered.
-pub(super) struct Standing(Rests);
-
-/// That of a request, after its handler has said what it shows.
-pub(super) fn standing(app: &App, request: &Extensions) -> Option<Standing> {
-    let let_in = request.get::<LetIn>()?.clone();
-    Some(Standing(Rests {
-        app: app.clone(),
-        operation: let_in.operation,
-        person: let_in.person,
-        shows: request.get::<Shows>()?.clone(),
-        generation: let_in.generation,
-    }))
+/// What an open answer, or a connection that goes on behind it, rests on.
+pub(super) struct Rests {
+    app: App,
+    let_in: LetIn,
+    shows: Shows,
+    looks: Interval,
 }
 
-impl Standing {
+/// That of a request, after its handler has said what it shows.
+pub(super) fn standing(app: &App, request: &Extensions) -> Option<Rests> {
+    let (let_in, shows) = (request.get::<LetIn>()?, request.get::<Shows>()?);
+    Some(Rests::new(app, let_in.clone(), shows.clone()))
+}
+
+impl Rests {
+    fn new(app: &App, let_in: LetIn, shows: Shows) -> Self {
+        let mut looks = interval_at(Instant::now() + AGAIN, AGAIN);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            app: app.clone(),
+            let_in,
+            shows,
+            looks,
+        }
+    }
+
     /// Returns once it does not stand any more.
-    pub(super) async fn lost(mut self) -> Failure {
+    pub(super) async fn lost(&mut self) -> Failure {
         loop {
-            tokio::time::sleep(AGAIN).await;
-            if let Err(lost) = self.0.stand().await {
+            self.looks.tick().await;
+            if let Err(lost) = self.stand().await {
                 return lost;
             }
         }
+    }
+
+    /// Whether a request like this one would be let in now.
+    async fn stand(&mut self) -> Result<(), Failure> {
+        #[cfg(test)]
+        LOOKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let generation = self.app.identity.generation();
+        let LetIn {
+            operation, person, ..
+        } = &self.let_in;
+        let person = again(&self.app, operation, person)?;
+        if generation == self.let_in.generation {
+            return Ok(()); // as nearly always
+        }
+        match self.shows.0.get() {
+            Some((session, right)) => {
+                match sessions::allowed(&self.app, &person, *session, *right).await {
+                    Ok(_) => (),
+                    // Nothing was lost but time: asked again at the next look.
+                    Err(failure) if failure.status() >= 500 => return Ok(()),
+                    Err(failure) => return Err(failure),
+                }
+            }
+            None if is_narrower(&self.let_in.person.rights, &person.rights) => {
+                let text = "The rights this answer rested on have changed.";
+                return Err(Failure::new("LS-FORBIDDEN", text));
+            }
+            None => (),
+        }
+        self.let_in.generation = generation;
+        Ok(())
     }
 }
 
@@ -134,32 +135,17 @@ fn is_narrower(before: &access::Caller, now: &access::Caller) -> bool {
         || (before.in_queue_admins() && !now.in_queue_admins())
 }
 
-/// Answers as long as the caller may ask at all. `generation` is that of the rights the
-/// caller was let in by.
+/// Answers as long as the caller may ask at all.
 pub(super) async fn while_allowed(
     app: &App,
-    operation: &'static Operation,
-    (person, generation): (Person, u64),
+    let_in: LetIn,
     shows: Shows,
     work: impl Future<Output = Response>,
 ) -> Response {
-    let mut work = pin!(work);
-    let mut rests = Rests {
-        app: app.clone(),
-        operation,
-        person,
-        shows,
-        generation,
-    };
-    let response = loop {
-        tokio::select! {
-            response = &mut work => break response,
-            () = tokio::time::sleep(AGAIN) => {
-                if let Err(lost) = rests.stand().await {
-                    return lost.into_response();
-                }
-            }
-        }
+    let mut rests = Rests::new(app, let_in, shows);
+    let response = tokio::select! {
+        response = work => response,
+        lost = rests.lost() => return lost.into_response(),
     };
     let whole = response.body().size_hint().exact().is_some();
     if whole || response.status() != StatusCode::OK {
@@ -169,18 +155,15 @@ pub(super) async fn while_allowed(
 }
 
 fn stream_while_allowed(rests: Rests, body: Body) -> Body {
-    let again = Box::pin(tokio::time::sleep(AGAIN));
-    let start = (rests, body.into_data_stream(), again);
-    let pieces = stream::unfold(start, |(mut rests, mut pieces, mut again)| async move {
+    let start = (rests, body.into_data_stream());
+    let pieces = stream::unfold(start, |(mut rests, mut pieces)| async move {
         loop {
             tokio::select! {
                 biased;
-                // First, so that a stream that never pauses is looked at too.
-                () = &mut again => {
-                    rests.stand().await.ok()?;
-                    again.as_mut().reset(tokio::time::Instant::now() + AGAIN);
-                }
-                piece = pieces.next() => return Some((piece?, (rests, pieces, again))),
+                // First, so that a stream that never pauses is looked at too; and a look that
+                // has begun is not given up for the next piece.
+                _ = rests.looks.tick() => rests.stand().await.ok()?,
+                piece = pieces.next() => return Some((piece?, (rests, pieces))),
             }
         }
     });

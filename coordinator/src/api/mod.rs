@@ -265,9 +265,9 @@ async fn admit(
                     let shows = held::Shows::default();
                     request.extensions_mut().insert(shows.clone());
                     let let_in = held::LetIn::new(operation, &person, generation);
-                    request.extensions_mut().insert(let_in);
+                    request.extensions_mut().insert(let_in.clone());
                     let work = next.run(request);
-                    held::while_allowed(&app, operation, (person, generation), shows, work).await
+                    held::while_allowed(&app, let_in, shows, work).await
                 }
             }
         }

@@ -93,7 +93,7 @@ pub(super) async fn serve(
     socket: WebSocket,
     mut connection: Connection,
     ends: ExecEnds,
-    standing: held::Standing,
+    mut standing: held::Rests,
 ) {
     let app = connection.app.clone();
     let ExecEnds { to, mut from } = ends;

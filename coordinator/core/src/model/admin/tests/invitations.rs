@@ -82,6 +82,21 @@ impl World {
         self.take(&[Change::User(Box::new(user))]);
     }
 
+    /// A group of the domain, with nobody in it.
+    fn has_team(&mut self) {
+        let group = UserGroup {
+            id: UserGroupId::new(9),
+            version: 1,
+            name: "team".to_owned(),
+            description: String::new(),
+            domain: Some(DomainId::new(1)),
+            builtin: None,
+            members: BTreeMap::new(),
+            created_at: NOW,
+        };
+        self.take(&[Change::UserGroup(group)]);
+    }
+
     /// alice administers the project vision, bob the domain.
     fn administered() -> Self {
         let mut world = Self::new();
@@ -99,17 +114,7 @@ impl World {
 #[test]
 fn a_new_person_is_made_once() {
     let mut world = World::new();
-    let group = UserGroup {
-        id: UserGroupId::new(9),
-        version: 1,
-        name: "team".to_owned(),
-        description: String::new(),
-        domain: Some(DomainId::new(1)),
-        builtin: None,
-        members: BTreeMap::new(),
-        created_at: NOW,
-    };
-    world.take(&[Change::UserGroup(group)]);
+    world.has_team();
     let body = json!({"email": "Dana@lab.example", "projects": ["vision"], "groups": ["team"]});
     world.admin(invite(1, body)).unwrap();
     let mut order = accept(1);
@@ -309,17 +314,7 @@ fn a_user_joins_projects_of_those_who_administer_them() {
 #[test]
 fn what_the_inviter_lost_is_not_given_on() {
     let mut world = World::administered();
-    let group = UserGroup {
-        id: UserGroupId::new(9),
-        version: 1,
-        name: "team".to_owned(),
-        description: String::new(),
-        domain: Some(DomainId::new(1)),
-        builtin: None,
-        members: BTreeMap::new(),
-        created_at: NOW,
-    };
-    world.take(&[Change::UserGroup(group)]);
+    world.has_team();
     let to_vision = json!({"email": "bob@lab.example", "projects": ["vision"]});
     world.admin_as(2, invite(1, to_vision)).unwrap();
     let to_team = json!({"email": "alice@lab.example", "projects": ["vision"], "groups": ["team"]});
