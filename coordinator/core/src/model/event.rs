@@ -528,6 +528,19 @@ impl Refusal {
         }
     }
 
+    /// A refusal for what is wrong with members of a request, one or more.
+    #[must_use]
+    pub fn of_members(code: &'static str, errors: Vec<MemberError>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => one.message.clone(),
+            many => format!("{} members of the request are not valid.", many.len()),
+        };
+        Self {
+            errors,
+            ..Self::new(code, detail)
+        }
+    }
+
     /// The same with a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

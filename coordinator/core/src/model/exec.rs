@@ -76,13 +76,6 @@ pub fn exec_wish(request: &NewExec) -> Result<ExecWish, Refusal> {
         wrong("/size", "rows and cols are 1 to 65535.".to_owned());
     }
     let bytes = request.environment.iter().map(|(k, v)| k.len() + v.len());
-    let before = errors.len();
-    let mut wrong = |pointer: &str, message: String| {
-        errors.push(MemberError {
-            pointer: pointer.to_owned(),
-            message,
-        });
-    };
     environment(&request.environment, &mut wrong);
     if bytes.sum::<usize>() > MAX_EXEC_ENVIRONMENT || request.environment.len() > MAX_LIST {
         let text = "The environment of a command has at most 16 KiB in all.";
@@ -99,18 +92,12 @@ pub fn exec_wish(request: &NewExec) -> Result<ExecWish, Refusal> {
             }),
         });
     }
-    let code = match before {
-        0 => "LS-ENVIRONMENT",
-        _ => "LS-INVALID",
+    let of_environment = |error: &MemberError| error.pointer.starts_with("/environment");
+    let code = match errors.iter().all(of_environment) {
+        true => "LS-ENVIRONMENT",
+        false => "LS-INVALID",
     };
-    let detail = match errors.as_slice() {
-        [one] => one.message.clone(),
-        many => format!("{} members of the request are not valid.", many.len()),
-    };
-    Err(Refusal {
-        errors,
-        ..Refusal::new(code, detail)
-    })
+    Err(Refusal::of_members(code, errors))
 }
 
 /// The running container of this rank.

@@ -351,14 +351,7 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
     } else {
         "LS-INVALID"
     };
-    let detail = match errors.as_slice() {
-        [one] => one.message.clone(),
-        many => format!("{} members of the request are not valid.", many.len()),
-    };
-    Err(Refusal {
-        errors,
-        ..Refusal::new(code, detail)
-    })
+    Err(Refusal::of_members(code, errors))
 }
 
 /// How many containers, and where they may be.
