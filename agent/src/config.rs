@@ -1,9 +1,14 @@
-//! The agent's configuration: `agent.toml`, then `LONGSHORE__AGENT__…`, then flags.
-//!
-//! An unknown key or a wrong type stops the start and names the file and the place.
+//! The agent's configuration: what the keys of [`SCHEMA`] become, and the rules between them.
+//! Where values come from is decided in `longshore-config`.
+
+mod keys;
+
+pub use keys::{SCHEMA, reference};
 
 use longshore_common::agent::{Affinity, Allocation, Strategy};
 use longshore_common::amount::parse_milli;
+use longshore_config::load::{Fault, Loaded};
+use longshore_config::sources::{self, Start};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -294,42 +299,47 @@ impl Default for Quic {
     }
 }
 
+/// What stands at the top of the agent's files.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Whole {
+    agent: Config,
+}
+
 /// Why a configuration is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
 impl Config {
-    /// Reads the file, if there is one, and lays the environment over it.
+    /// Reads all sources and checks the result; the second is where each value came from.
+    ///
+    /// `file` stands in place of the directory that is read where no variable names others;
+    /// `arguments` is what the command line sets: its name there, the dotted key, the text.
     ///
     /// # Errors
-    /// Unknown keys, wrong types, values that make no sense; with file, line or variable.
+    /// All that is wrong, a line each.
     pub fn load(
         file: Option<&Path>,
         environment: &BTreeMap<String, String>,
-    ) -> Result<Self, ConfigError> {
-        let mut table = match file {
-            None => toml::Table::new(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
-                // Read as the schema first: its errors know line and column.
-                toml::from_str::<Self>(&text)
-                    .map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
-                text.parse()
-                    .map_err(|e| ConfigError(format!("{}: {e}", path.display())))?
-            }
+        arguments: Vec<(String, String, String)>,
+    ) -> Result<(Self, Loaded), ConfigError> {
+        let variables = environment.iter();
+        let start = Start {
+            file: file.map(|file| (file, vec!["agent".to_owned()])),
+            environment: variables.map(|(k, v)| (k.clone(), v.clone())).collect(),
+            arguments,
         };
-        for (name, text) in environment {
-            if let Some(path) = name.strip_prefix("LONGSHORE__AGENT__") {
-                set(&mut table, path, text).map_err(|e| ConfigError(format!("{name}: {e}")))?;
-            }
+        let loaded = sources::start(&SCHEMA, start).map_err(|faults| {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            ConfigError(lines.join("\n"))
+        })?;
+        let placed = |fault: &Fault| ConfigError(fault.to_string());
+        let Whole { agent } = loaded.typed().map_err(|fault| placed(&fault))?;
+        if let Err(ConfigError(text)) = agent.check() {
+            return Err(placed(&loaded.placed(&format!("agent.{text}"))));
         }
-        let config: Self = table
-            .try_into()
-            .map_err(|e| ConfigError(format!("environment LONGSHORE__AGENT__…: {e}")))?;
-        config.check()?;
-        Ok(config)
+        Ok((agent, loaded))
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -369,34 +379,27 @@ impl Config {
     }
 }
 
-/// Sets `SECTION__KEY` in a table; the value is JSON when it can be.
-fn set(table: &mut toml::Table, path: &str, text: &str) -> Result<(), String> {
-    let parts: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
-    let (last, sections) = parts.split_last().ok_or("no key")?;
-    let mut inner = table;
-    for section in sections {
-        inner = inner
-            .entry(section.clone())
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| format!("{section} is not a section"))?;
-    }
-    let value = serde_json::from_str::<toml::Value>(text)
-        .unwrap_or_else(|_| toml::Value::String(text.to_owned()));
-    inner.insert(last.clone(), value);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn load(
+        file: Option<&Path>,
+        mut environment: BTreeMap<String, String>,
+    ) -> Result<Config, ConfigError> {
+        if file.is_none() {
+            let nowhere = "/nowhere".to_owned();
+            environment.insert("LONGSHORE_CONFIG_DIR".to_owned(), nowhere);
+        }
+        Config::load(file, &environment, Vec::new()).map(|(config, _)| config)
+    }
 
     fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let environment = pairs
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        Config::load(None, &environment)
+        load(None, environment)
     }
 
     #[test]
@@ -435,7 +438,7 @@ mod tests {
             affinity: Affinity::Interleaved,
         };
         assert_eq!(config.unwrap().allocation.as_sent(), expected);
-        for (text, milli) in [("0.1", 100), ("1", 1000), ("0.005", 5), (r#""1/4""#, 250)] {
+        for (text, milli) in [("0.1", 100), ("1", 1000), ("0.005", 5), ("1/4", 250)] {
             let config = with(&[("LONGSHORE__AGENT__ALLOCATION__QUANTUM", text)]);
             assert_eq!(config.unwrap().allocation.quantum, milli, "{text}");
         }
@@ -472,12 +475,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.toml");
         std::fs::write(&path, "max_containers = 3\nmax_contaners = 4\n").unwrap();
-        let error = Config::load(Some(&path), &BTreeMap::new())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("line 2") && error.contains("max_containers"),
-            "{error}"
-        );
+        let error = load(Some(&path), BTreeMap::new()).unwrap_err().to_string();
+        let expected =
+            "agent.toml:2:1: unknown key agent.max_contaners; did you mean agent.max_containers?";
+        assert!(error.ends_with(expected), "{error}");
+        std::fs::write(&path, "gpu_way = \"cdi\"\n[allocation]\nquantum = 0.025\n").unwrap();
+        let error = load(Some(&path), BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains("agent.toml:3: agent.allocation"), "{error}");
     }
 }

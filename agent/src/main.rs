@@ -2,11 +2,13 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use longshore_agent::config::Config;
+use longshore_agent::config::{Config, SCHEMA, reference};
 use longshore_agent::daemon;
 use longshore_agent::identity::{Files, IdentityError, Token};
 use longshore_agent::link::{JoinError, JoinOrder, join, renew_expired};
 use longshore_agent::runtime::Containers as _;
+use longshore_config::load::Loaded;
+use longshore_config::show;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::PathBuf;
@@ -20,9 +22,12 @@ use tracing::{error, info, warn};
 #[derive(Debug, Parser)]
 #[command(name = "longshore-agent", version)]
 struct Arguments {
-    /// Configuration file.
+    /// File of configuration (TOML, YAML, JSON or HOCON) in place of /etc/longshore/agent.toml.
     #[arg(long, global = true)]
     config: Option<PathBuf>,
+    /// Set a key of the configuration; may be given again.
+    #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = assignment)]
+    set: Vec<(String, String)>,
     /// Identity, journal and output; overrides the file.
     #[arg(long, global = true)]
     state_dir: Option<PathBuf>,
@@ -56,10 +61,28 @@ enum Command {
     Purge,
     /// Look at the configuration.
     Config {
-        /// `check` reads it and says what is wrong; `show` prints what is in force.
-        #[arg(value_parser = ["check", "show"])]
-        what: String,
+        #[command(subcommand)]
+        what: ConfigVerb,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Say whether it is valid, without starting.
+    Check,
+    /// Print what holds; secrets are masked.
+    Show {
+        /// A key or a section; absent = all.
+        key: Option<String>,
+        /// Where each value came from, and what it stands before.
+        #[arg(long)]
+        origin: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every key with its default and what it does, as a file to begin with.
+    Reference,
 }
 
 fn main() -> ExitCode {
@@ -72,14 +95,23 @@ fn main() -> ExitCode {
         return ExitCode::from(1);
     }
     set_up_log();
-    let environment = std::env::vars().collect();
-    let config = match configuration(&arguments, &environment) {
-        Ok(config) => config,
+    // A variable that is not Unicode cannot be one of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect();
+    let (config, loaded) = match configuration(&arguments, &environment) {
+        Ok(read) => read,
         Err(error) => {
             eprintln!("error: {error:#}");
             return ExitCode::from(2);
         }
     };
+    if let Command::Config { what } = &arguments.command {
+        return look(what, &loaded);
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(3) // the journal may hold one for the time of a sync
         .max_blocking_threads(8)
@@ -102,14 +134,7 @@ fn main() -> ExitCode {
                 name,
             } => enrol(config, coordinator, token, token_file, name).await,
             Command::Purge => purge(config).await,
-            Command::Config { what } => {
-                if what == "show" {
-                    println!("{config:#?}");
-                } else {
-                    println!("ok");
-                }
-                Ok(())
-            }
+            Command::Config { .. } => Ok(()), // answered before
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
@@ -120,6 +145,30 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// What is asked about the configuration.
+fn look(what: &ConfigVerb, loaded: &Loaded) -> ExitCode {
+    match what {
+        ConfigVerb::Check => {
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
+            }
+            println!("the configuration is valid");
+        }
+        ConfigVerb::Show { key, origin, json } => {
+            let text = show::print(&SCHEMA, loaded, key.as_deref(), *origin, *json);
+            match text {
+                Ok(text) => print!("{text}"),
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    return ExitCode::from(2);
+                }
+            }
+        }
+        ConfigVerb::Reference => print!("{}", reference()),
+    }
+    ExitCode::SUCCESS
 }
 
 fn set_up_log() {
@@ -137,23 +186,33 @@ fn set_up_log() {
     }
 }
 
-fn configuration(arguments: &Arguments, environment: &BTreeMap<String, String>) -> Result<Config> {
-    let directory = environment
-        .get("LONGSHORE_CONFIG_DIR")
-        .map_or("/etc/longshore", String::as_str);
-    let default = PathBuf::from(directory).join("agent.toml");
-    let file = match &arguments.config {
-        Some(file) => Some(file.clone()),
-        None => default.exists().then_some(default),
-    };
-    let mut config = Config::load(file.as_deref(), environment)?;
-    if let Some(dir) = &arguments.state_dir {
-        config.state_dir = std::path::absolute(dir).context("--state-dir")?;
+fn configuration(
+    arguments: &Arguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<(Config, Loaded)> {
+    let mut set: Vec<(String, String, String)> = Vec::new();
+    for (key, text) in &arguments.set {
+        set.push(("--set".to_owned(), key.clone(), text.clone()));
     }
-    if let Some(dir) = &arguments.run_dir {
-        config.run_dir = std::path::absolute(dir).context("--run-dir")?;
+    for (flag, key, dir) in [
+        ("--state-dir", "agent.state_dir", &arguments.state_dir),
+        ("--run-dir", "agent.run_dir", &arguments.run_dir),
+    ] {
+        if let Some(dir) = dir {
+            let dir = std::path::absolute(dir).context(flag)?;
+            let text = dir.to_str().context("is not Unicode").context(flag)?;
+            set.push((flag.to_owned(), key.to_owned(), text.to_owned()));
+        }
     }
-    Ok(config)
+    Ok(Config::load(arguments.config.as_deref(), environment, set)?)
+}
+
+/// `KEY=VALUE`
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("must be of the form KEY=VALUE, such as agent.max_containers=8")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
 }
 
 async fn run(config: Config) -> Result<()> {

@@ -149,7 +149,7 @@ pub enum SetUpError {
     #[error(transparent)]
     Setting(#[from] ConfigError),
     /// Whom mail comes from is no address.
-    #[error("notify.mail.from: {0}")]
+    #[error("services.notify.mail.from: {0}")]
     From(#[from] lettre::address::AddressError),
     /// The certificates of this machine, or the name of the server.
     #[error("mail cannot be encrypted: {0}")]
@@ -170,7 +170,7 @@ impl Smtp {
         // All that is dangerous about it is the missing TLS, which is said above.
         let builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&settings.host);
         let mut builder = builder.port(settings.port).tls(tls).timeout(Some(PATIENCE));
-        let password = settings.password.read("notify.mail.password")?;
+        let password = settings.password.read("services.notify.mail.password")?;
         if !settings.username.is_empty() {
             let (name, password) = (settings.username.clone(), password.expose().to_owned());
             builder = builder.credentials(Credentials::new(name, password));

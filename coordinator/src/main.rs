@@ -10,7 +10,7 @@ use longshore_common::ids::{
 };
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig};
-use longshore_coordinator::config::{Config, LogFormat, Overrides};
+use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, reference};
 use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
@@ -51,9 +51,13 @@ const MOST_WORKERS: usize = 4;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Settings (TOML); LONGSHORE__SECTION__KEY in the environment and flags win over it
+    /// File of configuration (TOML, YAML, JSON or HOCON) in place of /etc/longshore;
+    /// LONGSHORE__SECTION__KEY in the environment and flags win over it
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
+    /// Set a key of the configuration; may be given again
+    #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = assignment)]
+    set: Vec<(String, String)>,
     /// Where the database and keys lie
     #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
@@ -89,7 +93,7 @@ enum Verb {
         #[command(subcommand)]
         verb: AuditVerb,
     },
-    /// Look at the settings
+    /// Look at the configuration
     Config {
         #[command(subcommand)]
         verb: ConfigVerb,
@@ -138,8 +142,29 @@ enum AuditVerb {
 
 #[derive(Debug, Subcommand)]
 enum ConfigVerb {
-    /// Say whether they are valid
+    /// Say whether it is valid, without starting
     Check,
+    /// Print what holds; secrets are masked
+    Show {
+        /// A key or a section; absent: all
+        key: Option<String>,
+        /// Where each value came from, and what it stands before
+        #[arg(long)]
+        origin: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every key with its default and what it does, as a file to begin with
+    Reference,
+}
+
+/// `KEY=VALUE`
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("must be of the form KEY=VALUE, such as daemon.name=gpu")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
 }
 
 /// How the process ends when it does not end well.
@@ -195,11 +220,12 @@ fn start() -> Result<(), End> {
         agents_listen: arguments.agents_listen,
         default_image: arguments.default_image,
         name: arguments.name,
+        set: arguments.set,
     };
     // A variable that is not Unicode cannot be one of ours.
     let environment = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let config = Config::load(arguments.config.as_deref(), environment, overrides)
+    let (config, loaded) = Config::load(arguments.config.as_deref(), environment, overrides)
         .map_err(|error| End::Settings(error.to_string()))?;
     match arguments.verb {
         None | Some(Verb::Run) => (),
@@ -211,11 +237,32 @@ fn start() -> Result<(), End> {
         Some(Verb::Config {
             verb: ConfigVerb::Check,
         }) => {
-            println!("the settings are valid");
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
+            }
+            println!("the configuration is valid");
+            return Ok(());
+        }
+        Some(Verb::Config {
+            verb: ConfigVerb::Show { key, origin, json },
+        }) => {
+            let text =
+                longshore_config::show::print(&SCHEMA, &loaded, key.as_deref(), origin, json)
+                    .map_err(End::Settings)?;
+            print!("{text}");
+            return Ok(());
+        }
+        Some(Verb::Config {
+            verb: ConfigVerb::Reference,
+        }) => {
+            print!("{}", reference());
             return Ok(());
         }
     }
     log(&config)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
     panics_end_the_process();
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
@@ -317,16 +364,16 @@ fn say_audit_head(engine: engine::Engine) -> tokio::task::JoinHandle<()> {
 }
 
 fn log(config: &Config) -> Result<(), End> {
-    let level = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.log.level.clone());
+    let level = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.logging.level.clone());
     let filter = tracing_subscriber::EnvFilter::builder()
         .parse(&level)
-        .map_err(|error| End::Settings(format!("log.level: {error}")))?;
+        .map_err(|error| End::Settings(format!("logging.level: {error}")))?;
     let terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(terminal);
-    match config.log.format {
+    match config.logging.format {
         LogFormat::Json if !terminal => lines.json().init(),
         LogFormat::Json | LogFormat::Text => lines.init(),
     }
@@ -374,7 +421,7 @@ async fn run(config: Config) -> Result<(), End> {
         data_dir,
         state.meta.cluster,
         &hosts(&config, &name),
-        i64::from(config.agents.certificate_days),
+        i64::from(config.daemon.agents.certificate_days),
     )
     .context("the authority cannot be opened")?;
     let pki = Arc::new(pki);
@@ -402,19 +449,19 @@ async fn run(config: Config) -> Result<(), End> {
     let (engine, engine_task) = engine::start(state, store, live, effects, vec![people]);
     let link = ClusterConfig {
         listen: config.agents_listen(),
-        heartbeat_ms: config.agents.heartbeat_s * 1000,
-        lost_after_ms: config.agents.lost_after_s * 1000,
-        addresses: config.agents.addresses.clone(),
-        gso: config.agents.gso,
+        heartbeat_ms: config.daemon.agents.heartbeat_s * 1000,
+        lost_after_ms: config.daemon.agents.lost_after_s * 1000,
+        addresses: config.daemon.agents.addresses.clone(),
+        gso: config.daemon.agents.gso,
     };
     let instance = InstanceId::new(identity::new_id());
     let (cluster, endpoint) = cluster::start(link, Arc::clone(&pki), engine.clone(), instance, due)
         .context("agents cannot be served")?;
     let (stop, stopping) = watch::channel(false);
-    let mailer = match config.notify.mail.enabled {
+    let mailer = match config.services.notify.mail.enabled {
         false => Mailer::default(),
         true => {
-            let smtp = Smtp::new(&config.notify.mail);
+            let smtp = Smtp::new(&config.services.notify.mail);
             let smtp = smtp.map_err(|error| End::Settings(error.to_string()))?;
             Mailer::start(Arc::new(smtp), stopping.clone())
         }
@@ -528,7 +575,7 @@ async fn run(config: Config) -> Result<(), End> {
 fn beginning(config: &Config) -> Beginning {
     let group = Group {
         default: true,
-        declare_lost_s: config.agents.declare_lost_s,
+        declare_lost_s: config.daemon.agents.declare_lost_s,
         ..Group::new(GroupId::new(identity::new_id()), "default")
     };
     Beginning {
@@ -539,9 +586,9 @@ fn beginning(config: &Config) -> Beginning {
         user_policy: PolicyId::new(identity::new_id()),
         project_policy: PolicyId::new(identity::new_id()),
         scheduler: SchedulerSettings {
-            idle: config.sessions.idle.policy(),
-            lives: config.sessions.lives(),
-            ..config.scheduler.settings()
+            idle: config.services.sessions.idle.policy(),
+            lives: config.services.sessions.lives(),
+            ..config.services.scheduler.settings()
         },
         service_account_admins: config.services.organization.allow_service_account_admins,
     }

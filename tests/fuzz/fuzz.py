@@ -47,7 +47,7 @@ class Coordinator:
         environment = {
             **os.environ,
             "LONGSHORE__DAEMON__RATE_LIMIT": '{"keypair": 1000000, "anonymous": 1000000}',
-            "LONGSHORE__LOG__LEVEL": "warn",
+            "LONGSHORE__LOGGING__LEVEL": "warn",
         }
         self.process = subprocess.Popen(
             [

@@ -52,7 +52,7 @@ async fn exit_codes_and_output_are_the_programs_own() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_cannot_be_had_is_named() {
-    let retries = "LONGSHORE__SCHEDULER__CREATION_RETRIES";
+    let retries = "LONGSHORE__SERVICES__SCHEDULER__CREATION_RETRIES";
     let mut cluster = Cluster::start(ClusterOptions {
         environment: vec![(retries.to_owned(), "0".to_owned())],
         ..ClusterOptions::default()

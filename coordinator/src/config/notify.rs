@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::net::IpAddr;
 use url::Url;
 
-/// `[notify]`
+/// `[services.notify]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notify {
@@ -14,7 +14,7 @@ pub struct Notify {
     pub mail: MailSettings,
 }
 
-/// `[notify.mail]`
+/// `[services.notify.mail]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MailSettings {
@@ -63,11 +63,11 @@ pub enum Tls {
 impl Notify {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key: &str, text: &str| {
-            let text = format!("notify.mail.{key}: {text}");
+            let text = format!("services.notify.mail.{key}: {text}");
             Err(ConfigError(text))
         };
         let mail = &self.mail;
-        let password = mail.password.read("notify.mail.password")?;
+        let password = mail.password.read("services.notify.mail.password")?;
         let password = password.expose();
         if !mail.enabled {
             return Ok(());
@@ -161,8 +161,8 @@ mod tests {
             told.err().unwrap_or_default()
         };
         assert_eq!(told(&|_| ()), "");
-        assert!(told(&|mail| mail.host = String::new()).starts_with("notify.mail.host"));
-        assert!(told(&|mail| mail.from = "x".to_owned()).starts_with("notify.mail.from"));
+        assert!(told(&|mail| mail.host = String::new()).starts_with("services.notify.mail.host"));
+        assert!(told(&|mail| mail.from = "x".to_owned()).starts_with("services.notify.mail.from"));
         let with_password = |mail: &mut MailSettings| {
             mail.username = "gpu".to_owned();
             mail.password = SecretText::Text("s3cret".to_owned());
@@ -173,7 +173,7 @@ mod tests {
                 with_password(mail);
                 mail.tls = Tls::None;
             })
-            .starts_with("notify.mail.tls")
+            .starts_with("services.notify.mail.tls")
         );
         assert!(told(&|mail| mail.username = "gpu".to_owned()).contains("belong together"));
         let sample = SecretText::Text("changeme".to_owned());

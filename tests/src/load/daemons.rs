@@ -249,6 +249,7 @@ fn spawn(programs: &Path, dir: &Path, port: u16) -> Result<Process> {
         .args(["--listen", &format!("127.0.0.1:{port}")])
         .args(["--name", "localhost"])
         .env("LONGSHORE_LOG", "info")
+        .env("LONGSHORE_CONFIG_DIR", dir.join("no-config"))
         // What is measured is not how often one may ask.
         .env("LONGSHORE__DAEMON__RATE_LIMIT", UNLIMITED)
         // Those who measure may say for which address they ask.

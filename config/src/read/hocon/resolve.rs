@@ -103,9 +103,7 @@ impl<'a> Resolving<'a> {
                 }
                 What::Value(ast) => self.within(slot, def, ast)?,
                 What::Append(ast) => {
-                    let Some(item) = self.within(slot, def, ast)? else {
-                        continue;
-                    };
+                    let item = self.within(slot, def, ast)?;
                     let at = def.at;
                     let mut items = match value.take().map(|node| node.value) {
                         None => Vec::new(),
@@ -114,7 +112,7 @@ impl<'a> Resolving<'a> {
                             return Err(Problem::syntax(at, "+= needs a list to add to."));
                         }
                     };
-                    items.push(item);
+                    items.extend(item);
                     let value = Value::List(items);
                     Some(Node { at, value })
                 }
@@ -285,8 +283,8 @@ impl<'a> Resolving<'a> {
             let mut real = nodes.iter().filter(|(space, _, _)| !space).peekable();
             real.peek().is_some() && real.all(|(_, _, node)| test(&node.value))
         };
-        if nodes.iter().all(|(space, _, _)| *space) {
-            return Ok(None);
+        if nodes.is_empty() {
+            return Ok(None); // references that lead nowhere, side by side
         }
         let mixed = |kind: &str| {
             let message = format!("{kind} cannot stand beside something else in one value.");

@@ -1,0 +1,241 @@
+//! Every key of the agent's configuration: its type, its default and what it does. The reference
+//! in the documentation is made from here, and a test holds the defaults against those the
+//! program uses.
+
+use longshore_config::schema::Acts::Restart;
+use longshore_config::schema::{self, Key, Kind, Schema};
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        acts: Restart,
+        help,
+    }
+}
+
+const MANY: i64 = 4_294_967_295;
+
+/// The agent's keys.
+pub const SCHEMA: Schema = Schema {
+    roots: &["agent"],
+    foreign: &["daemon", "secure", "services", "logging", "work", "client"],
+    keys: &[
+        key(
+            "agent.state_dir",
+            Kind::Text,
+            "\"/var/lib/longshore-agent\"",
+            "Identity, journal, output of containers; mode 0700.",
+        ),
+        key(
+            "agent.run_dir",
+            Kind::Text,
+            "\"/run/longshore-agent\"",
+            "Files of running sessions; a tmpfs in production.",
+        ),
+        key(
+            "agent.docker.socket",
+            Kind::Text,
+            "\"unix:///var/run/docker.sock\"",
+            "The container engine.",
+        ),
+        key(
+            "agent.docker.parallel_creates",
+            Kind::Integer(1, 64),
+            "4",
+            "Containers created at once.",
+        ),
+        key(
+            "agent.docker.parallel_pulls",
+            Kind::Integer(1, 64),
+            "2",
+            "Images pulled at once.",
+        ),
+        key(
+            "agent.reserved.cpu",
+            Kind::Integer(0, MANY),
+            "1",
+            "Cores the node keeps for itself.",
+        ),
+        key(
+            "agent.reserved.mem_mib",
+            Kind::Integer(0, MANY),
+            "1024",
+            "Memory the node keeps for itself, in MiB.",
+        ),
+        key(
+            "agent.offered.cpu",
+            Kind::Integer(0, MANY),
+            "0",
+            "Cores offered instead of what was found, for nodes shared with others; 0 = found less reserved.",
+        ),
+        key(
+            "agent.offered.mem_mib",
+            Kind::Integer(0, MANY),
+            "0",
+            "Memory offered instead of what was found, in MiB; 0 = found less reserved.",
+        ),
+        key(
+            "agent.max_containers",
+            Kind::Integer(0, MANY),
+            "0",
+            "Most containers at once; 0 = no limit.",
+        ),
+        key(
+            "agent.devices.mask",
+            Kind::List(&Kind::Text),
+            "[]",
+            "UUIDs or PCI addresses of GPUs that are never offered.",
+        ),
+        key(
+            "agent.devices.library",
+            Kind::Text,
+            "",
+            "NVML elsewhere than where the loader finds it.",
+        ),
+        key(
+            "agent.devices.device_dir",
+            Kind::Text,
+            "\"/dev\"",
+            "Where device nodes are.",
+        ),
+        key(
+            "agent.allocation.strategy",
+            Kind::OneOf(&["even", "fill"]),
+            "\"even\"",
+            "How shares of GPUs are spread.",
+        ),
+        key(
+            "agent.allocation.quantum",
+            Kind::Decimal,
+            "0.01",
+            "The smallest part of a shared device.",
+        ),
+        key(
+            "agent.allocation.fragmentation",
+            Kind::Bool,
+            "true",
+            "Whether a share may be split over more devices than its size needs.",
+        ),
+        key(
+            "agent.allocation.affinity",
+            Kind::OneOf(&["prefer-single-node", "interleaved"]),
+            "\"prefer-single-node\"",
+            "Whether devices near each other are taken together.",
+        ),
+        key(
+            "agent.gpu_way",
+            Kind::OneOf(&["auto", "cdi", "request", "nodes"]),
+            "\"auto\"",
+            "How containers get GPUs; auto = what a test at the start finds working.",
+        ),
+        key(
+            "agent.network.pool",
+            Kind::Text,
+            "\"10.213.0.0/16\"",
+            "From where subnets of sessions are cut.",
+        ),
+        key(
+            "agent.network.prefix",
+            Kind::Integer(8, 30),
+            "27",
+            "Size of each.",
+        ),
+        key(
+            "agent.network.ready",
+            Kind::Integer(0, 1024),
+            "4",
+            "Networks kept ready.",
+        ),
+        key(
+            "agent.images.low_water",
+            Kind::Integer(0, 95),
+            "10",
+            "So much of the disk of images a pull leaves free, in percent.",
+        ),
+        key(
+            "agent.logs.container_cap_mib",
+            Kind::Integer(1, MANY),
+            "64",
+            "Stored output per container, in MiB.",
+        ),
+        key(
+            "agent.logs.node_cap_mib",
+            Kind::Integer(1, MANY),
+            "20480",
+            "Stored output on the node, in MiB.",
+        ),
+        key(
+            "agent.logs.retention_days",
+            Kind::Integer(0, MANY),
+            "30",
+            "Days output is kept after the end.",
+        ),
+        key(
+            "agent.local_cordon",
+            Kind::Bool,
+            "false",
+            "Refuse new work, whatever the coordinator says.",
+        ),
+        key(
+            "agent.quic.gso",
+            Kind::Bool,
+            "true",
+            "Segmentation offload; off where a network card gets it wrong.",
+        ),
+        key(
+            "agent.firewall",
+            Kind::OneOf(&["require", "off"]),
+            "\"require\"",
+            "Whether sessions run without the firewall in front of their networks.",
+        ),
+    ],
+};
+
+/// All keys as a commented file.
+#[must_use]
+pub fn reference() -> String {
+    let heading = "Configuration of the agent. Every key stands here with its default; take the hash\n\
+        away to set it. The file agent.toml in /etc/longshore holds the keys without their first\n\
+        part.";
+    schema::reference(&SCHEMA, heading)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn defaults_that_are_told_are_those_that_hold() {
+        let told: Vec<(String, String, String)> = SCHEMA
+            .keys
+            .iter()
+            .filter(|key| !key.default.is_empty())
+            .map(|key| {
+                let text = match longshore_config::load::default_of(key.default) {
+                    serde_json::Value::String(text) => text,
+                    json => json.to_string(),
+                };
+                ("--set".to_owned(), key.path.to_owned(), text)
+            })
+            .collect();
+        assert!(told.len() > 25);
+        let nowhere = ("LONGSHORE_CONFIG_DIR".to_owned(), "/nowhere".to_owned());
+        let environment = BTreeMap::from([nowhere]);
+        let (config, _) = Config::load(None, &environment, told).unwrap();
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn the_reference_is_the_one_in_the_documentation() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/agent.toml");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, reference()).unwrap();
+        }
+        let known = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(known == reference(), "UPDATE=1 writes {path}");
+    }
+}

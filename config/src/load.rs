@@ -1,0 +1,571 @@
+//! Sources become one configuration: files of directories, variables of the environment, and
+//! what the command line sets, each typed by the schema, each value with its origin. All that is
+//! wrong is told in one run.
+
+use crate::merge::{Layer, Leaf, Plain, merge};
+use crate::read::{Format, Surroundings, read, read_hocon, text_of};
+use crate::schema::{Found, Kind, Schema};
+use crate::tree::{Entry, Mark, Node, Value, dotted};
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Every variable that sets a key begins so.
+pub const PREFIX: &str = "LONGSHORE__";
+/// Every mask looks so, whatever is behind it.
+pub const MASK: &str = "********";
+
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// As it is shown.
+    pub path: PathBuf,
+    /// The key its content belongs under; empty = the top.
+    pub under: Vec<String>,
+    /// How it is written.
+    pub format: Format,
+    /// What it says.
+    pub bytes: Vec<u8>,
+    /// Whether users other than its owner and group may read it.
+    pub open_to_all: bool,
+}
+
+/// Where a value came from, lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum From {
+    /// A file.
+    File,
+    /// A variable.
+    Environment,
+    /// The command line.
+    Argument,
+}
+
+/// What is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// `file:line:column`, a variable, or an argument.
+    pub place: String,
+    /// One sentence without its first capital.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// Everything a configuration is made of, already read.
+pub struct Sources<'a> {
+    /// In folding order.
+    pub files: Vec<File>,
+    /// The environment of the process.
+    pub environment: Vec<(String, String)>,
+    /// What the command line sets: its name there, the dotted key, the value.
+    pub arguments: Vec<(String, String, String)>,
+    /// Reads a file that a variable with `__FILE` names.
+    pub read_file: &'a dyn Fn(&Path) -> Result<String, String>,
+    /// Reads a file that a HOCON file includes; the includer first.
+    pub include: &'a dyn Fn(&Path, &str) -> Result<String, String>,
+}
+
+/// A configuration.
+#[derive(Debug)]
+pub struct Loaded {
+    /// All that is set, typed.
+    pub tree: Json,
+    /// Where each of it came from; values as they were written.
+    pub leaves: Vec<Leaf<From>>,
+    /// What is worth a line in the log.
+    pub warnings: Vec<Fault>,
+}
+
+impl Loaded {
+    /// The configuration as the program's own type.
+    ///
+    /// # Errors
+    /// A value that type does not take, with the key and where it was set.
+    pub fn typed<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        serde_path_to_error::deserialize(&self.tree).map_err(|error| {
+            let key = error.path().to_string();
+            Fault {
+                place: self.place_of(&key).map(shown).unwrap_or_default(),
+                message: format!("{key}: {}", error.inner()),
+            }
+        })
+    }
+
+    /// What the program itself finds wrong, `key: text`, with where the key was set.
+    #[must_use]
+    pub fn placed(&self, text: &str) -> Fault {
+        let key = text.split(": ").next().unwrap_or_default();
+        Fault {
+            place: self.place_of(key).map_or("default".to_owned(), shown),
+            message: text.to_owned(),
+        }
+    }
+
+    /// Where the value of a key, or of the nearest key above or below it that is set, came from.
+    #[must_use]
+    pub fn place_of(&self, path: &str) -> Option<&str> {
+        let leaf = self.leaves.iter().find(|leaf| {
+            let set = dotted(&leaf.path);
+            let below = |a: &str, b: &str| {
+                a.strip_prefix(b)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            below(path, &set) || below(&set, path)
+        });
+        leaf.map(|leaf| leaf.origin.source.as_str())
+    }
+}
+
+/// Makes the configuration of a program.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>> {
+    let mut loading = Loading {
+        schema,
+        layers: Vec::new(),
+        faults: Vec::new(),
+        warnings: Vec::new(),
+    };
+    for file in &sources.files {
+        loading.file(file, &sources);
+    }
+    loading.environment(&sources);
+    for (name, key, text) in &sources.arguments {
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        loading.text(From::Argument, name, path, text);
+    }
+    let Loading {
+        layers,
+        faults,
+        mut warnings,
+        ..
+    } = loading;
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    warnings.extend(given_twice(&layers));
+    let merged = merge(&layers, &Plain);
+    Ok(Loaded {
+        tree: merged.tree.to_json(),
+        leaves: merged.leaves,
+        warnings,
+    })
+}
+
+/// Keys that two files of one directory set, of which the later one holds.
+fn given_twice(layers: &[Layer<From>]) -> Vec<Fault> {
+    let files: Vec<Layer<From>> = layers
+        .iter()
+        .filter(|layer| layer.kind == From::File)
+        .cloned()
+        .collect();
+    let merged = merge(&files, &Plain);
+    let twice = |leaf: &Leaf<From>| {
+        let (before, _) = leaf.shadowed.first()?;
+        let directory = |source: &str| {
+            let file = source.rsplit_once(':').map_or(source, |(file, _)| file);
+            file.split_once("//").map(|(dir, _)| dir.to_owned())
+        };
+        let one = directory(&before.source)?;
+        (Some(one) == directory(&leaf.origin.source)).then(|| Fault {
+            place: shown(&leaf.origin.source),
+            message: format!(
+                "{} stands in {} already; this one holds",
+                dotted(&leaf.path),
+                shown(&before.source)
+            ),
+        })
+    };
+    merged.leaves.iter().filter_map(twice).collect()
+}
+
+/// Without the mark between directory and file.
+fn shown(source: &str) -> String {
+    source.replacen("//", "/", 1)
+}
+
+struct Loading<'a> {
+    schema: &'a Schema,
+    layers: Vec<Layer<From>>,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+struct Around<'a, 'b> {
+    sources: &'a Sources<'b>,
+    file: &'a Path,
+}
+
+impl Surroundings for Around<'_, '_> {
+    fn variable(&self, name: &str) -> Option<String> {
+        let variables = &self.sources.environment;
+        let found = variables.iter().find(|(known, _)| known == name);
+        found.map(|(_, text)| text.clone())
+    }
+
+    fn include(&mut self, name: &str) -> Result<String, String> {
+        (self.sources.include)(self.file, name)
+    }
+}
+
+impl Loading<'_> {
+    fn fault(&mut self, place: impl Into<String>, message: impl Into<String>) {
+        self.faults.push(Fault {
+            place: place.into(),
+            message: message.into(),
+        });
+    }
+
+    fn file(&mut self, file: &File, sources: &Sources<'_>) {
+        let source = file.path.display().to_string();
+        let name = shown(&source);
+        let is_foreign = |part: &String| self.schema.foreign.contains(&part.as_str());
+        if file.under.first().is_some_and(is_foreign) {
+            return;
+        }
+        let tree = match file.format {
+            Format::Hocon => text_of(&file.bytes).and_then(|text| {
+                let mut around = Around {
+                    sources,
+                    file: &file.path,
+                };
+                read_hocon(text, &mut around)
+            }),
+            format => read(format, &file.bytes),
+        };
+        let tree = match tree {
+            Ok(tree) => tree,
+            Err(problem) => {
+                let place = match problem.at {
+                    Mark { line: 0, .. } => name,
+                    at => format!("{name}:{at}"),
+                };
+                return self.fault(place, problem.message);
+            }
+        };
+        if tree.entries().is_none() {
+            return self.fault(name, "must be a map at the top level");
+        }
+        let mut path = file.under.clone();
+        let typed = self.typed(&tree, &mut path, &name);
+        let tree = file.under.iter().rev().fold(typed, |node, part| {
+            let at = Mark::default();
+            let name = part.clone();
+            Node::bare(Value::Map(vec![Entry { name, at, node }]))
+        });
+        if file.open_to_all && tree.get("secure").is_some() {
+            let message = format!("sets secure keys and may be read by everybody: chmod o= {name}");
+            return self.fault(name, message);
+        }
+        self.layer(From::File, source, true, tree);
+    }
+
+    fn layer(&mut self, kind: From, source: String, places: bool, tree: Node) {
+        self.layers.push(Layer {
+            kind,
+            source,
+            version: None,
+            places,
+            priority: i64::try_from(self.layers.len()).unwrap_or(i64::MAX),
+            tree,
+        });
+    }
+
+    /// The same tree with every value of its key's type; what is wrong becomes a fault.
+    fn typed(&mut self, node: &Node, path: &mut Vec<String>, file: &str) -> Node {
+        let Value::Map(value) = &node.value else {
+            return node.clone();
+        };
+        let mut members = Vec::new();
+        for entry in value {
+            path.push(entry.name.clone());
+            let foreign = path.len() == 1 && self.schema.foreign.contains(&entry.name.as_str());
+            if !foreign && let Some(node) = self.member(entry, path, file) {
+                let name = entry.name.clone();
+                let at = entry.at;
+                members.push(Entry { name, at, node });
+            }
+            path.pop();
+        }
+        let at = node.at;
+        let value = Value::Map(members);
+        Node { at, value }
+    }
+
+    fn member(&mut self, entry: &Entry, path: &mut Vec<String>, file: &str) -> Option<Node> {
+        let place = format!("{file}:{}", entry.at);
+        let node = &entry.node;
+        match self.schema.find(path) {
+            _ if matches!(node.value, Value::Null) => Some(node.clone()),
+            Found::Unknown => {
+                let message = self.schema.unknown(&dotted(path));
+                self.fault(place, message);
+                None
+            }
+            Found::Section if matches!(node.value, Value::Map(_)) => {
+                Some(self.typed(node, path, file))
+            }
+            Found::Section => {
+                let message = format!("{} must be a map", dotted(path));
+                self.fault(place, message);
+                None
+            }
+            Found::Key(kind, secret) => match kind.of_node(node) {
+                Ok(json) => Some(Node {
+                    at: node.at,
+                    ..Node::from_json(&json)
+                }),
+                Err(why) => {
+                    let value = match node.text().filter(|_| !secret) {
+                        Some(text) => format!("{} ", Json::String(crate::read::brief(text))),
+                        None => String::new(),
+                    };
+                    self.fault(place, format!("{}: {value}{why}", dotted(path)));
+                    None
+                }
+            },
+        }
+    }
+
+    fn environment(&mut self, sources: &Sources<'_>) {
+        let mut variables: Vec<(usize, &str, Vec<String>, &str)> = Vec::new();
+        for (name, text) in &sources.environment {
+            let Some(rest) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            let parts: Vec<String> = rest.split("__").map(str::to_owned).collect();
+            let first = parts[0].to_ascii_lowercase();
+            if !self.schema.foreign.contains(&first.as_str()) {
+                variables.push((parts.len(), name, parts, text));
+            }
+        }
+        // Shorter keys first, so that those below them add to what they set.
+        variables.sort();
+        let names: Vec<String> = variables
+            .iter()
+            .map(|(_, n, _, _)| (*n).to_owned())
+            .collect();
+        for (_, name, mut parts, text) in variables {
+            if parts.last().is_some_and(|part| part == "FILE") && parts.len() > 2 {
+                parts.pop();
+                let value = name.trim_end_matches("__FILE");
+                if names.iter().any(|known| known == value) {
+                    self.fault(name, format!("{value} is set as well; one of them must go"));
+                    continue;
+                }
+                match (sources.read_file)(Path::new(text)) {
+                    Ok(read) => {
+                        let line = read.strip_suffix('\n').unwrap_or(&read);
+                        self.text(From::Environment, name, parts, line);
+                    }
+                    Err(why) => self.fault(name, format!("{text}: {why}")),
+                }
+                continue;
+            }
+            self.text(From::Environment, name, parts, text);
+        }
+    }
+
+    /// A key and a text from where there are only texts.
+    fn text(&mut self, from: From, name: &str, parts: Vec<String>, text: &str) {
+        let path = self.cased(parts);
+        let key = dotted(&path);
+        let kind = match self.schema.find(&path) {
+            Found::Key(kind, _) => *kind,
+            Found::Section => Kind::Free,
+            Found::Unknown => {
+                let list = (1..path.len()).find_map(|n| match self.schema.find(&path[..n]) {
+                    Found::Key(Kind::List(_), _) => Some(dotted(&path[..n])),
+                    _ => None,
+                });
+                let message = match list {
+                    Some(list) => format!("{list} is a list; give the whole list"),
+                    None => self.schema.unknown(&key),
+                };
+                return self.fault(name, message);
+            }
+        };
+        let section = self.schema.find(&path) == Found::Section;
+        let node = match kind.of_text(text) {
+            Ok(Some(Json::String(_))) if section => {
+                return self.fault(name, format!("{key} must be a map in JSON"));
+            }
+            Ok(Some(json)) => Node::from_json(&json),
+            Ok(None) => Node::bare(Value::Null),
+            Err(why) => return self.fault(name, format!("{key}: {why}")),
+        };
+        let mut below = path.clone();
+        let node = match section {
+            true => self.typed(&node, &mut below, name),
+            false => node,
+        };
+        let tree = path.into_iter().rev().fold(node, |node, name| {
+            let at = Mark::default();
+            Node::bare(Value::Map(vec![Entry { name, at, node }]))
+        });
+        self.layer(from, name.to_owned(), false, tree);
+    }
+
+    /// Names of keys without case; names that are free keep theirs.
+    fn cased(&self, parts: Vec<String>) -> Vec<String> {
+        let mut path: Vec<String> = Vec::new();
+        for part in parts {
+            let free = self
+                .schema
+                .keys
+                .iter()
+                .any(|key| matches!(key.kind, Kind::MapOf(_)) && path.join(".") == key.path);
+            path.push(match free {
+                true => part,
+                false => part.to_ascii_lowercase(),
+            });
+        }
+        path
+    }
+}
+
+/// One key as `config show` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Dotted.
+    pub key: String,
+    /// As JSON; secrets are masks.
+    pub value: Json,
+    /// `default`, or what set it.
+    pub origin: String,
+    /// What it stands before, highest first.
+    pub shadowed: Vec<(String, Json)>,
+}
+
+/// Every key with what holds.
+#[must_use]
+pub fn show(schema: &Schema, loaded: &Loaded) -> Vec<Shown> {
+    let origin = |from: From, source: &str| match from {
+        From::File => shown(source),
+        From::Environment => format!("env {source}"),
+        From::Argument => source.to_owned(),
+    };
+    let mut all = Vec::new();
+    for key in schema.keys {
+        let masked = |json: Json| match key.kind {
+            Kind::Secret if json != Json::String(String::new()) => Json::String(MASK.to_owned()),
+            Kind::Free => mask_words(json),
+            _ => json,
+        };
+        let json = |node: &Option<Node>| node.as_ref().map_or(Json::Null, Node::to_json);
+        let below = format!("{}.", key.path);
+        let mut found = false;
+        for leaf in &loaded.leaves {
+            let path = dotted(&leaf.path);
+            let under = path.starts_with(&below);
+            if path != key.path && !under {
+                continue;
+            }
+            found = true;
+            let named = leaf.path.iter().any(|part| is_secret_name(part));
+            let masked = |json: Json| match json {
+                Json::String(_) | Json::Number(_) if under && named => {
+                    Json::String(MASK.to_owned())
+                }
+                json => masked(json),
+            };
+            let name = match matches!(key.kind, Kind::Secret) {
+                true => key.path.to_owned(),
+                false => path,
+            };
+            let earlier = leaf.shadowed.iter();
+            all.push(Shown {
+                key: name,
+                value: match &leaf.value {
+                    Some(_) => masked(json(&leaf.value)),
+                    None => masked(default_of(key.default)),
+                },
+                origin: origin(leaf.origin.kind, &leaf.origin.source),
+                shadowed: earlier
+                    .map(|(o, value)| (origin(o.kind, &o.source), masked(json(value))))
+                    .collect(),
+            });
+        }
+        if !found {
+            all.push(Shown {
+                key: key.path.to_owned(),
+                value: masked(default_of(key.default)),
+                origin: "default".to_owned(),
+                shadowed: Vec::new(),
+            });
+        }
+    }
+    all
+}
+
+/// A default of the schema as JSON.
+#[must_use]
+pub fn default_of(text: &str) -> Json {
+    if text.is_empty() {
+        return Json::String(String::new());
+    }
+    let line = format!("x = {text}");
+    let read = read(Format::Toml, line.as_bytes()).ok();
+    let value = read.as_ref().and_then(|tree| tree.get("x"));
+    value.map_or(Json::Null, Node::to_json)
+}
+
+/// Masks what has a word for a secret in its name.
+fn mask_words(json: Json) -> Json {
+    match json {
+        Json::Object(map) => Json::Object(
+            map.into_iter()
+                .map(|(name, value)| {
+                    let value = match is_secret_name(&name) && !value.is_null() {
+                        true => Json::String(MASK.to_owned()),
+                        false => mask_words(value),
+                    };
+                    (name, value)
+                })
+                .collect(),
+        ),
+        Json::Array(items) => Json::Array(items.into_iter().map(mask_words).collect()),
+        other => other,
+    }
+}
+
+/// Whether one of the words of a name says that its value is secret. Words end at `_`, `-`, `.`
+/// and where a capital follows a small letter.
+#[must_use]
+pub fn is_secret_name(name: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "password",
+        "passwd",
+        "secret",
+        "token",
+        "key",
+        "credential",
+        "credentials",
+        "passphrase",
+        "auth",
+    ];
+    let mut words = vec![String::new()];
+    let mut small = false;
+    for c in name.chars() {
+        if matches!(c, '_' | '-' | '.') || (small && c.is_uppercase()) {
+            words.push(String::new());
+        }
+        small = c.is_lowercase() || c.is_ascii_digit();
+        if let Some(word) = words.last_mut()
+            && c.is_alphanumeric()
+        {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words.iter().any(|word| WORDS.contains(&word.as_str()))
+}
+
+#[cfg(test)]
+mod tests;

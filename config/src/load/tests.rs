@@ -1,0 +1,216 @@
+use super::*;
+use crate::schema::{Acts, Key};
+
+const SCHEMA: Schema = Schema {
+    roots: &["daemon", "secure", "logging"],
+    foreign: &["agent"],
+    keys: &[
+        key("daemon.cors.origins", Kind::List(&Kind::Text), "[]"),
+        key("daemon.cors.credentials", Kind::Bool, "false"),
+        key("daemon.wait_s", Kind::Duration(0, 9999), "5"),
+        key("daemon.actions", Kind::Free, "{}"),
+        key("secure.password", Kind::Secret, ""),
+        key(
+            "logging.levels",
+            Kind::MapOf(&Kind::OneOf(&["info", "debug"])),
+            "{}",
+        ),
+    ],
+};
+
+const fn key(path: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        acts: Acts::Restart,
+        help: "",
+    }
+}
+
+fn file(name: &str, text: &str) -> File {
+    let (under, extension) = name.rsplit_once('.').unwrap();
+    File {
+        path: PathBuf::from(format!("/etc/x//{name}")),
+        under: match under {
+            "top" => Vec::new(),
+            under => under.split('/').map(str::to_owned).collect(),
+        },
+        format: Format::of_extension(extension).unwrap(),
+        bytes: text.as_bytes().to_vec(),
+        open_to_all: true,
+    }
+}
+
+fn loaded(
+    files: &[(&str, &str)],
+    environment: &[(&str, &str)],
+    arguments: &[(&str, &str, &str)],
+) -> Result<Loaded, Vec<String>> {
+    let read_file = |path: &Path| match path.to_str() {
+        Some("/secret") => Ok("s3\n".to_owned()),
+        _ => Err("no such file".to_owned()),
+    };
+    let include = |_: &Path, name: &str| match name {
+        "more.conf" => Ok("wait_s = 7".to_owned()),
+        _ => Err(format!("there is no {name}")),
+    };
+    let sources = Sources {
+        files: files.iter().map(|(name, text)| file(name, text)).collect(),
+        environment: environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect(),
+        arguments: arguments
+            .iter()
+            .map(|(n, k, v)| ((*n).to_owned(), (*k).to_owned(), (*v).to_owned()))
+            .collect(),
+        read_file: &read_file,
+        include: &include,
+    };
+    load(&SCHEMA, sources).map_err(|faults| faults.iter().map(Fault::to_string).collect())
+}
+
+#[test]
+fn later_sources_win_and_say_so() {
+    let loaded = loaded(
+        &[
+            (
+                "daemon.toml",
+                "cors = { origins = [\"a\"] }\nwait_s = \"1h\"",
+            ),
+            ("top.yaml", "daemon: {cors: {credentials: true}}"),
+        ],
+        &[
+            ("LONGSHORE__DAEMON__CORS__ORIGINS", "b, c"),
+            ("LONGSHORE__DAEMON__CORS", "{\"credentials\":false}"),
+            ("LONGSHORE__LOGGING__LEVELS__Tower", "DEBUG"),
+            ("LONGSHORE__AGENT__GIT__USER", "x"),
+            ("OTHER", "x"),
+        ],
+        &[("--wait", "daemon.wait_s", "9")],
+    )
+    .unwrap();
+    assert_eq!(
+        loaded.tree.to_string(),
+        r#"{"daemon":{"cors":{"credentials":false,"origins":["b","c"]},"wait_s":9},"logging":{"levels":{"Tower":"debug"}}}"#
+    );
+    let shown = show(&SCHEMA, &loaded);
+    let line = |key: &str| shown.iter().find(|s| s.key == key).unwrap();
+    let origins = line("daemon.cors.origins");
+    assert_eq!(origins.origin, "env LONGSHORE__DAEMON__CORS__ORIGINS");
+    assert_eq!(origins.shadowed[0].0, "/etc/x/daemon.toml:1");
+    assert_eq!(line("daemon.wait_s").origin, "--wait");
+    assert_eq!(line("daemon.wait_s").shadowed[0].1, 3600);
+    assert_eq!(line("secure.password").origin, "default");
+    assert_eq!(loaded.place_of("daemon.wait_s"), Some("--wait"));
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_with_its_place() {
+    let faults = loaded(
+        &[
+            ("daemon.toml", "cors = { origns = [] }\nwait_s = \"soon\""),
+            ("top.json", "{\"x\": 1,\n \"daemon\": 3}"),
+            ("secure.yaml", "password: [x]"),
+            ("logging.hocon", "levels = {"),
+            ("agent.toml", "this is not even TOML"),
+        ],
+        &[
+            ("LONGSHORE__DAEMON__CORS__ORIGNS", "x"),
+            ("LONGSHORE__DAEMON__CORS__CREDENTIALS", "yes"),
+            ("LONGSHORE__DAEMON__CORS__ORIGINS__0", "x"),
+            ("LONGSHORE__SECURE__PASSWORD", "a"),
+            ("LONGSHORE__SECURE__PASSWORD__FILE", "/secret"),
+        ],
+        &[("--set", "daemon.waits", "1")],
+    )
+    .unwrap_err();
+    assert_eq!(
+        faults,
+        [
+            "/etc/x/daemon.toml:1:10: unknown key daemon.cors.origns; did you mean daemon.cors.origins?",
+            "/etc/x/daemon.toml:2:1: daemon.wait_s: \"soon\" must be a time from 0 to 9999 seconds, such as 90 or 1h30m",
+            "/etc/x/top.json:1:2: unknown key x",
+            "/etc/x/top.json:2:2: daemon must be a map",
+            "/etc/x/secure.yaml:1:1: secure.password: must be text",
+            "/etc/x/secure.yaml: sets secure keys and may be read by everybody: chmod o= /etc/x/secure.yaml",
+            "/etc/x/logging.hocon:1:11: The text ends inside of braces.",
+            "LONGSHORE__DAEMON__CORS__CREDENTIALS: daemon.cors.credentials: \"yes\" must be true or false",
+            "LONGSHORE__DAEMON__CORS__ORIGNS: unknown key daemon.cors.origns; did you mean daemon.cors.origins?",
+            "LONGSHORE__SECURE__PASSWORD__FILE: LONGSHORE__SECURE__PASSWORD is set as well; one of them must go",
+            "LONGSHORE__DAEMON__CORS__ORIGINS__0: daemon.cors.origins is a list; give the whole list",
+            "--set: unknown key daemon.waits; did you mean daemon.wait_s?",
+        ]
+    );
+}
+
+#[test]
+fn secrets_come_from_files_and_are_masked() {
+    let loaded = loaded(
+        &[],
+        &[
+            ("LONGSHORE__SECURE__PASSWORD__FILE", "/secret"),
+            (
+                "LONGSHORE__DAEMON__ACTIONS",
+                "{\"apiToken\":\"x\",\"url\":\"u\"}",
+            ),
+        ],
+        &[],
+    )
+    .unwrap();
+    assert_eq!(loaded.tree["secure"]["password"], "s3");
+    let shown = format!("{:?}", show(&SCHEMA, &loaded));
+    assert!(!shown.contains("s3") && shown.contains(MASK), "{shown}");
+    assert!(!shown.contains("\"x\""), "{shown}");
+}
+
+#[test]
+fn secrets_in_open_files_stop_the_start() {
+    let text = "password = \"p\"";
+    let faults = loaded(&[("secure.toml", text)], &[], &[]).unwrap_err();
+    assert!(faults[0].contains("chmod o= "), "{faults:?}");
+}
+
+#[test]
+fn null_and_twice() {
+    let files = [
+        ("daemon.toml", "wait_s = 1"),
+        ("daemon/cors.toml", "origins = [\"a\"]"),
+        ("top.toml", "daemon.wait_s = 2"),
+    ];
+    let null = [("LONGSHORE__DAEMON__WAIT_S", "null")];
+    let loaded = loaded(&files, &null, &[]).unwrap();
+    assert_eq!(
+        loaded.tree.to_string(),
+        r#"{"daemon":{"cors":{"origins":["a"]}}}"#
+    );
+    let told: Vec<String> = loaded.warnings.iter().map(Fault::to_string).collect();
+    assert_eq!(
+        told,
+        ["/etc/x/top.toml:1: daemon.wait_s stands in /etc/x/daemon.toml:1 already; this one holds"]
+    );
+}
+
+#[test]
+fn hocon_files_include_and_see_variables() {
+    let files = [(
+        "daemon.conf",
+        "include \"more.conf\"\ncors.origins = [${?HOST}]",
+    )];
+    let loaded = loaded(&files, &[("HOST", "h")], &[]).unwrap();
+    assert_eq!(
+        loaded.tree.to_string(),
+        r#"{"daemon":{"cors":{"origins":["h"]},"wait_s":7}}"#
+    );
+}
+
+#[test]
+fn names_that_tell_of_secrets() {
+    for name in ["API_KEY", "apiToken", "db-password", "x.auth", "Secret"] {
+        assert!(is_secret_name(name), "{name}");
+    }
+    for name in ["keyboard", "author", "monkey", "tokens2"] {
+        assert!(!is_secret_name(name), "{name}");
+    }
+}

@@ -1,0 +1,487 @@
+//! Every key of the coordinator's configuration: its type, its default and what it does. The
+//! reference in the documentation is made from here, and a test holds the defaults against
+//! those the program uses.
+
+use longshore_config::schema::Acts::Restart;
+use longshore_config::schema::{self, Key, Kind, Schema};
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        acts: Restart,
+        help,
+    }
+}
+
+const TEXTS: Kind = Kind::List(&Kind::Text);
+const U32: i64 = 4_294_967_295;
+const YEARS: i64 = 315_360_000;
+
+/// The coordinator's keys. Ranges here are those of the type; the program checks narrower ones
+/// where several keys belong together.
+pub const SCHEMA: Schema = Schema {
+    roots: &["daemon", "secure", "services", "logging"],
+    foreign: &["agent", "environment", "files", "client"],
+    keys: &[
+        key(
+            "daemon.data_dir",
+            Kind::Text,
+            "\"/var/lib/longshore\"",
+            "Where the database and keys lie.",
+        ),
+        key(
+            "daemon.listen",
+            Kind::Text,
+            "\"0.0.0.0:7420\"",
+            "TCP address of the API.",
+        ),
+        key(
+            "daemon.name",
+            Kind::Text,
+            "",
+            "Name of this coordinator; empty = the machine's.",
+        ),
+        key(
+            "daemon.public_url",
+            Kind::Text,
+            "",
+            "The address people reach it by, in links and snippets; empty = https, the machine's name and the port of the API.",
+        ),
+        key(
+            "daemon.hosts",
+            TEXTS,
+            "[]",
+            "Names and addresses by which it is reached, besides the machine's name: they stand in its certificate.",
+        ),
+        key(
+            "daemon.trusted_proxies",
+            TEXTS,
+            "[]",
+            "Proxies in front of it, as addresses or networks: what they say about the client's address counts.",
+        ),
+        key(
+            "daemon.agents.listen",
+            Kind::Text,
+            "",
+            "UDP address agents connect to; empty = as daemon.listen.",
+        ),
+        key(
+            "daemon.agents.addresses",
+            TEXTS,
+            "[]",
+            "Addresses agents may use besides the one they have.",
+        ),
+        key(
+            "daemon.agents.heartbeat_s",
+            Kind::Duration(1, 60),
+            "2",
+            "Seconds between heartbeats.",
+        ),
+        key(
+            "daemon.agents.lost_after_s",
+            Kind::Duration(1, 3600),
+            "15",
+            "T1: seconds of silence after which an agent is LOST; at least five heartbeats.",
+        ),
+        key(
+            "daemon.agents.declare_lost_s",
+            Kind::Duration(0, U32),
+            "600",
+            "T2: seconds of silence after which its sessions are given up, of the group that the first start makes; 0 = never.",
+        ),
+        key(
+            "daemon.agents.certificate_days",
+            Kind::Integer(1, 3650),
+            "90",
+            "Days a certificate of an agent is good.",
+        ),
+        key(
+            "daemon.agents.gso",
+            Kind::Bool,
+            "true",
+            "Segmentation offload; off where a network card gets it wrong.",
+        ),
+        key(
+            "daemon.rate_limit.keypair",
+            Kind::Integer(1, 1_000_000),
+            "10000",
+            "Requests in any 900 s of a keypair that has no limit of its own, and of all logins of a person.",
+        ),
+        key(
+            "daemon.rate_limit.anonymous",
+            Kind::Integer(1, 1_000_000),
+            "1000",
+            "Requests in any 900 s of a client that is not known, by its address.",
+        ),
+        key(
+            "daemon.auth.logins.max_age_s",
+            Kind::Duration(60, YEARS),
+            "604800",
+            "A login ends so long after it began.",
+        ),
+        key(
+            "daemon.auth.logins.idle_s",
+            Kind::Duration(60, YEARS),
+            "86400",
+            "A login ends so long after its last use.",
+        ),
+        key(
+            "daemon.auth.cookies.httponly",
+            Kind::Bool,
+            "true",
+            "Scripts of pages cannot read the cookie of a login.",
+        ),
+        key(
+            "daemon.auth.cookies.secure",
+            Kind::Bool,
+            "true",
+            "The cookie is sent over TLS only.",
+        ),
+        key(
+            "daemon.auth.cookies.domain",
+            Kind::Text,
+            "",
+            "Domain of the cookie, for a console and an API under names of their own; empty = this host alone.",
+        ),
+        key(
+            "daemon.auth.cookies.max_age_s",
+            Kind::Duration(0, YEARS),
+            "604800",
+            "How long a browser keeps it.",
+        ),
+        key(
+            "daemon.auth.cookies.same_site",
+            Kind::OneOf(&["lax", "strict"]),
+            "\"lax\"",
+            "Whether links from other sites bring it.",
+        ),
+        key(
+            "daemon.auth.invitations.expires_s",
+            Kind::Duration(60, YEARS),
+            "604800",
+            "How long an invitation can be accepted.",
+        ),
+        key(
+            "daemon.auth.fixed_users.enabled",
+            Kind::Bool,
+            "false",
+            "People of this file exist, with the passwords that stand here.",
+        ),
+        key(
+            "daemon.auth.fixed_users.pass_hashed",
+            Kind::Bool,
+            "false",
+            "The passwords are hashes (argon2id, bcrypt).",
+        ),
+        key(
+            "daemon.auth.fixed_users.deactivate_missing",
+            Kind::Bool,
+            "true",
+            "Fixed users who no longer stand here are made inactive.",
+        ),
+        key(
+            "daemon.auth.fixed_users.users",
+            Kind::List(&Kind::Free),
+            "[]",
+            "The people: username, password, name, email, role, domain, projects.",
+        ),
+        key(
+            "secure.password.argon2.memory_kib",
+            Kind::Integer(1, U32),
+            "19456",
+            "Memory of one hash; at least 19456.",
+        ),
+        key(
+            "secure.password.argon2.passes",
+            Kind::Integer(1, U32),
+            "2",
+            "Passes of one hash; at least 2.",
+        ),
+        key(
+            "secure.password.argon2.lanes",
+            Kind::Integer(1, U32),
+            "1",
+            "Lanes of one hash; at least 1.",
+        ),
+        key(
+            "secure.password.parallel",
+            Kind::Integer(1, 64),
+            "2",
+            "Hashes computed at once.",
+        ),
+        key(
+            "secure.password.queue",
+            Kind::Integer(0, 4096),
+            "32",
+            "Hashes that may wait; more are answered with 429.",
+        ),
+        key(
+            "secure.password.enforce_change",
+            Kind::Bool,
+            "false",
+            "Passwords that somebody else chose must be changed at the first login.",
+        ),
+        key(
+            "secure.password.max_age_days",
+            Kind::Integer(0, 3650),
+            "0",
+            "Passwords must be changed after so many days; 0 = never.",
+        ),
+        key(
+            "secure.totp.required_roles",
+            TEXTS,
+            "[]",
+            "Roles that need a second factor: superadmin, domain-admin, monitor, user.",
+        ),
+        key(
+            "secure.totp.issuer",
+            Kind::Text,
+            "\"Longshore\"",
+            "What an authenticator shows beside the name.",
+        ),
+        key(
+            "services.scheduler.scheduler",
+            Kind::OneOf(&["fifo", "lifo", "drf"]),
+            "\"fifo\"",
+            "Order of groups that do not say.",
+        ),
+        key(
+            "services.scheduler.agent_selection",
+            Kind::OneOf(&["concentrated", "dispersed", "round-robin"]),
+            "\"concentrated\"",
+            "Which agent is taken in groups that do not say.",
+        ),
+        key(
+            "services.scheduler.retries_to_skip",
+            Kind::Integer(0, 1_000_000),
+            "3",
+            "How often the head of a queue is tried before others pass it; 0 = they never do.",
+        ),
+        key(
+            "services.scheduler.interval_s",
+            Kind::Duration(1, 86_400),
+            "10",
+            "A head is charged at most one try in this time.",
+        ),
+        key(
+            "services.scheduler.creation_retries",
+            Kind::Integer(0, 100),
+            "3",
+            "How often a session whose start failed goes back to PENDING; 0 = never.",
+        ),
+        key(
+            "services.scheduler.pending_timeout_s",
+            Kind::Duration(0, YEARS),
+            "0",
+            "A session PENDING for longer is cancelled; 0 = never.",
+        ),
+        key(
+            "services.sessions.default_image",
+            Kind::Text,
+            "",
+            "Image of a session that names none; empty = there is none.",
+        ),
+        key(
+            "services.sessions.default_cpu",
+            Kind::Text,
+            "\"1\"",
+            "Cores of a session that names none.",
+        ),
+        key(
+            "services.sessions.default_mem",
+            Kind::Text,
+            "\"2g\"",
+            "Memory of a session that names none.",
+        ),
+        key(
+            "services.sessions.default_priority",
+            Kind::Integer(0, 100),
+            "10",
+            "Priority of a session that names none.",
+        ),
+        key(
+            "services.sessions.admin_exec",
+            Kind::Bool,
+            "false",
+            "Administrators may reach into sessions of others; each use is recorded.",
+        ),
+        key(
+            "services.sessions.extend_max",
+            Kind::Integer(0, 100),
+            "3",
+            "How often a lifetime may be extended whose policy does not say.",
+        ),
+        key(
+            "services.sessions.extend_step_s",
+            Kind::Duration(1, 604_800),
+            "14400",
+            "By how much at once.",
+        ),
+        key(
+            "services.sessions.idle.timeout_s",
+            Kind::Duration(0, 15_552_000),
+            "0",
+            "Sessions nobody has used for so long count as idle where no policy says; 0 = none do.",
+        ),
+        key(
+            "services.sessions.idle.initial_grace_s",
+            Kind::Duration(0, 15_552_000),
+            "300",
+            "No session is judged idle before it has run so long.",
+        ),
+        key(
+            "services.sessions.idle.window_s",
+            Kind::Duration(0, 15_552_000),
+            "900",
+            "Work is averaged over this time; 0 = only use counts, not work.",
+        ),
+        key(
+            "services.sessions.idle.cpu_pct",
+            Kind::Integer(0, 100),
+            "5",
+            "Below this mean share of the granted cores a session does no work.",
+        ),
+        key(
+            "services.sessions.idle.gpu_pct",
+            Kind::Integer(0, 100),
+            "5",
+            "The same for its GPUs.",
+        ),
+        key(
+            "services.sessions.idle.combine",
+            Kind::OneOf(&["all", "any"]),
+            "\"all\"",
+            "all: stopped when nobody uses it and it does no work; any: when one of them holds.",
+        ),
+        key(
+            "services.sessions.idle.warn_s",
+            Kind::List(&Kind::Duration(0, U32)),
+            "[3600, 900, 300]",
+            "How long before the stop its user is warned.",
+        ),
+        key(
+            "services.sessions.idle.new_user_grace_s",
+            Kind::Duration(0, 15_552_000),
+            "0",
+            "So long after a person was made no lifetime and no rule of idleness counts for its sessions.",
+        ),
+        key(
+            "services.organization.allow_service_account_admins",
+            Kind::Bool,
+            "false",
+            "Service accounts may act as administrators of their domain.",
+        ),
+        key(
+            "services.notify.mail.enabled",
+            Kind::Bool,
+            "false",
+            "Mail is sent.",
+        ),
+        key(
+            "services.notify.mail.host",
+            Kind::Text,
+            "",
+            "Name or address of the mail server.",
+        ),
+        key(
+            "services.notify.mail.port",
+            Kind::Integer(0, 65_535),
+            "587",
+            "Its port.",
+        ),
+        key(
+            "services.notify.mail.tls",
+            Kind::OneOf(&["starttls", "tls", "none"]),
+            "\"starttls\"",
+            "How the connection is kept private.",
+        ),
+        key(
+            "services.notify.mail.username",
+            Kind::Text,
+            "",
+            "Login at the server; empty = none.",
+        ),
+        key(
+            "services.notify.mail.password",
+            Kind::Secret,
+            "",
+            "Password of that login, or { file = \"/path\" }.",
+        ),
+        key(
+            "services.notify.mail.from",
+            Kind::Text,
+            "",
+            "Sender, such as Longshore <gpu@lab.example>.",
+        ),
+        key(
+            "services.retention.audit_days",
+            Kind::Integer(0, 36_500),
+            "0",
+            "The audit log is cut off behind so many days; 0 = never.",
+        ),
+        key(
+            "logging.level",
+            Kind::Text,
+            "\"info\"",
+            "error, warn, info, debug, trace, or filters per module. LONGSHORE_LOG wins over it.",
+        ),
+        key(
+            "logging.format",
+            Kind::OneOf(&["text", "json"]),
+            "\"text\"",
+            "json: one object a line, unless the output is a terminal.",
+        ),
+    ],
+};
+
+/// All keys as a commented file.
+#[must_use]
+pub fn reference() -> String {
+    let heading = "Configuration of the coordinator. Every key stands here with its default; take the\n\
+        hash away to set it. A file daemon.toml in /etc/longshore holds the keys that begin with\n\
+        daemon, without that part, and so on; this file as a whole is given with --config.";
+    schema::reference(&SCHEMA, heading)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Overrides};
+
+    #[test]
+    fn defaults_that_are_told_are_those_that_hold() {
+        let told: Vec<(String, String)> = SCHEMA
+            .keys
+            .iter()
+            .filter(|key| !key.default.is_empty())
+            .map(|key| {
+                let json = longshore_config::load::default_of(key.default);
+                let text = match json {
+                    serde_json::Value::String(text) => text,
+                    json => json.to_string(),
+                };
+                (key.path.to_owned(), text)
+            })
+            .collect();
+        assert!(told.len() > 50);
+        let overrides = Overrides {
+            set: told,
+            ..Overrides::default()
+        };
+        let environment = [("LONGSHORE_CONFIG_DIR".to_owned(), "/nowhere".to_owned())];
+        let (config, _) = Config::load(None, environment, overrides).unwrap();
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn the_reference_is_the_one_in_the_documentation() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/coordinator.toml");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, reference()).unwrap();
+        }
+        let known = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(known == reference(), "UPDATE=1 writes {path}");
+    }
+}
