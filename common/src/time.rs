@@ -15,10 +15,25 @@ use std::str::FromStr;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// This instant moved by `ms` milliseconds, stopping at the ends of the range.
+    /// 0000-01-01T00:00:00Z: the first instant that can be written as text.
+    pub const MIN: Self = Self(-62_167_219_200_000);
+    /// 9999-12-31T23:59:59.999Z: the last one.
+    pub const MAX: Self = Self(253_402_300_799_999);
+
+    /// This instant moved by `ms` milliseconds, stopping at [`Self::MIN`] and [`Self::MAX`]:
+    /// what is worked out from an instant can always be stored and read again.
     #[must_use]
     pub const fn plus_ms(self, ms: i64) -> Self {
-        Self(self.0.saturating_add(ms))
+        Self(self.0.saturating_add(ms)).in_range()
+    }
+
+    /// The nearest instant that can be written as text.
+    const fn in_range(self) -> Self {
+        match self.0 {
+            ms if ms < Self::MIN.0 => Self::MIN,
+            ms if ms > Self::MAX.0 => Self::MAX,
+            _ => self,
+        }
     }
 
     /// This instant moved by whole seconds.
@@ -34,7 +49,8 @@ impl Timestamp {
     }
 }
 
-/// The text is not an instant of RFC 3339.
+/// The text is not an instant of RFC 3339, or none between [`Timestamp::MIN`] and
+/// [`Timestamp::MAX`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a time like 2026-11-20T21:05:03Z")]
 pub struct ParseTimeError;
@@ -69,16 +85,21 @@ impl FromStr for Timestamp {
     type Err = ParseTimeError;
     fn from_str(text: &str) -> Result<Self, ParseTimeError> {
         let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| ParseTimeError)?;
-        i64::try_from(at.unix_timestamp_nanos() / 1_000_000)
-            .map(Self)
-            .map_err(|_| ParseTimeError)
+        let ms = i64::try_from(at.unix_timestamp_nanos() / 1_000_000);
+        let at = ms.map(Self).map_err(|_| ParseTimeError)?;
+        // With an offset the years 0 and 9999 reach beyond what UTC can say.
+        match at == at.in_range() {
+            true => Ok(at),
+            false => Err(ParseTimeError),
+        }
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            serializer.collect_str(self)
+            // What is stored must be read again, wherever it came from.
+            serializer.collect_str(&self.in_range())
         } else {
             self.0.serialize(serializer)
         }
@@ -107,5 +128,41 @@ mod tests {
         assert_eq!(at.to_string().parse(), Ok(at));
         assert_eq!("2026-11-20T22:05:03.120+01:00".parse(), Ok(at));
         assert!("yesterday".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn what_utc_cannot_say_is_refused() {
+        for (end, text) in [
+            (Timestamp::MIN, "0000-01-01T00:00:00.000Z"),
+            (Timestamp::MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(end.to_string(), text);
+            assert_eq!(text.parse(), Ok(end));
+        }
+        for beyond in ["9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+01:00"] {
+            assert_eq!(beyond.parse::<Timestamp>(), Err(ParseTimeError), "{beyond}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_worked_out_and_stored_is_read_again(at: i64, ms: i64) {
+            let moved = Timestamp(at).plus_ms(ms);
+            proptest::prop_assert_eq!(moved.to_string().parse(), Ok(moved));
+            let stored = serde_json::to_string(&Timestamp(at)).unwrap();
+            let read: Timestamp = serde_json::from_str(&stored).unwrap();
+            proptest::prop_assert_eq!(read, Timestamp(at).in_range());
+        }
+
+        #[test]
+        fn what_is_read_is_read_again(
+            day in "(0000-01-01|9999-12-31|1970-01-01)",
+            time in "(00:00:00|23:59:59|23:59:60)(\\.[0-9]{1,9})?",
+            zone in "(Z|[+-](00|01|23):(00|59))",
+        ) {
+            if let Ok(at) = format!("{day}T{time}{zone}").parse::<Timestamp>() {
+                proptest::prop_assert_eq!(at.to_string().parse(), Ok(at));
+            }
+        }
     }
 }
