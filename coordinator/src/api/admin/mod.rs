@@ -50,7 +50,7 @@ use longshore_core::model::admin::{
     AdminAnswer, AdminObject, AdminOrder, AdminVerb, at_person, sees_invitation,
 };
 use longshore_core::model::{
-    Answer, Event, Group, Invitation, Role, Session, State, User, is_open_to,
+    self, Answer, Called, Event, Group, Invitation, Role, Session, State, User, is_open_to,
 };
 use longshore_core::scheduler::limits::Requester;
 use serde::Serialize;
@@ -358,6 +358,8 @@ pub(super) struct Viewer {
     all: bool,
     /// What the operation table goes by.
     rights: Rights,
+    /// How it calls, as far as that narrows what it may do.
+    called: Called,
 }
 
 impl Viewer {
@@ -388,7 +390,18 @@ impl Viewer {
             access_key: person.caller.access_key.clone(),
             all: person.role == Role::Superadmin,
             rights: person.rights.clone(),
+            called: person.called(),
         }
+    }
+
+    /// What it may do as of now, narrowed by how it calls; none where it may do nothing any
+    /// more.
+    fn rights_now(&self, state: &State) -> Option<Rights> {
+        let caller = model::Caller {
+            user: self.user,
+            access_key: self.access_key.clone(),
+        };
+        state.rights_as(&caller, &self.called).ok()
     }
 
     /// The invitations that may be seen.
@@ -427,10 +440,10 @@ impl Viewer {
         if self.all {
             return true;
         }
-        let Some(user) = state.users.get(&self.user) else {
+        let (Some(user), Some(rights)) = (state.users.get(&self.user), self.rights_now(state))
+        else {
             return false;
         };
-        let rights = state.rights_of(user);
         // Who makes and deletes queues has to see them.
         if rights.in_queue_admins() {
             return true;
@@ -441,10 +454,9 @@ impl Viewer {
 
     /// The same of a queue of an allocation policy.
     fn sees_queue(&self, state: &State, name: &str, admitted: bool) -> bool {
-        let Some(user) = state.users.get(&self.user) else {
+        let Some(rights) = self.rights_now(state) else {
             return false;
         };
-        let rights = state.rights_of(user);
         let level = State::queue_object(name, admitted)
             .map(|object| state.rule_book().level(&rights, &object));
         rights.in_queue_admins() || level.is_some_and(|level| level >= Level::Ro)
@@ -460,7 +472,10 @@ impl Viewer {
             };
             is_open_to(state, group, &who)
         };
-        with(ProjectId::new(0)) || user.project_ids().any(with)
+        match self.called.project {
+            Some(project) => with(project),
+            None => with(ProjectId::new(0)) || user.project_ids().any(with),
+        }
     }
 }
 

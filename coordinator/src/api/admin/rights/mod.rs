@@ -24,8 +24,7 @@ use longshore_core::model::admin::{AdminVerb, RightsVerb};
 
 /// What the caller of a read may do.
 fn rights(state: &State, viewer: &Viewer) -> Option<Caller> {
-    let user = state.users.get(&viewer.user)?;
-    Some(state.rights_of(user))
+    viewer.rights_now(state)
 }
 
 /// Whether the caller of a read is shown a thing.

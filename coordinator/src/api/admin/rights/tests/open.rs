@@ -322,6 +322,69 @@ async fn a_bound_keypair_sees_and_ends_sessions_of_its_project_only() {
     assert_eq!(refused, (404, "LS-NOT-FOUND".to_owned()));
 }
 
+/// A session is made once by a key; who asks again and may not see it is not told of it.
+#[tokio::test]
+async fn a_replay_of_what_may_not_be_seen_is_not_found() {
+    let lab = Lab::new().await;
+    lab.good("", "POST", "/projects", json!({ "name": "other" }))
+        .await;
+    let projects = json!({ "projects": ["default", "other"] });
+    let alice = lab.person("alice", projects).await;
+    let order = json!({ "project": "other" });
+    let bound = bearer(&lab.good(&alice, "POST", "/keypairs", order).await);
+    let mut body = work();
+    body["project"] = json!("default");
+    let key = [("idempotency-key", "k-1")];
+    let made = lab.with(&alice, "POST", "/sessions", &body, &key).await;
+    let end = format!(
+        "/sessions/{}/terminate",
+        made.json()["id"].as_str().unwrap()
+    );
+    lab.good(&alice, "POST", &end, json!({})).await;
+    let again = lab.with(&alice, "POST", "/sessions", &body, &key).await;
+    assert_eq!(again.status, 201, "{}", again.text());
+    let again = lab.with(&bound, "POST", "/sessions", &body, &key).await;
+    assert_eq!(
+        (again.status.as_u16(), again.code().as_str()),
+        (404, "LS-NOT-FOUND")
+    );
+}
+
+/// Nor is it told of what only the other one lets in, or only an administrator sees.
+#[tokio::test]
+async fn a_bound_keypair_reads_what_its_project_may_see_only() {
+    let lab = Lab::new().await;
+    for name in ["other", "third"] {
+        lab.good("", "POST", "/projects", json!({ "name": name }))
+            .await;
+    }
+    for (name, project) in [("theirs", "third"), ("ours", "other")] {
+        let allowed = json!({ "projects": [project], "domains": [], "keypairs": [] });
+        let group = json!({ "name": name, "allowed": allowed });
+        lab.good("", "POST", "/resource-groups", group).await;
+    }
+    let both = json!({ "projects": ["other", "third"] });
+    let alice = lab.person("alice", both).await;
+    let order = json!({ "project": "other" });
+    let bound = bearer(&lab.good(&alice, "POST", "/keypairs", order.clone()).await);
+    assert_eq!(lab.get(&alice, "/resource-groups/theirs").await.status, 200);
+    assert_eq!(lab.get(&bound, "/resource-groups/ours").await.status, 200);
+    assert_eq!(lab.get(&bound, "/resource-groups/theirs").await.status, 404);
+    // The keypair of an administrator is one of an ordinary member.
+    let ada = json!({ "projects": ["other"], "role": "domain-admin" });
+    let ada = lab.person("ada", ada).await;
+    let groups = lab.good("", "GET", "/user-groups", NONE).await;
+    let admins = groups["items"].as_array().unwrap().iter();
+    let mut admins = admins.filter(|group| group["name"] == "admins");
+    let path = format!(
+        "/user-groups/{}",
+        admins.next().unwrap()["id"].as_str().unwrap()
+    );
+    let bound = bearer(&lab.good(&ada, "POST", "/keypairs", order).await);
+    assert_eq!(lab.get(&ada, &path).await.status, 200);
+    assert_eq!(lab.get(&bound, &path).await.status, 404);
+}
+
 #[tokio::test]
 async fn a_bound_keypair_of_an_account_acts_for_others_in_its_project_only() {
     let lab = Lab::new().await;
