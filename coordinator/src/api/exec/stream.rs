@@ -17,16 +17,18 @@ use crate::api::held;
 use crate::cluster::ExecEnds;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::stream::SplitStream;
+use futures_util::{Sink, SinkExt as _, StreamExt as _};
 use longshore_common::api::ExecSize;
 use longshore_common::wire::{ExecKind, FromExec, MAX_PIECE, SIGNALS, TerminalSize, ToExec};
 use longshore_link::boot_ms;
 use serde_json::json;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-/// A silent connection is asked whether it is there so often.
+/// The client is asked whether it is there so often, also while output flows: it may have
+/// nothing to say for as long as it only reads.
 const PING: Duration = Duration::from_secs(15);
 /// Thrice that without a word is silence.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -180,17 +182,22 @@ fn message(channel: u8, bytes: &[u8]) -> Message {
 
 /// A client that takes nothing holds the command's output up; nothing is dropped.
 async fn outgoing(
-    out: &mut SplitSink<WebSocket, Message>,
+    out: &mut (impl Sink<Message> + Unpin),
     from: &mut mpsc::Receiver<FromExec>,
 ) -> Why {
+    let mut ping = interval_at(Instant::now() + PING, PING);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let next = match tokio::time::timeout(PING, from.recv()).await {
-            Err(_) => Message::Ping(Bytes::new()),
-            Ok(None) => return Why::Unknown(None),
-            Ok(Some(FromExec::Exited(code))) => return Why::Exited(code),
-            Ok(Some(FromExec::Failed(text))) => return Why::Unknown(Some(text)),
-            Ok(Some(FromExec::Output(bytes))) => message(1, &bytes),
-            Ok(Some(FromExec::ErrorOutput(bytes))) => message(2, &bytes),
+        let next = tokio::select! {
+            biased;
+            _ = ping.tick() => Message::Ping(Bytes::new()),
+            next = from.recv() => match next {
+                None => return Why::Unknown(None),
+                Some(FromExec::Exited(code)) => return Why::Exited(code),
+                Some(FromExec::Failed(text)) => return Why::Unknown(Some(text)),
+                Some(FromExec::Output(bytes)) => message(1, &bytes),
+                Some(FromExec::ErrorOutput(bytes)) => message(2, &bytes),
+            },
         };
         if out.send(next).await.is_err() {
             return Why::Gone;
@@ -266,6 +273,26 @@ mod tests {
         for bad in [&b""[..], b"\x01x", b"\x03{}", b"\x07KILL", b"\xff"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_asked_whether_it_is_there_while_output_flows() {
+        let (to, mut from) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for _ in 0..50 {
+                tokio::time::sleep(Duration::from_secs(1)).await; // of virtual time
+                to.send(FromExec::Output(vec![b'x'])).await.unwrap();
+            }
+            to.send(FromExec::Exited(0)).await.unwrap();
+        });
+        let mut pings = 0;
+        let out = futures_util::sink::unfold(&mut pings, async |pings, message| {
+            *pings += usize::from(matches!(message, Message::Ping(_)));
+            Ok::<_, std::convert::Infallible>(pings)
+        });
+        let why = outgoing(&mut Box::pin(out), &mut from).await;
+        assert!(matches!(why, Why::Exited(0)), "{why:?}");
+        assert_eq!(pings, 3);
     }
 
     #[test]
