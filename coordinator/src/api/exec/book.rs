@@ -11,7 +11,10 @@ use tokio::sync::oneshot;
 
 /// Open ones of one session: what its agent allows for one container.
 const PER_SESSION: usize = 32;
-/// Entries in all, ended ones among them: a few KiB each.
+/// Open ones of one caller.
+const PER_CALLER: usize = 200;
+/// Entries in all, ended ones among them: a few KiB each. Where they are so many, the one that
+/// ended first is forgotten for a new one.
 const IN_ALL: usize = 4096;
 /// One that nobody connected to is forgotten after so many milliseconds.
 const UNUSED_MS: i64 = 60_000;
@@ -122,15 +125,24 @@ impl Execs {
     /// Enters a new one.
     pub(super) fn enter(&self, mut entry: Entry, now_ms: i64) -> Result<(), Failure> {
         let mut all = self.lock(now_ms);
-        room(&all, entry.session)?;
+        room(&all, entry.session, entry.by)?;
+        if all.len() >= IN_ALL {
+            let ended = all.values().filter(|e| matches!(e.state, State::Ended(_)));
+            let oldest = ended.min_by_key(|e| e.since_ms).map(|e| e.request.exec);
+            oldest.and_then(|exec| all.remove(&exec));
+        }
         entry.since_ms = now_ms;
         all.insert(entry.request.exec, entry);
         Ok(())
     }
 
-    /// Whether one more may be opened in a session.
-    pub(super) fn room(&self, session: SessionId, now_ms: i64) -> Result<(), Failure> {
-        room(&self.lock(now_ms), session)
+    /// Whether one more may be opened in a session by somebody.
+    pub(super) fn room(
+        &self,
+        (session, by): (SessionId, UserId),
+        now_ms: i64,
+    ) -> Result<(), Failure> {
+        room(&self.lock(now_ms), session, by)
     }
 
     /// Looks at one, where it is of this session and this caller.
@@ -197,14 +209,18 @@ pub(super) fn none() -> Failure {
     Failure::not_found("such command or terminal")
 }
 
-fn room(all: &BTreeMap<ExecId, Entry>, session: SessionId) -> Result<(), Failure> {
+fn room(all: &BTreeMap<ExecId, Entry>, session: SessionId, by: UserId) -> Result<(), Failure> {
     let open = |entry: &&Entry| !matches!(entry.state, State::Ended(_));
-    let here = all.values().filter(open).filter(|e| e.session == session);
-    if here.count() >= PER_SESSION {
+    let open = || all.values().filter(open);
+    if open().filter(|e| e.session == session).count() >= PER_SESSION {
         let text = format!("{PER_SESSION} commands and terminals are open in {session}.");
         return Err(Failure::new("LS-STREAMS", text).retry_after(10));
     }
-    if all.len() >= IN_ALL {
+    if open().filter(|e| e.by == by).count() >= PER_CALLER {
+        let text = format!("{PER_CALLER} commands and terminals of yours are open.");
+        return Err(Failure::new("LS-STREAMS", text).retry_after(10));
+    }
+    if open().count() >= IN_ALL {
         let text = "Too many commands and terminals are open.";
         return Err(Failure::new("LS-STREAMS", text).retry_after(60));
     }
@@ -274,6 +290,34 @@ mod tests {
         assert!(execs.connect(ExecId::new(1), 60_100).is_ok());
         execs.leave(&second, State::Detached, 100); // of an older connection
         assert_eq!(state(&execs, 1, 60_100), Some(State::Attached));
+    }
+
+    #[test]
+    fn nobody_takes_all_the_room() {
+        let execs = Execs::default();
+        let of = |exec: u128, user: u128| {
+            let mut entry = entry(exec, ExecKind::Command);
+            entry.session = SessionId(exec as u64); // a few of many sessions
+            entry.by = UserId::new(user);
+            entry
+        };
+        // Those that have ended are in nobody's way.
+        for exec in 0..IN_ALL as u128 {
+            execs.enter(of(exec, 1), 0).unwrap();
+            let connected = execs.connect(ExecId::new(exec), 0).unwrap();
+            execs.leave(&connected, State::Ended(Some(0)), exec as i64);
+        }
+        let there = |exec: u128| execs.lock(5_000).contains_key(&ExecId::new(exec));
+        for exec in 5_000..5_200 {
+            execs.enter(of(exec, 1), 5_000).unwrap();
+        }
+        assert!(
+            !there(199) && there(200),
+            "those that ended first are forgotten"
+        );
+        let more = execs.enter(of(6_000, 1), 5_000).unwrap_err();
+        assert_eq!(more.code, "LS-STREAMS");
+        assert!(execs.enter(of(6_000, 2), 5_000).is_ok());
     }
 
     #[test]

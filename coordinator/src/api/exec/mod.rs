@@ -93,7 +93,7 @@ pub(super) async fn create(
     let container = exec_container(&session, wish.rank)?;
     let (agent, key) = (container.agent, container.key);
     let now_ms = boot_ms();
-    app.execs.room(id, now_ms)?;
+    app.execs.room((id, caller.caller.user), now_ms)?;
     let request = ExecRequest {
         key,
         exec: ExecId::new(new_id()),
