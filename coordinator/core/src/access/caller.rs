@@ -393,6 +393,12 @@ impl Caller {
         }
     }
 
+    /// Whether it administers a domain: its administrators, and who administers everything.
+    #[must_use]
+    pub fn administers_domain(&self, domain: DomainId) -> bool {
+        self.role() != Role::Monitor && self.oversees(domain)
+    }
+
     /// Whether it is a member of `admins`.
     #[must_use]
     pub const fn in_admins(&self) -> bool {

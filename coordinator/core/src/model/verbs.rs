@@ -185,6 +185,14 @@ pub(super) fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Out
                 return Outcome::refuse(Refusal::new(why.code(), why.to_string()));
             }
         }
+        // It frees what may still be in use at a node.
+        let may_force = rights
+            .as_ref()
+            .is_none_or(|r| r.administers_domain(session.domain));
+        if order.force && !may_force {
+            let text = "Ending a session by force takes an administrator of its domain.";
+            return Outcome::refuse(Refusal::new("LS-FORBIDDEN", text));
+        }
         let reason = if order.force {
             Reason::ForceTerminated
         } else {

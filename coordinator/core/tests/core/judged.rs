@@ -55,6 +55,31 @@ fn an_office_that_was_lost_ends_no_session() {
     assert!(world.is(id, SessionState::Cancelled));
 }
 
+/// It frees what may still be in use: not for the owner to do.
+#[test]
+fn only_administrators_of_its_domain_end_a_session_by_force() {
+    let mut world = World::new();
+    let id = world.submit(job());
+    let me = world.caller();
+    let end = Terminate {
+        caller: me.clone(),
+        called: Some(Called::default()),
+        ids: vec![id],
+        grace_s: 1,
+        force: true,
+        many: false,
+    };
+    for role in [Role::User, Role::Monitor] {
+        becomes(&mut world, me.user, role);
+        let refused = world.happen(Event::Terminate(end.clone()));
+        assert_eq!(refused.expect_err("no administrator").code, "LS-FORBIDDEN");
+        assert!(world.is(id, SessionState::Pending));
+    }
+    becomes(&mut world, me.user, Role::DomainAdmin);
+    world.does(Event::Terminate(end));
+    assert!(world.is(id, SessionState::Cancelled));
+}
+
 #[test]
 fn a_signal_reaches_what_runs_only() {
     let mut world = World::new();
