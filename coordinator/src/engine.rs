@@ -28,7 +28,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -108,15 +108,29 @@ pub trait Follow: Send + Sync {
 /// Who waits for a session to change.
 #[derive(Debug, Default)]
 struct Changed {
-    waiting: Mutex<HashMap<SessionId, Arc<Notify>>>,
+    /// Each who waits remembers what it has seen: one wake-up does not spend another's.
+    waiting: Mutex<HashMap<SessionId, watch::Sender<()>>>,
     /// How often somebody began to wait.
     #[cfg(test)]
     waits: std::sync::atomic::AtomicUsize,
 }
 
 impl Changed {
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Notify>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, watch::Sender<()>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These sessions have changed.
+    fn wake(&self, sessions: impl Iterator<Item = SessionId>) {
+        let waiting = self.lock();
+        if waiting.is_empty() {
+            return;
+        }
+        for id in sessions {
+            if let Some(changed) = waiting.get(&id) {
+                changed.send_replace(());
+            }
+        }
     }
 }
 
@@ -125,20 +139,20 @@ impl Changed {
 pub struct Watch {
     id: SessionId,
     /// None only while it is dropped.
-    notify: Option<Arc<Notify>>,
+    news: Option<watch::Receiver<()>>,
     changed: Arc<Changed>,
 }
 
 impl Watch {
     /// Returns once the session changed after this watch was made or last returned.
-    pub async fn changed(&self) {
-        let Some(notify) = &self.notify else { return };
-        let notified = notify.notified();
+    pub async fn changed(&mut self) {
+        let Some(news) = &mut self.news else { return };
         #[cfg(test)]
         self.changed
             .waits
             .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        notified.await;
+        // The other end is kept for as long as somebody has this one.
+        let _ = news.changed().await;
     }
 }
 
@@ -146,9 +160,9 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let mut waiting = self.changed.lock();
         // Given up under the lock: of two that go at once, the second finds the map's alone.
-        drop(self.notify.take());
-        let left = waiting.get(&self.id).map(Arc::strong_count);
-        if left == Some(1) {
+        drop(self.news.take());
+        let left = waiting.get(&self.id).map(watch::Sender::receiver_count);
+        if left == Some(0) {
             waiting.remove(&self.id);
         }
     }
@@ -350,10 +364,11 @@ impl Engine {
     /// A watch on one session. Make it, then read the version, then wait: nothing is missed.
     #[must_use]
     pub fn watch(&self, id: SessionId) -> Watch {
-        let notify = Arc::clone(self.changed.lock().entry(id).or_default());
+        let mut waiting = self.changed.lock();
+        let news = waiting.entry(id).or_default().subscribe();
         Watch {
             id,
-            notify: Some(notify),
+            news: Some(news),
             changed: Arc::clone(&self.changed),
         }
     }
@@ -667,18 +682,10 @@ fn forget(changes: &[Change], live: &Live) {
 }
 
 fn wake(changes: &[Change], changed: &Changed) {
-    let waiting = changed.lock();
-    if waiting.is_empty() {
-        return;
-    }
-    for change in changes {
-        if let Change::Session(session) = change
-            && let Some(notify) = waiting.get(&session.id)
-        {
-            notify.notify_waiters();
-            notify.notify_one(); // for one that is between reading and waiting
-        }
-    }
+    changed.wake(changes.iter().filter_map(|change| match change {
+        Change::Session(session) => Some(session.id),
+        _ => None,
+    }));
 }
 
 /// Puts memory back to what is stored. A store that cannot even be read ends the process:

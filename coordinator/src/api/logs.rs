@@ -9,7 +9,7 @@ use super::exec::{self, BeginningExec};
 use super::extract::{Query, Ref};
 use super::{App, GUARDED, held, person, sessions};
 use crate::cluster::{Cluster, ClusterError};
-use crate::engine::Origin;
+use crate::engine::{Origin, Watch};
 use crate::identity::Person;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -296,16 +296,18 @@ enum Out {
     End,
 }
 
-/// Starts to fetch. What is wrong at once is said at once; later the stream just ends,
-/// and who reads on by position loses nothing.
+/// Starts to fetch. What is wrong at once is said at once; later the pieces just cease, without
+/// [`Out::End`], and who reads on by position loses nothing.
 async fn fetch(app: &App, ask: Ask) -> Result<mpsc::Receiver<Out>, Failure> {
+    // The watch before the reading: what changes in between wakes it.
+    let watch = app.engine.watch(ask.id);
     let first = find(app, &ask).await?;
     let (out, pieces) = mpsc::channel(BETWEEN);
     let app = app.clone();
     tokio::spawn(GUARDED.scope((), async move {
         let mut stopping = app.stopping.clone();
         tokio::select! {
-            () = produce(&app, &ask, first, &out) => (),
+            () = produce(&app, &ask, (first, watch), &out) => (),
             () = out.closed() => (),
             _ = stopping.wait_for(|stop| *stop) => (),
         }
@@ -313,9 +315,12 @@ async fn fetch(app: &App, ask: Ask) -> Result<mpsc::Receiver<Out>, Failure> {
     Ok(pieces)
 }
 
-async fn produce(app: &App, ask: &Ask, first: Found, out: &mpsc::Sender<Out>) {
-    let mut found = first;
-    let watch = app.engine.watch(ask.id);
+async fn produce(
+    app: &App,
+    ask: &Ask,
+    (mut found, mut watch): (Found, Watch),
+    out: &mpsc::Sender<Out>,
+) {
     loop {
         match found {
             Found::Pieces(mut pieces) => {
@@ -345,6 +350,24 @@ async fn produce(app: &App, ask: &Ask, first: Found, out: &mpsc::Sender<Out>) {
     let _ = out.send(Out::End).await; // the reader may have gone
 }
 
+/// The bytes of the pieces. Without their end the answer breaks off: with a clean one it would
+/// look complete.
+fn bytes(pieces: mpsc::Receiver<Out>) -> impl Stream<Item = std::io::Result<Bytes>> {
+    stream::unfold(Some(pieces), |pieces| async move {
+        let mut pieces = pieces?;
+        loop {
+            match pieces.recv().await {
+                Some(Out::Piece(piece)) if piece.kind == OutputKind::Gap => (),
+                Some(Out::Piece(piece)) => {
+                    return Some((Ok(Bytes::from(piece.bytes)), Some(pieces)));
+                }
+                Some(Out::End) => return None,
+                None => return Some((Err(std::io::Error::other("the output broke off")), None)),
+            }
+        }
+    })
+}
+
 pub(super) async fn plain(
     State(app): State<App>,
     Ref(text): Ref,
@@ -352,18 +375,7 @@ pub(super) async fn plain(
 ) -> Result<Response, Failure> {
     let ask = ask(&app, &text, request.extensions(), request.uri().clone()).await?;
     first_look(&app, &ask, request.extensions()).await?;
-    let pieces = fetch(&app, ask).await?;
-    let body = stream::unfold(pieces, |mut pieces| async move {
-        loop {
-            match pieces.recv().await? {
-                Out::Piece(piece) if piece.kind == OutputKind::Gap => (),
-                Out::Piece(piece) => {
-                    return Some((Ok::<_, Infallible>(Bytes::from(piece.bytes)), pieces));
-                }
-                Out::End => return None,
-            }
-        }
-    });
+    let body = bytes(fetch(&app, ask).await?);
     let headers = [(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
@@ -452,6 +464,25 @@ mod tests {
         assert_eq!(last_lines("a\nb\nc", 1), "c");
         assert_eq!(last_lines("a\n", 9), "a\n");
         assert_eq!(last_lines("a\n", 0), "");
+    }
+
+    #[tokio::test]
+    async fn output_that_breaks_off_does_not_look_complete() {
+        for whole in [true, false] {
+            let (out, pieces) = mpsc::channel(2);
+            let piece = Data {
+                position: 0,
+                kind: OutputKind::Stdout,
+                at: Timestamp(0),
+                bytes: b"line".to_vec(),
+            };
+            assert!(out.try_send(Out::Piece(piece)).is_ok());
+            assert!(!whole || out.try_send(Out::End).is_ok());
+            drop(out);
+            let told: Vec<_> = bytes(pieces).collect().await;
+            assert_eq!(told[0].as_ref().unwrap(), "line");
+            assert_eq!(told.get(1).map(Result::is_err), (!whole).then_some(true));
+        }
     }
 
     #[test]

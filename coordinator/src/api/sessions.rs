@@ -45,12 +45,47 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
     Query::read(request.uri().query(), &[])?;
     let key = replays::key(request.headers())?;
     let body = extract::json::<NewSession>(request).await?;
-    let mut submit = order(&app, &caller, body.value).await?;
+    let mut submit = order(&app, &caller, body.value.clone()).await?;
     submit.idempotency = key.map(|key| (key, sha256(&body.bytes)));
-    // Looked at in the same batch: a session that was just accepted is in memory.
-    let live = Arc::clone(&app.engine.live);
-    let owner = caller.caller.user;
-    let event = Event::Submit(Box::new(submit));
+    let (mut answer, mut seen) = accept(&engine, submit.clone()).await?;
+    if answer.as_ref().is_err_and(|no| no.code == "LS-DEPENDENCY") {
+        // One that has ended just now was no past one when it was read, and is not in memory
+        // any more.
+        let again = order(&app, &caller, body.value).await?;
+        if again.past.len() > submit.past.len() {
+            submit.past = again.past;
+            (answer, seen) = accept(&engine, submit).await?;
+        }
+    }
+    let accepted = match answer? {
+        Answer::Session(accepted) => accepted,
+        other => return Err(unexpected(&other)),
+    };
+    let shown = match seen {
+        Some(shown) => shown,
+        // A replay of a session that has ended since.
+        None => show(&app, &caller, accepted.id)
+            .await?
+            .ok_or_else(|| no_session(accepted.id))?,
+    };
+    let mut response = (StatusCode::CREATED, tagged(&shown)?).into_response();
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&format!("/api/v1/sessions/{}", accepted.id)) {
+        headers.insert(header::LOCATION, value);
+    }
+    if accepted.replayed {
+        headers.insert(replays::REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Asks for a session, and looks at it in the same batch: what was just accepted is in memory.
+async fn accept(
+    engine: &Engine,
+    submit: Submit,
+) -> Result<(Result<Answer, Refusal>, Option<api::Session>), Failure> {
+    let live = Arc::clone(&engine.live);
+    let owner = submit.caller.user;
     let look = move |state: &model::State,
                      planner: &mut Planner,
                      now: Timestamp,
@@ -64,27 +99,8 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
         };
         (answer.clone(), seen)
     };
-    let (answer, seen) = engine.ask_and_consult(event, look).await?;
-    let accepted = match answer? {
-        Answer::Session(accepted) => accepted,
-        other => return Err(unexpected(&other)),
-    };
-    let shown = match seen {
-        Some(shown) => shown,
-        // A replay of a session that has ended since.
-        None => show(&app, &caller, accepted.id)
-            .await?
-            .ok_or_else(Failure::internal)?,
-    };
-    let mut response = (StatusCode::CREATED, tagged(&shown)?).into_response();
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&format!("/api/v1/sessions/{}", accepted.id)) {
-        headers.insert(header::LOCATION, value);
-    }
-    if accepted.replayed {
-        headers.insert(replays::REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    let event = Event::Submit(Box::new(submit));
+    Ok(engine.ask_and_consult(event, look).await?)
 }
 
 /// What the engine is asked, with everything it does not have in memory.
@@ -363,7 +379,7 @@ pub(super) async fn read(
     let until = Instant::now() + Duration::from_secs(wait.unwrap_or(0));
     let mut stopping = app.stopping.clone();
     // The watch before the reading: what changes in between wakes it.
-    let watch = wait.map(|_| app.engine.watch(id));
+    let mut watch = wait.map(|_| app.engine.watch(id));
     held::shows(request.extensions(), id, Operation::SessionRead);
     loop {
         let shown = show(&app, &caller, id)
@@ -379,7 +395,7 @@ pub(super) async fn read(
                 .insert(header::ETAG, etag(shown.version));
             response
         };
-        let Some(watch) = watch.as_ref().filter(|_| known != "*") else {
+        let Some(watch) = watch.as_mut().filter(|_| known != "*") else {
             return Ok(unchanged());
         };
         tokio::select! {

@@ -245,3 +245,18 @@ async fn watches_leave_nothing_behind() {
     }
     assert_eq!(f.engine.changed.lock().len(), 0);
 }
+
+/// Both were reading while it changed, so neither was woken at that moment.
+#[tokio::test]
+async fn all_who_watch_a_session_hear_of_each_change() {
+    let f = fixture(FOR_EVER).await;
+    let id = SessionId(1);
+    let mut watches = [f.engine.watch(id), f.engine.watch(id)];
+    f.engine.changed.wake([id].into_iter());
+    for watch in &mut watches {
+        let heard = tokio::time::timeout(Duration::from_secs(20), watch.changed());
+        assert!(heard.await.is_ok());
+        let again = tokio::time::timeout(Duration::ZERO, watch.changed());
+        assert!(again.await.is_err(), "it is told once");
+    }
+}

@@ -44,6 +44,7 @@ const PROLONG: &[Parameter] = &[
 ];
 
 const SUBMIT: &[&str] = &[
+    "LS-NOT-FOUND", // a replay of one that may not be seen any more
     "LS-EXISTS",
     "LS-SLOT-UNKNOWN",
     "LS-SLOT-AMOUNT",
