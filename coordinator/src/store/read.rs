@@ -45,7 +45,7 @@ pub struct Reader {
 
 struct Pool {
     path: PathBuf,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     /// Connections at rest; none once the store is closed.
     idle: Mutex<Option<Vec<Connection>>>,
 }
@@ -60,7 +60,7 @@ impl Reader {
     pub(super) fn new(path: &Path) -> Self {
         let pool = Pool {
             path: path.to_owned(),
-            permits: Semaphore::new(READERS),
+            permits: Arc::new(Semaphore::new(READERS)),
             idle: Mutex::new(Some(Vec::new())),
         };
         Self {
@@ -129,8 +129,11 @@ impl Reader {
     ) -> Result<T, StoreError> {
         let closed = || StoreError::Failed("it is closed".to_owned());
         let pool = Arc::clone(&self.pool);
-        let _permit = self.pool.permits.acquire().await.map_err(|_| closed())?;
+        let permit = Arc::clone(&pool.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| closed())?;
         let done = tokio::task::spawn_blocking(move || {
+            // Who asked may be gone; the work goes on, and counts until it is done.
+            let _permit = permit;
             let db = pool.take().ok_or_else(closed)??;
             let result = work(&db);
             pool.give_back(db);
@@ -304,4 +307,42 @@ fn by_name(db: &Connection, owner: UserId, name: &str) -> Result<Option<SessionI
         .flatten();
     id.map(|id| unsigned("session", name, id).map(SessionId))
         .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn who_hangs_up_leaves_no_room_for_more_readers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("longshore.db");
+        Connection::open(&path).unwrap();
+        let reader = Reader::new(&path);
+        let mut releases = Vec::new();
+        for _ in 0..READERS {
+            let (release, held) = mpsc::channel::<()>();
+            let (begins, begun) = tokio::sync::oneshot::channel();
+            releases.push(release);
+            let who = reader.clone();
+            let asking = tokio::spawn(async move {
+                let work = move |_: &Connection| {
+                    let _ = begins.send(());
+                    let _ = held.recv();
+                    Ok(())
+                };
+                who.run(work).await
+            });
+            begun.await.unwrap();
+            asking.abort();
+            assert!(asking.await.is_err(), "it has hung up");
+        }
+        assert_eq!(reader.pool.permits.available_permits(), 0);
+        drop(releases);
+        let all = reader.pool.permits.acquire_many(READERS as u32).await;
+        assert!(all.is_ok());
+        let idle = reader.pool.idle.lock().unwrap();
+        assert_eq!(idle.as_ref().map(Vec::len), Some(READERS));
+    }
 }
