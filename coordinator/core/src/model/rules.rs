@@ -1,7 +1,7 @@
 //! Rules of submit that ask about more than the request itself: groups, queues, presets,
 //! policies, limits, and what the agents of a group could ever hold.
 
-use super::entities::{Adjusted, Dependency, Designated, Group, Life, Session};
+use super::entities::{Adjusted, Agent, Dependency, Designated, Group, Life, Session};
 use super::event::{ImageNeeds, Refusal, Submit};
 use super::people::{Role, User};
 use super::policies::{DirectSubmits, KeypairPolicy, LifetimeBase, Preset, Project};
@@ -97,6 +97,13 @@ fn read_only(kind: &str, name: &str) -> Refusal {
 fn level_on(state: &State, rights: &Rights, group: &Group) -> Level {
     let book = state.rule_book();
     book.level(rights, &State::group_object(group, true))
+}
+
+fn queue_level(state: &State, rights: &Rights, queue: &Queue<'_>) -> Level {
+    let object = State::queue_object(queue.name, true);
+    object.map_or(Level::None, |object| {
+        state.rule_book().level(rights, &object)
+    })
 }
 
 /// The project a session is asked in.
@@ -212,12 +219,7 @@ pub(super) fn queue<'a>(
         return Ok(None);
     };
     let config = &state.config.config;
-    let level = |queue: &Queue<'_>| {
-        let object = State::queue_object(queue.name, true);
-        object.map_or(Level::None, |object| {
-            state.rule_book().level(rights, &object)
-        })
-    };
+    let level = |queue: &Queue<'_>| queue_level(state, rights, queue);
     let own = || {
         let names: Vec<&str> = config
             .queues()
@@ -379,7 +381,7 @@ pub(super) fn group<'a>(
             .config
             .config
             .queues()
-            .filter(|q| q.policy.admits(name))
+            .filter(|q| q.policy.admits(name) && queue_level(state, rights, q) == Level::Rw)
             .map(|q| q.name)
             .collect();
         let detail = format!(
@@ -453,7 +455,19 @@ pub(super) fn designated(
     state: &State,
     request: &NewSession,
     owner: &User,
+    (who, rights): (&Requester, &Rights),
+    queue: Option<&Queue<'_>>,
 ) -> Result<Option<Designated>, Refusal> {
+    // Where it may not work it does not learn what is there.
+    let of_queue = queue.map(|queue| queue_groups(state, queue));
+    let sees = |agent: &Agent| {
+        let Some(group) = state.groups.get(&agent.group) else {
+            return false;
+        };
+        rights.role() != Role::User
+            || of_queue.iter().flatten().any(|of| of.id == group.id)
+            || is_open_to(state, group, who) && level_on(state, rights, group) != Level::None
+    };
     let Some(wish) = &request.designated else {
         return Ok(None);
     };
@@ -478,7 +492,8 @@ pub(super) fn designated(
     }
     let mut agents = BTreeSet::new();
     for (at, name) in wish.agents.iter().enumerate() {
-        let agent = state.agent_by_ref(name).ok_or_else(|| {
+        let agent = state.agent_by_ref(name).filter(|agent| sees(agent));
+        let agent = agent.ok_or_else(|| {
             wrong(
                 &format!("/designated/agents/{at}"),
                 format!("There is no agent {}.", cut(name)),
@@ -864,9 +879,14 @@ fn never_fits(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Re
 
 /// Where a session may be: in its group, or in those behind the pools of its queue.
 fn groups_of<'a>(state: &'a State, session: &Session, queue: Option<&Queue<'_>>) -> Vec<&'a Group> {
-    let Some(queue) = queue else {
-        return state.groups.get(&session.group).into_iter().collect();
-    };
+    match queue {
+        None => state.groups.get(&session.group).into_iter().collect(),
+        Some(queue) => queue_groups(state, queue),
+    }
+}
+
+/// The groups behind the pools of a queue.
+fn queue_groups<'a>(state: &'a State, queue: &Queue<'_>) -> Vec<&'a Group> {
     let config = &state.config.config;
     let pools = queue.profile.pools.iter();
     pools

@@ -163,7 +163,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
             ranks,
         },
         arch: request.arch.clone(),
-        designated: rules::designated(state, request, owner)?,
+        designated: rules::designated(state, request, owner, asker, queue.as_ref())?,
         start_at: request.start_at,
         held: false,
         depends_on: Vec::new(),

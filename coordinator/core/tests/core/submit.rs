@@ -2,10 +2,12 @@
 
 use super::world::{World, gpu_job, job, slots};
 use longshore_common::agent::AgentState;
-use longshore_common::api::NewSession;
-use longshore_common::ids::PolicyId;
+use longshore_common::api::{NewDesignation, NewSession};
+use longshore_common::ids::{GroupId, PolicyId};
 use longshore_common::session::SessionState;
-use longshore_core::model::{Change, Event, KeypairPolicy, Refusal, SessionDefaults, Submit};
+use longshore_core::model::{
+    Allowed, Change, Event, Group, KeypairPolicy, Refusal, Role, SessionDefaults, Submit,
+};
 
 /// The refusal of a request in an installation with one node of 16 cores, 64 GB, 2 GPUs.
 fn refused(request: NewSession) -> Refusal {
@@ -513,4 +515,32 @@ fn the_first_line_of_history_has_nothing_before_it() {
     );
     assert_eq!(line.by, "user ada");
     assert_eq!(world.stored[&id].version, 1);
+}
+
+/// Neither the agent nor the group is told of: not to somebody who may not work there.
+#[test]
+fn an_agent_of_a_group_that_is_not_open_is_not_known() {
+    let mut world = World::new();
+    let hidden = Group {
+        allowed: Some(Allowed::default()),
+        ..Group::new(GroupId::new(2), "hidden")
+    };
+    let agent = world.agent("n1", 2);
+    let mut node = world.state().agents[&agent].clone();
+    node.group = hidden.id;
+    let mut ada = world.state().users[&world.caller().user].clone();
+    ada.role = Role::User;
+    let node = Change::Agent(Box::new(node));
+    world.apply(vec![Change::Group(hidden), node]);
+    let mut request = job();
+    request.designated = Some(NewDesignation {
+        agents: vec!["n1".to_owned()],
+        mode: Some("strict".to_owned()),
+    });
+    // An administrator knows every agent.
+    let refusal = world.ask(request.clone()).expect_err("it is elsewhere");
+    assert!(refusal.detail.contains("group hidden"), "{refusal:?}");
+    world.apply(vec![Change::User(Box::new(ada))]);
+    let refusal = world.ask(request).expect_err("it is not known");
+    assert_eq!(refusal.detail, "There is no agent n1.");
 }

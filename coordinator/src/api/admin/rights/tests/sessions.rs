@@ -349,6 +349,37 @@ async fn row_19_submitting_needs_rw_on_project_and_queue() {
 }
 
 #[tokio::test]
+async fn a_closed_group_names_only_queues_that_may_be_used() {
+    let lab = Lab::new().await;
+    let alice = lab.person("alice", json!({})).await;
+    let draft = json!({
+        "pools": [{ "name": "P", "group": "default", "counts": "cpu", "count": "4" }],
+        "profiles": [{ "name": "4x", "slots": { "cpu": "1" }, "pools": ["P"],
+            "policies": ["Own", "Secret"] }],
+        "allocation_policies": [
+            { "name": "Own", "profiles": [{ "profile": "4x" }] },
+            { "name": "Secret", "profiles": [{ "profile": "4x" }] },
+        ],
+    });
+    lab.good("", "PUT", "/resource-config/draft", draft).await;
+    let go = json!({ "expected_version": 0 });
+    lab.good("", "POST", "/resource-config/provision", go).await;
+    let closed = json!({ "direct_submits": "closed" });
+    lab.good("", "PATCH", "/resource-groups/default", closed)
+        .await;
+    lab.without_factory_rule().await;
+    lab.rule("rw", "project", "default", "alice").await;
+    for queue in ["default", "Own/4x"] {
+        lab.rule("rw", "queue", queue, "alice").await;
+    }
+    let mut body = work();
+    body["group"] = json!("default");
+    let refused = lab.ask(&alice, "POST", "/sessions", &body).await;
+    assert_eq!(refused.code(), "LS-GROUP-CLOSED");
+    assert_eq!(refused.json()["hint"], "Your queues: Own/4x.");
+}
+
+#[tokio::test]
 async fn what_lost_its_right_starts_when_it_is_back() {
     let lab = Lab::new().await;
     let alice = lab.person("alice", json!({})).await;
