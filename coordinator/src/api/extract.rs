@@ -27,6 +27,8 @@ const MAX_TERMS: usize = 50;
 const MAX_ELEMENTS: usize = 10_000;
 /// How long a body may pause.
 const BODY_IDLE: Duration = Duration::from_secs(30);
+/// How long a body may take in all: with a byte now and then it would hold its request for ever.
+const BODY_WHOLE: Duration = Duration::from_secs(60);
 /// How long a body may take that nobody wants.
 const DISCARDING: Duration = Duration::from_secs(5);
 
@@ -76,6 +78,15 @@ async fn body(request: Request<Body>) -> Result<(HeaderMap, Bytes), Failure> {
 /// # Errors
 /// LS-TOO-LARGE, LS-TIMEOUT, LS-SYNTAX where it broke off.
 pub(super) async fn whole(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+    let read = tokio::time::timeout(BODY_WHOLE, pieces(headers, body));
+    read.await.unwrap_or_else(|_| Err(too_slow()))
+}
+
+fn too_slow() -> Failure {
+    Failure::new("LS-TIMEOUT", "The body did not come in time.")
+}
+
+async fn pieces(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
     let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -86,7 +97,7 @@ pub(super) async fn whole(headers: &HeaderMap, body: Body) -> Result<Bytes, Fail
     let mut bytes: Vec<u8> = Vec::new();
     loop {
         match tokio::time::timeout(BODY_IDLE, stream.next()).await {
-            Err(_) => return Err(Failure::new("LS-TIMEOUT", "The body did not come in time.")),
+            Err(_) => return Err(too_slow()),
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(Failure::new("LS-SYNTAX", "The body broke off.")),
             Ok(Some(Ok(chunk))) => {
@@ -701,6 +712,22 @@ mod tests {
             failure.detail,
             failure.errors.into_iter().map(|e| e.pointer).collect(),
         )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_ends_after_a_minute() {
+        let started = tokio::time::Instant::now();
+        let byte = async |()| {
+            tokio::time::sleep(BODY_IDLE / 2).await; // of virtual time
+            Some((
+                Ok::<_, std::convert::Infallible>(Bytes::from_static(b" ")),
+                (),
+            ))
+        };
+        let body = Body::from_stream(futures_util::stream::unfold((), byte));
+        let failure = whole(&HeaderMap::new(), body).await.unwrap_err();
+        assert_eq!(failure.code, "LS-TIMEOUT");
+        assert_eq!(started.elapsed(), BODY_WHOLE);
     }
 
     #[test]
