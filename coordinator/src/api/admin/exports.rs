@@ -13,12 +13,22 @@ use longshore_common::agent::AgentState;
 use longshore_core::access::View;
 use longshore_core::model;
 use longshore_core::model::admin::{
-    AdminVerb, ExportKind, Reported, ReportedContainer, Table, export,
+    AdminVerb, ExportKind, Reported, ReportedContainer, Table, export, export_keys,
 };
 use std::collections::BTreeSet;
+use tokio::sync::Semaphore;
 
 /// Longest name of a file.
 const FILE_NAME: usize = 255;
+
+/// Rows of one look at the state: everybody else waits meanwhile. Tests have few.
+const PIECE: usize = match cfg!(test) {
+    true => 2,
+    false => 500,
+};
+
+/// Exports at the same time; more wait their turn.
+static EXPORTS: Semaphore = Semaphore::const_new(3);
 
 /// Everybody gets what the list of the same kind would show.
 fn seen(state: &model::State, viewer: &Viewer, kind: ExportKind) -> Option<BTreeSet<String>> {
@@ -85,6 +95,37 @@ fn choose(table: Table, columns: Option<&str>) -> Result<Table, Failure> {
     })
 }
 
+/// The table as somebody may see it, made piece by piece.
+async fn table(app: &App, viewer: Viewer, kind: ExportKind) -> Result<Table, Failure> {
+    let turn = EXPORTS.acquire().await;
+    let _turn = turn.map_err(|_| Failure::internal())?;
+    let keys = move |state: &model::State, _| {
+        let mut keys = export_keys(state, kind);
+        if let Some(seen) = seen(state, &viewer, kind) {
+            keys.retain(|key| seen.contains(key));
+        }
+        keys
+    };
+    let keys = app.engine.read(keys).await?;
+    let at_once = match kind {
+        ExportKind::Users | ExportKind::Keypairs => PIECE,
+        // There are few, and the columns go by all of them.
+        _ => usize::MAX,
+    };
+    let mut pieces = keys.chunks(at_once);
+    let mut whole = piece(app, kind, pieces.next().unwrap_or_default()).await?;
+    for keys in pieces {
+        whole.rows.extend(piece(app, kind, keys).await?.rows);
+    }
+    Ok(whole)
+}
+
+async fn piece(app: &App, kind: ExportKind, keys: &[String]) -> Result<Table, Failure> {
+    let keys = keys.to_vec();
+    let look = move |state: &model::State, _| export(state, kind, &keys);
+    Ok(app.engine.read(look).await?)
+}
+
 pub(in super::super) async fn read(
     State(app): State<App>,
     Ref(text): Ref,
@@ -113,18 +154,7 @@ pub(in super::super) async fn read(
             name.to_owned()
         }
     };
-    let table = app
-        .engine
-        .read(move |state, _| {
-            let mut table = export(state, kind);
-            if let Some(seen) = seen(state, &viewer, kind) {
-                table
-                    .rows
-                    .retain(|row| row.first().is_some_and(|key| seen.contains(key)));
-            }
-            table
-        })
-        .await?;
+    let table = table(&app, viewer, kind).await?;
     let table = choose(table, query.one("columns")?)?;
     let mut response = table.csv().into_response();
     let headers = response.headers_mut();

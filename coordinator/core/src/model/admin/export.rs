@@ -1,6 +1,6 @@
 //! Tables for people and spreadsheets.
 
-use super::super::people::Keypair;
+use super::super::people::{Keypair, User};
 use super::super::policies::KeypairPolicy;
 use super::super::state::State;
 use super::policies::keypair_policy_view;
@@ -93,16 +93,46 @@ impl Table {
     }
 }
 
-/// The table of a kind.
+/// The first cells of the rows of a kind, in their order.
 #[must_use]
-pub fn export(state: &State, kind: ExportKind) -> Table {
+pub fn export_keys(state: &State, kind: ExportKind) -> Vec<String> {
     match kind {
-        ExportKind::Users => users(state),
-        ExportKind::Keypairs => keypairs(state),
+        ExportKind::Users => {
+            let people = state.users_behind(None).filter(|u| u.service.is_none());
+            people.map(User::printed_id).collect()
+        }
+        ExportKind::Keypairs => state.keypairs.keys().cloned().collect(),
+        ExportKind::KeypairPolicies => {
+            let policies = state.keypair_policies.values();
+            policies.map(|policy| policy.name.clone()).collect()
+        }
+        ExportKind::UserPolicies => {
+            let policies = state.user_policies.values();
+            policies.map(|policy| policy.name.clone()).collect()
+        }
+        ExportKind::ProjectPolicies => {
+            let policies = state.project_policies.values();
+            policies.map(|policy| policy.name.clone()).collect()
+        }
+    }
+}
+
+/// The rows of a kind that have these first cells, some of those of [`export_keys`] and in their
+/// order. What is gone meanwhile has none. Of people and keypairs it costs as much as there
+/// are keys.
+#[must_use]
+pub fn export(state: &State, kind: ExportKind, keys: &[String]) -> Table {
+    let mut table = match kind {
+        ExportKind::Users => return users(state, keys),
+        ExportKind::Keypairs => return keypairs(state, keys),
         ExportKind::KeypairPolicies => keypair_policies(state),
         ExportKind::UserPolicies => user_policies(state),
         ExportKind::ProjectPolicies => project_policies(state),
-    }
+    };
+    let wanted: BTreeSet<&String> = keys.iter().collect();
+    let rows = &mut table.rows;
+    rows.retain(|row| row.first().is_some_and(|key| wanted.contains(key)));
+    table
 }
 
 fn text(value: impl Display) -> String {
@@ -119,29 +149,28 @@ fn json(value: &impl Serialize) -> String {
 
 const NOTHING_YET: String = String::new();
 
-fn users(state: &State) -> Table {
-    let rows = user_views(state, state.users_behind(None))
-        .into_iter()
-        .map(|view| {
-            vec![
-                view.id,
-                view.email,
-                view.username,
-                view.full_name,
-                view.role,
-                view.status,
-                view.domain_name,
-                view.projects.join(&csv::PROJECTS.to_string()),
-                view.user_policy,
-                limit(view.main_keypair),
-                text(view.sudo_enabled),
-                text(view.totp_enabled),
-                text(view.need_password_change),
-                text(view.created_at),
-                limit(view.last_login_at),
-                view.description,
-            ]
-        });
+fn users(state: &State, keys: &[String]) -> Table {
+    let people = keys.iter().filter_map(|key| state.user_by_ref(key));
+    let rows = user_views(state, people).into_iter().map(|view| {
+        vec![
+            view.id,
+            view.email,
+            view.username,
+            view.full_name,
+            view.role,
+            view.status,
+            view.domain_name,
+            view.projects.join(&csv::PROJECTS.to_string()),
+            view.user_policy,
+            limit(view.main_keypair),
+            text(view.sudo_enabled),
+            text(view.totp_enabled),
+            text(view.need_password_change),
+            text(view.created_at),
+            limit(view.last_login_at),
+            view.description,
+        ]
+    });
     let header = [
         "id",
         "email",
@@ -163,8 +192,9 @@ fn users(state: &State) -> Table {
     Table::new(&header, rows.collect())
 }
 
-fn keypairs(state: &State) -> Table {
-    let rows = state.keypairs.values().map(|keypair: &Keypair| {
+fn keypairs(state: &State, keys: &[String]) -> Table {
+    let pairs = keys.iter().filter_map(|key| state.keypairs.get(key));
+    let rows = pairs.map(|keypair: &Keypair| {
         let email = state.users.get(&keypair.user).map(|u| u.email.clone());
         vec![
             keypair.access_key.clone(),

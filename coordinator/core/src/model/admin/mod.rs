@@ -43,7 +43,7 @@ mod tenants;
 pub use accounts::AccountVerb;
 pub use audit::{Reported, ReportedContainer, usage_audit};
 pub use config::{document, draft_view, live_view, queue_view, queue_views};
-pub use export::{ExportKind, Table, export};
+pub use export::{ExportKind, Table, export, export_keys};
 pub use findings::validate;
 pub use groups::group_view;
 pub use invitations::{

@@ -1,7 +1,8 @@
 //! Exports, and books against nodes.
 
 use super::super::{
-    AdminObject, AdminVerb, ExportKind, Reported, ReportedContainer, Table, export, usage_audit,
+    AdminObject, AdminVerb, ExportKind, Reported, ReportedContainer, Table, export, export_keys,
+    usage_audit,
 };
 use super::{World, from};
 use crate::model::Change;
@@ -26,6 +27,31 @@ fn csv_quotes_every_cell_and_defuses_formulas() {
     );
 }
 
+fn whole(world: &World, kind: ExportKind) -> Table {
+    export(world.state(), kind, &export_keys(world.state(), kind))
+}
+
+#[test]
+fn only_the_rows_that_are_asked_for_are_made() {
+    let world = World::new();
+    for kind in ExportKind::ALL {
+        let all = export_keys(world.state(), kind);
+        let firsts: Vec<String> = whole(&world, kind)
+            .rows
+            .iter()
+            .map(|r| r[0].clone())
+            .collect();
+        assert_eq!(firsts, all, "{kind:?}");
+        let some = [all[0].clone(), "gone".to_owned()];
+        assert_eq!(export(world.state(), kind, &some).rows.len(), 1);
+        let none = export(world.state(), kind, &[]);
+        assert_eq!(
+            (none.rows.len(), none.header),
+            (0, whole(&world, kind).header)
+        );
+    }
+}
+
 #[test]
 fn tables_have_their_fixed_columns() {
     let mut world = World::new();
@@ -34,7 +60,7 @@ fn tables_have_their_fixed_columns() {
     world.admin(verb).unwrap();
     for kind in ExportKind::ALL {
         assert_eq!(kind.as_str().parse(), Ok(kind));
-        let table = export(world.state(), kind);
+        let table = whole(&world, kind);
         assert!(!table.rows.is_empty());
         assert!(
             table.rows.iter().all(|row| row.len() == table.header.len()),
@@ -44,7 +70,7 @@ fn tables_have_their_fixed_columns() {
         assert_eq!(text.lines().count(), table.rows.len() + 1);
     }
     assert!("sessions".parse::<ExportKind>().is_err());
-    let table = export(world.state(), ExportKind::KeypairPolicies);
+    let table = whole(&world, ExportKind::KeypairPolicies);
     assert_eq!(
         table.header[..6],
         [
@@ -70,12 +96,12 @@ fn tables_have_their_fixed_columns() {
         (table.rows[0][at].as_str(), table.rows[1][at].as_str()),
         (r#"{"cpu":"4"}"#, "")
     );
-    let users = export(world.state(), ExportKind::Users);
+    let users = whole(&world, ExportKind::Users);
     let names: Vec<&str> = users.rows.iter().map(|r| r[2].as_str()).collect();
     assert_eq!(names, ["alice", "bob", "root"]);
     assert_eq!(users.rows[0][7], "default");
     assert_eq!(users.header.len(), 16);
-    let pairs = export(world.state(), ExportKind::Keypairs);
+    let pairs = whole(&world, ExportKind::Keypairs);
     assert_eq!(
         pairs.rows[0][..6],
         [
