@@ -137,6 +137,12 @@ impl<'a> People<'a> {
     }
 
     pub(super) fn write(&self, to: &Transaction<'_>) -> Result<(), StoreError> {
+        if self.users.len() > 1 {
+            // One may get the name that another one of this batch has just given up.
+            for id in self.users.keys() {
+                execute(to, USER_UNNAMED, [id.to_string()], "store a user")?;
+            }
+        }
         for user in self.users.values() {
             // No two may have the same address; a service account has none.
             let email = match &user.service {
@@ -224,6 +230,8 @@ pub(super) fn load(
 const USER: &str = "INSERT INTO users (id, username, email, created_at, body)
     VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (id) DO UPDATE SET username = ?2, email = ?3, created_at = ?4, body = ?5";
+/// No name has the form of an id.
+const USER_UNNAMED: &str = "UPDATE users SET username = id WHERE id = ?1";
 const KEYPAIR: &str = "INSERT INTO keypairs (access_key, owner, active, body)
     VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (access_key) DO UPDATE SET owner = ?2, active = ?3, body = ?4";

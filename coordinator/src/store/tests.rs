@@ -186,6 +186,23 @@ fn a_batch_stores_the_last_form_of_each_object() {
     assert_eq!(world.devices(next).len(), 1);
 }
 
+/// In the order of their ids the first gets the name while the second still has it.
+#[test]
+fn names_change_hands_in_one_batch() {
+    let dir = dir();
+    let (store, _) = open_at(&file(&dir)).expect("a new store");
+    let mut world = World::new();
+    let (ann, bob) = (world.user("ann"), world.user("bob"));
+    wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
+    for (user, name) in [(bob, "ann"), (ann, "bob")] {
+        let mut user = world.state().users[&user].clone();
+        user.username = name.to_owned();
+        world.apply(vec![Change::User(Box::new(user))]);
+    }
+    wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
+    same(&wait(store.load()).expect("read"), world.state());
+}
+
 // ---- reading the past ----
 
 #[test]
