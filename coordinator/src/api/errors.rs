@@ -765,6 +765,7 @@ impl From<Refusal> for Failure {
         failure.limit = refusal.limit;
         failure.hint = refusal.hint;
         failure.in_use = refusal.in_use;
+        failure.retry_after = refusal.retry_after_s;
         failure
     }
 }

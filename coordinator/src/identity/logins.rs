@@ -110,6 +110,17 @@ impl Identity {
         used
     }
 
+    /// These were not stored after all: they are told again.
+    pub fn not_stored(&self, used: &[(LoginId, Timestamp)]) {
+        let known = self.known();
+        for (id, _) in used {
+            let token = known.tokens.get(id);
+            if let Some(login) = token.and_then(|token| known.logins.get(token)) {
+                login.stored.store(i64::MIN, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// When a login was last used, exactly.
     #[must_use]
     pub fn last_use(&self, id: LoginId) -> Option<Timestamp> {

@@ -511,6 +511,8 @@ pub struct Refusal {
     pub in_use: Option<Box<InUse>>,
     /// For enrolment: which refusal.
     pub enrol: Option<EnrolRefusal>,
+    /// After so many seconds it is worth asking again.
+    pub retry_after_s: Option<u32>,
 }
 
 impl Refusal {
@@ -525,6 +527,7 @@ impl Refusal {
             hint: None,
             in_use: None,
             enrol: None,
+            retry_after_s: None,
         }
     }
 
@@ -539,6 +542,13 @@ impl Refusal {
             errors,
             ..Self::new(code, detail)
         }
+    }
+
+    /// The same where asking again is worth it after so many seconds.
+    #[must_use]
+    pub const fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     /// The same with a hint.

@@ -190,12 +190,14 @@ pub async fn keep_logins(app: App, mut stopping: watch::Receiver<bool>) {
 }
 
 async fn minute(app: &App, at: Timestamp) {
+    let used = app.identity.take_used();
     let event = LoginEvent::Minute {
         at,
-        used: app.identity.take_used(),
+        used: used.clone(),
         limits: app.identity.limits(),
     };
     if let Err(error) = app.engine.ask(Event::Login(Box::new(event))).await {
         tracing::debug!(%error, "the last use of logins is not stored");
+        app.identity.not_stored(&used);
     }
 }

@@ -296,6 +296,12 @@ async fn ten_wrong_codes_are_enough() {
     let answer = f.login(body.clone()).await;
     assert_eq!(answer.code(), "LS-LOGIN-THROTTLED");
     assert!(answer.header("retry-after").parse::<u32>().unwrap() > 800);
+    let own = json!({ "password": PASSWORD, "code": recovery[0] });
+    let headers = [("content-type", "application/json")];
+    let body_of = Body::from(own.to_string());
+    let answer = f.send("DELETE", "/api/v1/me/totp", &headers, body_of).await;
+    assert_eq!(answer.code(), "LS-LOGIN-THROTTLED");
+    assert!(answer.header("retry-after").parse::<u32>().unwrap() > 800);
     let answer = f
         .send("DELETE", "/api/v1/users/dana/totp", &[], Body::empty())
         .await;
@@ -463,6 +469,11 @@ async fn the_end_of_a_login_comes_by_itself() {
             .still(&person, now.plus_ms(3 * idle))
             .is_err()
     );
+    // What could not be stored is told again.
+    let identity = &f.app.identity;
+    let told = identity.take_used();
+    assert_eq!((told.len(), identity.take_used().len()), (1, 0));
+    identity.not_stored(&told);
     super::minute(&f.app, now.plus_ms(idle + 2000)).await;
     let used = f.app.engine.read(|state, _| {
         let login = state.logins.values().next().unwrap();

@@ -204,7 +204,8 @@ fn may_try(state: &State, user: UserId, at: Timestamp) -> Result<(), No> {
             "Too many wrong codes; codes are accepted again in {} s.",
             refused.retry_after_s
         );
-        Box::new((Vec::new(), Refusal::new("LS-LOGIN-THROTTLED", text)))
+        let refusal = Refusal::new("LS-LOGIN-THROTTLED", text);
+        Box::new((Vec::new(), refusal.retry_after(refused.retry_after_s)))
     })
 }
 
