@@ -67,7 +67,9 @@ async fn converse(shared: &Arc<Shared>, connection: &quinn::Connection) -> Resul
             send(&mut out, &answer).await?;
         }
         Err(refused) => {
-            shared.count_failure(peer.ip());
+            if is_guess(refused.code) {
+                shared.count_failure(peer.ip());
+            }
             warn!(%peer, code = ?refused.code, "enrolment refused");
             send(&mut out, &refused).await?;
         }
@@ -75,6 +77,18 @@ async fn converse(shared: &Arc<Shared>, connection: &quinn::Connection) -> Resul
     let _ = out.finish(); // a peer that is gone already needs no end
     let _ = out.stopped().await; // until the peer has it
     Ok(())
+}
+
+/// Whether a refusal may answer somebody who tries tokens or certificates. That the
+/// coordinator is busy, or a name is taken, is no fault of the address.
+const fn is_guess(code: EnrolRefusal) -> bool {
+    match code {
+        EnrolRefusal::TokenUnknown
+        | EnrolRefusal::TokenExpired
+        | EnrolRefusal::TokenUsedUp
+        | EnrolRefusal::Malformed => true,
+        EnrolRefusal::NameTaken | EnrolRefusal::Throttled => false,
+    }
 }
 
 fn refused(code: EnrolRefusal, text: impl Into<String>) -> EnrolRefused {
@@ -153,10 +167,8 @@ async fn ask(shared: &Arc<Shared>, event: Event, csr: &[u8]) -> Result<EnrolAnsw
         |error: crate::engine::EngineError| refused(EnrolRefusal::Throttled, error.to_string());
     let answer = shared.engine.ask(event).await.map_err(busy)?;
     let Answer::Enrolled { agent, name, group } = answer.map_err(from_engine)? else {
-        return Err(refused(
-            EnrolRefusal::Malformed,
-            "the coordinator gave no answer",
-        ));
+        let text = "the coordinator gave no answer";
+        return Err(refused(EnrolRefusal::Throttled, text));
     };
     let cluster = shared
         .engine
@@ -176,4 +188,15 @@ async fn ask(shared: &Arc<Shared>, event: Event, csr: &[u8]) -> Result<EnrolAnsw
         ca_bundle: shared.pki.ca_pem(),
         work_key: shared.pki.work_public_key(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_locked_out_for_what_the_coordinator_could_not_do() {
+        assert!(is_guess(EnrolRefusal::TokenUnknown) && is_guess(EnrolRefusal::Malformed));
+        assert!(!is_guess(EnrolRefusal::Throttled) && !is_guess(EnrolRefusal::NameTaken));
+    }
 }

@@ -11,7 +11,7 @@ use super::{Link, Shared, lock};
 use crate::engine::{EngineError, wall_clock};
 use crate::live::{AgentLive, IdleLive, Live};
 use crate::pki::{PeerIdentity, request_key_sha256};
-use longshore_common::agent::RuntimeState;
+use longshore_common::agent::{AgentState, RuntimeState};
 use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation};
 use longshore_common::session::ContainerState;
@@ -156,6 +156,12 @@ async fn run(
     beat(&live);
     info!(%agent, %name, peer = %connection.remote_address(), "agent connected");
     let result = async {
+        // It was told to be closed before it was there to be found.
+        let look = move |state: &State, _| is_expelled(state, agent);
+        if shared.engine.read_when_room(look).await? {
+            let text = "the agent was expelled".to_owned();
+            return Err(Ending::Refused(CloseCode::Revoked, text));
+        }
         let rebooted = welcome.rebooted;
         send(&mut out, &welcome_message(shared, welcome).await?).await?;
         let view = Arc::new(Mutex::new(View::default()));
@@ -279,6 +285,12 @@ async fn welcome_message(shared: &Arc<Shared>, facts: WelcomeFacts) -> Result<We
         now: wall_clock(),
         addresses: shared.config.addresses.clone(),
     })
+}
+
+/// Whether an agent belongs to the cluster no more.
+fn is_expelled(state: &State, agent: AgentId) -> bool {
+    let known = state.agents.get(&agent);
+    known.is_none_or(|known| known.state == AgentState::Terminated)
 }
 
 /// Takes the place of an older connection of the same agent. Of two processes on one
