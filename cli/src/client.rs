@@ -784,6 +784,26 @@ pub(crate) mod tests {
         lines.find_map(|line| line.strip_prefix("idempotency-key: "))
     }
 
+    /// Nothing is held back to the end, and what breaks off does not look whole.
+    #[tokio::test]
+    async fn a_stream_gives_what_there_is_and_tells_when_it_breaks_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mut client, _) = answering(vec![]).await;
+        client.base = format!("http://{}", listener.local_addr().unwrap());
+        let (go_on, wait) = tokio::sync::oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            request(&mut stream).await;
+            let head = "HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n4\r\nline\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            wait.await.unwrap();
+        });
+        let mut stream = client.stream("/sessions/s-7/logs").await.unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), b"line");
+        go_on.send(()).unwrap();
+        assert_eq!(stream.next().await.unwrap_err().exit, code::UNREACHABLE);
+    }
+
     #[tokio::test]
     async fn what_is_posted_is_sent_once() {
         // A second INT or a second join token would be made by a repetition.

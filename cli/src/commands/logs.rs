@@ -45,11 +45,12 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     let mut filters = Vec::new();
     filters.extend(args.tail.map(|tail| format!("tail={tail}")));
     filters.extend(args.stream.map(|stream| format!("stream={stream}")));
-    let path = format!("/api/v1{path}/logs?{}", filters.join("&"));
-    let bytes = client
-        .call_bytes(Call::new(Method::GET, path.trim_end_matches('?')))
-        .await?;
-    output::write_bytes(&bytes)?;
+    let path = format!("{path}/logs?{}", filters.join("&"));
+    // As it comes: there may be gigabytes, and they take their time.
+    let mut stream = client.stream(path.trim_end_matches('?')).await?;
+    while let Some(bytes) = stream.next().await? {
+        output::write_bytes(&bytes)?;
+    }
     Ok(0)
 }
 

@@ -2,12 +2,13 @@
 
 use super::{Write, send};
 use crate::app::App;
-use crate::client::{Call, encode, typed};
+use crate::client::{encode, typed};
 use crate::error::Failure;
 use crate::output::{Table, clean, write_bytes};
 use longshore_common::admin::UsageAuditView;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Flags of `export`.
@@ -30,22 +31,30 @@ pub(crate) struct Audit {
 
 /// Writes the table.
 pub(crate) async fn run(app: &App, args: Export) -> Result<u8, Failure> {
-    let mut path = format!("/api/v1/exports/{}", encode(&args.kind));
+    let mut path = format!("/exports/{}", encode(&args.kind));
     // The table is the coordinator's; its columns have the names of members.
     if !app.global.columns.is_empty() {
         let columns = app.global.columns.join(",");
         path.push_str(&format!("?columns={}", encode(&columns)));
     }
-    let bytes = app
-        .client()?
-        .call_bytes(Call::new(Method::GET, &path))
-        .await?;
-    match args.to {
-        None => write_bytes(&bytes)?,
-        Some(file) => std::fs::write(&file, bytes)
-            .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?,
+    let mut stream = app.client()?.stream(&path).await?;
+    let Some(file) = args.to else {
+        while let Some(bytes) = stream.next().await? {
+            write_bytes(&bytes)?;
+        }
+        return Ok(0);
+    };
+    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", file.display()));
+    let mut out = std::fs::File::create(&file).map_err(failed)?;
+    loop {
+        match stream.next().await {
+            Ok(Some(bytes)) => out.write_all(&bytes).map_err(failed)?,
+            Ok(None) => return Ok(0),
+            Err(failure) => {
+                return Err(failure.why(format!("{} holds a part only", file.display())));
+            }
+        }
     }
-    Ok(0)
 }
 
 /// Compares books and nodes; normally there is nothing to show.
