@@ -98,7 +98,7 @@ fn exit(session: &Session, what: For) -> u8 {
 /// What people are told of a coordinator that is away: once, however many sessions are
 /// waited for.
 #[derive(Debug, Default)]
-struct News {
+pub(crate) struct News {
     away: Cell<bool>,
 }
 
@@ -134,8 +134,20 @@ async fn wait_one(client: &Client, id: &str, what: For, news: &News) -> Result<S
 /// Asks until a session is so far. `ask` gets the version that is known, and gives nothing
 /// while that is the present one.
 async fn until(
-    mut ask: impl AsyncFnMut(Option<u64>) -> Result<Option<Session>, Failure>,
+    ask: impl AsyncFnMut(Option<u64>) -> Result<Option<Session>, Failure>,
     what: For,
+    news: &News,
+) -> Result<Session, Failure> {
+    let so_far = |session: &Session| {
+        describe::is_final(session) || what == For::Running && session.state == "RUNNING"
+    };
+    until_so(ask, so_far, news).await
+}
+
+/// The same, with other words for how far.
+pub(crate) async fn until_so(
+    mut ask: impl AsyncFnMut(Option<u64>) -> Result<Option<Session>, Failure>,
+    so_far: impl Fn(&Session) -> bool,
     news: &News,
 ) -> Result<Session, Failure> {
     let mut away = Away::new();
@@ -158,9 +170,7 @@ async fn until(
             }
             Err(failure) => return Err(failure),
         }
-        if let Some(session) = seen.take_if(|session| {
-            describe::is_final(session) || what == For::Running && session.state == "RUNNING"
-        }) {
+        if let Some(session) = seen.take_if(|session| so_far(session)) {
             return Ok(session);
         }
     }
