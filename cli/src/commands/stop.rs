@@ -1,11 +1,12 @@
 //! `stop`: ends sessions.
 
 use crate::app::App;
+use crate::client::Client;
 use crate::commands::wait;
 use crate::error::{Failure, code};
 use crate::output::clean;
 use crate::values::{self, SessionRef};
-use longshore_common::api::{TerminateAnswer, TerminateRequest};
+use longshore_common::api::{Skipped, TerminateAnswer, TerminateRequest};
 use std::time::Duration;
 
 /// The most ids the server takes at once.
@@ -31,11 +32,7 @@ pub(crate) struct Args {
 /// Stops them.
 pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     let client = app.client()?;
-    let mut ids = Vec::new();
-    for id in &args.ids {
-        ids.push(client.session_id(id).await?);
-    }
-    ids.dedup();
+    let (ids, unknown) = named(&client, &args.ids).await?;
     let mut sum = TerminateAnswer::default();
     for part in ids.chunks(AT_ONCE) {
         let request = TerminateRequest {
@@ -51,6 +48,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
         sum.skipped.extend(answer.skipped);
         sum.forced |= answer.forced;
     }
+    sum.skipped.extend(unknown);
     if args.wait {
         wait::ends(&client, &sum.terminating, Duration::from_secs(3600)).await;
     }
@@ -61,6 +59,29 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
         eprint!("{}", lines(&sum));
     }
     Ok(exit(&sum))
+}
+
+/// What is to be ended, each once, and names that nobody knows: those do not keep the others
+/// from being ended.
+async fn named(
+    client: &Client,
+    refs: &[SessionRef],
+) -> Result<(Vec<String>, Vec<Skipped>), Failure> {
+    let (mut ids, mut unknown) = (Vec::new(), Vec::new());
+    for wanted in refs {
+        match (client.session_id(wanted).await, wanted) {
+            (Ok(id), _) if ids.contains(&id) => (),
+            (Ok(id), _) => ids.push(id),
+            (Err(failure), SessionRef::Name(name)) if failure.exit == code::NOT_FOUND => {
+                unknown.push(Skipped {
+                    id: name.clone(),
+                    why: "not-found".to_owned(),
+                });
+            }
+            (Err(failure), _) => return Err(failure),
+        }
+    }
+    Ok((ids, unknown))
 }
 
 fn lines(answer: &TerminateAnswer) -> String {
@@ -108,7 +129,29 @@ fn exit(answer: &TerminateAnswer) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longshore_common::api::Skipped;
+    use crate::client::tests::answering;
+    use crate::describe::tests::session;
+    use longshore_common::ids::SessionId;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_name_that_nobody_knows_keeps_no_other_from_its_end() {
+        let known = serde_json::to_value(session(json!({ "id": "s-7" }))).unwrap();
+        let problem = json!({ "type": "x", "title": "t", "status": 404, "code": "LS-NOT-FOUND",
+            "detail": "d", "instance": "/", "request_id": "r" });
+        let answers = vec![
+            Some((404, problem)),
+            Some((200, known.clone())),
+            Some((200, known)),
+        ];
+        let (client, _) = answering(answers).await;
+        let refs = ["gone", "train", "train"].map(|name| SessionRef::Name(name.to_owned()));
+        let refs = [&refs[..], &[SessionRef::Id(SessionId(7))]].concat();
+        let (ids, unknown) = named(&client, &refs).await.unwrap();
+        assert_eq!(ids, ["s-7"]);
+        assert_eq!((&*unknown[0].id, &*unknown[0].why), ("gone", "not-found"));
+        assert_eq!(unknown.len(), 1);
+    }
 
     #[test]
     fn codes_and_lines() {
