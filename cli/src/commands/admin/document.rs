@@ -100,23 +100,10 @@ pub(crate) async fn apply(app: &App, args: File) -> Result<u8, Failure> {
         return Ok(0);
     }
     confirm(app, "These changes are made.", &[])?;
-    for step in &steps {
-        let version = match step.method == Method::PATCH {
-            true => tag(&client.get(&step.path).await?),
-            false => None,
-        };
-        let write = Write::new(step.method.clone(), &step.path, &step.text).version(version);
-        send(app, &client, write.body(&step.body)).await?;
-    }
-    if let Some(wanted) = config {
-        // The draft is begun anew, so that it is based on what is live.
-        let path = format!("{DRAFT}/reset");
-        let body = json!({});
-        let reset = Write::new(Method::POST, &path, "the draft is what is live");
-        send(app, &client, reset.body(&body)).await?;
-        let draft = tag(&client.get(DRAFT).await?);
-        let save = Write::new(Method::PUT, DRAFT, "the draft is what the document says");
-        send(app, &client, save.version(draft).body(&wanted)).await?;
+    let mut done = 0;
+    let made = carry_out(app, &client, (&steps, config.as_ref()), &mut done).await;
+    made.map_err(|failure| midway(failure, done))?;
+    if config.is_some() {
         // Only now it is known which sessions that would cancel, so it may ask once more.
         config::provision(app, &client)
             .await
@@ -124,6 +111,48 @@ pub(crate) async fn apply(app: &App, args: File) -> Result<u8, Failure> {
     }
     say(app, "done");
     Ok(0)
+}
+
+/// Makes the changes one by one, and counts those that are made.
+async fn carry_out(
+    app: &App,
+    client: &Client,
+    (steps, config): (&[Step], Option<&Value>),
+    done: &mut usize,
+) -> Result<(), Failure> {
+    for step in steps {
+        let version = match step.method == Method::PATCH {
+            true => tag(&client.get(&step.path).await?),
+            false => None,
+        };
+        let write = Write::new(step.method.clone(), &step.path, &step.text).version(version);
+        send(app, client, write.body(&step.body)).await?;
+        *done += 1;
+    }
+    if let Some(wanted) = config {
+        // The draft is begun anew, so that it is based on what is live.
+        let path = format!("{DRAFT}/reset");
+        let body = json!({});
+        let reset = Write::new(Method::POST, &path, "the draft is what is live");
+        send(app, client, reset.body(&body)).await?;
+        let draft = tag(&client.get(DRAFT).await?);
+        let save = Write::new(Method::PUT, DRAFT, "the draft is what the document says");
+        send(app, client, save.version(draft).body(wanted)).await?;
+    }
+    Ok(())
+}
+
+/// A failure after the first change: some are made, and applying again makes the others.
+fn midway(failure: Failure, done: usize) -> Failure {
+    match done {
+        0 => failure,
+        done => Failure {
+            exit: code::PARTLY,
+            ..failure.why(format!(
+                "{done} of the changes above are made, the others are not"
+            ))
+        },
+    }
 }
 
 /// Why pools and queues are not live although all before them is done.
@@ -355,6 +384,15 @@ mod tests {
             json!({ "name": "Dev", "limit": "8", "profiles": [{ "profile": "4x" }] })
         );
         assert_eq!(parse("a: [", "x").unwrap_err().exit, code::USAGE);
+    }
+
+    #[test]
+    fn who_fails_midway_says_what_is_made() {
+        let refused = || Failure::new(code::REFUSED, "no such slot");
+        assert_eq!(midway(refused(), 0).exit, code::REFUSED);
+        let partly = midway(refused(), 2);
+        assert_eq!((partly.exit, &*partly.text), (code::PARTLY, "no such slot"));
+        assert!(partly.why[0].starts_with("2 of"), "{:?}", partly.why);
     }
 
     #[test]

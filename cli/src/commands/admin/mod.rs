@@ -37,6 +37,8 @@ pub(crate) use rehearsal::{
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 /// Flags that give members of an object.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -492,7 +494,11 @@ fn editor() -> Result<String, Failure> {
 fn edited(present: &Value, editor: &str) -> Result<Value, Failure> {
     let key = crate::client::random_key()?;
     let path = std::env::temp_dir().join(format!("longshore-{key}.json"));
-    std::fs::write(&path, format!("{present:#}\n"))?;
+    // Such directories are everybody's: nobody else reads it or has put a link there.
+    let mut new = std::fs::OpenOptions::new();
+    let mut file = new.write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(format!("{present:#}\n").as_bytes())?;
+    drop(file);
     let done = std::process::Command::new("sh")
         .arg("-c")
         .arg(format!("{editor} \"$1\""))
@@ -621,6 +627,8 @@ mod tests {
         let changed = edited(&present, "sed -i 's/\"8\"/4/'").unwrap();
         assert_eq!(changed, json!({ "name": "x", "count": "4", "group": "a" }));
         assert_eq!(edited(&present, "true").unwrap(), present);
+        let private = "test \"$(stat -c %a \"$1\")\" = 600 && true";
+        assert_eq!(edited(&present, private).unwrap(), present);
         assert_eq!(edited(&present, "false").unwrap_err().exit, code::FAILED);
         let failure = edited(&present, "sed -i 1d").unwrap_err();
         assert_eq!(failure.exit, code::USAGE);
