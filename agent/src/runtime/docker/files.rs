@@ -189,7 +189,9 @@ fn directory(path: &Path, mode: u32) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(mode)
-        .create(path)
+        .create(path)?;
+    // The mask of the process takes bits off that users of the container need.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Readers, mounts among them, see the old file or the new one, never half of it.
@@ -353,6 +355,17 @@ mod tests {
         for cut in [0, 100, 511, 512, 515] {
             assert_eq!(first_file(&entry(b'0', b"root:x:0:0")[..cut]), None);
         }
+    }
+
+    /// As it is made by a daemon that runs with a mask.
+    #[test]
+    fn a_directory_has_the_mode_that_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        directory(&path, 0o755).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
     }
 
     #[test]
