@@ -21,6 +21,7 @@ use longshore_common::time::Timestamp;
 use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -120,8 +121,9 @@ pub fn fingerprint(machine: &str, engine_id: &str) -> String {
     URL_SAFE_NO_PAD.encode(hash)
 }
 
-/// The number of this start: the wall clock, but never less than at the start before.
-fn next_start(state_dir: &Path) -> Result<Timestamp> {
+/// The number of this start: the wall clock, but never less than at the start before. One that
+/// cannot be kept is good all the same: limits and stops have to work on a full disk, too.
+fn next_start(state_dir: &Path) -> Timestamp {
     let path = state_dir.join("started");
     let before = fs::read_to_string(&path)
         .ok()
@@ -129,8 +131,23 @@ fn next_start(state_dir: &Path) -> Result<Timestamp> {
     let now = wall_clock()
         .0
         .max(before.map_or(i64::MIN, |b| b.saturating_add(1)));
-    crate::identity::write_synced(&path, now.to_string().as_bytes())?;
-    Ok(Timestamp(now))
+    if let Err(error) = overwrite(&path, now.to_string().as_bytes()) {
+        warn!(%error, path = %path.display(), "the number of this start could not be kept");
+    }
+    Timestamp(now)
+}
+
+/// Writes a few bytes over those of a file: where they are as many, that needs no room.
+fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_data()
 }
 
 fn draw_u128() -> u128 {
@@ -290,7 +307,7 @@ pub async fn start<C: Containers>(
             identity,
             files,
             instance: InstanceId::new(draw_u128()),
-            started: next_start(&config.state_dir)?,
+            started: next_start(&config.state_dir),
             boot_id: Host::default().facts().boot_id.unwrap_or_default(),
             fingerprint,
             machine,
@@ -345,6 +362,24 @@ impl Agent {
 mod tests {
     use super::*;
     use longshore_common::ids::{AgentId, ClusterId};
+
+    #[test]
+    fn starts_are_numbered_upwards_and_never_kept_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("started");
+        let later = wall_clock().plus_s(3600).0;
+        fs::write(&path, format!("{later}7\n")).unwrap();
+        let first = next_start(dir.path());
+        assert_eq!(first.0, later * 10 + 8, "later than the start before");
+        assert!(
+            next_start(dir.path()) > first,
+            "and what was kept can be read"
+        );
+        // Nothing can be written in its place, as on a full disk.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(next_start(dir.path()).0 > 0);
+    }
 
     #[test]
     fn the_engine_is_used_as_the_configuration_says() {
