@@ -93,6 +93,19 @@ pub struct Contents {
     pub fence: Fence,
     /// Per key.
     pub keys: BTreeMap<ContainerKey, KeyRecord>,
+    /// What was seen of its process since its start.
+    pub seen: BTreeMap<ContainerKey, Seen>,
+}
+
+/// What an agent that follows on this one could not learn from the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// What it got was compared with its grant, and passed.
+    pub checked: bool,
+    /// When somebody last used it, in milliseconds on the boot clock of `boot_id`.
+    pub used_boot_ms: Option<i64>,
+    /// The boot in which that was.
+    pub boot_id: String,
 }
 
 /// One line of the journal.
@@ -146,6 +159,8 @@ pub enum Record {
     Acked(ContainerKey, OutcomeNumber),
     /// A whole key, in a rewritten file.
     Key(ContainerKey, Box<KeyRecord>),
+    /// What was seen of its process.
+    Seen(ContainerKey, Seen),
 }
 
 impl Contents {
@@ -217,8 +232,12 @@ impl Contents {
                     entry.ended_acked = true;
                 }
             }
+            Record::Seen(key, seen) => {
+                self.seen.insert(key, seen);
+            }
             Record::Acked(key, OutcomeNumber::Closed) => {
                 self.keys.remove(&key);
+                self.seen.remove(&key);
             }
             Record::Key(key, entry) => {
                 self.keys.insert(key, *entry);
@@ -273,6 +292,8 @@ pub struct Journal {
     unsettled: bool,
     /// Room that is taken beforehand, in bytes.
     ahead: u64,
+    /// Makes a new name in a directory last; another in tests.
+    sync_name: fn(&Path) -> io::Result<()>,
 }
 
 impl Journal {
@@ -303,7 +324,10 @@ impl Journal {
             Some(bytes) => {
                 let (records, good) = read_records(bytes);
                 let mut records = records.into_iter();
-                if records.next().as_ref() == Some(&owner) {
+                // Records behind one that cannot be read were waited for: without them it would
+                // say what is long over, and start what ran.
+                let whole = !any_record(&bytes[good..]);
+                if records.next().as_ref() == Some(&owner) && whole {
                     let mut contents = Contents::default();
                     records.for_each(|r| contents.apply(r));
                     let condition = if good == bytes.len() {
@@ -335,6 +359,7 @@ impl Journal {
             contents,
             unsettled: false,
             ahead,
+            sync_name: sync_dir,
         };
         if journal.size == 0 {
             let owner = journal.owner.clone();
@@ -441,7 +466,14 @@ impl Journal {
             if let Err(error) = self.rewrite(&next) {
                 tracing::warn!(%error, "the journal could not be written anew");
                 self.rewrite_at = self.size + REWRITE_AT;
+                return Ok(());
             }
+            // A name that is not on the disk may be gone after a power cut, and with it
+            // everything that was waited for: that is no warning.
+            if let Some(dir) = self.path.parent() {
+                (self.sync_name)(dir)?;
+            }
+            self.unsettled = false; // all of it was synced with the new file
         }
         Ok(())
     }
@@ -467,22 +499,25 @@ impl Journal {
         for (key, entry) in &contents.keys {
             encode(&Record::Key(*key, Box::new(entry.clone())), &mut bytes)?;
         }
+        for (key, seen) in &contents.seen {
+            encode(&Record::Seen(*key, seen.clone()), &mut bytes)?;
+        }
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
         let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
+            .create_new(true)
+            .append(true)
             .mode(0o600)
             .open(&aside)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&aside, &self.path)?;
-        if let Some(dir) = self.path.parent() {
-            sync_dir(dir)?;
-        }
-        self.file = OpenOptions::new().append(true).open(&self.path)?;
+        // From here on the old file has no name: whatever fails, nothing may go there.
+        self.file = file;
         self.size = bytes.len() as u64;
         self.rewrite_at = REWRITE_AT.max(self.size * 2);
-        self.unsettled = false; // all of it was synced with the new file
         reserve(&self.file, self.size, self.ahead);
         Ok(())
     }
@@ -520,6 +555,11 @@ fn read_records(mut bytes: &[u8]) -> (Vec<Record>, usize) {
         bytes = rest;
     }
     (records, whole - bytes.len())
+}
+
+/// Whether a record begins anywhere in here.
+fn any_record(bytes: &[u8]) -> bool {
+    (0..bytes.len()).any(|at| read_record(&bytes[at..]).is_some())
 }
 
 fn read_record(mut bytes: &[u8]) -> Option<(Record, &[u8])> {
@@ -639,6 +679,67 @@ mod tests {
                 "flipped {flip}"
             );
         }
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_no_torn_tail() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path());
+        journal.write(vec![intent(1)]).unwrap();
+        let before = fs::read(dir.path().join("journal")).unwrap().len();
+        journal.write(vec![intent(2)]).unwrap();
+        let behind = fs::read(dir.path().join("journal")).unwrap().len();
+        journal.write(vec![intent(3)]).unwrap();
+        drop(journal);
+        let bytes = fs::read(dir.path().join("journal")).unwrap();
+        for flip in before..behind {
+            let mut bytes = bytes.clone();
+            bytes[flip] ^= 0x40;
+            fs::write(dir.path().join("journal"), &bytes).unwrap();
+            let (journal, condition) = open(dir.path());
+            assert_eq!(condition, Condition::SetAside, "flipped {flip}");
+            assert!(journal.contents().keys.is_empty());
+            let aside = fs::read(dir.path().join("journal.set-aside")).unwrap();
+            assert_eq!(aside, bytes);
+        }
+    }
+
+    #[test]
+    fn a_new_file_whose_name_may_be_lost_is_no_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path());
+        journal.write(vec![intent(1)]).unwrap();
+        journal.rewrite_at = 0;
+        journal.sync_name = |_| Err(io::Error::other("no"));
+        assert!(journal.write(vec![intent(2)]).is_err());
+        // Whatever is written now stands in the file that has the name.
+        (journal.sync_name, journal.rewrite_at) = (sync_dir, REWRITE_AT);
+        journal.write(vec![intent(3)]).unwrap();
+        drop(journal);
+        let (journal, condition) = open(dir.path());
+        assert_eq!(condition, Condition::Good);
+        assert!(journal.key(key(3)).is_some());
+    }
+
+    #[test]
+    fn what_was_seen_outlives_a_rewrite() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path());
+        let seen = Seen {
+            checked: true,
+            used_boot_ms: Some(7),
+            boot_id: "b".into(),
+        };
+        let record = Record::Seen(key(1), seen.clone());
+        journal.write(vec![intent(1), record]).unwrap();
+        journal.rewrite_at = 0;
+        journal.write(vec![intent(2)]).unwrap();
+        drop(journal);
+        let (mut journal, _) = open(dir.path());
+        assert_eq!(journal.contents().seen.get(&key(1)), Some(&seen));
+        let closed = Record::Acked(key(1), OutcomeNumber::Closed);
+        journal.write(vec![closed]).unwrap();
+        assert!(journal.contents().seen.is_empty());
     }
 
     #[test]
