@@ -256,7 +256,8 @@ fn instances_are_offered_and_their_parent_is_not() {
         ]
     );
     let instance = &snapshot.devices[1];
-    assert_eq!((instance.capacity, instance.minor), (1000, None));
+    // The node of its GPU, which it needs beside those of its own.
+    assert_eq!((instance.capacity, instance.minor), (1000, Some(0)));
     assert_eq!(instance.pci, "0000:07:00.0");
     assert_eq!(instance.memory_bytes, 42_681_237_504);
     let sample = &snapshot.samples[&instance.id];

@@ -80,7 +80,8 @@ pub struct Device {
     pub memory_bytes: i64,
     /// PCI address.
     pub pci: String,
-    /// Number of the device node `/dev/nvidia<n>`; none for MIG instances and unknown.
+    /// Number of the device node `/dev/nvidia<n>`, for a MIG instance that of its GPU; none =
+    /// unknown.
     pub minor: Option<u32>,
     /// NUMA node; none = unknown.
     pub numa: Option<u32>,

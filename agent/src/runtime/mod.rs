@@ -94,7 +94,8 @@ pub struct CreateRequest {
     pub grace_s: u32,
     /// When its lifetime ends, for the label.
     pub not_after: Option<Timestamp>,
-    /// Device nodes of the granted GPUs, for the way `nodes` and `request`.
+    /// Device nodes of the granted GPUs: let in by the ways `nodes` and `request`, compared by
+    /// all. Only those of control where the number of a GPU is not known.
     pub device_nodes: Vec<DeviceNode>,
     /// How GPUs reach it; none when it gets none.
     pub gpu_way: Option<GpuWay>,
@@ -107,6 +108,17 @@ pub struct DeviceNode {
     pub host: PathBuf,
     /// Path inside.
     pub inside: PathBuf,
+}
+
+impl DeviceNode {
+    /// Whether it is the node of one GPU, `/dev/nvidia<n>`, and not one that controls them.
+    #[must_use]
+    pub fn is_gpu(&self) -> bool {
+        let name = self.inside.file_name().unwrap_or_default();
+        let number = name.to_string_lossy();
+        let number = number.strip_prefix("nvidia").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+    }
 }
 
 /// An image that is present on this node.

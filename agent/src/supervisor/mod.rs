@@ -894,7 +894,7 @@ impl<C: Containers> Supervisor<C> {
 
     fn request(&self, entry: &Entry) -> CreateRequest {
         let snapshot = self.gpus.borrow();
-        let minors: Vec<u32> = entry
+        let minors: Option<BTreeSet<u32>> = entry
             .spec
             .devices
             .iter()
@@ -906,17 +906,18 @@ impl<C: Containers> Supervisor<C> {
         } else {
             None
         };
-        let with_nodes = matches!(gpu_way, Some(GpuWay::Nodes | GpuWay::Request));
         CreateRequest {
             key: entry.key,
             cluster: self.config.cluster,
             agent: self.config.agent,
             fence: entry.fence,
+        // With one of them unknown all are: a part of them would look like the whole.
+        let minors: Vec<u32> = minors.unwrap_or_default().into_iter().collect();
             spec: entry.spec.clone(),
             image: ImageFacts::default(),
             grace_s: entry.limits.grace_s,
             not_after: entry.limits.lifetime.map(|d| d.at),
-            device_nodes: if with_nodes {
+            device_nodes: if gpu_way.is_some() {
                 crate::runtime::docker::device_nodes(&self.config.device_dir, &minors)
             } else {
                 Vec::new()

@@ -322,7 +322,7 @@ impl<'n> Session<'n> {
             id: uuid.parse().ok()?,
             slot: format!("cuda.mig-{profile}").parse().ok()?,
             memory_bytes: self.memory_total(instance),
-            minor: None,
+            minor: gpu.minor,
             links: Vec::new(),
             model: if name.is_empty() {
                 gpu.model.clone()

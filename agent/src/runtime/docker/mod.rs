@@ -735,7 +735,17 @@ impl Containers for Docker {
         };
         let Some(pid) = pid else { return Ok(None) };
         let granted = verify::Granted::of(request);
-        Ok(verify::compare(pid, docker_id, &granted).flatten())
+        if let Some(verdict) = verify::compare(pid, docker_id, &granted) {
+            return Ok(verdict);
+        }
+        // Whoever ended has nothing that could be compared; whoever runs was not compared.
+        match self.look(docker_id).await?.and_then(|found| found.pid) {
+            None => Ok(None),
+            Some(_) => Err(RuntimeError::Failed {
+                cause: Cause::StartFailed,
+                detail: "the kernel does not show what its first process got".to_owned(),
+            }),
+        }
     }
 
     async fn stop(&self, docker_id: &str, grace_s: u32) -> Result<(), RuntimeError> {

@@ -366,6 +366,12 @@ fn gpus(request: &CreateRequest) -> Result<Gpus, Refusal> {
     };
     let devices = match way {
         GpuWay::Cdi => Vec::new(),
+        GpuWay::Nodes if !names_each_gpu(request) => {
+            return Err(Refusal::new(
+                Cause::DeviceMismatch,
+                "the device node of a granted GPU is not known, or it is a part of one",
+            ));
+        }
         GpuWay::Request | GpuWay::Nodes => request
             .device_nodes
             .iter()
@@ -398,6 +404,21 @@ fn gpus(request: &CreateRequest) -> Result<Gpus, Refusal> {
         devices: (!devices.is_empty()).then_some(devices),
         requests: requests.map(|one| vec![one]),
     })
+}
+
+/// Whether there is a node for each granted GPU. Parts of GPUs (MIG) need more than nodes: with
+/// that of the whole alone they could not be used.
+fn names_each_gpu(request: &CreateRequest) -> bool {
+    let grants = request.spec.devices.iter();
+    let mut gpus = BTreeSet::new();
+    for grant in grants.filter(|grant| grant.slot.family() == "cuda") {
+        if grant.slot.as_str().starts_with("cuda.mig-") {
+            return false;
+        }
+        gpus.insert(&grant.device);
+    }
+    let nodes: BTreeSet<_> = request.device_nodes.iter().filter(|n| n.is_gpu()).collect();
+    nodes.len() == gpus.len()
 }
 
 /// Ids of the granted GPUs, each once. Only true hardware ids pass: "all" or a number

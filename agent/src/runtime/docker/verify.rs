@@ -5,8 +5,9 @@
 //! and one of the cgroup), judging is pure.
 
 use super::request::ROOT_CAPS;
-use crate::runtime::{Breach, CreateRequest};
+use crate::runtime::{Breach, CreateRequest, DeviceNode};
 use longshore_common::agent::GpuWay;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -28,9 +29,11 @@ pub(super) struct Granted {
     /// Whether its processes may gain privileges, up to `caps`.
     sudo: bool,
     nodes: Vec<Node>,
-    /// How many GPUs, where the engine chose the nodes.
+    /// How many GPUs.
     gpus: usize,
     rule: Rule,
+    /// Major numbers of NVIDIA's drivers on this machine.
+    majors: BTreeSet<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,14 +64,19 @@ struct Seen {
 
 impl Granted {
     pub(super) fn of(request: &CreateRequest) -> Self {
-        let nodes = request.device_nodes.iter().filter_map(|node| {
+        let stat = |node: &DeviceNode| {
             let meta = fs::metadata(&node.host).ok()?;
             Some(Node {
                 inside: node.inside.clone(),
                 device: split(meta.rdev()),
             })
-        });
-        let is_gpu = |slot: &str| slot.starts_with("cuda.");
+        };
+        let (gpus, control): (Vec<_>, Vec<_>) =
+            request.device_nodes.iter().partition(|node| node.is_gpu());
+        let mut nodes: Vec<Node> = control.into_iter().filter_map(stat).collect();
+        // With one of them unknown the others say nothing: GPUs are counted then.
+        let gpus: Option<Vec<Node>> = gpus.into_iter().map(stat).collect();
+        nodes.extend(gpus.unwrap_or_default());
         Self {
             uid: if request.spec.root {
                 0
@@ -82,7 +90,7 @@ impl Granted {
             },
             sudo: request.spec.sudo,
             nodes: if request.gpu_way.is_some() {
-                nodes.collect()
+                nodes
             } else {
                 Vec::new()
             },
@@ -90,17 +98,33 @@ impl Granted {
                 .spec
                 .devices
                 .iter()
-                .filter(|g| is_gpu(g.slot.as_str()))
+                .filter(|g| g.slot.family() == "cuda")
                 .count(),
             rule: match request.gpu_way {
                 Some(GpuWay::Cdi | GpuWay::Request) => Rule::GpusOnly,
                 Some(GpuWay::Nodes) | None => Rule::Exact,
             },
+            majors: nvidia_majors(&fs::read_to_string("/proc/devices").unwrap_or_default()),
         }
+    }
+
+    /// Which GPUs it should have is not known, only how many.
+    fn by_count(&self) -> bool {
+        self.gpus > 0 && !self.nodes.iter().any(|node| is_gpu(node.device))
     }
 }
 
-/// Compares; none = the process is gone and there is nothing to compare.
+/// Major numbers of NVIDIA's drivers, from the kernel's list of drivers.
+fn nvidia_majors(drivers: &str) -> BTreeSet<u32> {
+    let named = drivers.lines().filter_map(|line| {
+        let (major, name) = line.trim().split_once(' ')?;
+        name.starts_with("nvidia").then(|| major.parse().ok())?
+    });
+    named.chain([NVIDIA_MAJOR]).collect()
+}
+
+/// Compares; none = something could not be read: most likely the process is gone, and then
+/// there is nothing to compare.
 pub(super) fn compare(pid: u32, docker_id: &str, granted: &Granted) -> Option<Option<Breach>> {
     let seen = look(pid)?;
     // After the look: a number that was given to another process meanwhile is told here.
@@ -118,7 +142,7 @@ fn proc(pid: u32) -> PathBuf {
 
 fn look(pid: u32) -> Option<Seen> {
     let dir = proc(pid);
-    let rules = device_list(&dir);
+    let rules = device_list(&dir)?;
     let mut nodes = Vec::new();
     for entry in fs::read_dir(dir.join("root/dev")).ok()?.flatten() {
         let name = entry.file_name();
@@ -140,22 +164,30 @@ fn look(pid: u32) -> Option<Seen> {
     })
 }
 
-/// The device list of the process's cgroup, version 1 only.
-fn device_list(dir: &Path) -> Option<Vec<String>> {
+/// The device list of the process's cgroup: none inside with version 2, which has no such
+/// list; none in all if it cannot be read.
+fn device_list(dir: &Path) -> Option<Option<Vec<String>>> {
     let cgroups = fs::read_to_string(dir.join("cgroup")).ok()?;
-    let path = cgroups.lines().find_map(|line| {
+    let Some(path) = devices_cgroup(&cgroups) else {
+        return Some(None);
+    };
+    let file = Path::new("/sys/fs/cgroup/devices")
+        .join(path.trim_start_matches('/'))
+        .join("devices.list");
+    let text = fs::read_to_string(file).ok()?;
+    Some(Some(text.lines().map(str::to_owned).collect()))
+}
+
+/// Where version 1 keeps the devices of a process, by its `cgroup` file.
+fn devices_cgroup(cgroups: &str) -> Option<&str> {
+    cgroups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
         controllers
             .split(',')
             .any(|name| name == "devices")
             .then_some(path)
-    })?;
-    let file = Path::new("/sys/fs/cgroup/devices")
-        .join(path.trim_start_matches('/'))
-        .join("devices.list");
-    let text = fs::read_to_string(file).ok()?;
-    Some(text.lines().map(str::to_owned).collect())
+    })
 }
 
 fn judge(seen: &Seen, granted: &Granted) -> Option<Breach> {
@@ -209,6 +241,13 @@ fn privileges(status: &str, granted: &Granted) -> Option<Breach> {
 }
 
 fn extra_rules(rules: &[String], granted: &Granted) -> Option<Breach> {
+    let gpus = rules
+        .iter()
+        .filter(|rule| numbers_of(rule).is_some_and(is_gpu));
+    if granted.by_count() && gpus.count() > granted.gpus {
+        let text = format!("its cgroup lets it use more than {} GPUs", granted.gpus);
+        return Some(Breach::More(text));
+    }
     rules
         .iter()
         .find(|rule| !is_allowed(rule, granted))
@@ -236,21 +275,24 @@ fn is_allowed(rule: &str, granted: &Granted) -> bool {
     if DEFAULTS.contains(&numbers) {
         return true;
     }
-    let device = numbers
-        .split_once(':')
-        .and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
-    let Some(device) = device else {
+    let Some(device) = numbers_of(rule) else {
         return false;
     };
     if granted.nodes.iter().any(|node| node.device == device) {
         return true;
     }
-    match granted.rule {
-        Rule::Exact => false,
-        // Which GPUs these are is judged by their nodes.
-        Rule::GpusOnly if granted.nodes.is_empty() => granted.gpus > 0,
-        Rule::GpusOnly => !is_gpu(device),
+    if is_gpu(device) {
+        return granted.by_count(); // which GPUs these are is judged by their nodes
     }
+    granted.rule == Rule::GpusOnly && granted.gpus > 0 && granted.majors.contains(&device.0)
+}
+
+/// Major and minor number of a rule that names one device.
+fn numbers_of(rule: &str) -> Option<(u32, u32)> {
+    let mut words = rule.split_whitespace();
+    let (kind, numbers) = (words.next()?, words.next()?);
+    let (major, minor) = numbers.split_once(':')?;
+    (kind == "c").then_some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 const fn is_gpu((major, minor): (u32, u32)) -> bool {
@@ -259,8 +301,7 @@ const fn is_gpu((major, minor): (u32, u32)) -> bool {
 
 fn extra_nodes(nodes: &[Node], granted: &Granted) -> Option<Breach> {
     let gpus: Vec<&Node> = nodes.iter().filter(|node| is_gpu(node.device)).collect();
-    let by_count = granted.rule == Rule::GpusOnly && granted.nodes.is_empty();
-    if by_count {
+    if granted.by_count() {
         return (gpus.len() > granted.gpus)
             .then(|| Breach::More(format!("it has {} GPUs, not {}", gpus.len(), granted.gpus)));
     }
@@ -275,11 +316,13 @@ fn extra_nodes(nodes: &[Node], granted: &Granted) -> Option<Breach> {
 }
 
 fn missing(seen: &Seen, granted: &Granted) -> Option<Breach> {
-    if granted.nodes.is_empty() && granted.rule == Rule::GpusOnly && granted.gpus > 0 {
-        let some = seen.nodes.iter().any(|node| is_gpu(node.device));
-        return (!some).then(|| Breach::Fewer("it has no GPU".to_owned()));
+    if granted.by_count() && !seen.nodes.iter().any(|node| is_gpu(node.device)) {
+        return Some(Breach::Fewer("it has no GPU".to_owned()));
     }
     for node in &granted.nodes {
+        if granted.rule == Rule::GpusOnly && !is_gpu(node.device) {
+            continue; // the engine chooses which of them a GPU needs
+        }
         let shown = node.inside.display();
         // Nodes in folders of their own (capabilities of instances) are judged by the cgroup only.
         let flat = node.inside.parent() == Some(Path::new("/dev"));
@@ -348,6 +391,7 @@ mod tests {
             nodes: nodes.to_vec(),
             gpus: nodes.len(),
             rule: Rule::Exact,
+            majors: BTreeSet::from([NVIDIA_MAJOR, 510]),
         }
     }
 
@@ -422,6 +466,56 @@ mod tests {
             judge(&seen(&[], &[]), &by_count),
             Some(Breach::Fewer(_))
         ));
+    }
+
+    #[test]
+    fn where_the_engine_chooses_nodes_only_those_of_gpus_are_let_in() {
+        let mut by_count = granted(&[]);
+        (by_count.rule, by_count.gpus) = (Rule::GpusOnly, 1);
+        let zero = [node("nvidia0", 0)];
+        for (rule, passes) in [
+            ("c 510:1 rw", true),
+            ("c 10:232 rw", false),
+            ("c 195:1 rw", false),
+        ] {
+            let verdict = judge(&seen(&["c 195:0 rw", rule], &zero), &by_count);
+            assert_eq!(verdict.is_none(), passes, "{rule}: {verdict:?}");
+        }
+    }
+
+    /// The second instance of a GPU shares its node with the first.
+    #[test]
+    fn where_the_gpus_are_known_no_other_one_passes() {
+        let mut known = granted(&[node("nvidia0", 0), node("nvidiactl", 255)]);
+        (known.rule, known.gpus) = (Rule::GpusOnly, 2);
+        let rules = ["c 195:0 rw", "c 195:254 rw"];
+        assert_eq!(judge(&seen(&rules, &[node("nvidia0", 0)]), &known), None);
+        let other = seen(&["c 195:1 rw"], &[node("nvidia1", 1)]);
+        assert!(matches!(judge(&other, &known), Some(Breach::More(_))));
+        assert!(matches!(
+            judge(&seen(&[], &[]), &known),
+            Some(Breach::Fewer(_))
+        ));
+    }
+
+    #[test]
+    fn majors_come_from_the_kernels_list() {
+        let drivers =
+            "Character devices:\n  1 mem\n195 nvidia\n236 nvidia-caps\n\nBlock devices:\n";
+        assert_eq!(nvidia_majors(drivers), BTreeSet::from([195, 236]));
+        assert_eq!(nvidia_majors(""), BTreeSet::from([195]));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_is_not_one_that_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |text: &str| {
+            fs::write(dir.path().join("cgroup"), text).unwrap();
+            device_list(dir.path())
+        };
+        assert_eq!(with("0::/system.slice/docker-1.scope\n"), Some(None));
+        assert_eq!(with("9:devices:/no/such/group\n0::/\n"), None);
+        assert_eq!(device_list(&dir.path().join("gone")), None);
     }
 
     #[test]

@@ -299,6 +299,28 @@ fn dangerous_values_cannot_be_expressed() {
 }
 
 #[test]
+fn nodes_alone_give_whole_gpus_and_each_of_them() {
+    let with = |ids: &[&str], nodes: &[&str]| {
+        let mut request = plain();
+        request.gpu_way = Some(GpuWay::Nodes);
+        request.spec.devices = ids.iter().map(|id| grant(id)).collect();
+        request.device_nodes = nodes.iter().map(|name| device(name)).collect();
+        request
+    };
+    let nodes = ["nvidiactl", "nvidia0", "nvidia1"];
+    let whole = with(&["GPU-a", "GPU-b"], &nodes);
+    assert!(build(&whole, &node()).is_ok());
+    assert!(build(&with(&["GPU-a", "GPU-b"], &nodes[..2]), &node()).is_err());
+    assert!(build(&with(&["GPU-a"], &nodes[..1]), &node()).is_err());
+    let mut part = with(&["MIG-a"], &nodes[..2]);
+    part.spec.devices[0].slot = "cuda.mig-1g.10gb".parse().unwrap();
+    assert!(build(&part, &node()).is_err());
+    // Where the engine finds the rest itself, the GPU's number is known and its part given.
+    part.gpu_way = Some(GpuWay::Request);
+    assert!(build(&part, &node()).is_ok());
+}
+
+#[test]
 fn root_inside_gets_what_installing_needs() {
     let mut request = plain();
     request.spec.root = true;
