@@ -14,6 +14,8 @@ pub mod simulated;
 /// What is known about the GPUs of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
+    /// Whether the GPUs were looked at: until then nothing is known, not even that there are none.
+    pub looked: bool,
     /// All devices ever seen in this life of the agent, with their health.
     pub devices: Vec<Device>,
     /// Live figures.

@@ -41,6 +41,7 @@ pub fn start(config: &SimulatedConfig) -> (Snapshots, SimulatedGpus) {
         power_mw: Some(20_000),
     };
     let snapshot = Snapshot {
+        looked: true,
         samples: devices
             .iter()
             .map(|d| (d.id.clone(), idle.clone()))

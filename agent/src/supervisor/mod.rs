@@ -821,6 +821,9 @@ impl<C: Containers> Supervisor<C> {
         if !accepted {
             match self.judge(&entry) {
                 Acceptance::Taken => (),
+        if self.waits_for_gpus(&entry) {
+            return Ok(());
+        }
                 Acceptance::Wait => return Ok(()),
                 Acceptance::Refused(cause, detail) => {
                     warn!(%key, %cause, %detail, "order refused");
@@ -868,6 +871,12 @@ impl<C: Containers> Supervisor<C> {
     fn judge(&self, entry: &Entry) -> Acceptance {
         let outbox = self.shared.outbox();
         let Some(inventory) = outbox.inventory.1.clone() else {
+    /// Whether it has devices while nobody has looked at them yet: what it gets and should get
+    /// cannot be told. Each look comes as an event, after which all are asked again.
+    fn waits_for_gpus(&self, entry: &Entry) -> bool {
+        !entry.spec.devices.is_empty() && !self.gpus.borrow().looked
+    }
+
             return Acceptance::Wait;
         };
         drop(outbox);
@@ -980,6 +989,9 @@ impl<C: Containers> Supervisor<C> {
         let (request, docker_id) = (self.request(entry), found.docker_id.clone());
         self.journal.write(vec![Record::Start {
             key,
+        if self.waits_for_gpus(entry) {
+            return Ok(());
+        }
             boot_id: self.boot_id.clone(),
         }])?;
         // From now on it may run, whatever becomes of the step.
@@ -1708,6 +1720,9 @@ impl<C: Containers> Supervisor<C> {
             fence: record
                 .map(|r| r.fence)
                 .or_else(|| found.map(|f| f.fence))
+            if self.waits_for_gpus(entry) {
+                continue;
+            }
                 .unwrap_or_default(),
             idle_deadline: idle.map(to_wall),
             frozen: found.is_some_and(|f| f.status == FoundStatus::Paused),
@@ -1800,6 +1815,9 @@ fn outcome(key: ContainerKey, number: OutcomeNumber, end: Option<End>) -> Outcom
 
 fn container_state(
     record: Option<&crate::journal::KeyRecord>,
+        if !self.gpus.borrow().looked {
+            return; // without its GPUs the machine would look like another one
+        }
     found: Option<&Found>,
     doing: Option<Doing>,
     listed: bool,

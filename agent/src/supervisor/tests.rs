@@ -876,6 +876,67 @@ async fn output_that_broke_off_is_read_on_with_the_engines_next_answer() {
     driven.rest().await;
     assert_eq!(driven.engine.count("output"), 2);
     driven.pinged();
+    assert!(!driven.engine.runs(&key(1).to_string()), "it was killed");
+}
+
+/// The driver takes its time after a restart: what is not known yet is no fact.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_told_or_judged_before_the_gpus_were_looked_at() {
+    let mut driven = Driven::new().await;
+    let (gpus, _hand) = invent_gpus(&SimulatedConfig {
+        count: 1,
+        model: "A".to_owned(),
+        memory_bytes: 1 << 30,
+        seed: 1,
+    });
+    let seen = gpus.borrow().clone();
+    let (sender, unseen) = watch::channel(Snapshot::default());
+    driven.supervisor.gpus = unseen;
+    driven.supervisor.shared.outbox().inventory = (0, None);
+    driven.supervisor.refresh_inventory();
+    assert_eq!(driven.supervisor.shared.outbox().inventory.1, None);
+    let with_gpu = |want| {
+        let mut entry = entry(1, want);
+        let device = seen.devices[0].id.clone();
+        entry.spec.slots = Slots::new().with(SlotName::cuda_device(), UNIT);
+        entry.spec.devices = vec![longshore_common::session::DeviceGrant {
+            device,
+            slot: SlotName::cuda_device(),
+            amount: UNIT,
+        }];
+        entry
+    };
+    driven.order(vec![with_gpu(Want::Prepare)]);
+    driven.tick().await;
+    assert_eq!(driven.outcome(1, OutcomeNumber::Ended), None, "not refused");
+    assert_eq!(driven.engine.count("create"), 0);
+
+    sender.send_replace(seen.clone());
+    driven.supervisor.take(Event::Gpus).unwrap();
+    driven
+        .until("it is created", |d| {
+            d.state(1) == Some(ContainerState::Created)
+        })
+        .await;
+    let known = driven.supervisor.shared.outbox().inventory.1.clone();
+    assert_eq!(known.unwrap().devices.len(), 1);
+
+    sender.send_replace(Snapshot::default());
+    driven.order(vec![with_gpu(Want::Run)]);
+    driven.tick().await;
+    assert_eq!(driven.engine.count("start"), 0);
+    sender.send_replace(seen);
+    driven.supervisor.take(Event::Gpus).unwrap();
+    driven
+        .until("it runs", |d| d.state(1) == Some(ContainerState::Running))
+        .await;
+
+    sender.send_replace(Snapshot::default());
+    driven.rest().await;
+    let checks = driven.engine.count("verify");
+    driven.supervisor.note_checks();
+    driven.tick().await;
+    assert_eq!(driven.engine.count("verify"), checks);
     driven.rest().await;
     assert_eq!(driven.engine.count("output"), 3);
     assert!(!read(&driven), "its process runs");

@@ -82,6 +82,7 @@ pub(super) struct Live {
 pub(super) struct Tracker {
     cordon_xids: Vec<u32>,
     known: Vec<Known>,
+    looked: bool,
     unresponsive: bool,
     driver_version: String,
     note: String,
@@ -106,6 +107,7 @@ impl Tracker {
         Self {
             cordon_xids,
             known: Vec::new(),
+            looked: false,
             unresponsive: false,
             driver_version: String::new(),
             note: String::new(),
@@ -128,6 +130,7 @@ impl Tracker {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot {
+            looked: self.looked,
             driver_version: self.driver_version.clone(),
             note: if self.unresponsive {
                 "the NVIDIA driver does not answer".to_owned()
@@ -153,6 +156,7 @@ impl Tracker {
     }
 
     fn on_looked(&mut self, reading: Reading) {
+        self.looked = true;
         if !reading.driver_version.is_empty() {
             self.driver_version = reading.driver_version;
         }
@@ -321,6 +325,15 @@ mod tests {
                 health(&tracker)[0].0
             })
             .collect()
+    }
+
+    #[test]
+    fn a_driver_that_hangs_at_once_says_nothing_of_what_is_there() {
+        let mut tracker = Tracker::new(Vec::new());
+        tracker.set_unresponsive();
+        assert!(!tracker.snapshot().looked);
+        tracker.apply(looked(&[]));
+        assert!(tracker.snapshot().looked, "none is an answer");
     }
 
     #[test]
