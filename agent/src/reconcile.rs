@@ -6,7 +6,8 @@
 
 use crate::journal::{KeyRecord, Stage};
 use crate::runtime::FoundStatus;
-use longshore_common::session::{Entry, Exit, Reason, Want};
+use longshore_common::session::{End, Entry, Exit, Reason, Want};
+use longshore_common::time::Timestamp;
 
 /// Everything known about one key.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +23,8 @@ pub struct Known<'a> {
     pub synced: bool,
     /// The present boot.
     pub boot_id: &'a str,
+    /// When it began, by the wall clock.
+    pub booted_at: Timestamp,
 }
 
 /// What to do next about one key.
@@ -110,7 +113,16 @@ fn keep(known: Known<'_>, entry: &Entry) -> Step {
         };
     };
     if record.ended.is_some() {
-        return Step::Wait; // the coordinator says what follows
+        return match known.found {
+            // What it got is wrong or not known: it may not run on, link or not.
+            Some(FoundStatus::Running | FoundStatus::Paused) if failed_its_start(record) => {
+                Step::Stop {
+                    grace_s: 0,
+                    kill: true,
+                }
+            }
+            _ => Step::Wait, // the coordinator says what follows
+        };
     }
     match (record.stage, known.found) {
         (None, None) => Step::Prepare { accepted: false },
@@ -135,7 +147,7 @@ fn keep(known: Known<'_>, entry: &Entry) -> Step {
         }
         (Some(Stage::Start), Some(FoundStatus::Exited(exit))) => {
             let rebooted = record.boot_id != known.boot_id;
-            Step::End(if rebooted {
+            Step::End(if rebooted && !ended_before(known.booted_at, exit) {
                 Ending::Vanished { rebooted }
             } else {
                 Ending::Exited(exit.clone())
@@ -145,6 +157,22 @@ fn keep(known: Known<'_>, entry: &Entry) -> Step {
             rebooted: record.boot_id != known.boot_id,
         }),
     }
+}
+
+/// Whether it was started, and its start counts as failed.
+fn failed_its_start(record: &KeyRecord) -> bool {
+    let end = record
+        .ended
+        .as_ref()
+        .and_then(|outcome| outcome.end.as_ref());
+    record.stage == Some(Stage::Start) && matches!(end, Some(End::StartFailed { .. }))
+}
+
+/// Whether it ended by itself before the machine went down. What the engine says of those that
+/// went down with the machine has a time in this boot, or the signals of a shutdown.
+fn ended_before(boot: Timestamp, exit: &Exit) -> bool {
+    let shut_down = matches!(exit.code, 137 | 143) && !exit.oom; // SIGKILL, SIGTERM
+    exit.at < boot && !shut_down
 }
 
 fn stop(known: Known<'_>, entry: &Entry) -> Step {
@@ -202,7 +230,6 @@ mod tests {
     use longshore_common::ids::{Attempt, ContainerKey, Fence, Generation, Rank, SessionId};
     use longshore_common::limits::SessionLimits;
     use longshore_common::session::{ContainerSpec, PullRule, SessionType, StopOrder};
-    use longshore_common::time::Timestamp;
     use longshore_common::wire::{Outcome, OutcomeNumber, Totals};
     use std::collections::BTreeMap;
 
@@ -290,6 +317,7 @@ mod tests {
             found: found.as_ref(),
             synced,
             boot_id: "b",
+            booted_at: Timestamp(100),
         })
     }
 
@@ -378,6 +406,71 @@ mod tests {
         rebooted.boot_id = "earlier".into();
         let got = ask(Some(Want::Run), Some(rebooted), Some(exit(137)), true);
         assert_eq!(got, Step::End(Ending::Vanished { rebooted: true }));
+    }
+
+    #[test]
+    fn an_end_from_before_a_reboot_keeps_its_code() {
+        let ended = |code, signal, at| {
+            let mut rebooted = record(Stage::Start);
+            rebooted.boot_id = "earlier".into();
+            let exit = Exit {
+                code,
+                signal,
+                oom: false,
+                at: Timestamp(at),
+            };
+            let found = Some(FoundStatus::Exited(exit));
+            ask(Some(Want::Run), Some(rebooted), found, true)
+        };
+        let own = |step: Step, code| matches!(step, Step::End(Ending::Exited(e)) if e.code == code);
+        assert!(own(ended(0, None, 99), 0));
+        assert!(own(ended(139, Some(11), 99), 139));
+        let gone = Step::End(Ending::Vanished { rebooted: true });
+        assert_eq!(
+            ended(0, None, 101),
+            gone,
+            "noted by the engine as it came back"
+        );
+        assert_eq!(ended(143, Some(15), 99), gone, "shut down with the machine");
+    }
+
+    #[test]
+    fn what_failed_its_start_does_not_run_on() {
+        use FoundStatus::{Created, Paused, Running};
+        let failed = |stage| {
+            let mut failed = record(Stage::Start);
+            failed.stage = stage;
+            failed.ended = Some(Outcome {
+                key: key(),
+                number: OutcomeNumber::Ended,
+                end: Some(End::StartFailed {
+                    cause: longshore_common::session::Cause::LocalPolicy,
+                    detail: String::new(),
+                }),
+                started_at: None,
+                at: Timestamp(0),
+                tail: vec![],
+                totals: Totals::default(),
+            });
+            Some(failed)
+        };
+        let kill = Step::Stop {
+            grace_s: 0,
+            kill: true,
+        };
+        for (found, expected) in [
+            (Running, kill.clone()),
+            (Paused, kill),
+            (Created, Step::Wait),
+            (exit(137), Step::Wait),
+        ] {
+            let started = failed(Some(Stage::Start));
+            let got = ask(Some(Want::Run), started, Some(found.clone()), false);
+            assert_eq!(got, expected, "{found:?}");
+        }
+        // An order that was refused has nothing to do with a container of that name.
+        let got = ask(Some(Want::Run), failed(None), Some(Running), true);
+        assert_eq!(got, Step::Wait);
     }
 
     #[test]

@@ -741,6 +741,7 @@ impl<C: Containers> Supervisor<C> {
                 boot_id: &self.boot_id,
             });
             self.perform(key, step)?;
+                booted_at: Timestamp(wall_clock().0.saturating_sub(host::boot_clock_ms())),
         }
         Ok(())
     }

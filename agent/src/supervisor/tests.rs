@@ -825,7 +825,7 @@ async fn a_start_that_cannot_be_checked_fails() {
     driven.tick().await;
     assert_eq!(driven.engine.count("verify"), tries);
     assert_eq!(driven.state(1), Some(ContainerState::Exited));
-    // It still runs, until the coordinator has it removed.
+    assert!(!driven.engine.runs(&key(1).to_string()), "it was killed");
     driven.order(vec![stop(1, 0)]);
     driven.closed(1).await;
     assert!(lock(&driven.engine.containers).is_empty());
