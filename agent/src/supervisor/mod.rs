@@ -35,7 +35,7 @@ use longshore_common::ids::{AgentId, ClusterId, ContainerKey, ExecId};
 use longshore_common::session::{Cause, ContainerState, End, Entry, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    ContainerReport, DesiredSet, Notice, NoticeKind, Outcome, OutcomeNumber, SIGNALS,
+    ContainerReport, DesiredSet, MAX_SAMPLES, Notice, NoticeKind, Outcome, OutcomeNumber, SIGNALS,
     SignalRequest, SignedSet, SigningInput, Totals,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -1567,7 +1567,8 @@ impl<C: Containers> Supervisor<C> {
             disk_free,
             disk_total,
             agent_rss: self.host.own_rss().unwrap_or(0),
-            devices: snapshot.samples,
+            // More than that a coordinator takes for an attack. Whole GPUs come first by their ids.
+            devices: snapshot.samples.into_iter().take(MAX_SAMPLES).collect(),
         };
         self.shared.outbox().load = Some(load);
     }

@@ -28,6 +28,8 @@ pub const MAX_TEXT: usize = 4096;
 pub const MAX_ENVIRONMENT: usize = 64 * 1024;
 /// Most container reports in one heartbeat; with more the coordinator asks for all.
 pub const MAX_REPORTS: usize = 32;
+/// Most devices whose figures one heartbeat carries.
+pub const MAX_SAMPLES: usize = 64;
 /// Bytes of the last output that travel with an outcome.
 pub const MAX_TAIL: usize = 64 * 1024;
 
@@ -219,7 +221,7 @@ pub struct Heartbeat {
 }
 message!(Heartbeat = 4, self => {
     if self.changed.len() > MAX_REPORTS { return Err("reports"); }
-    if self.load.as_ref().is_some_and(|l| l.devices.len() > 64) { return Err("devices"); }
+    if self.load.as_ref().is_some_and(|l| l.devices.len() > MAX_SAMPLES) { return Err("devices"); }
     self.changed.iter().try_for_each(ContainerReport::check)
 });
 
