@@ -1044,7 +1044,23 @@ impl<C: Containers> Supervisor<C> {
         if let Some(entry) = self.desired.get(&key) {
             watching.take_limits(&entry.limits, self.set_boot_ms);
         }
-        watching.sample(None, &BTreeMap::new(), now);
+        watching.sample(None, &Snapshot::default(), now);
+        let seen = self.journal.contents().seen.get(&key);
+        match seen.map(|seen| (&seen.boot_id, seen.used_boot_ms)) {
+            // Noted now and then: it may have been used a little later than that.
+            Some((boot_id, Some(at))) if *boot_id == self.boot_id => {
+                watching.was_used(at.saturating_add(NOTE_USE_MS).min(now));
+            }
+            Some(_) => (),
+            None => watching.was_used(now), // nobody knows, and nobody is to suffer for it
+        }
+        // A process that was killed between start and check, or before there was a word of it.
+        let runs = matches!(found.status, FoundStatus::Running | FoundStatus::Paused);
+        let ended = self.journal.key(key).is_none_or(|r| r.ended.is_some());
+        if runs && !ended && seen.is_none_or(|seen| !seen.checked) {
+            let check = Check::new(seen.is_some());
+            self.checks.entry(key).or_insert(check);
+        }
         self.watching.insert(key, watching);
         tokio::spawn(steps::pump(
             Arc::clone(&self.runtime),
@@ -1575,8 +1591,8 @@ impl<C: Containers> Supervisor<C> {
 
     /// Limits of running containers.
     fn enforce(&mut self, now: i64, sample: bool) {
-        let samples = if sample {
-            self.gpus.borrow().samples.clone()
+        let gpus = if sample {
+            self.gpus.borrow().clone()
         } else {
             BTreeMap::new()
         };
@@ -1592,7 +1608,7 @@ impl<C: Containers> Supervisor<C> {
                 continue;
             }
             if sample {
-                watching.sample(Some(entry), &samples, now);
+                watching.sample(Some(entry), &gpus, now);
             }
             let verdict = watching.judge(entry, now);
             for warning in &verdict.warn {

@@ -1,5 +1,6 @@
 //! What is kept about a running container: figures, history of use, warnings.
 
+use crate::devices::Snapshot;
 use crate::host::cgroup::{CgroupReader, ContainerStats};
 use longshore_common::agent::DeviceSample;
 use longshore_common::ids::DeviceId;
@@ -10,7 +11,6 @@ use longshore_common::judge::{
 use longshore_common::limits::{Metric, SessionLimits};
 use longshore_common::session::Entry;
 use longshore_common::wire::Totals;
-use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 /// One running container.
@@ -93,12 +93,7 @@ impl Watching {
     }
 
     /// Takes a sample of its figures.
-    pub(super) fn sample(
-        &mut self,
-        entry: Option<&Entry>,
-        devices: &BTreeMap<DeviceId, DeviceSample>,
-        now_ms: i64,
-    ) {
+    pub(super) fn sample(&mut self, entry: Option<&Entry>, gpus: &Snapshot, now_ms: i64) {
         let Some(stats) = self.reader.as_ref().map(CgroupReader::read) else {
             return;
         };
@@ -106,18 +101,12 @@ impl Watching {
         self.totals.memory_peak = self.totals.memory_peak.max(peak);
         self.totals.cpu_ms = self.totals.cpu_ms.max(stats.cpu_ms);
         if let Some(entry) = entry {
-            self.push_samples(entry, devices, stats, now_ms);
+            self.push_samples(entry, gpus, stats, now_ms);
         }
         self.last = Some((now_ms, stats));
     }
 
-    fn push_samples(
-        &mut self,
-        entry: &Entry,
-        devices: &BTreeMap<DeviceId, DeviceSample>,
-        stats: ContainerStats,
-        now_ms: i64,
-    ) {
+    fn push_samples(&mut self, entry: &Entry, gpus: &Snapshot, stats: ContainerStats, now_ms: i64) {
         let slots = &entry.spec.slots;
         if let (Some((then_ms, then)), Some(cpu_ms)) = (self.last, stats.cpu_ms)
             && let Some(before) = then.cpu_ms
@@ -137,7 +126,7 @@ impl Watching {
             .spec
             .devices
             .iter()
-            .filter_map(|g| devices.get(&g.device))
+            .filter_map(|g| gpus.samples.get(&g.device))
             .collect();
         let use_percent: Vec<Option<u8>> = own.iter().map(|s| s.utilization).collect();
         match mean_tenths(&use_percent) {
@@ -156,6 +145,10 @@ impl Watching {
         self.verdict = judge(
             &entry.limits,
             entry.spec.kind,
+        match gpu_memory(entry, gpus) {
+            Some(mean) => self.push(now_ms, Metric::GpuMem, mean),
+            None => self.history.set_source(Metric::GpuMem, Source::Absent),
+        }
             &self.clock,
             &mut self.history,
             &mut self.warned,
@@ -163,4 +156,20 @@ impl Watching {
         );
         &self.verdict
     }
+}
+
+/// How much of the memory of its GPUs is in use, in tenths of a percent: the mean over those
+/// it has alone and that tell. Of a shared one it is not known who uses how much; none if
+/// nothing is known.
+fn gpu_memory(entry: &Entry, gpus: &Snapshot) -> Option<u32> {
+    let known = entry.spec.devices.iter().filter_map(|grant| {
+        let device = gpus.devices.iter().find(|d| d.id == grant.device)?;
+        let used = gpus.samples.get(&grant.device)?.memory_used?;
+        let told = grant.amount >= device.capacity && device.memory_bytes > 0;
+        told.then(|| tenths(used, device.memory_bytes))
+    });
+    let (sum, count) = known.fold((0_u32, 0_u32), |(sum, count), one| {
+        (sum.saturating_add(one), count + 1)
+    });
+    sum.checked_div(count)
 }
