@@ -144,6 +144,25 @@ impl Host {
 
 pub use longshore_link::boot_ms as boot_clock_ms;
 
+/// When a process started, in milliseconds on the boot clock; none if it cannot be told. Steps
+/// of the wall clock do not move it.
+#[must_use]
+pub fn started_boot_ms(pid: u32) -> Option<i64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    start_in_stat(&stat)
+}
+
+/// Milliseconds in a tick of `/proc`: the kernel shows programs hundredths of a second on
+/// every machine that GPUs are built into.
+const TICK_MS: i64 = 10;
+
+/// Field 22 of `/proc/<pid>/stat`. The second field is a name that may hold anything.
+fn start_in_stat(stat: &str) -> Option<i64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: i64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    Some(ticks.saturating_mul(TICK_MS))
+}
+
 /// The wall clock: for people, labels and certificates; never for a deadline.
 #[must_use]
 pub fn wall_clock() -> Timestamp {
@@ -270,6 +289,15 @@ mod tests {
         );
         assert_eq!(hash_machine_id("uninitialized\n"), None);
         assert_eq!(hash_machine_id(""), None);
+    }
+
+    #[test]
+    fn the_start_of_a_process_is_on_the_boot_clock() {
+        let stat = "7 (a) b 9) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
+        assert_eq!(start_in_stat(stat), Some(123_450));
+        assert_eq!(start_in_stat("7 (a) S 1"), None);
+        let own = started_boot_ms(std::process::id()).unwrap();
+        assert!((0..=boot_clock_ms()).contains(&own));
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod watching;
 use crate::devices::{Snapshot, Snapshots};
 use crate::host::wall_clock;
 use crate::host::{self, Facts, Host};
-use crate::journal::{Journal, JournalError, Record, Stage};
+use crate::journal::{Journal, JournalError, Record, Seen, Stage};
 use crate::link::{Heard, Shared};
 use crate::logs::LogStore;
 use crate::reconcile::{Ending, Known, Step, next_step};
@@ -63,6 +63,8 @@ const RELIST_TROUBLE_MS: i64 = 2_000;
 const SAMPLE_MS: i64 = 5_000;
 /// Devices of running containers are checked this often.
 const VERIFY_MS: i64 = 60_000;
+/// Use is written down when it is so much later than what stands there.
+const NOTE_USE_MS: i64 = 60_000;
 /// A step that failed for the engine's sake is tried again after this long.
 const RETRY_MS: i64 = 1_000;
 /// So often a look at what a container got may fail. Tried each second, and no call takes
@@ -739,9 +741,9 @@ impl<C: Containers> Supervisor<C> {
                 found: self.found.get(&key).map(|f| &f.status),
                 synced: self.synced,
                 boot_id: &self.boot_id,
+                booted_at: Timestamp(wall_clock().0.saturating_sub(host::boot_clock_ms())),
             });
             self.perform(key, step)?;
-                booted_at: Timestamp(wall_clock().0.saturating_sub(host::boot_clock_ms())),
         }
         Ok(())
     }
@@ -819,12 +821,12 @@ impl<C: Containers> Supervisor<C> {
         let Some(entry) = self.desired.get(&key).cloned() else {
             return Ok(());
         };
-        if !accepted {
-            match self.judge(&entry) {
-                Acceptance::Taken => (),
         if self.waits_for_gpus(&entry) {
             return Ok(());
         }
+        if !accepted {
+            match self.judge(&entry) {
+                Acceptance::Taken => (),
                 Acceptance::Wait => return Ok(()),
                 Acceptance::Refused(cause, detail) => {
                     warn!(%key, %cause, %detail, "order refused");
@@ -869,15 +871,15 @@ impl<C: Containers> Supervisor<C> {
         Ok(())
     }
 
-    fn judge(&self, entry: &Entry) -> Acceptance {
-        let outbox = self.shared.outbox();
-        let Some(inventory) = outbox.inventory.1.clone() else {
     /// Whether it has devices while nobody has looked at them yet: what it gets and should get
     /// cannot be told. Each look comes as an event, after which all are asked again.
     fn waits_for_gpus(&self, entry: &Entry) -> bool {
         !entry.spec.devices.is_empty() && !self.gpus.borrow().looked
     }
 
+    fn judge(&self, entry: &Entry) -> Acceptance {
+        let outbox = self.shared.outbox();
+        let Some(inventory) = outbox.inventory.1.clone() else {
             return Acceptance::Wait;
         };
         drop(outbox);
@@ -908,8 +910,10 @@ impl<C: Containers> Supervisor<C> {
             .spec
             .devices
             .iter()
-            .filter_map(|g| snapshot.devices.iter().find(|d| d.id == g.device)?.minor)
+            .map(|g| snapshot.devices.iter().find(|d| d.id == g.device)?.minor)
             .collect();
+        // With one of them unknown all are: a part of them would look like the whole.
+        let minors: Vec<u32> = minors.unwrap_or_default().into_iter().collect();
         let has_gpu = !entry.spec.devices.is_empty();
         let gpu_way = if has_gpu {
             self.gpu_way(&snapshot.devices)
@@ -921,8 +925,6 @@ impl<C: Containers> Supervisor<C> {
             cluster: self.config.cluster,
             agent: self.config.agent,
             fence: entry.fence,
-        // With one of them unknown all are: a part of them would look like the whole.
-        let minors: Vec<u32> = minors.unwrap_or_default().into_iter().collect();
             spec: entry.spec.clone(),
             image: ImageFacts::default(),
             grace_s: entry.limits.grace_s,
@@ -987,14 +989,19 @@ impl<C: Containers> Supervisor<C> {
         let (Some(entry), Some(found)) = (self.desired.get(&key), self.found.get(&key)) else {
             return Ok(());
         };
-        let (request, docker_id) = (self.request(entry), found.docker_id.clone());
-        self.journal.write(vec![Record::Start {
-            key,
         if self.waits_for_gpus(entry) {
             return Ok(());
         }
+        let (request, docker_id) = (self.request(entry), found.docker_id.clone());
+        let start = Record::Start {
+            key,
             boot_id: self.boot_id.clone(),
-        }])?;
+        };
+        let seen = Seen {
+            boot_id: self.boot_id.clone(),
+            ..Seen::default()
+        };
+        self.journal.write(vec![start, Record::Seen(key, seen)])?;
         // From now on it may run, whatever becomes of the step.
         self.checks.insert(key, Check::new(true));
         let step = steps::start(Arc::clone(&self.runtime), docker_id, request);
@@ -1039,7 +1046,8 @@ impl<C: Containers> Supervisor<C> {
             .started_at
             .map_or(0, |at| wall_clock().since(at).max(0));
         let lifetime = self.journal.key(key).and_then(|r| r.lifetime_boot_ms);
-        let started = now.saturating_sub(age);
+        let by_kernel = found.pid.and_then(host::started_boot_ms);
+        let started = by_kernel.unwrap_or(now.saturating_sub(age)).min(now);
         let mut watching = Watching::new(found.pid, started, lifetime, output);
         if let Some(entry) = self.desired.get(&key) {
             watching.take_limits(&entry.limits, self.set_boot_ms);
@@ -1263,6 +1271,7 @@ impl<C: Containers> Supervisor<C> {
         match checked {
             Ok(breach) => {
                 self.checks.remove(&key);
+                self.note_checked(key)?;
                 match breach {
                     Some(breach) => self.take_breach(key, &breach),
                     None => {
@@ -1272,6 +1281,44 @@ impl<C: Containers> Supervisor<C> {
                 }
             }
             Err(error) => self.check_failed(key, &error),
+        }
+    }
+
+    fn note_checked(&mut self, key: ContainerKey) -> Result<(), JournalError> {
+        let seen = self.journal.contents().seen.get(&key);
+        if seen.is_some_and(|seen| seen.checked) || self.journal.key(key).is_none() {
+            return Ok(());
+        }
+        let seen = Seen {
+            checked: true,
+            ..seen.cloned().unwrap_or_default()
+        };
+        self.journal.note(vec![Record::Seen(key, seen)])
+    }
+
+    /// When containers were last used, for an agent that follows on this one.
+    fn note_use(&mut self, now: i64) -> Result<(), JournalError> {
+        let mut records = Vec::new();
+        for (key, watching) in &self.watching {
+            let lives = self.journal.key(*key).is_some_and(|r| r.ended.is_none());
+            let Some(at) = watching.activity_ms(now).filter(|_| lives) else {
+                continue;
+            };
+            let seen = self.journal.contents().seen.get(key);
+            let same_boot = seen.filter(|seen| seen.boot_id == self.boot_id);
+            let noted = same_boot.and_then(|seen| seen.used_boot_ms);
+            if noted.is_none_or(|noted| at >= noted.saturating_add(NOTE_USE_MS)) {
+                let seen = Seen {
+                    checked: seen.is_some_and(|seen| seen.checked),
+                    used_boot_ms: Some(at),
+                    boot_id: self.boot_id.clone(),
+                };
+                records.push(Record::Seen(*key, seen));
+            }
+        }
+        match records.is_empty() {
+            true => Ok(()),
+            false => self.journal.note(records),
         }
     }
 
@@ -1594,7 +1641,7 @@ impl<C: Containers> Supervisor<C> {
         let gpus = if sample {
             self.gpus.borrow().clone()
         } else {
-            BTreeMap::new()
+            Snapshot::default()
         };
         let mut stops = Vec::new();
         let mut warnings = Vec::new();
@@ -1634,6 +1681,10 @@ impl<C: Containers> Supervisor<C> {
         }
         let keys: Vec<ContainerKey> = self.watching.keys().copied().collect();
         if sample {
+            if let Err(failed) = self.note_use(now) {
+                error!(error = %failed, "the journal failed; the agent ends, containers run on");
+                std::process::exit(1);
+            }
             keys.into_iter().for_each(|key| self.report(key));
         }
     }
@@ -1669,6 +1720,9 @@ impl<C: Containers> Supervisor<C> {
             let (Some(entry), Some(found)) = (self.desired.get(&key), self.found.get(&key)) else {
                 continue;
             };
+            if self.waits_for_gpus(entry) {
+                continue;
+            }
             let (runtime, events) = (Arc::clone(&self.runtime), self.events.clone());
             let (id, request) = (found.docker_id.clone(), self.request(entry));
             tokio::spawn(async move {
@@ -1738,9 +1792,6 @@ impl<C: Containers> Supervisor<C> {
             fence: record
                 .map(|r| r.fence)
                 .or_else(|| found.map(|f| f.fence))
-            if self.waits_for_gpus(entry) {
-                continue;
-            }
                 .unwrap_or_default(),
             idle_deadline: idle.map(to_wall),
             frozen: found.is_some_and(|f| f.status == FoundStatus::Paused),
@@ -1764,6 +1815,9 @@ impl<C: Containers> Supervisor<C> {
     }
 
     fn refresh_inventory(&mut self) {
+        if !self.gpus.borrow().looked {
+            return; // without its GPUs the machine would look like another one
+        }
         let inventory = self.inventory();
         let mut outbox = self.shared.outbox();
         if outbox.inventory.1.as_ref() != Some(&inventory) {
@@ -1833,9 +1887,6 @@ fn outcome(key: ContainerKey, number: OutcomeNumber, end: Option<End>) -> Outcom
 
 fn container_state(
     record: Option<&crate::journal::KeyRecord>,
-        if !self.gpus.borrow().looked {
-            return; // without its GPUs the machine would look like another one
-        }
     found: Option<&Found>,
     doing: Option<Doing>,
     listed: bool,

@@ -492,8 +492,23 @@ impl Driven {
     /// Linked to a coordinator, with the engine asked for the first time.
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let coordinator = Coordinator::new();
-        let engine = Arc::new(Scripted::new());
+        Self::on(dir, Arc::new(Scripted::new()), Coordinator::new()).await
+    }
+
+    /// Another process of the agent, on what this one leaves behind.
+    async fn again(self) -> Self {
+        let Self {
+            supervisor,
+            engine,
+            coordinator,
+            _dir: dir,
+            ..
+        } = self;
+        drop(supervisor);
+        Self::on(dir, engine, coordinator).await
+    }
+
+    async fn on(dir: tempfile::TempDir, engine: Arc<Scripted>, coordinator: Coordinator) -> Self {
         let parts = parts(dir.path(), &coordinator);
         let (events, inbox) = mpsc::channel(EVENTS);
         let mut supervisor = Supervisor::new(
@@ -861,21 +876,6 @@ async fn a_breach_that_is_found_late_still_fails_the_start() {
         driven.start_failed(),
         (Cause::LocalPolicy, "it has two".to_owned())
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn output_that_broke_off_is_read_on_with_the_engines_next_answer() {
-    let (lines, _guard) = logged();
-    let mut driven = Driven::new().await;
-    lock(&driven.engine.outputs).extend([Err(away()), Err(away())]);
-    driven.running(1).await;
-    let read = |d: &Driven| *d.supervisor.watching[&key(1)].output.borrow();
-    driven.rest().await;
-    assert_eq!(driven.engine.count("output"), 1, "not by itself");
-    driven.pinged();
-    driven.rest().await;
-    assert_eq!(driven.engine.count("output"), 2);
-    driven.pinged();
     assert!(!driven.engine.runs(&key(1).to_string()), "it was killed");
 }
 
@@ -937,6 +937,21 @@ async fn nothing_is_told_or_judged_before_the_gpus_were_looked_at() {
     driven.supervisor.note_checks();
     driven.tick().await;
     assert_eq!(driven.engine.count("verify"), checks);
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_that_broke_off_is_read_on_with_the_engines_next_answer() {
+    let (lines, _guard) = logged();
+    let mut driven = Driven::new().await;
+    lock(&driven.engine.outputs).extend([Err(away()), Err(away())]);
+    driven.running(1).await;
+    let read = |d: &Driven| *d.supervisor.watching[&key(1)].output.borrow();
+    driven.rest().await;
+    assert_eq!(driven.engine.count("output"), 1, "not by itself");
+    driven.pinged();
+    driven.rest().await;
+    assert_eq!(driven.engine.count("output"), 2);
+    driven.pinged();
     driven.rest().await;
     assert_eq!(driven.engine.count("output"), 3);
     assert!(!read(&driven), "its process runs");
@@ -1143,6 +1158,112 @@ impl Driven {
         let record = self.supervisor.journal.key(key(1));
         record.and_then(|r| r.local_stop)
     }
+}
+
+/// Used for long before the agent was replaced: what the next one does not know, it must not
+/// take for never.
+#[tokio::test(start_paused = true)]
+async fn use_outlives_the_agent() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    driven.order(vec![interactive()]);
+    let now = host::boot_clock_ms();
+    let noted = |d: &Driven| d.supervisor.journal.contents().seen[&key(1)].used_boot_ms;
+    driven.supervisor.enforce(now, true);
+    assert_eq!(noted(&driven), None, "nobody used it");
+    let client = driven.opens(terminal(1, 5, false)).await.unwrap();
+    driven.supervisor.enforce(now + 1000, true);
+    assert_eq!(noted(&driven), Some(now + 1000));
+    driven.supervisor.enforce(now + 60_000, true);
+    assert_eq!(noted(&driven), Some(now + 1000), "not at each look");
+    driven.supervisor.enforce(now + 61_000, true);
+    assert_eq!(noted(&driven), Some(now + 61_000));
+    drop(client);
+
+    let driven = driven.again().await;
+    let watching = &driven.supervisor.watching[&key(1)];
+    let used = watching.activity_ms(now).unwrap();
+    assert!(used >= now, "{used} {now}");
+}
+
+/// Of one that an agent of an earlier release started nothing is known.
+#[tokio::test(start_paused = true)]
+async fn a_container_of_which_nothing_was_noted_counts_as_used() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    driven.order(vec![interactive()]);
+    let path = driven._dir.path().join("journal");
+    std::fs::remove_file(path).unwrap();
+    let checks = driven.engine.count("verify");
+    let mut driven = driven.again().await;
+    driven.order(vec![interactive()]);
+    driven.tick().await;
+    let used = driven.supervisor.watching[&key(1)].activity_ms(0);
+    assert!(used.is_some());
+    assert_eq!(driven.engine.count("verify"), checks + 1, "and is checked");
+    assert_eq!(driven.state(1), Some(ContainerState::Running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_started_and_not_checked_is_checked_by_the_next_agent() {
+    let mut driven = Driven::new().await;
+    driven.started((0..1).map(|_| Err(refused("no")))).await;
+    assert_eq!(driven.state(1), Some(ContainerState::Starting));
+    let breach = Breach::More("it has two".to_owned());
+    lock(&driven.engine.checks).push_back(Ok(Some(breach)));
+    let mut driven = driven.again().await;
+    assert_eq!(driven.state(1), Some(ContainerState::Starting));
+    driven.tick().await;
+    assert_eq!(driven.start_failed().0, Cause::LocalPolicy);
+
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    let checks = driven.engine.count("verify");
+    let mut driven = driven.again().await;
+    driven.tick().await;
+    assert_eq!(driven.state(1), Some(ContainerState::Running));
+    assert_eq!(driven.engine.count("verify"), checks, "it passed");
+}
+
+/// The wall clock was set two hours forward since it started.
+#[tokio::test(start_paused = true)]
+async fn the_kernel_says_when_a_process_started() {
+    let mut driven = Driven::new().await;
+    driven.order(vec![entry(1, Want::Prepare)]);
+    driven
+        .until("it is created", |d| {
+            d.state(1) == Some(ContainerState::Created)
+        })
+        .await;
+    if let Some(found) = lock(&driven.engine.containers).get_mut(&key(1)) {
+        found.started_at = Some(wall_clock().plus_s(-7200));
+        found.pid = Some(std::process::id());
+    }
+    let mut order = entry(1, Want::Run);
+    order.limits.from_start_s = Some(150);
+    driven.order(vec![order]);
+    driven
+        .until("it runs", |d| d.state(1) == Some(ContainerState::Running))
+        .await;
+    let mut now = host::boot_clock_ms();
+    let minute = driven.minute_of_the_stop(&mut now).await;
+    assert!(minute > Some(1), "{minute:?}");
+}
+
+/// Ten GPUs with seven instances each.
+#[tokio::test]
+async fn no_heartbeat_carries_more_figures_than_may_be() {
+    let mut driven = Driven::new().await;
+    let (gpus, _hand) = invent_gpus(&SimulatedConfig {
+        count: 70,
+        model: "A".to_owned(),
+        memory_bytes: 1 << 30,
+        seed: 1,
+    });
+    driven.supervisor.gpus = gpus;
+    driven.supervisor.sample_node();
+    let load = driven.supervisor.shared.outbox().load.clone().unwrap();
+    assert_eq!(load.devices.len(), MAX_SAMPLES);
 }
 
 /// Whoever only looks on does not use it: else a forgotten `logs -f` would keep a GPU.

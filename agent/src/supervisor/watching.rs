@@ -3,7 +3,6 @@
 use crate::devices::Snapshot;
 use crate::host::cgroup::{CgroupReader, ContainerStats};
 use longshore_common::agent::DeviceSample;
-use longshore_common::ids::DeviceId;
 use longshore_common::judge::{
     IdleHistory, SessionClock, Source, Verdict, WarnState, judge, lifetime_deadline, mean_tenths,
     tenths,
@@ -82,6 +81,19 @@ impl Watching {
         self.history.used_ms()
     }
 
+    /// When a person last used it, on the boot clock; none = not seen yet.
+    pub(super) fn activity_ms(&self, now_ms: i64) -> Option<i64> {
+        match self.history.open_connections() {
+            0 => self.history.measured_activity_ms(),
+            _ => Some(now_ms),
+        }
+    }
+
+    /// A person used it then, by an earlier process of this agent.
+    pub(super) fn was_used(&mut self, at_ms: i64) {
+        self.history.push_activity(at_ms);
+    }
+
     /// Somebody is connected to it, and uses it for as long as that lasts.
     pub(super) fn open_connection(&mut self, now_ms: i64) {
         self.history.open_connection(now_ms);
@@ -133,6 +145,10 @@ impl Watching {
             Some(mean) => self.push(now_ms, Metric::Gpu, mean),
             None => self.history.set_source(Metric::Gpu, Source::Absent),
         }
+        match gpu_memory(entry, gpus) {
+            Some(mean) => self.push(now_ms, Metric::GpuMem, mean),
+            None => self.history.set_source(Metric::GpuMem, Source::Absent),
+        }
     }
 
     fn push(&mut self, now_ms: i64, metric: Metric, value: u32) {
@@ -145,10 +161,6 @@ impl Watching {
         self.verdict = judge(
             &entry.limits,
             entry.spec.kind,
-        match gpu_memory(entry, gpus) {
-            Some(mean) => self.push(now_ms, Metric::GpuMem, mean),
-            None => self.history.set_source(Metric::GpuMem, Source::Absent),
-        }
             &self.clock,
             &mut self.history,
             &mut self.warned,

@@ -2,9 +2,9 @@
 //! the metrics of the last window in buckets.
 //!
 //! The supervisor pushes what it sees and never looks inside; [`super::judge`] folds the
-//! pushed samples into buckets, because only the policy says how long those are. Losing
-//! all of it in a restart is harmless: lost samples are missing data, and missing data
-//! never stops anything.
+//! pushed samples into buckets, because only the policy says how long those are. Samples
+//! lost in a restart are missing data, and missing data never stops anything. An instant of
+//! activity that is lost does: whoever restarts pushes the last one again.
 
 use crate::limits::{Metric, UtilizationPolicy};
 use std::collections::VecDeque;
@@ -148,6 +148,12 @@ impl IdleHistory {
         let series = self.window.iter().flat_map(|window| &window.series);
         let busy = series.filter_map(|series| series.busy_ms).max();
         self.measured_ms.max(busy)
+    }
+
+    /// When a person last did something, by what was seen and not said by `keep`.
+    #[must_use]
+    pub const fn measured_activity_ms(&self) -> Option<i64> {
+        self.measured_ms
     }
 
     /// Connections open now that count.
