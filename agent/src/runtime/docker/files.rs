@@ -242,6 +242,10 @@ pub(super) async fn read_accounts(
                 ("cluster", cluster.to_string()),
                 ("agent", agent_text),
                 ("probe", "accounts".to_owned()),
+                // Over those that the image may bring along: it is nobody's session.
+                ("session", String::new()),
+                ("rank", String::new()),
+                ("attempt", String::new()),
             ]
             .map(|(label, value)| (format!("{LABEL}{label}"), value))
             .into(),

@@ -2,8 +2,10 @@
 
 use super::request::LABEL;
 use crate::runtime::{Found, FoundStatus};
-use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum};
-use longshore_common::ids::{Attempt, ContainerKey, Fence};
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
+};
+use longshore_common::ids::{Attempt, ClusterId, ContainerKey, Fence};
 use longshore_common::session::Exit;
 use longshore_common::time::Timestamp;
 use std::collections::HashMap;
@@ -17,6 +19,17 @@ pub(crate) fn key_of(labels: &HashMap<String, String>) -> Option<ContainerKey> {
         rank: label("rank")?.parse().ok()?,
         attempt: Attempt(label("attempt")?.parse().ok()?),
     })
+}
+
+/// The key of a listed container that was made for it. An image may bring labels of its own
+/// along: only the name says who made the container.
+#[must_use]
+pub(super) fn listed_key(summary: &ContainerSummary, cluster: ClusterId) -> Option<ContainerKey> {
+    let key = key_of(summary.labels.as_ref()?)?;
+    let name = key.docker_name(cluster);
+    let names = summary.names.iter().flatten();
+    let mut names = names.map(|given| given.strip_prefix('/').unwrap_or(given));
+    names.any(|given| given == name).then_some(key)
 }
 
 /// A container from the engine's full description; none = not one of ours.
@@ -129,6 +142,24 @@ mod tests {
         );
         assert_eq!(found.started_at, Some(Timestamp(1_795_208_703_123)));
         assert_eq!(found.status, FoundStatus::Running);
+    }
+
+    #[test]
+    fn labels_of_an_image_make_no_container_ours() {
+        let labels = inspected(state(ContainerStateStatusEnum::CREATED, 0));
+        let labels = labels.config.and_then(|config| config.labels);
+        let cluster = ClusterId::new(1);
+        let with = |name: String| ContainerSummary {
+            labels: labels.clone(),
+            names: Some(vec![name]),
+            ..Default::default()
+        };
+        let short = cluster.short();
+        let own = with(format!("/longshore-{short}-s-7-sub2-a3"));
+        assert!(listed_key(&own, cluster).is_some());
+        let probe = with(format!("/longshore-{short}-probe-00000000-abc"));
+        assert_eq!(listed_key(&probe, cluster), None);
+        assert_eq!(listed_key(&own, ClusterId::new(1 << 100)), None);
     }
 
     #[test]

@@ -614,7 +614,7 @@ impl Containers for Docker {
         let listed = self.list_own().await?;
         let ours = listed
             .into_iter()
-            .filter(|one| one.labels.as_ref().and_then(key_of).is_some());
+            .filter(|one| found::listed_key(one, self.0.config.cluster).is_some());
         let ours: Vec<ContainerSummary> = ours.collect();
         self.cache()
             .found
