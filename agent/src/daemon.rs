@@ -31,6 +31,8 @@ use tracing::{info, warn};
 
 /// The first hello does not wait longer for the engine than this.
 const FIRST_LIST: Duration = Duration::from_millis(1500);
+/// A stop waits so long for the link to say goodbye.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often the end of the coordinator's audit log is kept.
 const AUDIT_END_EVERY: Duration = Duration::from_secs(60);
 
@@ -349,11 +351,13 @@ fn store_audit_end(shared: &Shared, files: &Files) {
 
 impl Agent {
     /// Says goodbye. Containers run on.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
+        self.shared.stop();
+        // A coordinator that is not there is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, &mut self.link).await;
         drop(self.heard);
         self.link.abort();
         self.keeper.abort();
-        let _ = self.link.await; // aborted
         store_audit_end(&self.shared, &self.files);
     }
 }

@@ -148,7 +148,7 @@ pub use longshore_link::boot_ms as boot_clock_ms;
 /// of the wall clock do not move it.
 #[must_use]
 pub fn started_boot_ms(pid: u32) -> Option<i64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     start_in_stat(&stat)
 }
 

@@ -6,6 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::ids::{AgentId, ClusterId};
+use longshore_common::time::Timestamp;
 use longshore_common::wire::AuditEnd;
 use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{SHA256, digest};
@@ -127,12 +128,18 @@ impl Token {
 /// The system gives no randomness.
 pub fn new_key() -> Result<(KeyPair, Vec<u8>), IdentityError> {
     let bad = |e: rcgen::Error| IdentityError::Certificate(e.to_string());
-    let key = KeyPair::generate().map_err(bad)?;
+    with_request(KeyPair::generate().map_err(bad)?)
+}
+
+fn with_request(key: KeyPair) -> Result<(KeyPair, Vec<u8>), IdentityError> {
+    let bad = |e: rcgen::Error| IdentityError::Certificate(e.to_string());
     let params = CertificateParams::new(Vec::<String>::new()).map_err(bad)?;
     let request = params.serialize_request(&key).map_err(bad)?.der().to_vec();
     Ok((key, request))
 }
 
+/// Where the key of a join is kept until that is through.
+const JOINING: &str = "joining.pem";
 /// Where the end of the coordinator's audit log is kept.
 const AUDIT_END: &str = "audit-end.json";
 
@@ -209,6 +216,38 @@ impl Files {
     pub fn store_audit_end(&self, end: AuditEnd) -> Result<(), IdentityError> {
         let json = serde_json::to_vec(&end).map_err(|e| file(&self.path(AUDIT_END), e))?;
         self.write(AUDIT_END, &json)
+    }
+
+    /// A key and a certificate request over it for joining with this token: kept until the
+    /// join is through, because with another key a token whose answer was lost is used up.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or no randomness.
+    pub fn joining_key(&self, token_id: &str) -> Result<(KeyPair, Vec<u8>), IdentityError> {
+        let text = fs::read_to_string(self.path(JOINING)).unwrap_or_default();
+        let kept = text.split_once('\n').filter(|(id, _)| *id == token_id);
+        if let Some(key) = kept.and_then(|(_, pem)| KeyPair::from_pem(pem).ok()) {
+            return with_request(key);
+        }
+        let (key, request) = new_key()?;
+        let text = format!("{token_id}\n{}", key.serialize_pem());
+        self.write(JOINING, text.as_bytes())?;
+        Ok((key, request))
+    }
+
+    /// The join is through.
+    pub fn forget_joining_key(&self) {
+        // One that stays is of no use: its token is used up.
+        let _ = fs::remove_file(self.path(JOINING));
+    }
+
+    /// Whether the certificate was good for a time that is over at `now`.
+    ///
+    /// # Errors
+    /// Files that cannot be used.
+    pub fn has_expired(&self, now: Timestamp) -> Result<bool, IdentityError> {
+        let (_, end) = self.validity()?;
+        Ok(now.0 / 1000 > end)
     }
 
     /// Whether an identity is there.
@@ -407,6 +446,38 @@ impl ServerCertVerifier for Pinned {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_join_keeps_its_key_until_it_is_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path());
+        let key = |token: &str| files.joining_key(token).unwrap().0.serialize_pem();
+        let first = key("one");
+        assert_eq!(key("one"), first);
+        let mode = fs::metadata(dir.path().join(JOINING))
+            .unwrap()
+            .permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        let second = key("two");
+        assert_ne!(second, first, "each token is for one machine");
+        files.forget_joining_key();
+        assert_ne!(key("two"), second);
+    }
+
+    #[test]
+    fn a_certificate_expires() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path());
+        let (key, _) = new_key().unwrap();
+        let params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        files
+            .store_certificate(&key.serialize_pem(), &certificate.pem())
+            .unwrap();
+        let (_, end) = files.validity().unwrap();
+        assert!(!files.has_expired(Timestamp(end * 1000)).unwrap());
+        assert!(files.has_expired(Timestamp((end + 1) * 1000)).unwrap());
+    }
 
     #[test]
     fn tokens_are_taken_apart_strictly() {

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use longshore_agent::config::{Config, SCHEMA, reference};
 use longshore_agent::daemon;
 use longshore_agent::identity::{Files, IdentityError, Token};
-use longshore_agent::link::{JoinError, JoinOrder, join, renew_expired};
+use longshore_agent::link::{JoinError, JoinOrder, join};
 use longshore_agent::runtime::Containers as _;
 use longshore_config::load::Loaded;
 use longshore_config::show;
@@ -14,9 +14,9 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// The agent of a Longshore node. Runs as root: whoever can talk to Docker is root anyway.
 #[derive(Debug, Parser)]
@@ -220,7 +220,6 @@ async fn run(config: Config) -> Result<()> {
     daemon::private_dir(&config.run_dir)?;
     let files = Files::new(&config.state_dir);
     let identity = files.load()?;
-    renew_if_expired(&identity, &files).await;
     let machine = daemon::machine(&config.state_dir)?;
     let docker = daemon::docker(&config, &identity)?;
     let engine_id = daemon::engine_id(&docker, &config.state_dir).await?;
@@ -243,23 +242,6 @@ async fn run(config: Config) -> Result<()> {
     info!("agent stops; containers run on");
     agent.stop().await;
     Ok(())
-}
-
-/// A certificate that expired while the machine was off is renewed with its own key.
-async fn renew_if_expired(identity: &longshore_agent::identity::Identity, files: &Files) {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    let expired = files
-        .validity()
-        .is_ok_and(|(_, end)| i64::try_from(now).is_ok_and(|now| now > end));
-    if expired {
-        match renew_expired(identity, files).await {
-            Ok(()) => info!("the expired certificate was renewed"),
-            Err(error) => error!(%error, "the certificate has expired and cannot be renewed now"),
-        }
-    }
 }
 
 async fn wait_for_signal() -> Result<()> {

@@ -1,9 +1,10 @@
 //! Joining a cluster, and renewing a certificate that expired while the node was off.
 
-use super::{CONNECT, client_config, endpoint, resolve};
+use super::{CONNECT, client_config, endpoint, part_of_connect, resolve};
 use crate::identity::{Files, Identity, IdentityError, Token, join_config, new_key};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use longshore_common::ids::ClusterId;
 use longshore_common::wire::{
     ALPN_ENROL, Cap, EnrolAnswer, EnrolRefused, EnrolRequest, Message, RenewRequest,
 };
@@ -22,6 +23,16 @@ pub enum JoinError {
     /// The coordinator cannot be reached.
     #[error("cannot reach the coordinator at {address}: {detail}")]
     Unreachable {
+        /// Where.
+        address: String,
+        /// Why.
+        detail: String,
+    },
+    /// It was asked, and may have answered.
+    #[error(
+        "the answer of the coordinator at {address} was lost: {detail}; run the same command again within 10 minutes"
+    )]
+    Lost {
         /// Where.
         address: String,
         /// Why.
@@ -55,12 +66,15 @@ pub struct JoinOrder {
     pub machine: String,
 }
 
+/// An answer that was lost is asked for so often: the same key gets the same one again.
+const TRIES: u32 = 3;
+
 /// Joins and stores the identity.
 ///
 /// # Errors
-/// [`JoinError`]; nothing is stored then.
+/// [`JoinError`]; nothing but the key is stored then, for the next try.
 pub async fn join(order: JoinOrder, files: &Files) -> Result<Identity, JoinError> {
-    let (key, csr) = new_key()?;
+    let (key, csr) = files.joining_key(&order.token.id)?;
     let request = EnrolRequest {
         token_id: order.token.id.clone(),
         secret: order.token.secret.clone(),
@@ -71,8 +85,21 @@ pub async fn join(order: JoinOrder, files: &Files) -> Result<Identity, JoinError
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let tls = join_config(order.token.pin);
-    // The cluster's name is not known yet; the pin is what counts.
-    let answer = ask(&order.address, tls, "coordinator.longshore", &request).await?;
+    let mut tries = 0;
+    let answer = loop {
+        tries += 1;
+        // The cluster's name is not known yet; the pin is what counts.
+        let answer = ask(
+            &order.address,
+            tls.clone(),
+            "coordinator.longshore",
+            &request,
+        );
+        match answer.await {
+            Err(JoinError::Lost { .. }) if tries < TRIES => (),
+            answer => break answer?,
+        }
+    };
     let identity = Identity {
         agent: answer.agent,
         cluster: answer.cluster,
@@ -86,6 +113,7 @@ pub async fn join(order: JoinOrder, files: &Files) -> Result<Identity, JoinError
         &answer.certificate,
         &answer.ca_bundle,
     )?;
+    files.forget_joining_key();
     Ok(identity)
 }
 
@@ -93,7 +121,11 @@ pub async fn join(order: JoinOrder, files: &Files) -> Result<Identity, JoinError
 ///
 /// # Errors
 /// [`JoinError`]; the old files stay.
-pub async fn renew_expired(identity: &Identity, files: &Files) -> Result<(), JoinError> {
+pub(super) async fn renew_expired(
+    cluster: ClusterId,
+    addresses: &[String],
+    files: &Files,
+) -> Result<(), JoinError> {
     let bad =
         |e: &dyn std::fmt::Display| JoinError::Identity(IdentityError::Certificate(e.to_string()));
     let (certificate, old_key, _) = files.certificate()?;
@@ -118,9 +150,9 @@ pub async fn renew_expired(identity: &Identity, files: &Files) -> Result<(), Joi
         csr,
         proof,
     };
-    let name = longshore_common::wire::server_name(identity.cluster);
+    let name = longshore_common::wire::server_name(cluster);
     let mut last = JoinError::Refused("no address of the coordinator is known".to_owned());
-    for address in &identity.coordinator {
+    for address in addresses {
         let tls = files.trust_config()?;
         match ask(address, tls, &name, &request).await {
             Ok(answer) => {
@@ -143,25 +175,38 @@ async fn ask<M: Message + Serialize>(
         address: address.to_owned(),
         detail,
     };
-    let to = resolve(address).await.map_err(&unreachable)?;
-    let mut endpoint = endpoint(to).map_err(|e| unreachable(e.to_string()))?;
-    endpoint.set_default_client_config(client_config(tls, ALPN_ENROL, true).map_err(&unreachable)?);
-    let connecting = endpoint
-        .connect(to, name)
-        .map_err(|e| unreachable(e.to_string()))?;
-    let connection = match tokio::time::timeout(CONNECT, connecting).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(quinn::ConnectionError::TransportError(error)))
-            if (0x100..0x200).contains(&u64::from(error.code)) =>
-        {
-            return Err(JoinError::WrongAuthority {
-                address: address.to_owned(),
-            });
+    let all = resolve(address).await.map_err(&unreachable)?;
+    let client = client_config(tls, ALPN_ENROL, true).map_err(&unreachable)?;
+    let part = part_of_connect(all.len());
+    let mut reached = Err(unreachable(format!("no answer in {} s", CONNECT.as_secs())));
+    for to in all {
+        let mut endpoint = endpoint(to).map_err(|e| unreachable(e.to_string()))?;
+        endpoint.set_default_client_config(client.clone());
+        let connecting = endpoint
+            .connect(to, name)
+            .map_err(|e| unreachable(e.to_string()))?;
+        match tokio::time::timeout(part, connecting).await {
+            Ok(Ok(connection)) => {
+                reached = Ok((endpoint, connection));
+                break;
+            }
+            Ok(Err(quinn::ConnectionError::TransportError(error)))
+                if (0x100..0x200).contains(&u64::from(error.code)) =>
+            {
+                return Err(JoinError::WrongAuthority {
+                    address: address.to_owned(),
+                });
+            }
+            Ok(Err(error)) => reached = Err(unreachable(error.to_string())),
+            Err(_) => (),
         }
-        Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Err(_) => return Err(unreachable(format!("no answer in {} s", CONNECT.as_secs()))),
+    }
+    let (endpoint, connection) = reached?;
+    let answer_lost = |detail: String| JoinError::Lost {
+        address: address.to_owned(),
+        detail,
     };
-    let lost = |e: LinkError| unreachable(e.to_string());
+    let lost = |e: LinkError| answer_lost(e.to_string());
     let talk = async {
         let (mut out, back) = connection
             .open_bi()
@@ -181,7 +226,7 @@ async fn ask<M: Message + Serialize>(
     };
     let answer = tokio::time::timeout(CONNECT, talk)
         .await
-        .unwrap_or_else(|_| Err(unreachable("no answer to the request".to_owned())));
+        .unwrap_or_else(|_| Err(answer_lost("none came".to_owned())));
     connection.close(0_u32.into(), b"");
     endpoint.wait_idle().await;
     answer

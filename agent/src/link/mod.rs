@@ -8,9 +8,11 @@ mod join;
 mod outbox;
 mod session;
 
-pub use join::{JoinError, JoinOrder, join, renew_expired};
+use join::renew_expired;
+pub use join::{JoinError, JoinOrder, join};
 pub use outbox::{Outbox, Shared};
 
+use crate::host::wall_clock;
 use crate::identity::{Files, Identity};
 use crate::logs::LogStore;
 use crate::supervisor::ClientEnds;
@@ -25,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// A connection stands within this time or is given up.
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
@@ -119,6 +121,13 @@ pub async fn run(
     while !heard.is_closed() {
         let began = tokio::time::Instant::now();
         let addresses = shared.addresses(&config.identity.coordinator);
+        if let Err(pause) = renew_if_expired(&config, &addresses, &mut back_off).await {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => continue,
+                () = heard.closed() => return,
+                () = shared.stopped() => return,
+            }
+        }
         let address = addresses[turn % addresses.len().max(1)].clone();
         turn += 1;
         let ended = session::run(&config, &address, &shared, &logs, &heard).await;
@@ -133,8 +142,7 @@ pub async fn run(
             }
             session::Ended::Closed(CloseCode::Replaced) => {
                 warn!("a newer process of this agent took over; this one dials no more");
-                std::future::pending::<()>().await;
-                return;
+                return shared.stopped().await;
             }
             session::Ended::Closed(
                 code @ (CloseCode::Revoked | CloseCode::Identity | CloseCode::StaleCoordinator),
@@ -155,8 +163,37 @@ pub async fn run(
         tokio::select! {
             () = tokio::time::sleep(pause) => (),
             () = heard.closed() => return,
+            () = shared.stopped() => return,
         }
     }
+}
+
+/// A certificate that has expired, while the machine was off or the coordinator was, is renewed
+/// with its own key: no link can be had with it. The error is how long to wait.
+async fn renew_if_expired(
+    config: &LinkConfig,
+    addresses: &[String],
+    back_off: &mut BackOff,
+) -> Result<(), Duration> {
+    let expired = config.files.has_expired(wall_clock());
+    // One that cannot be read is said where it is used.
+    if !expired.unwrap_or(false) {
+        return Ok(());
+    }
+    let pause = match renew_expired(config.identity.cluster, addresses, &config.files).await {
+        Ok(()) => {
+            info!("the expired certificate was renewed");
+            return Ok(());
+        }
+        Err(error) => {
+            error!(%error, "the certificate has expired and cannot be renewed now");
+            match error {
+                JoinError::Refused(_) => UNWANTED,
+                _ => back_off.next(random_u64()),
+            }
+        }
+    };
+    Err(pause)
 }
 
 pub(crate) fn random_u64() -> u64 {
@@ -188,14 +225,43 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
-/// Resolves `host:port` anew.
-pub(crate) async fn resolve(address: &str) -> Result<SocketAddr, String> {
-    let mut found = tokio::net::lookup_host(address)
+/// Most addresses of one name that are tried: each gets its part of [`CONNECT`], and with less
+/// than a second a far coordinator could not answer.
+const ADDRESSES: usize = 5;
+
+/// Resolves `host:port` anew: at least one address, at most [`ADDRESSES`].
+pub(crate) async fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
+    let found = tokio::net::lookup_host(address)
         .await
         .map_err(|e| format!("{address}: {e}"))?;
-    found
-        .next()
-        .ok_or_else(|| format!("{address} has no address"))
+    let found: Vec<SocketAddr> = found.take(ADDRESSES).collect();
+    match found.is_empty() {
+        true => Err(format!("{address} has no address")),
+        false => Ok(found),
+    }
+}
+
+/// Tries one address after the other, all of them together within [`CONNECT`]: the first of a
+/// name may be of a kind that does not get through from here.
+pub(crate) async fn first_of<T, F: Future<Output = Result<T, String>>>(
+    addresses: &[SocketAddr],
+    attempt: impl Fn(SocketAddr) -> F,
+) -> Result<T, String> {
+    let part = part_of_connect(addresses.len());
+    let mut why = Vec::new();
+    for address in addresses {
+        match tokio::time::timeout(part, attempt(*address)).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => why.push(format!("{address}: {error}")),
+            Err(_) => why.push(format!("{address} did not answer")),
+        }
+    }
+    Err(why.join("; "))
+}
+
+/// How long one of so many addresses is tried.
+pub(crate) fn part_of_connect(addresses: usize) -> Duration {
+    CONNECT / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)
 }
 
 pub(crate) const LINK_ALPN: &[u8] = ALPN_AGENT;
@@ -203,6 +269,53 @@ pub(crate) const LINK_ALPN: &[u8] = ALPN_AGENT;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The first address swallows everything, the second refuses, the third is there.
+    #[tokio::test(start_paused = true)]
+    async fn every_address_of_a_name_is_tried() {
+        let all: Vec<SocketAddr> = [1, 2, 3].map(|n| ([127, 0, 0, n], 7).into()).to_vec();
+        let attempt = |to: SocketAddr| async move {
+            match to.ip().to_string().as_str() {
+                "127.0.0.1" => std::future::pending().await,
+                "127.0.0.2" => Err("no".to_owned()),
+                _ => Ok(to),
+            }
+        };
+        let began = tokio::time::Instant::now();
+        assert_eq!(first_of(&all, attempt).await, Ok(all[2]));
+        assert!(began.elapsed() < CONNECT);
+        let why = first_of(&all[..2], attempt).await.unwrap_err();
+        assert_eq!(why, "127.0.0.1:7 did not answer; 127.0.0.2:7: no");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_cannot_be_made_ends_when_the_agent_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LinkConfig {
+            identity: Identity {
+                agent: longshore_common::ids::AgentId::new(1),
+                cluster: longshore_common::ids::ClusterId::new(2),
+                name: String::new(),
+                coordinator: vec!["127.0.0.1:9".to_owned()],
+                work_key: String::new(),
+            },
+            files: Files::new(dir.path()),
+            instance: InstanceId::new(3),
+            started: Timestamp(0),
+            boot_id: String::new(),
+            fingerprint: String::new(),
+            machine: String::new(),
+            journal_rebuilt: false,
+            gso: false,
+        };
+        let logs = LogStore::open(&dir.path().join("logs"), Default::default()).unwrap();
+        let shared = Arc::new(Shared::new());
+        let (heard, _inbox) = mpsc::channel(1);
+        let link = tokio::spawn(run(config, Arc::clone(&shared), Arc::new(logs), heard));
+        shared.stop();
+        let ended = tokio::time::timeout(Duration::from_secs(60), link).await;
+        ended.expect("it dials on").unwrap();
+    }
 
     #[test]
     fn pauses_double_stay_below_fifteen_seconds_and_cover_the_range() {

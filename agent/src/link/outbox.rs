@@ -9,7 +9,7 @@ use longshore_common::wire::{
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Notices that wait at most; older ones are dropped and said to be.
 const NOTICES: usize = 256;
@@ -34,7 +34,9 @@ pub struct Outbox {
     /// How far pulls are.
     pub progress: BTreeMap<ContainerKey, PullProgress>,
     /// What a person should hear about.
-    pub notices: VecDeque<Notice>,
+    notices: VecDeque<Notice>,
+    /// Notices that were dropped since the last one was sent.
+    dropped: u64,
     reports: BTreeMap<ContainerKey, (u64, ContainerReport)>,
     revision: u64,
     hash: Option<u64>,
@@ -66,8 +68,32 @@ impl Outbox {
     pub fn notice(&mut self, notice: Notice) {
         if self.notices.len() >= NOTICES {
             self.notices.pop_front();
+            self.dropped += 1;
         }
         self.notices.push_back(notice);
+    }
+
+    /// The oldest notice; it says how many before it were dropped. It stays until it is told
+    /// to be sent: a link may break off in between.
+    #[must_use]
+    pub fn next_notice(&self) -> Option<Notice> {
+        let mut notice = self.notices.front()?.clone();
+        if self.dropped > 0 {
+            notice.text = format!(
+                "{} ({} before this one were dropped)",
+                notice.text, self.dropped
+            );
+        }
+        Some(notice)
+    }
+
+    /// A notice was sent.
+    pub fn sent_notice(&mut self, number: u64) {
+        // Meanwhile it may have been dropped itself.
+        if self.notices.front().is_some_and(|n| n.number == number) {
+            self.notices.pop_front();
+            self.dropped = 0;
+        }
     }
 
     /// All reports.
@@ -129,6 +155,8 @@ pub struct Shared {
     outbox: Mutex<Outbox>,
     /// Something in the outbox should not wait for the next beat.
     pub changed: Notify,
+    /// True once the agent stops: the link says goodbye.
+    stopping: watch::Sender<bool>,
     /// Boot clock at the sending of the last heartbeat that was acknowledged; 0 = none.
     pub acked_sent_ms: AtomicI64,
     learned: Mutex<Vec<String>>,
@@ -179,11 +207,13 @@ impl Shared {
                 outcomes: BTreeMap::new(),
                 progress: BTreeMap::new(),
                 notices: VecDeque::new(),
+                dropped: 0,
                 reports: BTreeMap::new(),
                 revision: 0,
                 hash: None,
             }),
             changed: Notify::new(),
+            stopping: watch::channel(false).0,
             acked_sent_ms: AtomicI64::new(0),
             learned: Mutex::new(Vec::new()),
             audit: Mutex::new((AuditEnd::default(), false)),
@@ -193,6 +223,17 @@ impl Shared {
     /// The outbox. Held only for moments, never across an await.
     pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the link that the agent stops.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Returns once the agent stops.
+    pub async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        let _ = stopping.wait_for(|stopping| *stopping).await; // its sender lives as long as we
     }
 
     /// Addresses to dial: the configured ones, then those the coordinator named.
@@ -234,6 +275,48 @@ impl Default for Shared {
 mod tests {
     use super::*;
     use crate::identity::Files;
+    use longshore_common::time::Timestamp;
+    use longshore_common::wire::NoticeKind;
+
+    fn notice(number: u64) -> Notice {
+        Notice {
+            number,
+            kind: NoticeKind::Warning,
+            text: format!("n{number}"),
+            key: None,
+            device: None,
+            at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn notices_stay_until_they_are_sent() {
+        let shared = Shared::new();
+        let mut outbox = shared.outbox();
+        outbox.notice(notice(1));
+        outbox.notice(notice(2));
+        assert_eq!(outbox.next_notice(), Some(notice(1)));
+        assert_eq!(outbox.next_notice(), Some(notice(1)), "the link broke off");
+        outbox.sent_notice(1);
+        assert_eq!(outbox.next_notice(), Some(notice(2)));
+    }
+
+    #[test]
+    fn the_next_notice_says_how_many_were_dropped() {
+        let shared = Shared::new();
+        let mut outbox = shared.outbox();
+        let most = NOTICES as u64;
+        (1..=most).for_each(|n| outbox.notice(notice(n)));
+        let sending = outbox.next_notice().unwrap();
+        outbox.notice(notice(most + 1));
+        outbox.notice(notice(most + 2));
+        outbox.sent_notice(sending.number);
+        let next = outbox.next_notice().unwrap();
+        assert_eq!(next.number, 3);
+        assert_eq!(next.text, "n3 (2 before this one were dropped)");
+        outbox.sent_notice(3);
+        assert_eq!(outbox.next_notice(), Some(notice(4)));
+    }
 
     #[test]
     fn the_newest_end_of_the_audit_log_is_kept() {

@@ -1,14 +1,16 @@
 //! One connection to the coordinator, from dialling to its end.
 
 use super::outbox::Shared;
-use super::{CONNECT, Heard, LINK_ALPN, LinkConfig, client_config, endpoint, random_u64, resolve};
+use super::{
+    CONNECT, Heard, LINK_ALPN, LinkConfig, client_config, endpoint, first_of, random_u64, resolve,
+};
 use crate::host::wall_clock;
 use crate::identity::new_key;
 use crate::logs::LogStore;
 use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
-    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Goodbye, Heartbeat,
-    HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck,
+    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Frame, Goodbye,
+    Heartbeat, HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck,
     OutcomeNumber, PullProgress, Refused, SignalRequest, SignedSet, StreamAccept, StreamEnd,
     StreamOpen, StreamRefuse, Welcome,
 };
@@ -26,6 +28,10 @@ use tracing::{info, warn};
 
 /// Every so many heartbeats carry figures.
 const LOAD_EVERY: u64 = 3;
+/// Sets of so many bytes take longer than a moment to read.
+const LARGE: usize = 1 << 20;
+/// A goodbye is waited for so long; without it the end of the connection says the same.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// Progress of pulls is sent at most so often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// A coordinator that takes nothing for so long is gone in all but name.
@@ -59,15 +65,9 @@ pub(super) async fn run(
     logs: &Arc<LogStore>,
     heard: &mpsc::Sender<Heard>,
 ) -> Ended {
-    let connection = match tokio::time::timeout(CONNECT, dial(config, address)).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Ended::Failed(error),
-        Err(_) => {
-            return Ended::Failed(format!(
-                "{address} did not answer in {} s",
-                CONNECT.as_secs()
-            ));
-        }
+    let connection = match dial(config, address).await {
+        Ok(connection) => connection,
+        Err(error) => return Ended::Failed(error),
     };
     let result = talk(config, &connection, shared, logs, heard).await;
     let _ = heard.send(Heard::Down).await; // a supervisor that is gone needs no news
@@ -91,13 +91,20 @@ pub(super) async fn run(
 }
 
 async fn dial(config: &LinkConfig, address: &str) -> Result<quinn::Connection, String> {
-    let to = resolve(address).await?;
+    let all = resolve(address).await?;
     let tls = config.files.link_config().map_err(|e| e.to_string())?;
-    let mut endpoint = endpoint(to).map_err(|e| e.to_string())?;
-    endpoint.set_default_client_config(client_config(tls, LINK_ALPN, config.gso)?);
+    let client = client_config(tls, LINK_ALPN, config.gso)?;
     let name = longshore_common::wire::server_name(config.identity.cluster);
-    let connecting = endpoint.connect(to, &name).map_err(|e| e.to_string())?;
-    connecting.await.map_err(|e| e.to_string())
+    let attempt = |to| {
+        let (client, name) = (client.clone(), name.clone());
+        async move {
+            let mut endpoint = endpoint(to).map_err(|e| e.to_string())?;
+            endpoint.set_default_client_config(client);
+            let connecting = endpoint.connect(to, &name).map_err(|e| e.to_string())?;
+            connecting.await.map_err(|e| e.to_string())
+        }
+    };
+    first_of(&all, attempt).await
 }
 
 enum Never {}
@@ -274,13 +281,18 @@ impl Control<'_> {
                     self.beat().await?;
                     next_beat = Instant::now() + self.pause();
                 }
-                () = heard.closed() => {
-                    let _ = send(&mut self.out, &Goodbye { leaving: false }).await;
-                    let _ = self.out.finish();
-                    return Err(Ended::Stopped);
-                }
+                () = heard.closed() => return self.say_goodbye().await,
+                () = self.shared.stopped() => return self.say_goodbye().await,
             }
         }
+    }
+
+    async fn say_goodbye(&mut self) -> Result<Never, Ended> {
+        let _ = send(&mut self.out, &Goodbye { leaving: false }).await;
+        let _ = self.out.finish(); // only fails on a stream that is gone
+        // A connection that is closed at once would take it along.
+        let _ = tokio::time::timeout(GOODBYE, self.out.stopped()).await;
+        Err(Ended::Stopped)
     }
 
     /// Time to the next beat: the coordinator's wish, spread by a fifth both ways.
@@ -391,8 +403,8 @@ impl StateOut<'_> {
 
     /// Outcomes this connection has not carried yet, notices, progress.
     async fn send_news(&mut self) -> Result<(), Ended> {
-        let (outcomes, notices, progress) = {
-            let mut outbox = self.shared.outbox();
+        let (outcomes, progress) = {
+            let outbox = self.shared.outbox();
             let sent = lock(&self.between.sent_outcomes);
             let outcomes: Vec<_> = outbox
                 .outcomes
@@ -400,17 +412,19 @@ impl StateOut<'_> {
                 .filter(|(id, _)| !sent.contains(id))
                 .map(|(id, outcome)| (*id, outcome.clone()))
                 .collect();
-            let notices: Vec<_> = outbox.notices.drain(..).collect();
             let progress =
                 (self.progress_at.elapsed() >= PROGRESS_EVERY).then(|| outbox.progress.clone());
-            (outcomes, notices, progress)
+            (outcomes, progress)
         };
         for (id, outcome) in outcomes {
             lock(&self.between.sent_outcomes).insert(id);
             send_within(&mut self.out, &outcome, TAKES_NOTHING).await?;
         }
-        for notice in notices {
+        loop {
+            let next = self.shared.outbox().next_notice();
+            let Some(notice) = next else { break };
             send_within(&mut self.out, &notice, TAKES_NOTHING).await?;
+            self.shared.outbox().sent_notice(notice.number);
         }
         if let Some(progress) = progress {
             for (key, state) in &progress {
@@ -430,7 +444,12 @@ impl StateOut<'_> {
         if turns % 30 != 2 || lock(&self.between.renewing).is_some() {
             return Ok(());
         }
-        let (not_before, not_after) = match self.config.files.validity() {
+        // Heartbeats share this task: no slow disk may make one late.
+        let files = self.config.files.clone();
+        let Ok(read) = tokio::task::spawn_blocking(move || files.validity()).await else {
+            return Ok(()); // a panic there has been logged
+        };
+        let (not_before, not_after) = match read {
             Ok(validity) => validity,
             Err(error) => {
                 // Looked at again and again: said once per connection.
@@ -467,7 +486,7 @@ async fn read_state(
         let frame = frames.next().await?;
         match frame.kind {
             SignedSet::KIND => {
-                let set: SignedSet = frame.decode().map_err(LinkError::from)?;
+                let set = read_set(frame).await?;
                 tell(heard, Heard::Set(set)).await?;
             }
             OutcomeAck::KIND => {
@@ -477,13 +496,16 @@ async fn read_state(
             }
             CertIssued::KIND => {
                 let issued: CertIssued = frame.decode().map_err(LinkError::from)?;
-                if let Some(key_pem) = lock(&between.renewing).take() {
-                    match config
-                        .files
-                        .store_certificate(&key_pem, &issued.certificate)
-                    {
-                        Ok(()) => info!("certificate renewed"),
-                        Err(error) => warn!(%error, "the renewed certificate could not be stored"),
+                let asked = lock(&between.renewing).take();
+                if let Some(key_pem) = asked {
+                    let files = config.files.clone();
+                    let store = move || files.store_certificate(&key_pem, &issued.certificate);
+                    match tokio::task::spawn_blocking(store).await {
+                        Ok(Ok(())) => info!("certificate renewed"),
+                        Ok(Err(error)) => {
+                            warn!(%error, "the renewed certificate could not be stored");
+                        }
+                        Err(_) => (), // a panic there has been logged
                     }
                 }
             }
@@ -496,6 +518,16 @@ async fn read_state(
             }
         }
     }
+}
+
+/// A set is read beside this task if it is so large that heartbeats would wait for it.
+async fn read_set(frame: Frame) -> Result<SignedSet, Ended> {
+    if frame.body.len() < LARGE {
+        return Ok(frame.decode().map_err(LinkError::from)?);
+    }
+    let read = tokio::task::spawn_blocking(move || frame.decode::<SignedSet>()).await;
+    let read = read.map_err(|_| Ended::Failed("a set could not be read".to_owned()))?;
+    Ok(read.map_err(LinkError::from)?)
 }
 
 async fn serve_stream(
