@@ -714,7 +714,7 @@ fn exit_reason(session: &Session, rank: Rank, exit: &Exit) -> (Reason, String) {
         let detail = match exit {
             Exit {
                 oom: true, code, ..
-            } => {
+            } if *code != 0 => {
                 let detail = format!("{rank} ran out of memory: it had {memory} (exit {code})");
                 return (Reason::OutOfMemory, detail);
             }
@@ -729,10 +729,11 @@ fn exit_reason(session: &Session, rank: Rank, exit: &Exit) -> (Reason, String) {
     match (session.kind, exit) {
         (
             _,
+            // One of its processes was ended for that; the command got on without it if this is 0.
             Exit {
                 oom: true, code, ..
             },
-        ) => (
+        ) if *code != 0 => (
             Reason::OutOfMemory,
             format!("out of memory: it had {memory} (exit {code})"),
         ),

@@ -65,8 +65,16 @@ fn ends_and_what_is_made_of_them() {
         })
     };
     let stopped = |reason| End::Stopped { reason, exit: None };
+    let End::Exited(well) = exit(0) else {
+        panic!("an exit");
+    };
     for (end, line) in [
         (exit(0), "s-1 TERMINATED a1 task-finished success"),
+        // One of its processes had too little, and the command got on without it.
+        (
+            End::Exited(Exit { oom: true, ..well }),
+            "s-1 TERMINATED a1 task-finished success",
+        ),
         (exit(3), "s-1 TERMINATED a1 task-failed failure"),
         (signal(false), "s-1 TERMINATED a1 task-failed failure"),
         (signal(true), "s-1 TERMINATED a1 out-of-memory failure"),
