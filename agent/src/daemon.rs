@@ -288,6 +288,7 @@ pub async fn start<C: Containers>(
             allocation: config.allocation.as_sent(),
             local_cordon: config.local_cordon,
             gpu_way: forced_way(&config),
+            lease_file: Some(crate::lease::Lease::path(&config.run_dir)),
         },
         runtime,
         journal,

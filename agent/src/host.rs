@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod cgroup;
+pub mod freezer;
 
 pub use cgroup::{CgroupReader, ContainerStats};
 

@@ -9,6 +9,7 @@ pub mod devices;
 pub mod host;
 pub mod identity;
 pub mod journal;
+pub mod lease;
 pub mod link;
 pub mod logs;
 pub mod network;

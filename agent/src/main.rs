@@ -4,9 +4,11 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use longshore_agent::config::{Config, SCHEMA, reference};
 use longshore_agent::daemon;
+use longshore_agent::host::{self, freezer};
 use longshore_agent::identity::{Files, IdentityError, Token};
+use longshore_agent::lease::Lease;
 use longshore_agent::link::{JoinError, JoinOrder, join};
-use longshore_agent::runtime::Containers as _;
+use longshore_agent::runtime::{Containers as _, RuntimeError};
 use longshore_config::load::Loaded;
 use longshore_config::show;
 use std::collections::BTreeMap;
@@ -17,6 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
+
+/// The engine has so long to freeze a container before the kernel is asked.
+const GUARD_PAUSE: Duration = Duration::from_secs(5);
 
 /// The agent of a Longshore node. Runs as root: whoever can talk to Docker is root anyway.
 #[derive(Debug, Parser)]
@@ -57,6 +62,8 @@ enum Command {
         #[arg(long)]
         name: Option<String>,
     },
+    /// Freeze what must not run on when the agent is dead and its lease is over; for a timer.
+    Guard,
     /// Remove the containers and networks of this node's agent.
     Purge,
     /// Look at the configuration.
@@ -133,6 +140,7 @@ fn main() -> ExitCode {
                 token_file,
                 name,
             } => enrol(config, coordinator, token, token_file, name).await,
+            Command::Guard => guard(config).await,
             Command::Purge => purge(config).await,
             Command::Config { .. } => Ok(()), // answered before
         }
@@ -286,7 +294,7 @@ async fn enrol(
         Ok(info) => info.id,
         Err(error) => bail!("{error}; start it and join again"),
     };
-    let facts = longshore_agent::host::Host::default().facts();
+    let facts = host::Host::default().facts();
     let order = JoinOrder {
         address: coordinator,
         token,
@@ -324,6 +332,32 @@ fn read_token(token: Option<String>, file: Option<PathBuf>) -> Result<String> {
             bail!("give the token on standard input with --token -, or with --token-file")
         }
     }
+}
+
+/// The agent does the same by itself; where it is alive, nothing is left to do here.
+async fn guard(config: Config) -> Result<()> {
+    let identity = Files::new(&config.state_dir).load()?;
+    let lease = Lease::load(&Lease::path(&config.run_dir));
+    let Some(lease) = lease.filter(|lease| lease.agent == Some(identity.agent)) else {
+        return Ok(()); // nothing was ever started under a lease in this boot
+    };
+    let boot_id = host::Host::default().facts().boot_id;
+    if !lease.is_over(&boot_id.unwrap_or_default(), host::boot_clock_ms()) {
+        return Ok(());
+    }
+    let docker = daemon::docker(&config, &identity)?;
+    for container in &lease.freeze {
+        let id = &container.docker_id;
+        let asked = tokio::time::timeout(GUARD_PAUSE, docker.freeze(id)).await;
+        if matches!(asked, Ok(Ok(()) | Err(RuntimeError::NotFound))) {
+            continue;
+        }
+        let Some(pid) = container.pid else { continue };
+        if let Err(error) = freezer::freeze(pid, id).or_else(|_| freezer::kill(pid, id)) {
+            warn!(docker_id = %id, %error, "could be neither frozen nor killed; it may be gone");
+        }
+    }
+    Ok(())
 }
 
 async fn purge(config: Config) -> Result<()> {

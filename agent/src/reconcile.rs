@@ -6,6 +6,7 @@
 
 use crate::journal::{KeyRecord, Stage};
 use crate::runtime::FoundStatus;
+use longshore_common::ids::Fence;
 use longshore_common::session::{End, Entry, Exit, Reason, Want};
 use longshore_common::time::Timestamp;
 
@@ -25,6 +26,10 @@ pub struct Known<'a> {
     pub boot_id: &'a str,
     /// When it began, by the wall clock.
     pub booted_at: Timestamp,
+    /// The fence of the applied set.
+    pub fence: Fence,
+    /// Cut off for longer than restartable containers may go on.
+    pub lease_over: bool,
 }
 
 /// What to do next about one key.
@@ -43,6 +48,8 @@ pub enum Step {
     Start,
     /// Take a running container over: limits, output.
     Adopt,
+    /// Freeze.
+    Freeze,
     /// Thaw.
     Thaw,
     /// Note how it ended.
@@ -130,16 +137,22 @@ fn keep(known: Known<'_>, entry: &Entry) -> Step {
         (Some(Stage::Intent | Stage::Created), None) => Step::Prepare { accepted: true },
         (Some(Stage::Intent), Some(FoundStatus::Created)) => Step::NoteCreated,
         (Some(Stage::Created | Stage::Start), Some(FoundStatus::Created)) => {
-            if entry.want == Want::Run && known.synced {
+            if entry.want == Want::Run && known.synced && entry.fence == known.fence {
                 Step::Start
             } else {
                 Step::Wait
             }
         }
         (Some(Stage::Intent | Stage::Created), Some(_)) => Step::Adopt,
-        (Some(Stage::Start), Some(FoundStatus::Running)) => Step::Wait,
+        (Some(Stage::Start), Some(FoundStatus::Running)) => {
+            if known.lease_over && entry.restartable {
+                Step::Freeze
+            } else {
+                Step::Wait
+            }
+        }
         (Some(Stage::Start), Some(FoundStatus::Paused)) => {
-            if known.synced && record.fence == entry.fence {
+            if known.synced && entry.want == Want::Run && entry.fence == known.fence {
                 Step::Thaw
             } else {
                 Step::Wait
@@ -227,7 +240,7 @@ fn exit_ending(record: &KeyRecord, exit: &Exit) -> Ending {
 mod tests {
     use super::*;
     use longshore_common::amount::Slots;
-    use longshore_common::ids::{Attempt, ContainerKey, Fence, Generation, Rank, SessionId};
+    use longshore_common::ids::{Attempt, ContainerKey, Generation, Rank, SessionId};
     use longshore_common::limits::SessionLimits;
     use longshore_common::session::{ContainerSpec, PullRule, SessionType, StopOrder};
     use longshore_common::wire::{Outcome, OutcomeNumber, Totals};
@@ -318,7 +331,45 @@ mod tests {
             synced,
             boot_id: "b",
             booted_at: Timestamp(100),
+            fence: Fence(1),
+            lease_over: false,
         })
+    }
+
+    #[test]
+    fn the_lease_freezes_what_is_restartable_and_only_the_present_fence_thaws() {
+        let step = |restartable, found, synced, lease_over, fence| {
+            let entry = Entry {
+                restartable,
+                ..entry(Want::Run)
+            };
+            next_step(Known {
+                desired: Some(&entry),
+                record: Some(&record(Stage::Start)),
+                found: Some(&found),
+                synced,
+                boot_id: "b",
+                fence,
+                lease_over,
+            })
+        };
+        use FoundStatus::{Created, Paused, Running};
+        let (held, next) = (Fence(1), Fence(2));
+        assert_eq!(step(true, Running, false, true, held), Step::Freeze);
+        assert_eq!(step(true, Running, false, false, held), Step::Wait);
+        assert_eq!(
+            step(false, Running, false, true, held),
+            Step::Wait,
+            "it runs on"
+        );
+        assert_eq!(step(true, Paused, false, true, held), Step::Wait);
+        assert_eq!(step(true, Paused, true, false, held), Step::Thaw);
+        assert_eq!(
+            step(true, Paused, true, false, next),
+            Step::Wait,
+            "it was given up"
+        );
+        assert_eq!(step(true, Created, true, false, next), Step::Wait);
     }
 
     #[test]

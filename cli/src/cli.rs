@@ -4,7 +4,7 @@ use crate::app::{App, Global, most};
 use crate::commands::{
     admin, api, attach, check, context, down, exec, explain, gpus, history, join, key, links,
     login, logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate, start, status,
-    stop, token, up, version, wait, whoami,
+    steer, stop, token, up, version, wait, whoami,
 };
 use crate::error::Failure;
 use clap::error::ErrorKind;
@@ -129,6 +129,14 @@ pub(crate) enum Command {
     Extend(prolong::Args),
     /// Do not stop a session for being idle for a while
     Keep(show::OneSession),
+    /// Hold waiting sessions back until they are released
+    Hold(steer::Sessions),
+    /// Hold sessions back no longer
+    Release(steer::Sessions),
+    /// Run a session anew on the same agents and devices
+    Restart(show::OneSession),
+    /// Change how a session waits: its priority, its earliest start
+    Edit(steer::EditArgs),
     /// Follow a session to its end and return its exit code
     Attach(attach::Args),
     /// Run a command in a running session
@@ -363,6 +371,10 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Stop(args) => Box::pin(stop::run(app, args)).await,
         Command::Extend(args) => Box::pin(prolong::extend(app, args)).await,
         Command::Keep(args) => Box::pin(prolong::keep(app, args)).await,
+        Command::Hold(args) => Box::pin(steer::hold(app, args, true)).await,
+        Command::Release(args) => Box::pin(steer::hold(app, args, false)).await,
+        Command::Restart(args) => Box::pin(steer::restart(app, args)).await,
+        Command::Edit(args) => Box::pin(steer::edit(app, args)).await,
         Command::Attach(args) => Box::pin(attach::run(app, args)).await,
         Command::Exec(args) => Box::pin(exec::exec(app, args)).await,
         Command::Terminal(args) => Box::pin(exec::terminal(app, args)).await,
@@ -523,6 +535,10 @@ mod tests {
             ("ps", true),
             ("extend s-1 +2h", true),
             ("keep s-1", true),
+            ("hold s-1 s-2", true),
+            ("restart s-1", true),
+            ("edit s-1 --set priority=3", true),
+            ("admin agent confirm-loss gpu01 gpu02", true),
             ("check --gpu 1", true),
             ("admin config provision", true),
             ("admin apply x", true),

@@ -8,7 +8,7 @@ use crate::output::{amount, clean};
 use crate::values;
 use clap::Args;
 use longshore_common::api::{
-    Adjustment, NewCluster, NewDependency, NewDesignation, NewSession, Session,
+    Adjustment, NewCluster, NewDependency, NewDesignation, NewRestart, NewSession, Session,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,6 +68,20 @@ pub(crate) struct SessionFlags {
     /// Not before: a time such as 2026-11-20T21:00:00Z, or +2h
     #[arg(long, value_name = "TIME", value_parser = values::instant)]
     pub(crate) start_at: Option<values::Instant>,
+    /// Hold it back until it is released
+    #[arg(long)]
+    pub(crate) hold: bool,
+    /// Try a batch session again, at most so often
+    #[arg(long, value_name = "N", visible_alias = "restart")]
+    pub(crate) retry: Option<i64>,
+    /// After what: agent-lost (default), failed, out-of-memory
+    #[arg(
+        long,
+        value_name = "END,END",
+        value_delimiter = ',',
+        requires = "retry"
+    )]
+    pub(crate) retry_on: Vec<String>,
     /// A variable: K=V, or K to take it from here
     #[arg(long = "env", short = 'e', value_name = "K[=V]")]
     pub(crate) env: Vec<String>,
@@ -217,6 +231,15 @@ fn apply(
     request.lifetime_s = flags.time.map(seconds).or(request.lifetime_s);
     request.batch_timeout_s = flags.timeout_after.map(seconds).or(request.batch_timeout_s);
     request.tty |= flags.tty;
+    request.hold |= flags.hold;
+    if let Some(max) = flags.retry {
+        let on = (!flags.retry_on.is_empty()).then(|| flags.retry_on.clone());
+        let given = request.restart.take().and_then(|given| given.on);
+        request.restart = Some(NewRestart {
+            max,
+            on: on.or(given),
+        });
+    }
     Ok(())
 }
 
@@ -300,6 +323,9 @@ mod tests {
             env: vec!["A=1".into(), "B".into()],
             label: vec!["k=v".into(), "bare".into()],
             time: Some(Duration::from_secs(28_800)),
+            retry: Some(2),
+            retry_on: vec!["failed".into()],
+            hold: true,
             ..SessionFlags::default()
         };
         apply(&mut request, &flags, &|name| {
@@ -310,6 +336,7 @@ mod tests {
             serde_json::to_value(&request).unwrap(),
             json!({
                 "image": "b", "command": ["x"], "tty": true, "lifetime_s": 28_800,
+                "restart": {"max": 2, "on": ["failed"]}, "hold": true,
                 "slots": {"cpu": "1", "mem": "16G", "cuda.device": "2", "rocm.device": "1"},
                 "environment": {"A": "1", "B": "two"}, "labels": {"k": "v", "bare": ""}
             })

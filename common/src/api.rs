@@ -199,6 +199,25 @@ pub struct NewSession {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 64)]
     pub depends_on: Vec<NewDependency>,
+    /// Whether and after what a batch session is tried again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<NewRestart>,
+    /// Hold it back until it is released.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
+}
+
+/// When a batch session is tried again by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRestart {
+    /// How often at most.
+    #[schema(minimum = 0, maximum = 100)]
+    pub max: i64,
+    /// After what: `agent-lost`, `failed`, `out-of-memory`. Absent: `agent-lost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 3)]
+    pub on: Option<Vec<String>>,
 }
 
 /// Several containers that start together.
@@ -486,6 +505,12 @@ pub struct Session {
     /// Sessions it waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<Dependency>,
+    /// When it is tried again by itself; absent = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// Attempts that are over, the newest 64, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<PastAttempt>,
     /// Size of `/dev/shm` in bytes.
     pub shm_bytes: i64,
     /// Environment as given.
@@ -507,7 +532,7 @@ pub struct Session {
     /// While PREPARING: what it is busy with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// Flags beside the state: `unreachable`, `releasing`, `idle`, `frozen`.
+    /// Flags beside the state: `unreachable`, `releasing`, `held`, `idle`, `frozen`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
     /// From 1.
@@ -682,6 +707,65 @@ pub struct Dependency {
     pub on: String,
     /// It has.
     pub met: bool,
+}
+
+/// When a batch session is tried again by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Restart {
+    /// How often at most.
+    pub max: u32,
+    /// After what: `agent-lost`, `failed`, `out-of-memory`.
+    pub on: Vec<String>,
+    /// How often it was.
+    pub used: u32,
+}
+
+/// An attempt of a session that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PastAttempt {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Names of the agents it was placed on.
+    pub agent_names: Vec<String>,
+    /// When it got its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub placed_at: Option<Timestamp>,
+    /// When it began to run, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    #[schema(value_type = String, format = DateTime)]
+    pub ended_at: Timestamp,
+    /// Why: a reason of sessions, or the cause of a start that failed.
+    pub reason: String,
+    /// The same as a sentence.
+    pub detail: String,
+    /// Of the main container's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+/// What of a session is to be different. What is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionPatch {
+    /// Another name; empty = none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub name: Option<String>,
+    /// All marks it has from now on, at most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// 0 to 100, higher goes first; only while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100)]
+    pub priority: Option<i64>,
+    /// Not placed before this instant; only while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub start_at: Option<Timestamp>,
 }
 
 /// What would become of a session; nothing was stored.

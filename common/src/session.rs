@@ -244,6 +244,37 @@ words! {
         MembershipRemoved = "membership-removed",
         /// The service account it belonged to was deleted.
         OwnerDeleted = "owner-deleted",
+        /// It was restarted by a person and did not come to run again.
+        RestartFailed = "restart-failed",
+    }
+}
+
+words! {
+    /// After what a batch session is tried again by itself.
+    RestartOn {
+        /// Its agent vanished, or was started anew.
+        AgentLost = "agent-lost",
+        /// Its command ended with another code than 0, or a container of it died or vanished.
+        Failed = "failed",
+        /// The kernel ended it for want of memory.
+        OutOfMemory = "out-of-memory",
+    }
+}
+
+impl RestartOn {
+    /// Which of them an end is; none for what is never tried again, such as a stop by a person.
+    #[must_use]
+    pub const fn of(reason: Reason) -> Option<Self> {
+        match reason {
+            Reason::AgentLost | Reason::NodeRebooted => Some(Self::AgentLost),
+            Reason::OutOfMemory => Some(Self::OutOfMemory),
+            Reason::TaskFailed
+            | Reason::ContainerDied
+            | Reason::ContainerNotFound
+            | Reason::RuntimeError
+            | Reason::DeviceLost => Some(Self::Failed),
+            _ => None,
+        }
     }
 }
 

@@ -122,12 +122,12 @@ fn text(folder: Option<&Path>, name: &str) -> Option<String> {
 }
 
 /// `/proc/<pid>/cgroup`, taken apart.
-struct Membership<'t> {
+pub(super) struct Membership<'t> {
     /// Controllers as the kernel lists them, which is also the folder's name, and the path.
     lines: Vec<(&'t str, &'t str)>,
 }
 
-fn parse_membership(text: &str) -> Membership<'_> {
+pub(super) fn parse_membership(text: &str) -> Membership<'_> {
     let lines = text.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);
@@ -141,12 +141,12 @@ fn parse_membership(text: &str) -> Membership<'_> {
 }
 
 impl<'t> Membership<'t> {
-    fn controller(&self, name: &str) -> Option<(&'t str, &'t str)> {
+    pub(super) fn controller(&self, name: &str) -> Option<(&'t str, &'t str)> {
         let has = |list: &str| list.split(',').any(|one| one == name);
         self.lines.iter().copied().find(|(list, _)| has(list))
     }
 
-    fn unified(&self) -> Option<&'t str> {
+    pub(super) fn unified(&self) -> Option<&'t str> {
         let line = self.lines.iter().find(|(list, _)| list.is_empty());
         line.map(|(_, path)| *path)
     }

@@ -48,6 +48,8 @@ struct Pretended {
     runs: Option<Duration>,
     code: i32,
     ended: watch::Sender<bool>,
+    /// What is frozen makes no progress, so it does not end by itself.
+    frozen: watch::Sender<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -202,6 +204,7 @@ impl Containers for SimulatedEngine {
                 runs,
                 code,
                 ended: watch::channel(false).0,
+                frozen: watch::channel(false).0,
             },
         );
         Ok(docker_id)
@@ -210,19 +213,20 @@ impl Containers for SimulatedEngine {
     async fn start(&self, docker_id: &str) -> Result<(), RuntimeError> {
         tokio::time::sleep(self.config.start).await;
         let key = self.key_of(docker_id)?;
-        let (runs, code) = {
+        let (runs, code, mut frozen) = {
             let mut containers = lock(&self.containers);
             let known = containers.get_mut(&key).ok_or(RuntimeError::NotFound)?;
             if known.found.status == FoundStatus::Created {
                 known.found.status = FoundStatus::Running;
                 known.found.started_at = Some(wall_clock());
             }
-            (known.runs, known.code)
+            (known.runs, known.code, known.frozen.subscribe())
         };
         if let Some(runs) = runs {
             let engine = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(runs).await;
+                let _ = frozen.wait_for(|frozen| !*frozen).await; // removed is ended too
                 engine.end(key, code, None);
             });
         }
@@ -272,6 +276,7 @@ impl Containers for SimulatedEngine {
         let key = self.key_of(docker_id)?;
         if let Some(known) = lock(&self.containers).get_mut(&key) {
             known.found.status = FoundStatus::Paused;
+            known.frozen.send_replace(true);
         }
         Ok(())
     }
@@ -280,6 +285,7 @@ impl Containers for SimulatedEngine {
         let key = self.key_of(docker_id)?;
         if let Some(known) = lock(&self.containers).get_mut(&key) {
             known.found.status = FoundStatus::Running;
+            known.frozen.send_replace(false);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@
 
 mod accept;
 mod exec;
+mod leased;
 mod steps;
 mod watching;
 
@@ -20,6 +21,7 @@ use crate::devices::{Snapshot, Snapshots};
 use crate::host::wall_clock;
 use crate::host::{self, Facts, Host};
 use crate::journal::{Journal, JournalError, Record, Seen, Stage};
+use crate::lease::Lease;
 use crate::link::{Heard, Shared};
 use crate::logs::LogStore;
 use crate::reconcile::{Ending, Known, Step, next_step};
@@ -41,6 +43,7 @@ use longshore_common::wire::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 pub use steps::Everything;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -145,6 +148,8 @@ pub struct SupervisorConfig {
     pub local_cordon: bool,
     /// Only this way for GPUs.
     pub gpu_way: Option<GpuWay>,
+    /// Where the lease is kept; none = nowhere.
+    pub lease_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +157,7 @@ enum Doing {
     Pulling,
     Creating,
     Starting,
+    Freezing,
     Stopping,
     Removing,
     Ending,
@@ -237,6 +243,9 @@ pub struct Supervisor<C> {
     next_verify_ms: i64,
     next_sweep_ms: i64,
     notices: u64,
+    lease: Lease,
+    /// The lease could not be kept: said once.
+    lease_unkept: bool,
 }
 
 impl<C> std::fmt::Debug for Supervisor<C> {
@@ -397,6 +406,8 @@ impl<C: Containers> Supervisor<C> {
             next_verify_ms: now + VERIFY_MS,
             next_sweep_ms: now + SWEEP_MS,
             notices: 0,
+            lease: Lease::default(),
+            lease_unkept: false,
         }
     }
 
@@ -434,6 +445,15 @@ impl<C: Containers> Supervisor<C> {
 
     /// What the journal says, before anybody is asked.
     fn recall(&mut self) {
+        let kept = self.config.lease_file.as_deref().and_then(Lease::load);
+        // A lease of another boot is over with everything that ran under it.
+        let mine =
+            |kept: &Lease| kept.boot_id == self.boot_id && kept.agent == Some(self.config.agent);
+        if let Some(kept) = kept.filter(mine) {
+            let acked = &self.shared.acked_sent_ms;
+            acked.store(kept.acked_ms, Ordering::Relaxed);
+            self.lease = kept;
+        }
         let contents = self.journal.contents().clone();
         if let Some(signed) = &contents.set
             && let Ok(set) = self.open(signed)
@@ -471,6 +491,7 @@ impl<C: Containers> Supervisor<C> {
             Event::Heard(Heard::Up(welcome)) => {
                 self.link_up = true;
                 self.synced = false;
+                self.lease.lease_ms = i64::try_from(welcome.lease_ms).unwrap_or(i64::MAX);
                 self.journal_coordinator(&welcome)?;
             }
             Event::Heard(Heard::Down) => {
@@ -575,7 +596,10 @@ impl<C: Containers> Supervisor<C> {
             self.adopt_set(set, 0);
             self.take_lifetimes()?;
         }
-        self.synced = self.link_up;
+        let was_synced = std::mem::replace(&mut self.synced, self.link_up);
+        if self.synced && !was_synced {
+            self.thaw_past_engine();
+        }
         self.reconcile_all()?;
         // Only now: what is reported as applied is reported with all its keys.
         self.shared.outbox().applied = self.set.as_ref().map(|s| s.generation).unwrap_or_default();
@@ -742,6 +766,8 @@ impl<C: Containers> Supervisor<C> {
                 synced: self.synced,
                 boot_id: &self.boot_id,
                 booted_at: Timestamp(wall_clock().0.saturating_sub(host::boot_clock_ms())),
+                fence: self.journal.contents().fence,
+                lease_over: self.lease_over(),
             });
             self.perform(key, step)?;
         }
@@ -759,16 +785,19 @@ impl<C: Containers> Supervisor<C> {
             Step::Start => self.start_container(key)?,
             Step::Adopt => self.adopt(key)?,
             Step::Thaw => {
-                let Some(found) = self.found.get(&key) else {
+                let Some(found) = self.found.get(&key).cloned() else {
                     return Ok(());
                 };
-                let (runtime, id) = (Arc::clone(&self.runtime), found.docker_id.clone());
-                self.spawn(key, Doing::Starting, async move {
-                    match runtime.thaw(&id).await {
-                        Ok(()) => steps::find(runtime, key).await,
-                        Err(error) => Done::Found(Err(error)),
-                    }
-                });
+                let runtime = Arc::clone(&self.runtime);
+                self.spawn(key, Doing::Freezing, steps::thaw(runtime, key, found));
+            }
+            Step::Freeze => {
+                let Some(found) = self.found.get(&key).cloned() else {
+                    return Ok(());
+                };
+                warn!(%key, "cut off for too long: frozen until the coordinator is back");
+                let runtime = Arc::clone(&self.runtime);
+                self.spawn(key, Doing::Freezing, steps::freeze(runtime, key, found));
             }
             Step::End(ending) => self.end(key, ending),
             Step::Stop { grace_s, kill } => {
@@ -1566,6 +1595,7 @@ impl<C: Containers> Supervisor<C> {
 
     fn tick(&mut self) {
         let now = host::boot_clock_ms();
+        self.keep_lease(); // before anything else: the machine may have been paused from outside
         if now >= self.next_list_ms && !self.listing {
             self.list_now();
         }
@@ -1924,3 +1954,6 @@ fn container_state(
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod leased_tests;

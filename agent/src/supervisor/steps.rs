@@ -2,7 +2,7 @@
 //! event; none touches the supervisor's state.
 
 use super::{Checked, Done, Event};
-use crate::host::wall_clock;
+use crate::host::{freezer, wall_clock};
 use crate::link::Shared;
 use crate::logs::LogStore;
 use crate::runtime::{
@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// The engine has so long to freeze a container before the kernel is asked.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Pieces of output between engine and store.
 const OUTPUT_QUEUE: usize = 256;
 /// Output of an ended container is waited for so long before its end is told.
@@ -155,6 +157,46 @@ pub(super) async fn stop<C: Containers>(
     match stopped {
         Ok(()) | Err(RuntimeError::NotFound) => Done::Found(runtime.find(key).await.map(Box::new)),
         Err(error) => Done::Found(Err(error)),
+    }
+}
+
+/// Freezes: through the engine, or past it if it does not answer. What is not frozen is killed,
+/// because a new attempt may begin elsewhere.
+pub(super) async fn freeze<C: Containers>(
+    runtime: Arc<C>,
+    key: ContainerKey,
+    found: Found,
+) -> Done {
+    let asked = tokio::time::timeout(PAUSE, runtime.freeze(&found.docker_id)).await;
+    if !matches!(asked, Ok(Ok(()) | Err(RuntimeError::NotFound))) {
+        let done = past_engine(&found);
+        tracing::warn!(%key, ?asked, ?done, "frozen without the engine");
+    }
+    Done::Found(runtime.find(key).await.map(Box::new))
+}
+
+/// What is done to a container without the engine.
+fn past_engine(found: &Found) -> std::io::Result<()> {
+    let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let pid = found.pid.ok_or_else(gone)?;
+    freezer::freeze(pid, &found.docker_id).or_else(|_| freezer::kill(pid, &found.docker_id))
+}
+
+/// Thaws, by whichever way it was frozen.
+pub(super) async fn thaw<C: Containers>(runtime: Arc<C>, key: ContainerKey, found: Found) -> Done {
+    if let Err(error) = runtime.thaw(&found.docker_id).await {
+        return Done::Found(Err(error));
+    }
+    thaw_past_engine(&found);
+    Done::Found(runtime.find(key).await.map(Box::new))
+}
+
+/// Undoes what was done without the engine, if anything was.
+pub(super) fn thaw_past_engine(found: &Found) {
+    if let Some(pid) = found.pid
+        && let Err(error) = freezer::thaw(pid, &found.docker_id)
+    {
+        tracing::debug!(key = %found.key, %error, "the kernel's freezer was not asked");
     }
 }
 

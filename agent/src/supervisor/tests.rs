@@ -37,7 +37,7 @@ impl Gate {
 }
 
 /// An engine that notes what it is asked for.
-struct Scripted {
+pub(super) struct Scripted {
     calls: Mutex<Vec<String>>,
     containers: Mutex<BTreeMap<ContainerKey, Found>>,
     pulls: Gate,
@@ -81,7 +81,7 @@ impl Scripted {
         lock(&self.calls).push(call.into());
     }
 
-    fn count(&self, call: &str) -> usize {
+    pub(super) fn count(&self, call: &str) -> usize {
         lock(&self.calls).iter().filter(|c| *c == call).count()
     }
 
@@ -212,6 +212,7 @@ impl Containers for Scripted {
     }
 
     async fn kill(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        self.note("kill");
         self.change(docker_id, exited(137))
     }
 
@@ -227,10 +228,12 @@ impl Containers for Scripted {
     }
 
     async fn freeze(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        self.note("freeze");
         self.change(docker_id, FoundStatus::Paused)
     }
 
     async fn thaw(&self, docker_id: &str) -> Result<(), RuntimeError> {
+        self.note("thaw");
         self.change(docker_id, FoundStatus::Running)
     }
 
@@ -339,19 +342,20 @@ fn logged() -> (Lines, tracing::subscriber::DefaultGuard) {
 }
 
 /// A supervisor whose events the test hands on itself.
-struct Driven {
-    supervisor: Supervisor<Scripted>,
+pub(super) struct Driven {
+    pub(super) supervisor: Supervisor<Scripted>,
     inbox: mpsc::Receiver<Event>,
-    engine: Arc<Scripted>,
-    coordinator: Coordinator,
+    pub(super) engine: Arc<Scripted>,
+    pub(super) coordinator: Coordinator,
     _gpus: SimulatedGpus,
     _dir: tempfile::TempDir,
 }
 
 /// Signs orders.
-struct Coordinator {
+pub(super) struct Coordinator {
     keys: Ed25519KeyPair,
     generation: u64,
+    pub(super) fence: Fence,
 }
 
 impl Coordinator {
@@ -359,6 +363,7 @@ impl Coordinator {
         Self {
             keys: Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap(),
             generation: 0,
+            fence: Fence(1),
         }
     }
 
@@ -369,7 +374,7 @@ impl Coordinator {
             agent: AgentId::new(2),
             coordinator_generation: CoordinatorGeneration(1),
             coordinator_instance: InstanceId::new(3),
-            fence: Fence(1),
+            fence: self.fence,
             generation: Generation(self.generation),
             schedulable: true,
             now: wall_clock(),
@@ -382,6 +387,10 @@ impl Coordinator {
 }
 
 fn welcome() -> Event {
+    welcome_with_lease(0)
+}
+
+pub(super) fn welcome_with_lease(lease_ms: i64) -> Event {
     Event::Heard(Heard::Up(Box::new(Welcome {
         cluster: ClusterId::new(1),
         coordinator_generation: CoordinatorGeneration(1),
@@ -389,7 +398,7 @@ fn welcome() -> Event {
         fence: Fence(1),
         heartbeat_ms: 1000,
         lost_after_ms: 15_000,
-        lease_ms: 0,
+        lease_ms: lease_ms.unsigned_abs(),
         name: "node1".to_owned(),
         group: "default".to_owned(),
         now: wall_clock(),
@@ -397,7 +406,7 @@ fn welcome() -> Event {
     })))
 }
 
-fn key(session: u64) -> ContainerKey {
+pub(super) fn key(session: u64) -> ContainerKey {
     ContainerKey {
         session: SessionId(session),
         rank: Rank::MAIN,
@@ -405,7 +414,7 @@ fn key(session: u64) -> ContainerKey {
     }
 }
 
-fn entry(session: u64, want: Want) -> Entry {
+pub(super) fn entry(session: u64, want: Want) -> Entry {
     Entry {
         key: key(session),
         want,
@@ -438,7 +447,7 @@ fn entry(session: u64, want: Want) -> Entry {
     }
 }
 
-fn stop(session: u64, grace_s: u32) -> Entry {
+pub(super) fn stop(session: u64, grace_s: u32) -> Entry {
     Entry {
         stop: Some(StopOrder {
             reason: Reason::UserRequested,
@@ -471,6 +480,7 @@ fn parts(dir: &std::path::Path, coordinator: &Coordinator) -> Parts {
             max_containers: 0,
             local_cordon: false,
             gpu_way: None,
+            lease_file: None,
             allocation: Allocation::default(),
         },
         journal: Journal::open(dir, cluster, agent, 1 << 16).unwrap().0,
@@ -490,7 +500,7 @@ struct Parts {
 
 impl Driven {
     /// Linked to a coordinator, with the engine asked for the first time.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::on(dir, Arc::new(Scripted::new()), Coordinator::new()).await
     }
@@ -537,19 +547,54 @@ impl Driven {
         driven
     }
 
-    fn order(&mut self, entries: Vec<Entry>) {
+    /// The agent died; another process of it begins, and remembers nothing yet.
+    pub(super) fn again(self) -> Self {
+        let Self {
+            supervisor,
+            engine,
+            coordinator,
+            _dir,
+            ..
+        } = self;
+        drop(supervisor);
+        let parts = parts(_dir.path(), &coordinator);
+        let (events, inbox) = mpsc::channel(EVENTS);
+        let supervisor = Supervisor::new(
+            parts.config,
+            Arc::clone(&engine),
+            parts.journal,
+            Arc::new(Shared::new()),
+            parts.logs,
+            parts.gpus,
+            events,
+        );
+        Self {
+            supervisor,
+            inbox,
+            engine,
+            coordinator,
+            _gpus: parts.hand,
+            _dir,
+        }
+    }
+
+    pub(super) fn take(&mut self, event: Event) {
+        self.supervisor.take(event).unwrap();
+    }
+
+    pub(super) fn order(&mut self, entries: Vec<Entry>) {
         let order = self.coordinator.order(entries);
         self.supervisor.take(order).unwrap();
     }
 
     /// The time has come to ask the engine for everything.
-    fn list_again(&mut self) {
+    pub(super) fn list_again(&mut self) {
         self.supervisor.next_list_ms = 0;
         self.supervisor.tick();
     }
 
     /// Hands on events until something is so.
-    async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) {
+    pub(super) async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) {
         let deadline = tokio::time::Instant::now() + LIMIT;
         while !is(self) {
             // Calls of the engine are no events: looked at again soon.
@@ -612,7 +657,7 @@ impl Driven {
         (cause, detail)
     }
 
-    fn state(&self, session: u64) -> Option<ContainerState> {
+    pub(super) fn state(&self, session: u64) -> Option<ContainerState> {
         let reports = self.supervisor.shared.outbox().all_reports();
         let report = reports.into_iter().find(|r| r.key == key(session))?;
         Some(report.state)
@@ -636,7 +681,7 @@ impl Driven {
         .await;
     }
 
-    async fn closed(&mut self, session: u64) {
+    pub(super) async fn closed(&mut self, session: u64) {
         self.until("nothing is left of it", |d| {
             d.outcome(session, OutcomeNumber::Closed).is_some()
         })

@@ -26,6 +26,7 @@ pub(crate) mod show;
 pub(crate) mod simulate;
 pub(crate) mod start;
 pub(crate) mod status;
+pub(crate) mod steer;
 pub(crate) mod stop;
 pub(crate) mod token;
 pub(crate) mod up;

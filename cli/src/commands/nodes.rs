@@ -51,12 +51,21 @@ pub(crate) enum Verb {
         /// Its name or id
         name: String,
     },
+    /// Give up now what runs on nodes that are lost
+    ConfirmLoss {
+        /// Their names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
 }
 
 impl Verb {
-    /// Whether it changes something.
+    /// Whether it changes something, and cannot be rehearsed.
     pub(crate) const fn writes(&self) -> bool {
-        !matches!(self, Self::Ls | Self::Show { .. })
+        !matches!(
+            self,
+            Self::Ls | Self::Show { .. } | Self::ConfirmLoss { .. }
+        )
     }
 }
 
@@ -90,7 +99,25 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             say(app, &format!("{name} expelled"));
             Ok(0)
         }
+        Verb::ConfirmLoss { names } => confirm_loss(app, &names).await,
     }
+}
+
+async fn confirm_loss(app: &App, names: &[String]) -> Result<u8, Failure> {
+    let rehearsed = app.global.dry_run;
+    if !rehearsed {
+        let what = "What runs there ends, or is tried again on other nodes.";
+        confirm(app, &format!("{}: {what}", names.join(", ")), &[])?;
+    }
+    let client = app.client()?;
+    let query = if rehearsed { "?dry_run=true" } else { "" };
+    for name in names {
+        let path = format!("/agents/{}/confirm-loss{query}", encode(name));
+        client.post(&path, &json!({})).await?;
+        let would = if rehearsed { "rehearsed only: " } else { "" };
+        say(app, &format!("{would}{name} is given up"));
+    }
+    Ok(0)
 }
 
 fn say(app: &App, text: &str) {

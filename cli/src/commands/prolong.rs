@@ -69,7 +69,7 @@ pub(crate) async fn keep(app: &App, args: OneSession) -> Result<u8, Failure> {
     tell(app, &item, || Ok(kept(&typed(item.clone())?)))
 }
 
-async fn post(
+pub(super) async fn post(
     app: &App,
     id: &SessionRef,
     verb: &str,
@@ -86,7 +86,7 @@ async fn post(
         .await
 }
 
-fn tell(
+pub(super) fn tell(
     app: &App,
     item: &Value,
     text: impl FnOnce() -> Result<String, Failure>,

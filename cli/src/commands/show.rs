@@ -142,6 +142,32 @@ fn text(session: &Session) -> String {
         sheet.line("label", &format!("{name}={value}"));
     }
 
+    if let Some(rule) = &session.restart {
+        let text = format!(
+            "{} of {} used, after {}",
+            rule.used,
+            rule.max,
+            rule.on.join(", ")
+        );
+        sheet.line("tried again", &text);
+    }
+
+    if !session.attempts.is_empty() {
+        sheet.section("Attempts before");
+        for past in &session.attempts {
+            let place = past.agent_names.join(", ");
+            let exit = past.exit_code.map(|code| format!(", exit {code}"));
+            let text = format!(
+                "{place}, until {}: {}{} ({})",
+                clock::full(past.ended_at),
+                past.reason,
+                exit.unwrap_or_default(),
+                past.detail
+            );
+            sheet.line(&past.attempt.to_string(), &text);
+        }
+    }
+
     if !session.containers.is_empty() {
         sheet.section("Placement");
         for container in &session.containers {

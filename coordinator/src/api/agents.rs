@@ -1,6 +1,6 @@
 //! Nodes, their devices, resource groups, and tokens to join with.
 
-use super::admin::{Match, Viewer, if_match};
+use super::admin::{DRY_RUN, Match, Viewer, if_match};
 use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
@@ -270,6 +270,26 @@ pub(super) async fn expel(
     let agent = find(&app, &text).await?;
     engine.ask(Event::Expel { agent }).await??;
     tagged(&show(&app, caller.caller.user, agent).await?)
+}
+
+/// What runs on a node that is LOST is given up now, whatever the time and the brake say.
+pub(super) async fn confirm_loss(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let caller = person(request.extensions())?;
+    let engine = app.engine.asked_by(origin(request.extensions())?);
+    let dry_run = Query::read(request.uri().query(), &["dry_run"])?.flag("dry_run")?;
+    extract::json::<Nothing>(request).await?;
+    let agent = find(&app, &text).await?;
+    engine.ask(Event::ConfirmLoss { agent, dry_run }).await??;
+    let mut response = tagged(&show(&app, caller.caller.user, agent).await?)?;
+    if dry_run {
+        let headers = response.headers_mut();
+        headers.insert(DRY_RUN, HeaderValue::from_static("true"));
+    }
+    Ok(response)
 }
 
 pub(super) async fn devices(State(app): State<App>, request: Request) -> Result<Response, Failure> {

@@ -2,9 +2,11 @@
 
 mod list;
 mod prolong;
+mod steer;
 
 pub(super) use list::list;
 pub(super) use prolong::{extend, keep};
+pub(super) use steer::{hold, release, restart, update};
 
 use super::audit::origin;
 use super::errors::Failure;

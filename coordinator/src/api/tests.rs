@@ -2,6 +2,7 @@
 
 mod matrix;
 mod prolong;
+mod steer;
 
 use super::Signalling;
 use super::logs::OpeningLogs;
@@ -176,6 +177,8 @@ fn agent() -> Agent {
         disk_low: false,
         created_at: wall_clock(),
         lost_since: None,
+        braked_at: None,
+        braked_ms: 0,
     }
 }
 

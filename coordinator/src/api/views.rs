@@ -8,7 +8,7 @@ use longshore_common::ids::{AgentId, ContainerKey, DeviceId, SessionId, UserId};
 use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
 use longshore_core::model::{
-    Agent, Container, Designated, History, JoinToken, Reached, Session, State,
+    Agent, Container, Designated, History, JoinToken, PastAttempt, Reached, Session, State,
 };
 use longshore_core::scheduler::{self, Planner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +98,15 @@ pub(super) fn session(
                 met: entry.met,
             })
             .collect(),
+        restart: restart(session),
+        attempts: match whole {
+            true => session
+                .attempts
+                .iter()
+                .map(|past| past_attempt(state, past))
+                .collect(),
+            false => Vec::new(),
+        },
         shm_bytes: session.shm_bytes,
         environment: if mine {
             session.environment.clone()
@@ -150,6 +159,33 @@ pub(super) fn session(
         stop_at: stop.map(|(at, _)| at),
         stop_cause: stop.map(|(_, cause)| cause.to_owned()),
         output_tail: session.tail.clone().filter(|_| whole),
+    }
+}
+
+/// When it is tried again by itself.
+fn restart(session: &Session) -> Option<api::Restart> {
+    let rule = &session.restart;
+    (rule.max > 0).then(|| api::Restart {
+        max: rule.max,
+        on: rule.on.iter().map(ToString::to_string).collect(),
+        used: session.restarts,
+    })
+}
+
+fn past_attempt(state: &State, past: &PastAttempt) -> api::PastAttempt {
+    api::PastAttempt {
+        attempt: past.attempt,
+        agent_names: past
+            .agents
+            .iter()
+            .map(|id| agent_name(state, *id))
+            .collect(),
+        placed_at: past.placed_at,
+        started_at: past.started_at,
+        ended_at: past.ended_at,
+        reason: past.reason.clone(),
+        detail: past.detail.clone(),
+        exit_code: past.exit_code,
     }
 }
 

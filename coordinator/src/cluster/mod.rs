@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use throttle::Throttle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Handshakes in progress above which a peer has to show that its address is its own.
 const RETRY_ABOVE: usize = 64;
@@ -277,6 +277,7 @@ async fn perform(shared: Arc<Shared>, mut effects: mpsc::UnboundedReceiver<Effec
 /// coordinator was down does not count: every agent begins anew at its start.
 async fn watch_silence(shared: Arc<Shared>) {
     let mut first = true;
+    let mut braked = 0;
     loop {
         tokio::time::sleep(SILENCE_EVERY).await;
         let lost_after_ms = i64::from(shared.config.lost_after_ms);
@@ -286,6 +287,8 @@ async fn watch_silence(shared: Arc<Shared>) {
                 _ => continue,
             }
         };
+        let many = shared.engine.read(|state, _| state.braked().count()).await;
+        braked = many.map_or(braked, |many| tell_of_brake(braked, many));
         let now = boot_ms();
         let crowd = i64::try_from(agents.len()).unwrap_or(0) * 50;
         for (agent, state, declare_ms) in agents {
@@ -330,6 +333,19 @@ async fn watch_silence(shared: Arc<Shared>) {
         }
         first = false;
     }
+}
+
+/// Says when the brake on losing many agents at once takes hold, and when it lets go.
+fn tell_of_brake(before: usize, now: usize) -> usize {
+    match (before, now) {
+        (0, many) if many > 0 => error!(
+            agents = many,
+            "many agents vanished at once: nothing on them is given up until they are back, or until longshore admin agent confirm-loss"
+        ),
+        (many, 0) if many > 0 => info!("the brake on losing many agents at once is off"),
+        _ => (),
+    }
+    now
 }
 
 /// Agents that may be silent, or heard again; T2 in milliseconds.

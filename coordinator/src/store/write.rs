@@ -11,7 +11,7 @@ use longshore_common::ids::{
 use longshore_core::model::{
     Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency,
     JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings, PolicyKind, Preset,
-    Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, UserPolicy,
+    Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, UserPolicy, may_follow,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -485,6 +485,14 @@ fn write_session(to: &Transaction<'_>, session: &Session) -> Result<(), StoreErr
 fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
     match line {
         Line::History(line) => {
+            if !may_follow(line.from, line.to) {
+                let from = line.from.map_or("nothing", |state| state.as_str());
+                return Err(StoreError::Object {
+                    what: "session",
+                    id: line.session.to_string(),
+                    why: format!("{} does not follow {from}", line.to),
+                });
+            }
             let values = params![
                 number("history", line.session, line.session.0)?,
                 number("history", line.session, line.seq)?,

@@ -212,6 +212,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
     let one = match event {
         Event::Submit(_) => submitted(answer, changes),
         Event::Prolong(order) => super::prolong::recorded(state, order, outcome),
+        Event::Steer(order) => super::steer::recorded(state, order, outcome),
         Event::Terminate(order) => return terminated(state, order, changes),
         Event::Admin(order) => match answer {
             Answer::Admin(answer) => Some(administered(state, order, answer, changes)),
@@ -231,7 +232,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
             changes,
             |agent| json!({ "schedulable": agent.schedulable }),
         ),
-        Event::Expel { agent } => agent_changed(
+        Event::Expel { agent } | Event::ConfirmLoss { agent, .. } => agent_changed(
             state,
             *agent,
             changes,

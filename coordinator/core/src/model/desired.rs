@@ -4,7 +4,9 @@ use super::entities::{Container, Session};
 use super::state::State;
 use longshore_common::ids::{AgentId, InstanceId, Rank};
 use longshore_common::limits::{Deadline, Kept, SessionLimits};
-use longshore_common::session::{ContainerSpec, Entry, PullRule, Reason, StopOrder, Want};
+use longshore_common::session::{
+    ContainerSpec, ContainerState, Entry, PullRule, Reason, StopOrder, Want,
+};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::DesiredSet;
 
@@ -53,6 +55,17 @@ fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {
             grace_s: stop.grace_s,
             forced: stop.forced,
         },
+        None if container.state == ContainerState::Lost => StopOrder {
+            reason: Reason::AgentLost,
+            grace_s: 0,
+            forced: true,
+        },
+        // A person restarted it: this is what ran before.
+        None if container.handed_on => StopOrder {
+            reason: Reason::UserRequested,
+            grace_s: DEFAULT_GRACE_S,
+            forced: false,
+        },
         None => StopOrder {
             reason: session.reason.unwrap_or(Reason::FailedToStart),
             grace_s: if session.state.is_final() {
@@ -71,7 +84,7 @@ fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {
         stop,
         fence: container.fence,
         first_generation: container.first_generation,
-        restartable: false,
+        restartable: session.is_restartable(),
         designated: session
             .designated
             .as_ref()

@@ -102,6 +102,11 @@ impl<'a> Draft<'a> {
             return;
         };
         let from = session.state;
+        if (from, to) == (SessionState::Scheduled, SessionState::Running) {
+            // Its agent took the orders before it could have carried them out.
+            self.move_to(id, SessionState::Preparing, Why::by(why.by));
+            return self.move_to(id, to, why);
+        }
         session.state = to;
         if to != SessionState::Preparing {
             session.phase = None;

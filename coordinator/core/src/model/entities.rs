@@ -1,5 +1,6 @@
 //! The things the coordinator knows about, as they are stored.
 
+use super::attempts::{PastAttempt, Restart};
 use super::policies::{
     Allowed, ClusterNetwork, DirectSubmits, Discipline, LifetimeBase, OnDeviceFault, Selection,
     default_session_types,
@@ -198,6 +199,13 @@ pub struct Agent {
     pub created_at: Timestamp,
     /// Since when it is LOST.
     pub lost_since: Option<Timestamp>,
+    /// Since when the time until it is declared lost stands still, because it vanished with
+    /// many others.
+    #[serde(default)]
+    pub braked_at: Option<Timestamp>,
+    /// For how many milliseconds that time has stood still before, in this silence.
+    #[serde(default)]
+    pub braked_ms: i64,
 }
 
 impl Agent {
@@ -212,6 +220,9 @@ impl Agent {
         }
         if self.disk_low {
             conditions.push("disk-low");
+        }
+        if self.braked_at.is_some() {
+            conditions.push("mass-loss");
         }
         conditions
     }
@@ -319,9 +330,21 @@ pub struct Session {
     /// Not placed before, by its owner.
     #[serde(default)]
     pub start_at: Option<Timestamp>,
-    /// Held back by its owner; no request sets it yet.
+    /// Held back by its owner.
     #[serde(default)]
     pub held: bool,
+    /// When it is tried again by itself.
+    #[serde(default)]
+    pub restart: Restart,
+    /// How often it was.
+    #[serde(default)]
+    pub restarts: u32,
+    /// The present attempt was begun by a person who restarted it.
+    #[serde(default)]
+    pub restarted: bool,
+    /// Attempts that are over, the newest ones.
+    #[serde(default)]
+    pub attempts: Vec<PastAttempt>,
     /// Sessions it waits for.
     #[serde(default)]
     pub depends_on: Vec<Dependency>,
@@ -387,7 +410,7 @@ pub struct Session {
     pub tail: Option<String>,
     /// When it was accepted.
     pub created_at: Timestamp,
-    /// When it began to wait, anew after a failed start.
+    /// When it began to wait, anew after an attempt that ran.
     pub pending_since: Timestamp,
     /// When it got its place.
     pub placed_at: Option<Timestamp>,
@@ -691,6 +714,9 @@ pub struct Container {
     pub started_at: Option<Timestamp>,
     /// Figures of its life.
     pub totals: Totals,
+    /// Its claims were handed on to the next attempt, which got its place.
+    #[serde(default)]
+    pub handed_on: bool,
 }
 
 impl Container {
@@ -698,6 +724,15 @@ impl Container {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.state == ContainerState::Closed
+    }
+
+    /// Whether its process may run: it was told to, and nobody has said that it ended or that
+    /// it never will again.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        self.told_to_run
+            && self.end.is_none()
+            && !matches!(self.state, ContainerState::Closed | ContainerState::Lost)
     }
 
     /// Its process ended, or it never was more than a plan.

@@ -7,6 +7,7 @@ use super::logins::{LoginAnswer, LoginEvent};
 use super::people::{Keypair, User};
 use super::policies::SchedulerSettings;
 use super::prolong::{Prolong, Prolonged};
+use super::steer::Steer;
 use crate::access::Operation;
 use longshore_common::admin::InUse;
 use longshore_common::agent::{Inventory, RuntimeState};
@@ -115,6 +116,15 @@ pub enum Event {
         /// Which node.
         agent: AgentId,
     },
+    /// A person confirms that a LOST node is gone: what ran there is given up now.
+    ConfirmLoss {
+        /// Which node.
+        agent: AgentId,
+        /// Say whether it can be, and change nothing.
+        dry_run: bool,
+    },
+    /// A person holds a session back, lets it go, restarts it, or changes how it waits.
+    Steer(Box<Steer>),
     /// Keypairs were used: access key, when, from which address.
     KeypairsUsed(Vec<(String, Timestamp, String)>),
     /// An administrator gives an order.
@@ -464,6 +474,8 @@ pub enum Answer {
     Used(Box<Session>),
     /// A session that has more time.
     Prolonged(Box<Prolonged>),
+    /// A session that was steered, as it is from now on.
+    Steered(Box<Session>),
     /// A node was taken in.
     Enrolled {
         /// Its id.

@@ -1,5 +1,4 @@
-//! The life of a session: placed, prepared, run, stopped, closed; failed starts and
-//! lost agents.
+//! The life of a session: placed, prepared, run, stopped, closed; failed starts.
 //!
 //! Every function works on a draft. Two rules hold throughout: the first reason wins,
 //! and capacity comes back only when the node confirmed.
@@ -46,23 +45,10 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
     }
     let group = draft.state.groups.get(&order.group);
     let group = group.map(|g| (g.id, g.name.clone()));
-    let keypair = draft.state.sessions.get(&id).map(|s| s.access_key.as_str());
-    let policy = keypair.and_then(|key| policy_of(draft.state, key));
-    let bounds = policy.map_or((None, false, None), |p| {
-        (p.max_pids, p.root_in_container, p.max_shm)
-    });
-    // Read here and nowhere else: what runs keeps what it started with.
-    let owner = draft.state.sessions.get(&id).map(|s| s.owner);
-    let owner = owner.and_then(|id| draft.state.users.get(&id));
-    let sudo = owner.is_some_and(|user| user.sudo_enabled);
+    take_bounds(draft, id);
     let Some(session) = draft.session_mut(id) else {
         return;
     };
-    session.sudo = sudo;
-    session.pids_max = bounds.0.unwrap_or(PIDS_MAX);
-    session.root = bounds.1;
-    // The policy may have become stricter while it waited.
-    session.shm_bytes = session.shm_bytes.min(bounds.2.unwrap_or(i64::MAX));
     if let (Some(seat), Some(_)) = (&mut session.queue, &order.pool) {
         seat.pool.clone_from(&order.pool);
         if let Some((id, name)) = group {
@@ -114,6 +100,7 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
             end: None,
             started_at: None,
             totals: Totals::default(),
+            handed_on: false,
         });
     }
     session.placed_at = Some(now);
@@ -149,6 +136,27 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
             draft.open_row(row(&grant.slot, Some(grant.device.clone()), grant.amount));
         }
         draft.touch(place.agent);
+    }
+}
+
+/// Reads what policies and its owner's rights allow inside its containers: at a placement and
+/// nowhere else, for what runs keeps what it started with.
+pub(super) fn take_bounds(draft: &mut Draft<'_>, id: SessionId) {
+    let Some(session) = draft.session(id) else {
+        return;
+    };
+    let policy = policy_of(draft.state, &session.access_key);
+    let bounds = policy.map_or((None, false, None), |p| {
+        (p.max_pids, p.root_in_container, p.max_shm)
+    });
+    let owner = draft.state.users.get(&session.owner);
+    let sudo = owner.is_some_and(|user| user.sudo_enabled);
+    if let Some(session) = draft.session_mut(id) {
+        session.sudo = sudo;
+        session.pids_max = bounds.0.unwrap_or(PIDS_MAX);
+        session.root = bounds.1;
+        // The policy may have become stricter while it waited.
+        session.shm_bytes = session.shm_bytes.min(bounds.2.unwrap_or(i64::MAX));
     }
 }
 
@@ -274,7 +282,7 @@ pub(super) fn stop(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
 }
 
 /// Orders the containers of a session to be stopped and frees its owner's quota.
-fn order_stop(draft: &mut Draft<'_>, id: SessionId) {
+pub(super) fn order_stop(draft: &mut Draft<'_>, id: SessionId) {
     let Some(session) = draft.session_mut(id) else {
         return;
     };
@@ -417,7 +425,7 @@ pub(super) fn report(draft: &mut Draft<'_>, agent: AgentId, item: &ContainerRepo
 
 /// Gives the order to run once every container of the attempt is created, and derives
 /// the state from the containers.
-fn progress(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+pub(super) fn progress(draft: &mut Draft<'_>, id: SessionId, by: &str) {
     let now = draft.now;
     let Some(session) = draft.session_mut(id) else {
         return;
@@ -426,7 +434,9 @@ fn progress(draft: &mut Draft<'_>, id: SessionId, by: &str) {
         return;
     }
     let attempt = session.attempt;
-    let ready = session.present().next().is_some()
+    // Two attempts never make progress at the same time: the older one goes first.
+    let ready = !session.older_may_run()
+        && session.present().next().is_some()
         && session.present().all(|c| {
             // One that runs unasked is as good as created: it gets its order all the same.
             let there = matches!(
@@ -564,6 +574,7 @@ pub(super) fn outcome(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome) 
         return;
     }
     let by = format!("agent {}", agent_name(draft, agent));
+    let older = key.attempt < session.attempt;
     match outcome.number {
         OutcomeNumber::Ended if known.end.is_none() => ended(draft, agent, outcome, &by),
         OutcomeNumber::Ended => (),
@@ -575,6 +586,9 @@ pub(super) fn outcome(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome) 
             close_container(draft, key);
             conclude(draft, key.session, &by);
         }
+    }
+    if older {
+        progress(draft, key.session, &by); // the present one may have waited for it
     }
 }
 
@@ -600,7 +614,9 @@ fn storable_end(end: End) -> End {
     }
 }
 
-fn close_container(draft: &mut Draft<'_>, key: ContainerKey) {
+/// Nothing is left of a container: its claims end, unless it handed them on, or an older one
+/// that did is still there and holds the same place.
+pub(super) fn close_container(draft: &mut Draft<'_>, key: ContainerKey) {
     let Some(session) = draft.session_mut(key.session) else {
         return;
     };
@@ -608,8 +624,18 @@ fn close_container(draft: &mut Draft<'_>, key: ContainerKey) {
         return;
     };
     container.state = ContainerState::Closed;
-    let agent = container.agent;
-    draft.close_rows(key);
+    let (agent, handed_on) = (container.agent, container.handed_on);
+    let ends: Vec<ContainerKey> = session
+        .containers
+        .iter()
+        .filter(|c| c.is_closed() && !c.handed_on && c.key.rank == key.rank)
+        .filter(|c| c.key == key || (handed_on && c.key.attempt > key.attempt))
+        .filter(|c| !session.claims_are_shared(c))
+        .map(|c| c.key)
+        .collect();
+    for key in ends {
+        draft.close_rows(key);
+    }
     draft.touch(agent);
 }
 
@@ -691,6 +717,11 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         ),
     };
     let (reason, detail) = why;
+    if session.restarts_after(reason) {
+        let wait = i64::from(draft.state.scheduler.interval_s) * 1000;
+        requeue(draft, key.session, reason, &detail, now.plus_ms(wait), by);
+        return;
+    }
     // Nothing is left of what ended; the others of a cluster get their time.
     let others = session.present().any(|c| c.key != key && !c.is_over());
     stop(
@@ -801,7 +832,7 @@ pub(super) fn conclude(draft: &mut Draft<'_>, id: SessionId, by: &str) {
 }
 
 /// Makes a stopped session final.
-fn finish(draft: &mut Draft<'_>, id: SessionId, by: &str) {
+pub(super) fn finish(draft: &mut Draft<'_>, id: SessionId, by: &str) {
     let Some(session) = draft.session_mut(id) else {
         return;
     };
@@ -823,6 +854,7 @@ fn finish(draft: &mut Draft<'_>, id: SessionId, by: &str) {
         | Reason::ContainerNotFound
         | Reason::RuntimeError
         | Reason::DeviceLost => SessionState::Error,
+        Reason::RestartFailed => SessionState::Terminated,
         _ if session.started_at.is_none() => SessionState::Cancelled,
         _ => SessionState::Terminated,
     };
@@ -852,7 +884,24 @@ fn conclude_failed(draft: &mut Draft<'_>, id: SessionId, by: &str) {
         .get(&session.group)
         .and_then(|g| g.creation_retries)
         .unwrap_or(draft.state.scheduler.creation_retries);
-    if failed.cause.is_permanent() || (counted && tries > allowed) {
+    if session.restarted {
+        // It ran before, and a person wanted it to run again: not tried once more.
+        let (agent, now) = (agent_name(draft, failed.agent), draft.now);
+        let detail = format!("{} on {agent}: {}", failed.cause, failed.detail);
+        if let Some(session) = draft.session_mut(id) {
+            session.reason.get_or_insert(Reason::RestartFailed);
+            session.detail.get_or_insert_with(|| detail.clone());
+            session.result = Some(ResultKind::Failure);
+            session.stop = Some(Stop {
+                reason: Reason::RestartFailed,
+                detail,
+                grace_s: 0,
+                forced: false,
+                at: now,
+            });
+        }
+        finish(draft, id, by);
+    } else if failed.cause.is_permanent() || (counted && tries > allowed) {
         let agent = agent_name(draft, failed.agent);
         let detail = format!("{} on {agent}: {}", failed.cause, failed.detail);
         if let Some(session) = draft.session_mut(id) {
@@ -865,24 +914,21 @@ fn conclude_failed(draft: &mut Draft<'_>, id: SessionId, by: &str) {
 }
 
 /// Back to the queue for another attempt.
-fn retry(draft: &mut Draft<'_>, id: SessionId, failed: &FailedStart, counted: bool, by: &str) {
+pub(super) fn retry(
+    draft: &mut Draft<'_>,
+    id: SessionId,
+    failed: &FailedStart,
+    counted: bool,
+    by: &str,
+) {
     let now = draft.now;
     let wait = i64::from(draft.state.scheduler.interval_s) * 1000;
     let Some(session) = draft.session_mut(id) else {
         return;
     };
-    session.failed = None;
+    session.next_attempt(failed.cause.as_str(), &failed.detail, now);
     session.failed_starts += u32::from(counted);
-    session.attempt = session.attempt.next();
-    session.placed_at = None;
-    session.started_at = None;
-    session.deadline = None;
     session.not_before = Some(now.plus_ms(wait));
-    if let Some(seat) = &mut session.queue {
-        seat.pool = None;
-    }
-    session.unreachable = false;
-    session.containers.retain(|c| !c.is_closed());
     session
         .penalties
         .retain(|(agent, until)| *until > now && *agent != failed.agent);
@@ -890,15 +936,52 @@ fn retry(draft: &mut Draft<'_>, id: SessionId, failed: &FailedStart, counted: bo
         .penalties
         .push((failed.agent, now.plus_ms(PENALTY_MS)));
     let detail = format!("{}: {}", failed.cause, failed.detail);
-    draft.move_to(
-        id,
-        SessionState::Pending,
-        Why {
-            reason: None,
-            detail: Some(&detail),
-            by,
-        },
-    );
+    wait_again(draft, id, None, &detail, by);
+}
+
+/// A restartable session whose attempt ended waits for another one. Its old claims stay until
+/// its nodes have confirmed, but count against its owner no longer.
+pub(super) fn requeue(
+    draft: &mut Draft<'_>,
+    id: SessionId,
+    reason: Reason,
+    detail: &str,
+    not_before: Timestamp,
+    by: &str,
+) {
+    let now = draft.now;
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    session.next_attempt(reason.as_str(), detail, now);
+    session.restarts += 1;
+    session.pending_since = now;
+    session.not_before = Some(not_before);
+    wait_again(draft, id, Some(reason), detail, by);
+    order_stop(draft, id);
+}
+
+fn wait_again(
+    draft: &mut Draft<'_>,
+    id: SessionId,
+    reason: Option<Reason>,
+    detail: &str,
+    by: &str,
+) {
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    session.placed_at = None;
+    session.deadline = None;
+    if let Some(seat) = &mut session.queue {
+        seat.pool = None;
+    }
+    let why = Why {
+        reason,
+        detail: Some(detail),
+        by,
+    };
+    draft.move_to(id, SessionState::Pending, why);
 }
 
 /// A deadline of the coordinator's passed.
@@ -943,6 +1026,12 @@ pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
         }
         SessionState::Preparing if deadline_over && session.failed.is_some() => {
             undo_is_late(draft, id, by);
+        }
+        SessionState::Preparing if deadline_over && session.older_may_run() => {
+            // It waits for its older attempt, which has deadlines of its own.
+            if let Some(session) = draft.session_mut(id) {
+                session.deadline = Some(now.plus_ms(ACKNOWLEDGE_MS));
+            }
         }
         SessionState::Scheduled | SessionState::Preparing if deadline_over && away => {
             // An agent that is away is judged by its silence, not by this clock.
@@ -1003,130 +1092,6 @@ fn expire(draft: &mut Draft<'_>, id: SessionId, cause: Cause, detail: &str) {
         agent,
     };
     fail_attempt(draft, id, failed, "coordinator");
-}
-
-/// No heartbeat for T1: what had not been told to run goes back to the queue, the rest
-/// is shown as unreachable.
-pub(super) fn agent_lost(draft: &mut Draft<'_>, agent: AgentId) {
-    let ids: Vec<SessionId> = sessions_on(draft, agent);
-    for id in ids {
-        let Some(session) = draft.session(id) else {
-            continue;
-        };
-        if session.state.is_final() {
-            continue;
-        }
-        let before_run = session.present().any(|c| c.agent == agent)
-            && session.present().all(|c| c.want == Want::Prepare);
-        if before_run && session.stop.is_none() && session.failed.is_none() {
-            let name = agent_name(draft, agent);
-            let failed = FailedStart {
-                cause: Cause::AgentLostBeforeStart,
-                detail: format!("agent {name} was lost before the start"),
-                agent,
-            };
-            if let Some(session) = draft.session_mut(id) {
-                session.failed = Some(failed.clone());
-            }
-            order_stop(draft, id);
-            retry(draft, id, &failed, false, "coordinator");
-        } else if session.present().any(|c| c.agent == agent)
-            && let Some(session) = draft.session_mut(id)
-        {
-            // Only left-overs of an older attempt there do not matter.
-            session.unreachable = true;
-        }
-    }
-}
-
-/// Heartbeats come again before the sessions were given up.
-pub(super) fn agent_back(draft: &mut Draft<'_>, agent: AgentId) {
-    for id in sessions_on(draft, agent) {
-        if draft
-            .session(id)
-            .is_some_and(|s| s.unreachable && s.present().any(|c| c.agent == agent))
-            && let Some(session) = draft.session_mut(id)
-        {
-            session.unreachable = false;
-        }
-    }
-}
-
-/// T2, or an administrator: the sessions of an agent are given up. What they hold on
-/// the node stays claimed until the agent confirms.
-pub(super) fn agent_declared_lost(draft: &mut Draft<'_>, agent: AgentId, by: &str) {
-    let now = draft.now;
-    let name = agent_name(draft, agent);
-    let Some(node) = draft.agent_mut(agent) else {
-        return;
-    };
-    node.fence = node.fence.next();
-    draft.touch(agent);
-    for id in sessions_on(draft, agent) {
-        let Some(session) = draft.session_mut(id) else {
-            continue;
-        };
-        for container in session.containers.iter_mut() {
-            if container.agent == agent && !container.is_closed() {
-                container.state = ContainerState::Lost;
-            }
-        }
-        if session.state.is_final() {
-            continue;
-        }
-        let present = session.present().any(|c| c.agent == agent);
-        if !present {
-            continue;
-        }
-        if session.stop.is_some() {
-            // A stop had been decided: its own reason stays.
-            order_stop(draft, id);
-            finish(draft, id, by);
-        } else {
-            let detail = format!("agent {name} sent no heartbeat for too long");
-            let reason = Reason::AgentLost;
-            if let Some(session) = draft.session_mut(id) {
-                session.reason = Some(reason);
-                session.detail = Some(detail.clone());
-                session.failed = None;
-                session.stop = Some(Stop {
-                    reason,
-                    detail,
-                    grace_s: 0,
-                    forced: true,
-                    at: now,
-                });
-            }
-            order_stop(draft, id);
-            finish(draft, id, by);
-        }
-    }
-}
-
-/// An agent is gone for good: nothing of it will ever confirm, so its claims end.
-pub(super) fn agent_removed(draft: &mut Draft<'_>, agent: AgentId, by: &str) {
-    agent_declared_lost(draft, agent, by);
-    for id in sessions_on(draft, agent) {
-        let keys: Vec<ContainerKey> = draft
-            .session(id)
-            .map(|s| {
-                s.containers
-                    .iter()
-                    .filter(|c| c.agent == agent && !c.is_closed())
-                    .map(|c| c.key)
-                    .collect()
-            })
-            .unwrap_or_default();
-        for key in keys {
-            close_container(draft, key);
-        }
-    }
-}
-
-fn sessions_on(draft: &Draft<'_>, agent: AgentId) -> Vec<SessionId> {
-    let mut ids: Vec<SessionId> = draft.state.on_agent(agent).map(|k| k.session).collect();
-    ids.dedup();
-    ids
 }
 
 pub(super) fn agent_name(draft: &Draft<'_>, agent: AgentId) -> String {

@@ -24,6 +24,7 @@ fn container(state: ContainerState) -> Container {
         end: None,
         started_at: None,
         totals: Totals::default(),
+        handed_on: false,
     }
 }
 

@@ -4,6 +4,7 @@
 //! store keeps the same changes, so memory and database cannot disagree.
 
 pub mod admin;
+mod attempts;
 mod audited;
 mod change;
 mod desired;
@@ -13,6 +14,7 @@ mod event;
 mod exec;
 mod lifecycle;
 pub mod logins;
+mod loss;
 mod people;
 mod policies;
 mod pools;
@@ -22,10 +24,13 @@ mod rights;
 mod rules;
 mod setup;
 mod state;
+mod steer;
 mod submit;
 mod table;
+mod transitions;
 mod verbs;
 
+pub use attempts::{PastAttempt, Restart};
 pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain, audited};
 pub use change::{Change, PolicyKind};
 pub(crate) use desired::limits as agent_limits;
@@ -46,5 +51,7 @@ pub use react::react;
 pub use rights::{Unfit, is_about_sessions, user_of};
 pub use rules::{is_open_to, requester_session};
 pub use state::{Account, AgentUse, BUILTIN, FACTORY_RULE, Gone, QueueKey, State, Usage};
+pub use steer::{Steer, Steering};
 pub use submit::check as check_submit;
 pub use table::Table;
+pub use transitions::may_follow;

@@ -8,6 +8,7 @@ use super::event::{
     WelcomeFacts,
 };
 use super::lifecycle;
+use super::loss;
 use super::people::{Keypair, Membership};
 use super::policies::{KeypairPolicy, PeopleSettings, ProjectPolicy, UserPolicy};
 use super::setup::{new_domain, new_project, setup};
@@ -86,7 +87,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
             for_ms,
             lost_after_ms,
         } => with_draft(state, now, |draft| {
-            silent(draft, *agent, *for_ms, *lost_after_ms)
+            loss::silent(draft, *agent, *for_ms, *lost_after_ms)
         }),
         Event::SetSchedulable {
             agent,
@@ -94,6 +95,8 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
             schedulable,
         } => set_schedulable(state, *agent, *version, *schedulable, now),
         Event::Expel { agent } => expel(state, *agent, now),
+        Event::ConfirmLoss { agent, dry_run } => loss::confirm(state, *agent, *dry_run, now),
+        Event::Steer(order) => super::steer::steer(state, order, now),
         Event::Admin(order) => super::admin::administer(state, order, now),
         Event::KeypairsUsed(uses) => used(state, uses),
         Event::Login(event) => super::logins::react(state, event),
@@ -119,6 +122,8 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
     let mut meta = state.meta.clone();
     meta.generation = meta.generation.next();
     let mut changes = vec![Change::Meta(meta)];
+    let anew = state.counted_anew(now).into_iter();
+    changes.extend(anew.map(|agent| Change::Agent(Box::new(agent))));
     if state.groups.is_empty() {
         changes.push(Change::Group(order.group.clone()));
     }
@@ -319,6 +324,8 @@ fn enrol(state: &State, order: &Enrol, now: Timestamp) -> Outcome {
         disk_low: false,
         created_at: now,
         lost_since: Some(now),
+        braked_at: None,
+        braked_ms: 0,
     };
     let mut token = token.clone();
     token.joined.push((order.key, agent.id, now));
@@ -409,7 +416,7 @@ fn hello(state: &State, facts: &HelloFacts, now: Timestamp) -> Outcome {
             node.fingerprint.clone_from(&facts.fingerprint);
             node.boot_id.clone_from(&facts.boot_id);
         }
-        lifecycle::agent_back(&mut draft, facts.agent);
+        loss::agent_back(&mut draft, facts.agent);
     }
     let (changes, effects) = draft.finish();
     Outcome {
@@ -522,39 +529,6 @@ fn take_absence(
     }
 }
 
-fn silent(draft: &mut Draft<'_>, agent: AgentId, for_ms: i64, lost_after_ms: i64) {
-    let now = draft.now;
-    let Some(node) = draft.agent(agent) else {
-        return;
-    };
-    let declare_ms = draft
-        .state
-        .groups
-        .get(&node.group)
-        .map_or(0, |g| i64::from(g.declare_lost_s) * 1000);
-    if node.state == AgentState::Alive && for_ms >= lost_after_ms {
-        if let Some(node) = draft.agent_mut(agent) {
-            node.state = AgentState::Lost;
-            node.lost_since = Some(now);
-        }
-        lifecycle::agent_lost(draft, agent);
-    }
-    // Only an agent that still has something to give up.
-    let holds = draft.state.on_agent(agent).next().is_some();
-    let given_up = draft.state.on_agent(agent).all(|key| {
-        draft
-            .session(key.session)
-            .and_then(|s| s.containers.iter().find(|c| c.key == key))
-            .is_none_or(|c| c.state == ContainerState::Lost)
-    });
-    let lost = draft
-        .agent(agent)
-        .is_some_and(|a| a.state == AgentState::Lost);
-    if lost && declare_ms > 0 && for_ms >= declare_ms && holds && !given_up {
-        lifecycle::agent_declared_lost(draft, agent, "coordinator");
-    }
-}
-
 /// What was used more recently than is stored.
 fn used(state: &State, uses: &[(String, Timestamp, String)]) -> Outcome {
     let newer = uses.iter().filter_map(|(key, at, from)| {
@@ -618,7 +592,7 @@ fn expel(state: &State, agent: AgentId, now: Timestamp) -> Outcome {
         return Outcome::only(Answer::Done);
     }
     let mut done = with_draft(state, now, |draft| {
-        lifecycle::agent_removed(draft, agent, "administrator");
+        loss::agent_removed(draft, agent, "administrator");
         if let Some(node) = draft.agent_mut(agent) {
             node.state = AgentState::Terminated;
             node.keys.clear();

@@ -574,6 +574,17 @@ fn cluster_size(session: &Session, layers: &[Layer<'_>]) -> Result<(), Refusal> 
     })
 }
 
+/// Whether the policies of a session's owner allow its priority.
+pub(super) fn priority_allowed(state: &State, session: &Session) -> Result<(), Refusal> {
+    let who = Requester {
+        keypair: session.access_key.clone(),
+        user: session.owner,
+        project: session.project,
+        domain: session.domain,
+    };
+    priority(state, session, &layers(state, &who))
+}
+
 /// The highest priority that binds a requester.
 fn priority(state: &State, session: &Session, layers: &[Layer<'_>]) -> Result<(), Refusal> {
     let admin = state

@@ -119,15 +119,21 @@ struct Payer {
 }
 
 impl Payer {
-    fn of(session: &Session) -> Self {
+    fn of(session: &Session, attempt: Attempt) -> Self {
+        // Of one that is over, what it was placed in; the session may be elsewhere by now.
+        let past = session.attempts.iter().find(|a| a.attempt == attempt.0);
+        let mut seat = session.queue.clone();
+        if let (Some(seat), Some(past)) = (&mut seat, past) {
+            seat.pool.clone_from(&past.pool);
+        }
         Self {
             keypair: session.access_key.clone(),
             user: session.owner,
             project: session.project,
             domain: session.domain,
-            group: session.group,
+            group: past.map_or(session.group, |past| past.group),
             counts: session.kind != SessionType::System,
-            seat: session.queue.clone(),
+            seat,
             held: 0,
             open: 0,
         }
@@ -461,7 +467,7 @@ impl State {
         if let Some(session) = self.sessions.get(&row.key.session) {
             self.payers
                 .entry((row.key.session, row.key.attempt))
-                .or_insert_with(|| Payer::of(session));
+                .or_insert_with(|| Payer::of(session, row.key.attempt));
         }
         let Some(payer) = self.payers.get_mut(&(row.key.session, row.key.attempt)) else {
             return;
@@ -741,7 +747,10 @@ impl State {
     #[must_use]
     pub fn accounts_of(&self, id: SessionId) -> Vec<Account> {
         let payer = self.last_payer(id).map(Payer::accounts);
-        let session = || self.sessions.get(&id).map(|s| Payer::of(s).accounts());
+        let session = || {
+            let session = self.sessions.get(&id);
+            session.map(|s| Payer::of(s, s.attempt).accounts())
+        };
         payer.or_else(session).into_iter().flatten().collect()
     }
 
@@ -970,7 +979,8 @@ impl State {
             }
         }
         for session in self.sessions.values() {
-            let open = session.containers.iter().filter(|c| !c.is_closed());
+            let open = session.containers.iter();
+            let open = open.filter(|c| !c.is_closed() && !c.handed_on);
             for container in open {
                 if !self.ledger.contains_key(&container.key) {
                     return Err(format!("container {} holds no claim", container.key));

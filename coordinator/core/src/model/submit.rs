@@ -1,11 +1,13 @@
 //! What can be said about a request at once: each rule in its order, each refusal
 //! with everything the asker needs.
 
+use super::attempts::Restart;
 use super::draft::{Draft, Why};
 use super::entities::{Adjusted, Cluster, PIDS_MAX, QueueSeat, Session};
 use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
 use super::rules;
 use super::state::State;
+use super::steer::restart_wish;
 use crate::scheduler::limits::Requester;
 use longshore_common::amount::{SlotName, Slots, format_bytes_short};
 use longshore_common::api::{MemberError, NewSession};
@@ -14,6 +16,8 @@ use longshore_common::session::{ClusterMode, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What is said of a name that is none.
+pub(super) const BAD_NAME: &str = "A name has 1 to 64 of a-z 0-9 . _ -, begins with a letter or digit, and is not of the form s-42.";
 /// Default size of `/dev/shm`, as Docker has it; never more than half of the memory.
 const SHM_DEFAULT: i64 = 64 << 20;
 
@@ -165,7 +169,11 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         arch: request.arch.clone(),
         designated: rules::designated(state, request, owner, asker, queue.as_ref())?,
         start_at: request.start_at,
-        held: false,
+        held: request.hold,
+        restart: members.restart,
+        restarts: 0,
+        restarted: false,
+        attempts: Vec::new(),
         depends_on: Vec::new(),
         retries_given: order.retries,
         shm_bytes,
@@ -212,6 +220,7 @@ struct Members {
     priority: u8,
     size: u16,
     mode: ClusterMode,
+    restart: Restart,
 }
 
 /// Rule 1: members by themselves; all that is wrong is said at once.
@@ -226,7 +235,7 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
     if let Some(name) = &request.name
         && !is_session_name(name)
     {
-        wrong("/name", "A name has 1 to 64 of a-z 0-9 . _ -, begins with a letter or digit, and is not of the form s-42.".to_owned());
+        wrong("/name", BAD_NAME.to_owned());
     }
     let kind = match request.kind.as_deref() {
         None => SessionType::Batch,
@@ -312,6 +321,7 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
             "Only batch sessions have a time limit of the command.".to_owned(),
         );
     }
+    let restart = restart_wish(request.restart.as_ref(), kind, &mut wrong);
     labels(&request.labels, &mut wrong);
     let (size, mode) = cluster(request, &mut wrong);
     if request.group.is_some() && request.queue.is_some() {
@@ -342,6 +352,7 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
             priority,
             size,
             mode,
+            restart,
         });
     }
     let only_environment =
@@ -384,7 +395,7 @@ fn cluster(request: &NewSession, wrong: &mut impl FnMut(&str, String)) -> (u16, 
     (size, mode)
 }
 
-fn labels(labels: &BTreeMap<String, String>, wrong: &mut impl FnMut(&str, String)) {
+pub(super) fn labels(labels: &BTreeMap<String, String>, wrong: &mut impl FnMut(&str, String)) {
     if labels.len() > 32 {
         wrong("/labels", "A session has at most 32 labels.".to_owned());
     }

@@ -553,12 +553,15 @@ pub(super) fn agent(
         keys: vec![[0; 32]],
         fingerprint: input.name.clone(),
         machine: input.name.clone(),
-        boot_id: "1".to_owned(),
+        // As one that never said hello: in a file each loss is meant, and nothing holds T2 up.
+        boot_id: String::new(),
         inventory: Some(Arc::new(inventory(input, path)?)),
         runtime: RuntimeState::Up,
         disk_low: false,
         created_at: now,
         lost_since: None,
+        braked_at: None,
+        braked_ms: 0,
     })
 }
 

@@ -545,14 +545,24 @@ pub struct Submit {
     pub lifetime_s: Option<i64>,
     /// Longest run of the command.
     pub batch_timeout_s: Option<i64>,
-    /// Not simulated yet.
-    pub restart: Option<serde_json::Value>,
+    /// When it is tried again by itself.
+    pub restart: Option<Restart>,
     /// How it is used, in absolute seconds; outside of these nothing, with data.
     pub activity: Vec<Stretch>,
     /// Tries it begins with.
     pub retries: Option<u32>,
     /// Agents on which each start fails.
     pub start_fails_on: BTreeSet<String>,
+}
+
+/// When a session is tried again by itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Restart {
+    /// How often at most.
+    pub max: i64,
+    /// After what; absent = the loss of an agent.
+    pub on: Option<Vec<String>>,
 }
 
 /// How a session is used for a while.

@@ -16,21 +16,21 @@ mod watch;
 
 use crate::Core;
 use crate::model::{
-    Caller, Change, Event, Extensions, HelloFacts, Meta, More, Prolong, Refusal, Session,
-    SessionDefaults, State, Submit, Terminate, finish_unconfirmed,
+    Caller, Change, Container, Event, Extensions, HelloFacts, Meta, More, Prolong, Refusal,
+    Session, SessionDefaults, State, Submit, Terminate, finish_unconfirmed,
 };
 use crate::scheduler::{Placed, Start};
 use input::Input;
 use longshore_common::agent::AgentState;
 use longshore_common::amount::SlotName;
-use longshore_common::api::{NewCluster, NewDependency, NewDesignation, NewSession};
+use longshore_common::api::{NewCluster, NewDependency, NewDesignation, NewRestart, NewSession};
 use longshore_common::devices::{allocate, granted, verify};
 use longshore_common::ids::{
     AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation, GroupId, Rank,
     SessionId, UserId,
 };
 use longshore_common::session::{
-    Cause, ContainerState, DeviceGrant, End, Exit, Reason, SessionState,
+    Cause, ContainerState, DeviceGrant, End, Exit, Reason, SessionState, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
@@ -421,9 +421,6 @@ impl<'a> Run<'a> {
         if self.ids.contains_key(&submit.id) {
             return Err(wrong(&at("id"), format!("{} is there twice", submit.id)));
         }
-        if submit.restart.is_some() {
-            return Err(wrong(&at("restart"), "it is not simulated yet"));
-        }
         let state = self.core.state();
         if let Some(group) = &submit.group
             && !state.groups.values().any(|g| g.name == *group)
@@ -512,6 +509,10 @@ impl<'a> Run<'a> {
             depends_on,
             lifetime_s: submit.lifetime_s,
             batch_timeout_s: submit.batch_timeout_s,
+            restart: submit.restart.as_ref().map(|restart| NewRestart {
+                max: restart.max,
+                on: restart.on.clone(),
+            }),
             ..NewSession::default()
         };
         let defaults = SessionDefaults {
@@ -614,14 +615,25 @@ impl<'a> Run<'a> {
 
     fn note(&mut self, changes: &[Change]) {
         for change in changes {
-            if let Change::Session(session) = change
-                && session.state.is_final()
-                && let Some(script) = self.scripts.get(&session.id)
-                && self.lines.ended(&script.name, session)
-            {
+            let Change::Session(session) = change else {
+                continue;
+            };
+            let ended = session.state.is_final()
+                && self
+                    .scripts
+                    .get(&session.id)
+                    .is_some_and(|script| self.lines.ended(&script.name, session));
+            // One that waits for another attempt has nothing of the last one left to end.
+            let again = session.state == SessionState::Pending && session.attempt.0 > 1;
+            if ended || again {
                 self.ends.retain(|(_, id)| *id != session.id);
                 self.watches.remove(&session.id);
                 self.wakes.retain(|(_, id)| *id != session.id);
+            }
+            if again {
+                for held in self.held.values_mut() {
+                    held.remove(&session.id);
+                }
             }
         }
     }
@@ -878,7 +890,9 @@ impl<'a> Run<'a> {
         let Some(session) = self.core.state().sessions.get(&id).cloned() else {
             return;
         };
-        for container in session.containers.iter().filter(|c| !c.is_closed()) {
+        // Of one that is tried again, only what was before.
+        let gone = |c: &&Container| !c.is_closed() && c.want == Want::Stop;
+        for container in session.containers.iter().filter(gone) {
             let away = self
                 .core
                 .state()

@@ -5,11 +5,12 @@
 
 use super::world::{World, beginning, exit, failed, inventory, job, slots};
 use longshore_common::agent::{AgentState, Health, RuntimeState};
+use longshore_common::api::{NewRestart, SessionPatch};
 use longshore_common::ids::{AgentId, ContainerKey, SessionId};
 use longshore_common::session::{Cause, ContainerState, End, Exit, Reason, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::OutcomeNumber;
-use longshore_core::model::Event;
+use longshore_core::model::{Event, Steering};
 
 /// One step: what, and two numbers to choose by.
 pub type Step = (u8, u16, u16);
@@ -107,6 +108,14 @@ fn submit(world: &mut World, a: u16, b: u16) {
     );
     request.priority = Some(i64::from(b % 5) * 10);
     request.name = (a.is_multiple_of(3)).then(|| format!("name-{}", b % 8));
+    request.hold = b.is_multiple_of(11);
+    request.restart = (b.is_multiple_of(2)).then(|| NewRestart {
+        max: i64::from(a % 4),
+        on: a.is_multiple_of(5).then(|| {
+            let on = ["agent-lost", "failed", "out-of-memory"];
+            on.map(str::to_owned).to_vec()
+        }),
+    });
     request.lifetime_s = (b.is_multiple_of(6)).then_some(i64::from(a % 500) + 1);
     if a.is_multiple_of(7) {
         request.kind = Some(SessionType::Interactive.to_string());
@@ -222,7 +231,29 @@ fn device_changes(world: &mut World, a: u16, b: u16) {
 }
 
 fn rare(world: &mut World, a: u16, b: u16) {
-    match b % 8 {
+    match b % 12 {
+        8 => {
+            let Some(agent) = some_agent(world, a) else {
+                return;
+            };
+            let _ = world.confirm(agent); // one that is alive is not lost
+        }
+        9..=11 => {
+            let Some(id) = some_session(world, a) else {
+                return;
+            };
+            let what = match a % 5 {
+                0 => Steering::Hold,
+                1 => Steering::Release,
+                2 => Steering::Change(SessionPatch {
+                    priority: Some(i64::from(a % 9) * 10),
+                    name: (a.is_multiple_of(4)).then(|| format!("name-{}", a % 8)),
+                    ..SessionPatch::default()
+                }),
+                _ => Steering::Restart,
+            };
+            let _ = world.steer(id, what); // a refusal is an answer too
+        }
         0 => {
             let Some(agent) = some_agent(world, a) else {
                 return;

@@ -4,7 +4,7 @@ use super::chaos::{self, Step};
 use super::world::{World, condition, gpu_job, inventory, slots};
 use longshore_common::agent::{AgentState, RuntimeState};
 use longshore_common::ids::SessionId;
-use longshore_core::model::{Change, Event};
+use longshore_core::model::{Change, Event, Steering};
 use longshore_core::scheduler::{Start, plan};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy as _, any};
@@ -101,6 +101,9 @@ fn drive_to_the_end(world: &mut World) {
         world.later(20_000);
         if world.state().sessions.is_empty() {
             return;
+        }
+        for id in world.state().sessions.keys().copied().collect::<Vec<_>>() {
+            let _ = world.steer(id, Steering::Release); // one that runs is not held
         }
         if round == 150 {
             // What nobody can hold any more waits for ever, unless a person ends it.

@@ -21,7 +21,8 @@ use longshore_common::wire::{ContainerReport, Outcome as AgentOutcome, OutcomeNu
 use longshore_core::model::{
     Accepted, AccessRule, Answer, Beginning, Caller, Change, Container, Effect, Enrol, Event,
     Group, HelloFacts, History, JoinToken, JoinTokenOrder, Keypair, Meta, Refusal, Role,
-    SchedulerSettings, Session, SessionDefaults, State, Submit, Terminate, User, desired_set,
+    SchedulerSettings, Session, SessionDefaults, State, Steer, Steering, Submit, Terminate, User,
+    desired_set, may_follow,
 };
 use longshore_core::{Core, scheduler};
 use std::collections::{BTreeMap, BTreeSet};
@@ -228,6 +229,9 @@ impl World {
                         "{} goes back an attempt",
                         session.id
                     );
+                    let running = session.containers.iter().filter(|c| c.may_run());
+                    let attempts: BTreeSet<_> = running.map(|c| c.key.attempt).collect();
+                    assert!(attempts.len() <= 1, "{} runs twice", session.id);
                     if old.state.is_final() {
                         assert_eq!(
                             old.state, session.state,
@@ -239,16 +243,22 @@ impl World {
                 }
             }
             Change::History(line) => {
-                let before = self
-                    .history
-                    .iter()
-                    .filter(|l| l.session == line.session)
-                    .count();
+                let lines = self.history.iter().filter(|l| l.session == line.session);
+                let before = lines.clone().count();
+                let stood = lines.last().map(|l| l.to);
+                assert_eq!(line.from, stood, "history of {} jumps", line.session);
                 assert_eq!(
                     line.seq,
                     before as u64 + 1,
                     "history of {} has a hole",
                     line.session
+                );
+                assert!(
+                    may_follow(line.from, line.to),
+                    "{} goes from {:?} to {}",
+                    line.session,
+                    line.from,
+                    line.to
                 );
                 self.history.push(line.clone());
             }
@@ -353,6 +363,22 @@ impl World {
         }
     }
 
+    pub fn steer(&mut self, id: SessionId, what: Steering) -> Result<Session, Refusal> {
+        let order = Steer {
+            caller: self.caller(),
+            called: None,
+            session: id,
+            past: None,
+            version: None,
+            dry_run: false,
+            what,
+        };
+        match self.happen(Event::Steer(Box::new(order)))? {
+            Answer::Steered(session) => Ok(*session),
+            other => panic!("{other:?}"),
+        }
+    }
+
     // ---- nodes ----
 
     pub fn token(&mut self, max_uses: u32, name: Option<&str>) -> String {
@@ -430,6 +456,14 @@ impl World {
     /// T2.
     pub fn give_up(&mut self, agent: AgentId) {
         self.silent(agent, i64::from(GIVE_UP_S) * 1000);
+    }
+
+    /// An administrator says that it is gone.
+    pub fn confirm(&mut self, agent: AgentId) -> Result<Answer, Refusal> {
+        self.happen(Event::ConfirmLoss {
+            agent,
+            dry_run: false,
+        })
     }
 
     pub fn schedulable(&mut self, agent: AgentId, schedulable: bool) {

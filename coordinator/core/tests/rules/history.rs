@@ -212,6 +212,8 @@ impl Play {
                 disk_low: false,
                 created_at: START,
                 lost_since: None,
+                braked_at: None,
+                braked_ms: 0,
             })));
         }
         play

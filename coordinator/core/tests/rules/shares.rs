@@ -58,6 +58,8 @@ fn started(cpu: i64, gpus: u32, users: &[Demand], each: usize) -> Vec<usize> {
         disk_low: false,
         created_at: NOW,
         lost_since: None,
+        braked_at: None,
+        braked_ms: 0,
     })));
     core.apply(&Change::AccessRule(AccessRule::factory(NOW)));
     for (number, (_, _, weight)) in users.iter().enumerate() {

@@ -3,7 +3,7 @@
 use super::Access;
 use super::parts::{
     CREATE, CURSOR, DELETE, GROUP, IF_MATCH, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, PATCH, READ,
-    query, shape,
+    REHEARSED, query, shape,
 };
 use super::{Gives, Holds, Operation};
 use crate::api::agents;
@@ -60,6 +60,17 @@ pub(super) const ROWS: &[Operation] = &[
         summary: "Remove a node for good",
         gives: Gives::Json(shape::<api::Agent>),
         handler: || post(agents::expel),
+        ..ORDER
+    },
+    Operation {
+        id: "agent_confirm_loss",
+        path: "/api/v1/agents/{id}/confirm-loss",
+        row: Some(Access::AgentWrite),
+        summary: "Give up what runs on a node that is LOST, now",
+        parameters: REHEARSED,
+        gives: Gives::Json(shape::<api::Agent>),
+        codes: &["LS-NOT-FOUND", "LS-AGENT-STATE"],
+        handler: || post(agents::confirm_loss),
         ..ORDER
     },
     Operation {

@@ -2,12 +2,12 @@
 
 use super::Access;
 use super::parts::{
-    CURSOR, DRY_RUN, GROUP, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, READ, REHEARSED, head, query,
-    shape,
+    CURSOR, DRY_RUN, GROUP, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, PATCH, READ, REHEARSED, head,
+    query, shape,
 };
 use super::{Gives, Holds, Operation, Parameter};
 use crate::api::{exec, logs, sessions};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use longshore_common::api;
 
 const LOGS: &[Parameter] = &[
@@ -41,6 +41,14 @@ const PROLONG: &[Parameter] = &[
         "If-Match",
         "ETag of the session as it was read, or *. Not required.",
     ),
+];
+
+const STEER: &[&str] = &[
+    "LS-NOT-FOUND",
+    "LS-STATE",
+    "LS-VERSION-STALE",
+    "LS-READ-ONLY",
+    "LS-IMPERSONATION",
 ];
 
 const SUBMIT: &[&str] = &[
@@ -232,6 +240,59 @@ pub(super) const ROWS: &[Operation] = &[
         ],
         handler: || post(sessions::keep),
         ..ORDER
+    },
+    Operation {
+        id: "session_hold",
+        path: "/api/v1/sessions/{id}/hold",
+        row: Some(Access::SessionUpdate),
+        summary: "Place it only after it was released",
+        parameters: PROLONG,
+        gives: Gives::Json(shape::<api::Session>),
+        codes: STEER,
+        handler: || post(sessions::hold),
+        ..ORDER
+    },
+    Operation {
+        id: "session_release",
+        path: "/api/v1/sessions/{id}/release",
+        row: Some(Access::SessionUpdate),
+        summary: "Hold it back no longer",
+        parameters: PROLONG,
+        gives: Gives::Json(shape::<api::Session>),
+        codes: STEER,
+        handler: || post(sessions::release),
+        ..ORDER
+    },
+    Operation {
+        id: "session_restart",
+        path: "/api/v1/sessions/{id}/restart",
+        row: Some(Access::SessionUpdate),
+        summary: "Run it anew on the same agents and devices",
+        parameters: PROLONG,
+        gives: Gives::Json(shape::<api::Session>),
+        codes: STEER,
+        handler: || post(sessions::restart),
+        ..ORDER
+    },
+    Operation {
+        id: "session_update",
+        path: "/api/v1/sessions/{id}",
+        row: Some(Access::SessionUpdate),
+        summary: "Change its name and marks, and while it waits its priority and earliest start",
+        parameters: PROLONG,
+        takes: Some(shape::<api::SessionPatch>),
+        gives: Gives::Json(shape::<api::Session>),
+        codes: &[
+            "LS-NOT-FOUND",
+            "LS-STATE",
+            "LS-EXISTS",
+            "LS-PRIORITY",
+            "LS-VERSION-STALE",
+            "LS-READ-ONLY",
+            "LS-IMPERSONATION",
+        ],
+        handler: || patch(sessions::update),
+        ..PATCH
     },
     Operation {
         id: "session_exec_create",

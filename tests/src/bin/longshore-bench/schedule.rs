@@ -272,6 +272,8 @@ fn world(discipline: Discipline, agents: u32, pending: u64) -> Result<Core> {
             disk_low: false,
             created_at: START,
             lost_since: None,
+            braked_at: None,
+            braked_ms: 0,
         })));
     }
     let mut core = Core::new(state);

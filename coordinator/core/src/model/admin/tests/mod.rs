@@ -168,6 +168,8 @@ impl World {
                 disk_low: false,
                 created_at: NOW,
                 lost_since: None,
+                braked_at: None,
+                braked_ms: 0,
             })));
         }
         world.take(&changes);
