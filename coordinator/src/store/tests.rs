@@ -1,6 +1,7 @@
 //! The store against the core, against crashes, and against files it must not touch.
 
 mod people;
+mod transitions;
 
 #[path = "../../core/tests/core/chaos.rs"]
 mod chaos;

@@ -231,6 +231,11 @@ fn can_restart(session: &Session) -> Result<(), Refusal> {
             "Session {id} is {is} and unreachable; it can be restarted when its agent is back."
         ));
     }
+    if session.present().any(Container::is_over) {
+        return no(format!(
+            "Session {id} is {is}, but a container of it has ended."
+        ));
+    }
     if session.older_may_run() {
         return no(format!(
             "Session {id} is {is}; its last restart is not over yet."

@@ -110,7 +110,7 @@ fn attempts_are_counted_and_kept() {
     let (mut world, n1, id) = restartable();
     world.give_up(n1);
     let n2 = world.agent("n2", 1);
-    world.later(60_000); // later than at once with the first
+    world.later(30_000);
     world.run(id);
     assert!(
         !world.order(n2, world.key(id)).unwrap().restartable,
@@ -123,6 +123,7 @@ fn attempts_are_counted_and_kept() {
         (past.agents.as_slice(), past.started_at.is_some()),
         (&[n1][..], true)
     );
+    world.later(60_000); // later than at once with the first
     world.give_up(n2);
     assert_eq!(world.reason(id), Some(Reason::AgentLost));
     assert!(world.is(id, SessionState::Error));

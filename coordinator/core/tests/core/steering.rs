@@ -78,7 +78,7 @@ fn names_and_labels_change_while_it_lives() {
         name: Some("taken".to_owned()),
         ..job()
     });
-    let mut ask = |world: &mut World, id, name: &str, mark: &str| {
+    let ask = |world: &mut World, id, name: &str, mark: &str| {
         let labels = [(mark.to_owned(), "v".to_owned())].into();
         let patch = SessionPatch {
             name: Some(name.to_owned()),
@@ -202,6 +202,11 @@ fn what_cannot_be_restarted() {
     world.lose(n1);
     let refusal = world.steer(id, Steering::Restart).unwrap_err();
     assert!(refusal.detail.contains("unreachable"), "{}", refusal.detail);
+    // What is gone has no place that could be kept, whatever its agent forgot to say.
+    world.hello(n1);
+    world.closed(id);
+    let refusal = world.steer(id, Steering::Restart).unwrap_err();
+    assert!(refusal.detail.contains("has ended"), "{}", refusal.detail);
 }
 
 #[test]
