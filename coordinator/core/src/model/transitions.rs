@@ -17,14 +17,14 @@ pub const fn may_follow(from: Option<SessionState>, to: SessionState) -> bool {
         // What waits never ran: it is cancelled, and nothing else.
         return !matches!(from, Pending) || matches!(to, Cancelled);
     }
-    match (from, to) {
+    matches!(
+        (from, to),
         (Pending, Pending | Scheduled)
-        | (Scheduled, Scheduled | Preparing | Pending | Terminating)
-        | (Preparing, Preparing | Running | Pending | Terminating)
-        | (Running, Running | Preparing | Pending | Terminating)
-        | (Terminating, Terminating) => true,
-        _ => false,
-    }
+            | (Scheduled, Scheduled | Preparing | Pending | Terminating)
+            | (Preparing, Preparing | Running | Pending | Terminating)
+            | (Running, Running | Preparing | Pending | Terminating)
+            | (Terminating, Terminating)
+    )
 }
 
 #[cfg(test)]
@@ -38,8 +38,8 @@ mod tests {
         };
         let all = SessionState::ALL;
         let after = |from| -> Vec<SessionState> {
-            let mut next = all.iter().copied();
-            next.by_ref()
+            all.iter()
+                .copied()
                 .filter(|to| Some(*to) != from && may_follow(from, *to))
                 .collect()
         };
