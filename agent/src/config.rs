@@ -246,12 +246,16 @@ impl Default for Network {
 }
 
 /// Images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Images {
     /// So much of the disk of images a pull leaves free, in percent, at most
     /// [`LOW_WATER_MAX`].
     pub low_water: u8,
+    /// With less free, images that this agent pulled and nobody uses are thrown away.
+    pub gc: bool,
+    /// References that are never thrown away.
+    pub keep: Vec<String>,
 }
 
 /// With more kept free there is no image that could be pulled on a disk in use.
@@ -259,7 +263,11 @@ const LOW_WATER_MAX: u8 = 95;
 
 impl Default for Images {
     fn default() -> Self {
-        Self { low_water: 10 }
+        Self {
+            low_water: 10,
+            gc: true,
+            keep: Vec::new(),
+        }
     }
 }
 

@@ -185,6 +185,8 @@ fn docker_config(config: &Config, identity: &Identity) -> Result<DockerConfig> {
         parallel_creates: config.docker.parallel_creates,
         parallel_pulls: config.docker.parallel_pulls,
         image_low_water_percent: config.images.low_water,
+        image_gc: config.images.gc,
+        image_keep: config.images.keep.clone(),
         gpu_way: forced_way(config),
         device_dir: config.devices.device_dir.clone(),
         network,

@@ -5,6 +5,8 @@
 //! back. Beyond the cap of a container the first segment and the newest ones are kept;
 //! a reader that asks for what is gone gets a gap.
 
+use crate::host::Disk;
+use crate::runtime::OutputChunk;
 use longshore_common::ids::ContainerKey;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{Data, OutputKind};
@@ -25,6 +27,16 @@ const RECORD_MAX: u32 = 1 << 20;
 const ENDED: &str = "ended";
 /// Kind, time and length in front of each record.
 const HEADER: usize = 13;
+/// Files are read in pieces of this size: a line is short, a system call is not.
+const READ: usize = 64 * 1024;
+/// So many parts of a hundred of the disk are the most that output takes, however large the
+/// cap of the node is: on a small disk images and containers need the rest.
+const DISK_PERCENT: u64 = 10;
+/// Below so many parts of a hundred of free disk, or below [`LOW_BYTES`] if that is less,
+/// output of ended containers goes before anything else fails.
+const LOW_PERCENT: u64 = 2;
+/// See [`LOW_PERCENT`].
+const LOW_BYTES: u64 = 1 << 30;
 
 /// Sizes and ages at which output is dropped.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +90,8 @@ struct LogInner {
     /// First position and file size (headers included) of each segment.
     segments: VecDeque<u64>,
     file: Option<File>,
+    /// Size of that file in bytes, headers included.
+    written: u64,
     position: u64,
     /// Time and number of the records already taken with that time, to resume after.
     last: Option<(Timestamp, u64)>,
@@ -118,6 +132,12 @@ impl LogStore {
         Ok(Some(log))
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Says that output may come: whoever reads before the first waits for it.
     ///
     /// # Errors
@@ -126,21 +146,22 @@ impl LogStore {
         self.log(key, true).map(|_| ())
     }
 
-    /// Takes output in.
+    /// Takes output in, in one go.
     ///
     /// # Errors
     /// The disk is full or fails; what was written before stays readable.
-    pub fn append(
-        &self,
-        key: ContainerKey,
-        kind: OutputKind,
-        at: Timestamp,
-        bytes: &[u8],
-    ) -> io::Result<()> {
+    pub fn append(&self, key: ContainerKey, chunks: &[OutputChunk]) -> io::Result<()> {
         match self.log(key, true)? {
-            Some(log) => log.append(kind, at, bytes),
+            Some(log) => log.append(chunks),
             None => Ok(()),
         }
+    }
+
+    /// Bytes of output so far, over both streams.
+    #[must_use]
+    pub fn position(&self, key: ContainerKey) -> u64 {
+        let log = self.log(key, false).ok().flatten();
+        log.map_or(0, |log| lock(&log.inner).position)
     }
 
     /// The time of the last record and how many records have that time: where reading
@@ -187,6 +208,7 @@ impl LogStore {
             position,
             input: None,
             end,
+            ahead: None,
         }))
     }
 
@@ -221,12 +243,24 @@ impl LogStore {
         }
     }
 
-    /// Drops output of ended containers that is too old, or too much for the node, oldest
-    /// first. `live` are never touched.
+    /// Drops output of ended containers that is too old, too much for the node or in the way
+    /// of a disk that is nearly full, oldest first. `live` are never touched. `disk` is the
+    /// file system that holds the store, where it is known.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn sweep(&self, live: &dyn Fn(&str) -> bool, now: SystemTime) -> io::Result<()> {
+    pub fn sweep(
+        &self,
+        live: &dyn Fn(&str) -> bool,
+        now: SystemTime,
+        disk: Option<Disk>,
+    ) -> io::Result<()> {
+        let bytes = |n: i64| u64::try_from(n).unwrap_or(0);
+        let total_disk = disk.map(|disk| bytes(disk.total)).filter(|n| *n > 0);
+        let most = total_disk.map_or(u64::MAX, |n| n / 100 * DISK_PERCENT);
+        let most = most.min(self.limits.node);
+        let floor = total_disk.map_or(0, |n| (n / 100 * LOW_PERCENT).min(LOW_BYTES));
+        let mut free = disk.map_or(u64::MAX, |disk| bytes(disk.free));
         let mut ended: BTreeMap<(SystemTime, PathBuf), u64> = BTreeMap::new();
         let mut total = 0;
         for entry in fs::read_dir(&self.dir)? {
@@ -240,9 +274,10 @@ impl LogStore {
         }
         for ((modified, path), size) in ended {
             let old = now.duration_since(modified).unwrap_or_default() > self.limits.retention;
-            if old || total > self.limits.node {
+            if old || total > most || free < floor {
                 fs::remove_dir_all(&path)?;
                 total -= size;
+                free = free.saturating_add(size);
                 lock(&self.open).retain(|_, log| log.dir != path);
             }
         }
@@ -280,19 +315,29 @@ impl Log {
         };
         if let Some(start) = inner.segments.back().copied() {
             let path = segment_path(&dir, start);
-            let mut input = BufReader::new(File::open(&path)?);
-            let mut good = 0;
-            inner.position = start;
-            while let Some(record) = read_record(&mut input, inner.position)? {
-                good += (HEADER + record.bytes.len()) as u64;
-                inner.position += record.bytes.len() as u64;
-                inner.last = match inner.last {
-                    Some((at, count)) if at == record.at => Some((at, count + 1)),
-                    _ => Some((record.at, 1)),
-                };
-            }
+            let end = Ending::read(&path, start)?;
+            inner.position = end.position;
+            inner.written = end.length;
             // A record that was not written whole is cut; the engine gives it again.
-            OpenOptions::new().write(true).open(&path)?.set_len(good)?;
+            OpenOptions::new()
+                .write(true)
+                .open(&path)?
+                .set_len(end.length)?;
+            inner.last = end.last;
+            // Killed just after a new segment was begun, it says too little of where to go on.
+            let mut to_begin = end.is_alike;
+            for start in inner.segments.iter().rev().skip(1) {
+                if !to_begin {
+                    break;
+                }
+                let before = Ending::read(&segment_path(&dir, *start), *start)?;
+                let joined = inner.last.is_none() || same_time(inner.last, before.last);
+                if joined && let Some((at, count)) = before.last {
+                    let later = inner.last.map_or(0, |(_, count)| count);
+                    inner.last = Some((at, count + later));
+                }
+                to_begin = joined && before.is_alike;
+            }
         }
         let end = LogEnd {
             position: inner.position,
@@ -306,43 +351,19 @@ impl Log {
         })
     }
 
-    fn append(&self, kind: OutputKind, at: Timestamp, bytes: &[u8]) -> io::Result<()> {
+    fn append(&self, chunks: &[OutputChunk]) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         if self.end.borrow().ended {
             let _ = fs::remove_file(self.dir.join(ENDED)); // it goes on after all
         }
-        let start = inner.segments.back().copied();
-        let full = start.is_none_or(|s| inner.position - s >= SEGMENT);
-        if full {
-            inner.file = None;
-            let start = inner.position;
-            inner.segments.push_back(start);
-            self.drop_oldest(&mut inner);
-        }
-        let start = inner.segments.back().copied().unwrap_or(0);
-        if inner.file.is_none() {
-            inner.file = Some(
-                OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .mode(0o600)
-                    .open(segment_path(&self.dir, start))?,
-            );
-        }
-        for piece in bytes.chunks(RECORD_MAX as usize) {
-            let record = encode_record(kind, at, piece);
-            if let Some(file) = inner.file.as_mut() {
-                let before = file.metadata()?.len();
-                if let Err(error) = file.write_all(&record) {
-                    let _ = file.set_len(before); // a record written in part would hide those behind it
-                    return Err(error);
-                }
+        let mut left = chunks;
+        let mut result = Ok(());
+        while !left.is_empty() && result.is_ok() {
+            let taken = self.append_to_segment(&mut inner, left);
+            match taken {
+                Ok(count) => left = &left[count..],
+                Err(error) => result = Err(error),
             }
-            inner.position += piece.len() as u64;
-            inner.last = match inner.last {
-                Some((known, count)) if known == at => Some((at, count + 1)),
-                _ => Some((at, 1)),
-            };
         }
         let position = inner.position;
         drop(inner);
@@ -350,7 +371,54 @@ impl Log {
             end.position = position;
             end.ended = false;
         });
-        Ok(())
+        result
+    }
+
+    /// Writes as many chunks as the present segment takes, at least one. How many it took.
+    fn append_to_segment(&self, inner: &mut LogInner, chunks: &[OutputChunk]) -> io::Result<usize> {
+        let start = inner.segments.back().copied();
+        let start = match start.filter(|start| inner.position - start < SEGMENT) {
+            Some(start) => start,
+            None => {
+                inner.file = None;
+                let start = inner.position;
+                inner.segments.push_back(start);
+                self.drop_oldest(inner);
+                start
+            }
+        };
+        let file = match &mut inner.file {
+            Some(file) => file,
+            none => {
+                let mut options = OpenOptions::new();
+                options.create(true).append(true).mode(0o600);
+                let file = options.open(segment_path(&self.dir, start))?;
+                inner.written = file.metadata()?.len();
+                none.insert(file)
+            }
+        };
+        let (mut records, mut position, mut last) = (Vec::new(), inner.position, inner.last);
+        let mut count = 0;
+        for chunk in chunks {
+            if count > 0 && position - start >= SEGMENT {
+                break;
+            }
+            for piece in chunk.bytes.chunks(RECORD_MAX as usize) {
+                encode_record(&mut records, chunk.kind, chunk.at, piece);
+                position += piece.len() as u64;
+                last = count_on(last, chunk.at);
+            }
+            count += 1;
+        }
+        if let Err(error) = file.write_all(&records) {
+            // A record written in part would hide those behind it.
+            let _ = file.set_len(inner.written);
+            return Err(error);
+        }
+        inner.written += records.len() as u64;
+        inner.position = position;
+        inner.last = last;
+        Ok(count)
     }
 
     /// Keeps the first segment and the newest ones inside the limit.
@@ -365,44 +433,86 @@ impl Log {
         }
     }
 
+    /// Where the last lines begin: behind the end of the line before them.
     fn position_of_tail(&self, lines: u32) -> io::Result<u64> {
-        let segments: Vec<u64> = lock(&self.inner).segments.iter().copied().collect();
-        let mut starts: VecDeque<u64> = VecDeque::new();
-        let want = lines as usize + 1;
-        let mut at_line_start = true;
-        // From the last two segments: a tail longer than that is cut to them.
-        let from = segments.len().saturating_sub(2);
-        let mut end = segments.get(from).copied().unwrap_or(0);
-        for start in &segments[from..] {
-            let mut input = BufReader::new(File::open(segment_path(&self.dir, *start))?);
-            let mut position = *start;
+        let (segments, end): (Vec<u64>, u64) = {
+            let inner = lock(&self.inner);
+            (inner.segments.iter().copied().collect(), inner.position)
+        };
+        // Ends of lines that are still to be passed, going back; the very last ends the text.
+        let mut wanted = usize::try_from(lines).unwrap_or(usize::MAX);
+        if wanted == 0 {
+            return Ok(end);
+        }
+        for start in segments.iter().rev() {
+            let mut input = open_segment(&self.dir, *start)?;
+            let (mut position, mut ends) = (*start, Vec::new());
             while let Some(record) = read_record(&mut input, position)? {
-                for (offset, byte) in record.bytes.iter().enumerate() {
-                    if at_line_start {
-                        starts.push_back(position + offset as u64);
-                        if starts.len() > want {
-                            starts.pop_front();
-                        }
-                    }
-                    at_line_start = *byte == b'\n';
-                }
+                let bytes = record.bytes.iter().zip(position + 1..);
+                ends.extend(bytes.filter(|(b, _)| **b == b'\n').map(|(_, at)| at));
                 position += record.bytes.len() as u64;
             }
-            end = position;
+            // What was written since is not part of the question.
+            ends.retain(|at| *at < end);
+            match ends.len().checked_sub(wanted) {
+                Some(index) => return Ok(ends[index]),
+                None => wanted -= ends.len(),
+            }
         }
-        while starts.len() > lines as usize {
-            starts.pop_front();
-        }
-        Ok(if lines == 0 {
-            end
-        } else {
-            starts.front().copied().unwrap_or(end)
-        })
+        Ok(segments.first().copied().unwrap_or(end))
     }
 }
 
-fn encode_record(kind: OutputKind, at: Timestamp, bytes: &[u8]) -> Vec<u8> {
-    let mut record = Vec::with_capacity(HEADER + bytes.len());
+/// What the last records of a segment say.
+struct Ending {
+    /// Position behind it.
+    position: u64,
+    /// Bytes of whole records.
+    length: u64,
+    /// Time of the last record, and how many at its end have that time.
+    last: Option<(Timestamp, u64)>,
+    /// All of its records have that time, so that the segment before may end with it too.
+    is_alike: bool,
+}
+
+impl Ending {
+    fn read(path: &Path, start: u64) -> io::Result<Self> {
+        let mut input = BufReader::with_capacity(READ, File::open(path)?);
+        let mut found = Self {
+            position: start,
+            length: 0,
+            last: None,
+            is_alike: true,
+        };
+        while let Some(record) = read_record(&mut input, found.position)? {
+            found.length += (HEADER + record.bytes.len()) as u64;
+            found.position += record.bytes.len() as u64;
+            found.is_alike &= found.last.is_none_or(|(at, _)| at == record.at);
+            found.last = count_on(found.last, record.at);
+        }
+        Ok(found)
+    }
+}
+
+/// One more record, of the time `at`.
+fn count_on(last: Option<(Timestamp, u64)>, at: Timestamp) -> Option<(Timestamp, u64)> {
+    match last {
+        Some((known, count)) if known == at => Some((at, count + 1)),
+        _ => Some((at, 1)),
+    }
+}
+
+fn same_time(one: Option<(Timestamp, u64)>, other: Option<(Timestamp, u64)>) -> bool {
+    one.zip(other).is_some_and(|(a, b)| a.0 == b.0)
+}
+
+fn open_segment(dir: &Path, start: u64) -> io::Result<BufReader<File>> {
+    let file = File::open(segment_path(dir, start))?;
+    Ok(BufReader::with_capacity(READ, file))
+}
+
+fn encode_record(record: &mut Vec<u8>, kind: OutputKind, at: Timestamp, bytes: &[u8]) {
+    record.reserve(HEADER + bytes.len());
     record.push(match kind {
         OutputKind::Stdout => 1,
         OutputKind::Stderr => 2,
@@ -412,7 +522,6 @@ fn encode_record(kind: OutputKind, at: Timestamp, bytes: &[u8]) -> Vec<u8> {
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     record.extend_from_slice(&len.to_le_bytes());
     record.extend_from_slice(bytes);
-    record
 }
 
 /// The next whole record; none at the end, also inside a record that is being written.
@@ -459,6 +568,8 @@ pub struct LogReader {
     position: u64,
     input: Option<(u64, u64, BufReader<File>)>,
     end: watch::Receiver<LogEnd>,
+    /// Read already, and not handed out with what came before it.
+    ahead: Option<Data>,
 }
 
 impl LogReader {
@@ -467,79 +578,102 @@ impl LogReader {
     /// # Errors
     /// Files that cannot be read.
     pub fn next_now(&mut self) -> io::Result<Option<Data>> {
+        match self.ahead.take() {
+            Some(data) => Ok(Some(data)),
+            None => self.read_on(),
+        }
+    }
+
+    /// The same, but records of one stream that follow each other are joined to pieces of
+    /// `most` bytes where they fit; such a piece has the time of its first record.
+    ///
+    /// # Errors
+    /// See [`Self::next_now`].
+    pub fn next_joined(&mut self, most: usize) -> io::Result<Option<Data>> {
+        let Some(mut data) = self.next_now()? else {
+            return Ok(None);
+        };
+        while data.kind != OutputKind::Gap && data.bytes.len() < most {
+            let Some(next) = self.read_on()? else { break };
+            if next.kind != data.kind || data.bytes.len() + next.bytes.len() > most {
+                self.ahead = Some(next);
+                break;
+            }
+            data.bytes.extend_from_slice(&next.bytes);
+        }
+        Ok(Some(data))
+    }
+
+    fn read_on(&mut self) -> io::Result<Option<Data>> {
         loop {
             let end = *self.end.borrow_and_update();
             if self.position >= end.position {
                 return Ok(None);
             }
-            let segments: Vec<u64> = lock(&self.log.inner).segments.iter().copied().collect();
-            let Some(start) = segments
-                .iter()
-                .rev()
-                .find(|s| **s <= self.position)
-                .copied()
-            else {
-                return Ok(None);
-            };
-            let next = segments.iter().find(|s| **s > start).copied();
-            if self
-                .input
-                .as_ref()
-                .is_none_or(|(known, ..)| *known != start)
+            if let Some((_, at, input)) = self.input.as_mut()
+                && let Some(mut data) = read_record(input, *at)?
             {
-                let file = File::open(segment_path(&self.log.dir, start))?;
-                self.input = Some((start, start, BufReader::new(file)));
-            }
-            let Some((_, at, input)) = self.input.as_mut() else {
-                return Ok(None);
-            };
-            let Some(mut data) = read_record(input, *at)? else {
-                // The segment is read to its end: either the next one follows at once,
-                // or what lay between was dropped.
-                let at = *at;
-                self.input = None;
-                match next {
-                    Some(next) if next > self.position => {
-                        let gap = Data {
-                            position: self.position,
-                            kind: OutputKind::Gap,
-                            at: Timestamp(0),
-                            bytes: Vec::new(),
-                        };
-                        self.position = next;
-                        if next > at {
-                            return Ok(Some(gap));
-                        }
-                        continue;
-                    }
-                    // Bytes were promised and are not there: not an end, or a follower would spin.
-                    _ => {
-                        return Err(io::Error::new(
-                            io::ErrorKind::InvalidData,
-                            "stored output is damaged",
-                        ));
-                    }
+                *at += data.bytes.len() as u64;
+                let record_end = *at;
+                if record_end <= self.position {
+                    continue; // lies before what was asked for
                 }
-            };
-            *at += data.bytes.len() as u64;
-            let record_end = *at;
-            if record_end <= self.position {
-                continue; // lies before what was asked for
+                let skip = self.position.saturating_sub(data.position);
+                let skip = usize::try_from(skip).unwrap_or(0).min(data.bytes.len());
+                data.bytes.drain(..skip);
+                data.position = self.position;
+                self.position = record_end;
+                return Ok(Some(data));
             }
-            let skip = self.position.saturating_sub(data.position);
-            data.bytes
-                .drain(..usize::try_from(skip).unwrap_or(0).min(data.bytes.len()));
-            data.position = self.position;
-            self.position = record_end;
-            return Ok(Some(data));
+            let read = self.input.take().map(|(start, at, _)| (start, at));
+            if let Some(gap) = self.next_segment(read)? {
+                return Ok(Some(gap));
+            }
         }
+    }
+
+    /// Opens the segment that holds the position, or says that it is gone. `read` is the one
+    /// that was read to its end: its first position, and the one behind it.
+    fn next_segment(&mut self, read: Option<(u64, u64)>) -> io::Result<Option<Data>> {
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "stored output is damaged");
+        let (holding, next) = {
+            let inner = lock(&self.log.inner);
+            let after = inner.segments.partition_point(|s| *s <= self.position);
+            let holding = after.checked_sub(1).and_then(|i| inner.segments.get(i));
+            (holding.copied(), inner.segments.get(after).copied())
+        };
+        // Its records end before the position, and what followed was dropped.
+        if read.is_some_and(|(start, _)| Some(start) == holding) || holding.is_none() {
+            let next = next.ok_or_else(damaged)?; // or a follower would spin
+            let dropped = next.saturating_sub(self.position);
+            self.position = next;
+            return Ok(Some(Data {
+                position: next,
+                kind: OutputKind::Gap,
+                at: Timestamp(0),
+                bytes: format!("{dropped} bytes of output were dropped").into_bytes(),
+            }));
+        }
+        let start = holding.ok_or_else(damaged)?;
+        match open_segment(&self.log.dir, start) {
+            Ok(input) => self.input = Some((start, start, input)),
+            // Dropped since it was looked for: the next look finds a gap, or the whole is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let inner = lock(&self.log.inner);
+                if inner.segments.contains(&start) {
+                    return Err(damaged());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(None)
     }
 
     /// Waits until there may be more. False when nothing more will ever come.
     pub async fn more(&mut self) -> bool {
         loop {
             let end = *self.end.borrow_and_update();
-            if self.position < end.position {
+            if self.ahead.is_some() || self.position < end.position {
                 return true;
             }
             if end.ended || self.end.changed().await.is_err() {
@@ -551,106 +685,4 @@ impl LogReader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use longshore_common::ids::{Attempt, Rank, SessionId};
-
-    fn key() -> ContainerKey {
-        ContainerKey {
-            session: SessionId(1),
-            rank: Rank::MAIN,
-            attempt: Attempt::FIRST,
-        }
-    }
-
-    fn read_all(store: &LogStore, position: u64, tail: Option<u32>) -> Vec<Data> {
-        let mut reader = store.read(key(), position, tail).unwrap().unwrap();
-        std::iter::from_fn(|| reader.next_now().unwrap()).collect()
-    }
-
-    fn text(data: &[Data]) -> String {
-        data.iter()
-            .map(|d| String::from_utf8_lossy(&d.bytes).into_owned())
-            .collect()
-    }
-
-    #[test]
-    fn positions_resume_anywhere_and_survive_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::open(dir.path(), LogLimits::default()).unwrap();
-        store
-            .append(key(), OutputKind::Stdout, Timestamp(1), b"one\n")
-            .unwrap();
-        store
-            .append(key(), OutputKind::Stderr, Timestamp(2), b"two\n")
-            .unwrap();
-        store
-            .append(key(), OutputKind::Stdout, Timestamp(2), b"three\n")
-            .unwrap();
-        let whole = "one\ntwo\nthree\n";
-        for from in 0..whole.len() {
-            assert_eq!(text(&read_all(&store, from as u64, None)), whole[from..]);
-        }
-        drop(store);
-        let store = LogStore::open(dir.path(), LogLimits::default()).unwrap();
-        assert_eq!(store.resume_from(key()), Some((Timestamp(2), 2)));
-        let all = read_all(&store, 0, None);
-        assert_eq!(
-            all.iter().map(|d| d.kind).collect::<Vec<_>>(),
-            [OutputKind::Stdout, OutputKind::Stderr, OutputKind::Stdout]
-        );
-        assert_eq!(text(&read_all(&store, 0, Some(2))), "two\nthree\n");
-        assert_eq!(text(&read_all(&store, 0, Some(0))), "");
-        assert_eq!(store.tail(key(), 6), b"three\n");
-    }
-
-    #[test]
-    fn beyond_the_cap_the_middle_is_dropped_and_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let limits = LogLimits {
-            container: 12 << 20,
-            ..LogLimits::default()
-        };
-        let store = LogStore::open(dir.path(), limits).unwrap();
-        let line = vec![b'x'; 1 << 20];
-        for at in 0..40 {
-            store
-                .append(key(), OutputKind::Stdout, Timestamp(at), &line)
-                .unwrap();
-        }
-        let all = read_all(&store, 0, None);
-        let gaps = all.iter().filter(|d| d.kind == OutputKind::Gap).count();
-        assert_eq!(gaps, 1);
-        assert_eq!(all.first().unwrap().position, 0);
-        let last = all.last().unwrap();
-        assert_eq!(last.position + last.bytes.len() as u64, 40 << 20);
-        let kept: usize = all.iter().map(|d| d.bytes.len()).sum();
-        assert!(kept <= 16 << 20, "{kept}");
-    }
-
-    #[tokio::test]
-    async fn a_follower_hears_what_comes_and_that_it_ends() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(LogStore::open(dir.path(), LogLimits::default()).unwrap());
-        store
-            .append(key(), OutputKind::Stdout, Timestamp(1), b"a")
-            .unwrap();
-        let mut reader = store.read(key(), 0, None).unwrap().unwrap();
-        let writer = Arc::clone(&store);
-        let task = tokio::spawn(async move {
-            tokio::task::yield_now().await;
-            writer
-                .append(key(), OutputKind::Stdout, Timestamp(2), b"b")
-                .unwrap();
-            writer.finish(key());
-        });
-        let mut got = Vec::new();
-        while reader.more().await {
-            while let Some(data) = reader.next_now().unwrap() {
-                got.extend(data.bytes);
-            }
-        }
-        task.await.unwrap();
-        assert_eq!(got, b"ab");
-    }
-}
+mod tests;

@@ -312,14 +312,19 @@ impl Client {
         }
     }
 
+    /// The next bytes of an answer, as they come; none at its end.
+    pub(crate) async fn chunk(
+        &self,
+        answer: &mut Response,
+    ) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
+        let chunk = answer.chunk().await;
+        chunk.map_err(|error| self.connection_failure(&error))
+    }
+
     async fn bytes(&self, mut answer: Response) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
-        while let Some(chunk) = answer
-            .chunk()
-            .await
-            .map_err(|e| self.connection_failure(&e))?
-        {
-            bytes.extend_from_slice(&chunk);
+        while let Some(chunk) = self.chunk(&mut answer).await? {
+            bytes.extend_from_slice(chunk.as_ref());
             if bytes.len() > MOST_BYTES {
                 return Err(Failure::failed(
                     "the answer is larger than any answer should be",
@@ -645,6 +650,11 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Whether the answer came with this header.
+    pub(crate) fn has_header(&self, name: &str) -> bool {
+        self.answer.headers().contains_key(name)
+    }
+
     /// The next bytes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         match tokio::time::timeout(STREAM_SILENCE, self.answer.chunk()).await {

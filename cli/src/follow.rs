@@ -312,6 +312,12 @@ async fn read_stream(
                     }
                 }
                 "end" => return Ok(End::Complete),
+                "kept" => {
+                    let said = Event::Gap(crate::commands::logs::KEPT.to_owned());
+                    if events.send(said).await.is_err() {
+                        return Ok(End::Nobody);
+                    }
+                }
                 // What a newer coordinator may say besides.
                 _ => (),
             }

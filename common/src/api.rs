@@ -1161,6 +1161,15 @@ pub struct Unclaimed {
     pub docker_id: String,
     /// Where it stands.
     pub state: String,
+    /// What it holds of its node, as its labels say; nothing else is placed on that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slots: BTreeMap<String, String>,
+    /// The devices it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+    /// Somebody ordered its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
     /// When its process started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -1168,6 +1177,16 @@ pub struct Unclaimed {
     /// Since when this coordinator has known of it.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
+}
+
+/// Ends an unclaimed container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StopUnclaimed {
+    /// Seconds between the stop signal and the kill; 0 to 600, default 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 600)]
+    pub grace_s: Option<i64>,
 }
 
 /// A join token. Its secret is in the creating answer only.

@@ -180,6 +180,7 @@ fn outcome(end: Option<End>) -> Outcome {
         totals: Totals {
             memory_peak: Some(1 << 20),
             cpu_ms: Some(17),
+            output: Some(19),
         },
     }
 }
@@ -372,6 +373,7 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 position: 300,
                 tail_lines: Some(5),
                 follow: true,
+                joined: true,
             })),
         ),
         (
@@ -415,6 +417,22 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         ("stream-end", encode(&StreamEnd { error: None })),
+        (
+            "unclaimed",
+            encode(&UnclaimedReport {
+                items: vec![UnclaimedItem {
+                    key: key(),
+                    claim: Claim {
+                        slots: Slots::new().with(SlotName::cpu(), 2000),
+                        devices: vec![DeviceGrant {
+                            slot: SlotName::cuda_device(),
+                            device: "GPU-1".parse().unwrap(),
+                            amount: 1000,
+                        }],
+                    },
+                }],
+            }),
+        ),
         (
             "enrol-request",
             encode(&EnrolRequest {

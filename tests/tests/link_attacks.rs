@@ -797,6 +797,7 @@ async fn output_that_nobody_reads_does_not_hold_up_heartbeats() -> Result<()> {
         position: 0,
         tail_lines: None,
         follow: true,
+        joined: false,
     };
     let writing = tokio::spawn(write_to_all(link.connection.clone()));
     let mut unread = Vec::new();

@@ -4,7 +4,8 @@ use longshore_common::agent::{Inventory, NodeLoad, RuntimeState};
 use longshore_common::ids::{ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
-    AuditEnd, ContainerReport, Notice, Outcome, OutcomeNumber, PullProgress, actual_hash,
+    AuditEnd, ContainerReport, Notice, Outcome, OutcomeNumber, PullProgress, UnclaimedItem,
+    actual_hash,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -37,6 +38,10 @@ pub struct Outbox {
     notices: VecDeque<Notice>,
     /// Notices that were dropped since the last one was sent.
     dropped: u64,
+    pub notices: VecDeque<Notice>,
+    /// Containers that no order names, with a number that goes up when they differ; 0 = they
+    /// are not known yet.
+    pub unclaimed: (u64, Vec<UnclaimedItem>),
     reports: BTreeMap<ContainerKey, (u64, ContainerReport)>,
     revision: u64,
     hash: Option<u64>,
@@ -55,6 +60,17 @@ impl Outbox {
         self.revision += 1;
         self.hash = None;
         self.reports.insert(report.key, (self.revision, report));
+        true
+    }
+
+    /// Says which containers no order names. Nothing happens when that is known already.
+    pub fn tell_unclaimed(&mut self, items: Vec<UnclaimedItem>) -> bool {
+        let (number, known) = &mut self.unclaimed;
+        if *number > 0 && *known == items {
+            return false;
+        }
+        *number += 1;
+        *known = items;
         true
     }
 
@@ -208,6 +224,7 @@ impl Shared {
                 progress: BTreeMap::new(),
                 notices: VecDeque::new(),
                 dropped: 0,
+                unclaimed: (0, Vec::new()),
                 reports: BTreeMap::new(),
                 revision: 0,
                 hash: None,

@@ -12,7 +12,7 @@ use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Frame, Goodbye,
     Heartbeat, HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck,
     OutcomeNumber, PullProgress, Refused, SignalRequest, SignedSet, StreamAccept, StreamEnd,
-    StreamOpen, StreamRefuse, Welcome,
+    StreamOpen, StreamRefuse, UnclaimedReport, Welcome,
 };
 use longshore_link::{
     FrameReader, INTERACTIVE, LinkError, Side, boot_ms, close, pass_on, send, send_within,
@@ -147,6 +147,7 @@ struct StateOut<'a> {
     between: &'a Between,
     out: quinn::SendStream,
     sent_inventory: u64,
+    sent_unclaimed: u64,
     sent_progress: BTreeMap<ContainerKey, PullProgress>,
     progress_at: Instant,
     /// The certificate could not be read when it was last looked at.
@@ -208,6 +209,7 @@ async fn talk(
         between: &between,
         out: state_out,
         sent_inventory: 0,
+        sent_unclaimed: 0,
         sent_progress: BTreeMap::new(),
         progress_at: Instant::now(),
         unreadable: false,
@@ -369,6 +371,7 @@ impl StateOut<'_> {
                 self.send_actual().await?;
             }
             self.send_news().await?;
+            self.send_unclaimed().await?;
             turns += 1;
             self.renew_if_due(turns).await?;
             self.between.state_due.notified().await;
@@ -397,6 +400,20 @@ impl StateOut<'_> {
         if let Some((number, Some(inventory))) = news {
             self.sent_inventory = number;
             send_within(&mut self.out, &InventoryReport { inventory }, TAKES_NOTHING).await?;
+        }
+        Ok(())
+    }
+
+    /// Containers that no order names, when they differ from what this connection carried.
+    async fn send_unclaimed(&mut self) -> Result<(), Ended> {
+        let news = {
+            let outbox = self.shared.outbox();
+            let (number, items) = &outbox.unclaimed;
+            (*number > self.sent_unclaimed).then(|| (*number, items.clone()))
+        };
+        if let Some((number, items)) = news {
+            self.sent_unclaimed = number;
+            send_within(&mut self.out, &UnclaimedReport { items }, TAKES_NOTHING).await?;
         }
         Ok(())
     }
@@ -626,7 +643,7 @@ async fn serve_logs(
         }
     };
     send(out, &StreamAccept {}).await?;
-    let error = copy_logs(out, reader, request.follow).await?;
+    let error = copy_logs(out, reader, request).await?;
     send(out, &StreamEnd { error }).await
 }
 
@@ -636,17 +653,21 @@ const PIECE: usize = 60 * 1024;
 async fn copy_logs(
     out: &mut quinn::SendStream,
     mut reader: crate::logs::LogReader,
-    follow: bool,
+    request: &LogsRequest,
 ) -> Result<Option<String>, LinkError> {
     loop {
         loop {
-            match reader.next_now() {
+            let next = match request.joined {
+                true => reader.next_joined(PIECE),
+                false => reader.next_now(),
+            };
+            match next {
                 Ok(Some(data)) => send_piecewise(out, data).await?,
                 Ok(None) => break,
                 Err(error) => return Ok(Some(error.to_string())),
             }
         }
-        if !follow {
+        if !request.follow {
             return Ok(None);
         }
         tokio::select! {

@@ -8,7 +8,7 @@ use longshore_common::agent::GpuWay;
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey, Fence};
 use longshore_common::session::{ContainerSpec, Exit, PullRule};
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{OutputKind, TerminalSize};
+use longshore_common::wire::{Claim, OutputKind, TerminalSize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
@@ -54,6 +54,8 @@ pub struct Found {
     pub fence: Fence,
     /// From its labels: a hash of the spec it was made from.
     pub spec_hash: String,
+    /// From its labels: what it holds of this machine; nothing where they do not say.
+    pub claim: Claim,
     /// Where it stands.
     pub status: FoundStatus,
     /// When its process started; none = never.

@@ -14,7 +14,7 @@ use longshore_common::agent::GpuWay;
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Cause, Exit, PullRule, SessionType};
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{OutputKind, TerminalSize};
+use longshore_common::wire::{Claim, OutputKind, TerminalSize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -193,6 +193,10 @@ impl Containers for SimulatedEngine {
             docker_id: docker_id.clone(),
             fence: request.fence,
             spec_hash: String::new(),
+            claim: Claim {
+                slots: request.spec.slots.clone(),
+                devices: request.spec.devices.clone(),
+            },
             status: FoundStatus::Created,
             started_at: None,
             pid: None,

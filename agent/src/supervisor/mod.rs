@@ -15,6 +15,8 @@ mod accept;
 mod exec;
 mod leased;
 mod steps;
+mod strangers;
+mod sweeps;
 mod watching;
 
 use crate::devices::{Snapshot, Snapshots};
@@ -37,7 +39,7 @@ use longshore_common::ids::{AgentId, ClusterId, ContainerKey, ExecId};
 use longshore_common::session::{Cause, ContainerState, End, Entry, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    ContainerReport, DesiredSet, MAX_SAMPLES, Notice, NoticeKind, Outcome, OutcomeNumber, SIGNALS,
+    Claim, ContainerReport, DesiredSet, MAX_SAMPLES, Notice, NoticeKind, Outcome, OutcomeNumber, SIGNALS,
     SignalRequest, SignedSet, SigningInput, Totals,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +48,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 pub use steps::Everything;
+use sweeps::Sweeps;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
@@ -75,8 +78,6 @@ const RETRY_MS: i64 = 1_000;
 const CHECK_TRIES: u32 = 5;
 /// After so many calls without an answer the engine counts as hung.
 const HUNG_AFTER: u32 = 3;
-/// Old output is swept this often.
-const SWEEP_MS: i64 = 3_600_000;
 
 /// What can happen to the supervisor.
 #[derive(Debug)]
@@ -241,7 +242,7 @@ pub struct Supervisor<C> {
     next_ping_ms: i64,
     next_sample_ms: i64,
     next_verify_ms: i64,
-    next_sweep_ms: i64,
+    sweeps: Sweeps,
     notices: u64,
     lease: Lease,
     /// The lease could not be kept: said once.
@@ -404,7 +405,7 @@ impl<C: Containers> Supervisor<C> {
             next_ping_ms: now + PING_MS,
             next_sample_ms: 0,
             next_verify_ms: now + VERIFY_MS,
-            next_sweep_ms: now + SWEEP_MS,
+            sweeps: Sweeps::new(now),
             notices: 0,
             lease: Lease::default(),
             lease_unkept: false,
@@ -912,6 +913,7 @@ impl<C: Containers> Supervisor<C> {
             return Acceptance::Wait;
         };
         drop(outbox);
+        let strangers = self.held_by_strangers(entry);
         let others: Vec<&Entry> = self
             .desired
             .values()
@@ -920,6 +922,7 @@ impl<C: Containers> Supervisor<C> {
                 let record = self.journal.key(e.key);
                 record.is_some_and(|r| r.stage.is_some() && r.closed.is_none())
             })
+            .chain(&strangers)
             .collect();
         accept::judge(
             entry,
@@ -1234,6 +1237,7 @@ impl<C: Containers> Supervisor<C> {
                 docker_id,
                 fence,
                 spec_hash: String::new(),
+                claim: Claim::default(), // its order says it
                 status: FoundStatus::Created,
                 started_at: None,
                 pid: None,
@@ -1618,10 +1622,8 @@ impl<C: Containers> Supervisor<C> {
             self.note_checks();
         }
         self.make_checks();
-        if now >= self.next_sweep_ms {
-            self.next_sweep_ms = now + SWEEP_MS;
-            self.sweep_logs();
-        }
+        self.sweep(now);
+        self.tell_strangers();
         let due: Vec<ContainerKey> = self
             .retry_at
             .iter()
@@ -1762,22 +1764,6 @@ impl<C: Containers> Supervisor<C> {
             if let Some(check) = self.checks.get_mut(&key) {
                 check.asking = true;
             }
-        }
-    }
-
-    fn sweep_logs(&self) {
-        let live: BTreeSet<String> = self
-            .journal
-            .contents()
-            .keys
-            .keys()
-            .map(ToString::to_string)
-            .collect();
-        let swept = self
-            .logs
-            .sweep(&|name| live.contains(name), SystemTime::now());
-        if let Err(error) = swept {
-            warn!(%error, "old output could not be swept");
         }
     }
 

@@ -6,7 +6,7 @@ use crate::host::{freezer, wall_clock};
 use crate::link::Shared;
 use crate::logs::LogStore;
 use crate::runtime::{
-    Containers, CreateRequest, Found, FoundStatus, ImageFacts, PullState, RuntimeError,
+    Containers, CreateRequest, Found, FoundStatus, ImageFacts, OutputChunk, PullState, RuntimeError,
 };
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Cause, ContainerSpec, End};
@@ -221,7 +221,7 @@ pub(super) async fn end(
     end: End,
     started_at: Option<Timestamp>,
     at: Timestamp,
-    totals: Totals,
+    mut totals: Totals,
     output: Option<watch::Receiver<bool>>,
 ) -> Done {
     if let Some(mut output) = output {
@@ -230,6 +230,7 @@ pub(super) async fn end(
     }
     logs.finish(key);
     let tail = logs.tail(key, MAX_TAIL);
+    totals.output = Some(logs.position(key));
     let number = OutcomeNumber::Ended;
     Done::Ended(Box::new(Outcome {
         key,
@@ -328,16 +329,19 @@ async fn copy_once<C: Containers>(
     let read = runtime.output(docker_id, since, sink);
     let mut came = false;
     let copy = async {
-        while let Some(chunk) = chunks.recv().await {
+        let mut taken = Vec::with_capacity(OUTPUT_QUEUE);
+        while chunks.recv_many(&mut taken, OUTPUT_QUEUE).await > 0 {
             // Records with the time of the last one were taken already, in order.
-            if skip > 0 && Some(chunk.at) == since {
-                skip -= 1;
-                continue;
-            }
-            came = true;
-            if let Err(error) = logs.append(key, chunk.kind, chunk.at, &chunk.bytes) {
+            taken.retain(|chunk: &OutputChunk| {
+                let known = skip > 0 && Some(chunk.at) == since;
+                skip -= u64::from(known);
+                !known
+            });
+            came |= !taken.is_empty();
+            if let Err(error) = logs.append(key, &taken) {
                 tracing::warn!(%key, %error, "output is lost");
             }
+            taken.clear();
         }
     };
     let (read, ()) = tokio::join!(read, copy);

@@ -1,5 +1,7 @@
 //! The supervisor against an engine that does what a test tells it, event by event.
 
+mod strangers;
+
 use super::*;
 use crate::devices::simulated::{SimulatedConfig, SimulatedGpus, start as invent_gpus};
 use crate::logs::LogLimits;
@@ -10,7 +12,7 @@ use longshore_common::ids::{
 use longshore_common::limits::{Combine, Deadline, IdleAction, IdlePolicy, Kept, SessionLimits};
 use longshore_common::session::{ContainerSpec, Exit, PullRule, Reason, SessionType, StopOrder};
 use longshore_common::wire::{
-    ExecKind, ExecRequest, OutcomeAck, OutputKind, TerminalSize, ToExec, Welcome,
+    Claim, ExecKind, ExecRequest, OutcomeAck, OutputKind, TerminalSize, ToExec, Welcome,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use std::collections::VecDeque;
@@ -175,6 +177,10 @@ impl Containers for Scripted {
             docker_id: docker_id.clone(),
             fence: request.fence,
             spec_hash: String::new(),
+            claim: Claim {
+                slots: request.spec.slots.clone(),
+                devices: request.spec.devices.clone(),
+            },
             status: FoundStatus::Created,
             started_at: None,
             pid: None,

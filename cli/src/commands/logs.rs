@@ -1,14 +1,16 @@
 //! `logs`: the output of a session, as the program wrote it.
 
 use crate::app::App;
-use crate::client::Call;
 use crate::describe;
 use crate::error::{Failure, code};
 use crate::follow::{Options, Outcome, Signals, follow};
 use crate::output;
 use crate::values::SessionRef;
 use longshore_common::api::Session;
-use reqwest::Method;
+
+/// Said of output that does not come from its node.
+pub(crate) const KEPT: &str =
+    "the node cannot be reached: this is the last output, as the coordinator keeps it";
 
 /// Flags of `logs`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +50,9 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     let path = format!("{path}/logs?{}", filters.join("&"));
     // As it comes: there may be gigabytes, and they take their time.
     let mut stream = client.stream(path.trim_end_matches('?')).await?;
+    if stream.has_header("longshore-output") {
+        eprintln!("{KEPT}");
+    }
     while let Some(bytes) = stream.next().await? {
         output::write_bytes(&bytes)?;
     }

@@ -411,6 +411,9 @@ pub struct Totals {
     pub memory_peak: Option<i64>,
     /// Processor time in milliseconds.
     pub cpu_ms: Option<i64>,
+    /// Bytes of output in all, over both streams: where the last of it ends.
+    #[serde(default)]
+    pub output: Option<u64>,
 }
 
 /// The coordinator has stored an outcome.
@@ -550,6 +553,8 @@ pub struct LogsRequest {
     pub tail_lines: Option<u32>,
     /// Go on until the container has ended.
     pub follow: bool,
+    /// The time of each piece is not wanted: what one stream wrote in many may come in one.
+    pub joined: bool,
 }
 
 /// The agent serves the stream.

@@ -7,6 +7,7 @@
 
 mod exec;
 mod frame;
+mod keeping;
 mod message;
 mod signed;
 
@@ -15,6 +16,7 @@ pub use exec::{
     ToExec,
 };
 pub use frame::{Cap, Frame, FrameDecoder, FrameError, encode};
+pub use keeping::{Claim, UnclaimedItem, UnclaimedReport};
 pub use message::*;
 pub use signed::{SignedSet, SigningInput};
 

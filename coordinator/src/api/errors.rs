@@ -582,6 +582,12 @@ pub const CODES: &[Code] = &[
         "The node on which the session runs is not connected now. The session goes on there; its output can be read once the node is back.",
     ),
     code(
+        "LS-READER-SLOW",
+        503,
+        "Output was not taken fast enough",
+        "Whoever follows output has to take it: one that takes nothing for a while holds back others. The stream was cut and nothing is lost; ask again from the position behind the last piece.",
+    ),
+    code(
         "LS-DISK-LOW",
         507,
         "The disk of the coordinator is full",

@@ -13,7 +13,7 @@ use crate::engine::{Origin, Watch};
 use crate::identity::Person;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Extensions, HeaderName, HeaderValue, Uri, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,7 +28,7 @@ use longshore_core::model::{Container, Session, SessionUse};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -40,6 +40,8 @@ pub(super) const PARAMETERS: &[&str] = &["rank", "attempt", "position", "tail", 
 const BETWEEN: usize = 8;
 /// A stream that is silent says so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Says where output comes from, when it does not come from its node.
+const SOURCE: HeaderName = HeaderName::from_static("longshore-output");
 /// Most last lines that can be asked for.
 const MOST_TAIL: u64 = 1_000_000;
 
@@ -120,12 +122,20 @@ struct Ask {
     tail: Option<u32>,
     follow: bool,
     only: Option<OutputKind>,
+    /// Only the bytes count.
+    plain: bool,
 }
 
 impl Ask {
     fn wants(&self, kind: OutputKind) -> bool {
         self.only
             .is_none_or(|only| only == kind || kind == OutputKind::Gap)
+    }
+
+    /// Whether what is kept here is of the container that is asked for.
+    fn is_kept(&self, session: &Session) -> bool {
+        let present = self.attempt.is_none_or(|a| a == session.attempt);
+        self.rank == Rank::MAIN && present && session.tail.is_some()
     }
 }
 
@@ -168,14 +178,15 @@ async fn ask(app: &App, text: &str, extensions: &Extensions, uri: Uri) -> Result
         tail: tail.and_then(|n| u32::try_from(n).ok()),
         follow: query.flag("follow")?,
         only,
+        plain: false,
     })
 }
 
 /// Where the output is.
 enum Found {
     Pieces(LogPieces),
-    /// The last lines, kept here.
-    Kept(Data),
+    /// The last output, kept here.
+    Kept(Vec<Data>),
     /// There never will be any.
     Nothing,
     /// Not yet.
@@ -223,10 +234,11 @@ async fn find(app: &App, ask: &Ask) -> Result<Found, Failure> {
         position: ask.position,
         tail_lines: ask.tail,
         follow: ask.follow,
+        joined: ask.plain,
     };
     match app.nodes.open(agent, request).await {
         Ok(pieces) => Ok(Found::Pieces(pieces)),
-        Err(_) if over && session.tail.is_some() => Ok(kept(&session, ask)),
+        Err(_) if over && ask.is_kept(&session) => Ok(kept(&session, ask)),
         Err(detail) => Err(unreachable(key, &detail)),
     }
 }
@@ -255,27 +267,44 @@ fn has_begun(container: &Container) -> bool {
     container.started_at.is_some() || matches!(container.state, Running | Stopping | Exited | Lost)
 }
 
-/// The last output as the session keeps it. Its place in the whole is not known any more,
-/// so one who has read some already gets nothing twice.
+/// The last output as the session keeps it, with what it lacks said first. Where it begins
+/// in the whole is known of sessions whose agent said so; of others one who has read some
+/// already gets nothing twice.
 fn kept(session: &Session, ask: &Ask) -> Found {
-    let Some(tail) = session
-        .tail
-        .as_deref()
-        .filter(|t| !t.is_empty() && ask.position == 0)
-    else {
+    let kept = session.tail.as_deref();
+    let Some(tail) = kept.filter(|tail| ask.is_kept(session) && !tail.is_empty()) else {
         return Found::Nothing;
     };
-    let text = match ask.tail {
-        None => tail,
-        Some(lines) => last_lines(tail, lines),
+    let start = match session.tail_at {
+        Some(at) => at,
+        None if ask.position > 0 => return Found::Nothing,
+        None => 0,
+    };
+    let bytes = match ask.tail {
+        None => {
+            // Bytes that are no text count for more here than they did: never too few.
+            let known = ask.position.saturating_sub(start);
+            let known = usize::try_from(known).unwrap_or(usize::MAX);
+            tail.as_bytes().get(known..).unwrap_or_default()
+        }
+        Some(lines) => last_lines(tail, lines).as_bytes(),
     };
     let at = session.ended_at.unwrap_or(session.created_at);
-    Found::Kept(Data {
-        position: 0,
+    let position = start + (tail.len() - bytes.len()) as u64;
+    let missing = start.saturating_sub(ask.position);
+    let gap = (missing > 0 && ask.tail.is_none()).then(|| Data {
+        position: start,
+        kind: OutputKind::Gap,
+        at,
+        bytes: format!("{missing} bytes of output are on its node only").into_bytes(),
+    });
+    let last = Data {
+        position,
         kind: OutputKind::Stdout,
         at,
-        bytes: text.as_bytes().to_vec(),
-    })
+        bytes: bytes.to_vec(),
+    };
+    Found::Kept(gap.into_iter().chain([last]).collect())
 }
 
 fn last_lines(text: &str, lines: u32) -> &str {
@@ -296,45 +325,74 @@ enum Out {
     End,
 }
 
+/// What is being fetched.
+struct Fetched {
+    pieces: mpsc::Receiver<Out>,
+    /// Why it was cut short, once it was.
+    cut: Arc<OnceLock<Failure>>,
+    /// It comes from here, because its node does not answer.
+    kept: bool,
+}
+
 /// Starts to fetch. What is wrong at once is said at once; later the pieces just cease, without
 /// [`Out::End`], and who reads on by position loses nothing.
-async fn fetch(app: &App, ask: Ask) -> Result<mpsc::Receiver<Out>, Failure> {
+async fn fetch(app: &App, ask: Ask) -> Result<Fetched, Failure> {
     // The watch before the reading: what changes in between wakes it.
     let watch = app.engine.watch(ask.id);
     let first = find(app, &ask).await?;
+    let kept = matches!(first, Found::Kept(_));
     let (out, pieces) = mpsc::channel(BETWEEN);
-    let app = app.clone();
+    let cut = Arc::new(OnceLock::new());
+    let (app, why) = (app.clone(), Arc::clone(&cut));
     tokio::spawn(GUARDED.scope((), async move {
         let mut stopping = app.stopping.clone();
+        let out = Outlet { out, why };
         tokio::select! {
             () = produce(&app, &ask, (first, watch), &out) => (),
-            () = out.closed() => (),
+            () = out.out.closed() => (),
             _ = stopping.wait_for(|stop| *stop) => (),
         }
     }));
-    Ok(pieces)
+    Ok(Fetched { pieces, cut, kept })
 }
 
-async fn produce(
-    app: &App,
-    ask: &Ask,
-    (mut found, mut watch): (Found, Watch),
-    out: &mpsc::Sender<Out>,
-) {
+/// The way to a reader.
+struct Outlet {
+    out: mpsc::Sender<Out>,
+    why: Arc<OnceLock<Failure>>,
+}
+
+impl Outlet {
+    /// False when the reader is gone or takes nothing.
+    async fn hand_on(&self, piece: Data) -> bool {
+        let sent = tokio::time::timeout(TAKES_NOTHING, self.out.send(Out::Piece(piece))).await;
+        if sent.is_err() {
+            let seconds = TAKES_NOTHING.as_secs();
+            let text =
+                format!("Nothing was taken for {seconds} s; read on from the last position.");
+            let _ = self.why.set(Failure::new("LS-READER-SLOW", text)); // it is cut once
+        }
+        matches!(sent, Ok(Ok(())))
+    }
+}
+
+async fn produce(app: &App, ask: &Ask, (mut found, mut watch): (Found, Watch), out: &Outlet) {
     loop {
         match found {
             Found::Pieces(mut pieces) => {
                 while let Some(piece) = pieces.next().await {
                     let Ok(piece) = piece else { return }; // no end: the reader comes again
-                    if ask.wants(piece.kind) && !hand_on(out, piece).await {
+                    if ask.wants(piece.kind) && !out.hand_on(piece).await {
                         return;
                     }
                 }
                 break;
             }
-            Found::Kept(piece) => {
-                if ask.wants(piece.kind) && !hand_on(out, piece).await {
-                    return;
+            Found::Kept(pieces) => {
+                for piece in pieces {
+                    if ask.wants(piece.kind) && !out.hand_on(piece).await {
+                        return;
+                    }
                 }
                 break;
             }
@@ -347,7 +405,7 @@ async fn produce(
             Err(_) => return,
         }
     }
-    let _ = out.send(Out::End).await; // the reader may have gone
+    let _ = out.out.send(Out::End).await; // the reader may have gone
 }
 
 /// The bytes of the pieces. Without their end the answer breaks off: with a clean one it would
@@ -373,14 +431,27 @@ pub(super) async fn plain(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let ask = ask(&app, &text, request.extensions(), request.uri().clone()).await?;
+    let mut ask = ask(&app, &text, request.extensions(), request.uri().clone()).await?;
+    ask.plain = true;
     first_look(&app, &ask, request.extensions()).await?;
-    let body = bytes(fetch(&app, ask).await?);
-    let headers = [(
+    let Fetched { pieces, kept, .. } = fetch(&app, ask).await?;
+    let body = bytes(pieces);
+    let mut headers = HeaderMap::new();
+    headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
-    )];
+    );
+    if kept {
+        headers.insert(SOURCE, HeaderValue::from_static("kept"));
+    }
     Ok((headers, Body::from_stream(body)).into_response())
+}
+
+/// What a stream has told already.
+enum Told {
+    Nothing,
+    Beginning,
+    Last,
 }
 
 pub(super) async fn events(
@@ -392,21 +463,33 @@ pub(super) async fn events(
     let session = first_look(&app, &ask, request.extensions()).await?;
     let attempt = container(&session, &ask).map_or(session.attempt, |c| c.key.attempt);
     let rank = ask.rank;
-    let pieces = fetch(&app, ask).await?;
-    let body = stream::unfold((pieces, true), move |(mut pieces, first)| async move {
-        if first {
-            return Some((
-                Ok::<_, Infallible>(Bytes::from_static(b"retry: 2000\n\n")),
-                (pieces, false),
-            ));
+    let Fetched { pieces, cut, kept } = fetch(&app, ask).await?;
+    let first = match kept {
+        true => "retry: 2000\n\nevent: kept\ndata: {}\n\n",
+        false => "retry: 2000\n\n",
+    };
+    let begun = (pieces, Told::Nothing);
+    let body = stream::unfold(begun, move |(mut pieces, told)| {
+        let (app, cut) = (app.clone(), Arc::clone(&cut));
+        async move {
+            let text = match told {
+                Told::Last => return None,
+                Told::Nothing => first.to_owned(),
+                Told::Beginning => match tokio::time::timeout(KEEP_ALIVE, pieces.recv()).await {
+                    Err(_) => ": still here\n\n".to_owned(),
+                    Ok(Some(Out::Piece(piece))) => event(rank, attempt, &piece),
+                    Ok(Some(Out::End)) => "event: end\ndata: {}\n\n".to_owned(),
+                    Ok(None) => {
+                        let text = problem(&app, cut.get()?);
+                        return Some((
+                            Ok::<_, Infallible>(Bytes::from(text)),
+                            (pieces, Told::Last),
+                        ));
+                    }
+                },
+            };
+            Some((Ok(Bytes::from(text)), (pieces, Told::Beginning)))
         }
-        let text = match tokio::time::timeout(KEEP_ALIVE, pieces.recv()).await {
-            Err(_) => ": still here\n\n".to_owned(),
-            Ok(Some(Out::Piece(piece))) => event(rank, attempt, &piece),
-            Ok(Some(Out::End)) => "event: end\ndata: {}\n\n".to_owned(),
-            Ok(None) => return None,
-        };
-        Some((Ok(Bytes::from(text)), (pieces, false)))
     });
     let headers = [
         (
@@ -419,6 +502,13 @@ pub(super) async fn events(
         ),
     ];
     Ok((headers, Body::from_stream(body)).into_response())
+}
+
+/// Why a stream ends here, as its last event.
+fn problem(app: &App, failure: &Failure) -> String {
+    // A record of texts and numbers can always be written.
+    let data = serde_json::to_string(&failure.problem(&app.address, "", "")).unwrap_or_default();
+    format!("event: problem\ndata: {data}\n\n")
 }
 
 /// One server-sent event.
@@ -445,12 +535,6 @@ fn event(rank: Rank, attempt: Attempt, piece: &Data) -> String {
     // A record of texts and numbers can always be written.
     let data = serde_json::to_string(&record).unwrap_or_default();
     format!("id: {}\nevent: {name}\ndata: {data}\n\n", piece.position)
-}
-
-/// False when the reader is gone or takes nothing.
-async fn hand_on(out: &mpsc::Sender<Out>, piece: Data) -> bool {
-    let sent = tokio::time::timeout(TAKES_NOTHING, out.send(Out::Piece(piece))).await;
-    matches!(sent, Ok(Ok(())))
 }
 
 #[cfg(test)]
@@ -499,5 +583,25 @@ mod tests {
             "{text}"
         );
         assert!(text.starts_with("id: 3\nevent: line\n") && text.ends_with("}\n\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_told_why_it_was_cut() {
+        let (out, mut pieces) = mpsc::channel(1);
+        let outlet = Outlet {
+            out,
+            why: Arc::default(),
+        };
+        let piece = |position| Data {
+            position,
+            kind: OutputKind::Stdout,
+            at: Timestamp(0),
+            bytes: b"x".to_vec(),
+        };
+        assert!(outlet.hand_on(piece(0)).await);
+        assert!(outlet.why.get().is_none());
+        assert!(!outlet.hand_on(piece(1)).await, "there is room for one");
+        assert_eq!(outlet.why.get().unwrap().code, "LS-READER-SLOW");
+        assert!(matches!(pieces.recv().await, Some(Out::Piece(p)) if p.position == 0));
     }
 }

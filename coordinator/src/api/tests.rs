@@ -179,6 +179,7 @@ fn agent() -> Agent {
         lost_since: None,
         braked_at: None,
         braked_ms: 0,
+        unclaimed: Vec::new(),
     }
 }
 
@@ -488,6 +489,8 @@ impl Fixture {
                 totals: Totals {
                     memory_peak: Some(1),
                     cpu_ms: Some(2),
+                    // A hundred bytes were written before the tail.
+                    output: Some(111),
                 },
             };
             self.app
@@ -1424,15 +1427,35 @@ async fn output_of_an_agent_that_is_away() {
         (503, "LS-AGENT-UNREACHABLE")
     );
     f.ends("s-1", 0).await;
-    assert_eq!(
-        f.get("/api/v1/sessions/s-1/logs").await.text(),
-        "last words\n"
-    );
-    let text = f.get("/api/v1/sessions/s-1/logs/stream").await.text();
+    let logs = "/api/v1/sessions/s-1/logs";
+    let answer = f.get(logs).await;
+    assert_eq!(answer.header("longshore-output"), "kept");
+    assert_eq!(answer.text(), "last words\n");
+    let events = |text: &str| -> Vec<String> {
+        let names = text.lines().filter_map(|l| l.strip_prefix("event: "));
+        names.map(str::to_owned).collect()
+    };
+    let text = f.get(&format!("{logs}/stream")).await.text();
+    assert_eq!(events(&text), ["kept", "gap", "line", "end"], "{text}");
+    assert!(text.contains("100 bytes of output are on its node only"));
     assert!(
-        text.contains("\"text\":\"last words\\n\"") && text.contains("event: end"),
+        text.contains("\"position\":100,\"text\":\"last words\\n\""),
         "{text}"
     );
+    // Who has read some already gets the rest, once.
+    for (asked, rest) in [
+        ("position=105", "words\n"),
+        ("position=111", ""),
+        ("tail=1", "last words\n"),
+    ] {
+        let text = f.get(&format!("{logs}?{asked}")).await.text();
+        assert_eq!(text, rest, "{asked}");
+    }
+    let text = f.get(&format!("{logs}/stream?position=105")).await.text();
+    assert_eq!(events(&text), ["kept", "line", "end"], "{text}");
+    // Only the main container's is kept: no other answers with it.
+    let other = f.get(&format!("{logs}?rank=sub1")).await;
+    assert_eq!((other.status.as_u16(), other.text().as_str()), (200, ""));
 }
 
 #[tokio::test]

@@ -517,8 +517,15 @@ pub(super) fn unclaimed(state: &State, live: &Live, agent: &Agent) -> Vec<api::U
     let ordered: BTreeSet<ContainerKey> = state.on_agent(agent.id).collect();
     let strangers = live.strangers(agent.id).into_iter();
     let shown = strangers.filter(|(key, _)| !ordered.contains(key));
+    let held = |key| agent.unclaimed.iter().find(|u| u.key == key);
     shown
         .map(|(key, stranger)| api::Unclaimed {
+            slots: held(key).map_or_else(BTreeMap::new, |u| amounts(&u.claim.slots)),
+            devices: held(key).map_or_else(Vec::new, |u| {
+                let devices = u.claim.devices.iter();
+                devices.map(|grant| grant.device.to_string()).collect()
+            }),
+            stopping: held(key).is_some_and(|u| u.stop.is_some()),
             id: key.to_string(),
             agent: agent.id.to_string(),
             agent_name: agent.name.clone(),

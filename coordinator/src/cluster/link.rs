@@ -19,7 +19,7 @@ use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, DesiredSet, Frame,
     FrameError, Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST, Message,
     Notice, Outcome, OutcomeAck, PullProgress, Refused, RefusedCode, SignedSet, SigningInput,
-    Welcome, actual_hash,
+    UnclaimedReport, Welcome, actual_hash,
 };
 use longshore_core::model::{Answer, Event, HelloFacts, State, WelcomeFacts, desired_set};
 use longshore_link::{FrameReader, LinkError, MAX_DATA_STREAMS, boot_ms, close, send, send_within};
@@ -668,6 +668,15 @@ async fn take(
             };
             let look = move |state: &State| outcome_taken(state, &live, agent, key);
             shared.engine.tell_then(event, look).await?;
+            Ok(Taken::Nothing)
+        }
+        UnclaimedReport::KIND => {
+            let report: UnclaimedReport = frame.decode()?;
+            let event = Event::Unclaimed {
+                agent,
+                items: report.items,
+            };
+            shared.engine.tell(event).await?;
             Ok(Taken::Nothing)
         }
         InventoryReport::KIND => {

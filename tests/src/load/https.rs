@@ -175,8 +175,48 @@ impl Connection {
         Ok(Answer { status, etag, body })
     }
 
+    /// Sends a request and reads an answer that comes in chunks until its end. `took` is told
+    /// the size of each.
+    ///
+    /// # Errors
+    /// The connection broke, the answer is none in chunks, or no success.
+    pub async fn drain(&mut self, request: &[u8], mut took: impl FnMut(usize)) -> Result<()> {
+        self.stream.write_all(request).await?;
+        self.stream.flush().await?;
+        let head = self.line(b"\r\n\r\n").await?.to_ascii_lowercase();
+        let success = head.split(' ').nth(1) == Some("200");
+        if !success || !head.contains("transfer-encoding: chunked") {
+            bail!("no answer in chunks: {head}");
+        }
+        loop {
+            let line = self.line(b"\r\n").await?;
+            let size = line.split(';').next().unwrap_or_default();
+            let size = usize::from_str_radix(size.trim(), 16)?;
+            while self.read.len() < size + 2 {
+                self.more().await?;
+            }
+            self.read.drain(..size + 2);
+            if size == 0 {
+                return Ok(());
+            }
+            took(size);
+        }
+    }
+
+    /// What comes before `end`, as text.
+    async fn line(&mut self, end: &[u8]) -> Result<String> {
+        loop {
+            if let Some(at) = find(&self.read, end) {
+                let text = std::str::from_utf8(&self.read[..at])?.to_owned();
+                self.read.drain(..at + end.len());
+                return Ok(text);
+            }
+            self.more().await?;
+        }
+    }
+
     async fn more(&mut self) -> Result<()> {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = [0; 64 * 1024];
         let count = self.stream.read(&mut chunk).await?;
         if count == 0 {
             bail!("the coordinator closed the connection");

@@ -30,6 +30,7 @@ use bollard::query_parameters::{
     CreateContainerOptions, EventsOptions, KillContainerOptions, ListContainersOptions,
     LogsOptions, RemoveContainerOptions, StopContainerOptions, WaitContainerOptions,
 };
+use collect::{Collector, Rules};
 use engine::{CallError, Engine};
 use files::{Files, Paths};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -47,6 +48,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
+mod collect;
 pub mod engine;
 mod exec;
 mod files;
@@ -106,6 +108,10 @@ pub struct DockerConfig {
     pub parallel_pulls: usize,
     /// So much of the disk of images a pull leaves free, in percent.
     pub image_low_water_percent: u8,
+    /// Whether images that were pulled here and nobody uses go when less is free.
+    pub image_gc: bool,
+    /// References of images that never go.
+    pub image_keep: Vec<String>,
     /// The only way tried for GPUs; none = all.
     pub gpu_way: Option<GpuWay>,
     /// Oldest release of NVIDIA's toolkit that is used.
@@ -129,6 +135,8 @@ impl DockerConfig {
             parallel_creates: 4,
             parallel_pulls: 2,
             image_low_water_percent: 10,
+            image_gc: true,
+            image_keep: Vec::new(),
             gpu_way: None,
             toolkit_floor: "1.17.8".to_owned(),
             device_dir: PathBuf::from("/dev"),
@@ -196,6 +204,14 @@ impl Docker {
                 Arc::clone(&engine),
                 config.parallel_pulls,
                 config.image_low_water_percent,
+                Collector::new(
+                    &config.state_dir,
+                    Rules {
+                        low_water_percent: config.image_low_water_percent,
+                        on: config.image_gc,
+                        keep: config.image_keep.clone(),
+                    },
+                ),
             ),
             creates: Semaphore::new(config.parallel_creates.max(1)),
             accounts: tokio::sync::Mutex::default(),
@@ -292,6 +308,7 @@ impl Docker {
         if self.0.config.cluster.bits() == 0 {
             return; // a node that belongs to no cluster yet only looks
         }
+        self.0.pulls.look_if_due();
         let mut cache = self.cache();
         if cache.upkeep.is_some_and(|at| at.elapsed() < UPKEEP_EVERY) {
             return;

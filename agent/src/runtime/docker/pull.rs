@@ -4,6 +4,7 @@
 //! waits for any more ends; one that failed is not tried again at once. One for which the
 //! engine's disk has no room is not begun, or ends as soon as the layers' sizes are known.
 
+use super::collect::Collector;
 use super::engine::{CallError, Engine};
 use crate::host::{self, Disk};
 use crate::runtime::{ImageFacts, PullState, RuntimeError};
@@ -60,6 +61,7 @@ pub(super) struct Pulls {
     /// Where the engine keeps images, once it has said.
     root: Mutex<Option<PathBuf>>,
     low_water_percent: u8,
+    collector: Arc<Collector>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -67,7 +69,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pulls {
-    pub(super) fn new(engine: Arc<Engine>, parallel: usize, low_water_percent: u8) -> Self {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        parallel: usize,
+        low_water_percent: u8,
+        collector: Collector,
+    ) -> Self {
         Self {
             engine,
             places: Arc::new(Semaphore::new(parallel.max(1))),
@@ -76,7 +83,18 @@ impl Pulls {
             seen: Mutex::default(),
             root: Mutex::default(),
             low_water_percent,
+            collector: Arc::new(collector),
         }
+    }
+
+    /// Looks after the room on the disk of images now and then, without anybody waiting.
+    pub(super) fn look_if_due(&self) {
+        let root = lock(&self.root).clone();
+        if root.is_none() || !self.collector.is_due() {
+            return;
+        }
+        let (collector, engine) = (Arc::clone(&self.collector), Arc::clone(&self.engine));
+        tokio::spawn(async move { collector.look(&engine, root.as_deref()).await });
     }
 
     /// Notes where the engine keeps its images.
@@ -135,7 +153,11 @@ impl Pulls {
             self.tag(image, digest).await;
         }
         match self.present(image, wanted).await? {
-            Some(facts) => checked(facts),
+            Some(facts) => {
+                let names = [with_tag(image), target];
+                self.collector.pulled(&facts.id, names);
+                checked(facts)
+            }
             None if wanted.is_some() => {
                 let detail =
                     format!("what the registry gave for {image} is not the recorded {target}");
@@ -271,6 +293,7 @@ impl Pulls {
             stage: sender,
             root: lock(&self.root).clone(),
             low_water_percent: self.low_water_percent,
+            collector: Arc::clone(&self.collector),
         };
         tokio::spawn(job.run());
         Ok(receiver)
@@ -286,6 +309,7 @@ struct Job {
     stage: Arc<watch::Sender<Stage>>,
     root: Option<PathBuf>,
     low_water_percent: u8,
+    collector: Arc<Collector>,
 }
 
 /// The disk that images lie on.
@@ -355,7 +379,15 @@ impl Job {
             .await
             .expect("the semaphore is never closed");
         // As it is before the pull: what is fetched on the way counts for it, not against it.
-        let room = Room::measure(self.root.as_deref(), self.low_water_percent);
+        let root = self.root.as_deref();
+        let mut room = Room::measure(root, self.low_water_percent);
+        if room
+            .as_ref()
+            .is_some_and(|room| room.admits("", 0).is_err())
+        {
+            self.collector.look(&self.engine, root).await;
+            room = Room::measure(root, self.low_water_percent);
+        }
         let admits = |compressed| match &room {
             Some(room) => room.admits(&self.target, compressed),
             None => Ok(()),

@@ -13,6 +13,7 @@ use bollard::models::{
 };
 use longshore_common::agent::GpuWay;
 use longshore_common::session::{Cause, ContainerSpec};
+use longshore_common::wire::Claim;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -323,6 +324,7 @@ fn labels(request: &CreateRequest) -> HashMap<String, String> {
         ("owner", request.spec.owner.clone()),
         ("spec", spec_hash(&request.spec)),
         ("fence", request.fence.to_string()),
+        ("claim", claim(&request.spec)),
     ]
     .map(|(name, value)| (format!("{LABEL}{name}"), value))
     .into();
@@ -330,6 +332,15 @@ fn labels(request: &CreateRequest) -> HashMap<String, String> {
         labels.insert(format!("{LABEL}not_after"), at.to_string());
     }
     labels
+}
+
+/// What it holds, in words for people and for an agent that has lost its journal.
+fn claim(spec: &ContainerSpec) -> String {
+    let claim = Claim {
+        slots: spec.slots.clone(),
+        devices: spec.devices.clone(),
+    };
+    serde_json::to_string(&claim).unwrap_or_default() // plain data always has a form
 }
 
 fn ulimits(request: &CreateRequest, node: &NodeFacts) -> Vec<ResourcesUlimits> {

@@ -3,6 +3,10 @@
 use super::{Kind, ls};
 use crate::app::App;
 use crate::error::Failure;
+use crate::output::clean;
+use crate::values;
+use longshore_common::api::{StopUnclaimed, Unclaimed};
+use std::time::Duration;
 
 const UNCLAIMED: Kind = Kind {
     path: "/unclaimed",
@@ -13,6 +17,8 @@ const UNCLAIMED: Kind = Kind {
         ("ID", "id"),
         ("NODE", "agent_name"),
         ("STATE", "state"),
+        ("DEVICES", "devices"),
+        ("STOPPING", "stopping"),
         ("CONTAINER", "container_name"),
         ("STARTED", "started_at"),
         ("SINCE", "since"),
@@ -22,13 +28,42 @@ const UNCLAIMED: Kind = Kind {
 /// What can be done with containers that no order names.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// List them
+    /// List them, with what they hold
     Ls,
+    /// End one; what it holds is free once its node says that it is gone
+    Stop {
+        /// Its id, as `ls` shows it
+        id: String,
+        /// Time between the stop signal and the kill
+        #[arg(long, value_name = "TIME", value_parser = values::duration)]
+        grace: Option<Duration>,
+    },
 }
 
 /// Does it.
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
         Verb::Ls => ls(app, &UNCLAIMED, "").await,
+        Verb::Stop { id, grace } => stop(app, &id, grace).await,
     }
+}
+
+async fn stop(app: &App, id: &str, grace: Option<Duration>) -> Result<u8, Failure> {
+    let seconds = |grace: Duration| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+    let body = StopUnclaimed {
+        grace_s: grace.map(seconds),
+    };
+    let path = format!("/unclaimed/{}/stop", crate::client::encode(id));
+    let value = app.client()?.post(&path, &body).await?;
+    if app.output().is_json() {
+        app.output().value(&value)?;
+    } else if !app.global.quiet {
+        let told: Unclaimed = crate::client::typed(value)?;
+        println!(
+            "{}  stopping on {}",
+            clean(&told.id),
+            clean(&told.agent_name)
+        );
+    }
+    Ok(0)
 }

@@ -243,6 +243,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::Condition { .. }
         | Event::Report { .. }
         | Event::Outcome { .. }
+        | Event::Unclaimed { .. }
         | Event::Silent { .. }
         | Event::KeypairsUsed(_)
         | Event::UseSession(_)
@@ -511,6 +512,7 @@ pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
         | AdminVerb::Disallow { .. }
         | AdminVerb::AllowEverybody(_) => (Operation::ResourceGroupUpdate, "resource_group"),
         AdminVerb::MoveAgent { .. } => (Operation::AgentWrite, "agent"),
+        AdminVerb::StopUnclaimed { .. } => (Operation::UnclaimedWrite, "container"),
         AdminVerb::CreateKeypairPolicy(..)
         | AdminVerb::PatchKeypairPolicy(..)
         | AdminVerb::DeletePolicy {

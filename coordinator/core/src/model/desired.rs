@@ -38,14 +38,15 @@ pub fn desired_set(
 /// The entries alone.
 #[must_use]
 pub fn desired_entries(state: &State, agent: AgentId, now: Timestamp) -> Vec<Entry> {
-    state
-        .on_agent(agent)
-        .filter_map(|key| {
-            let session = state.sessions.get(&key.session)?;
-            let container = session.containers.iter().find(|c| c.key == key)?;
-            Some(entry(session, container, now))
-        })
-        .collect()
+    let ordered = state.on_agent(agent).filter_map(|key| {
+        let session = state.sessions.get(&key.session)?;
+        let container = session.containers.iter().find(|c| c.key == key)?;
+        Some(entry(session, container, now))
+    });
+    // What nobody ordered is named only to be stopped.
+    let node = state.agents.get(&agent).into_iter();
+    let strangers = node.flat_map(|node| node.unclaimed.iter().filter_map(|u| u.entry(node)));
+    ordered.chain(strangers).collect()
 }
 
 fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {

@@ -5,6 +5,7 @@ use super::policies::{
     Allowed, ClusterNetwork, DirectSubmits, Discipline, LifetimeBase, OnDeviceFault, Selection,
     default_session_types,
 };
+use super::unclaimed::Unclaimed;
 use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
@@ -206,6 +207,9 @@ pub struct Agent {
     /// For how many milliseconds that time has stood still before, in this silence.
     #[serde(default)]
     pub braked_ms: i64,
+    /// Containers on it that no order names, by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unclaimed: Vec<Unclaimed>,
 }
 
 impl Agent {
@@ -406,8 +410,11 @@ pub struct Session {
     pub exit_code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// The last output.
+    /// The last output of the main container.
     pub tail: Option<String>,
+    /// Bytes of output before it, where the agent said so.
+    #[serde(default)]
+    pub tail_at: Option<u64>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When it began to wait, anew after an attempt that ran.

@@ -19,7 +19,7 @@ use longshore_common::ids::{
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode,
+    CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode, UnclaimedItem,
 };
 
 /// Something happened.
@@ -92,6 +92,13 @@ pub enum Event {
         agent: AgentId,
         /// What it says.
         outcome: Box<longshore_common::wire::Outcome>,
+    },
+    /// A node says which of its containers no order names.
+    Unclaimed {
+        /// Which node.
+        agent: AgentId,
+        /// All of them.
+        items: Vec<UnclaimedItem>,
     },
     /// No heartbeat came for some time.
     Silent {

@@ -666,6 +666,9 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
     }
     if key.rank == Rank::MAIN && !outcome.tail.is_empty() {
         session.tail = Some(String::from_utf8_lossy(&outcome.tail).into_owned());
+        let length = outcome.tail.len() as u64;
+        // A number of a peer: one that cannot be is none.
+        session.tail_at = outcome.totals.output.and_then(|n| n.checked_sub(length));
     }
     // Ended so soon that its running was never reported.
     // An attempt that is being taken back does not run: its deadline stays.

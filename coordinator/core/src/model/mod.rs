@@ -28,6 +28,7 @@ mod steer;
 mod submit;
 mod table;
 mod transitions;
+mod unclaimed;
 mod verbs;
 
 pub use attempts::{PastAttempt, Restart};
@@ -55,3 +56,4 @@ pub use steer::{Steer, Steering};
 pub use submit::check as check_submit;
 pub use table::Table;
 pub use transitions::may_follow;
+pub use unclaimed::Unclaimed;

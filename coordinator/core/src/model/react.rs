@@ -82,6 +82,9 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
             });
             done
         }
+        Event::Unclaimed { agent, items } => with_draft(state, now, |draft| {
+            super::unclaimed::told(draft, *agent, items);
+        }),
         Event::Silent {
             agent,
             for_ms,
@@ -326,6 +329,7 @@ fn enrol(state: &State, order: &Enrol, now: Timestamp) -> Outcome {
         lost_since: Some(now),
         braked_at: None,
         braked_ms: 0,
+        unclaimed: Vec::new(),
     };
     let mut token = token.clone();
     token.joined.push((order.key, agent.id, now));

@@ -26,6 +26,7 @@ use longshore_common::ids::{
 };
 use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
+use longshore_common::wire::Claim;
 use longshore_identity::throttle::Throttle;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,18 @@ pub struct AgentUse {
 }
 
 impl AgentUse {
+    /// What a container holds that no order names.
+    fn hold(&mut self, claim: &Claim) {
+        self.containers += 1;
+        for (slot, amount) in claim.slots.iter() {
+            let sum = self.slots.amount(slot).saturating_add(amount);
+            self.slots.set(slot.clone(), sum);
+        }
+        for grant in &claim.devices {
+            *self.devices.entry(grant.device.clone()).or_insert(0) += grant.amount;
+        }
+    }
+
     fn open(&mut self, row: &LedgerRow, first_of_container: bool) {
         self.containers += u32::from(first_of_container);
         let sum = self.slots.amount(&row.slot).saturating_add(row.amount);
@@ -404,6 +417,10 @@ impl State {
             Change::Agent(agent) => {
                 let old = self.agents.insert(agent.id, (**agent).clone());
                 self.count_device_slots(old.as_deref(), agent);
+                let before = old.as_ref().map_or(&[][..], |old| &old.unclaimed);
+                if before != agent.unclaimed {
+                    self.recount(agent.id);
+                }
             }
             Change::Token(token) => {
                 self.tokens.insert(token.id.clone(), token.clone());
@@ -710,6 +727,10 @@ impl State {
                 usage.open(row, false);
             }
         }
+        let node = self.agents.get(&agent).into_iter();
+        for stranger in node.flat_map(|node| &node.unclaimed) {
+            usage.hold(&stranger.claim);
+        }
         usage
     }
 
@@ -942,6 +963,9 @@ impl State {
     /// What differs.
     pub fn check(&self) -> Result<(), String> {
         let mut rebuilt = Self::new(self.meta.clone());
+        for agent in self.agents.values() {
+            rebuilt.apply(&Change::Agent(Box::new(agent.clone())));
+        }
         for session in self.sessions.values() {
             rebuilt.apply(&Change::Session(Box::new(session.clone())));
         }

@@ -202,6 +202,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         exit_code: None,
         signal: None,
         tail: None,
+        tail_at: None,
         created_at: now,
         pending_since: now,
         placed_at: None,

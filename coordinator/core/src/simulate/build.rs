@@ -562,6 +562,7 @@ pub(super) fn agent(
         lost_since: None,
         braked_at: None,
         braked_ms: 0,
+        unclaimed: Vec::new(),
     })
 }
 

@@ -16,4 +16,5 @@ mod random;
 mod starts;
 mod steering;
 mod submit;
+mod unclaimed;
 mod world;

@@ -214,6 +214,7 @@ impl Play {
                 lost_since: None,
                 braked_at: None,
                 braked_ms: 0,
+                unclaimed: Vec::new(),
             })));
         }
         play

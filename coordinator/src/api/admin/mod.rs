@@ -15,6 +15,7 @@
 //! | `config` | pools, profiles, allocation policies and queues |
 //! | `quota` | what a person may use |
 //! | `exports` | tables, and the audit of use |
+//! | `unclaimed` | containers that no order names |
 //!
 //! `verbs` is what the routes of most objects do.
 
@@ -28,6 +29,7 @@ pub(super) mod presets;
 pub(super) mod quota;
 pub(super) mod rights;
 pub(super) mod tenants;
+pub(super) mod unclaimed;
 mod verbs;
 
 #[cfg(test)]

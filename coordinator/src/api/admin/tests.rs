@@ -12,7 +12,7 @@ use longshore_common::ids::{
 };
 use longshore_common::session::ContainerState;
 use longshore_common::time::Timestamp;
-use longshore_common::wire::ContainerReport;
+use longshore_common::wire::{Claim, ContainerReport, UnclaimedItem};
 use longshore_core::model::{Beginning, Event, Group, SchedulerSettings};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -1038,10 +1038,48 @@ async fn containers_that_no_order_names_are_listed() {
     );
     let other = f.get(&format!("{path}?agent=gpu02")).await;
     assert_eq!(other.json()["items"], json!([]));
+    // Its node says what it holds; somebody ends it.
+    let stop = format!("{path}/s-900-main1-a1/stop");
+    let told = UnclaimedItem {
+        key: stranger,
+        claim: Claim {
+            slots: Slots::new().with(SlotName::cpu(), 1000),
+            devices: Vec::new(),
+        },
+    };
+    assert_eq!(f.post(&stop, &json!({})).await.code(), "LS-NOT-FOUND");
+    let items = vec![told];
+    let event = Event::Unclaimed { agent, items };
+    f.app.engine.ask(event).await.unwrap().unwrap();
+    let bad = f.post(&stop, &json!({ "grace_s": 601 })).await;
+    assert_eq!(bad.code(), "LS-INVALID");
+    let rehearsed = f.post(&format!("{stop}?dry_run=true"), &json!({})).await;
+    assert_eq!(rehearsed.header("longshore-dry-run"), "true");
+    let shown = f.get(path).await.json()["items"][0].take();
+    assert_eq!(
+        (&shown["slots"]["cpu"], &shown["stopping"]),
+        (&json!("1"), &Value::Null)
+    );
+    let stopped = f.post(&stop, &json!({ "grace_s": 0 })).await.into_json();
+    assert_eq!(stopped["stopping"], true);
+    assert_eq!(f.get(path).await.json()["items"][0]["stopping"], true);
+    let record = f
+        .get("/api/v1/audit?operation=unclaimed.write")
+        .await
+        .json();
+    assert_eq!(
+        record["items"][0]["after"],
+        json!({ "stopping": true }),
+        "{record}"
+    );
     let node = f.get("/api/v1/agents/gpu01").await.json();
     assert_eq!(node["unclaimed"], 1);
     let bob = f.person("bob", json!({})).await;
     assert_eq!(f.get_as(&bob, path).await.code(), "LS-FORBIDDEN");
+    assert_eq!(
+        f.send_as(&bob, "POST", &stop, &json!({})).await.code(),
+        "LS-FORBIDDEN"
+    );
     let node = f.get_as(&bob, "/api/v1/agents/gpu01").await.json();
     assert!(node.get("unclaimed").is_none(), "{node}");
 }

@@ -6,6 +6,7 @@ use super::parts::{
     REHEARSED, query, shape,
 };
 use super::{Gives, Holds, Operation};
+use crate::api::admin::unclaimed;
 use crate::api::agents;
 use axum::routing::{delete, get, patch, post};
 use longshore_common::api;
@@ -101,6 +102,18 @@ pub(super) const ROWS: &[Operation] = &[
         gives: Gives::Page(shape::<api::Unclaimed>),
         handler: || get(agents::unclaimed),
         ..LIST
+    },
+    Operation {
+        id: "unclaimed_stop",
+        path: "/api/v1/unclaimed/{id}/stop",
+        row: Some(Access::UnclaimedWrite),
+        summary: "End a container that no order names; what it holds is free once its node says that it is gone",
+        parameters: REHEARSED,
+        takes: Some(shape::<api::StopUnclaimed>),
+        gives: Gives::Json(shape::<api::Unclaimed>),
+        codes: &["LS-INVALID", "LS-NOT-FOUND"],
+        handler: || post(unclaimed::stop),
+        ..ORDER
     },
     Operation {
         id: "join_tokens_list",

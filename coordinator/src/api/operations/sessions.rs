@@ -368,10 +368,10 @@ pub(super) const ROWS: &[Operation] = &[
         id: "session_logs_stream",
         path: "/api/v1/sessions/{id}/logs/stream",
         row: Some(Access::SessionReach),
-        summary: "Its output as server-sent events: line and gap with a LogRecord, then end",
+        summary: "Its output as server-sent events: line and gap with a LogRecord, then end; kept first when it comes from what the coordinator keeps, problem last when it was cut",
         parameters: LOGS,
         gives: Gives::Plain("text/event-stream"),
-        codes: &["LS-NOT-FOUND", "LS-AGENT-UNREACHABLE"],
+        codes: &["LS-NOT-FOUND", "LS-AGENT-UNREACHABLE", "LS-READER-SLOW"],
         handler: || get(logs::events),
         ..READ
     },

@@ -9,6 +9,7 @@ mod agent;
 mod binaries;
 mod flow;
 mod heartbeat;
+mod logs;
 mod people;
 mod report;
 mod restart;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Everything there is, in the order in which it runs.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "binaries",
     "schedule",
     "restart",
@@ -35,6 +36,7 @@ const NAMES: [&str; 10] = [
     "agent",
     "start",
     "start4",
+    "logs",
 ];
 /// An entry that takes longer is cut and printed as CENSORED.
 const MOST: Duration = Duration::from_secs(150);
@@ -154,6 +156,7 @@ async fn entry(name: &str, order: &Order) -> Result<Vec<Row>> {
         "agent" => agent::measure(order).await,
         "start" => start::measure(order, 1).await,
         "start4" => start::measure(order, 4).await,
+        "logs" => logs::measure(order).await,
         other => bail!("there is no entry {other}"),
     }
 }

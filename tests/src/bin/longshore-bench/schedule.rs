@@ -274,6 +274,7 @@ fn world(discipline: Discipline, agents: u32, pending: u64) -> Result<Core> {
             lost_since: None,
             braked_at: None,
             braked_ms: 0,
+            unclaimed: Vec::new(),
         })));
     }
     let mut core = Core::new(state);

@@ -143,6 +143,13 @@ pub enum AdminVerb {
         /// Into which group.
         group: String,
     },
+    /// Ends a container that no order names.
+    StopUnclaimed {
+        /// Its key, as text.
+        key: String,
+        /// Seconds between the stop signal and the kill.
+        grace_s: u32,
+    },
     /// Makes a keypair policy.
     CreateKeypairPolicy(PolicyId, Box<KeypairPolicyRequest>),
     /// Changes a keypair policy.
@@ -432,6 +439,8 @@ pub enum AdminObject {
     Queue(Box<QueueView>),
     /// A person, as far as logins go; for the audit log.
     Account(Box<Value>),
+    /// A container that no order names; for the audit log.
+    Unclaimed(Box<Value>),
     /// Books against nodes.
     Audit(Box<UsageAuditView>),
     /// A group of users, an access rule or a service account.
@@ -507,7 +516,7 @@ impl AdminObject {
             Self::Draft(view) | Self::Config(view) => serde_json::to_value(view),
             Self::Verdict(view) => serde_json::to_value(view),
             Self::Queue(view) => serde_json::to_value(view),
-            Self::Account(value) => return Some((**value).clone()),
+            Self::Account(value) | Self::Unclaimed(value) => return Some((**value).clone()),
             Self::Audit(view) => serde_json::to_value(view),
             Self::Rights(object) => object.value(),
         };
@@ -593,6 +602,10 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         AdminVerb::AllowEverybody(group) => groups::allow_everybody(state, group, expected),
         AdminVerb::MoveAgent { agent, group } => {
             groups::move_agent(state, agent, group, expected, now)
+        }
+        AdminVerb::StopUnclaimed { key, grace_s } => {
+            let (object, before, draft) = super::unclaimed::stop(state, key, *grace_s, now)?;
+            Ok(Decision::drafted(object, draft).was(&before))
         }
         AdminVerb::CreateKeypairPolicy(id, request) => {
             policies::create::<KeypairPolicy>(state, *id, request, now, KeypairPolicy::new)

@@ -386,6 +386,7 @@ fn asked<'a>(
         | AdminVerb::Disallow { .. }
         | AdminVerb::AllowEverybody(_)
         | AdminVerb::MoveAgent { .. }
+        | AdminVerb::StopUnclaimed { .. }
         | AdminVerb::CreateKeypairPolicy(..)
         | AdminVerb::PatchKeypairPolicy(..)
         | AdminVerb::CreateUserPolicy(..)

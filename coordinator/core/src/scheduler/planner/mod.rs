@@ -336,6 +336,7 @@ impl Planner {
                         && old.runtime == agent.runtime
                         && old.disk_low == agent.disk_low
                         && old.inventory == agent.inventory
+                        && old.unclaimed == agent.unclaimed
                 });
                 if !same {
                     self.dirty_agents.push(agent.id);

@@ -170,6 +170,7 @@ impl World {
                 lost_since: None,
                 braked_at: None,
                 braked_ms: 0,
+                unclaimed: Vec::new(),
             })));
         }
         world.take(&changes);
@@ -234,6 +235,7 @@ impl World {
             }
             // Looked at by tests of its own, through the router.
             AdminObject::Rights(object) => AdminObject::Rights(object.clone()),
+            AdminObject::Unclaimed(value) => AdminObject::Unclaimed(value.clone()),
             AdminObject::Domain(v) => AdminObject::Domain(Box::new(domain_view(
                 state,
                 state.domain_by_ref(&v.id).unwrap(),
