@@ -243,9 +243,9 @@ impl World {
                 }
             }
             Change::History(line) => {
-                let lines = self.history.iter().filter(|l| l.session == line.session);
+                let mut lines = self.history.iter().filter(|l| l.session == line.session);
                 let before = lines.clone().count();
-                let stood = lines.last().map(|l| l.to);
+                let stood = lines.next_back().map(|l| l.to);
                 assert_eq!(line.from, stood, "history of {} jumps", line.session);
                 assert_eq!(
                     line.seq,
