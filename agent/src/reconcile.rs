@@ -349,6 +349,7 @@ mod tests {
                 found: Some(&found),
                 synced,
                 boot_id: "b",
+                booted_at: Timestamp(100),
                 fence,
                 lease_over,
             })

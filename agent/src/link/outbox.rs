@@ -38,7 +38,6 @@ pub struct Outbox {
     notices: VecDeque<Notice>,
     /// Notices that were dropped since the last one was sent.
     dropped: u64,
-    pub notices: VecDeque<Notice>,
     /// Containers that no order names, with a number that goes up when they differ; 0 = they
     /// are not known yet.
     pub unclaimed: (u64, Vec<UnclaimedItem>),

@@ -156,7 +156,7 @@ async fn a_new_process_of_the_agent_goes_on_with_the_lease() {
         ..kept
     };
     over.store(&path).unwrap();
-    let mut next = driven.again();
+    let mut next = driven.reborn();
     next.supervisor.config.lease_file = Some(path);
     next.supervisor.recall();
     next.list_again();

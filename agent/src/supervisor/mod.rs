@@ -39,14 +39,14 @@ use longshore_common::ids::{AgentId, ClusterId, ContainerKey, ExecId};
 use longshore_common::session::{Cause, ContainerState, End, Entry, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    Claim, ContainerReport, DesiredSet, MAX_SAMPLES, Notice, NoticeKind, Outcome, OutcomeNumber, SIGNALS,
-    SignalRequest, SignedSet, SigningInput, Totals,
+    Claim, ContainerReport, DesiredSet, MAX_SAMPLES, Notice, NoticeKind, Outcome, OutcomeNumber,
+    SIGNALS, SignalRequest, SignedSet, SigningInput, Totals,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 pub use steps::Everything;
 use sweeps::Sweeps;
 use tokio::sync::{mpsc, oneshot, watch};

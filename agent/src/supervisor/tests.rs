@@ -554,7 +554,7 @@ impl Driven {
     }
 
     /// The agent died; another process of it begins, and remembers nothing yet.
-    pub(super) fn again(self) -> Self {
+    pub(super) fn reborn(self) -> Self {
         let Self {
             supervisor,
             engine,
