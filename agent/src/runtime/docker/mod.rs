@@ -173,6 +173,8 @@ struct Cache {
     upkeep: Option<Instant>,
     /// Descriptions by full id, as long as they cannot have changed: see [`Docker::list`].
     found: HashMap<String, Found>,
+    /// Of each of those, whether the engine chose device nodes for it when it was made.
+    engine_chose: HashMap<String, bool>,
 }
 
 /// Facts of the engine that requests depend on.
@@ -353,9 +355,12 @@ impl Docker {
             && label("agent") == Some(&config.agent.to_string());
         let found = found::found(&inspected).filter(|_| ours);
         if let Some(found) = &found {
-            self.cache()
-                .found
-                .insert(found.docker_id.clone(), found.clone());
+            let asked = inspected.host_config.as_ref();
+            let asked = asked.and_then(|config| config.device_requests.as_ref());
+            let chose = asked.is_some_and(|requests| !requests.is_empty());
+            let mut cache = self.cache();
+            cache.engine_chose.insert(found.docker_id.clone(), chose);
+            cache.found.insert(found.docker_id.clone(), found.clone());
         }
         Ok(found)
     }
@@ -633,9 +638,12 @@ impl Containers for Docker {
             .into_iter()
             .filter(|one| found::listed_key(one, self.0.config.cluster).is_some());
         let ours: Vec<ContainerSummary> = ours.collect();
-        self.cache()
-            .found
-            .retain(|id, _| ours.iter().any(|one| one.id.as_ref() == Some(id)));
+        {
+            let listed = |id: &String| ours.iter().any(|one| one.id.as_ref() == Some(id));
+            let mut cache = self.cache();
+            cache.found.retain(|id, _| listed(id));
+            cache.engine_chose.retain(|id, _| listed(id));
+        }
         let looks: Vec<Option<Found>> = stream::iter(ours)
             .map(|summary| async move {
                 match self.known(&summary) {
@@ -751,7 +759,9 @@ impl Containers for Docker {
             }
         };
         let Some(pid) = pid else { return Ok(None) };
-        let granted = verify::Granted::of(request);
+        // The way of today may not be that in which it was made.
+        let chose = self.cache().engine_chose.get(docker_id).copied();
+        let granted = verify::Granted::of(request, chose);
         if let Some(verdict) = verify::compare(pid, docker_id, &granted) {
             return Ok(verdict);
         }

@@ -63,7 +63,9 @@ struct Seen {
 }
 
 impl Granted {
-    pub(super) fn of(request: &CreateRequest) -> Self {
+    /// `engine_chose` says whether the engine chose nodes when it made the container; none = it
+    /// was not asked, and the way of the request counts.
+    pub(super) fn of(request: &CreateRequest, engine_chose: Option<bool>) -> Self {
         let stat = |node: &DeviceNode| {
             let meta = fs::metadata(&node.host).ok()?;
             Some(Node {
@@ -100,10 +102,7 @@ impl Granted {
                 .iter()
                 .filter(|g| g.slot.family() == "cuda")
                 .count(),
-            rule: match request.gpu_way {
-                Some(GpuWay::Cdi | GpuWay::Request) => Rule::GpusOnly,
-                Some(GpuWay::Nodes) | None => Rule::Exact,
-            },
+            rule: rule(request.gpu_way, engine_chose),
             majors: nvidia_majors(&fs::read_to_string("/proc/devices").unwrap_or_default()),
         }
     }
@@ -111,6 +110,14 @@ impl Granted {
     /// Which GPUs it should have is not known, only how many.
     fn by_count(&self) -> bool {
         self.gpus > 0 && !self.nodes.iter().any(|node| is_gpu(node.device))
+    }
+}
+
+fn rule(way: Option<GpuWay>, engine_chose: Option<bool>) -> Rule {
+    let today = matches!(way, Some(GpuWay::Cdi | GpuWay::Request));
+    match engine_chose.unwrap_or(today) {
+        true => Rule::GpusOnly,
+        false => Rule::Exact,
     }
 }
 
@@ -496,6 +503,14 @@ mod tests {
             judge(&seen(&[], &[]), &known),
             Some(Breach::Fewer(_))
         ));
+    }
+
+    #[test]
+    fn the_way_a_container_was_made_in_counts() {
+        assert_eq!(rule(Some(GpuWay::Nodes), Some(true)), Rule::GpusOnly);
+        assert_eq!(rule(Some(GpuWay::Cdi), Some(false)), Rule::Exact);
+        assert_eq!(rule(Some(GpuWay::Cdi), None), Rule::GpusOnly);
+        assert_eq!(rule(None, None), Rule::Exact);
     }
 
     #[test]
