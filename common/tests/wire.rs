@@ -573,6 +573,42 @@ fn leftovers_other_kinds_and_passed_bounds_are_refused() {
     ));
 }
 
+/// Each is read by the one task that all agents wait for.
+#[test]
+fn inventories_are_bounded() {
+    let refused = |change: &dyn Fn(&mut Inventory)| {
+        let mut inventory = inventory();
+        change(&mut inventory);
+        let frame = &frames_of(&encode(&InventoryReport { inventory }), &[])[0];
+        matches!(
+            frame.decode::<InventoryReport>(),
+            Err(FrameError::OutOfBounds { .. })
+        )
+    };
+    let long = || "x".repeat(MAX_TEXT + 1);
+    let links = |n: usize| -> Vec<_> {
+        (0..n)
+            .map(|n| format!("GPU-{n}").parse().unwrap())
+            .collect()
+    };
+    assert!(!refused(
+        &|i| i.devices = vec![i.devices[0].clone(); MAX_DEVICES]
+    ));
+    assert!(refused(
+        &|i| i.devices = vec![i.devices[0].clone(); MAX_DEVICES + 1]
+    ));
+    assert!(!refused(&|i| i.devices[0].links = links(MAX_LINKS).into()));
+    assert!(refused(
+        &|i| i.devices[0].links = links(MAX_LINKS + 1).into()
+    ));
+    assert!(refused(&|i| i.devices[0].pci = long()));
+    assert!(refused(&|i| i.arch = long()));
+    assert!(refused(&|i| i.agent_version = long()));
+    assert!(refused(&|i| i.engine_version = long()));
+    assert!(refused(&|i| i.engine_storage = long()));
+    assert!(refused(&|i| i.driver_version = long()));
+}
+
 #[test]
 fn the_largest_command_fits_into_one_frame_and_larger_ones_are_refused() {
     let mut request = exec_request();

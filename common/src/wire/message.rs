@@ -28,6 +28,10 @@ pub const MAX_TEXT: usize = 4096;
 pub const MAX_ENVIRONMENT: usize = 64 * 1024;
 /// Most container reports in one heartbeat; with more the coordinator asks for all.
 pub const MAX_REPORTS: usize = 32;
+/// Most devices of a machine: each of 32 GPUs cut into seven instances, and some.
+pub const MAX_DEVICES: usize = 256;
+/// Most devices that one is joined to by fast links.
+pub const MAX_LINKS: usize = 64;
 /// Most devices whose figures one heartbeat carries.
 pub const MAX_SAMPLES: usize = 64;
 /// Bytes of the last output that travel with an outcome.
@@ -433,16 +437,28 @@ pub struct InventoryReport {
     pub inventory: Inventory,
 }
 message!(InventoryReport = 14, self => {
-    list(&self.inventory.devices, "devices")?;
-    self.inventory.devices.iter().try_for_each(|d| {
+    let inventory = &self.inventory;
+    if inventory.devices.len() > MAX_DEVICES { return Err("devices"); }
+    inventory.devices.iter().try_for_each(|d| {
         text(&d.model, "model")?;
+        text(&d.pci, "pci")?;
         text(&d.health_detail, "health detail")?;
-        most(d.links.len(), "links")
+        if d.links.len() > MAX_LINKS { Err("links") } else { Ok(()) }
     })?;
-    text(&self.inventory.hostname, "host name")?;
-    text(&self.inventory.os, "os")?;
-    text(&self.inventory.kernel, "kernel")?;
-    text(&self.inventory.gpu_way_detail, "gpu way detail")
+    for (value, what) in [
+        (&inventory.hostname, "host name"),
+        (&inventory.arch, "arch"),
+        (&inventory.os, "os"),
+        (&inventory.kernel, "kernel"),
+        (&inventory.agent_version, "agent version"),
+        (&inventory.engine_version, "engine version"),
+        (&inventory.engine_storage, "engine storage"),
+        (&inventory.driver_version, "driver version"),
+        (&inventory.gpu_way_detail, "gpu way detail"),
+    ] {
+        text(value, what)?;
+    }
+    Ok(())
 });
 
 /// How far a pull is. Telemetry: lost without harm.

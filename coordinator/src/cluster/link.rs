@@ -11,7 +11,7 @@ use super::{Link, Shared, lock};
 use crate::engine::{EngineError, wall_clock};
 use crate::live::{AgentLive, IdleLive, Live};
 use crate::pki::{PeerIdentity, request_key_sha256};
-use longshore_common::agent::{AgentState, RuntimeState};
+use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation};
 use longshore_common::session::ContainerState;
@@ -35,6 +35,9 @@ use tracing::{error, info, warn};
 const FIRST_FRAME: Duration = Duration::from_secs(5);
 /// Lease before T2, see the agent: 60 seconds less.
 const LEASE_MARGIN_S: u32 = 60;
+/// Inventories of one agent are looked at so often: each costs the engine a comparison with the
+/// one before, and all agents wait for it.
+const INVENTORY_EVERY: Duration = Duration::from_secs(1);
 /// Below this share of free disk a node gets no new work, in percent.
 const DISK_LOW_PERCENT: i64 = 10;
 /// An agent that takes nothing of its state stream for so long is cut.
@@ -544,11 +547,25 @@ async fn state_stream(
     // ends that both only write would wait for each other for ever.
     let read = async {
         let mut pace = Pace::new();
+        // The newest inventory that waits, and when the engine takes the next one.
+        let (mut waiting, mut from) = (None, tokio::time::Instant::now());
         loop {
-            let frame = frames.next().await?;
+            if tokio::time::Instant::now() >= from
+                && let Some(inventory) = waiting.take()
+            {
+                let agent = identity.agent;
+                let event = Event::Inventory { agent, inventory };
+                shared.engine.tell(event).await?;
+                from = tokio::time::Instant::now() + INVENTORY_EVERY;
+            }
+            let frame = tokio::select! {
+                frame = frames.next() => frame?,
+                () = tokio::time::sleep_until(from), if waiting.is_some() => continue,
+            };
             pace.count()?;
             match take(shared, identity, &frame, &view, rebooted).await? {
                 Taken::Nothing => (),
+                Taken::Inventory(inventory) => waiting = Some(inventory),
                 Taken::Actual => {
                     rebooted = false; // said once is enough
                     synced.notify_one();
@@ -613,6 +630,7 @@ async fn send_set(
 enum Taken {
     Nothing,
     Actual,
+    Inventory(Box<Inventory>),
     Certificate(CertIssued),
 }
 
@@ -681,12 +699,7 @@ async fn take(
         }
         InventoryReport::KIND => {
             let report: InventoryReport = frame.decode()?;
-            let event = Event::Inventory {
-                agent,
-                inventory: Box::new(report.inventory),
-            };
-            shared.engine.tell(event).await?;
-            Ok(Taken::Nothing)
+            Ok(Taken::Inventory(Box::new(report.inventory)))
         }
         PullProgress::KIND => {
             let progress: PullProgress = frame.decode()?;

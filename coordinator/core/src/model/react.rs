@@ -439,12 +439,12 @@ fn take_inventory(draft: &mut Draft<'_>, agent: AgentId, inventory: &Inventory) 
         .retain(|d| (1..=UNIT).contains(&d.capacity) && seen.insert(d.id.clone()));
     inventory.offered = storable(&inventory.offered);
     inventory.total = storable(&inventory.total);
-    let inventory = inventory.sharing_names();
     let same = draft
         .agent(agent)
         .is_none_or(|a| a.inventory.as_deref() == Some(&inventory));
     if !same && let Some(node) = draft.agent_mut(agent) {
-        node.inventory = Some(std::sync::Arc::new(inventory));
+        // The costly part, only for what is kept.
+        node.inventory = Some(std::sync::Arc::new(inventory.sharing_names()));
     }
 }
 
