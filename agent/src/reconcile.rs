@@ -277,6 +277,7 @@ mod tests {
                 kind: SessionType::Batch,
                 root: false,
                 sudo: false,
+                ports: Vec::new(),
             },
             limits: SessionLimits {
                 grace_s: 30,

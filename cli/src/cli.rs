@@ -2,9 +2,9 @@
 
 use crate::app::{App, Global, most};
 use crate::commands::{
-    admin, api, attach, check, context, down, exec, explain, gpus, history, join, key, links,
-    login, logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate, start, status,
-    steer, stop, token, up, version, wait, whoami,
+    admin, api, attach, check, context, cp, down, exec, explain, forward, gpus, history, join, key,
+    links, login, logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate, ssh, start,
+    status, steer, stop, token, up, version, wait, whoami,
 };
 use crate::error::Failure;
 use clap::error::ErrorKind;
@@ -143,6 +143,16 @@ pub(crate) enum Command {
     Exec(exec::ExecArgs),
     /// Open a login shell in a running session
     Terminal(exec::TerminalArgs),
+    /// Copy files into a running session or out of it
+    Cp(cp::Args),
+    /// List what can be reached in a session
+    Apps(show::OneSession),
+    /// Reach ports of a running session on this machine
+    Forward(forward::Args),
+    /// Open Jupyter of a running session on this machine
+    Jupyter(forward::JupyterArgs),
+    /// Run ssh to a running session; its image needs an sshd
+    Ssh(ssh::Args),
     /// List the nodes
     #[command(alias = "agents")]
     Nodes,
@@ -284,7 +294,7 @@ pub(crate) enum Admin {
 pub(crate) const fn is_attached(command: &Command) -> bool {
     match command {
         Command::Run(args) => !args.detach,
-        Command::Attach(_) | Command::Exec(_) | Command::Wait(_) => true,
+        Command::Attach(_) | Command::Exec(_) | Command::Ssh(_) | Command::Wait(_) => true,
         _ => false,
     }
 }
@@ -310,6 +320,10 @@ fn can_rehearse(command: &Command) -> Result<(), Failure> {
         Command::Stop(_)
         | Command::Exec(_)
         | Command::Terminal(_)
+        | Command::Cp(_)
+        | Command::Forward(_)
+        | Command::Jupyter(_)
+        | Command::Ssh(_)
         | Command::Context(context::Verb::Use { .. })
         | Command::Login(_)
         | Command::Logout
@@ -378,6 +392,11 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Attach(args) => Box::pin(attach::run(app, args)).await,
         Command::Exec(args) => Box::pin(exec::exec(app, args)).await,
         Command::Terminal(args) => Box::pin(exec::terminal(app, args)).await,
+        Command::Cp(args) => Box::pin(cp::run(app, args)).await,
+        Command::Apps(args) => forward::apps(app, args).await,
+        Command::Forward(args) => Box::pin(forward::forward(app, args)).await,
+        Command::Jupyter(args) => Box::pin(forward::jupyter(app, args)).await,
+        Command::Ssh(args) => Box::pin(ssh::run(app, args)).await,
         Command::Nodes => Box::pin(nodes::list(app)).await,
         Command::Node(verb) => Box::pin(nodes::run(app, verb)).await,
         Command::Admin(noun) => Box::pin(administer(app, noun)).await,

@@ -8,7 +8,8 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use longshore_common::api::{ExecSize, Problem};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::convert::Infallible;
+use std::io::{IsTerminal as _, Read, Write};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -69,11 +70,16 @@ impl Input {
 
     /// Standard input. What was read and not sent is sent on the next connection.
     pub(crate) fn standard() -> Self {
+        Self::of(std::io::stdin())
+    }
+
+    /// What this reads, by a thread of its own.
+    pub(crate) fn of(mut from: impl Read + Send + 'static) -> Self {
         let (sink, pieces) = mpsc::channel(2);
         std::thread::spawn(move || {
             let mut buffer = vec![0; PIECE];
             loop {
-                match std::io::stdin().read(&mut buffer) {
+                match from.read(&mut buffer) {
                     Ok(0) => return,
                     Ok(read) => {
                         if sink.blocking_send(buffer[..read].to_vec()).is_err() {
@@ -226,10 +232,71 @@ fn ended(end: &[u8]) -> Result<i32, Failure> {
         .ok_or_else(|| Failure::failed("the coordinator sent an end without an exit code"))
 }
 
-fn refused(problem: &[u8]) -> Failure {
+pub(crate) fn refused(problem: &[u8]) -> Failure {
     match serde_json::from_slice::<Problem>(problem) {
         Ok(problem) => Failure::from_problem(problem),
         Err(_) => Failure::new(code::UNREACHABLE, "the coordinator ended the connection"),
+    }
+}
+
+/// Runs a command to its end: its output goes to `out`. Its exit code, and the beginning of
+/// what it said as error output.
+pub(crate) async fn exchange(
+    socket: Socket,
+    mut input: Input,
+    out: &mut (dyn Write + Send),
+) -> Result<(i32, String), Failure> {
+    let (mut to, mut back) = socket.split();
+    tokio::select! {
+        ended = collect(&mut back, out) => ended,
+        never = feed(&mut to, &mut input) => match never {},
+    }
+}
+
+async fn collect(
+    back: &mut SplitStream<Socket>,
+    out: &mut (dyn Write + Send),
+) -> Result<(i32, String), Failure> {
+    let mut said = Vec::new();
+    loop {
+        let lost = || Failure::new(code::UNREACHABLE, "the connection is lost");
+        let next = tokio::time::timeout(SILENCE, back.next()).await;
+        let bytes = match next {
+            Ok(Some(Ok(Message::Binary(bytes)))) => bytes,
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
+            _ => return Err(lost()),
+        };
+        match bytes.split_first() {
+            Some((1, text)) => out.write_all(text)?,
+            Some((2, text)) if said.len() < PIECE => said.extend_from_slice(text),
+            Some((5, end)) => {
+                let said = String::from_utf8_lossy(&said).into_owned();
+                return Ok((ended(end)?, said));
+            }
+            Some((6, problem)) => return Err(refused(problem)),
+            _ => (),
+        }
+    }
+}
+
+/// Sends what there is to read, and its end.
+async fn feed(to: &mut SplitSink<Socket, Message>, input: &mut Input) -> Infallible {
+    let mut ping = tokio::time::interval(PING);
+    loop {
+        let next = tokio::select! {
+            piece = next_piece(&mut input.0) => match piece {
+                Some(bytes) => message(0, &bytes),
+                None => {
+                    input.0 = None;
+                    message(4, b"")
+                }
+            },
+            _ = ping.tick() => Message::Ping(Vec::new().into()),
+        };
+        if to.send(next).await.is_err() {
+            // The other half hears why.
+            return std::future::pending().await;
+        }
     }
 }
 

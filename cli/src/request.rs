@@ -8,7 +8,7 @@ use crate::output::{amount, clean};
 use crate::values;
 use clap::Args;
 use longshore_common::api::{
-    Adjustment, NewCluster, NewDependency, NewDesignation, NewRestart, NewSession, Session,
+    Adjustment, NewCluster, NewDependency, NewDesignation, NewPort, NewRestart, NewSession, Session,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -109,6 +109,12 @@ pub(crate) struct SessionFlags {
     /// Give the command a terminal
     #[arg(long)]
     pub(crate) tty: bool,
+    /// A port inside that is to be reachable: 8000, web=8000, web=8000/http
+    #[arg(long, value_name = "[NAME=]PORT[/http]", value_parser = values::port)]
+    pub(crate) port: Vec<NewPort>,
+    /// An app that is started at its first use: jupyter, jupyterlab, code, tensorboard
+    #[arg(long, value_name = "NAME", value_parser = values::app)]
+    pub(crate) app: Vec<NewPort>,
     /// The request as JSON; flags override it; - reads standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
@@ -239,6 +245,9 @@ fn apply(
             max,
             on: on.or(given),
         });
+    for port in flags.port.iter().chain(&flags.app) {
+        request.ports.retain(|known| known.name != port.name);
+        request.ports.push(port.clone());
     }
     Ok(())
 }
@@ -326,6 +335,7 @@ mod tests {
             retry: Some(2),
             retry_on: vec!["failed".into()],
             hold: true,
+            port: vec![values::port("web=8000").unwrap()],
             ..SessionFlags::default()
         };
         apply(&mut request, &flags, &|name| {
@@ -338,7 +348,8 @@ mod tests {
                 "image": "b", "command": ["x"], "tty": true, "lifetime_s": 28_800,
                 "restart": {"max": 2, "on": ["failed"]}, "hold": true,
                 "slots": {"cpu": "1", "mem": "16G", "cuda.device": "2", "rocm.device": "1"},
-                "environment": {"A": "1", "B": "two"}, "labels": {"k": "v", "bare": ""}
+                "environment": {"A": "1", "B": "two"}, "labels": {"k": "v", "bare": ""},
+                "ports": [{"name": "web", "port": 8000}]
             })
         );
     }

@@ -1,5 +1,6 @@
 //! Reading what people type: durations, session ids, environment files, pairs.
 
+use longshore_common::api::NewPort;
 use longshore_common::ids::SessionId;
 use longshore_common::time::Timestamp;
 use std::collections::BTreeMap;
@@ -221,6 +222,43 @@ pub(crate) fn instant(text: &str) -> Result<Instant, String> {
     })
 }
 
+/// A port inside: `8000`, `web=8000`, `web=8000/http`. Without a name it is called after its
+/// number.
+pub(crate) fn port(text: &str) -> Result<NewPort, String> {
+    let (name, rest) = match text.split_once('=') {
+        Some((name, rest)) => (Some(name), rest),
+        None => (None, text),
+    };
+    let (number, protocol) = match rest.split_once('/') {
+        Some((number, protocol)) => (number, Some(protocol.to_owned())),
+        None => (rest, None),
+    };
+    let port = number.parse::<u16>().ok().filter(|port| *port > 0);
+    let port = port.ok_or("expected [NAME=]PORT, a port from 1 to 65535")?;
+    Ok(NewPort {
+        name: name.map_or_else(|| format!("port-{port}"), str::to_owned),
+        protocol,
+        port: i64::from(port),
+        command: Vec::new(),
+    })
+}
+
+/// An app that the coordinator knows how to start.
+pub(crate) fn app(text: &str) -> Result<NewPort, String> {
+    let port = match text {
+        "jupyter" | "jupyterlab" => 8888,
+        "code" => 8080,
+        "tensorboard" => 6006,
+        _ => return Err("expected jupyter, jupyterlab, code or tensorboard".to_owned()),
+    };
+    Ok(NewPort {
+        name: text.to_owned(),
+        protocol: Some("http".to_owned()),
+        port,
+        command: Vec::new(),
+    })
+}
+
 /// Checks a size and keeps it as it was written; the server reads it again.
 pub(crate) fn size(text: &str) -> Result<String, String> {
     longshore_common::amount::parse_bytes(text)
@@ -231,6 +269,18 @@ pub(crate) fn size(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_have_a_name_a_number_and_maybe_a_protocol() {
+        let bare = port("8000").unwrap();
+        assert_eq!((bare.name.as_str(), bare.port), ("port-8000", 8000));
+        let web = port("web=80/http").unwrap();
+        assert_eq!((web.name.as_str(), web.port), ("web", 80));
+        assert_eq!(web.protocol.as_deref(), Some("http"));
+        assert!(port("web").is_err() && port("web=0").is_err() && port("web=70000").is_err());
+        assert_eq!(app("jupyter").unwrap().port, 8888);
+        assert!(app("emacs").is_err());
+    }
 
     #[test]
     fn durations() {

@@ -5,6 +5,10 @@
 //! bad member at once; in answers they are canonical. Absent means absent: answers
 //! never hold `null`.
 
+mod apps;
+
+pub use apps::{AppAccess, NewPort, SessionApp, SessionApps};
+
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -205,6 +209,10 @@ pub struct NewSession {
     /// Hold it back until it is released.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hold: bool,
+    /// Ports inside its containers that are to be reachable, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 32)]
+    pub ports: Vec<NewPort>,
 }
 
 /// When a batch session is tried again by itself.
@@ -522,6 +530,9 @@ pub struct Session {
     /// Whether its process has a terminal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tty: bool,
+    /// Names of the apps that can be reached in it, in the order of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub app_names: Vec<String>,
     /// 0 to 100.
     pub priority: i64,
     /// Marks.

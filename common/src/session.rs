@@ -379,6 +379,30 @@ pub struct DeviceGrant {
     pub amount: i64,
 }
 
+words! {
+    /// What an app speaks on its port.
+    Protocol {
+        /// HTTP, for browsers.
+        Http = "http",
+        /// Anything over TCP.
+        Tcp = "tcp",
+    }
+}
+
+/// A port of a session that its people may reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppPort {
+    /// How it is called: a handle of at most 32 characters.
+    pub name: String,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// From 1.
+    pub port: u16,
+    /// Starts it at the first use when nothing listens; empty = it is started otherwise.
+    /// `{port}` stands for the port.
+    pub command: Vec<String>,
+}
+
 /// Everything a container is made from. What is not here cannot be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -420,6 +444,8 @@ pub struct ContainerSpec {
     /// Whether its user may become root inside by `sudo`, with the same few rights: processes
     /// may gain privileges, and `sudo` finds an entry for `uid`.
     pub sudo: bool,
+    /// The ports that may be reached inside, and no others.
+    pub ports: Vec<AppPort>,
 }
 
 /// Why and how a container is to be stopped.

@@ -18,8 +18,8 @@ use longshore_common::limits::{
     UtilizationPolicy,
 };
 use longshore_common::session::{
-    Cause, ContainerSpec, ContainerState, DeviceGrant, End, Entry, Exit, PullRule, Reason,
-    SessionType, StopOrder, Want,
+    AppPort, Cause, ContainerSpec, ContainerState, DeviceGrant, End, Entry, Exit, Protocol,
+    PullRule, Reason, SessionType, StopOrder, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::*;
@@ -78,6 +78,12 @@ fn entry(want: Want) -> Entry {
             kind: SessionType::Batch,
             root: false,
             sudo: false,
+            ports: vec![AppPort {
+                name: "web".into(),
+                protocol: Protocol::Http,
+                port: 8888,
+                command: vec!["serve".into()],
+            }],
         },
         limits: SessionLimits {
             lifetime: Some(Deadline {
@@ -405,6 +411,21 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("from-exec-exited", encode(&FromExec::Exited(-3))),
         ("from-exec-failed", encode(&FromExec::Failed("no".into()))),
+        (
+            "stream-open-tunnel",
+            encode(&StreamOpen::Tunnel(TunnelRequest {
+                key: key(),
+                port: 8888,
+            })),
+        ),
+        ("to-tunnel-data", encode(&ToTunnel::Data(vec![0, 255]))),
+        ("to-tunnel-end", encode(&ToTunnel::End)),
+        ("from-tunnel-data", encode(&FromTunnel::Data(vec![1]))),
+        ("from-tunnel-end", encode(&FromTunnel::End)),
+        (
+            "from-tunnel-failed",
+            encode(&FromTunnel::Failed("no".into())),
+        ),
         ("stream-accept", encode(&StreamAccept {})),
         ("stream-refuse", encode(&StreamRefuse { text: "no".into() })),
         (
@@ -644,6 +665,10 @@ fn the_largest_command_fits_into_one_frame_and_larger_ones_are_refused() {
     assert!(refused(
         with(|r| r.workdir = Some("z".repeat(MAX_TEXT + 1)))
     ));
+    let piece = |len| encode(&ToTunnel::Data(vec![0; len]));
+    assert!(piece(MAX_PIECE).len() <= Cap::DATA.0 as usize);
+    let longer = piece(MAX_PIECE + 1);
+    assert!(frames_of(&longer, &[])[0].decode::<ToTunnel>().is_err());
     let piece = |len| encode(&ToExec::Input(vec![0; len]));
     assert!(piece(MAX_PIECE).len() <= Cap::DATA.0 as usize);
     assert!(
@@ -687,13 +712,15 @@ proptest! {
         let _ = frame.decode::<StreamOpen>();
         let _ = frame.decode::<ToExec>();
         let _ = frame.decode::<FromExec>();
+        let _ = frame.decode::<ToTunnel>();
+        let _ = frame.decode::<FromTunnel>();
         if let Ok(signed) = frame.decode::<SignedSet>() {
             let _ = signed.open();
         }
     }
 
     #[test]
-    fn a_flipped_byte_in_a_real_frame_never_panics(which in 0usize..38, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+    fn a_flipped_byte_in_a_real_frame_never_panics(which in 0usize..44, at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let (_, mut bytes) = all_frames().swap_remove(which);
         let at = 8 + at.index(bytes.len().max(9) - 8);
         if let Some(byte) = bytes.get_mut(at) {

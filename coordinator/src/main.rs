@@ -476,6 +476,7 @@ async fn run(config: Config) -> Result<(), End> {
     ));
     let app = App::new(api::Parts {
         execs: api::Execs::default(),
+        tunnels: api::Tunnels::default(),
         engine: engine.clone(),
         reader,
         nodes: Arc::new(cluster.clone()),

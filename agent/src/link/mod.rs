@@ -15,11 +15,12 @@ pub use outbox::{Outbox, Shared};
 use crate::host::wall_clock;
 use crate::identity::{Files, Identity};
 use crate::logs::LogStore;
-use crate::supervisor::ClientEnds;
+use crate::supervisor::{ClientEnds, TunnelEnds};
 use longshore_common::ids::InstanceId;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    ALPN_AGENT, CloseCode, ExecRequest, OutcomeAck, SignalRequest, SignedSet, Welcome,
+    ALPN_AGENT, CloseCode, ExecRequest, OutcomeAck, SignalRequest, SignedSet, TunnelRequest,
+    Welcome,
 };
 use longshore_link::{Side, transport};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -55,6 +56,8 @@ pub enum Heard {
         Box<ExecRequest>,
         oneshot::Sender<Result<ClientEnds, String>>,
     ),
+    /// Somebody connects to a port inside a container.
+    Tunnel(TunnelRequest, oneshot::Sender<Result<TunnelEnds, String>>),
 }
 
 /// What does not change while the agent runs.

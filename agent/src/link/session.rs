@@ -12,11 +12,13 @@ use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Frame, Goodbye,
     Heartbeat, HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck,
     OutcomeNumber, PullProgress, Refused, SignalRequest, SignedSet, StreamAccept, StreamEnd,
-    StreamOpen, StreamRefuse, UnclaimedReport, Welcome,
+    StreamOpen, StreamRefuse, TunnelRequest, UnclaimedReport, Welcome,
 };
 use longshore_link::{
     FrameReader, INTERACTIVE, LinkError, Side, boot_ms, close, pass_on, send, send_within,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -561,6 +563,7 @@ async fn serve_stream(
         Ok(StreamOpen::Logs(request)) => serve_logs(&mut out, &request, &logs).await,
         Ok(StreamOpen::Signal(request)) => serve_signal(&mut out, request, &heard).await,
         Ok(StreamOpen::Exec(request)) => return serve_exec(out, frames, request, &heard).await,
+        Ok(StreamOpen::Tunnel(request)) => return serve_tunnel(out, frames, request, &heard).await,
         Err(error) => {
             send(
                 &mut out,
@@ -582,11 +585,7 @@ async fn serve_signal(
     heard: &mpsc::Sender<Heard>,
 ) -> Result<(), LinkError> {
     let (reply, answer) = oneshot::channel();
-    let stopping = || Err("the agent is stopping".to_owned());
-    let sent = match heard.send(Heard::Signal(request, reply)).await {
-        Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
-        Err(_) => stopping(),
-    };
+    let sent = answered(heard, Heard::Signal(request, reply), answer).await;
     match sent {
         Ok(()) => send(out, &StreamAccept {}).await,
         Err(text) => send(out, &StreamRefuse { text }).await,
@@ -594,22 +593,56 @@ async fn serve_signal(
 }
 
 async fn serve_exec(
-    mut out: quinn::SendStream,
+    out: quinn::SendStream,
     frames: FrameReader,
     request: ExecRequest,
     heard: &mpsc::Sender<Heard>,
 ) {
-    let _ = out.set_priority(INTERACTIVE); // fails only on closed streams
     let (reply, answer) = oneshot::channel();
+    let asked = Heard::Exec(Box::new(request), reply);
+    let opened = answered(heard, asked, answer).await;
+    let opened = opened.map(|ends| (ends.from, ends.to));
+    serve_both_ways(out, frames, opened).await;
+}
+
+async fn serve_tunnel(
+    out: quinn::SendStream,
+    frames: FrameReader,
+    request: TunnelRequest,
+    heard: &mpsc::Sender<Heard>,
+) {
+    let (reply, answer) = oneshot::channel();
+    let opened = answered(heard, Heard::Tunnel(request, reply), answer).await;
+    let opened = opened.map(|ends| (ends.from, ends.to));
+    serve_both_ways(out, frames, opened).await;
+}
+
+/// What the supervisor answers to something it is asked for.
+async fn answered<T>(
+    heard: &mpsc::Sender<Heard>,
+    asked: Heard,
+    answer: oneshot::Receiver<Result<T, String>>,
+) -> Result<T, String> {
     let stopping = || Err("the agent is stopping".to_owned());
-    let opened = match heard.send(Heard::Exec(Box::new(request), reply)).await {
+    match heard.send(asked).await {
         Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
         Err(_) => stopping(),
-    };
+    }
+}
+
+async fn serve_both_ways<O, I>(
+    mut out: quinn::SendStream,
+    frames: FrameReader,
+    opened: Result<(mpsc::Receiver<O>, mpsc::Sender<I>), String>,
+) where
+    O: Message + Serialize,
+    I: Message + DeserializeOwned,
+{
+    let _ = out.set_priority(INTERACTIVE); // fails only on closed streams
     match opened {
-        Ok(ends) => {
+        Ok((from, to)) => {
             if send(&mut out, &StreamAccept {}).await.is_ok() {
-                pass_on(Side::Agent, out, frames, ends.from, ends.to).await;
+                pass_on(Side::Agent, out, frames, from, to).await;
             }
         }
         Err(text) => {

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
@@ -215,6 +216,17 @@ pub struct ExecState {
     pub exit: Option<i32>,
 }
 
+/// Why there is no connection to a port inside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// Nobody listens there.
+    #[error("nothing listens there")]
+    Nothing,
+    /// It cannot be reached, in words.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// What a watch of the engine says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
@@ -362,6 +374,23 @@ pub trait Containers: Send + Sync + 'static {
         docker_id: &str,
         order: &ExecOrder,
     ) -> impl Future<Output = Result<Execution, RuntimeError>> + Send;
+
+    /// The same for a command that nobody watches: it reads nothing, what it writes is lost.
+    /// The answer is the engine's name for it (deadline 60 s).
+    fn exec_begin(
+        &self,
+        docker_id: &str,
+        order: &ExecOrder,
+    ) -> impl Future<Output = Result<String, RuntimeError>> + Send;
+
+    /// Connects to a port inside the network of a running container, of which this is the
+    /// main process: to 127.0.0.1, to [::1], then to its own address (deadline 5 s each).
+    fn dial(
+        &self,
+        docker_id: &str,
+        pid: u32,
+        port: u16,
+    ) -> impl Future<Output = Result<TcpStream, DialError>> + Send;
 
     /// Where such a command stands (deadline 5 s).
     fn exec_state(

@@ -6,8 +6,8 @@
 //! command runs as long as the configuration says, an interactive one until stopped.
 
 use super::{
-    Breach, Containers, CreateRequest, EngineInfo, ExecOrder, ExecState, Execution, Found,
-    FoundStatus, Hint, ImageFacts, OutputChunk, PullState, RuntimeError,
+    Breach, Containers, CreateRequest, DialError, EngineInfo, ExecOrder, ExecState, Execution,
+    Found, FoundStatus, Hint, ImageFacts, OutputChunk, PullState, RuntimeError,
 };
 use crate::host::wall_clock;
 use longshore_common::agent::GpuWay;
@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 /// How the pretending goes.
@@ -324,6 +325,18 @@ impl Containers for SimulatedEngine {
             cause: Cause::StartFailed,
             detail: "a simulated engine runs no commands".to_owned(),
         })
+    }
+
+    async fn exec_begin(&self, docker_id: &str, _: &ExecOrder) -> Result<String, RuntimeError> {
+        self.key_of(docker_id)?;
+        Err(RuntimeError::Failed {
+            cause: Cause::StartFailed,
+            detail: "a simulated engine runs no commands".to_owned(),
+        })
+    }
+
+    async fn dial(&self, _: &str, _: u32, _: u16) -> Result<TcpStream, DialError> {
+        Err(DialError::Nothing)
     }
 
     async fn exec_state(&self, _: &str) -> Result<ExecState, RuntimeError> {

@@ -17,6 +17,7 @@ mod leased;
 mod steps;
 mod strangers;
 mod sweeps;
+mod tunnel;
 mod watching;
 
 use crate::devices::{Snapshot, Snapshots};
@@ -52,6 +53,7 @@ use sweeps::Sweeps;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
+pub use tunnel::{TunnelEnds, Use};
 use watching::Watching;
 
 /// Events that wait.
@@ -100,6 +102,8 @@ pub enum Event {
     Verified(ContainerKey, Checked),
     /// A command or terminal that somebody opened says how it stands.
     Exec(ExecId, News),
+    /// A connection to a port inside says how it stands.
+    Tunnel(ContainerKey, Use),
 }
 
 /// What a comparison with the grant came to: a breach, or none. A failed one says nothing.
@@ -226,6 +230,7 @@ pub struct Supervisor<C> {
     watching: BTreeMap<ContainerKey, Watching>,
     checks: BTreeMap<ContainerKey, Check>,
     execs: BTreeMap<ExecId, exec::Running>,
+    tunnels: tunnel::Tunnels,
     engine: EngineInfo,
     trouble: u32,
     link_up: bool,
@@ -392,6 +397,7 @@ impl<C: Containers> Supervisor<C> {
             watching: BTreeMap::new(),
             checks: BTreeMap::new(),
             execs: BTreeMap::new(),
+            tunnels: tunnel::Tunnels::default(),
             engine: EngineInfo::default(),
             trouble: 0,
             link_up: false,
@@ -504,6 +510,8 @@ impl<C: Containers> Supervisor<C> {
             Event::Heard(Heard::Signal(request, reply)) => self.signal(&request, reply),
             Event::Heard(Heard::Exec(request, reply)) => self.exec(*request, reply),
             Event::Exec(exec, news) => self.take_exec(exec, news),
+            Event::Heard(Heard::Tunnel(request, reply)) => self.tunnel(request, reply),
+            Event::Tunnel(key, news) => self.take_tunnel(key, news),
             Event::Step(key, done) => {
                 self.take_done(key, done)?;
                 self.reconcile(key)?;

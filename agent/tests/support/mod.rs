@@ -96,6 +96,7 @@ impl Bench {
                 kind: SessionType::Batch,
                 root: false,
                 sudo: false,
+                ports: Vec::new(),
             },
             image: self.image.clone(),
             grace_s: 2,

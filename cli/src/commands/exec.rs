@@ -152,7 +152,11 @@ async fn come_back(client: &Client, opened: &Opened) -> Result<reach::Socket, Fa
     }
 }
 
-async fn open(client: &Client, id: &SessionRef, wish: &NewExec) -> Result<Opened, Failure> {
+pub(crate) async fn open(
+    client: &Client,
+    id: &SessionRef,
+    wish: &NewExec,
+) -> Result<Opened, Failure> {
     let path = format!("{}/exec", client.session_path(id).await?);
     let made: Exec = crate::client::typed(client.post(&path, wish).await?)?;
     let token = made.token.unwrap_or_default();

@@ -5,12 +5,13 @@
 //! | control | agent, first | Hello, Welcome or Refused, Heartbeat, HeartbeatAck, Goodbye |
 //! | state | agent, second | ActualSet, SignedSet, Outcome, OutcomeAck, Inventory, PullProgress, Notice, CertRequest, CertIssued |
 //! | data | coordinator | StreamOpen, StreamAccept or StreamRefuse, Data, StreamEnd |
-//! | interactive | coordinator | StreamOpen, StreamAccept or StreamRefuse, ToExec, FromExec |
+//! | interactive | coordinator | StreamOpen, StreamAccept or StreamRefuse, ToExec and FromExec or ToTunnel and FromTunnel |
 //! | enrolment | agent | EnrolRequest or RenewRequest, EnrolAnswer or EnrolRefused |
 
 use super::exec::ExecRequest;
 use super::frame::SKIPPABLE;
 use super::signed::SignedSet;
+use super::tunnel::TunnelRequest;
 use crate::agent::{Inventory, NodeLoad, RuntimeState};
 use crate::ids::{
     AgentId, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, Fence, Generation,
@@ -539,9 +540,11 @@ pub enum StreamOpen {
     Signal(SignalRequest),
     /// A command beside the main process. An agent that does not know it refuses the stream.
     Exec(ExecRequest),
+    /// A connection to a port inside the container. Refused like it.
+    Tunnel(TunnelRequest),
 }
 message!(StreamOpen = 30, self => match self {
-    Self::Logs(_) => Ok(()),
+    Self::Logs(_) | Self::Tunnel(_) => Ok(()),
     Self::Exec(request) => request.check(),
     Self::Signal(request) => text(&request.signal, "signal"),
 });

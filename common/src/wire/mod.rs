@@ -10,6 +10,7 @@ mod frame;
 mod keeping;
 mod message;
 mod signed;
+mod tunnel;
 
 pub use exec::{
     ExecKind, ExecRequest, FromExec, MAX_COMMAND, MAX_EXEC_ENVIRONMENT, MAX_PIECE, TerminalSize,
@@ -19,6 +20,7 @@ pub use frame::{Cap, Frame, FrameDecoder, FrameError, encode};
 pub use keeping::{Claim, UnclaimedItem, UnclaimedReport};
 pub use message::*;
 pub use signed::{SignedSet, SigningInput};
+pub use tunnel::{FromTunnel, ToTunnel, TunnelRequest};
 
 /// ALPN of the ordinary link, protocol version 1.
 pub const ALPN_AGENT: &[u8] = b"longshore-agent/1";

@@ -504,6 +504,12 @@ pub const CODES: &[Code] = &[
         "Names that steer the start of programs, the choice of GPUs or Longshore itself are reserved.",
     ),
     code(
+        "LS-PORT",
+        422,
+        "The port is not one of the session's",
+        "A session declares the ports that may be reached inside when it is submitted, each with a name of its own, and no others are reached.",
+    ),
+    code(
         "LS-FIT-NEVER",
         422,
         "No agent could ever hold this",
@@ -564,16 +570,22 @@ pub const CODES: &[Code] = &[
         "What cannot be recorded does not happen: the change was taken back. The log of the coordinator says what stands in the way; longshore-coordinator audit verify says whether the audit log is whole.",
     ),
     code(
+        "LS-APP-NOT-READY",
+        409,
+        "The app cannot be reached yet",
+        "The session runs, but nothing takes the connection: no program listens on the port, or it could not be started. The detail says which. A program that has just begun may need a moment.",
+    ),
+    code(
         "LS-STREAMS",
         429,
         "Too many streams are open",
-        "So many commands and terminals may be open in one session, and in all. Close one, or wait as long as Retry-After says.",
+        "So many commands, terminals and connections may be open in one session, of one caller, and in all. Close one, or wait as long as Retry-After says.",
     ),
     code(
         "LS-WEBSOCKET",
         426,
         "A WebSocket is wanted",
-        "This address is no page: it is opened as a WebSocket over HTTP/1.1, with the sub-protocol longshore.v1. longshore exec and longshore terminal do so.",
+        "This address is no page: it is opened as a WebSocket over HTTP/1.1, with the sub-protocol longshore.v1. longshore exec, longshore terminal and longshore forward do so.",
     ),
     code(
         "LS-AGENT-UNREACHABLE",

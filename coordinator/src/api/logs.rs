@@ -3,6 +3,7 @@
 //! A task fetches and a bounded channel leads to the body, so a slow reader slows the
 //! agent down and a reader who leaves ends the task.
 
+use super::apps::{self, Connecting};
 use super::audit::origin;
 use super::errors::Failure;
 use super::exec::{self, BeginningExec};
@@ -22,7 +23,9 @@ use futures_util::{Stream, StreamExt as _, stream};
 use longshore_common::api::LogRecord;
 use longshore_common::ids::{AgentId, Attempt, ContainerKey, Rank, SessionId};
 use longshore_common::session::ContainerState;
-use longshore_common::wire::{Data, ExecRequest, LogsRequest, OutputKind, SignalRequest};
+use longshore_common::wire::{
+    Data, ExecRequest, LogsRequest, OutputKind, SignalRequest, TunnelRequest,
+};
 use longshore_core::access::Operation;
 use longshore_core::model::{Container, Session, SessionUse};
 use std::convert::Infallible;
@@ -64,6 +67,9 @@ pub trait Nodes: Send + Sync {
 
     /// Begins a command or terminal in a container, or takes a terminal up again.
     fn exec(&self, agent: AgentId, request: ExecRequest) -> BeginningExec<'_>;
+
+    /// Connects to a port inside a container.
+    fn tunnel(&self, agent: AgentId, request: TunnelRequest) -> Connecting<'_>;
 }
 
 /// No agent can be reached.
@@ -80,6 +86,10 @@ impl Nodes for NoNodes {
     }
 
     fn exec(&self, _: AgentId, _: ExecRequest) -> BeginningExec<'_> {
+        Box::pin(async { Err(ClusterError::Away) })
+    }
+
+    fn tunnel(&self, _: AgentId, _: TunnelRequest) -> Connecting<'_> {
         Box::pin(async { Err(ClusterError::Away) })
     }
 }
@@ -107,6 +117,10 @@ impl Nodes for Cluster {
 
     fn exec(&self, agent: AgentId, request: ExecRequest) -> BeginningExec<'_> {
         exec::begin(self, agent, request)
+    }
+
+    fn tunnel(&self, agent: AgentId, request: TunnelRequest) -> Connecting<'_> {
+        apps::connect_at(self, agent, request)
     }
 }
 

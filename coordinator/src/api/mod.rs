@@ -10,6 +10,7 @@
 
 mod admin;
 mod agents;
+mod apps;
 pub mod audit;
 pub mod errors;
 mod exec;
@@ -31,6 +32,7 @@ mod views;
 #[cfg(test)]
 mod tests;
 
+pub use apps::{Connecting, Tunnels};
 pub use exec::{BeginningExec, Execs};
 pub use logs::{LogPieces, NoNodes, Nodes, OpeningLogs, Signalling};
 pub use openapi::document as openapi_document;
@@ -88,6 +90,8 @@ pub struct Parts {
     pub nodes: Arc<dyn Nodes>,
     /// Commands and terminals that are open.
     pub execs: Execs,
+    /// Connections to ports of sessions, by who opened them.
+    pub tunnels: Tunnels,
     /// Who calls.
     pub identity: Arc<Identity>,
     /// What a session gets that does not say.

@@ -98,6 +98,10 @@ impl Nodes for Canned {
         Box::pin(async { Err(crate::cluster::ClusterError::Away) })
     }
 
+    fn tunnel(&self, _: AgentId, _: wire::TunnelRequest) -> Connecting<'_> {
+        Box::pin(async { Err(crate::cluster::ClusterError::Away) })
+    }
+
     fn signal(&self, _: AgentId, request: SignalRequest) -> Signalling<'_> {
         let known = self.0.is_some() && request.signal == "INT";
         Box::pin(async move {
@@ -278,6 +282,7 @@ async fn made(
     let (stop, stopping) = watch::channel(false);
     let app = App::new(Parts {
         execs: Execs::default(),
+        tunnels: Tunnels::default(),
         engine,
         reader,
         nodes: Arc::new(Canned(logs)),
@@ -595,6 +600,7 @@ fn example(operation: &Operation) -> String {
         .replace("{id}", word)
         .replace("{code}", "LS-BUSY")
         .replace("{exec}", "x")
+        .replace("{app}", "x")
 }
 
 #[tokio::test]

@@ -81,6 +81,7 @@ pub(super) fn session(
         image: session.image.clone(),
         image_digest: session.image_digest.clone(),
         command: session.command.clone(),
+        app_names: session.ports.iter().map(|p| p.name.clone()).collect(),
         slots: amounts(&session.slots),
         cluster: cluster(session),
         arch: session.arch.clone(),

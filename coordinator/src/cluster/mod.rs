@@ -19,8 +19,9 @@ use crate::pki::{Pki, random};
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, InstanceId};
 use longshore_common::wire::{
-    ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, ExecRequest, FromExec, LogsRequest, Message,
-    OutcomeAck, SignalRequest, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, ToExec,
+    ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, ExecRequest, FromExec, FromTunnel, LogsRequest,
+    Message, OutcomeAck, SignalRequest, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, ToExec,
+    ToTunnel, TunnelRequest,
 };
 use longshore_core::model::{Effect, Event};
 use longshore_link::{FrameReader, INTERACTIVE, Side, boot_ms, close, pass_on, send, transport};
@@ -51,6 +52,9 @@ const SILENCE_EVERY: Duration = Duration::from_millis(500);
 const OPEN_STREAM: Duration = Duration::from_secs(5);
 /// A command begins at an agent within this time: its engine may be busy.
 const START_COMMAND: Duration = Duration::from_secs(30);
+/// An agent connects to a port within this time: it may start a program there first, and gives
+/// that 30 s.
+const CONNECT_INSIDE: Duration = Duration::from_secs(40);
 /// Frames between an agent and whoever holds a command, each way.
 const BETWEEN: usize = 8;
 
@@ -397,6 +401,16 @@ pub struct ExecEnds {
     pub from: mpsc::Receiver<FromExec>,
 }
 
+/// The way to a port inside a container. Dropping it breaks the connection.
+#[derive(Debug)]
+pub struct TunnelEnds {
+    /// To the program.
+    pub to: mpsc::Sender<ToTunnel>,
+    /// From it. It ends after both ways have, and without [`FromTunnel::End`] when the way
+    /// to the agent broke.
+    pub from: mpsc::Receiver<FromTunnel>,
+}
+
 /// Output of a container, as its agent sends it.
 #[derive(Debug)]
 pub struct LogStream {
@@ -506,6 +520,31 @@ impl Cluster {
             pass_on::<ToExec, FromExec>(Side::Coordinator, out, frames, outgoing, incoming).await;
         });
         Ok(ExecEnds { to, from })
+    }
+
+    /// Connects to a port inside a container.
+    ///
+    /// # Errors
+    /// [`ClusterError::Away`], [`ClusterError::Refused`].
+    pub async fn tunnel(
+        &self,
+        agent: AgentId,
+        request: TunnelRequest,
+    ) -> Result<TunnelEnds, ClusterError> {
+        let link = self.shared.link(agent).ok_or(ClusterError::Away)?;
+        let order = StreamOpen::Tunnel(request);
+        let opened = open_both_ways(&link, &order, INTERACTIVE);
+        let opened = tokio::time::timeout(CONNECT_INSIDE, opened).await;
+        let slow = || ClusterError::Refused("its agent did not connect in time".to_owned());
+        let (out, frames, permit) = opened.unwrap_or_else(|_| Err(slow())).map_err(too_old)?;
+        let (to, outgoing) = mpsc::channel(BETWEEN);
+        let (incoming, from) = mpsc::channel(BETWEEN);
+        tokio::spawn(async move {
+            let _permit = permit;
+            pass_on::<ToTunnel, FromTunnel>(Side::Coordinator, out, frames, outgoing, incoming)
+                .await;
+        });
+        Ok(TunnelEnds { to, from })
     }
 
     /// Closes every connection with the reason: the coordinator stops, containers run on.

@@ -89,6 +89,40 @@ pub(super) async fn start(
     })
 }
 
+/// Begins one that nobody watches. It is the leader of a session and a group of its own too.
+pub(super) async fn begin(
+    engine: &Engine,
+    docker_id: &str,
+    order: &ExecOrder,
+) -> Result<String, RuntimeError> {
+    let environment = order.environment.iter();
+    let options = CreateExecOptions {
+        env: Some(environment.map(|(k, v)| format!("{k}={v}")).collect()),
+        cmd: Some(order.command.clone()),
+        working_dir: order.workdir.clone(),
+        ..CreateExecOptions::default()
+    };
+    let created = engine
+        .call("exec", deadline::ASK, |client| async move {
+            client.create_exec(docker_id, options).await
+        })
+        .await
+        .map_err(failed)?;
+    let id = created.id;
+    let options = StartExecOptions {
+        detach: true,
+        ..StartExecOptions::default()
+    };
+    engine
+        .call("exec", deadline::START, |client| {
+            let id = id.clone();
+            async move { client.start_exec(&id, Some(options)).await.map(drop) }
+        })
+        .await
+        .map_err(failed)?;
+    Ok(id)
+}
+
 pub(super) async fn state(engine: &Engine, exec_id: &str) -> Result<ExecState, RuntimeError> {
     let seen = engine
         .call("exec", deadline::ASK, |client| async move {

@@ -10,6 +10,7 @@
 //! | `found` | reading the engine's descriptions |
 //! | `pull` | images |
 //! | `gpu` | ways in which GPUs reach containers |
+//! | `inside` | connections made inside a container's network |
 //! | `output` | the engine's framing of output |
 //! | `verify` | the kernel's view of a running container |
 //!
@@ -19,8 +20,8 @@
 
 use crate::network::{Pool, PoolConfig, PoolError};
 use crate::runtime::{
-    Breach, Containers, CreateRequest, EngineInfo, ExecOrder, ExecState, Execution, Found,
-    FoundStatus, Hint, ImageFacts, OutputChunk, PullState, RuntimeError,
+    Breach, Containers, CreateRequest, DialError, EngineInfo, ExecOrder, ExecState, Execution,
+    Found, FoundStatus, Hint, ImageFacts, OutputChunk, PullState, RuntimeError,
 };
 use bollard::models::{
     ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, SystemInfo,
@@ -45,6 +46,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -54,6 +56,7 @@ mod exec;
 mod files;
 mod found;
 mod gpu;
+mod inside;
 mod output;
 mod pull;
 pub mod request;
@@ -869,6 +872,14 @@ impl Containers for Docker {
 
     async fn exec(&self, docker_id: &str, order: &ExecOrder) -> Result<Execution, RuntimeError> {
         exec::start(&self.0.engine, docker_id, order).await
+    }
+
+    async fn exec_begin(&self, docker_id: &str, order: &ExecOrder) -> Result<String, RuntimeError> {
+        exec::begin(&self.0.engine, docker_id, order).await
+    }
+
+    async fn dial(&self, docker_id: &str, pid: u32, port: u16) -> Result<TcpStream, DialError> {
+        inside::dial(pid, docker_id, port).await
     }
 
     async fn exec_state(&self, exec_id: &str) -> Result<ExecState, RuntimeError> {

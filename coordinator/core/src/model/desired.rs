@@ -160,6 +160,7 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
         kind: session.kind,
         root: session.root,
         sudo: session.sudo,
+        ports: session.ports.clone(),
     }
 }
 

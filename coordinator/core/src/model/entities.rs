@@ -14,8 +14,8 @@ use longshore_common::ids::{
 };
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{
-    Cause, ClusterMode, ContainerState, DependOn, DeviceGrant, End, Phase, Reason, ResultKind,
-    SessionState, SessionType, Want,
+    AppPort, Cause, ClusterMode, ContainerState, DependOn, DeviceGrant, End, Phase, Reason,
+    ResultKind, SessionState, SessionType, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::Totals;
@@ -318,6 +318,9 @@ pub struct Session {
     pub workdir: Option<String>,
     /// Whether its process gets a terminal.
     pub tty: bool,
+    /// Ports inside that its people may reach.
+    #[serde(default)]
+    pub ports: Vec<AppPort>,
     /// Environment as given.
     pub environment: BTreeMap<String, String>,
     /// Amounts of each container, where `rank_slots` does not say otherwise.

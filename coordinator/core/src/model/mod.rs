@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod attempts;
+mod apps;
 mod audited;
 mod change;
 mod desired;
@@ -32,6 +33,7 @@ mod unclaimed;
 mod verbs;
 
 pub use attempts::{PastAttempt, Restart};
+pub use apps::{BUILT_IN as BUILT_IN_APPS, port_container};
 pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain, audited};
 pub use change::{Change, PolicyKind};
 pub(crate) use desired::limits as agent_limits;

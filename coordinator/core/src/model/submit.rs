@@ -91,6 +91,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
     };
     let rights = rules::acting(state, order, owner)?;
     let members = members(request, &order.defaults)?;
+    let ports = super::apps::ports(&request.ports)?;
     if let Some(name) = &request.name
         && let Some(holder) = state.session_by_name(owner.id, name)
     {
@@ -159,6 +160,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         command: request.command.clone(),
         workdir: request.workdir.clone(),
         tty: request.tty,
+        ports,
         environment: request.environment.clone(),
         slots,
         cluster: Cluster {

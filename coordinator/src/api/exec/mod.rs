@@ -8,6 +8,7 @@ mod stream;
 
 pub use book::Execs;
 
+use super::admin::DRY_RUN;
 use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
@@ -18,7 +19,7 @@ use crate::identity::{Person, new_id};
 use crate::pki::{random, sha256};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts as _, Path, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,14 +36,13 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 
 /// What both sides speak.
-const PROTOCOL: &str = "longshore.v1";
+pub(super) const PROTOCOL: &str = "longshore.v1";
 /// How a token stands among the sub-protocols: browsers can send it nowhere else.
 const TOKEN: &str = "token.";
 /// Largest WebSocket frame of a client, in bytes.
-const FRAME: usize = 64 * 1024;
+pub(super) const FRAME: usize = 64 * 1024;
 /// Largest message of a client, in bytes.
-const MESSAGE: usize = 1 << 20;
-const DRY_RUN: HeaderName = HeaderName::from_static("longshore-dry-run");
+pub(super) const MESSAGE: usize = 1 << 20;
 
 /// A command on its way, or why there is none.
 pub type BeginningExec<'a> =
@@ -213,7 +213,7 @@ pub(super) async fn connect(
         }))
 }
 
-fn no_websocket() -> Failure {
+pub(super) fn no_websocket() -> Failure {
     let text = "This address is opened as a WebSocket with the sub-protocol longshore.v1.";
     Failure::new("LS-WEBSOCKET", text)
 }

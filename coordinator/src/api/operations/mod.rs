@@ -16,6 +16,7 @@ mod people;
 mod policies;
 mod pools;
 mod presets;
+mod reach;
 mod rights;
 mod service;
 mod sessions;
@@ -137,6 +138,7 @@ const TABLES: &[&[Operation]] = &[
     service::ROWS,
     logins::ROWS,
     sessions::ROWS,
+    reach::ROWS,
     agents::ROWS,
     groups::ROWS,
     policies::ROWS,

@@ -53,6 +53,7 @@ const STEER: &[&str] = &[
 
 const SUBMIT: &[&str] = &[
     "LS-NOT-FOUND", // a replay of one that may not be seen any more
+    "LS-PORT",
     "LS-EXISTS",
     "LS-SLOT-UNKNOWN",
     "LS-SLOT-AMOUNT",

@@ -54,6 +54,7 @@ fn plain() -> CreateRequest {
             kind: SessionType::Batch,
             root: false,
             sudo: false,
+            ports: Vec::new(),
         },
         image: ImageFacts {
             id: "sha256:1234".to_owned(),

@@ -1,0 +1,138 @@
+//! What is shown and refused; the connections themselves are tested against real agents.
+
+use crate::api::tests::{Answer, Fixture, batch, ready};
+use axum::body::Body;
+use serde_json::{Value, json};
+
+const SESSION: &str = "/api/v1/sessions/s-1";
+
+/// A session with two ports that waits.
+async fn waiting() -> Fixture {
+    let f = ready().await;
+    f.start(None).await;
+    let mut request = batch();
+    request["ports"] = json!([
+        { "name": "web", "protocol": "http", "port": 8000 },
+        { "name": "db", "port": 5432, "command": ["db", "{port}"] },
+    ]);
+    let made = f.submit(request).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(made.json()["app_names"], json!(["web", "db"]));
+    f
+}
+
+async fn running() -> Fixture {
+    let f = waiting().await;
+    f.runs("s-1").await;
+    f
+}
+
+/// Asks for a connection, as a browser on a page of this origin would.
+async fn forward(f: &Fixture, query: &str, origin: Option<&str>) -> Answer {
+    let mut headers = vec![
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-protocol", "longshore.v1"),
+    ];
+    headers.extend(origin.map(|origin| ("origin", origin)));
+    let path = format!("{SESSION}/forward{query}");
+    f.send("GET", &path, &headers, Body::empty()).await
+}
+
+#[tokio::test]
+async fn ports_are_judged_when_a_session_is_submitted() {
+    let f = ready().await;
+    let mut request = batch();
+    request["ports"] = json!([{ "name": "ssh", "port": 0 }]);
+    let refused = f.submit(request).await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str()),
+        (422, "LS-PORT")
+    );
+    let errors = refused.json()["errors"].as_array().unwrap().len();
+    assert_eq!(errors, 2, "{}", refused.text());
+}
+
+#[tokio::test]
+async fn apps_are_listed_and_ready_once_their_container_runs() {
+    let f = waiting().await;
+    let apps = async || {
+        let answer = f.get(&format!("{SESSION}/apps")).await.json();
+        answer["items"].as_array().unwrap().clone()
+    };
+    let before = apps().await;
+    assert!(
+        before.iter().all(|app| app["ready"] == json!(false)),
+        "{before:?}"
+    );
+    f.runs("s-1").await;
+    let after = apps().await;
+    let names: Vec<&str> = after.iter().map(|a| a["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["web", "db", "terminal", "ssh"]);
+    let db = json!({ "name": "db", "protocol": "tcp", "port": 5432,
+        "command": ["db", "{port}"], "ready": true });
+    assert_eq!(after[1], db);
+}
+
+#[tokio::test]
+async fn access_names_the_address_of_an_app_in_a_running_session() {
+    let f = waiting().await;
+    let ask = async |name: &str| {
+        let path = format!("{SESSION}/apps/{name}/access");
+        f.post(&path, &Value::Null).await
+    };
+    assert_eq!(ask("web").await.code(), "LS-STATE");
+    f.runs("s-1").await;
+    let web = ask("web").await.json();
+    let wanted = "wss://test:7420/api/v1/sessions/s-1/forward?port=8000";
+    assert_eq!(web["url"], wanted);
+    assert_eq!(
+        (&web["via"], &web["protocol"]),
+        (&json!("coordinator"), &json!("http"))
+    );
+    assert_eq!(ask("none").await.code(), "LS-NOT-FOUND");
+    let terminal = ask("terminal").await.json();
+    assert_eq!(
+        terminal["url"],
+        "https://test:7420/api/v1/sessions/s-1/exec"
+    );
+}
+
+#[tokio::test]
+async fn only_a_declared_port_of_a_running_session_is_connected_to() {
+    let f = waiting().await;
+    assert_eq!(forward(&f, "?port=8000", None).await.code(), "LS-STATE");
+    let f = running().await;
+    let other = forward(&f, "?port=22", None).await;
+    assert_eq!(
+        (other.status.as_u16(), other.code().as_str()),
+        (422, "LS-PORT")
+    );
+    assert!(
+        other.text().contains("8000 (web), 5432 (db)"),
+        "{}",
+        other.text()
+    );
+    for bad in ["", "?port=0", "?port=8000&rank=x", "?port=8000&app=web"] {
+        assert_eq!(forward(&f, bad, None).await.code(), "LS-PARAMETER", "{bad}");
+    }
+    assert_eq!(
+        forward(&f, "?port=8000&rank=sub7", None).await.code(),
+        "LS-INVALID"
+    );
+    // In this process there is no connection that could be taken over.
+    assert_eq!(forward(&f, "?port=8000", None).await.code(), "LS-WEBSOCKET");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_connects_nowhere() {
+    let f = running().await;
+    for other in ["https://test:7422", "https://evil.example", "null"] {
+        let answer = forward(&f, "?port=8000", Some(other)).await;
+        assert_eq!(answer.code(), "LS-CSRF", "{other}");
+    }
+    let own = forward(&f, "?port=8000", Some("https://test:7420")).await;
+    assert_eq!(own.code(), "LS-WEBSOCKET", "past that check");
+}
