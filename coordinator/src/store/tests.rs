@@ -187,7 +187,7 @@ fn a_batch_stores_the_last_form_of_each_object() {
     assert_eq!(world.devices(next).len(), 1);
 }
 
-/// In the order of their ids the first gets the name while the second still has it.
+/// In the order of their ids the first gets the name while the row of the second has it.
 #[test]
 fn names_change_hands_in_one_batch() {
     let dir = dir();
@@ -195,7 +195,7 @@ fn names_change_hands_in_one_batch() {
     let mut world = World::new();
     let (ann, bob) = (world.user("ann"), world.user("bob"));
     wait(store.commit(std::mem::take(&mut world.changes))).expect("stored");
-    for (user, name) in [(bob, "ann"), (ann, "bob")] {
+    for (user, name) in [(bob, "carl"), (ann, "bob")] {
         let mut user = world.state().users[&user].clone();
         user.username = name.to_owned();
         world.apply(vec![Change::User(Box::new(user))]);

@@ -354,8 +354,8 @@ async fn a_closed_group_names_only_queues_that_may_be_used() {
     let alice = lab.person("alice", json!({})).await;
     let draft = json!({
         "pools": [{ "name": "P", "group": "default", "counts": "cpu", "count": "4" }],
-        "profiles": [{ "name": "4x", "slots": { "cpu": "1" }, "pools": ["P"],
-            "policies": ["Own", "Secret"] }],
+        "profiles": [{ "name": "4x", "slots": { "cpu": "1" }, "allotment": "1",
+            "pools": ["P"], "policies": ["Own", "Secret"] }],
         "allocation_policies": [
             { "name": "Own", "profiles": [{ "profile": "4x" }] },
             { "name": "Secret", "profiles": [{ "profile": "4x" }] },
