@@ -245,6 +245,7 @@ fn apply(
             max,
             on: on.or(given),
         });
+    }
     for port in flags.port.iter().chain(&flags.app) {
         request.ports.retain(|known| known.name != port.name);
         request.ports.push(port.clone());

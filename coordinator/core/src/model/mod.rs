@@ -4,8 +4,8 @@
 //! store keeps the same changes, so memory and database cannot disagree.
 
 pub mod admin;
-mod attempts;
 mod apps;
+mod attempts;
 mod audited;
 mod change;
 mod desired;
@@ -32,8 +32,8 @@ mod transitions;
 mod unclaimed;
 mod verbs;
 
-pub use attempts::{PastAttempt, Restart};
 pub use apps::{BUILT_IN as BUILT_IN_APPS, port_container};
+pub use attempts::{PastAttempt, Restart};
 pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain, audited};
 pub use change::{Change, PolicyKind};
 pub(crate) use desired::limits as agent_limits;
