@@ -504,6 +504,7 @@ mod tests {
                 at: Timestamp(0),
                 tail: vec![],
                 totals: Totals::default(),
+                devices: Vec::new(),
             });
             Some(failed)
         };
@@ -573,6 +574,7 @@ mod tests {
             at: Timestamp(0),
             tail: vec![],
             totals: Totals::default(),
+            devices: Vec::new(),
         });
         for want in [Want::Prepare, Want::Run, Want::Stop] {
             assert_eq!(

@@ -2,9 +2,9 @@
 
 use crate::app::{App, Global, most};
 use crate::commands::{
-    admin, api, attach, check, context, cp, down, exec, explain, forward, gpus, history, join, key,
-    links, login, logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate, ssh, start,
-    status, steer, stop, token, up, version, wait, whoami,
+    admin, api, attach, check, context, cp, down, exec, explain, forward, gpus, history, idle,
+    join, key, links, login, logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate,
+    ssh, start, status, steer, stop, token, top, up, usage, version, wait, whoami,
 };
 use crate::error::Failure;
 use clap::error::ErrorKind;
@@ -104,10 +104,14 @@ pub(crate) enum Command {
     Explain(show::OneSession),
     /// Show the states a session went through
     History(show::OneSession),
+    /// Show what will stop a session, and when
+    Idle(show::OneSession),
     /// Show who waits for what
     Queue(queue::Args),
     /// Show what one may use, and what is used
     Quota(quota::Args),
+    /// Show what one used, by month
+    Usage(usage::Args),
     /// List one's projects, or leave one
     Projects {
         #[command(subcommand)]
@@ -161,6 +165,8 @@ pub(crate) enum Command {
     Node(nodes::Verb),
     /// List the GPUs and who holds them
     Gpus,
+    /// Watch GPUs, sessions, queue and nodes; keys: ?
+    Top,
     /// Tokens that let further nodes join
     #[command(subcommand)]
     Token(token::Verb),
@@ -277,6 +283,9 @@ pub(crate) enum Admin {
     ServiceAccount(admin::service_account::Verb),
     /// Write a table as CSV
     Export(admin::export::Export),
+    /// Who used what
+    #[command(subcommand)]
+    Usage(usage::Verb),
     /// Who did what, and whether the log of it is whole
     #[command(subcommand)]
     Audit(admin::audit::Verb),
@@ -379,6 +388,8 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Show(args) => Box::pin(show::run(app, args)).await,
         Command::Explain(args) => Box::pin(explain::run(app, args)).await,
         Command::History(args) => Box::pin(history::run(app, args)).await,
+        Command::Idle(args) => Box::pin(idle::run(app, args)).await,
+        Command::Usage(args) => Box::pin(usage::own(app, args)).await,
         Command::Queue(args) => Box::pin(queue::run(app, args)).await,
         Command::Logs(args) => Box::pin(logs::run(app, args)).await,
         Command::Wait(args) => Box::pin(wait::run(app, args)).await,
@@ -406,6 +417,7 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Key(verb) => Box::pin(key::run(app, verb)).await,
         Command::Preset(verb) => Box::pin(preset::run(app, verb)).await,
         Command::Gpus => Box::pin(gpus::run(app)).await,
+        Command::Top => Box::pin(top::run(app)).await,
         Command::Token(verb) => Box::pin(token::run(app, verb)).await,
         Command::Version => Box::pin(version::run(app)).await,
         Command::Whoami => Box::pin(whoami::run(app)).await,
@@ -454,6 +466,7 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Group(verb) => admin::user_group::run(app, verb).await,
         Admin::Access(verb) => admin::access::run(app, verb).await,
         Admin::ServiceAccount(verb) => admin::service_account::run(app, verb).await,
+        Admin::Usage(verb) => usage::run(app, verb).await,
         Admin::Export(args) => admin::export::run(app, args).await,
         Admin::Audit(verb) => admin::audit::run(app, verb).await,
         Admin::UsageAudit(args) => admin::export::audit(app, args).await,

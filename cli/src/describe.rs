@@ -338,6 +338,13 @@ pub(crate) fn closing(session: &Session) -> (&'static str, String) {
     if let (Some(peak), Some(limit)) = (peak.and_then(|peak| u64::try_from(peak).ok()), limit) {
         text.push_str(&format!("; peak memory {}", of(peak, limit)));
     }
+    let gpus = session
+        .report
+        .as_ref()
+        .map(|r| r.gpu_hours_allocated.as_str());
+    if let Some(hours) = gpus.filter(|hours| *hours != "0") {
+        text.push_str(&format!("; {hours} GPU h"));
+    }
     (word, clean(&text))
 }
 
@@ -478,13 +485,14 @@ pub(crate) mod tests {
         let done = session(json!({
             "state":"TERMINATED","reason":"task-finished","result":"success","exit_code":0,
             "started_at":"2026-11-20T21:05:03Z","ended_at":"2026-11-21T00:46:04Z",
+            "report":{"oom":false,"phases_ms":{},"containers":[],"gpu_hours_allocated":"3.69","gpu_hours_used":"1"},
             "containers":[{"rank":"main1","attempt":1,"agent":"a","agent_name":"gpu02","state":"closed","memory_peak_bytes":12030000000_i64}]
         }));
         assert_eq!(
             closing(&done),
             (
                 "finished",
-                "exit 0 after 3h41m; peak memory 11.2 of 16 GB".to_owned()
+                "exit 0 after 3h41m; peak memory 11.2 of 16 GB; 3.69 GPU h".to_owned()
             )
         );
         let oom = session(json!({

@@ -8,7 +8,8 @@ use crate::output::{amount, clean};
 use crate::values;
 use clap::Args;
 use longshore_common::api::{
-    Adjustment, NewCluster, NewDependency, NewDesignation, NewPort, NewRestart, NewSession, Session,
+    Adjustment, NewCluster, NewDependency, NewDesignation, NewPort, NewRestart, NewSession,
+    Session, SignalBefore,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -97,6 +98,9 @@ pub(crate) struct SessionFlags {
     /// Time limit of the command, from its start
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) timeout_after: Option<Duration>,
+    /// A signal for the program some time before its lifetime or a drain ends it: USR1@5m
+    #[arg(long, value_name = "SIGNAL[@TIME]", value_parser = values::signal_before)]
+    pub(crate) signal: Option<SignalBefore>,
     /// 0 to 100, higher goes first
     #[arg(long, value_name = "N")]
     pub(crate) priority: Option<i64>,
@@ -236,6 +240,7 @@ fn apply(
     request.priority = flags.priority.or(request.priority);
     request.lifetime_s = flags.time.map(seconds).or(request.lifetime_s);
     request.batch_timeout_s = flags.timeout_after.map(seconds).or(request.batch_timeout_s);
+    request.signal_before = flags.signal.clone().or(request.signal_before.take());
     request.tty |= flags.tty;
     request.hold |= flags.hold;
     if let Some(max) = flags.retry {

@@ -1,8 +1,9 @@
 //! Reading what people type: durations, session ids, environment files, pairs.
 
-use longshore_common::api::NewPort;
+use longshore_common::api::{NewPort, SignalBefore};
 use longshore_common::ids::SessionId;
 use longshore_common::time::Timestamp;
+use longshore_common::wire::SIGNALS;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
@@ -243,6 +244,23 @@ pub(crate) fn port(text: &str) -> Result<NewPort, String> {
     })
 }
 
+/// Reads `USR1@5m`, or `USR1`: the signal, and how long before.
+pub(crate) fn signal_before(text: &str) -> Result<SignalBefore, String> {
+    let (signal, lead) = match text.split_once('@') {
+        Some((signal, lead)) => (signal, Some(duration(lead)?)),
+        None => (text, None),
+    };
+    let signal = signal.to_ascii_uppercase();
+    let signal = signal.strip_prefix("SIG").unwrap_or(&signal);
+    if !SIGNALS.contains(&signal) {
+        return Err(format!("a signal is one of {}", SIGNALS.join(", ")));
+    }
+    Ok(SignalBefore {
+        signal: signal.to_owned(),
+        lead_s: lead.map(|time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+    })
+}
+
 /// An app that the coordinator knows how to start.
 pub(crate) fn app(text: &str) -> Result<NewPort, String> {
     let port = match text {
@@ -353,6 +371,14 @@ mod tests {
         let at = instant("1970-01-01T00:00:05Z").unwrap();
         assert_eq!(at.since(now), Timestamp(5000));
         assert!(instant("tomorrow").is_err());
+    }
+
+    #[test]
+    fn a_signal_and_how_long_before() {
+        let read = |text| signal_before(text).map(|wish| (wish.signal, wish.lead_s));
+        assert_eq!(read("USR1@5m"), Ok(("USR1".to_owned(), Some(300))));
+        assert_eq!(read("sigterm"), Ok(("TERM".to_owned(), None)));
+        assert!(read("KILL").is_err() && read("USR1@soon").is_err());
     }
 
     #[test]

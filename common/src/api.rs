@@ -8,6 +8,13 @@
 mod apps;
 
 pub use apps::{AppAccess, NewPort, SessionApp, SessionApps};
+mod drain;
+mod idle;
+mod usage;
+
+pub use drain::*;
+pub use idle::*;
+pub use usage::*;
 
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -170,6 +177,9 @@ pub struct NewSession {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 315_360_000)]
     pub batch_timeout_s: Option<i64>,
+    /// A signal for its main process some time before its lifetime or a drain stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_before: Option<SignalBefore>,
     /// Marks of one's own, at most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -449,7 +459,7 @@ pub struct Container {
     pub cpu_ms: Option<i64>,
 }
 
-/// A session. Lists leave `environment`, `containers` and `output_tail` out.
+/// A session. Lists leave `environment`, `containers`, `report` and `output_tail` out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Session {
     /// `s-42`.
@@ -601,6 +611,9 @@ pub struct Session {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub lifetime_deadline: Option<Timestamp>,
+    /// The signal its program gets before its lifetime or a drain stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_before: Option<SignalBefore>,
     /// How often its life was extended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub extensions: u32,
@@ -612,9 +625,12 @@ pub struct Session {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub stop_at: Option<Timestamp>,
-    /// Which limit: `lifetime`, `idle` or `batch-timeout`.
+    /// Which limit: `lifetime`, `idle`, `batch-timeout` or `drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_cause: Option<String>,
+    /// What it spent, once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<EndReport>,
     /// The last lines of its output, once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tail: Option<String>,
@@ -1101,6 +1117,12 @@ pub struct Agent {
     /// Figures of the last heartbeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
+    /// It is to be empty, and how far that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// Sessions on it, in the answer to the order to empty it; at most 200.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<DrainedSession>,
 }
 
 /// Live figures of a node.

@@ -130,6 +130,8 @@ impl Verdict {
 pub struct WarnState {
     idle: Notice,
     lifetime: Notice,
+    #[serde(default)]
+    drain: Notice,
     /// The policy last judged by; none = not judged yet.
     policy: Option<Option<IdlePolicy>>,
 }
@@ -192,6 +194,42 @@ pub fn judge(
         verdict.warn.clear();
     }
     verdict
+}
+
+/// The warning that is due of a stop because the node of a session has to be empty at an
+/// instant; none = nothing is to be said now. Nothing is stopped by it: whoever empties the
+/// node does that. `since_ms` is when that was decided.
+#[must_use]
+pub fn warn_of_drain(
+    warned: &mut WarnState,
+    deadline_ms: Option<i64>,
+    since_ms: i64,
+    now_ms: i64,
+) -> Option<Warning> {
+    let Some(deadline_ms) = deadline_ms else {
+        warned.drain.clear();
+        return None;
+    };
+    // The first word of it comes at once, whatever is left.
+    let length_ms = deadline_ms.saturating_sub(since_ms).max(0);
+    let first = !warned.drain.is_told();
+    warned.drain.on_deadline(deadline_ms);
+    let due = Due {
+        deadline_ms,
+        length_ms,
+        warn_s: &WARN_S,
+        quiet: true,
+    };
+    let paced = warned.drain.pace(due, now_ms);
+    let at_deadline = Paced {
+        stop_at_ms: deadline_ms,
+        ..paced
+    };
+    let say = (first || paced.warn) && now_ms < deadline_ms;
+    say.then(|| {
+        let why = "its node has to be empty then";
+        warning(Reason::Drained, why, at_deadline, now_ms)
+    })
 }
 
 /// One way in which the session ends.

@@ -246,6 +246,8 @@ words! {
         OwnerDeleted = "owner-deleted",
         /// It was restarted by a person and did not come to run again.
         RestartFailed = "restart-failed",
+        /// Its node had to be empty.
+        Drained = "drained",
     }
 }
 

@@ -138,6 +138,18 @@ fn set() -> DesiredSet {
         schedulable: true,
         now: Timestamp(5),
         entries: vec![entry(Want::Prepare), entry(Want::Stop)],
+        drain: Some(DrainNotice {
+            deadline: Deadline {
+                at: Timestamp(10),
+                remaining_ms: 5,
+            },
+            message: "RAM upgrade".into(),
+        }),
+        signals: vec![SignalBefore {
+            key: key(),
+            signal: "USR1".into(),
+            lead_s: 300,
+        }],
     }
 }
 
@@ -187,7 +199,24 @@ fn outcome(end: Option<End>) -> Outcome {
             memory_peak: Some(1 << 20),
             cpu_ms: Some(17),
             output: Some(19),
+            memory_peak_sampled: true,
+            memory_kib_s: 5,
+            measured_ms: 6,
+            read_bytes: Some(7),
+            written_bytes: Some(8),
+            received_bytes: Some(9),
+            sent_bytes: Some(10),
         },
+        devices: vec![device_use()],
+    }
+}
+
+fn device_use() -> DeviceUse {
+    DeviceUse {
+        device: "GPU-1".parse().unwrap(),
+        busy_ms: 11,
+        measured_ms: 12,
+        memory_peak: Some(13),
     }
 }
 
@@ -352,6 +381,36 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 bytes_total: 2,
                 layers_done: 3,
                 layers_total: 4,
+            }),
+        ),
+        (
+            "use-report",
+            encode(&UseReport {
+                key: key(),
+                in_grace: true,
+                deadline: Some(Timestamp(1_000)),
+                decided_by: Some(IdleCheckName::Utilization),
+                interaction: Some(CheckReport {
+                    deadline: Some(Timestamp(2_000)),
+                    last_activity: Some(Timestamp(3_000)),
+                    connections: 1,
+                }),
+                utilization: Some(CheckReport::default()),
+                metrics: vec![MetricFigures {
+                    metric: Metric::Gpu,
+                    mean_tenths: Some(35),
+                    threshold: 5,
+                    share_of_data: 80,
+                }],
+                lifetime: Some(Timestamp(4_000)),
+            }),
+        ),
+        (
+            "figures",
+            encode(&Figures {
+                key: key(),
+                totals: outcome(None).totals,
+                devices: vec![device_use()],
             }),
         ),
         (
@@ -720,8 +779,9 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_byte_in_a_real_frame_never_panics(which in 0usize..44, at in any::<prop::sample::Index>(), bit in 0u8..8) {
-        let (_, mut bytes) = all_frames().swap_remove(which);
+    fn a_flipped_byte_in_a_real_frame_never_panics(which in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let mut frames = all_frames();
+        let (_, mut bytes) = frames.swap_remove(which.index(frames.len()));
         let at = 8 + at.index(bytes.len().max(9) - 8);
         if let Some(byte) = bytes.get_mut(at) {
             *byte ^= 1 << bit;

@@ -7,7 +7,7 @@ use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation, SessionId};
 use longshore_common::session::ContainerState;
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{AuditEnd, ContainerReport, MAX_LIST};
+use longshore_common::wire::{AuditEnd, ContainerReport, Figures, MAX_LIST, UseReport};
 use longshore_core::model::AuditHead;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -73,6 +73,9 @@ pub struct Live {
     progress: Mutex<HashMap<SessionId, HashMap<ContainerKey, Progress>>>,
     /// Of connected agents, and of containers that are on them.
     idle: Mutex<HashMap<AgentId, HashMap<ContainerKey, IdleLive>>>,
+    /// What judging came to, and figures; of the same containers as `idle`.
+    uses: Mutex<HashMap<AgentId, HashMap<ContainerKey, UseReport>>>,
+    figures: Mutex<HashMap<AgentId, HashMap<ContainerKey, Figures>>>,
     held: Mutex<HashMap<AgentId, (Generation, BTreeSet<ContainerKey>)>>,
     /// Containers of ours that no order named when they were reported. Kept while their
     /// agent is away: they stay where they are.
@@ -198,8 +201,48 @@ impl Live {
         }
     }
 
+    /// What judging the use of a container came to, as its agent said last.
+    #[must_use]
+    pub fn use_of(&self, agent: AgentId, key: ContainerKey) -> Option<UseReport> {
+        lock(&self.uses).get(&agent)?.get(&key).cloned()
+    }
+
+    /// Figures of a container so far, as its agent said last.
+    #[must_use]
+    pub fn figures_of(&self, agent: AgentId, key: ContainerKey) -> Option<Figures> {
+        lock(&self.figures).get(&agent)?.get(&key).cloned()
+    }
+
+    /// Notes what judging the use of a container came to.
+    pub fn set_use(&self, agent: AgentId, report: UseReport) {
+        if lock(&self.idle).contains_key(&agent) {
+            let mut uses = lock(&self.uses);
+            uses.entry(agent).or_default().insert(report.key, report);
+        }
+    }
+
+    /// Notes figures of a container.
+    pub fn set_figures(&self, agent: AgentId, figures: Figures) {
+        if lock(&self.idle).contains_key(&agent) {
+            let mut all = lock(&self.figures);
+            all.entry(agent).or_default().insert(figures.key, figures);
+        }
+    }
+
+    /// Forgets what was said of the use of a container that is over.
+    pub fn forget_use(&self, agent: AgentId, key: ContainerKey) {
+        if let Some(known) = lock(&self.uses).get_mut(&agent) {
+            known.remove(&key);
+        }
+        if let Some(known) = lock(&self.figures).get_mut(&agent) {
+            known.remove(&key);
+        }
+    }
+
     /// Forgets what an agent said of use: its link is gone.
     pub fn forget_idle(&self, agent: AgentId) {
+        lock(&self.uses).remove(&agent);
+        lock(&self.figures).remove(&agent);
         lock(&self.idle).remove(&agent);
     }
 

@@ -562,6 +562,7 @@ async fn outcome(
         at: Timestamp(1),
         tail: b"lies".to_vec(),
         totals: Totals::default(),
+        devices: Vec::new(),
     };
     send(out, &outcome).await?;
     loop {
@@ -633,7 +634,7 @@ async fn until<T: Send + 'static>(
 ) -> Result<T> {
     let until = tokio::time::Instant::now() + LIMIT;
     loop {
-        let watch = coordinator.engine.watch(id);
+        let mut watch = coordinator.engine.watch(id);
         let found = coordinator
             .look(move |state| state.sessions.get(&id).and_then(find))
             .await?;

@@ -20,6 +20,10 @@ pub struct ContainerStats {
     pub mem_peak: Option<i64>,
     /// How many processes the kernel ended for want of memory.
     pub oom_kills: Option<u64>,
+    /// Bytes read from disks so far; version 2 only.
+    pub read_bytes: Option<i64>,
+    /// Bytes written to disks so far; version 2 only.
+    pub written_bytes: Option<i64>,
 }
 
 /// Reads the figures of one container as long as it lives.
@@ -85,6 +89,8 @@ impl CgroupReader {
         match &self.folders {
             Folders::Unified(folder) => {
                 let text = |name| text(Some(folder), name);
+                let io = text("io.stat");
+                let disks = |name| io.as_deref().map(|t| sum_of(t, name));
                 ContainerStats {
                     cpu_ms: text("cpu.stat")
                         .and_then(|t| field(&t, "usage_usec"))
@@ -96,6 +102,8 @@ impl CgroupReader {
                     ),
                     mem_peak: text("memory.peak").and_then(|t| number(&t)),
                     oom_kills: text("memory.events").and_then(|t| count(&t)),
+                    read_bytes: disks("rbytes="),
+                    written_bytes: disks("wbytes="),
                 }
             }
             Folders::Split { memory, cpu } => {
@@ -111,6 +119,8 @@ impl CgroupReader {
                     ),
                     mem_peak: text_of("memory.max_usage_in_bytes").and_then(|t| number(&t)),
                     oom_kills: text_of("memory.oom_control").and_then(|t| count(&t)),
+                    read_bytes: None,
+                    written_bytes: None,
                 }
             }
         }
@@ -164,6 +174,36 @@ fn field(text: &str, name: &str) -> Option<i64> {
     })
 }
 
+/// The sum over all lines of the words that begin like this; no line is no byte.
+fn sum_of(text: &str, name: &str) -> i64 {
+    let values = text
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix(name)?.parse::<i64>().ok());
+    values.fold(0, i64::saturating_add)
+}
+
+/// Bytes received and sent through the interfaces of a process, that to itself left out;
+/// the text is that of `/proc/<pid>/net/dev`.
+fn network(text: &str) -> (i64, i64) {
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let others = lines.filter(|(name, _)| name.trim() != "lo");
+    others.fold((0_i64, 0_i64), |(received, sent), (_, counters)| {
+        let mut numbers = counters.split_whitespace().map(str::parse::<i64>);
+        let came = numbers.next().and_then(Result::ok).unwrap_or(0);
+        // Eight numbers of what came, then those of what went.
+        let went = numbers.nth(7).and_then(Result::ok).unwrap_or(0);
+        (received.saturating_add(came), sent.saturating_add(went))
+    })
+}
+
+/// Bytes received and sent over the network by the container of a process so far; none when
+/// the process is gone.
+#[must_use]
+pub fn network_of(pid: u32) -> Option<(i64, i64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
+    Some(network(&text))
+}
+
 fn count(text: &str) -> Option<u64> {
     u64::try_from(field(text, "oom_kill")?).ok()
 }
@@ -190,6 +230,18 @@ mod tests {
         for (name, text) in files {
             fs::write(folder.join(name), text).unwrap();
         }
+    }
+
+    #[test]
+    fn bytes_of_disks_and_network_are_summed() {
+        let io = "259:0 rbytes=100 wbytes=7 rios=1\n8:0 rbytes=20 wbytes=1 rios=1\n";
+        assert_eq!((sum_of(io, "rbytes="), sum_of(io, "wbytes=")), (120, 8));
+        assert_eq!(sum_of("", "rbytes="), 0);
+        let net = "Inter-|   Receive  |  Transmit\n face |bytes packets|bytes\n\
+                   lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n\
+                   eth0: 500 4 0 0 0 0 0 0 300 3 0 0 0 0 0 0\n\
+                   eth1:5 4 0 0 0 0 0 0 3 3 0 0 0 0 0 0\n";
+        assert_eq!(network(net), (505, 303));
     }
 
     #[test]
@@ -223,6 +275,8 @@ mod tests {
                 mem_bytes: Some(100_000_000),
                 mem_peak: Some(209_715_200),
                 oom_kills: Some(2),
+                read_bytes: None,
+                written_bytes: None,
             }
         );
         fs::remove_file(folder.join("memory.peak")).unwrap();
@@ -261,6 +315,8 @@ mod tests {
                 mem_bytes: Some(100_000_000),
                 mem_peak: Some(209_715_200),
                 oom_kills: Some(1),
+                read_bytes: None,
+                written_bytes: None,
             }
         );
     }

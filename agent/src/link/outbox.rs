@@ -4,8 +4,8 @@ use longshore_common::agent::{Inventory, NodeLoad, RuntimeState};
 use longshore_common::ids::{ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
-    AuditEnd, ContainerReport, Notice, Outcome, OutcomeNumber, PullProgress, UnclaimedItem,
-    actual_hash,
+    AuditEnd, ContainerReport, Figures, Notice, Outcome, OutcomeNumber, PullProgress,
+    UnclaimedItem, UseReport, actual_hash,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -34,6 +34,10 @@ pub struct Outbox {
     pub outcomes: BTreeMap<(ContainerKey, OutcomeNumber), Outcome>,
     /// How far pulls are.
     pub progress: BTreeMap<ContainerKey, PullProgress>,
+    /// What judging the use of each running container came to.
+    pub uses: BTreeMap<ContainerKey, UseReport>,
+    /// Figures of each running container.
+    pub figures: BTreeMap<ContainerKey, Figures>,
     /// What a person should hear about.
     notices: VecDeque<Notice>,
     /// Notices that were dropped since the last one was sent.
@@ -76,6 +80,8 @@ impl Outbox {
     /// Forgets a container that is closed and acknowledged.
     pub fn forget(&mut self, key: ContainerKey) {
         self.reports.remove(&key);
+        self.uses.remove(&key);
+        self.figures.remove(&key);
         self.hash = None;
     }
 
@@ -221,6 +227,8 @@ impl Shared {
                 inventory: (0, None),
                 outcomes: BTreeMap::new(),
                 progress: BTreeMap::new(),
+                uses: BTreeMap::new(),
+                figures: BTreeMap::new(),
                 notices: VecDeque::new(),
                 dropped: 0,
                 unclaimed: (0, Vec::new()),

@@ -9,10 +9,10 @@ use crate::identity::new_key;
 use crate::logs::LogStore;
 use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
-    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Frame, Goodbye,
+    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Figures, Frame, Goodbye,
     Heartbeat, HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck,
     OutcomeNumber, PullProgress, Refused, SignalRequest, SignedSet, StreamAccept, StreamEnd,
-    StreamOpen, StreamRefuse, TunnelRequest, UnclaimedReport, Welcome,
+    StreamOpen, StreamRefuse, TunnelRequest, UnclaimedReport, UseReport, Welcome,
 };
 use longshore_link::{
     FrameReader, INTERACTIVE, LinkError, Side, boot_ms, close, pass_on, send, send_within,
@@ -151,6 +151,8 @@ struct StateOut<'a> {
     sent_inventory: u64,
     sent_unclaimed: u64,
     sent_progress: BTreeMap<ContainerKey, PullProgress>,
+    sent_uses: BTreeMap<ContainerKey, UseReport>,
+    sent_figures: BTreeMap<ContainerKey, Figures>,
     progress_at: Instant,
     /// The certificate could not be read when it was last looked at.
     unreadable: bool,
@@ -213,6 +215,8 @@ async fn talk(
         sent_inventory: 0,
         sent_unclaimed: 0,
         sent_progress: BTreeMap::new(),
+        sent_uses: BTreeMap::new(),
+        sent_figures: BTreeMap::new(),
         progress_at: Instant::now(),
         unreadable: false,
     };
@@ -422,7 +426,7 @@ impl StateOut<'_> {
 
     /// Outcomes this connection has not carried yet, notices, progress.
     async fn send_news(&mut self) -> Result<(), Ended> {
-        let (outcomes, progress) = {
+        let (outcomes, progress, uses) = {
             let outbox = self.shared.outbox();
             let sent = lock(&self.between.sent_outcomes);
             let outcomes: Vec<_> = outbox
@@ -433,7 +437,10 @@ impl StateOut<'_> {
                 .collect();
             let progress =
                 (self.progress_at.elapsed() >= PROGRESS_EVERY).then(|| outbox.progress.clone());
-            (outcomes, progress)
+            let uses = progress
+                .is_some()
+                .then(|| (outbox.uses.clone(), outbox.figures.clone()));
+            (outcomes, progress, uses)
         };
         for (id, outcome) in outcomes {
             lock(&self.between.sent_outcomes).insert(id);
@@ -452,6 +459,16 @@ impl StateOut<'_> {
                 }
             }
             self.sent_progress = progress;
+            if let Some((uses, figures)) = uses {
+                for report in different(&uses, &self.sent_uses) {
+                    send_within(&mut self.out, report, TAKES_NOTHING).await?;
+                }
+                self.sent_uses = uses;
+                for report in different(&figures, &self.sent_figures) {
+                    send_within(&mut self.out, report, TAKES_NOTHING).await?;
+                }
+                self.sent_figures = figures;
+            }
             self.progress_at = Instant::now();
         }
         Ok(())
@@ -493,6 +510,16 @@ impl StateOut<'_> {
         }
         Ok(())
     }
+}
+
+/// What is not as it was sent.
+fn different<'a, T: PartialEq>(
+    now: &'a BTreeMap<ContainerKey, T>,
+    sent: &BTreeMap<ContainerKey, T>,
+) -> impl Iterator<Item = &'a T> {
+    now.iter()
+        .filter(|(key, report)| sent.get(key) != Some(*report))
+        .map(|(_, report)| report)
 }
 
 async fn read_state(

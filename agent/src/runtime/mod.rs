@@ -352,6 +352,17 @@ pub trait Containers: Send + Sync + 'static {
         docker_id: Option<&str>,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
+    /// Says inside a container what will stop it: as members of `/run/longshore/session.json`.
+    /// Lost without harm; an engine without such a file says nothing.
+    fn tell_inside(
+        &self,
+        key: ContainerKey,
+        members: serde_json::Value,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (key, members);
+        async {}
+    }
+
     /// Freezes.
     fn freeze(&self, docker_id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 

@@ -88,6 +88,18 @@ pub(super) struct Running {
     kind: ExecKind,
     /// Takes a client that comes back.
     back: mpsc::Sender<Ends>,
+    /// Takes lines that are not the program's; none = it has no terminal.
+    lines: Option<mpsc::Sender<String>>,
+}
+
+impl Running {
+    /// Writes a line into its terminal, if it is one in this container. Whoever takes no
+    /// output misses it.
+    pub(super) fn say(&self, key: ContainerKey, text: &str) {
+        if let Some(lines) = self.lines.as_ref().filter(|_| self.key == key) {
+            let _ = lines.try_send(text.to_owned());
+        }
+    }
 }
 
 /// What a command says to the supervisor.
@@ -133,10 +145,13 @@ impl<C: Containers> Supervisor<C> {
             return refuse(reply, &text);
         }
         let (back, again) = mpsc::channel(1);
+        let (say, lines) = mpsc::channel(BETWEEN);
+        let tty = request.tty || request.kind == ExecKind::Terminal;
         let running = Running {
             key: request.key,
             kind: request.kind,
             back,
+            lines: tty.then_some(say),
         };
         self.execs.insert(request.exec, running);
         let (runtime, docker_id) = (Arc::clone(&self.runtime), found.docker_id.clone());
@@ -145,7 +160,7 @@ impl<C: Containers> Supervisor<C> {
             exec: request.exec,
         };
         tokio::spawn(async move {
-            run((runtime, docker_id), &request, reply, again, &told).await;
+            run((runtime, docker_id), &request, reply, (again, lines), &told).await;
             told.news(News::Ended).await;
         });
     }
@@ -199,7 +214,7 @@ async fn run<C: Containers>(
     (runtime, docker_id): (Arc<C>, String),
     request: &ExecRequest,
     reply: oneshot::Sender<Result<ClientEnds, String>>,
-    again: mpsc::Receiver<Ends>,
+    (again, lines): (mpsc::Receiver<Ends>, mpsc::Receiver<String>),
     told: &Told,
 ) {
     let Execution { id, input, output } = match runtime.exec(&docker_id, &order(request)).await {
@@ -224,6 +239,7 @@ async fn run<C: Containers>(
         spoken: false,
         refusal: Vec::new(),
         ask: Pause::default(),
+        lines: Some(lines),
     };
     serve(&mut command, own, again, request.kind, told).await;
 }
@@ -293,6 +309,8 @@ struct Command<P> {
     /// What the engine said when it could not start it.
     refusal: Vec<u8>,
     ask: Pause,
+    /// Lines for its terminal that are not the program's; none once nobody can send any.
+    lines: Option<mpsc::Receiver<String>>,
 }
 
 /// Why a command is not served any more.
@@ -348,6 +366,7 @@ impl<P: Process> Command<P> {
                 output,
                 output_ended,
                 ask,
+                lines,
                 ..
             } = self;
             let came = tokio::select! {
@@ -357,6 +376,12 @@ impl<P: Process> Command<P> {
                     Some(came) => came,
                     None => return (own.last_word(), None),
                 },
+                line = next_line(lines) => {
+                    // A client that takes nothing must not stop the command for a line.
+                    let line = format!("\r\n{line}\r\n").into_bytes();
+                    let _ = own.to.try_send(FromExec::Output(line));
+                    continue;
+                }
                 frame = next_input(input, pending, &mut own.from) => {
                     match frame {
                         Taken::Gone => return (Stop::Lost, None),
@@ -517,6 +542,17 @@ async fn next_output<P: Process>(
         sleep(ask.next).await;
         ask.next = (ask.next * 2).min(ASK.1);
     }
+}
+
+/// The next line for a terminal; waits for ever where there can be none.
+async fn next_line(lines: &mut Option<mpsc::Receiver<String>>) -> String {
+    if let Some(open) = lines {
+        if let Some(line) = open.recv().await {
+            return line;
+        }
+        *lines = None;
+    }
+    std::future::pending().await
 }
 
 /// Something from the client.

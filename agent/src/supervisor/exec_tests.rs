@@ -75,6 +75,7 @@ fn begun(process: Noted, kind: ExecKind) -> Scene {
         spoken: false,
         refusal: Vec::new(),
         ask: Pause::default(),
+        lines: None,
     };
     let (client, own) = ends();
     let (back, again) = mpsc::channel(1);

@@ -17,6 +17,7 @@ mod leased;
 mod steps;
 mod strangers;
 mod sweeps;
+mod told;
 mod tunnel;
 mod watching;
 
@@ -246,12 +247,17 @@ pub struct Supervisor<C> {
     pings: watch::Sender<u64>,
     next_ping_ms: i64,
     next_sample_ms: i64,
+    next_figures_ms: i64,
     next_verify_ms: i64,
     sweeps: Sweeps,
     notices: u64,
     lease: Lease,
     /// The lease could not be kept: said once.
     lease_unkept: bool,
+    /// What stands inside each container of what will stop it.
+    inside: BTreeMap<ContainerKey, serde_json::Value>,
+    /// Since when this node has to be empty at an instant, on the boot clock.
+    drain_since_ms: Option<i64>,
 }
 
 impl<C> std::fmt::Debug for Supervisor<C> {
@@ -410,11 +416,14 @@ impl<C: Containers> Supervisor<C> {
             pings: watch::channel(0).0,
             next_ping_ms: now + PING_MS,
             next_sample_ms: 0,
+            next_figures_ms: now + told::FIGURES_MS,
             next_verify_ms: now + VERIFY_MS,
             sweeps: Sweeps::new(now),
             notices: 0,
             lease: Lease::default(),
             lease_unkept: false,
+            inside: BTreeMap::new(),
+            drain_since_ms: None,
         }
     }
 
@@ -649,6 +658,10 @@ impl<C: Containers> Supervisor<C> {
                 watching.take_limits(&entry.limits, self.set_boot_ms);
             }
         }
+        self.drain_since_ms = match set.drain {
+            Some(_) => self.drain_since_ms.or(Some(self.set_boot_ms)),
+            None => None,
+        };
         self.set = Some(set);
     }
 
@@ -700,6 +713,7 @@ impl<C: Containers> Supervisor<C> {
             self.newer_than_list.insert(key);
             self.found.remove(&key);
             self.watching.remove(&key);
+            self.inside.remove(&key);
             self.checks.remove(&key);
             self.retry_at.remove(&key);
             self.logs.release(key);
@@ -1137,7 +1151,7 @@ impl<C: Containers> Supervisor<C> {
         let gone = matches!(end, End::Vanished { .. }) || found.is_none();
         let watching = self.watching.get(&key);
         let output = watching.filter(|_| !gone).map(|w| w.output.clone());
-        let mut totals = watching.map_or_else(Totals::default, Watching::totals);
+        let (mut totals, devices) = watching.map_or_else(Default::default, Watching::figures);
         if let End::Exited(exit)
         | End::Stopped {
             exit: Some(exit), ..
@@ -1155,7 +1169,7 @@ impl<C: Containers> Supervisor<C> {
             end,
             started_at,
             at,
-            totals,
+            (totals, devices),
             output,
         );
         self.spawn(key, Doing::Ending, step);
@@ -1685,6 +1699,8 @@ impl<C: Containers> Supervisor<C> {
         };
         let mut stops = Vec::new();
         let mut warnings = Vec::new();
+        let drain = self.set.as_ref().and_then(|set| self.drain_boot_ms(set));
+        let drain = drain.zip(self.drain_since_ms);
         for (key, watching) in &mut self.watching {
             let Some(entry) = self.desired.get(key) else {
                 continue;
@@ -1704,8 +1720,12 @@ impl<C: Containers> Supervisor<C> {
             if let Some((reason, detail)) = &verdict.stop {
                 stops.push((*key, *reason, detail.clone()));
             }
+            if let Some(warning) = watching.judge_drain(drain, now) {
+                warnings.push((*key, warning.text));
+            }
         }
         for (key, text) in warnings {
+            self.say_inside(key, &text);
             self.notice(NoticeKind::Warning, Some(key), text);
         }
         for (key, reason, detail) in stops {
@@ -1726,7 +1746,9 @@ impl<C: Containers> Supervisor<C> {
                 std::process::exit(1);
             }
             keys.into_iter().for_each(|key| self.report(key));
+            self.tell_use(now);
         }
+        self.send_signals(now);
     }
 
     /// Running containers with devices are to be compared with their grants.
@@ -1798,12 +1820,6 @@ impl<C: Containers> Supervisor<C> {
         let watching = self.watching.get(&key);
         let idle = watching.and_then(|w| w.verdict.idle_deadline_ms);
         let used = watching.and_then(Watching::used_ms);
-        let to_wall = |at_boot: i64| {
-            // Rounded to seconds, so that two looks at one deadline are one report.
-            let left = at_boot.saturating_sub(host::boot_clock_ms());
-            let ms = wall_clock().0.saturating_add(left);
-            Timestamp(ms.saturating_add(500) / 1000 * 1000)
-        };
         let docker_id = found
             .map(|f| f.docker_id.as_str())
             .or_else(|| record.map(|r| r.docker_id.as_str()))
@@ -1817,10 +1833,10 @@ impl<C: Containers> Supervisor<C> {
                 .map(|r| r.fence)
                 .or_else(|| found.map(|f| f.fence))
                 .unwrap_or_default(),
-            idle_deadline: idle.map(to_wall),
+            idle_deadline: idle.map(told::to_wall),
             frozen: found.is_some_and(|f| f.status == FoundStatus::Paused),
             idle: watching.is_some_and(|w| w.verdict.idle),
-            used_at: used.map(to_wall),
+            used_at: used.map(told::to_wall),
         })
     }
 
@@ -1906,6 +1922,7 @@ fn outcome(key: ContainerKey, number: OutcomeNumber, end: Option<End>) -> Outcom
         at: wall_clock(),
         tail: Vec::new(),
         totals: Totals::default(),
+        devices: Vec::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::runtime::{
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Cause, ContainerSpec, End};
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{MAX_TAIL, Outcome, OutcomeNumber, PullProgress, Totals};
+use longshore_common::wire::{DeviceUse, MAX_TAIL, Outcome, OutcomeNumber, PullProgress, Totals};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -221,7 +221,7 @@ pub(super) async fn end(
     end: End,
     started_at: Option<Timestamp>,
     at: Timestamp,
-    mut totals: Totals,
+    (mut totals, devices): (Totals, Vec<DeviceUse>),
     output: Option<watch::Receiver<bool>>,
 ) -> Done {
     if let Some(mut output) = output {
@@ -240,6 +240,7 @@ pub(super) async fn end(
         at,
         tail,
         totals,
+        devices,
     }))
 }
 

@@ -396,6 +396,8 @@ impl Coordinator {
             schedulable: true,
             now: wall_clock(),
             entries,
+            drain: None,
+            signals: Vec::new(),
         });
         let signature = self.keys.sign(&SigningInput::desired_set(&bytes));
         let signature = signature.as_ref().to_vec();

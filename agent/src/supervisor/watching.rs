@@ -1,30 +1,49 @@
 //! What is kept about a running container: figures, history of use, warnings.
 
 use crate::devices::Snapshot;
-use crate::host::cgroup::{CgroupReader, ContainerStats};
+use crate::host::cgroup::{CgroupReader, ContainerStats, network_of};
 use longshore_common::agent::DeviceSample;
+use longshore_common::ids::{ContainerKey, DeviceId};
 use longshore_common::judge::{
-    IdleHistory, SessionClock, Source, Verdict, WarnState, judge, lifetime_deadline, mean_tenths,
-    tenths,
+    Check, IdleHistory, SessionClock, Source, Verdict, WarnState, Warning, judge,
+    lifetime_deadline, mean_tenths, tenths, warn_of_drain,
 };
 use longshore_common::limits::{Metric, SessionLimits};
-use longshore_common::session::Entry;
-use longshore_common::wire::Totals;
+use longshore_common::session::{Entry, SessionType};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::{
+    CheckReport, DeviceUse, IdleCheckName, MetricFigures, Totals, UseReport,
+};
+use std::collections::BTreeMap;
 use tokio::sync::watch;
+
+/// Samples come each 5 s. After a longer pause nobody knows what was: only so much of it is
+/// taken as measured, the rest is a gap.
+const LONGEST_SAMPLE_MS: i64 = 10_000;
+/// A whole device in thousandths. Of less, the memory in use is also that of others.
+const WHOLE_DEVICE: i64 = 1000;
 
 /// One running container.
 #[derive(Debug)]
 pub(super) struct Watching {
     /// True once all its output was read.
     pub(super) output: watch::Receiver<bool>,
+    pid: Option<u32>,
     reader: Option<CgroupReader>,
     last: Option<(i64, ContainerStats)>,
+    /// When a sample of its devices was last taken.
+    devices_ms: Option<i64>,
     history: IdleHistory,
     warned: WarnState,
     clock: SessionClock,
     totals: Totals,
+    devices: BTreeMap<DeviceId, DeviceUse>,
+    /// The end of which its program got the signal it wants before; none = of none.
+    signalled_ms: Option<i64>,
     /// What the last verdict said.
     pub(super) verdict: Verdict,
+    /// What was last said to the people in it.
+    pub(super) said: Option<String>,
 }
 
 impl Watching {
@@ -36,8 +55,10 @@ impl Watching {
     ) -> Self {
         Self {
             output,
+            pid,
             reader: pid.and_then(CgroupReader::open),
             last: None,
+            devices_ms: None,
             history: IdleHistory::default(),
             warned: WarnState::default(),
             clock: SessionClock {
@@ -47,12 +68,16 @@ impl Watching {
                 lifetime_deadline_ms: lifetime_boot_ms,
             },
             totals: Totals::default(),
+            devices: BTreeMap::new(),
+            signalled_ms: None,
             verdict: Verdict::default(),
+            said: None,
         }
     }
 
-    pub(super) const fn totals(&self) -> Totals {
-        self.totals
+    /// Its figures so far, and those of its devices.
+    pub(super) fn figures(&self) -> (Totals, Vec<DeviceUse>) {
+        (self.totals, self.devices.values().cloned().collect())
     }
 
     pub(super) const fn set_lifetime(&mut self, at_boot_ms: Option<i64>) {
@@ -106,16 +131,75 @@ impl Watching {
 
     /// Takes a sample of its figures.
     pub(super) fn sample(&mut self, entry: Option<&Entry>, gpus: &Snapshot, now_ms: i64) {
+        if let Some(entry) = entry {
+            self.count_devices(entry, &gpus.samples, now_ms);
+        }
         let Some(stats) = self.reader.as_ref().map(CgroupReader::read) else {
             return;
         };
-        let peak = stats.mem_peak.or(stats.mem_bytes);
-        self.totals.memory_peak = self.totals.memory_peak.max(peak);
-        self.totals.cpu_ms = self.totals.cpu_ms.max(stats.cpu_ms);
+        self.count(stats, now_ms);
         if let Some(entry) = entry {
             self.push_samples(entry, gpus, stats, now_ms);
         }
         self.last = Some((now_ms, stats));
+    }
+
+    fn count(&mut self, stats: ContainerStats, now_ms: i64) {
+        let totals = &mut self.totals;
+        totals.memory_peak_sampled = match stats.mem_peak {
+            Some(_) => false,
+            None => stats.mem_bytes.is_some() || totals.memory_peak_sampled,
+        };
+        let peak = stats.mem_peak.or(stats.mem_bytes);
+        totals.memory_peak = totals.memory_peak.max(peak);
+        totals.cpu_ms = totals.cpu_ms.max(stats.cpu_ms);
+        totals.read_bytes = totals.read_bytes.max(stats.read_bytes);
+        totals.written_bytes = totals.written_bytes.max(stats.written_bytes);
+        // A process number may be another's once the group is gone.
+        let network = stats.cpu_ms.and(self.pid).and_then(network_of);
+        if let Some((received, sent)) = network {
+            totals.received_bytes = totals.received_bytes.max(Some(received));
+            totals.sent_bytes = totals.sent_bytes.max(Some(sent));
+        }
+        if let (Some((then_ms, _)), Some(mem)) = (self.last, stats.mem_bytes) {
+            let length_ms = (now_ms - then_ms).clamp(0, LONGEST_SAMPLE_MS);
+            totals.measured_ms += length_ms;
+            totals.memory_kib_s = totals
+                .memory_kib_s
+                .saturating_add((mem / 1024).saturating_mul(length_ms) / 1000);
+        }
+    }
+
+    /// Counts how its devices are used: each sample stands for the time since the one before.
+    fn count_devices(
+        &mut self,
+        entry: &Entry,
+        samples: &BTreeMap<DeviceId, DeviceSample>,
+        now_ms: i64,
+    ) {
+        let length_ms = self
+            .devices_ms
+            .map_or(0, |then| (now_ms - then).clamp(0, LONGEST_SAMPLE_MS));
+        self.devices_ms = Some(now_ms);
+        for grant in &entry.spec.devices {
+            let known = self.devices.entry(grant.device.clone());
+            let used = known.or_insert_with(|| DeviceUse {
+                device: grant.device.clone(),
+                busy_ms: 0,
+                measured_ms: 0,
+                memory_peak: None,
+            });
+            let Some(sample) = samples.get(&grant.device) else {
+                continue;
+            };
+            if let Some(percent) = sample.utilization {
+                used.busy_ms += i64::from(percent.min(100)) * length_ms / 100;
+                used.measured_ms += length_ms;
+            }
+            if grant.amount >= WHOLE_DEVICE {
+                used.memory_peak = used.memory_peak.max(sample.memory_used);
+            }
+        }
     }
 
     fn push_samples(&mut self, entry: &Entry, gpus: &Snapshot, stats: ContainerStats, now_ms: i64) {
@@ -167,6 +251,92 @@ impl Watching {
             now_ms,
         );
         &self.verdict
+    }
+
+    /// The warning that is due because its node has to be empty at an instant, if one is.
+    /// `drain` holds that instant and the one since which it is so.
+    pub(super) fn judge_drain(
+        &mut self,
+        drain: Option<(i64, i64)>,
+        now_ms: i64,
+    ) -> Option<Warning> {
+        let (deadline_ms, since_ms) = drain.unzip();
+        warn_of_drain(
+            &mut self.warned,
+            deadline_ms,
+            since_ms.unwrap_or(now_ms),
+            now_ms,
+        )
+    }
+
+    /// Whether its program is to get now the signal that it wants some time before its
+    /// lifetime or a drain ends it; true once for each such end.
+    pub(super) fn signal_is_due(
+        &mut self,
+        lead_ms: i64,
+        drain_ms: Option<i64>,
+        now_ms: i64,
+    ) -> bool {
+        let lifetime_ms = self
+            .verdict
+            .lifetime_deadline_ms
+            .or(self.clock.lifetime_deadline_ms);
+        let Some(end_ms) = [lifetime_ms, drain_ms].into_iter().flatten().min() else {
+            self.signalled_ms = None;
+            return false;
+        };
+        if now_ms < end_ms.saturating_sub(lead_ms) {
+            self.signalled_ms = None; // it was put off by more than the lead: once more then
+            return false;
+        }
+        self.signalled_ms.replace(end_ms).is_none()
+    }
+
+    /// What the last verdict said, for people. `to_wall` makes instants of the boot clock
+    /// those of the coordinator.
+    pub(super) fn use_report(
+        &self,
+        key: ContainerKey,
+        entry: &Entry,
+        to_wall: impl Fn(i64) -> Timestamp,
+    ) -> UseReport {
+        let verdict = &self.verdict;
+        let policy = entry.limits.idle.as_ref();
+        let people = policy.and_then(|p| p.interaction_timeout_s);
+        let by_people =
+            people.is_some_and(|s| s > 0) && entry.spec.kind == SessionType::Interactive;
+        let work = policy.and_then(|p| p.utilization.as_ref());
+        let work = work.filter(|u| u.judges(entry.spec.kind));
+        let said = |at: Option<i64>| CheckReport {
+            deadline: at.map(&to_wall),
+            ..CheckReport::default()
+        };
+        UseReport {
+            key,
+            in_grace: verdict.in_grace,
+            deadline: verdict.idle_deadline_ms.map(&to_wall),
+            decided_by: verdict.decided_by.map(|check| match check {
+                Check::Interaction => IdleCheckName::Interaction,
+                Check::Utilization(_) => IdleCheckName::Utilization,
+            }),
+            interaction: by_people.then(|| CheckReport {
+                last_activity: self.history.last_activity_ms().map(&to_wall),
+                connections: self.history.open_connections(),
+                ..said(verdict.checks[0])
+            }),
+            utilization: work.map(|_| said(verdict.checks[1])),
+            metrics: work.map_or_else(Vec::new, |work| {
+                let all = self.history.metric_reports(work).into_iter();
+                all.map(|metric| MetricFigures {
+                    metric: metric.metric,
+                    mean_tenths: metric.mean_tenths,
+                    threshold: metric.threshold,
+                    share_of_data: metric.share_of_data,
+                })
+                .collect()
+            }),
+            lifetime: verdict.lifetime_deadline_ms.map(&to_wall),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) async fn run(app: &App, args: OneSession) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn text(explanation: &Explanation) -> String {
+pub(super) fn text(explanation: &Explanation) -> String {
     let mut text = clean(&explanation.text);
     let stage = explanation.blocked_by.first().map(|b| &b.stage);
     if let Some(class) = explanation.class.as_ref().or(stage) {

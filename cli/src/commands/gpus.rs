@@ -28,7 +28,7 @@ pub(crate) async fn run(app: &App) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn table(items: &[Value]) -> Result<Table, Failure> {
+pub(super) fn table(items: &[Value]) -> Result<Table, Failure> {
     let mut table = Table::new(&[
         "AGENT", "GPU", "MODEL", "STATE", "HOLDER", "SESSION", "USE", "MEMORY", "TEMP", "LEFT",
     ]);

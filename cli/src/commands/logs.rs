@@ -1,12 +1,14 @@
 //! `logs`: the output of a session, as the program wrote it.
 
 use crate::app::App;
+use crate::client::Call;
 use crate::describe;
 use crate::error::{Failure, code};
 use crate::follow::{Options, Outcome, Signals, follow};
 use crate::output;
 use crate::values::SessionRef;
 use longshore_common::api::Session;
+use reqwest::Method;
 
 /// Said of output that does not come from its node.
 pub(crate) const KEPT: &str =

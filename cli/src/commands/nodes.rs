@@ -38,6 +38,13 @@ pub(crate) enum Verb {
         /// Its name or id
         name: String,
     },
+    /// Empty a node: nothing new comes, and at the deadline what is left is stopped
+    Drain(super::drain::Args),
+    /// A node need not be empty any more
+    Undrain {
+        /// Its name or id
+        name: String,
+    },
     /// Put a node into another resource group
     #[command(alias = "move")]
     Group {
@@ -60,12 +67,13 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// Whether it changes something, and cannot be rehearsed.
+    /// Whether it changes something and cannot be rehearsed.
     pub(crate) const fn writes(&self) -> bool {
-        !matches!(
+        let rehearsed = matches!(
             self,
-            Self::Ls | Self::Show { .. } | Self::ConfirmLoss { .. }
-        )
+            Self::Drain(_) | Self::Undrain { .. } | Self::ConfirmLoss { .. }
+        );
+        !rehearsed && !matches!(self, Self::Ls | Self::Show { .. })
     }
 }
 
@@ -86,6 +94,8 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Schedulable { name, to } => schedulable(app, &name, to).await,
         Verb::Cordon { name } => schedulable(app, &name, Switch::Off).await,
         Verb::Uncordon { name } => schedulable(app, &name, Switch::On).await,
+        Verb::Drain(args) => super::drain::begin(app, args).await,
+        Verb::Undrain { name } => super::drain::end(app, &name).await,
         Verb::Group { name, group } => move_to(app, &name, &group).await,
         Verb::Expel { name } => {
             confirm(
@@ -137,7 +147,7 @@ pub(crate) async fn list(app: &App) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn table(items: &[Value], wide: bool) -> Result<Table, Failure> {
+pub(super) fn table(items: &[Value], wide: bool) -> Result<Table, Failure> {
     let mut columns = vec![
         "NAME",
         "GROUP",
@@ -198,6 +208,12 @@ fn state(agent: &Agent) -> String {
     }
     if agent.state == "ALIVE" && !agent.connected {
         text.push_str(", disconnected");
+    }
+    if let Some(drain) = &agent.drain {
+        text.push_str(&match drain.deadline_at {
+            Some(at) => format!(", drained by {}", clock::short(at)),
+            None => ", drained".to_owned(),
+        });
     }
     for condition in &agent.conditions {
         text.push_str(&format!(", {condition}"));

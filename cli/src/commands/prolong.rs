@@ -35,7 +35,7 @@ fn more(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads `18:00` as well.
-fn until(text: &str) -> Result<Instant, String> {
+pub(crate) fn until(text: &str) -> Result<Instant, String> {
     let Some((hour, minute)) = text.split_once(':').filter(|(hour, _)| hour.len() <= 2) else {
         return values::instant(text);
     };

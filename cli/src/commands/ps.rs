@@ -74,7 +74,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn table(items: &[Value], wide: bool) -> Result<Table, Failure> {
+pub(super) fn table(items: &[Value], wide: bool) -> Result<Table, Failure> {
     let mut columns = vec!["ID", "NAME", "TYPE", "STATE", "GPU", "AGENT", "UP", "LEFT"];
     if wide {
         columns.extend(["OWNER", "GROUP", "IMAGE", "CPU", "MEM", "REASON", "EXIT"]);

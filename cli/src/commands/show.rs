@@ -8,7 +8,7 @@ use crate::error::Failure;
 use crate::output::{amounts, clean, clean_lines};
 use crate::values::SessionRef;
 use longshore_common::amount::format_bytes_short;
-use longshore_common::api::{HistoryLine, Session};
+use longshore_common::api::{EndReport, HistoryLine, Session};
 use longshore_common::time::Timestamp;
 use serde_json::Value;
 
@@ -217,12 +217,73 @@ fn text(session: &Session) -> String {
         let count = session.extensions.to_string();
         sheet.line("extensions", &count);
     }
+    if let Some(report) = &session.report {
+        spent(&mut sheet, report);
+    }
     if let Some(tail) = &session.output_tail {
         sheet.section("Last output");
         sheet.0.push_str(&clean_lines(tail));
         sheet.0.push('\n');
     }
     sheet.0
+}
+
+/// What a session spent that has ended.
+fn spent(sheet: &mut Sheet, report: &EndReport) {
+    sheet.section("Spent");
+    sheet.line("ended by", report.by.as_deref().unwrap_or_default());
+    if report.oom {
+        sheet.line(
+            "memory",
+            "the kernel ended something in it for want of memory",
+        );
+    }
+    // In the order in which a session goes through them.
+    let order = [
+        "pending",
+        "scheduled",
+        "preparing",
+        "pulling",
+        "creating",
+        "waiting",
+        "starting",
+        "running",
+        "terminating",
+    ];
+    let rank = |name: &str| order.iter().position(|o| *o == name).unwrap_or(order.len());
+    let mut phases: Vec<_> = report.phases_ms.iter().filter(|(_, ms)| **ms > 0).collect();
+    phases.sort_by_key(|(name, _)| rank(name));
+    let phases: Vec<String> = phases
+        .into_iter()
+        .map(|(name, ms)| format!("{name} {}", clock::span(*ms)))
+        .collect();
+    sheet.line("time", &phases.join(", "));
+    if report.gpu_hours_allocated != "0" {
+        let (all, used) = (&report.gpu_hours_allocated, &report.gpu_hours_used);
+        sheet.line("GPU hours", &format!("{all}, {used} of them used"));
+    }
+    let bytes = |n: Option<i64>| n.map(format_bytes_short);
+    for container in &report.containers {
+        let limit = format_bytes_short(container.memory_limit_bytes);
+        let marked = match container.memory_peak_sampled {
+            true => " by samples",
+            false => "",
+        };
+        let peak = bytes(container.memory_peak_bytes);
+        let figures = [
+            peak.map(|peak| format!("memory {peak} of {limit}{marked}")),
+            bytes(container.gpu_memory_peak_bytes).map(|b| format!("GPU memory {b}")),
+            container
+                .cpu_ms
+                .map(|ms| format!("processor {}", clock::span(ms))),
+            bytes(container.read_bytes).map(|b| format!("read {b}")),
+            bytes(container.written_bytes).map(|b| format!("written {b}")),
+            bytes(container.received_bytes).map(|b| format!("received {b}")),
+            bytes(container.sent_bytes).map(|b| format!("sent {b}")),
+        ];
+        let figures: Vec<String> = figures.into_iter().flatten().collect();
+        sheet.line(&clean(&container.rank), &figures.join(", "));
+    }
 }
 
 /// A word of a command as a shell would need it.
@@ -254,6 +315,28 @@ mod tests {
             "{shown}"
         );
         assert!(shown.ends_with(" by user dana\n"), "{shown}");
+    }
+
+    #[test]
+    fn what_was_spent_is_shown_in_order() {
+        let shown = text(&session(json!({"state": "TERMINATED", "report": {
+            "by": "agent gpu01", "oom": false,
+            "phases_ms": {"running": 60000, "pending": 1000, "creating": 0},
+            "containers": [{"rank": "main1", "memory_peak_bytes": 1073741824,
+                "memory_peak_sampled": true, "memory_limit_bytes": 2147483648_i64}],
+            "gpu_hours_allocated": "1", "gpu_hours_used": "0.4"}})));
+        assert!(
+            shown.contains("  time         pending 1 s, running 1m"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("  GPU hours    1, 0.4 of them used"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("  main1        memory 1 GB of 2 GB by samples"),
+            "{shown}"
+        );
     }
 
     #[test]

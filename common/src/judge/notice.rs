@@ -62,6 +62,11 @@ impl Notice {
         self.warned_at_ms.is_some()
     }
 
+    /// Whether a deadline was told before.
+    pub(super) const fn is_told(&self) -> bool {
+        self.told_ms.is_some()
+    }
+
     /// Forgets the warnings, as there is nothing to warn of.
     pub(super) fn clear(&mut self) {
         self.fired.clear();

@@ -3,12 +3,13 @@
 //! | stream | opened by | messages |
 //! |---|---|---|
 //! | control | agent, first | Hello, Welcome or Refused, Heartbeat, HeartbeatAck, Goodbye |
-//! | state | agent, second | ActualSet, SignedSet, Outcome, OutcomeAck, Inventory, PullProgress, Notice, CertRequest, CertIssued |
+//! | state | agent, second | ActualSet, SignedSet, Outcome, OutcomeAck, Inventory, PullProgress, Notice, UseReport, Figures, CertRequest, CertIssued |
 //! | data | coordinator | StreamOpen, StreamAccept or StreamRefuse, Data, StreamEnd |
 //! | interactive | coordinator | StreamOpen, StreamAccept or StreamRefuse, ToExec and FromExec or ToTunnel and FromTunnel |
 //! | enrolment | agent | EnrolRequest or RenewRequest, EnrolAnswer or EnrolRefused |
 
 use super::exec::ExecRequest;
+use super::figures::{DeviceUse, Totals, check_devices};
 use super::frame::SKIPPABLE;
 use super::signed::SignedSet;
 use super::tunnel::TunnelRequest;
@@ -17,6 +18,7 @@ use crate::ids::{
     AgentId, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, Fence, Generation,
     InstanceId,
 };
+use crate::limits::Deadline;
 use crate::session::{ContainerState, End, Entry};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -344,6 +346,32 @@ pub struct DesiredSet {
     pub now: Timestamp,
     /// The orders.
     pub entries: Vec<Entry>,
+    /// The node is to be empty at an instant: what runs is warned as before the end of a
+    /// lifetime. It is the coordinator that stops it.
+    pub drain: Option<DrainNotice>,
+    /// Signals that programs want before they are stopped by their lifetime or a drain.
+    pub signals: Vec<SignalBefore>,
+}
+
+/// When a node is to be empty, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainNotice {
+    /// When.
+    pub deadline: Deadline,
+    /// For the people who are told; may be empty.
+    pub message: String,
+}
+
+/// A signal that the main process of a container wants some time before it is stopped by its
+/// lifetime or a drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalBefore {
+    /// Which container.
+    pub key: ContainerKey,
+    /// Name without `SIG`, one of [`SIGNALS`].
+    pub signal: String,
+    /// How many seconds before.
+    pub lead_s: u32,
 }
 
 impl DesiredSet {
@@ -367,7 +395,12 @@ impl DesiredSet {
                 return Err("environment");
             }
         }
-        Ok(())
+        if let Some(drain) = &self.drain {
+            text(&drain.message, "message of the drain")?;
+        }
+        list(&self.signals, "signals")?;
+        let mut signals = self.signals.iter();
+        signals.try_for_each(|wish| text(&wish.signal, "signal"))
     }
 }
 message!(SignedSet = 11, self => {
@@ -391,9 +424,12 @@ pub struct Outcome {
     pub tail: Vec<u8>,
     /// Figures of its life.
     pub totals: Totals,
+    /// Those of its devices.
+    pub devices: Vec<DeviceUse>,
 }
 message!(Outcome = 12, self => {
     if self.tail.len() > MAX_TAIL { return Err("tail"); }
+    check_devices(&self.devices)?;
     match &self.end {
         Some(End::StartFailed { detail, .. }) => text(detail, "detail"),
         _ => Ok(()),
@@ -407,18 +443,6 @@ pub enum OutcomeNumber {
     Ended,
     /// Container, network and files are gone.
     Closed,
-}
-
-/// Figures over the life of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Totals {
-    /// Most memory used, in bytes, from the kernel's counter where there is one.
-    pub memory_peak: Option<i64>,
-    /// Processor time in milliseconds.
-    pub cpu_ms: Option<i64>,
-    /// Bytes of output in all, over both streams: where the last of it ends.
-    #[serde(default)]
-    pub output: Option<u64>,
 }
 
 /// The coordinator has stored an outcome.

@@ -6,6 +6,7 @@
 //! release.
 
 mod exec;
+mod figures;
 mod frame;
 mod keeping;
 mod message;
@@ -15,6 +16,9 @@ mod tunnel;
 pub use exec::{
     ExecKind, ExecRequest, FromExec, MAX_COMMAND, MAX_EXEC_ENVIRONMENT, MAX_PIECE, TerminalSize,
     ToExec,
+};
+pub use figures::{
+    CheckReport, DeviceUse, Figures, IdleCheckName, MetricFigures, Totals, UseReport,
 };
 pub use frame::{Cap, Frame, FrameDecoder, FrameError, encode};
 pub use keeping::{Claim, UnclaimedItem, UnclaimedReport};

@@ -36,7 +36,7 @@ fn no_agent(text: &str) -> Failure {
     )
 }
 
-async fn find(app: &App, text: &str) -> Result<AgentId, Failure> {
+pub(super) async fn find(app: &App, text: &str) -> Result<AgentId, Failure> {
     let wanted = text.to_owned();
     let found = app
         .engine
@@ -45,7 +45,7 @@ async fn find(app: &App, text: &str) -> Result<AgentId, Failure> {
     found.ok_or_else(|| no_agent(text))
 }
 
-async fn show(app: &App, caller: UserId, id: AgentId) -> Result<api::Agent, Failure> {
+pub(super) async fn show(app: &App, caller: UserId, id: AgentId) -> Result<api::Agent, Failure> {
     let live = Arc::clone(&app.engine.live);
     let look = move |state: &model::State, _| {
         state
@@ -59,7 +59,7 @@ async fn show(app: &App, caller: UserId, id: AgentId) -> Result<api::Agent, Fail
         .ok_or_else(|| no_agent(&id.to_string()))
 }
 
-fn tagged(agent: &api::Agent) -> Result<Response, Failure> {
+pub(super) fn tagged(agent: &api::Agent) -> Result<Response, Failure> {
     let mut response = json(agent)?;
     if let Ok(value) = HeaderValue::from_str(&format!("\"{}\"", agent.version)) {
         response.headers_mut().insert(header::ETAG, value);
@@ -250,7 +250,7 @@ pub(super) async fn update(
 }
 
 /// A refusal; one of a stale version comes with the object as it is.
-fn stale(refusal: model::Refusal, present: &api::Agent) -> Failure {
+pub(super) fn stale(refusal: model::Refusal, present: &api::Agent) -> Failure {
     if refusal.code != "LS-VERSION-STALE" {
         return refusal.into();
     }

@@ -1,9 +1,13 @@
 //! Sessions: asking for them, looking at them, ending them.
 
+mod export;
+mod idle;
 mod list;
 mod prolong;
 mod steer;
 
+pub(super) use export::{FILTERS, export};
+pub(super) use idle::idle;
 pub(super) use list::list;
 pub(super) use prolong::{extend, keep};
 pub(super) use steer::{hold, release, restart, update};

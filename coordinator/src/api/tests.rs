@@ -1,8 +1,10 @@
 //! The API as its callers meet it: the router with a real store and engine, in process.
 
+mod drain;
 mod matrix;
 mod prolong;
 mod steer;
+mod usage;
 
 use super::Signalling;
 use super::logs::OpeningLogs;
@@ -184,6 +186,7 @@ fn agent() -> Agent {
         braked_at: None,
         braked_ms: 0,
         unclaimed: Vec::new(),
+        drain: None,
     }
 }
 
@@ -496,7 +499,9 @@ impl Fixture {
                     cpu_ms: Some(2),
                     // A hundred bytes were written before the tail.
                     output: Some(111),
+                    ..Totals::default()
                 },
+                devices: Vec::new(),
             };
             self.app
                 .engine

@@ -7,8 +7,10 @@ use longshore_common::api;
 use longshore_common::ids::{AgentId, ContainerKey, DeviceId, SessionId, UserId};
 use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
+use longshore_common::wire::UseReport;
 use longshore_core::model::{
     Agent, Container, Designated, History, JoinToken, PastAttempt, Reached, Session, State,
+    drain_deadline, sessions_on,
 };
 use longshore_core::scheduler::{self, Planner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 const COUNT_UP_TO: usize = 2000;
 /// Sessions that may be walked over to count the places of one page: some milliseconds.
 const COUNT_STEPS: usize = 500_000;
+
+/// An end of life that an agent names this much later than it was ordered was put off; less
+/// is the way of the order, and rounding.
+const PUT_OFF_MS: i64 = 2_000;
 
 /// Who looks, and with how much detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +58,7 @@ pub(super) fn session(
         waits && (detail != Detail::Summary) && state.pending_count(session.group) <= COUNT_UP_TO;
     let whole = detail != Detail::Summary;
     let mine = detail == Detail::Whole(session.owner);
-    let stop = stop_limit(session, live);
+    let stop = stop_limit(state, session, live);
     let mut agents: Vec<AgentId> = session.present().map(|c| c.agent).collect();
     agents.dedup();
     let blocked_by = if waits {
@@ -155,10 +161,18 @@ pub(super) fn session(
         started_at: session.started_at,
         ended_at: session.ended_at,
         lifetime_deadline: session.lifetime_deadline(),
+        signal_before: session
+            .signal_before
+            .as_ref()
+            .map(|wish| api::SignalBefore {
+                signal: wish.signal.clone(),
+                lead_s: Some(i64::from(wish.lead_s)),
+            }),
         extensions: session.life.extensions,
         kept_until: session.life.kept.map(|keep| keep.until()),
         stop_at: stop.map(|(at, _)| at),
         stop_cause: stop.map(|(_, cause)| cause.to_owned()),
+        report: super::reports::end_report(session).filter(|_| whole),
         output_tail: session.tail.clone().filter(|_| whole),
     }
 }
@@ -276,37 +290,64 @@ fn conditions(session: &Session, live: &Live) -> Vec<String> {
     if said.iter().flatten().any(|said| said.frozen) {
         conditions.push("frozen".to_owned());
     }
-    // One that is used keeps the others.
-    let runs = session.state == SessionState::Running;
-    if runs && said.iter().all(|said| said.is_some_and(|said| said.idle)) {
+    if is_idle(session, live) {
         conditions.push("idle".to_owned());
     }
     conditions
 }
 
-/// The limit that ends a session at the latest.
-fn stop_limit(session: &Session, live: &Live) -> Option<(Timestamp, &'static str)> {
+/// A running session was warned of a stop for being idle, and not used since.
+pub(super) fn is_idle(session: &Session, live: &Live) -> bool {
+    let mut said = session.present().map(|c| live.idle(c.agent, c.key));
+    // One that is used keeps the others.
+    let all = said.all(|said| said.is_some_and(|said| said.idle));
+    all && session.state == SessionState::Running
+}
+
+/// What ends a session at the latest: a limit of its own, or that its node has to be empty.
+fn stop_limit(state: &State, session: &Session, live: &Live) -> Option<(Timestamp, &'static str)> {
+    let drain = drain_deadline(state, session).filter(|_| session.stop.is_none());
+    let drain = drain.map(|at| (at, "drain"));
+    own_limit(session, live).into_iter().chain(drain).min()
+}
+
+/// The limit of its own that ends a session at the latest.
+pub(super) fn own_limit(session: &Session, live: &Live) -> Option<(Timestamp, &'static str)> {
     if session.state.is_final() || session.state == SessionState::Terminating {
         return None;
     }
-    let lifetime = session.lifetime_deadline().map(|at| (at, "lifetime"));
+    let said = session.present().find_map(|c| live.use_of(c.agent, c.key));
+    let lifetime = lifetime_limit(session, said.as_ref()).map(|at| (at, "lifetime"));
     let running = session.state == SessionState::Running;
     let batch = session
         .started_at
         .filter(|_| running)
         .zip(session.batch_timeout_s)
         .map(|(at, s)| (at.plus_s(i64::from(s)), "batch-timeout"));
-    // A session is idle when its last container is.
-    let idle = session
-        .present()
-        .map(|c| live.idle(c.agent, c.key).and_then(|i| i.deadline))
-        .max()
-        .flatten()
-        .filter(|_| running)
-        // What was kept since the agent spoke of it is judged as it is shown here.
-        .map(|at| session.life.kept.map_or(at, |keep| at.max(keep.until())))
-        .map(|at| (at, "idle"));
+    let idle = idle_limit(session, live).map(|at| (at, "idle"));
     [lifetime, batch, idle].into_iter().flatten().min()
+}
+
+/// When a running session is stopped for being idle: when its last container is.
+pub(super) fn idle_limit(session: &Session, live: &Live) -> Option<Timestamp> {
+    let said = session.present().map(|c| live.idle(c.agent, c.key));
+    let last = said.map(|said| said.and_then(|i| i.deadline)).max();
+    let last = last.flatten();
+    let last = last.filter(|_| session.state == SessionState::Running);
+    // What was kept since the agent spoke of it is judged as it is shown here.
+    last.map(|at| session.life.kept.map_or(at, |keep| at.max(keep.until())))
+}
+
+/// When the lifetime of a session stops it. Its agent puts that off for a warning that came
+/// late; what was added since it spoke of it counts at once.
+pub(super) fn lifetime_limit(session: &Session, said: Option<&UseReport>) -> Option<Timestamp> {
+    let own = session.lifetime_deadline();
+    let said = said.and_then(|said| said.lifetime);
+    // Only what is later by more than the way of a message was put off.
+    match (own, said) {
+        (Some(own), Some(said)) if said.since(own) > PUT_OFF_MS => Some(said),
+        (own, said) => own.or(said),
+    }
 }
 
 fn agent_name(state: &State, id: AgentId) -> String {
@@ -417,7 +458,9 @@ fn holders(state: &State, live: &Live, agent: AgentId) -> BTreeMap<DeviceId, Vec
                     session: key.session.to_string(),
                     owner_name: session.map_or_else(String::new, |s| s.owner_name.clone()),
                     amount: row.slot.format_amount(row.amount),
-                    stop_at: session.and_then(|s| stop_limit(s, live)).map(|(at, _)| at),
+                    stop_at: session
+                        .and_then(|s| stop_limit(state, s, live))
+                        .map(|(at, _)| at),
                 });
         }
     }
@@ -506,6 +549,19 @@ pub(super) fn agent(state: &State, live: &Live, agent: &Agent, detail: Detail) -
             disk_total_bytes: load.disk_total,
             agent_rss_bytes: load.agent_rss,
         }),
+        drain: agent.drain.as_ref().map(|drain| {
+            let left = u32::try_from(sessions_on(state, agent.id).len()).unwrap_or(u32::MAX);
+            api::Drain {
+                deadline_at: drain.deadline,
+                message: drain.message.clone(),
+                by: drain.by.clone(),
+                since: drain.at,
+                sessions_before: drain.sessions.max(left),
+                sessions_left: left,
+                empty: usage.containers == 0,
+            }
+        }),
+        leaving: Vec::new(),
     }
 }
 

@@ -16,10 +16,10 @@ use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
-    ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, DesiredSet, Frame,
-    FrameError, Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST, Message,
+    ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, DesiredSet, Figures,
+    Frame, FrameError, Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST, Message,
     Notice, Outcome, OutcomeAck, PullProgress, Refused, RefusedCode, SignedSet, SigningInput,
-    UnclaimedReport, Welcome, actual_hash,
+    UnclaimedReport, UseReport, Welcome, actual_hash,
 };
 use longshore_core::model::{Answer, Event, HelloFacts, State, WelcomeFacts, desired_set};
 use longshore_link::{FrameReader, LinkError, MAX_DATA_STREAMS, boot_ms, close, send, send_within};
@@ -712,6 +712,20 @@ async fn take(
             warn!(%agent, kind = ?notice.kind, key = ?notice.key, %text, "notice");
             Ok(Taken::Nothing)
         }
+        UseReport::KIND => {
+            let report: UseReport = frame.decode()?;
+            let key = report.key;
+            let keep = move |live: &Live| live.set_use(agent, report);
+            take_telemetry(shared, agent, key, keep).await?;
+            Ok(Taken::Nothing)
+        }
+        Figures::KIND => {
+            let figures: Figures = frame.decode()?;
+            let key = figures.key;
+            let keep = move |live: &Live| live.set_figures(agent, figures);
+            take_telemetry(shared, agent, key, keep).await?;
+            Ok(Taken::Nothing)
+        }
         CertRequest::KIND => {
             let request: CertRequest = frame.decode()?;
             renew(shared, identity, &request).await
@@ -735,6 +749,30 @@ fn outcome_taken(state: &State, live: &Live, agent: AgentId, key: ContainerKey) 
     }
     if !state.on_agent(agent).any(|k| k == key) {
         live.set_idle(agent, key, OVER);
+        live.forget_use(agent, key);
+    }
+}
+
+/// Figures are kept only of containers that are on this agent: what is over is forgotten
+/// once, and nothing may come after that.
+async fn take_telemetry(
+    shared: &Arc<Shared>,
+    agent: AgentId,
+    key: ContainerKey,
+    keep: impl FnOnce(&Live) + Send + 'static,
+) -> Result<(), Ending> {
+    let live = Arc::clone(&shared.engine.live);
+    let look = move |state: &State, _| {
+        let session = state.sessions.get(&key.session);
+        let mut containers = session.iter().flat_map(|s| &s.containers);
+        if containers.any(|c| c.key == key && c.agent == agent && !c.is_over()) {
+            keep(&live);
+        }
+    };
+    // It may be dropped when there is too much to do: the next comes soon.
+    match shared.engine.read(look).await {
+        Ok(()) | Err(EngineError::Busy) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0007_links.sql"),
     include_str!("migrations/0008_people_settings.sql"),
     include_str!("migrations/0009_gone.sql"),
+    include_str!("migrations/0010_usage.sql"),
 ];
 
 /// The first form that has an audit log.

@@ -11,6 +11,7 @@
 //! | `write.rs` | the writer's thread; changes to rows |
 //! | `load.rs` | rows to [`State`] |
 //! | `read.rs` | past sessions and their history |
+//! | `usage.rs` | rows of usage |
 //! | `audit.rs` | the audit log: searches, and whether its chain is whole |
 
 mod audit;
@@ -19,10 +20,12 @@ mod migrate;
 mod open;
 mod people;
 mod read;
+mod usage;
 mod write;
 
 pub use audit::{AuditFilter, verify_audit_file};
 pub use read::{Reader, SessionFilter};
+pub use usage::{UsageFilter, UsageOf};
 
 use longshore_core::model::{Change, Meta, State};
 use rusqlite::ErrorCode;

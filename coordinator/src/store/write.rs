@@ -2,7 +2,7 @@
 
 use super::open::Mark;
 use super::people::People;
-use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load};
+use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, usage};
 use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;
 use longshore_common::ids::{
@@ -11,7 +11,8 @@ use longshore_common::ids::{
 use longshore_core::model::{
     Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency,
     JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings, PolicyKind, Preset,
-    Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, UserPolicy, may_follow,
+    Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, UsageChange, UserPolicy,
+    may_follow,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -160,6 +161,7 @@ enum Line<'a> {
     Opened(&'a LedgerRow),
     QuotaFreed(ContainerKey, i64),
     Closed(ContainerKey, i64),
+    Usage(&'a UsageChange),
 }
 
 impl<'a> Batch<'a> {
@@ -223,6 +225,7 @@ impl<'a> Batch<'a> {
                 Change::Session(session) => drop(batch.sessions.insert(session.id, session)),
                 Change::History(line) => batch.lines.push(Line::History(line)),
                 Change::Reached(line) => batch.lines.push(Line::Reached(line)),
+                Change::Usage(change) => batch.lines.push(Line::Usage(change)),
                 Change::Audit(line) => batch.lines.push(Line::Audit(line)),
                 Change::AuditForgotten(up_to) => batch.lines.push(Line::AuditForgotten(*up_to)),
                 Change::LedgerOpened(row) => batch.lines.push(Line::Opened(row)),
@@ -530,6 +533,7 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
             let values = [number(AUDIT_RECORD, up_to, *up_to)?];
             execute(to, AUDIT_FORGOTTEN, values, "forget audit records")
         }
+        Line::Usage(change) => usage::write(to, change),
         Line::Opened(row) => {
             let values = params![
                 number("claim", row.key, row.key.session.0)?,
@@ -560,7 +564,8 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
                 CLOSED,
                 params![session, key.rank.0, key.attempt.0, at],
                 "close a claim",
-            )
+            )?;
+            usage::close(to, *key, *at)
         }
     }
 }
@@ -590,7 +595,7 @@ pub(super) fn body(
 }
 
 /// SQLite's numbers have a sign.
-fn number(what: &'static str, id: impl Display, value: u64) -> Result<i64, StoreError> {
+pub(super) fn number(what: &'static str, id: impl Display, value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Object {
         what,
         id: id.to_string(),

@@ -78,6 +78,23 @@ impl Files {
         })
     }
 
+    /// Puts members into the file that a container reads about itself, in place of those of
+    /// the same names.
+    ///
+    /// # Errors
+    /// Whatever the file system says; one that is gone is none.
+    pub(super) fn tell(&self, key: ContainerKey, members: &serde_json::Value) -> io::Result<()> {
+        let path = self.session_run(key).join("session.json");
+        let text = fs::read(&path)?;
+        let mut whole: serde_json::Value = serde_json::from_slice(&text)?;
+        if let (Some(whole), Some(members)) = (whole.as_object_mut(), members.as_object()) {
+            whole.remove("warning");
+            let members = members.iter();
+            whole.extend(members.map(|(name, value)| (name.clone(), value.clone())));
+        }
+        write_aside(&path, whole.to_string().as_bytes())
+    }
+
     /// Removes the files of one container; done already is done.
     ///
     /// # Errors

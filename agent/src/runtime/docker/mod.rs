@@ -839,6 +839,16 @@ impl Containers for Docker {
             })
     }
 
+    async fn tell_inside(&self, key: ContainerKey, members: serde_json::Value) {
+        let files = self.0.files.clone();
+        let told = tokio::task::spawn_blocking(move || files.tell(key, &members))
+            .await
+            .expect("writing a file does not panic");
+        if let Err(error) = told {
+            tracing::debug!(%key, %error, "a container was not told what will stop it");
+        }
+    }
+
     async fn freeze(&self, docker_id: &str) -> Result<(), RuntimeError> {
         let result = self
             .0

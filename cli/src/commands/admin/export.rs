@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Flags of `export`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Export {
-    /// users, keypairs, keypair-policies, user-policies or project-policies
+    /// users, keypairs, keypair-policies, user-policies, project-policies, sessions or usage
     pub(crate) kind: String,
     /// Write there instead of to standard output
     #[arg(long, value_name = "FILE")]
@@ -37,13 +37,10 @@ pub(crate) async fn run(app: &App, args: Export) -> Result<u8, Failure> {
         let columns = app.global.columns.join(",");
         path.push_str(&format!("?columns={}", encode(&columns)));
     }
-    let mut stream = app.client()?.stream(&path).await?;
     let Some(file) = args.to else {
-        while let Some(bytes) = stream.next().await? {
-            write_bytes(&bytes)?;
-        }
-        return Ok(0);
+        return download(app, &path).await;
     };
+    let mut stream = app.client()?.stream(&path).await?;
     let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", file.display()));
     let mut out = std::fs::File::create(&file).map_err(failed)?;
     loop {
@@ -55,6 +52,15 @@ pub(crate) async fn run(app: &App, args: Export) -> Result<u8, Failure> {
             }
         }
     }
+}
+
+/// Writes a table to standard output as it comes; the path begins behind `/api/v1`.
+pub(crate) async fn download(app: &App, path: &str) -> Result<u8, Failure> {
+    let mut stream = app.client()?.stream(path).await?;
+    while let Some(bytes) = stream.next().await? {
+        write_bytes(&bytes)?;
+    }
+    Ok(0)
 }
 
 /// Compares books and nodes; normally there is nothing to show.

@@ -435,6 +435,15 @@ impl Caller {
         self.projects.values().any(|m| *m == Membership::Admin)
     }
 
+    /// The projects it administers.
+    #[must_use]
+    pub fn administered(&self) -> Vec<ProjectId> {
+        let all = self.projects.iter();
+        all.filter(|(_, m)| **m == Membership::Admin)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     /// Whether this is the very one, not a group it is in.
     #[must_use]
     pub fn is(&self, subject: Subject) -> bool {

@@ -232,6 +232,13 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
             changes,
             |agent| json!({ "schedulable": agent.schedulable }),
         ),
+        Event::Drain(order) => agent_changed(state, order.agent, changes, |agent| {
+            let drain = agent.drain.as_ref();
+            json!({
+                "schedulable": agent.schedulable,
+                "drain": drain.map(|d| json!({ "deadline": d.deadline, "message": d.message })),
+            })
+        }),
         Event::Expel { agent } | Event::ConfirmLoss { agent, .. } => agent_changed(
             state,
             *agent,

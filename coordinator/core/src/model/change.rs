@@ -11,6 +11,7 @@ use super::policies::{
     UserPolicy,
 };
 use super::pools::{DraftConfig, LiveConfig};
+use super::usage::UsageChange;
 use longshore_common::ids::{
     AccessRuleId, ContainerKey, DomainId, GroupId, InvitationId, LoginId, PresetId, ProjectId,
     UserGroupId, UserId,
@@ -126,6 +127,8 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// A row of usage, new or changed; kept by the store alone.
+    Usage(UsageChange),
     /// A request that may be repeated.
     Idempotency(Idempotency),
     /// Repeating it is a new request again.

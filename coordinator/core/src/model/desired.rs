@@ -8,7 +8,7 @@ use longshore_common::session::{
     ContainerSpec, ContainerState, Entry, PullRule, Reason, StopOrder, Want,
 };
 use longshore_common::time::Timestamp;
-use longshore_common::wire::DesiredSet;
+use longshore_common::wire::{DesiredSet, DrainNotice, SignalBefore};
 
 /// Seconds a container gets to end when the limit that ends it names none.
 pub(super) const DEFAULT_GRACE_S: u32 = 30;
@@ -32,7 +32,32 @@ pub fn desired_set(
         schedulable: node.schedulable,
         now,
         entries: desired_entries(state, agent, now),
+        drain: node.drain.as_ref().and_then(|drain| {
+            let at = drain.deadline?;
+            Some(DrainNotice {
+                deadline: Deadline {
+                    at,
+                    remaining_ms: at.since(now),
+                },
+                message: drain.message.clone(),
+            })
+        }),
+        signals: signals(state, agent),
     })
+}
+
+/// The signals that programs on this agent want before they are stopped.
+fn signals(state: &State, agent: AgentId) -> Vec<SignalBefore> {
+    let keys = state.on_agent(agent).filter(|key| key.rank == Rank::MAIN);
+    keys.filter_map(|key| {
+        let wish = state.sessions.get(&key.session)?.signal_before.as_ref()?;
+        Some(SignalBefore {
+            key,
+            signal: wish.signal.clone(),
+            lead_s: wish.lead_s,
+        })
+    })
+    .collect()
 }
 
 /// The entries alone.

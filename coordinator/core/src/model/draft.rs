@@ -7,6 +7,7 @@ use super::change::Change;
 use super::entities::{Agent, FailedStart, History, LedgerRow, Session};
 use super::event::Effect;
 use super::state::State;
+use super::usage::{self, UsageChange};
 use longshore_common::ids::{AgentId, ContainerKey, SessionId};
 use longshore_common::session::{Reason, SessionState};
 use longshore_common::time::Timestamp;
@@ -80,6 +81,11 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn open_row(&mut self, row: LedgerRow) {
+        if let Some(session) = self.session(row.key.session) {
+            let row = usage::row(self.state, session, &row);
+            let opened = UsageChange::Opened(Box::new(row));
+            self.rows.push(Change::Usage(opened));
+        }
         self.rows.push(Change::LedgerOpened(row));
     }
 
@@ -108,6 +114,9 @@ impl<'a> Draft<'a> {
             return self.move_to(id, to, why);
         }
         session.state = to;
+        if to == SessionState::Terminating || to.is_final() {
+            session.spent.by.get_or_insert_with(|| why.by.to_owned());
+        }
         if to != SessionState::Preparing {
             session.phase = None;
         }
@@ -129,6 +138,65 @@ impl<'a> Draft<'a> {
             attempt: session.attempt,
         };
         self.rows.push(Change::History(line));
+        self.count_run(id, from, to);
+    }
+
+    /// Allocated is what is held while the session is RUNNING, in whatever way it came to be
+    /// so and ceased to be: that is counted here and nowhere else.
+    fn count_run(&mut self, id: SessionId, from: SessionState, to: SessionState) {
+        let now = self.now;
+        let Some(session) = self.session_mut(id) else {
+            return;
+        };
+        let running = SessionState::Running;
+        if to == running && from != running {
+            // The node's own word on the start, as far as it can be true.
+            let placed = session.placed_at.unwrap_or(now);
+            let at = session.started_at.unwrap_or(now).min(now).max(placed);
+            let with = usage::accelerators(session);
+            session.spent.runs_since = Some(at);
+            session.spent.runs_with = with;
+            let attempt = session.attempt;
+            self.rows.push(Change::Usage(UsageChange::Ran {
+                session: id,
+                attempt,
+                at,
+            }));
+        } else if from == running && to != running {
+            self.rows.push(Change::Usage(UsageChange::Rested {
+                session: id,
+                at: now,
+            }));
+            // What it held was noted when it began to run: by now it may be another attempt.
+            if let Some(session) = self.session_mut(id)
+                && let Some(since) = session.spent.runs_since.take()
+            {
+                let held = session.spent.runs_with;
+                let length = now.since(since).max(0);
+                let spent = &mut session.spent.accelerator_ms;
+                *spent = spent.saturating_add(length.saturating_mul(held));
+            }
+        }
+    }
+
+    /// The time in a state or phase is counted once it is left. Within a draft none passes.
+    fn count_phases(&mut self) {
+        let now = self.now;
+        for session in self.sessions.values_mut() {
+            let Some(before) = self.state.sessions.get(&session.id) else {
+                continue;
+            };
+            if (before.state, before.phase) == (session.state, session.phase) {
+                continue;
+            }
+            let since = session.spent.since.unwrap_or(session.created_at);
+            let name = match before.phase {
+                Some(phase) => phase.as_str().to_owned(),
+                None => before.state.as_str().to_lowercase(),
+            };
+            *session.spent.phases.entry(name).or_default() += now.since(since).max(0);
+            session.spent.since = Some(now);
+        }
     }
 
     /// The changes and effects of everything that was done.
@@ -144,6 +212,7 @@ impl<'a> Draft<'a> {
             .map(|s| s.id)
             .collect();
         super::lifecycle::settle_dependants(&mut self, &ended);
+        self.count_phases();
         for id in std::mem::take(&mut self.touched) {
             let Some(agent) = self.agents.get(&id).or_else(|| self.state.agents.get(&id)) else {
                 continue;

@@ -6,6 +6,7 @@ use super::policies::{
     default_session_types,
 };
 use super::unclaimed::Unclaimed;
+use super::usage::Spent;
 use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
@@ -18,7 +19,7 @@ use longshore_common::session::{
     ResultKind, SessionState, SessionType, Want,
 };
 use longshore_common::time::Timestamp;
-use longshore_common::wire::Totals;
+use longshore_common::wire::{DeviceUse, Totals};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -210,9 +211,41 @@ pub struct Agent {
     /// Containers on it that no order names, by key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unclaimed: Vec<Unclaimed>,
+    /// It is to be empty at an instant.
+    #[serde(default)]
+    pub drain: Option<Drain>,
+}
+
+/// That a node is to be empty at an instant, for which a person gave the order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// What runs then is stopped; none = nothing is.
+    #[serde(default)]
+    pub deadline: Option<Timestamp>,
+    /// For the people whose sessions are there; may be empty.
+    pub message: String,
+    /// Who ordered it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Whether the node took new work before: so it is again when this is undone.
+    pub schedulable_before: bool,
+    /// Sessions that were there when it was ordered.
+    pub sessions: u32,
+    /// At the deadline what was there was told to stop.
+    #[serde(default)]
+    pub over: bool,
 }
 
 impl Agent {
+    /// When what is left on it has to be told to stop, if it is to be emptied.
+    #[must_use]
+    pub fn drain_due(&self) -> Option<Timestamp> {
+        let drain = self.drain.as_ref().filter(|drain| !drain.over)?;
+        let there = self.state != AgentState::Terminated;
+        drain.deadline.filter(|_| there)
+    }
+
     /// Conditions that stop placements, in the words of the API.
     #[must_use]
     pub fn conditions(&self) -> Vec<&'static str> {
@@ -373,6 +406,9 @@ pub struct Session {
     pub priority: u8,
     /// Marks.
     pub labels: BTreeMap<String, String>,
+    /// The signal its program wants before its lifetime or a drain stops it.
+    #[serde(default)]
+    pub signal_before: Option<SignalWish>,
     /// Lifetime in seconds, extensions not counted.
     pub lifetime_s: Option<i64>,
     /// From when that counts, and what people added to it.
@@ -434,6 +470,9 @@ pub struct Session {
     pub containers: Vec<Container>,
     /// Lines of history so far.
     pub history_len: u64,
+    /// Times and accelerator hours so far.
+    #[serde(default)]
+    pub spent: Spent,
 }
 
 impl Session {
@@ -500,6 +539,15 @@ impl Session {
 
 const fn no_project() -> ProjectId {
     ProjectId::new(0)
+}
+
+/// A signal that a program wants some time before it is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalWish {
+    /// Name without `SIG`.
+    pub signal: String,
+    /// How many seconds before.
+    pub lead_s: u32,
 }
 
 /// From when a lifetime counts, and what people added to it.
@@ -727,6 +775,9 @@ pub struct Container {
     /// Its claims were handed on to the next attempt, which got its place.
     #[serde(default)]
     pub handed_on: bool,
+    /// Those of its devices.
+    #[serde(default)]
+    pub used: Vec<DeviceUse>,
 }
 
 impl Container {

@@ -2,6 +2,7 @@
 
 use super::admin::{AdminAnswer, AdminOrder, FixedOrder};
 use super::change::Change;
+use super::drain::DrainOrder;
 use super::entities::{Group, JoinToken, Session};
 use super::logins::{LoginAnswer, LoginEvent};
 use super::people::{Keypair, User};
@@ -118,6 +119,8 @@ pub enum Event {
         /// The new value.
         schedulable: bool,
     },
+    /// A node is to be emptied, or not any more.
+    Drain(Box<DrainOrder>),
     /// A person removes a node for good.
     Expel {
         /// Which node.

@@ -3,11 +3,13 @@
 //! Every function works on a draft. Two rules hold throughout: the first reason wins,
 //! and capacity comes back only when the node confirmed.
 
+use super::change::Change;
 use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
 use super::entities::{Container, FailedStart, LedgerRow, PIDS_MAX, Session, Stop};
 use super::policies::LifetimeBase;
 use super::rules::policy_of;
+use super::usage;
 use crate::scheduler::{Cancel, Start};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, ContainerKey, Rank, SessionId};
@@ -101,6 +103,7 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
             started_at: None,
             totals: Totals::default(),
             handed_on: false,
+            used: Vec::new(),
         });
     }
     session.placed_at = Some(now);
@@ -166,7 +169,7 @@ pub fn start_session(
     state: &super::State,
     now: Timestamp,
     start: &Start,
-) -> (Vec<super::Change>, Vec<super::Effect>) {
+) -> (Vec<Change>, Vec<super::Effect>) {
     let mut draft = Draft::new(state, now);
     self::start(&mut draft, start);
     draft.finish()
@@ -178,7 +181,7 @@ pub fn cancel_session(
     state: &super::State,
     now: Timestamp,
     order: &Cancel,
-) -> (Vec<super::Change>, Vec<super::Effect>) {
+) -> (Vec<Change>, Vec<super::Effect>) {
     let mut draft = Draft::new(state, now);
     cancel(
         &mut draft,
@@ -196,7 +199,7 @@ pub fn finish_unconfirmed(
     state: &super::State,
     now: Timestamp,
     id: SessionId,
-) -> (Vec<super::Change>, Vec<super::Effect>) {
+) -> (Vec<Change>, Vec<super::Effect>) {
     let mut draft = Draft::new(state, now);
     let stopped = draft
         .session(id)
@@ -649,6 +652,7 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         return;
     };
     let present = session.attempt == key.attempt;
+    let held_ms = now.since(session.placed_at.unwrap_or(session.created_at));
     let Some(container) = session.containers.iter_mut().find(|c| c.key == key) else {
         return;
     };
@@ -660,7 +664,16 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         container.started_at = outcome.started_at.map(storable);
     }
     container.totals = outcome.totals;
+    container.used = usage::believed(container, &outcome.devices, held_ms);
+    let (figures, used) = (container.clone(), usage::accelerator_used(container));
     let started = container.started_at;
+    session.spent.accelerator_used_ms = session.spent.accelerator_used_ms.saturating_add(used);
+    for change in usage::measured(&figures, &figures.totals) {
+        draft.push(Change::Usage(change));
+    }
+    let Some(session) = draft.session_mut(key.session) else {
+        return;
+    };
     if !present || session.state.is_final() {
         return; // what is final is not rewritten
     }
@@ -1115,6 +1128,7 @@ pub(super) fn missing(draft: &mut Draft<'_>, key: ContainerKey, agent: AgentId, 
         at: now,
         tail: Vec::new(),
         totals: Totals::default(),
+        devices: Vec::new(),
     };
     let Some(session) = draft.session(key.session) else {
         return;

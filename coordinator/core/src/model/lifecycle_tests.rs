@@ -25,6 +25,7 @@ fn container(state: ContainerState) -> Container {
         started_at: None,
         totals: Totals::default(),
         handed_on: false,
+        used: Vec::new(),
     }
 }
 

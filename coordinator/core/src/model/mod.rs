@@ -10,6 +10,7 @@ mod audited;
 mod change;
 mod desired;
 mod draft;
+mod drain;
 mod entities;
 mod event;
 mod exec;
@@ -30,6 +31,7 @@ mod submit;
 mod table;
 mod transitions;
 mod unclaimed;
+mod usage;
 mod verbs;
 
 pub use apps::{BUILT_IN as BUILT_IN_APPS, port_container};
@@ -38,6 +40,7 @@ pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain
 pub use change::{Change, PolicyKind};
 pub(crate) use desired::limits as agent_limits;
 pub use desired::{desired_entries, desired_set};
+pub use drain::{DrainOrder, NewDrain, drain_deadline, sessions_on};
 pub use entities::*;
 pub use event::{
     Accepted, Answer, Beginning, Called, Caller, Effect, Enrol, Event, HelloFacts, ImageNeeds,
@@ -59,3 +62,4 @@ pub use submit::check as check_submit;
 pub use table::Table;
 pub use transitions::may_follow;
 pub use unclaimed::Unclaimed;
+pub use usage::{Spending, Spent, Stretch, Summary, UsageBy, UsageChange, UsageRow, UsageSum};

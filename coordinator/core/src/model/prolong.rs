@@ -6,6 +6,7 @@
 
 use super::audited::{Audited, of_session};
 use super::draft::Draft;
+use super::drain::drain_deadline;
 use super::entities::{Keep, Session};
 use super::event::{Answer, Called, Caller, Outcome, Refusal};
 use super::rules::policy_of;
@@ -277,6 +278,24 @@ fn extend(
         let refusal = allowed.met("LS-EXTEND", "total-lifetime", numbers, text);
         return Err(match left_s {
             0 => refusal,
+            left_s => refusal.hint(format!("Ask for {left_s} s or less.")),
+        });
+    }
+    if let (Some(at), Some(end)) = (drain_deadline(state, session), session.lifetime_deadline())
+        && end.plus_s(by_s) > at
+    {
+        let text = format!(
+            "The node of session {id} has to be empty at {at}: no life goes on beyond that."
+        );
+        let left_s = at.since(end) / 1000;
+        let numbers = [left_s.max(0), 0, by_s];
+        let refusal = Extensions {
+            source: None,
+            ..allowed
+        };
+        let refusal = refusal.met("LS-EXTEND", "drain", numbers, text);
+        return Err(match left_s {
+            ..=0 => refusal,
             left_s => refusal.hint(format!("Ask for {left_s} s or less.")),
         });
     }

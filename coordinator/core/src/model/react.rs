@@ -97,6 +97,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
             version,
             schedulable,
         } => set_schedulable(state, *agent, *version, *schedulable, now),
+        Event::Drain(order) => super::drain::drain(state, order, now),
         Event::Expel { agent } => expel(state, *agent, now),
         Event::ConfirmLoss { agent, dry_run } => loss::confirm(state, *agent, *dry_run, now),
         Event::Steer(order) => super::steer::steer(state, order, now),
@@ -330,6 +331,7 @@ fn enrol(state: &State, order: &Enrol, now: Timestamp) -> Outcome {
         braked_at: None,
         braked_ms: 0,
         unclaimed: Vec::new(),
+        drain: None,
     };
     let mut token = token.clone();
     token.joined.push((order.key, agent.id, now));
@@ -577,6 +579,15 @@ fn set_schedulable(
             ),
         ));
     }
+    if node.drain.is_some() && schedulable {
+        return Outcome::refuse(Refusal::new(
+            "LS-AGENT-STATE",
+            format!(
+                "Agent {} is being emptied; take that back first: longshore node undrain {0}",
+                node.name
+            ),
+        ));
+    }
     if node.schedulable == schedulable {
         return Outcome::only(Answer::Done);
     }
@@ -614,6 +625,7 @@ fn tick(state: &State, now: Timestamp) -> Outcome {
         for id in state.due(now) {
             lifecycle::due(draft, id);
         }
+        super::drain::due(draft);
     });
     let old = state.old_idempotency(now.plus_ms(-IDEMPOTENCY_MS), FORGET_PER_TICK);
     let forget = |(caller, key)| Change::IdempotencyForgotten { caller, key };

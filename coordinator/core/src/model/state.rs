@@ -237,6 +237,8 @@ pub struct State {
     agent_use: BTreeMap<AgentId, AgentUse>,
     names: BTreeMap<(UserId, String), SessionId>,
     deadlines: BTreeSet<(Timestamp, SessionId)>,
+    /// When which node has to be empty.
+    drains: BTreeSet<(Timestamp, AgentId)>,
     idempotency_age: BTreeSet<(Timestamp, UserId, String)>,
     keypairs_of: BTreeMap<UserId, BTreeSet<String>>,
     usage: BTreeMap<Account, Usage>,
@@ -287,6 +289,7 @@ impl State {
             agent_use: BTreeMap::new(),
             names: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            drains: BTreeSet::new(),
             idempotency_age: BTreeSet::new(),
             keypairs_of: BTreeMap::new(),
             usage: BTreeMap::new(),
@@ -416,6 +419,9 @@ impl State {
             }
             Change::Agent(agent) => {
                 let old = self.agents.insert(agent.id, (**agent).clone());
+                self.drains.retain(|(_, id)| *id != agent.id);
+                self.drains
+                    .extend(agent.drain_due().map(|at| (at, agent.id)));
                 self.count_device_slots(old.as_deref(), agent);
                 let before = old.as_ref().map_or(&[][..], |old| &old.unclaimed);
                 if before != agent.unclaimed {
@@ -429,7 +435,10 @@ impl State {
                 self.tokens.remove(id);
             }
             Change::Session(session) => self.apply_session(session),
-            Change::History(_) | Change::Reached(_) | Change::AuditForgotten(_) => (),
+            Change::History(_)
+            | Change::Reached(_)
+            | Change::AuditForgotten(_)
+            | Change::Usage(_) => (),
             Change::Audit(line) => self.audit = line.head(),
             Change::LedgerOpened(row) => self.open_row(row),
             Change::QuotaFreed { key, at } if !crate::bugs::is(16) => {
@@ -911,7 +920,17 @@ impl State {
     /// The next instant at which something is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let sessions = self.deadlines.first().map(|(at, _)| *at);
+        let drains = self.drains.first().map(|(at, _)| *at);
+        sessions.into_iter().chain(drains).min()
+    }
+
+    /// Nodes that have to be empty at or before `now`, and where what is left was not yet
+    /// told to stop.
+    #[must_use]
+    pub fn drains_due(&self, now: Timestamp) -> Vec<AgentId> {
+        let due = self.drains.iter().take_while(|(at, _)| *at <= now);
+        due.map(|(_, id)| *id).collect()
     }
 
     /// Requests that were made before `before`, at most `most`.

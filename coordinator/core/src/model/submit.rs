@@ -3,6 +3,7 @@
 
 use super::attempts::Restart;
 use super::draft::{Draft, Why};
+use super::entities::SignalWish;
 use super::entities::{Adjusted, Cluster, PIDS_MAX, QueueSeat, Session};
 use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
 use super::rules;
@@ -14,6 +15,7 @@ use longshore_common::api::{MemberError, NewSession};
 use longshore_common::ids::{Attempt, ProjectId, SessionId, is_session_name};
 use longshore_common::session::{ClusterMode, SessionState, SessionType};
 use longshore_common::time::Timestamp;
+use longshore_common::wire::SIGNALS;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is said of a name that is none.
@@ -213,9 +215,21 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         deadline: None,
         containers: Vec::new(),
         history_len: 0,
+        signal_before: request.signal_before.as_ref().map(|wish| SignalWish {
+            signal: wish.signal.clone(),
+            lead_s: wish
+                .lead_s
+                .and_then(|s| u32::try_from(s).ok())
+                .unwrap_or(LEAD_S),
+        }),
+        spent: super::Spent::default(),
     };
     rules::bind(state, order, session, &who, queue.as_ref())
 }
+
+/// A program gets the signal it wants before its end so many seconds before, where it does not
+/// say.
+const LEAD_S: u32 = 60;
 
 struct Members {
     kind: SessionType,
@@ -316,6 +330,19 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
                 pointer,
                 "A duration is 1 to 315,360,000 seconds.".to_owned(),
             );
+        }
+    }
+    if let Some(wish) = &request.signal_before {
+        if !SIGNALS.contains(&wish.signal.as_str()) {
+            let known = SIGNALS.join(", ");
+            wrong(
+                "/signal_before/signal",
+                format!("A signal is one of {known}."),
+            );
+        }
+        if wish.lead_s.is_some_and(|s| !(1..=86_400).contains(&s)) {
+            let text = "A signal comes 1 to 86,400 seconds before.";
+            wrong("/signal_before/lead_s", text.to_owned());
         }
     }
     if request.batch_timeout_s.is_some() && kind != SessionType::Batch {

@@ -57,6 +57,7 @@ impl Unclaimed {
                 kind: SessionType::Batch,
                 root: false,
                 sudo: false,
+                ports: Vec::new(),
             },
             limits: SessionLimits::default(),
             stop: Some(StopOrder {

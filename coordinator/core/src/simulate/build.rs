@@ -563,6 +563,7 @@ pub(super) fn agent(
         braked_at: None,
         braked_ms: 0,
         unclaimed: Vec::new(),
+        drain: None,
     })
 }
 

@@ -927,6 +927,7 @@ impl<'a> Run<'a> {
             at: self.now,
             tail: Vec::new(),
             totals: Totals::default(),
+            devices: Vec::new(),
         };
         let _ = self.happen(&Event::Outcome {
             agent,

@@ -5,6 +5,7 @@
 mod agents;
 mod chaos;
 mod clusters;
+mod drain;
 mod fits;
 mod joins;
 mod judged;

@@ -27,6 +27,7 @@ proptest::proptest! {
         for step in steps {
             chaos::step(&mut world, step);
         }
+        world.check_usage();
     }
 
     // R1: once nothing new comes and every agent does its work, every session ends.
@@ -36,6 +37,7 @@ proptest::proptest! {
         for step in steps {
             chaos::step(&mut world, step);
         }
+        world.check_usage();
         drive_to_the_end(&mut world);
         proptest::prop_assert_eq!(world.show_all(), "");
         proptest::prop_assert!(world.state().ledger.is_empty());

@@ -10,8 +10,8 @@ use longshore_common::agent::{
 use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::api::{NewSession, TerminateAnswer};
 use longshore_common::ids::{
-    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, DomainId, Fence, Generation, GroupId,
-    InstanceId, PolicyId, ProjectId, SessionId, UserId,
+    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, Fence, Generation,
+    GroupId, InstanceId, PolicyId, ProjectId, SessionId, UserId,
 };
 use longshore_common::session::{
     Cause, ContainerState, End, Entry, Exit, Reason, SessionState, Want,
@@ -21,8 +21,8 @@ use longshore_common::wire::{ContainerReport, Outcome as AgentOutcome, OutcomeNu
 use longshore_core::model::{
     Accepted, AccessRule, Answer, Beginning, Caller, Change, Container, Effect, Enrol, Event,
     Group, HelloFacts, History, JoinToken, JoinTokenOrder, Keypair, Meta, Refusal, Role,
-    SchedulerSettings, Session, SessionDefaults, State, Steer, Steering, Submit, Terminate, User,
-    desired_set, may_follow,
+    SchedulerSettings, Session, SessionDefaults, State, Steer, Steering, Stretch, Submit, Summary,
+    Terminate, UsageBy, UsageChange, UsageRow, User, desired_set, may_follow,
 };
 use longshore_core::{Core, scheduler};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,8 @@ pub struct World {
     pub changes: Vec<Change>,
     pub effects: Vec<Effect>,
     agent_of: BTreeMap<ContainerKey, AgentId>,
+    /// Every row of usage as a store has it.
+    pub usage: BTreeMap<(ContainerKey, SlotName, Option<DeviceId>), UsageRow>,
     drawn: u128,
 }
 
@@ -129,6 +131,7 @@ impl World {
             now: Timestamp(1_800_000_000_000),
             stored: BTreeMap::new(),
             history: Vec::new(),
+            usage: BTreeMap::new(),
             changes: Vec::new(),
             effects: Vec::new(),
             agent_of: BTreeMap::new(),
@@ -266,7 +269,82 @@ impl World {
                 let agent = *self.agent_of.entry(row.key).or_insert(row.agent);
                 assert_eq!(agent, row.agent, "{} is placed twice", row.key);
             }
+            Change::Usage(UsageChange::Opened(row)) => {
+                let place = (row.key, row.slot.clone(), row.device.clone());
+                let before = self.usage.insert(place, (**row).clone());
+                assert!(before.is_none(), "{} has its usage twice", row.key);
+            }
+            Change::Usage(UsageChange::Ran {
+                session,
+                attempt,
+                at,
+            }) => {
+                for row in self.usage.values_mut() {
+                    if (row.key.session, row.key.attempt) == (*session, *attempt) {
+                        assert_eq!(row.billable_from, None, "{session} ran twice");
+                        row.billable_from = Some(*at);
+                    }
+                }
+            }
+            Change::Usage(UsageChange::Rested { session, at }) => {
+                for row in self.usage.values_mut() {
+                    let runs = row.billable_from.is_some() && row.billable_to.is_none();
+                    if row.key.session == *session && runs {
+                        row.billable_to = Some(*at);
+                    }
+                }
+            }
+            Change::LedgerClosed { key, at } => {
+                for row in self.usage.values_mut() {
+                    if row.key == *key && row.to.is_none() {
+                        row.to = Some(*at);
+                    }
+                }
+            }
             _ => (),
+        }
+    }
+
+    /// Rows of usage say of each session what its lines of history say: RUNNING from the
+    /// first word of it to the last, once for each attempt.
+    pub fn check_usage(&self) {
+        let end = self.now;
+        for row in self.usage.values() {
+            let lines = self.history.iter();
+            let own: Vec<_> = lines.filter(|l| l.session == row.key.session).collect();
+            let began = own
+                .iter()
+                .position(|l| l.to == SessionState::Running && l.attempt == row.key.attempt);
+            let ended = began.and_then(|at| own.get(at + 1));
+            assert_eq!(
+                row.billable_from.is_some(),
+                began.is_some(),
+                "{} is billed as its history says",
+                row.key
+            );
+            let (Some(from), Some(at)) = (row.billable_from, began) else {
+                continue;
+            };
+            assert!(row.from <= from && from <= own[at].at, "{}", row.key);
+            assert_eq!(row.billable_to, ended.map(|l| l.at), "{}", row.key);
+            let open = self.state().ledger.contains_key(&row.key);
+            assert_eq!(row.to.is_none(), open, "{} ends with its claim", row.key);
+        }
+        for session in self.stored.values() {
+            let stretch = Stretch {
+                since: None,
+                until: Some(end),
+            };
+            let mut sum = Summary::new(UsageBy::Session, stretch, end);
+            let mut rows = self.usage.values().filter(|r| r.key.session == session.id);
+            rows.by_ref().for_each(|row| sum.take(row));
+            let sum = sum.done();
+            let counted = sum.first().map_or(0, |s| s.accelerators.allocated);
+            let runs = session.spent.runs_since.map_or(0, |since| {
+                i128::from(end.since(since)) * i128::from(session.spent.runs_with)
+            });
+            let said = i128::from(session.spent.accelerator_ms) + runs;
+            assert_eq!(counted, said, "accelerator time of {}", session.id);
         }
     }
 
@@ -610,6 +688,7 @@ impl World {
             at: self.now,
             tail: b"last words".to_vec(),
             totals: Totals::default(),
+            devices: Vec::new(),
         };
         self.does(Event::Outcome {
             agent,

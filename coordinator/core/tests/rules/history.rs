@@ -215,6 +215,7 @@ impl Play {
                 braked_at: None,
                 braked_ms: 0,
                 unclaimed: Vec::new(),
+                drain: None,
             })));
         }
         play
@@ -262,6 +263,7 @@ impl Play {
                     at: self.now,
                     tail: Vec::new(),
                     totals: Totals::default(),
+                    devices: Vec::new(),
                 }),
             });
         }

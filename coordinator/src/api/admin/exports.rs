@@ -3,8 +3,10 @@
 use super::super::App;
 use super::super::errors::Failure;
 use super::super::extract::{Query, Ref};
-use super::super::person;
+use super::super::{person, reports, sessions};
 use super::{Match, Viewer, missing, write};
+use crate::identity::Person;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -64,14 +66,18 @@ fn seen(state: &model::State, viewer: &Viewer, kind: ExportKind) -> Option<BTree
     })
 }
 
-/// The chosen columns, in the order in which they were chosen.
-fn choose(table: Table, columns: Option<&str>) -> Result<Table, Failure> {
+/// The places of the chosen columns, in the order in which they were chosen; all of them
+/// where nothing is chosen.
+pub(in super::super) fn places(
+    header: &[String],
+    columns: Option<&str>,
+) -> Result<Vec<usize>, Failure> {
     let Some(columns) = columns else {
-        return Ok(table);
+        return Ok((0..header.len()).collect());
     };
     let mut places = Vec::new();
     for name in columns.split(',').map(str::trim) {
-        let place = table.header.iter().position(|h| h == name);
+        let place = header.iter().position(|h| h == name);
         places.push(place.ok_or_else(|| {
             Failure::new(
                 "LS-PARAMETER",
@@ -80,18 +86,24 @@ fn choose(table: Table, columns: Option<&str>) -> Result<Table, Failure> {
                     super::super::errors::cut(name)
                 ),
             )
-            .hint(format!("Columns: {}.", table.header.join(", ")))
+            .hint(format!("Columns: {}.", header.join(", ")))
         })?);
     }
-    let pick = |row: &Vec<String>| -> Vec<String> {
-        places
-            .iter()
-            .map(|place| row.get(*place).cloned().unwrap_or_default())
-            .collect()
-    };
+    Ok(places)
+}
+
+/// The chosen columns of a row.
+pub(in super::super) fn pick(row: &[String], places: &[usize]) -> Vec<String> {
+    let cells = places.iter().map(|place| row.get(*place).cloned());
+    cells.map(Option::unwrap_or_default).collect()
+}
+
+/// The chosen columns, in the order in which they were chosen.
+fn choose(table: Table, columns: Option<&str>) -> Result<Table, Failure> {
+    let places = places(&table.header, columns)?;
     Ok(Table {
-        header: pick(&table.header),
-        rows: table.rows.iter().map(pick).collect(),
+        header: pick(&table.header, &places),
+        rows: table.rows.iter().map(|row| pick(row, &places)).collect(),
     })
 }
 
@@ -131,14 +143,38 @@ pub(in super::super) async fn read(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
-    let query = Query::read(request.uri().query(), &["columns", "filename"])?;
-    let Ok(kind) = text.parse::<ExportKind>() else {
-        let known = ExportKind::ALL.map(ExportKind::as_str).join(", ");
-        return Err(missing("export", &text).hint(format!("There are {known}.")));
+    let caller = person(request.extensions())?;
+    let known: Vec<&str> = match text.as_str() {
+        "sessions" => [OWN, sessions::FILTERS].concat(),
+        "usage" => [OWN, reports::USAGE].concat(),
+        _ => OWN.to_vec(),
     };
-    let name = match query.one("filename")? {
-        None => format!("{}.csv", kind.as_str()),
+    let query = Query::read(request.uri().query(), &known)?;
+    let name = file_name(&query, &text)?;
+    let columns = query.one("columns")?;
+    let body = match text.as_str() {
+        "sessions" => sessions::export(&app, &caller, &query, columns).await?,
+        "usage" => reports::export(&app, &caller, &query, columns).await?,
+        _ => Body::from(choose(held(&app, &caller, &text).await?, columns)?.csv()),
+    };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/csv; charset=utf-8"),
+    );
+    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+        headers.insert(header::CONTENT_DISPOSITION, value);
+    }
+    Ok(response)
+}
+
+/// Parameters of every table.
+const OWN: &[&str] = &["columns", "filename"];
+
+fn file_name(query: &Query, kind: &str) -> Result<String, Failure> {
+    Ok(match query.one("filename")? {
+        None => format!("{kind}.csv"),
         Some(name) => {
             let good = (1..=FILE_NAME).contains(&name.len())
                 && name
@@ -153,19 +189,18 @@ pub(in super::super) async fn read(
             }
             name.to_owned()
         }
+    })
+}
+
+/// A table of what memory holds.
+async fn held(app: &App, caller: &Person, text: &str) -> Result<Table, Failure> {
+    let viewer = Viewer::of(caller);
+    let Ok(kind) = text.parse::<ExportKind>() else {
+        let known = ExportKind::ALL.map(ExportKind::as_str).join(", ");
+        let hint = format!("There are {known}, sessions, usage.");
+        return Err(missing("export", text).hint(hint));
     };
-    let table = table(&app, viewer, kind).await?;
-    let table = choose(table, query.one("columns")?)?;
-    let mut response = table.csv().into_response();
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/csv; charset=utf-8"),
-    );
-    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
-        headers.insert(header::CONTENT_DISPOSITION, value);
-    }
-    Ok(response)
+    table(app, viewer, kind).await
 }
 
 /// Compares the books with what connected agents said last.

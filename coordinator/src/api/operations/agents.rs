@@ -2,14 +2,22 @@
 
 use super::Access;
 use super::parts::{
-    CREATE, CURSOR, DELETE, GROUP, IF_MATCH, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED, PATCH, READ,
-    REHEARSED, query, shape,
+    CREATE, CURSOR, DELETE, DRY_RUN, GROUP, IF_MATCH, IF_NONE_MATCH, LIMIT, LIST, ORDER, PAGED,
+    PATCH, READ, REHEARSED, head, query, shape,
 };
-use super::{Gives, Holds, Operation};
+use super::{Gives, Holds, Operation, Parameter, Verb};
 use crate::api::admin::unclaimed;
-use crate::api::agents;
-use axum::routing::{delete, get, patch, post};
+use crate::api::{agents, drain};
+use axum::routing::{delete, get, patch, post, put};
 use longshore_common::api;
+
+const DRAIN: &[Parameter] = &[
+    DRY_RUN,
+    head(
+        "If-Match",
+        "ETag of the node as it was read, or *. Not required.",
+    ),
+];
 
 pub(super) const ROWS: &[Operation] = &[
     Operation {
@@ -53,6 +61,31 @@ pub(super) const ROWS: &[Operation] = &[
         ],
         handler: || patch(agents::update),
         ..PATCH
+    },
+    Operation {
+        id: "agent_drain",
+        method: Verb::Put,
+        path: "/api/v1/agents/{id}/drain",
+        row: Some(Access::AgentWrite),
+        summary: "Empty a node: nothing new comes, its people are told, at the deadline what is left is stopped",
+        parameters: DRAIN,
+        takes: Some(shape::<api::DrainRequest>),
+        gives: Gives::Json(shape::<api::Agent>),
+        codes: &["LS-NOT-FOUND", "LS-AGENT-STATE", "LS-VERSION-STALE"],
+        handler: || put(drain::begin),
+        ..ORDER
+    },
+    Operation {
+        id: "agent_undrain",
+        method: Verb::Delete,
+        path: "/api/v1/agents/{id}/drain",
+        row: Some(Access::AgentWrite),
+        summary: "It need not be empty any more; it takes new work if it did before",
+        parameters: DRAIN,
+        gives: Gives::Json(shape::<api::Agent>),
+        codes: &["LS-NOT-FOUND", "LS-AGENT-STATE", "LS-VERSION-STALE"],
+        handler: || delete(drain::end),
+        ..READ
     },
     Operation {
         id: "agent_expel",

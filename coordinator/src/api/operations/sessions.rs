@@ -188,6 +188,15 @@ pub(super) const ROWS: &[Operation] = &[
         ..READ
     },
     Operation {
+        id: "session_idle",
+        path: "/api/v1/sessions/{id}/idle",
+        row: Some(Access::SessionRead),
+        summary: "What will stop it and when, by the numbers that are judged",
+        gives: Gives::Json(shape::<api::IdleReport>),
+        handler: || get(sessions::idle),
+        ..READ
+    },
+    Operation {
         id: "session_signal",
         path: "/api/v1/sessions/{id}/signal",
         row: Some(Access::SessionSignal),

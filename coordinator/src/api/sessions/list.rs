@@ -34,7 +34,7 @@ pub(in super::super) async fn list(
     let query = Query::read(request.uri().query(), LIST)?;
     let limit = page::limit(&query)?;
     let before = app.cursors.place("sessions", &query)?;
-    let Some((mut filter, whose)) = filter(&app, &caller, &query).await? else {
+    let Some((mut filter, whose)) = filter(&app, &caller, &query, false).await? else {
         return json(&Page::<api::Session> {
             items: Vec::new(),
             next_cursor: None,
@@ -71,7 +71,7 @@ pub(in super::super) async fn list(
 
 /// Of whose sessions a list is, as far as the store cannot say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
+pub(super) enum Whose {
     /// Of those the filter names: the caller's own, or everybody's for who sees everything.
     Filtered,
     /// Of those the caller sees in the own projects.
@@ -82,7 +82,7 @@ enum Whose {
 
 /// A page of sessions that a caller sees, and the place behind which the next page begins.
 /// Where rights have to be asked for each, a page may hold fewer than were asked for.
-async fn page_of(
+pub(super) async fn page_of(
     app: &App,
     caller: &Person,
     mut filter: SessionFilter,
@@ -137,15 +137,17 @@ async fn page_of(
     }
 }
 
-/// What the parameters ask for; none when nothing can match.
-async fn filter(
+/// What the parameters ask for; none when nothing can match. `whole` asks for everything one
+/// may see where the parameters say nothing else.
+pub(super) async fn filter(
     app: &App,
     caller: &Person,
     query: &Query,
+    whole: bool,
 ) -> Result<Option<(SessionFilter, Whose)>, Failure> {
     let states: Vec<SessionState> = query.words("state")?;
     let kinds: Vec<SessionType> = query.words("type")?;
-    let scope = query.one("scope")?;
+    let scope = query.one("scope")?.or(whole.then_some("all"));
     if scope.is_some_and(|scope| !["live", "mine", "project", "all"].contains(&scope)) {
         return Err(Failure::new(
             "LS-PARAMETER",

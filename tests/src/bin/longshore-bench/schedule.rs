@@ -275,6 +275,7 @@ fn world(discipline: Discipline, agents: u32, pending: u64) -> Result<Core> {
             braked_at: None,
             braked_ms: 0,
             unclaimed: Vec::new(),
+            drain: None,
         })));
     }
     let mut core = Core::new(state);

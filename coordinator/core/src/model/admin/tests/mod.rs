@@ -171,6 +171,7 @@ impl World {
                 braked_at: None,
                 braked_ms: 0,
                 unclaimed: Vec::new(),
+                drain: None,
             })));
         }
         world.take(&changes);

@@ -1,0 +1,181 @@
+//! Emptying a node: nothing new is placed there, the people on it are told, and at the
+//! deadline what is left is stopped.
+
+use super::desired::DEFAULT_GRACE_S;
+use super::draft::Draft;
+use super::entities::{Agent, Container, Drain, Session, Stop};
+use super::event::{Answer, Outcome, Refusal};
+use super::lifecycle;
+use super::state::State;
+use longshore_common::agent::AgentState;
+use longshore_common::ids::{AgentId, SessionId};
+use longshore_common::session::Reason;
+use longshore_common::time::Timestamp;
+
+/// Longest message about a drain, in characters.
+const MESSAGE_MAX: usize = 200;
+
+/// A node is to be emptied, or not any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainOrder {
+    /// Which node.
+    pub agent: AgentId,
+    /// Say what would become of it, and change nothing.
+    pub dry_run: bool,
+    /// The version the person saw; none = whatever it is.
+    pub version: Option<u64>,
+    /// What; none = it need not be empty any more.
+    pub begin: Option<NewDrain>,
+}
+
+/// How a node is to be emptied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDrain {
+    /// When what is left is stopped; none = never.
+    pub deadline: Option<Timestamp>,
+    /// For the people whose sessions are there.
+    pub message: String,
+    /// Who orders it.
+    pub by: String,
+}
+
+/// Decides it.
+pub(super) fn drain(state: &State, order: &DrainOrder, now: Timestamp) -> Outcome {
+    match decided(state, order, now) {
+        Err(refusal) => Outcome::refuse(refusal),
+        Ok(None) => Outcome::only(Answer::Done),
+        Ok(Some(agent)) => {
+            if order.dry_run {
+                return Outcome::only(Answer::Done);
+            }
+            let mut draft = Draft::new(state, now);
+            if let Some(node) = draft.agent_mut(order.agent) {
+                node.schedulable = agent.schedulable;
+                node.drain = agent.drain;
+            }
+            draft.touch(order.agent); // its set says both
+            let (changes, effects) = draft.finish();
+            Outcome {
+                changes,
+                effects,
+                answer: Ok(Answer::Done),
+            }
+        }
+    }
+}
+
+/// The node as it is to be; none = it is so.
+fn decided(state: &State, order: &DrainOrder, now: Timestamp) -> Result<Option<Agent>, Refusal> {
+    let node = state
+        .agents
+        .get(&order.agent)
+        .ok_or_else(|| Refusal::new("LS-NOT-FOUND", "There is no such agent."))?;
+    if node.state == AgentState::Terminated {
+        let text = format!("Agent {} has left the cluster.", node.name);
+        return Err(Refusal::new("LS-AGENT-STATE", text));
+    }
+    if order.version.is_some_and(|seen| seen != node.version) {
+        let text = format!(
+            "Agent {} has changed meanwhile: it is at version {}.",
+            node.name, node.version
+        );
+        return Err(Refusal::new("LS-VERSION-STALE", text));
+    }
+    let mut wanted = node.clone();
+    let Some(begin) = &order.begin else {
+        let Some(drain) = wanted.drain.take() else {
+            return Ok(None);
+        };
+        wanted.schedulable = drain.schedulable_before;
+        return Ok(Some(wanted));
+    };
+    if begin.message.chars().count() > MESSAGE_MAX || begin.message.chars().any(char::is_control) {
+        let text = format!("message must have at most {MESSAGE_MAX} visible characters.");
+        return Err(Refusal::new("LS-INVALID", text.clone()).at("/message", text));
+    }
+    if begin.deadline.is_some_and(|at| at <= now) {
+        let text = "deadline_at must lie in the future.";
+        return Err(Refusal::new("LS-INVALID", text).at("/deadline_at", text));
+    }
+    // A drain that goes on may get another deadline and another message; what it began with
+    // stays.
+    let before = node.drain.as_ref();
+    wanted.schedulable = false;
+    wanted.drain = Some(Drain {
+        deadline: begin.deadline,
+        message: begin.message.clone(),
+        by: begin.by.clone(),
+        at: before.map_or(now, |drain| drain.at),
+        schedulable_before: before.map_or(node.schedulable, |drain| drain.schedulable_before),
+        sessions: match before {
+            Some(drain) => drain.sessions,
+            None => u32::try_from(sessions_on(state, order.agent).len()).unwrap_or(u32::MAX),
+        },
+        over: false,
+    });
+    Ok((wanted != *node).then_some(wanted))
+}
+
+/// Sessions that have not ended and hold something on a node in their present attempt.
+#[must_use]
+pub fn sessions_on(state: &State, agent: AgentId) -> Vec<&Session> {
+    let mut ids: Vec<SessionId> = state.on_agent(agent).map(|key| key.session).collect();
+    ids.dedup();
+    let sessions = ids.into_iter().filter_map(|id| state.sessions.get(&id));
+    sessions
+        .filter(|s| !s.state.is_final() && is_on(s, agent))
+        .collect()
+}
+
+fn is_on(session: &Session, agent: AgentId) -> bool {
+    let open = |c: &&Container| !c.is_closed();
+    session.present().filter(open).any(|c| c.agent == agent)
+}
+
+/// When the first of the nodes has to be empty that a session is on.
+#[must_use]
+pub fn drain_deadline(state: &State, session: &Session) -> Option<Timestamp> {
+    if session.state.is_final() {
+        return None;
+    }
+    let open = session.present().filter(|c| !c.is_closed());
+    let nodes = open.filter_map(|c| state.agents.get(&c.agent));
+    nodes
+        .filter_map(|agent| agent.drain.as_ref()?.deadline)
+        .min()
+}
+
+/// Stops what is left on nodes that have to be empty by now.
+pub(super) fn due(draft: &mut Draft<'_>) {
+    let now = draft.now;
+    let state = draft.state;
+    for agent in state.drains_due(now) {
+        let Some(node) = draft.agent_mut(agent) else {
+            continue;
+        };
+        let name = node.name.clone();
+        let Some(drain) = &mut node.drain else {
+            continue;
+        };
+        drain.over = true;
+        let why = match drain.message.is_empty() {
+            true => String::new(),
+            false => format!(": {}", drain.message),
+        };
+        let (by, detail) = (
+            drain.by.clone(),
+            format!("agent {name} had to be empty{why}"),
+        );
+        let ids: Vec<SessionId> = sessions_on(state, agent).iter().map(|s| s.id).collect();
+        for id in ids {
+            let stop = Stop {
+                reason: Reason::Drained,
+                detail: detail.clone(),
+                grace_s: DEFAULT_GRACE_S,
+                forced: false,
+                at: now,
+            };
+            lifecycle::stop(draft, id, stop, &by);
+        }
+    }
+}
