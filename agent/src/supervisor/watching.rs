@@ -355,3 +355,6 @@ fn gpu_memory(entry: &Entry, gpus: &Snapshot) -> Option<u32> {
     });
     sum.checked_div(count)
 }
+#[cfg(test)]
+#[path = "watching_tests.rs"]
+mod tests;

@@ -603,3 +603,24 @@ fn deadlines_beyond_all_measure_overflow_nowhere() {
         }
     }
 }
+
+#[test]
+fn a_drain_is_told_at_once_and_again_before_its_end() {
+    let mut warned = WarnState::default();
+    let deadline = Some(7_200_000);
+    let mut told = Vec::new();
+    for now_ms in (0..=7_200_000).step_by(1000) {
+        if let Some(warning) = warn_of_drain(&mut warned, deadline, 0, now_ms) {
+            assert_eq!(warning.reason, Reason::Drained);
+            told.push(warning.remaining_s);
+        }
+    }
+    assert_eq!(told, [7200, 3600, 900, 300]);
+    assert_eq!(warn_of_drain(&mut warned, None, 0, 7_300_000), None);
+    // Another drain later is told anew, and a short one has one word more at half of it.
+    let mut warned = WarnState::default();
+    let first = warn_of_drain(&mut warned, Some(100_000), 0, 0);
+    assert!(first.is_some_and(|w| w.text.starts_with("This session stops in 1 min 40 s")));
+    assert_eq!(warn_of_drain(&mut warned, Some(100_000), 0, 40_000), None);
+    assert!(warn_of_drain(&mut warned, Some(100_000), 0, 50_000).is_some());
+}

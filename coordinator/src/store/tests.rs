@@ -8,7 +8,10 @@ mod chaos;
 #[path = "../../core/tests/core/world.rs"]
 mod world;
 
-use super::{AuditFilter, SessionFilter, Store, StoreError, migrate, open, verify_audit_file};
+use super::{
+    AuditFilter, SessionFilter, Store, StoreError, UsageFilter, UsageOf, migrate, open,
+    verify_audit_file,
+};
 use crate::engine::audit::seal;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, GroupId, PolicyId, PresetId, ProjectId, SessionId, UserId};
@@ -19,11 +22,12 @@ use longshore_core::model::{
     AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig, FACTORY_RULE,
     Group, Idempotency, JoinToken, KeypairPolicy, KeypairState, LiveConfig, Membership, Meta,
     PeopleSettings, PolicyKind, Pool, Preset, ProjectPolicy, ResourceConfig, SchedulerSettings,
-    State, UserPolicy, UserStatus,
+    State, Stretch, UsageRow, UserPolicy, UserStatus,
 };
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome, Report};
 use rusqlite::Connection;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -93,6 +97,7 @@ fn load_gives_back_what_was_committed_after_any_events() {
         }
         same(&wait(store.load()).expect("read"), world.state());
         past_is_there(&store, &world);
+        usage_is_there(&store, &world);
         let end = world.state().audit;
         assert!(end.seq > 0);
         let report = wait(store.reader().verify_audit(end.seq, vec![witness(end)]));
@@ -101,6 +106,39 @@ fn load_gives_back_what_was_committed_after_any_events() {
         let (_store, state) = open_at(&file(&dir)).expect("the same store");
         same(&state, world.state());
     }
+}
+
+/// Rows of usage are what the changes say, and none is gone.
+fn usage_is_there(store: &Store, world: &World) {
+    let filter = UsageFilter {
+        of: UsageOf::All,
+        stretch: Stretch::default(),
+        owner: None,
+        project: None,
+        domain: None,
+        group: None,
+        session: None,
+    };
+    let take = |all: &mut Vec<UsageRow>, row| {
+        all.push(row);
+        true
+    };
+    let rows = wait(store.reader().usage(filter, Vec::new(), take, |all| all)).expect("read");
+    let place = |row: &UsageRow| (row.key, row.slot.clone(), row.device.clone());
+    let stored: BTreeMap<_, _> = rows
+        .into_iter()
+        .map(|row| {
+            (
+                place(&row),
+                UsageRow {
+                    busy_ms: 0,
+                    measured_ms: 0,
+                    ..row
+                },
+            )
+        })
+        .collect();
+    assert_eq!(stored, world.usage);
 }
 
 /// A record that follows on this end.

@@ -94,7 +94,22 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn close_rows(&mut self, key: ContainerKey) {
-        self.rows.push(Change::LedgerClosed { key, at: self.now });
+        let now = self.now;
+        self.rows.push(Change::LedgerClosed { key, at: now });
+        // What is closed counts no longer, although the session may still be RUNNING.
+        let Some(session) = self.session_mut(key.session) else {
+            return;
+        };
+        let Some(since) = session.spent.runs_since else {
+            return;
+        };
+        let held = session.present().find(|c| c.key == key);
+        let held = held.map_or(0, usage::of_container);
+        let spent = &mut session.spent;
+        let length = now.since(since).max(0);
+        spent.runs_with = spent.runs_with.saturating_sub(held);
+        let part = length.saturating_mul(held);
+        spent.accelerator_ms = spent.accelerator_ms.saturating_add(part);
     }
 
     pub(super) fn push(&mut self, change: Change) {

@@ -290,6 +290,7 @@ fn restart(draft: &mut Draft<'_>, id: SessionId, by: &str) {
             started_at: None,
             totals: Totals::default(),
             handed_on: false,
+            used: Vec::new(),
             ..old
         });
     }

@@ -127,7 +127,7 @@ pub(super) fn accelerators(session: &Session) -> i64 {
     session.present().map(of_container).sum()
 }
 
-fn of_container(container: &Container) -> i64 {
+pub(super) fn of_container(container: &Container) -> i64 {
     let slots = container.slots.iter();
     slots
         .filter(|(slot, _)| slot.is_accelerator())

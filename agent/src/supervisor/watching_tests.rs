@@ -1,0 +1,94 @@
+use super::*;
+use longshore_common::amount::{SlotName, Slots};
+use longshore_common::ids::{Attempt, Fence, Generation, Rank, SessionId};
+use longshore_common::session::{ContainerSpec, DeviceGrant, PullRule, Want};
+
+fn watching() -> Watching {
+    Watching::new(None, 0, None, watch::channel(false).1)
+}
+
+fn entry(amounts: &[i64]) -> Entry {
+    let device = |n: usize| format!("GPU-{n}").parse().unwrap();
+    let devices = amounts.iter().enumerate().map(|(n, amount)| DeviceGrant {
+        slot: SlotName::cuda_device(),
+        device: device(n),
+        amount: *amount,
+    });
+    Entry {
+        key: ContainerKey {
+            session: SessionId(1),
+            rank: Rank::MAIN,
+            attempt: Attempt::FIRST,
+        },
+        want: Want::Run,
+        spec: ContainerSpec {
+            image: "i".to_owned(),
+            digest: None,
+            pull: PullRule::None,
+            command: Vec::new(),
+            workdir: None,
+            tty: false,
+            environment: BTreeMap::new(),
+            uid: 1000,
+            gid: 1000,
+            slots: Slots::new(),
+            shm_bytes: 0,
+            pids_max: 0,
+            devices: devices.collect(),
+            hostname: "s-1".to_owned(),
+            owner: "dana".to_owned(),
+            kind: SessionType::Interactive,
+            root: false,
+            sudo: false,
+        },
+        limits: SessionLimits::default(),
+        stop: None,
+        fence: Fence(1),
+        first_generation: Generation(1),
+        restartable: false,
+        designated: false,
+    }
+}
+
+fn sample(percent: Option<u8>, memory: i64) -> DeviceSample {
+    DeviceSample {
+        utilization: percent,
+        memory_used: Some(memory),
+        temperature: None,
+        power_mw: None,
+    }
+}
+
+#[test]
+fn samples_of_devices_are_summed_and_pauses_are_gaps() {
+    let (mut watching, entry) = (watching(), entry(&[1000, 500]));
+    let samples = |percent| -> BTreeMap<DeviceId, DeviceSample> {
+        let ids = entry.spec.devices.iter().map(|g| g.device.clone());
+        ids.map(|id| (id, sample(percent, 7))).collect()
+    };
+    watching.sample(Some(&entry), &samples(Some(40)), 0);
+    watching.sample(Some(&entry), &samples(Some(40)), 5_000);
+    watching.sample(Some(&entry), &samples(None), 10_000);
+    // An hour in which nobody looked.
+    watching.sample(Some(&entry), &samples(Some(100)), 3_610_000);
+    let (_, devices) = watching.figures();
+    let first = &devices[0];
+    assert_eq!((first.busy_ms, first.measured_ms), (2_000 + 10_000, 15_000));
+    assert_eq!(first.memory_peak, Some(7));
+    assert_eq!(devices[1].memory_peak, None, "others may use a part of it");
+}
+
+#[test]
+fn a_signal_comes_once_before_each_end() {
+    let mut watching = watching();
+    watching.set_lifetime(Some(100_000));
+    let mut due = |drain, now| watching.signal_is_due(10_000, drain, now);
+    assert!(!due(None, 89_999));
+    assert!(due(None, 90_000));
+    assert!(!due(None, 91_000), "it had it");
+    assert!(!due(Some(200_000), 95_000), "the lifetime comes first");
+    watching.set_lifetime(Some(500_000));
+    let mut due = |drain, now| watching.signal_is_due(10_000, drain, now);
+    assert!(!due(Some(200_000), 96_000), "it was put off");
+    assert!(due(Some(200_000), 190_000), "before the drain");
+}
