@@ -11,6 +11,7 @@ use longshore_common::ids::{
 };
 use longshore_common::limits::{Combine, Deadline, IdleAction, IdlePolicy, Kept, SessionLimits};
 use longshore_common::session::{ContainerSpec, Exit, PullRule, Reason, SessionType, StopOrder};
+use longshore_common::time::Timestamp;
 use longshore_common::wire::{
     Claim, ExecKind, ExecRequest, OutcomeAck, OutputKind, TerminalSize, ToExec, Welcome,
 };
