@@ -40,6 +40,7 @@ fn entry(amounts: &[i64]) -> Entry {
             kind: SessionType::Interactive,
             root: false,
             sudo: false,
+            ports: Vec::new(),
         },
         limits: SessionLimits::default(),
         stop: None,
@@ -62,9 +63,12 @@ fn sample(percent: Option<u8>, memory: i64) -> DeviceSample {
 #[test]
 fn samples_of_devices_are_summed_and_pauses_are_gaps() {
     let (mut watching, entry) = (watching(), entry(&[1000, 500]));
-    let samples = |percent| -> BTreeMap<DeviceId, DeviceSample> {
+    let samples = |percent| {
         let ids = entry.spec.devices.iter().map(|g| g.device.clone());
-        ids.map(|id| (id, sample(percent, 7))).collect()
+        Snapshot {
+            samples: ids.map(|id| (id, sample(percent, 7))).collect(),
+            ..Snapshot::default()
+        }
     };
     watching.sample(Some(&entry), &samples(Some(40)), 0);
     watching.sample(Some(&entry), &samples(Some(40)), 5_000);
