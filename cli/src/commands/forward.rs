@@ -163,7 +163,7 @@ pub(crate) async fn forward(app: &App, args: Args) -> Result<u8, Failure> {
     let (failed, mut failures) = mpsc::channel(1);
     for (listener, port, remote) in open {
         let here = listener.local_addr()?;
-        print(&format!("{here} -> {}:{}", clean(&word), clean(remote)))?;
+        print(&format!("{here} -> {}:{}\n", clean(&word), clean(remote)))?;
         let path = path_of(&word, port, args.container);
         tokio::spawn(serve(client.clone(), listener, path, failed.clone()));
     }
@@ -191,7 +191,7 @@ pub(crate) async fn jupyter(app: &App, args: JupyterArgs) -> Result<u8, Failure>
     // The first connection starts it, which is better waited for here than in a browser.
     drop(client.websocket(&path, "longshore.v1").await?);
     let here = listener.local_addr()?;
-    print(&format!("http://{here}/"))?;
+    print(&format!("http://{here}/\n"))?;
     if !app.global.quiet {
         eprintln!(
             "{} goes on when this ends; Ctrl-C ends the connection",
