@@ -237,7 +237,8 @@ impl<'a> Starting<'a> {
         which: (ContainerKey, u16),
     ) -> Option<Self> {
         let mut set = all.lock().unwrap_or_else(PoisonError::into_inner);
-        set.insert(which).then_some(Self { all, which })
+        // Made only where it is the first: one that is dropped here would want the lock again.
+        set.insert(which).then(|| Self { all, which })
     }
 }
 
@@ -361,8 +362,13 @@ async fn carry<R, W>(
         };
         match first {
             (Way::Gone, _) => (),
-            (Way::Ended, true) => drop(into.await),
-            (Way::Ended, false) => drop(out.await),
+            // However the other way ends, both have then.
+            (Way::Ended, true) => {
+                into.await;
+            }
+            (Way::Ended, false) => {
+                out.await;
+            }
         }
     };
     tokio::select! {

@@ -98,3 +98,19 @@ async fn one_that_is_silent_for_an_hour_is_closed_and_not_before() {
     assert_eq!(for_s, 2 * SILENT.as_secs() - 1);
     scene.task.await.unwrap();
 }
+
+#[test]
+fn one_of_many_starts_a_program() {
+    let all = Mutex::new(BTreeSet::new());
+    let key = ContainerKey {
+        session: longshore_common::ids::SessionId(1),
+        rank: longshore_common::ids::Rank::MAIN,
+        attempt: longshore_common::ids::Attempt::FIRST,
+    };
+    let first = Starting::begin(&all, (key, 7000));
+    assert!(first.is_some());
+    assert!(Starting::begin(&all, (key, 7000)).is_none());
+    assert!(Starting::begin(&all, (key, 7001)).is_some());
+    drop(first);
+    assert!(Starting::begin(&all, (key, 7000)).is_some());
+}

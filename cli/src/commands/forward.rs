@@ -267,15 +267,14 @@ async fn hear(
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
             _ => return Ok(()), // it is over; what went wrong was said before
         };
+        let output = bytes.strip_prefix(&[1]).unwrap_or_default();
+        if write.write_all(output).await.is_err() {
+            return Ok(()); // the local side is gone
+        }
         match bytes.split_first() {
-            Some((1, rest)) => {
-                if write.write_all(rest).await.is_err() {
-                    return Ok(()); // the local side is gone
-                }
-            }
             Some((4, _)) => drop(write.shutdown().await),
             Some((6, problem)) => return Err(refused(problem)),
-            _ => (), // of a newer coordinator
+            _ => (), // written already, or of a newer coordinator
         }
     }
 }

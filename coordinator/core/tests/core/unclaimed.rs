@@ -20,7 +20,7 @@ fn stranger() -> ContainerKey {
 fn item(node: &str) -> UnclaimedItem {
     let grant = |device: &str| DeviceGrant {
         slot: SlotName::cuda_device(),
-        device: device.parse().unwrap(),
+        device: device.parse().expect("a device id"),
         amount: 1000,
     };
     UnclaimedItem {
