@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// Everything that can be set. Sizes in bytes, times in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Identity, journal, output of containers. Mode 0700.
@@ -74,6 +75,7 @@ impl Default for Config {
 
 /// The container engine.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct DockerSection {
     /// `unix:///…` or a path.
@@ -104,6 +106,7 @@ impl DockerSection {
 
 /// What the node keeps for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Reserved {
     /// Cores.
@@ -123,6 +126,7 @@ impl Default for Reserved {
 
 /// What is offered instead of what was found; for nodes that are shared with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Offered {
     /// Cores; 0 = found less reserved.
@@ -133,6 +137,7 @@ pub struct Offered {
 
 /// GPUs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Devices {
     /// UUIDs or PCI addresses that are never offered.
@@ -155,6 +160,7 @@ impl Default for Devices {
 
 /// How devices are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct AllocationSection {
     /// `even` or `fill`.
@@ -225,6 +231,7 @@ fn milli<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
 
 /// Session networks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
     /// From where subnets are cut.
@@ -247,6 +254,7 @@ impl Default for Network {
 
 /// Images.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Images {
     /// So much of the disk of images a pull leaves free, in percent, at most
@@ -273,6 +281,7 @@ impl Default for Images {
 
 /// Stored output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Logs {
     /// MiB per container.
@@ -295,6 +304,7 @@ impl Default for Logs {
 
 /// Packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Quic {
     /// Segmentation offload.
@@ -309,6 +319,7 @@ impl Default for Quic {
 
 /// What stands at the top of the agent's files.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default)]
 struct Whole {
     agent: Config,

@@ -38,6 +38,7 @@ pub struct ConfigError(String);
 
 /// Every setting of the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The daemon itself.
@@ -52,6 +53,7 @@ pub struct Config {
 
 /// `[daemon]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Daemon {
     /// Where the database and keys lie.
@@ -78,6 +80,7 @@ pub struct Daemon {
 
 /// `[daemon.rate_limit]`: requests in any 900 s, 1 to 1000000.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimit {
     /// Of a keypair that has no limit of its own, and of all logins of a person.
@@ -122,6 +125,7 @@ impl Default for Daemon {
 
 /// `[daemon.agents]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Agents {
     /// UDP address; absent = as the API.
@@ -157,6 +161,7 @@ impl Default for Agents {
 
 /// `[services.sessions]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
     /// Image of a session that names none; empty = there is none.
@@ -192,6 +197,7 @@ impl Sessions {
 
 /// `[services.sessions.idle]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Idle {
     /// Seconds without use; 0 = nobody is stopped for it.
@@ -268,6 +274,7 @@ impl Default for Sessions {
 
 /// `[services]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Services {
     /// What resource groups do that do not say.
@@ -284,6 +291,7 @@ pub struct Services {
 
 /// `[services.organization]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Organization {
     /// Service accounts may act as administrators of their domain.
@@ -292,6 +300,7 @@ pub struct Organization {
 
 /// `[services.scheduler]`: the defaults of every resource group.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Scheduler {
     /// `fifo`, `lifo`, `drf` in any case: order inside a priority.
@@ -382,6 +391,7 @@ impl Scheduler {
 
 /// `[logging]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Logging {
     /// `error`, `warn`, `info`, `debug`, `trace`, or filters per module.
@@ -401,6 +411,7 @@ impl Default for Logging {
 
 /// How lines of the log look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.

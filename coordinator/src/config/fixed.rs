@@ -17,6 +17,7 @@ const KEY: &str = "daemon.auth.fixed_users";
 
 /// `daemon.auth.fixed_users`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct FixedUsers {
     /// Nobody else logs in by a password.
@@ -42,6 +43,7 @@ impl Default for FixedUsers {
 
 /// One of `daemon.auth.fixed_users.users`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct FixedUser {
     /// Login name.

@@ -12,6 +12,7 @@ const SAMPLES: [&str; 3] = ["default-secret", "changeme", "insecure"];
 /// A text that is never printed. Any value is accepted; where a sample value would open
 /// something, the key is a [`SecretText`].
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(transparent)]
 pub struct Hidden(String);
 
@@ -44,6 +45,7 @@ impl fmt::Debug for Hidden {
 /// A key of type secret: the text itself, or the file it stands in. A sample value in it stops
 /// the start.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(untagged, deny_unknown_fields)]
 pub enum SecretText {
     /// The text.

@@ -484,4 +484,29 @@ mod tests {
         let known = std::fs::read_to_string(path).unwrap_or_default();
         assert!(known == reference(), "UPDATE=1 writes {path}");
     }
+
+    /// Paths of everything that is no map with members.
+    fn ends(value: &serde_json::Value, path: &str, all: &mut Vec<String>) {
+        match value.as_object().filter(|members| !members.is_empty()) {
+            None => all.push(path.to_owned()),
+            Some(members) => {
+                for (name, value) in members {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    ends(value, &format!("{path}{dot}{name}"), all);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_setting_has_a_key() {
+        let mut all = Vec::new();
+        ends(
+            &serde_json::to_value(Config::default()).unwrap(),
+            "",
+            &mut all,
+        );
+        all.retain(|path| SCHEMA.key(path).is_none());
+        assert!(all.is_empty(), "without a key: {all:?}");
+    }
 }

@@ -8,6 +8,7 @@ use url::Url;
 
 /// `[services.notify]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Notify {
     /// Mail.
@@ -16,6 +17,7 @@ pub struct Notify {
 
 /// `[services.notify.mail]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct MailSettings {
     /// Whether mail is sent at all.
@@ -50,6 +52,7 @@ impl Default for MailSettings {
 
 /// How a connection to a mail server is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
     /// It begins in the clear, and nothing is sent before it is encrypted.

@@ -8,6 +8,7 @@ const MOST_DAYS: u32 = 36_500;
 
 /// `[services.retention]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// Days after which a record of the audit log is removed; 0 = never.

@@ -13,6 +13,7 @@ const COOKIE_MOST_S: u32 = 34_560_000;
 
 /// `[secure]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Secure {
     /// Passwords.
@@ -23,6 +24,7 @@ pub struct Secure {
 
 /// `secure.password`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Password {
     /// What a hash costs.
@@ -51,6 +53,7 @@ impl Default for Password {
 
 /// `secure.password.argon2`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Argon2 {
     /// KiB of memory, 19456 to 4194304.
@@ -73,6 +76,7 @@ impl Default for Argon2 {
 
 /// `secure.totp`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct TotpSettings {
     /// Roles whose people must have a second factor when they log in by password.
@@ -92,6 +96,7 @@ impl Default for TotpSettings {
 
 /// `daemon.auth`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// How long logins last.
@@ -106,6 +111,7 @@ pub struct Auth {
 
 /// `daemon.auth.invitations`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Invitations {
     /// Seconds for which one is good that does not say, at most 30 days.
@@ -120,6 +126,7 @@ impl Default for Invitations {
 
 /// `daemon.auth.logins`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Logins {
     /// Seconds after which a login ends.
@@ -137,6 +144,7 @@ impl Default for Logins {
 
 /// `daemon.auth.cookies`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Cookies {
     /// Scripts of a page do not see it.
