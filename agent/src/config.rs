@@ -21,8 +21,10 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// Identity, journal, output of containers. Mode 0700.
     pub state_dir: PathBuf,
-    /// Files of running sessions; a tmpfs in production.
+    /// Files of running sessions. A tmpfs of their own is mounted below it.
     pub run_dir: PathBuf,
+    /// Directories inside containers below which files of vaults may be put.
+    pub vault_file_roots: Vec<String>,
     /// The container engine.
     pub docker: DockerSection,
     /// What the node keeps for itself.
@@ -56,6 +58,7 @@ impl Default for Config {
         Self {
             state_dir: PathBuf::from("/var/lib/longshore-agent"),
             run_dir: PathBuf::from("/run/longshore-agent"),
+            vault_file_roots: crate::delivery::ROOTS.map(str::to_owned).to_vec(),
             docker: DockerSection::default(),
             reserved: Reserved::default(),
             offered: Offered::default(),
@@ -346,6 +349,7 @@ impl Config {
         let variables = environment.iter();
         let start = Start {
             file: file.map(|file| (file, vec!["agent".to_owned()])),
+            settings: Vec::new(),
             environment: variables.map(|(k, v)| (k.clone(), v.clone())).collect(),
             arguments,
         };

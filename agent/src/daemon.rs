@@ -1,6 +1,7 @@
 //! Puts the parts of an agent together.
 
 use crate::config::Config;
+use crate::delivery::store;
 use crate::devices::{Snapshots, nvml};
 use crate::host::wall_clock;
 use crate::host::{self, Host};
@@ -9,7 +10,7 @@ use crate::journal::{Condition, Journal};
 use crate::link::{self, LinkConfig, Shared};
 use crate::logs::{LogLimits, LogStore};
 use crate::network::PoolConfig;
-use crate::runtime::docker::{Docker, DockerConfig};
+use crate::runtime::docker::{Docker, DockerConfig, given_root};
 use crate::runtime::{Containers, EngineInfo};
 use crate::supervisor::{self, SupervisorConfig};
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -182,6 +183,7 @@ fn docker_config(config: &Config, identity: &Identity) -> Result<DockerConfig> {
         socket: config.docker.socket_path(),
         state_dir: config.state_dir.clone(),
         run_dir: config.run_dir.clone(),
+        file_roots: config.vault_file_roots.clone(),
         parallel_creates: config.docker.parallel_creates,
         parallel_pulls: config.docker.parallel_pulls,
         image_low_water_percent: config.images.low_water,
@@ -196,6 +198,29 @@ fn docker_config(config: &Config, identity: &Identity) -> Result<DockerConfig> {
 
 fn forced_way(config: &Config) -> Option<GpuWay> {
     config.gpu_way.parse().ok() // "auto" is none of the ways
+}
+
+/// Takes care that what sessions are given never reaches a disk of this machine.
+///
+/// # Errors
+/// There is no memory to keep it in.
+pub fn keep_secrets(config: &Config) -> Result<()> {
+    let root = given_root(&config.run_dir);
+    let kept = store::mount_root(&root)
+        .with_context(|| format!("cannot keep secrets of sessions in {}", root.display()))?;
+    match kept {
+        store::Kept::NeverSwapped => (),
+        store::Kept::InMemory => info!(root = %root.display(), "secrets lie in memory"),
+        store::Kept::Directory => {
+            warn!(root = %root.display(), "no tmpfs of our own may be mounted; secrets may be swapped");
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what [`keep_secrets`] did, once nothing of a session is left there.
+pub fn keep_no_secrets(config: &Config) {
+    store::unmount_if_empty(&given_root(&config.run_dir));
 }
 
 /// GPUs through NVML as this configuration wants them.
@@ -353,6 +378,12 @@ fn store_audit_end(shared: &Shared, files: &Files) {
 }
 
 impl Agent {
+    /// Returns once a newer process of this agent has taken over. Two that supervise the same
+    /// containers undo each other's work: this one is to be stopped then.
+    pub async fn replaced(&self) {
+        self.shared.replaced().await;
+    }
+
     /// Says goodbye. Containers run on.
     pub async fn stop(mut self) {
         self.shared.stop();

@@ -89,12 +89,17 @@ pub struct Contents {
     pub coordinator: Option<(CoordinatorGeneration, InstanceId)>,
     /// The set that is applied.
     pub set: Option<SignedSet>,
+    /// When that set came, in milliseconds on the boot clock of a boot.
+    pub arrived: Option<(String, i64)>,
     /// The fence held.
     pub fence: Fence,
     /// Per key.
     pub keys: BTreeMap<ContainerKey, KeyRecord>,
     /// What was seen of its process since its start.
     pub seen: BTreeMap<ContainerKey, Seen>,
+    /// Of which end its program got the signal it wants before, in milliseconds on the boot
+    /// clock of a boot.
+    pub signalled: BTreeMap<ContainerKey, (String, i64)>,
 }
 
 /// What an agent that follows on this one could not learn from the engine.
@@ -161,6 +166,10 @@ pub enum Record {
     Key(ContainerKey, Box<KeyRecord>),
     /// What was seen of its process.
     Seen(ContainerKey, Seen),
+    /// When the set that was applied last came: a boot, and milliseconds on its clock.
+    Arrived(String, i64),
+    /// Its program got the signal it wants before an end: the boot, and that end on its clock.
+    Signalled(ContainerKey, String, i64),
 }
 
 impl Contents {
@@ -172,6 +181,7 @@ impl Contents {
             }
             Record::Set(set, fence) => {
                 self.set = Some(set);
+                self.arrived = None;
                 self.fence = fence;
             }
             Record::Intent {
@@ -238,6 +248,11 @@ impl Contents {
             Record::Acked(key, OutcomeNumber::Closed) => {
                 self.keys.remove(&key);
                 self.seen.remove(&key);
+                self.signalled.remove(&key);
+            }
+            Record::Arrived(boot_id, at_ms) => self.arrived = Some((boot_id, at_ms)),
+            Record::Signalled(key, boot_id, end_ms) => {
+                self.signalled.insert(key, (boot_id, end_ms));
             }
             Record::Key(key, entry) => {
                 self.keys.insert(key, *entry);
@@ -496,6 +511,13 @@ impl Journal {
         if let Some(set) = &contents.set {
             encode(&Record::Set(set.clone(), contents.fence), &mut bytes)?;
         }
+        if let Some((boot_id, at_ms)) = &contents.arrived {
+            encode(&Record::Arrived(boot_id.clone(), *at_ms), &mut bytes)?;
+        }
+        for (key, (boot_id, end_ms)) in &contents.signalled {
+            let record = Record::Signalled(*key, boot_id.clone(), *end_ms);
+            encode(&record, &mut bytes)?;
+        }
         for (key, entry) in &contents.keys {
             encode(&Record::Key(*key, Box::new(entry.clone())), &mut bytes)?;
         }
@@ -730,16 +752,30 @@ mod tests {
             used_boot_ms: Some(7),
             boot_id: "b".into(),
         };
-        let record = Record::Seen(key(1), seen.clone());
-        journal.write(vec![intent(1), record]).unwrap();
+        let signed = SignedSet {
+            bytes: vec![1],
+            signature: vec![2],
+        };
+        let records = vec![
+            Record::Set(signed, Fence(1)),
+            Record::Arrived("b".into(), 8),
+            intent(1),
+            Record::Seen(key(1), seen.clone()),
+            Record::Signalled(key(1), "b".into(), 9),
+        ];
+        journal.write(records).unwrap();
         journal.rewrite_at = 0;
         journal.write(vec![intent(2)]).unwrap();
         drop(journal);
         let (mut journal, _) = open(dir.path());
-        assert_eq!(journal.contents().seen.get(&key(1)), Some(&seen));
+        let contents = journal.contents();
+        assert_eq!(contents.seen.get(&key(1)), Some(&seen));
+        assert_eq!(contents.arrived, Some(("b".to_owned(), 8)));
+        assert_eq!(contents.signalled[&key(1)], ("b".to_owned(), 9));
         let closed = Record::Acked(key(1), OutcomeNumber::Closed);
         journal.write(vec![closed]).unwrap();
-        assert!(journal.contents().seen.is_empty());
+        let contents = journal.contents();
+        assert!(contents.seen.is_empty() && contents.signalled.is_empty());
     }
 
     #[test]

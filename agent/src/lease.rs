@@ -11,6 +11,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// The engine has so long to freeze a container before the kernel is asked.
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
 /// A container that is frozen when the lease is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,9 +78,56 @@ impl Lease {
     }
 }
 
+/// Freezes containers, all at once: an engine that hangs is waited for once, however many they
+/// are. `engine` says whether it froze the one of an id; what it does not within [`PAUSE`] is
+/// handed to `past_engine`.
+pub async fn freeze_all<F>(
+    containers: Vec<Freezable>,
+    engine: impl Fn(String) -> F,
+    past_engine: impl Fn(&Freezable),
+) where
+    F: Future<Output = bool> + Send + 'static,
+{
+    let mut asked = JoinSet::new();
+    for container in containers {
+        let frozen = timeout(PAUSE, engine(container.docker_id.clone()));
+        asked.spawn(async move { (!frozen.await.unwrap_or(false)).then_some(container) });
+    }
+    while let Some(left) = asked.join_next().await {
+        if let Ok(Some(container)) = left {
+            past_engine(&container);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_hangs_is_waited_for_once() {
+        let container = |n: u32| Freezable {
+            docker_id: n.to_string(),
+            pid: Some(n),
+        };
+        let past = RefCell::new(Vec::new());
+        let engine = |id: String| async move {
+            match id.as_str() {
+                "7" => true,
+                "8" => false,
+                _ => std::future::pending().await,
+            }
+        };
+        let began = tokio::time::Instant::now();
+        let all: Vec<Freezable> = (0..200).map(container).collect();
+        freeze_all(all, engine, |c| past.borrow_mut().push(c.pid)).await;
+        assert_eq!(began.elapsed(), PAUSE);
+        let mut past = past.into_inner();
+        past.sort_unstable();
+        let left: Vec<Option<u32>> = (0..200).filter(|n| *n != 7).map(Some).collect();
+        assert_eq!(past, left);
+    }
 
     #[test]
     fn it_ends_when_it_is_over_and_not_before() {

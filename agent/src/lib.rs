@@ -1,10 +1,11 @@
 //! The Longshore agent: the daemon on a GPU node.
 //!
 //! `supervisor` owns what this machine knows and does; `reconcile` decides and
-//! is pure; `runtime`, `devices`, `host`, `journal`, `logs` and `link` touch the world.
+//! is pure; `runtime`, `devices`, `delivery`, `host`, `journal`, `logs` and `link` touch the world.
 
 pub mod config;
 pub mod daemon;
+pub mod delivery;
 pub mod devices;
 pub mod host;
 pub mod identity;

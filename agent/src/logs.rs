@@ -17,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Bytes of output in one segment.
 const SEGMENT: u64 = 4 << 20;
@@ -37,6 +37,12 @@ const DISK_PERCENT: u64 = 10;
 const LOW_PERCENT: u64 = 2;
 /// See [`LOW_PERCENT`].
 const LOW_BYTES: u64 = 1 << 30;
+
+/// Bytes that a reader takes in one go.
+const MANY: usize = 256 * 1024;
+/// Threads that may wait for the disk of output at once. There are twice as many in all: the
+/// rest is for other disks, and for names of hosts.
+const BESIDE: usize = 4;
 
 /// Sizes and ages at which output is dropped.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +72,9 @@ pub struct LogEnd {
     pub position: u64,
     /// Nothing more comes.
     pub ended: bool,
+    /// So often something that was written in part was taken back: what a reader took in of
+    /// the file before may be part of that.
+    pub taken_back: u64,
 }
 
 /// The store.
@@ -73,8 +82,15 @@ pub struct LogEnd {
 pub struct LogStore {
     dir: PathBuf,
     limits: LogLimits,
-    open: Mutex<HashMap<ContainerKey, Arc<Log>>>,
+    /// Held only for moments, never while files are read.
+    open: Mutex<HashMap<ContainerKey, Slot>>,
+    /// For those who must not wait for a disk.
+    beside: Arc<Semaphore>,
 }
+
+/// What is in memory of a key. Its lock is held while that is read from files, so that it is
+/// read once.
+type Slot = Arc<Mutex<Option<Arc<Log>>>>;
 
 /// Output of one container.
 #[derive(Debug)]
@@ -95,10 +111,22 @@ struct LogInner {
     position: u64,
     /// Time and number of the records already taken with that time, to resume after.
     last: Option<(Timestamp, u64)>,
+    /// See [`LogEnd::taken_back`].
+    taken_back: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LogInner {
+    /// Takes back what was written in part: it would hide the records behind it.
+    fn take_back(&mut self) {
+        if let Some(file) = &self.file {
+            let _ = file.set_len(self.written); // a reading from the start cuts it too
+        }
+        self.taken_back += 1;
+    }
 }
 
 impl LogStore {
@@ -112,23 +140,40 @@ impl LogStore {
             dir: dir.to_owned(),
             limits,
             open: Mutex::new(HashMap::new()),
+            beside: Arc::new(Semaphore::new(BESIDE)),
         })
     }
 
+    /// Does something with the store on a thread that may wait for the disk: one that hangs
+    /// must hold up nothing else. None when the process ends meanwhile.
+    pub async fn beside<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        let permit = Arc::clone(&self.beside).acquire_owned().await.ok()?;
+        let store = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&store);
+            drop(permit);
+            done
+        });
+        done.await.ok() // a panic there has been logged
+    }
+
     fn log(&self, key: ContainerKey, create: bool) -> io::Result<Option<Arc<Log>>> {
-        let mut open = lock(&self.open);
-        if let Some(log) = open.get(&key) {
-            return Ok(Some(Arc::clone(log)));
-        }
         let dir = self.dir.join(key.to_string());
-        if !dir.exists() {
-            if !create {
-                return Ok(None);
-            }
-            fs::create_dir(&dir)?;
+        if create {
+            fs::create_dir_all(&dir)?;
+        } else if !dir.exists() {
+            return Ok(None); // and nothing is kept for whoever asks for it
         }
-        let log = Arc::new(Log::load(dir, self.limits.container)?);
-        open.insert(key, Arc::clone(&log));
+        let slot = Arc::clone(lock(&self.open).entry(key).or_default());
+        let mut held = lock(&slot);
+        let log = match held.take() {
+            Some(log) => log,
+            None => Arc::new(Log::load(dir, self.limits.container)?),
+        };
+        *held = Some(Arc::clone(&log));
         Ok(Some(log))
     }
 
@@ -143,7 +188,7 @@ impl LogStore {
     /// # Errors
     /// The directory cannot be made.
     pub fn begin(&self, key: ContainerKey) -> io::Result<()> {
-        self.log(key, true).map(|_| ())
+        fs::create_dir_all(self.dir.join(key.to_string()))
     }
 
     /// Takes output in, in one go.
@@ -174,9 +219,9 @@ impl LogStore {
             .and_then(|log| lock(&log.inner).last)
     }
 
-    /// Says that nothing more comes.
+    /// Says that nothing more comes. Of what never ran nothing is kept.
     pub fn finish(&self, key: ContainerKey) {
-        if let Ok(Some(log)) = self.log(key, true) {
+        if let Ok(Some(log)) = self.log(key, false) {
             lock(&log.inner).file = None;
             // So that after a restart a follower of what has ended is not kept waiting.
             let _ = File::create(log.dir.join(ENDED)); // without it it only waits
@@ -203,10 +248,12 @@ impl LogStore {
             None => position,
         };
         let end = log.end.subscribe();
+        let taken_back = end.borrow().taken_back;
         Ok(Some(LogReader {
             log,
             position,
             input: None,
+            taken_back,
             end,
             ahead: None,
         }))
@@ -234,11 +281,22 @@ impl LogStore {
 
     /// Lets go of what is held in memory for a key whose readers are gone.
     pub fn release(&self, key: ContainerKey) {
+        self.release_if(key, |_| true);
+    }
+
+    /// The same, if its output has ended: it was only held for whoever read it.
+    pub fn release_ended(&self, key: ContainerKey) {
+        self.release_if(key, |log| log.end.borrow().ended);
+    }
+
+    fn release_if(&self, key: ContainerKey, may: impl Fn(&Log) -> bool) {
         let mut open = lock(&self.open);
-        if open
-            .get(&key)
-            .is_some_and(|log| Arc::strong_count(log) == 1)
-        {
+        // Who has the slot is about to use it, and nobody gets it as long as this lock is held.
+        let unused = open.get(&key).is_some_and(|slot| {
+            let alone = |log: &Arc<Log>| Arc::strong_count(log) == 1 && may(log);
+            Arc::strong_count(slot) == 1 && lock(slot).as_ref().is_none_or(alone)
+        });
+        if unused {
             open.remove(&key);
         }
     }
@@ -248,7 +306,8 @@ impl LogStore {
     /// file system that holds the store, where it is known.
     ///
     /// # Errors
-    /// The directory cannot be read.
+    /// The directory cannot be read; or something of it cannot be removed, which is told after
+    /// everything else was.
     pub fn sweep(
         &self,
         live: &dyn Fn(&str) -> bool,
@@ -268,20 +327,28 @@ impl LogStore {
             let size = directory_size(&entry.path());
             total += size;
             if !live(&entry.file_name().to_string_lossy()) {
-                let age = entry.metadata()?.modified().unwrap_or(now);
+                let modified = entry.metadata().and_then(|of| of.modified());
+                let age = modified.unwrap_or(now);
                 ended.insert((age, entry.path()), size);
             }
         }
+        let mut failed = Ok(());
         for ((modified, path), size) in ended {
             let old = now.duration_since(modified).unwrap_or_default() > self.limits.retention;
-            if old || total > most || free < floor {
-                fs::remove_dir_all(&path)?;
-                total -= size;
-                free = free.saturating_add(size);
-                lock(&self.open).retain(|_, log| log.dir != path);
+            if !(old || total > most || free < floor) {
+                continue;
+            }
+            match fs::remove_dir_all(&path) {
+                Ok(()) => {
+                    total -= size;
+                    free = free.saturating_add(size);
+                    lock(&self.open).retain(|key, _| self.dir.join(key.to_string()) != path);
+                }
+                // The others go all the same.
+                Err(error) => failed = failed.and(Err(error)),
             }
         }
-        Ok(())
+        failed
     }
 }
 
@@ -342,6 +409,7 @@ impl Log {
         let end = LogEnd {
             position: inner.position,
             ended: dir.join(ENDED).exists(),
+            taken_back: 0,
         };
         Ok(Self {
             dir,
@@ -365,11 +433,12 @@ impl Log {
                 Err(error) => result = Err(error),
             }
         }
-        let position = inner.position;
+        let (position, taken_back) = (inner.position, inner.taken_back);
         drop(inner);
         self.end.send_modify(|end| {
             end.position = position;
             end.ended = false;
+            end.taken_back = taken_back;
         });
         result
     }
@@ -411,8 +480,7 @@ impl Log {
             count += 1;
         }
         if let Err(error) = file.write_all(&records) {
-            // A record written in part would hide those behind it.
-            let _ = file.set_len(inner.written);
+            inner.take_back();
             return Err(error);
         }
         inner.written += records.len() as u64;
@@ -567,6 +635,8 @@ pub struct LogReader {
     log: Arc<Log>,
     position: u64,
     input: Option<(u64, u64, BufReader<File>)>,
+    /// What it was when that was opened, or later.
+    taken_back: u64,
     end: watch::Receiver<LogEnd>,
     /// Read already, and not handed out with what came before it.
     ahead: Option<Data>,
@@ -604,11 +674,40 @@ impl LogReader {
         Ok(Some(data))
     }
 
+    /// What is there now, in one go: so much that a turn on another thread is worth it. With
+    /// `joined` as from [`Self::next_joined`]. Empty when everything was read.
+    ///
+    /// # Errors
+    /// See [`Self::next_now`]; what was read before is handed out first.
+    pub fn next_many(&mut self, joined: Option<usize>) -> io::Result<Vec<Data>> {
+        let (mut all, mut bytes) = (Vec::new(), 0);
+        while bytes < MANY {
+            let next = match joined {
+                Some(most) => self.next_joined(most),
+                None => self.next_now(),
+            };
+            match next {
+                Ok(Some(data)) => {
+                    bytes += data.bytes.len() + HEADER;
+                    all.push(data);
+                }
+                Ok(None) => break,
+                Err(error) if all.is_empty() => return Err(error),
+                Err(_) => break, // it comes again
+            }
+        }
+        Ok(all)
+    }
+
     fn read_on(&mut self) -> io::Result<Option<Data>> {
         loop {
             let end = *self.end.borrow_and_update();
             if self.position >= end.position {
                 return Ok(None);
+            }
+            if self.taken_back != end.taken_back {
+                self.taken_back = end.taken_back;
+                self.input = None; // it may hold what was never there
             }
             if let Some((_, at, input)) = self.input.as_mut()
                 && let Some(mut data) = read_record(input, *at)?

@@ -4,9 +4,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use longshore_agent::config::{Config, SCHEMA, reference};
 use longshore_agent::daemon;
-use longshore_agent::host::{self, freezer};
+use longshore_agent::host::{self, freezer::Freezer};
 use longshore_agent::identity::{Files, IdentityError, Token};
-use longshore_agent::lease::Lease;
+use longshore_agent::lease::{Freezable, Lease, freeze_all};
 use longshore_agent::link::{JoinError, JoinOrder, join};
 use longshore_agent::runtime::{Containers as _, RuntimeError};
 use longshore_config::load::Loaded;
@@ -20,8 +20,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-/// The engine has so long to freeze a container before the kernel is asked.
-const GUARD_PAUSE: Duration = Duration::from_secs(5);
+/// A newer process of this agent took over; systemd does not start this one again.
+const REPLACED: u8 = 3;
 
 /// The agent of a Longshore node. Runs as root: whoever can talk to Docker is root anyway.
 #[derive(Debug, Parser)]
@@ -133,7 +133,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Run => run(config).await,
+            Command::Run => return run(config).await,
             Command::Join {
                 coordinator,
                 token,
@@ -143,11 +143,12 @@ fn main() -> ExitCode {
             Command::Guard => guard(config).await,
             Command::Purge => purge(config).await,
             Command::Config { .. } => Ok(()), // answered before
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(1)
@@ -223,17 +224,19 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-async fn run(config: Config) -> Result<()> {
+async fn run(config: Config) -> Result<ExitCode> {
     let lock = daemon::lock_state(&config.state_dir)?;
     daemon::private_dir(&config.run_dir)?;
     let files = Files::new(&config.state_dir);
     let identity = files.load()?;
     let machine = daemon::machine(&config.state_dir)?;
+    daemon::keep_secrets(&config)?;
     let docker = daemon::docker(&config, &identity)?;
     let engine_id = daemon::engine_id(&docker, &config.state_dir).await?;
     let fingerprint = daemon::fingerprint(&machine, &engine_id);
     let gpus = daemon::gpus(&config);
     info!(agent = %identity.agent, name = %identity.name, version = env!("CARGO_PKG_VERSION"), "agent starts");
+    let left = config.clone();
     let parts = daemon::Parts {
         identity,
         files,
@@ -245,11 +248,15 @@ async fn run(config: Config) -> Result<()> {
     };
     let agent = daemon::start(parts, Arc::new(docker), Some(lock)).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // without systemd nobody listens
-    wait_for_signal().await?;
+    let code = tokio::select! {
+        ended = wait_for_signal() => ended.map(|()| ExitCode::SUCCESS)?,
+        () = agent.replaced() => ExitCode::from(REPLACED),
+    };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     info!("agent stops; containers run on");
     agent.stop().await;
-    Ok(())
+    daemon::keep_no_secrets(&left);
+    Ok(code)
 }
 
 async fn wait_for_signal() -> Result<()> {
@@ -337,26 +344,34 @@ fn read_token(token: Option<String>, file: Option<PathBuf>) -> Result<String> {
 /// The agent does the same by itself; where it is alive, nothing is left to do here.
 async fn guard(config: Config) -> Result<()> {
     let identity = Files::new(&config.state_dir).load()?;
-    let lease = Lease::load(&Lease::path(&config.run_dir));
-    let Some(lease) = lease.filter(|lease| lease.agent == Some(identity.agent)) else {
-        return Ok(()); // nothing was ever started under a lease in this boot
+    let path = Lease::path(&config.run_dir);
+    let boot_id = host::Host::default().facts().boot_id.unwrap_or_default();
+    // Nothing was ever started under a lease in this boot where there is none.
+    let over = || {
+        let lease = Lease::load(&path).filter(|lease| lease.agent == Some(identity.agent));
+        lease.filter(|lease| lease.is_over(&boot_id, host::boot_clock_ms()))
     };
-    let boot_id = host::Host::default().facts().boot_id;
-    if !lease.is_over(&boot_id.unwrap_or_default(), host::boot_clock_ms()) {
-        return Ok(());
-    }
+    let Some(lease) = over() else { return Ok(()) };
     let docker = daemon::docker(&config, &identity)?;
-    for container in &lease.freeze {
-        let id = &container.docker_id;
-        let asked = tokio::time::timeout(GUARD_PAUSE, docker.freeze(id)).await;
-        if matches!(asked, Ok(Ok(()) | Err(RuntimeError::NotFound))) {
-            continue;
+    let freezer = Freezer::default();
+    let engine = |docker_id: String| {
+        let docker = docker.clone();
+        async move {
+            let frozen = docker.freeze(&docker_id).await;
+            matches!(frozen, Ok(()) | Err(RuntimeError::NotFound))
         }
-        let Some(pid) = container.pid else { continue };
-        if let Err(error) = freezer::freeze(pid, id).or_else(|_| freezer::kill(pid, id)) {
+    };
+    let past_engine = |container: &Freezable| {
+        // An agent that is back meanwhile undid what was frozen, and looks after the rest.
+        if let Some(pid) = container.pid
+            && over().is_some()
+            && let Err(error) = freezer.freeze_or_kill(pid, &container.docker_id)
+        {
+            let id = &container.docker_id;
             warn!(docker_id = %id, %error, "could be neither frozen nor killed; it may be gone");
         }
-    }
+    };
+    freeze_all(lease.freeze, engine, past_engine).await;
     Ok(())
 }
 
@@ -371,6 +386,8 @@ async fn purge(config: Config) -> Result<()> {
             .await?;
     }
     docker.dispose().await?;
+    docker.sweep_files(std::collections::BTreeSet::new()).await;
+    daemon::keep_no_secrets(&config);
     println!("removed {} containers", found.len());
     Ok(())
 }

@@ -284,7 +284,11 @@ async fn images_follow_the_rule() {
     let ensure = |image: &'static str, digest: Option<&'static str>, rule| {
         let docker = bench.docker.clone();
         let (progress, _) = mpsc::channel(1);
-        async move { docker.ensure_image(image, digest, rule, progress).await }
+        async move {
+            docker
+                .ensure_image(image, digest, rule, None, progress)
+                .await
+        }
     };
     let none = ensure("longshore/absent:1", None, PullRule::None)
         .await
@@ -598,7 +602,7 @@ async fn a_pull_without_room_is_refused_before_it_begins() {
     let (progress, _) = mpsc::channel(1);
     let refused = bench
         .docker
-        .ensure_image("127.0.0.1:9/no/such:1", None, PullRule::Tag, progress)
+        .ensure_image("127.0.0.1:9/no/such:1", None, PullRule::Tag, None, progress)
         .await
         .unwrap_err();
     assert_eq!(cause(&refused), Some(Cause::NoSpace));

@@ -4,7 +4,7 @@ use crate::app::{App, Global, most};
 use crate::commands::{
     admin, api, attach, check, context, cp, down, exec, explain, forward, gpus, history, idle,
     join, key, links, login, logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate,
-    ssh, start, status, steer, stop, token, top, up, usage, version, wait, whoami,
+    ssh, start, status, steer, stop, token, top, up, usage, vault, version, wait, whoami,
 };
 use crate::error::Failure;
 use clap::error::ErrorKind;
@@ -120,6 +120,9 @@ pub(crate) enum Command {
     /// Keypairs of one's own
     #[command(alias = "keypair", subcommand)]
     Key(key::Verb),
+    /// What one's sessions get: a document of one's own, and what comes of all of them
+    #[command(subcommand)]
+    Vault(vault::Verb),
     /// Amounts under a name
     #[command(subcommand)]
     Preset(preset::Verb),
@@ -254,6 +257,11 @@ pub(crate) enum Admin {
     /// Containers of this installation that no order names
     #[command(subcommand)]
     Unclaimed(admin::unclaimed::Verb),
+    /// Custom actions of the configuration
+    #[command(subcommand)]
+    Action(admin::action::Verb),
+    /// What stops sessions without a sign of life: its cycles, and what it stopped
+    Watchdog,
     /// Amounts under a name
     #[command(subcommand)]
     Preset(admin::preset::Verb),
@@ -281,6 +289,9 @@ pub(crate) enum Admin {
     /// Service accounts: programs that call
     #[command(subcommand)]
     ServiceAccount(admin::service_account::Verb),
+    /// Documents with what sessions of groups of users get
+    #[command(subcommand)]
+    Vault(admin::vault::Verb),
     /// Write a table as CSV
     Export(admin::export::Export),
     /// Who used what
@@ -289,6 +300,9 @@ pub(crate) enum Admin {
     /// Who did what, and whether the log of it is whole
     #[command(subcommand)]
     Audit(admin::audit::Verb),
+    /// The configuration of the coordinator, and what is stored of it
+    #[command(subcommand)]
+    Settings(admin::settings::Verb),
     /// Compare the books with what the nodes report
     UsageAudit(admin::export::Audit),
     /// Make groups, policies, presets and pools what a document says
@@ -415,6 +429,7 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Quota(args) => Box::pin(quota::run(app, args)).await,
         Command::Projects { verb } => Box::pin(admin::tenant::own(app, verb)).await,
         Command::Key(verb) => Box::pin(key::run(app, verb)).await,
+        Command::Vault(verb) => Box::pin(vault::run(app, verb)).await,
         Command::Preset(verb) => Box::pin(preset::run(app, verb)).await,
         Command::Gpus => Box::pin(gpus::run(app)).await,
         Command::Top => Box::pin(top::run(app)).await,
@@ -457,6 +472,8 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Config(verb) => admin::config::run(app, verb).await,
         Admin::Queue(verb) => admin::queue::run(app, verb).await,
         Admin::Unclaimed(verb) => admin::unclaimed::run(app, verb).await,
+        Admin::Action(verb) => admin::action::run(app, verb).await,
+        Admin::Watchdog => admin::watchdog::run(app).await,
         Admin::Preset(verb) => admin::preset::run(app, verb).await,
         Admin::Domain(verb) => tenant::domain(app, verb).await,
         Admin::Project(verb) => tenant::project(app, verb).await,
@@ -466,9 +483,11 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Group(verb) => admin::user_group::run(app, verb).await,
         Admin::Access(verb) => admin::access::run(app, verb).await,
         Admin::ServiceAccount(verb) => admin::service_account::run(app, verb).await,
+        Admin::Vault(verb) => admin::vault::run(app, verb).await,
         Admin::Usage(verb) => usage::run(app, verb).await,
         Admin::Export(args) => admin::export::run(app, args).await,
         Admin::Audit(verb) => admin::audit::run(app, verb).await,
+        Admin::Settings(verb) => admin::settings::run(app, verb).await,
         Admin::UsageAudit(args) => admin::export::audit(app, args).await,
         Admin::Apply(args) => admin::document::apply(app, args).await,
         Admin::Diff(args) => admin::document::diff(app, args).await,

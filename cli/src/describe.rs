@@ -5,7 +5,7 @@ use crate::clock;
 use crate::error::code;
 use crate::output::{clean, short_model};
 use longshore_common::amount::format_bytes_short;
-use longshore_common::api::{HeldDevice, Progress, Session};
+use longshore_common::api::{HeldDevice, Progress, Session, SessionArray};
 
 /// Whether nothing follows any more.
 pub(crate) fn is_final(session: &Session) -> bool {
@@ -14,6 +14,14 @@ pub(crate) fn is_final(session: &Session) -> bool {
 
 /// What a command attached to the session ends with (cli.md, section 4).
 pub(crate) fn exit_code(session: &Session) -> u8 {
+    if session.array.is_some() && session.state == "TERMINATED" {
+        // Which task's code would be its own?
+        match (session.result.as_deref(), session.reason.as_deref()) {
+            (Some("success"), _) => return 0,
+            (_, Some("task-failed")) => return 1,
+            _ => (),
+        }
+    }
     let program = match (session.exit_code, session.signal) {
         (Some(0), Some(signal)) | (None, Some(signal)) => Some(128 + (signal & 0x7f) as u8),
         (Some(exit), _) => Some((exit & 0xff) as u8),
@@ -57,8 +65,40 @@ fn start_code(session: &Session) -> Option<u8> {
     }
 }
 
+/// What a session is, for a column: `batch`, `batch[100]`.
+pub(crate) fn kind(session: &Session) -> String {
+    match &session.array {
+        Some(array) => format!("{}[{}]", session.kind, array.size),
+        None => session.kind.clone(),
+    }
+}
+
+/// How many tasks of an array are how far: `1 run, 82 wait, 17 ok`.
+pub(crate) fn tasks(array: &SessionArray) -> String {
+    let count = |state: &str| array.counts.get(state).copied().unwrap_or(0);
+    let sum = |states: &[&str]| states.iter().map(|state| count(state)).sum::<u32>();
+    let failed = count("TERMINATED").saturating_sub(count("succeeded"));
+    let parts = [
+        (
+            sum(&["SCHEDULED", "PREPARING", "RUNNING", "TERMINATING"]),
+            "run",
+        ),
+        (sum(&["PENDING", "unmade"]), "wait"),
+        (count("succeeded"), "ok"),
+        (failed, "failed"),
+        (count("CANCELLED"), "cancelled"),
+        (count("ERROR"), "lost"),
+    ];
+    let parts = parts.iter().filter(|(many, _)| *many > 0);
+    let parts: Vec<String> = parts.map(|(many, how)| format!("{many} {how}")).collect();
+    parts.join(", ")
+}
+
 /// The state for a column: `running`, `pending #2`, `terminated exit 3`.
 pub(crate) fn state(session: &Session) -> String {
+    if let Some(array) = session.array.as_ref().filter(|_| !is_final(session)) {
+        return tasks(array);
+    }
     let mut text = session.state.to_lowercase();
     let reason = session.reason.as_deref().unwrap_or_default();
     match session.state.as_str() {
@@ -508,6 +548,24 @@ pub(crate) mod tests {
         );
         let gone = session(json!({"state":"CANCELLED","reason":"user-requested"}));
         assert_eq!(closing(&gone), ("cancelled", "user-requested".to_owned()));
+    }
+
+    #[test]
+    fn arrays_in_a_column() {
+        let array = |counts| json!({"range": "0-99", "size": 100, "counts": counts});
+        let counts = json!({"RUNNING": 1, "PENDING": 2, "unmade": 78, "TERMINATED": 18, "succeeded": 17, "CANCELLED": 1});
+        let live = session(json!({"state":"RUNNING","array":array(counts)}));
+        assert_eq!(state(&live), "1 run, 80 wait, 17 ok, 1 failed, 1 cancelled");
+        assert_eq!(kind(&live), "batch[100]");
+        let ended = |result: &str, reason: &str| {
+            let array = array(json!({}));
+            exit_code(&session(json!({
+                "state": "TERMINATED", "result": result, "reason": reason, "array": array
+            })))
+        };
+        assert_eq!(ended("success", "task-finished"), 0);
+        assert_eq!(ended("failure", "task-failed"), 1);
+        assert_eq!(ended("failure", "user-requested"), 143);
     }
 
     #[test]

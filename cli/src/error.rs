@@ -83,10 +83,14 @@ impl Failure {
             .errors
             .iter()
             // What is said already needs no second line.
-            .filter(|e| e.message != problem.detail)
-            .map(|e| match e.pointer.as_str() {
-                "" => e.message.clone(), // it is about the whole body
-                pointer => format!("{pointer}: {}", e.message),
+            .filter(|e| e.message != problem.detail || e.line.is_some())
+            .map(|e| match (e.pointer.as_str(), e.line) {
+                (_, Some(line)) => {
+                    let column = e.column.unwrap_or(1);
+                    format!("line {line}, column {column}: {}", e.message)
+                }
+                ("", _) => e.message.clone(), // it is about the whole body
+                (pointer, _) => format!("{pointer}: {}", e.message),
             })
             .collect();
         if let Some(limit) = &problem.limit {
@@ -254,6 +258,7 @@ mod tests {
             errors: vec![MemberError {
                 pointer: "/slots/cuda.device".into(),
                 message: "4 is more than 2.".into(),
+                ..MemberError::default()
             }],
             limit: Some(LimitMet {
                 rule: "keypair-slots".into(),

@@ -8,8 +8,8 @@ use crate::output::{amount, clean};
 use crate::values;
 use clap::Args;
 use longshore_common::api::{
-    Adjustment, NewCluster, NewDependency, NewDesignation, NewPort, NewRestart, NewSession,
-    Session, SignalBefore,
+    Adjustment, NewArray, NewCluster, NewDependency, NewDesignation, NewPort, NewRestart,
+    NewSession, Session, SignalBefore,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,6 +72,9 @@ pub(crate) struct SessionFlags {
     /// Hold it back until it is released
     #[arg(long)]
     pub(crate) hold: bool,
+    /// Many equal sessions, each with its LONGSHORE_ARRAY_INDEX; %N: so many at a time
+    #[arg(long, value_name = "FIRST-LAST[%N]", value_parser = values::array)]
+    pub(crate) array: Option<NewArray>,
     /// Try a batch session again, at most so often
     #[arg(long, value_name = "N", visible_alias = "restart")]
     pub(crate) retry: Option<i64>,
@@ -243,6 +246,7 @@ fn apply(
     request.signal_before = flags.signal.clone().or(request.signal_before.take());
     request.tty |= flags.tty;
     request.hold |= flags.hold;
+    request.array = flags.array.clone().or(request.array.take());
     if let Some(max) = flags.retry {
         let on = (!flags.retry_on.is_empty()).then(|| flags.retry_on.clone());
         let given = request.restart.take().and_then(|given| given.on);
@@ -341,6 +345,7 @@ mod tests {
             retry: Some(2),
             retry_on: vec!["failed".into()],
             hold: true,
+            array: Some(values::array("0-9%2").unwrap()),
             port: vec![values::port("web=8000").unwrap()],
             ..SessionFlags::default()
         };
@@ -353,6 +358,7 @@ mod tests {
             json!({
                 "image": "b", "command": ["x"], "tty": true, "lifetime_s": 28_800,
                 "restart": {"max": 2, "on": ["failed"]}, "hold": true,
+                "array": {"range": "0-9", "parallel": 2},
                 "slots": {"cpu": "1", "mem": "16G", "cuda.device": "2", "rocm.device": "1"},
                 "environment": {"A": "1", "B": "two"}, "labels": {"k": "v", "bare": ""},
                 "ports": [{"name": "web", "port": 8000}]

@@ -1,6 +1,6 @@
 //! Reading what people type: durations, session ids, environment files, pairs.
 
-use longshore_common::api::{NewPort, SignalBefore};
+use longshore_common::api::{NewArray, NewPort, SignalBefore};
 use longshore_common::ids::SessionId;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::SIGNALS;
@@ -90,7 +90,11 @@ impl FromStr for SessionRef {
                 },
             };
         }
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let task = text
+            .split_once('.')
+            .is_some_and(|(n, i)| number(n) && number(i));
+        if number(text) || task {
             return format!("s-{text}")
                 .parse()
                 .map(Self::Id)
@@ -110,6 +114,46 @@ impl FromStr for SessionRef {
             Err(form())
         }
     }
+}
+
+/// Sessions as one word: what [`SessionRef`] reads, or `s-42.3-9` for some tasks of an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SessionRefs(pub(crate) Vec<SessionRef>);
+
+/// Tasks that one word may name: what one array may have unless its coordinator says otherwise.
+const MOST_TASKS: u32 = 10_000;
+
+impl FromStr for SessionRefs {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let range = || {
+            let (array, range) = text.split_once('.')?;
+            let (first, last) = range.split_once('-')?;
+            let number = array.strip_prefix("s-").unwrap_or(array);
+            let array: SessionId = format!("s-{number}").parse().ok()?;
+            let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+            (last <= SessionId::MAX_TASK).then_some((array, first, last))
+        };
+        let Some((array, first, last)) = range() else {
+            return text.parse().map(|one| Self(vec![one]));
+        };
+        if first > last || last - first >= MOST_TASKS {
+            let text = short(text);
+            return Err(format!(
+                "\"{text}\" is not 1 to {MOST_TASKS} tasks: write s-42.3-9"
+            ));
+        }
+        let tasks = (first..=last).map(|index| SessionRef::Id(array.task(index)));
+        Ok(Self(tasks.collect()))
+    }
+}
+
+/// The sessions of all words, in their order.
+pub(crate) fn each(words: &[SessionRefs]) -> Vec<SessionRef> {
+    words
+        .iter()
+        .flat_map(|word| word.0.iter().cloned())
+        .collect()
 }
 
 /// Reads `NAME=VALUE`.
@@ -220,6 +264,23 @@ pub(crate) fn instant(text: &str) -> Result<Instant, String> {
             "\"{}\" is not a time: write 2026-11-20T21:00:00Z or +2h",
             short(text)
         )
+    })
+}
+
+/// The tasks of an array: `0-99`, or `0-99%8` for at most eight at a time.
+pub(crate) fn array(text: &str) -> Result<NewArray, String> {
+    let form = || format!("\"{}\" is no array: write 0-99 or 0-99%8", short(text));
+    let (range, parallel) = match text.split_once('%') {
+        Some((range, most)) => (range, Some(most.parse().map_err(|_| form())?)),
+        None => (text, None),
+    };
+    let good = |b: u8| b.is_ascii_digit() || b == b'-';
+    if range.is_empty() || !range.bytes().all(good) || parallel.is_some_and(|n: i64| n < 1) {
+        return Err(form());
+    }
+    Ok(NewArray {
+        range: range.to_owned(),
+        parallel,
     })
 }
 
@@ -334,6 +395,19 @@ mod tests {
     fn sessions() {
         assert_eq!("s-42".parse(), Ok(SessionRef::Id(SessionId(42))));
         assert_eq!("42".parse(), Ok(SessionRef::Id(SessionId(42))));
+        let some = |text: &str| text.parse::<SessionRefs>().map(|refs| refs.0);
+        let task = |index| SessionRef::Id(SessionId(42).task(index));
+        assert_eq!(some("s-42.3-5"), Ok(vec![task(3), task(4), task(5)]));
+        assert_eq!(some("42.7-7"), Ok(vec![task(7)]));
+        assert_eq!(some("s-42.7"), Ok(vec![task(7)]));
+        assert_eq!(
+            some("a.3-5"),
+            Ok(vec![SessionRef::Name("a.3-5".to_owned())])
+        );
+        assert!(some("s-42.5-3").is_err() && some("s-42.0-10000").is_err());
+        let task = SessionId(42).task(7);
+        assert_eq!("s-42.7".parse(), Ok(SessionRef::Id(task)));
+        assert_eq!("42.7".parse(), Ok(SessionRef::Id(task)));
         assert_eq!("@".parse(), Ok(SessionRef::Latest(1)));
         assert_eq!("@2".parse(), Ok(SessionRef::Latest(2)));
         assert_eq!(
@@ -363,6 +437,12 @@ mod tests {
     fn dependencies_and_times() {
         let dependency = |id: &str, how: Option<&str>| Ok((id.to_owned(), how.map(str::to_owned)));
         assert_eq!(after("s-4"), dependency("s-4", None));
+        let array = array("0-99%8").map(|a| (a.range, a.parallel));
+        assert_eq!(array, Ok(("0-99".to_owned(), Some(8))));
+        assert!(super::array("7").is_ok_and(|a| a.parallel.is_none()));
+        for bad in ["", "%3", "0-9%", "0-9%0", "a-b", "0..9"] {
+            assert!(super::array(bad).is_err(), "{bad}");
+        }
         assert_eq!(after("4:any"), dependency("s-4", Some("any")));
         assert_eq!(after("train:fail"), dependency("train", Some("fail")));
         assert!(after("4:soon").is_err() && after("@").is_err());

@@ -165,6 +165,9 @@ object_id!(
     /// An access rule.
     AccessRuleId, "acr_");
 object_id!(
+    /// A vault: a document with what sessions get.
+    VaultId, "vlt_");
+object_id!(
     /// A resource group.
     GroupId, "rgp_");
 object_id!(
@@ -198,13 +201,86 @@ impl ClusterId {
     }
 }
 
-/// A session, printed `s-42`. The number comes from a counter that never goes back.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A session, printed `s-42`, or a task of an array, printed `s-42.7`. The number comes from a
+/// counter that never goes back.
+///
+/// One number says both: the lower 40 bits are the number of the session, or of the array; the
+/// upper 24 are 0 for a session and the index plus 1 for a task. So what was there before there
+/// were arrays has the same number in stores, in journals and on the wire. Ids are ordered by
+/// number, a task behind its array by its index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub u64);
+
+impl SessionId {
+    const NUMBER_BITS: u32 = 40;
+    /// The highest number of a session.
+    pub const MAX_NUMBER: u64 = (1 << Self::NUMBER_BITS) - 1;
+    /// The highest index of a task that every store can hold, whose numbers have a sign.
+    pub const MAX_TASK: u32 = (1 << 23) - 2;
+
+    /// The n of `s-n`.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0 & Self::MAX_NUMBER
+    }
+
+    /// The index, if this is a task of an array.
+    #[must_use]
+    pub const fn task_index(self) -> Option<u32> {
+        ((self.0 >> Self::NUMBER_BITS) as u32).checked_sub(1)
+    }
+
+    /// The array, if this is a task of one.
+    #[must_use]
+    pub const fn array(self) -> Option<Self> {
+        match self.task_index() {
+            Some(_) => Some(Self(self.number())),
+            None => None,
+        }
+    }
+
+    /// A task of this array; an index above [`Self::MAX_TASK`] counts as that.
+    #[must_use]
+    pub const fn task(self, index: u32) -> Self {
+        let index = if index > Self::MAX_TASK {
+            Self::MAX_TASK
+        } else {
+            index
+        };
+        Self(self.number() | ((index as u64 + 1) << Self::NUMBER_BITS))
+    }
+
+    /// A number that orders as ids do.
+    #[must_use]
+    pub const fn place(self) -> u64 {
+        self.0.rotate_right(Self::NUMBER_BITS) // the number goes above the index
+    }
+
+    /// The id of a [`Self::place`].
+    #[must_use]
+    pub const fn at_place(place: u64) -> Self {
+        Self(place.rotate_left(Self::NUMBER_BITS))
+    }
+}
+
+impl Ord for SessionId {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for SessionId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("s-{}", self.0))
+        match self.task_index() {
+            Some(index) => f.pad(&format!("s-{}.{index}", self.number())),
+            None => f.pad(&format!("s-{}", self.0)),
+        }
     }
 }
 
@@ -217,12 +293,32 @@ impl fmt::Debug for SessionId {
 impl FromStr for SessionId {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let error = || ParseIdError::new(text, "a session id of the form s-42");
+        let error = || ParseIdError::new(text, "a session id of the form s-42 or s-42.7");
         let digits = text.strip_prefix("s-").ok_or_else(error)?;
+        let (digits, index) = match digits.split_once('.') {
+            Some((digits, index)) => (digits, Some(index)),
+            None => (digits, None),
+        };
         if !digits.bytes().all(|b| b.is_ascii_digit()) || digits.starts_with('0') {
             return Err(error());
         }
-        digits.parse().map(Self).map_err(|_| error())
+        let number: u64 = digits.parse().map_err(|_| error())?;
+        if number > Self::MAX_NUMBER {
+            return Err(error());
+        }
+        let Some(index) = index else {
+            return Ok(Self(number));
+        };
+        // One form for each: an id is found however it was asked for.
+        let plain = index == "0" || !index.starts_with('0');
+        if !plain || !index.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(error());
+        }
+        let index: u32 = index.parse().map_err(|_| error())?;
+        if index > Self::MAX_TASK {
+            return Err(error());
+        }
+        Ok(Self(number).task(index))
     }
 }
 
@@ -240,7 +336,7 @@ impl<'de> Deserialize<'de> for SessionId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
             deserializer.deserialize_str(TextVisitor(
-                "a session id of the form s-42",
+                "a session id of the form s-42 or s-42.7",
                 std::marker::PhantomData,
             ))
         } else {
@@ -534,9 +630,48 @@ mod tests {
             "s-+1",
             "S-1",
             "s-99999999999999999999",
+            "s-1099511627776",
+            "s-42.",
+            "s-42.07",
+            "s-42.-1",
+            "s-42.7.7",
+            "s-.7",
+            "s-42.8388607",
         ] {
             assert!(bad.parse::<SessionId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn tasks_stand_behind_their_array() {
+        let array = SessionId(42);
+        let task = array.task(7);
+        assert_eq!(task.to_string(), "s-42.7");
+        assert_eq!("s-42.7".parse(), Ok(task));
+        assert_eq!("s-42.0".parse(), Ok(array.task(0)));
+        assert_eq!((task.array(), task.task_index()), (Some(array), Some(7)));
+        assert_eq!((array.array(), array.task_index()), (None, None));
+        let mut ids = [
+            SessionId(43),
+            array.task(10),
+            task,
+            array,
+            SessionId(9).task(99),
+        ];
+        ids.sort();
+        let shown: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["s-9.99", "s-42", "s-42.7", "s-42.10", "s-43"]);
+        let last = SessionId(SessionId::MAX_NUMBER).task(SessionId::MAX_TASK);
+        for id in [array, task, last, SessionId(u64::MAX)] {
+            assert_eq!(SessionId::at_place(id.place()), id);
+        }
+        assert_eq!(last.to_string().parse(), Ok(last));
+        assert!(i64::try_from(last.0).is_ok(), "stores have a sign");
+        // As it was on the wire before there were tasks.
+        let bytes = postcard::to_stdvec(&array).unwrap();
+        assert_eq!(bytes, [42]);
+        let bytes = postcard::to_stdvec(&task).unwrap();
+        assert_eq!(postcard::from_bytes::<SessionId>(&bytes), Ok(task));
     }
 
     #[test]
@@ -555,7 +690,7 @@ mod tests {
     #[test]
     fn names() {
         assert!(is_session_name("train-vit"));
-        for bad in ["", "s-1", "Train", "-x", "a b", &"x".repeat(65)] {
+        for bad in ["", "s-1", "s-1.2", "Train", "-x", "a b", &"x".repeat(65)] {
             assert!(!is_session_name(bad), "{bad}");
         }
     }

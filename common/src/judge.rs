@@ -207,7 +207,7 @@ pub fn warn_of_drain(
     now_ms: i64,
 ) -> Option<Warning> {
     let Some(deadline_ms) = deadline_ms else {
-        warned.drain.clear();
+        warned.drain = Notice::default(); // the next one is told at once again
         return None;
     };
     // The first word of it comes at once, whatever is left.

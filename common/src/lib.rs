@@ -27,5 +27,6 @@ pub mod judge;
 pub mod limits;
 pub mod logins;
 pub mod session;
+pub mod settings;
 pub mod time;
 pub mod wire;

@@ -248,6 +248,8 @@ words! {
         RestartFailed = "restart-failed",
         /// Its node had to be empty.
         Drained = "drained",
+        /// There was no sign of life for too long.
+        NonResponsive = "non-responsive",
     }
 }
 
@@ -327,6 +329,8 @@ words! {
         LocalPolicy = "local-policy",
         /// The agent vanished before the order to run was given.
         AgentLostBeforeStart = "agent-lost-before-start",
+        /// A vault that is required, or a file of it, could not be delivered.
+        VaultUnavailable = "vault-unavailable",
     }
 }
 

@@ -127,6 +127,28 @@ fn entry(want: Want) -> Entry {
     }
 }
 
+fn delivery() -> Delivery {
+    Delivery {
+        environment: vec![("TOKEN".into(), "hunter2".into())],
+        files: vec![DeliveredFile {
+            label: "netrc".into(),
+            path: "~/.netrc".into(),
+            contents: b"hunter2".to_vec(),
+            mode: 0o400,
+            owner: Owner::User,
+            overwrite: true,
+            required: false,
+            vault: Some("vlt_1".into()),
+        }],
+        config_json: br#"{"agent":{"git":{"password":"hunter2"}}}"#.to_vec(),
+        registries: vec![RegistryLogin {
+            host: "r.lab".into(),
+            username: "dana".into(),
+            password: "hunter2".into(),
+        }],
+    }
+}
+
 fn set() -> DesiredSet {
     DesiredSet {
         cluster: ClusterId::new(1),
@@ -150,6 +172,7 @@ fn set() -> DesiredSet {
             signal: "USR1".into(),
             lead_s: 300,
         }],
+        lease_ms: 540_000,
     }
 }
 
@@ -513,6 +536,21 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 }],
             }),
         ),
+        ("material-request", encode(&MaterialRequest { key: key() })),
+        (
+            "material",
+            encode(&Material {
+                key: key(),
+                given: Given::Delivery(Box::new(delivery())),
+            }),
+        ),
+        (
+            "material-unavailable",
+            encode(&Material {
+                key: key(),
+                given: Given::Unavailable("locked".into()),
+            }),
+        ),
         (
             "enrol-request",
             encode(&EnrolRequest {
@@ -573,6 +611,46 @@ fn the_bytes_of_version_1_are_frozen() {
         assert_eq!(ours, theirs);
     }
     assert_eq!(text.lines().count(), golden.lines().count());
+}
+
+#[test]
+fn what_is_delivered_is_not_printed() {
+    let text = format!("{:?}", delivery());
+    assert!(text.contains("netrc"), "{text}");
+    for secret in ["hunter2", "104, 117", "dana"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+#[test]
+fn a_delivery_is_bounded() {
+    let file = |bytes: usize| DeliveredFile {
+        contents: vec![0; bytes],
+        ..delivery().files[0].clone()
+    };
+    let files = |files: Vec<DeliveredFile>| Delivery {
+        files,
+        ..delivery()
+    };
+    let check = |delivery: &Delivery| delivery.check();
+    assert_eq!(check(&files(vec![file(MAX_DELIVERED_FILE); 16])), Ok(()));
+    assert_eq!(
+        check(&files(vec![file(MAX_DELIVERED_FILE + 1)])),
+        Err("file")
+    );
+    assert_eq!(
+        check(&files(vec![file(MAX_DELIVERED_FILE); 17])),
+        Err("files")
+    );
+    let mut one = delivery();
+    one.files[0].mode = 0o1000;
+    assert_eq!(check(&one), Err("mode of a file"));
+    let mut one = delivery();
+    one.environment[0].1 = "x".repeat(MAX_ENVIRONMENT);
+    assert_eq!(check(&one), Err("environment"));
+    let mut one = delivery();
+    one.config_json = vec![b' '; MAX_DELIVERED_CONFIG + 1];
+    assert_eq!(check(&one), Err("document"));
 }
 
 fn frames_of(bytes: &[u8], cuts: &[usize]) -> Vec<Frame> {

@@ -10,3 +10,5 @@ pub mod schema;
 pub mod show;
 pub mod sources;
 pub mod tree;
+pub mod work;
+pub mod write;

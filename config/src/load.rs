@@ -6,6 +6,7 @@ use crate::merge::{Layer, Leaf, Plain, merge};
 use crate::read::{Format, Surroundings, read, read_hocon, text_of};
 use crate::schema::{Found, Kind, Schema};
 use crate::tree::{Entry, Mark, Node, Value, dotted};
+use crate::work::layers::{self, Document, Layer as WorkLayer};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use std::fmt;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Every variable that sets a key begins so.
 pub const PREFIX: &str = "LONGSHORE__";
+/// What stored settings are called.
+pub const SETTINGS: &str = "settings";
 /// Every mask looks so, whatever is behind it.
 pub const MASK: &str = "********";
 
@@ -36,6 +39,8 @@ pub struct File {
 pub enum From {
     /// A file.
     File,
+    /// A stored setting.
+    Settings,
     /// A variable.
     Environment,
     /// The command line.
@@ -61,6 +66,8 @@ impl fmt::Display for Fault {
 pub struct Sources<'a> {
     /// In folding order.
     pub files: Vec<File>,
+    /// Settings that the program keeps itself: dotted key and value.
+    pub settings: Vec<(String, Json)>,
     /// The environment of the process.
     pub environment: Vec<(String, String)>,
     /// What the command line sets: its name there, the dotted key, the value.
@@ -80,7 +87,12 @@ pub struct Loaded {
     pub leaves: Vec<Leaf<From>>,
     /// What is worth a line in the log.
     pub warnings: Vec<Fault>,
+    /// What is set for the sessions of the whole installation, below `work`.
+    pub work: Vec<Document>,
 }
+
+/// The root of what is set for sessions.
+const WORK: &str = "work";
 
 impl Loaded {
     /// The configuration as the program's own type.
@@ -132,9 +144,13 @@ pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>>
         layers: Vec::new(),
         faults: Vec::new(),
         warnings: Vec::new(),
+        work: Vec::new(),
     };
     for file in &sources.files {
         loading.file(file, &sources);
+    }
+    for (key, value) in &sources.settings {
+        loading.setting(key, value);
     }
     loading.environment(&sources);
     for (name, key, text) in &sources.arguments {
@@ -145,6 +161,7 @@ pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>>
         layers,
         faults,
         mut warnings,
+        work,
         ..
     } = loading;
     if !faults.is_empty() {
@@ -156,6 +173,7 @@ pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>>
         tree: merged.tree.to_json(),
         leaves: merged.leaves,
         warnings,
+        work,
     })
 }
 
@@ -196,6 +214,7 @@ struct Loading<'a> {
     layers: Vec<Layer<From>>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
+    work: Vec<Document>,
 }
 
 struct Around<'a, 'b> {
@@ -253,6 +272,13 @@ impl Loading<'_> {
         if tree.entries().is_none() {
             return self.fault(name, "must be a map at the top level");
         }
+        let tree = match self.schema.roots.contains(&WORK) {
+            true => match self.take_work(tree, file, &name) {
+                Some(tree) => tree,
+                None => return,
+            },
+            false => tree,
+        };
         let mut path = file.under.clone();
         let typed = self.typed(&tree, &mut path, &name);
         let tree = file.under.iter().rev().fold(typed, |node, part| {
@@ -265,6 +291,74 @@ impl Loading<'_> {
             return self.fault(name, message);
         }
         self.layer(From::File, source, true, tree);
+    }
+
+    /// Takes what is set for sessions out of a file; what is left is the program's own.
+    fn take_work(&mut self, mut tree: Node, file: &File, name: &str) -> Option<Node> {
+        let (work, left) = match file.under.split_first() {
+            Some((root, below)) if root == WORK => (Some(layers::under(below, tree)), None),
+            Some(_) => (None, Some(tree)),
+            None => {
+                let mut work = None;
+                if let Value::Map(entries) = &mut tree.value {
+                    let at = entries.iter().position(|entry| entry.name == WORK);
+                    work = at.map(|at| entries.remove(at).node);
+                }
+                (work, Some(tree))
+            }
+        };
+        if let Some(work) = work {
+            if let Err(found) = crate::work::findings(&work) {
+                for one in found {
+                    let place = match one.at {
+                        Mark { line: 0, .. } => name.to_owned(),
+                        at => format!("{name}:{at}"),
+                    };
+                    self.fault(place, format!("{WORK}: {}", one.message));
+                }
+            }
+            let at = i64::try_from(self.work.len()).unwrap_or(i64::MAX);
+            let source = format!("coordinator:{name}");
+            self.work
+                .push(layers::document(WorkLayer::File, source, true, at, work));
+        }
+        left
+    }
+
+    /// A variable that sets something for sessions; false where it is another one.
+    fn work_variable(&mut self, name: &str, parts: &[String], text: &str) -> bool {
+        let [root, below @ ..] = parts else {
+            return false;
+        };
+        if !root.eq_ignore_ascii_case(WORK) || !self.schema.roots.contains(&WORK) {
+            return false;
+        }
+        // Names of keys are in lower case; names that are free keep theirs.
+        let mut path: Vec<String> = Vec::new();
+        for part in below {
+            let free = path.len() == 1 && crate::work::keys::FREE.contains(&path[0].as_str());
+            path.push(match free {
+                true => part.clone(),
+                false => part.to_ascii_lowercase(),
+            });
+        }
+        let made = layers::value_of(&path, text).map(|node| layers::under(&path, node));
+        let checked = made.and_then(|tree| match crate::work::findings(&tree) {
+            Ok(()) => Ok(tree),
+            Err(found) => Err(found
+                .first()
+                .map_or_else(String::new, |f| f.message.clone())),
+        });
+        match checked {
+            Ok(tree) => {
+                let at = i64::try_from(self.work.len()).unwrap_or(i64::MAX);
+                let kind = WorkLayer::Environment;
+                self.work
+                    .push(layers::document(kind, name.to_owned(), false, at, tree));
+            }
+            Err(why) => self.fault(name, format!("{WORK}: {why}")),
+        }
+        true
     }
 
     fn layer(&mut self, kind: From, source: String, places: bool, tree: Node) {
@@ -334,6 +428,32 @@ impl Loading<'_> {
         }
     }
 
+    /// A stored setting. Texts are read as those of variables where the key wants no text.
+    fn setting(&mut self, key: &str, value: &Json) {
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        let Found::Key(kind, _) = self.schema.find(&path) else {
+            let message = self.schema.unknown(key);
+            return self.fault(SETTINGS, message);
+        };
+        let node = Node::from_json(value);
+        let read = match (kind.of_node(&node), value) {
+            (Err(_), Json::String(text)) => kind.of_text(text),
+            (read, _) => read.map(Some),
+        };
+        match read {
+            Ok(Some(json)) => {
+                let node = Node::from_json(&json);
+                let tree = path.into_iter().rev().fold(node, |node, name| {
+                    let at = Mark::default();
+                    Node::bare(Value::Map(vec![Entry { name, at, node }]))
+                });
+                self.layer(From::Settings, SETTINGS.to_owned(), false, tree);
+            }
+            Ok(None) => (),
+            Err(why) => self.fault(SETTINGS, format!("{key}: {why}")),
+        }
+    }
+
     fn environment(&mut self, sources: &Sources<'_>) {
         let mut variables: Vec<(usize, &str, Vec<String>, &str)> = Vec::new();
         for (name, text) in &sources.environment {
@@ -363,10 +483,16 @@ impl Loading<'_> {
                 match (sources.read_file)(Path::new(text)) {
                     Ok(read) => {
                         let line = read.strip_suffix('\n').unwrap_or(&read);
+                        if self.work_variable(name, &parts, line) {
+                            continue;
+                        }
                         self.text(From::Environment, name, parts, line);
                     }
                     Err(why) => self.fault(name, format!("{text}: {why}")),
                 }
+                continue;
+            }
+            if self.work_variable(name, &parts, text) {
                 continue;
             }
             self.text(From::Environment, name, parts, text);
@@ -449,6 +575,7 @@ pub struct Shown {
 pub fn show(schema: &Schema, loaded: &Loaded) -> Vec<Shown> {
     let origin = |from: From, source: &str| match from {
         From::File => shown(source),
+        From::Settings => SETTINGS.to_owned(),
         From::Environment => format!("env {source}"),
         From::Argument => source.to_owned(),
     };
@@ -523,9 +650,15 @@ fn mask_words(json: Json) -> Json {
         Json::Object(map) => Json::Object(
             map.into_iter()
                 .map(|(name, value)| {
-                    let value = match is_secret_name(&name) && !value.is_null() {
-                        true => Json::String(MASK.to_owned()),
-                        false => mask_words(value),
+                    let mask = || Json::String(MASK.to_owned());
+                    let value = match value {
+                        Json::Null => Json::Null,
+                        _ if is_secret_name(&name) => mask(),
+                        // Of a request: who knows which of them let it in.
+                        Json::Object(all) if name == "headers" => {
+                            all.into_iter().map(|(name, _)| (name, mask())).collect()
+                        }
+                        value => mask_words(value),
                     };
                     (name, value)
                 })

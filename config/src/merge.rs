@@ -41,6 +41,14 @@ pub struct Origin<K> {
     layer: usize,
 }
 
+impl<K> Origin<K> {
+    /// Among layers of its kind: greater wins.
+    #[must_use]
+    pub const fn priority(&self) -> i64 {
+        self.priority
+    }
+}
+
 /// One end of the tree and its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf<K> {

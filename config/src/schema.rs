@@ -35,6 +35,8 @@ pub enum Kind {
 /// When a change acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acts {
+    /// At once, also as a stored setting.
+    Live,
     /// When the configuration is read again.
     Reload,
     /// When the program starts.
@@ -106,6 +108,35 @@ impl Schema {
     #[must_use]
     pub fn key(&self, path: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.path == path)
+    }
+
+    /// The paths of all keys that have a default, with that default as a variable or `--set`
+    /// would say it. Given to a program, they change nothing.
+    #[must_use]
+    pub fn defaults(&self) -> Vec<(String, String)> {
+        let told = self.keys.iter().filter(|key| !key.default.is_empty());
+        told.map(|key| {
+            let text = match crate::load::default_of(key.default) {
+                Json::String(text) => text,
+                json => json.to_string(),
+            };
+            (key.path.to_owned(), text)
+        })
+        .collect()
+    }
+
+    /// The paths at and below `path` in the settings of a program that no key sets.
+    #[must_use]
+    pub fn without_key(&self, settings: &Json, path: &str) -> Vec<String> {
+        let Some(members) = settings.as_object().filter(|members| !members.is_empty()) else {
+            let known = self.key(path).is_some();
+            return (!known).then(|| path.to_owned()).into_iter().collect();
+        };
+        let dot = if path.is_empty() { "" } else { "." };
+        let below = members
+            .iter()
+            .map(|(name, value)| self.without_key(value, &format!("{path}{dot}{name}")));
+        below.flatten().collect()
     }
 
     /// What to say about a path that is none.
@@ -187,7 +218,10 @@ impl Kind {
                 let text = node.text().ok_or_else(must)?;
                 Ok(Json::String(text.to_owned()))
             }
-            (Self::Integer(..), Value::Number(text)) => self.of_letters(text),
+            (Self::Integer(..), Value::Number(text)) => match crate::tree::based(text) {
+                Some(whole) => self.of_letters(&whole.to_string()),
+                None => self.of_letters(text),
+            },
             (
                 Self::Decimal | Self::Duration(..) | Self::Size(..),
                 Value::Number(text) | Value::Text(text),
@@ -233,10 +267,19 @@ impl Kind {
         }
     }
 
+    /// Whether there may be a secret in it: such a text is not repeated.
+    fn may_hide(self) -> bool {
+        match self {
+            Self::Secret | Self::Free => true,
+            Self::List(inner) | Self::MapOf(inner) => inner.may_hide(),
+            _ => false,
+        }
+    }
+
     fn checked(self, text: &str) -> Result<Json, String> {
-        let must = |why: String| match self {
-            Self::Secret => why,
-            _ => format!("{} {why}", Json::String(brief(text))),
+        let must = |why: String| match self.may_hide() {
+            true => why,
+            false => format!("{} {why}", Json::String(brief(text))),
         };
         match self {
             Self::Bool if text.eq_ignore_ascii_case("true") => Ok(Json::Bool(true)),
@@ -337,6 +380,7 @@ pub fn reference(schema: &Schema, heading: &str) -> String {
         }
         let acts = match key.acts {
             Acts::Reload => "",
+            Acts::Live => "; may be stored, and acts at once",
             Acts::Restart => "; acts on restart",
         };
         text.push_str(&format!("# Type: {}{acts}.\n", key.kind.wanted()));
@@ -451,6 +495,10 @@ mod tests {
         let node = Node::bare(Value::List(Vec::new()));
         let error = Kind::Secret.of_node(&node).unwrap_err();
         assert_eq!(error, "must be text");
+        // Of a list of maps nobody knows which members are secret.
+        const MAPS: Kind = Kind::List(&Kind::Free);
+        let told = text(MAPS, "[{\"password\":\"hunter2\",}]");
+        assert_eq!(told, "error: must be a list in JSON");
     }
 
     #[test]

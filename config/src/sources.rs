@@ -18,6 +18,8 @@ pub struct Start<'a> {
     /// A file given on the command line, and the key its content belongs under: it is read in
     /// place of [`DEFAULT_DIR`].
     pub file: Option<(&'a Path, Vec<String>)>,
+    /// Settings that the program keeps itself: over the files, below the environment.
+    pub settings: Vec<(String, serde_json::Value)>,
     /// The environment.
     pub environment: Vec<(String, String)>,
     /// What the command line sets: its name there, the dotted key, the value.
@@ -31,6 +33,7 @@ pub struct Start<'a> {
 pub fn start(schema: &Schema, start: Start<'_>) -> Result<Loaded, Vec<Fault>> {
     let Start {
         file: given,
+        settings,
         environment,
         arguments,
     } = start;
@@ -51,6 +54,7 @@ pub fn start(schema: &Schema, start: Start<'_>) -> Result<Loaded, Vec<Fault>> {
     }
     let sources = Sources {
         files,
+        settings,
         environment,
         arguments,
         read_file: &text_file,

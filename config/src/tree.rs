@@ -124,6 +124,35 @@ impl Node {
         entry.map(|e| &e.node)
     }
 
+    /// Puts a value at a path, in maps that are made where there are none; none takes the member
+    /// out. What is no map and stands in the way goes.
+    pub fn set(&mut self, path: &[String], value: Option<Self>) {
+        let [name, rest @ ..] = path else {
+            *self = value.unwrap_or_else(|| Self::bare(Value::Null));
+            return;
+        };
+        if self.entries().is_none() {
+            self.value = Value::Map(Vec::new());
+        }
+        let Value::Map(entries) = &mut self.value else {
+            return;
+        };
+        if rest.is_empty() && value.is_none() {
+            entries.retain(|entry| entry.name != *name);
+            return;
+        }
+        let at = entries.iter().position(|entry| entry.name == *name);
+        let at = at.unwrap_or_else(|| {
+            entries.push(Entry {
+                name: name.clone(),
+                at: Mark::default(),
+                node: Self::bare(Value::Map(Vec::new())),
+            });
+            entries.len() - 1
+        });
+        entries[at].node.set(rest, value);
+    }
+
     /// A scalar as text, in the letters of its source.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -132,6 +161,14 @@ impl Node {
             Value::Bool(true) => Some("true"),
             Value::Bool(false) => Some("false"),
             Value::Null | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// Bytes that it holds by itself: of a scalar its letters, of a map the names in it.
+    pub(crate) fn own_bytes(&self) -> usize {
+        match &self.value {
+            Value::Map(entries) => entries.iter().map(|entry| entry.name.len()).sum(),
+            _ => self.text().map_or(0, str::len),
         }
     }
 
@@ -192,7 +229,21 @@ impl Node {
     }
 }
 
+/// A number written in another base than ten.
+pub(crate) fn based(text: &str) -> Option<u64> {
+    let radix = match text.get(..2)? {
+        "0b" => 2,
+        "0o" => 8,
+        "0x" => 16,
+        _ => return None,
+    };
+    u64::from_str_radix(&text[2..], radix).ok()
+}
+
 fn number(text: &str) -> serde_json::Value {
+    if let Some(whole) = based(text) {
+        return whole.into();
+    }
     if let Ok(whole) = text.parse::<i64>() {
         return whole.into();
     }
@@ -249,6 +300,8 @@ mod tests {
             ("18446744073709551615", "18446744073709551615"),
             ("-3", "-3"),
             ("1.10", "1.1"),
+            ("0o17", "15"),
+            ("0x1F", "31"),
             ("1e999", "\"1e999\""),
         ] {
             let node = Node::bare(Value::Number(text.to_owned()));

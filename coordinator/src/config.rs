@@ -1,6 +1,7 @@
 //! The coordinator's configuration: what the keys of [`SCHEMA`] become, and the rules that hold
 //! between several of them. Where values come from is decided in `longshore-config`.
 
+mod actions;
 mod fixed;
 mod hidden;
 mod keys;
@@ -8,6 +9,7 @@ mod notify;
 mod retention;
 mod secure;
 
+pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
 pub use keys::{SCHEMA, reference};
@@ -15,6 +17,8 @@ pub use notify::{MailSettings, Notify, Tls, is_public_url};
 pub use retention::Retention;
 pub use secure::{Argon2, Auth, Cookies, Invitations, Logins, Password, Secure, TotpSettings};
 
+use crate::api::cors::{Cors, is_origin};
+use crate::outbound::is_entry;
 use crate::rates::Network;
 use longshore_common::amount::{SlotName, parse_bytes};
 use longshore_common::ids::is_handle;
@@ -23,8 +27,9 @@ use longshore_common::limits::{
 };
 use longshore_config::load::{Fault, Loaded};
 use longshore_config::sources::{self, Start};
+use longshore_core::model::admin::DECLARE_LOST_MIN_S;
 use longshore_core::model::{
-    Discipline, LifeSettings, SchedulerSettings, Selection, SessionDefaults,
+    Discipline, LifeSettings, SchedulerSettings, Selection, SessionDefaults, WatchdogSettings,
 };
 use longshore_identity::bucket::{LIMIT_MAX, LIMIT_MIN};
 use serde::Deserialize;
@@ -76,6 +81,10 @@ pub struct Daemon {
     pub rate_limit: RateLimit,
     /// Logins.
     pub auth: Auth,
+    /// Pages of other origins.
+    pub cors: CorsSection,
+    /// Calls that the coordinator makes.
+    pub egress: Egress,
 }
 
 /// `[daemon.rate_limit]`: requests in any 900 s, 1 to 1000000.
@@ -119,6 +128,83 @@ impl Default for Daemon {
             agents: Agents::default(),
             rate_limit: RateLimit::default(),
             auth: Auth::default(),
+            cors: CorsSection::default(),
+            egress: Egress::default(),
+        }
+    }
+}
+
+/// `[daemon.cors]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+pub struct CorsSection {
+    /// `scheme://host[:port]` of pages that may read answers; `*` alone = all.
+    pub origins: Vec<String>,
+    /// Their cookies and logins count.
+    pub credentials: bool,
+    /// How long a browser may keep what it was told, in seconds.
+    pub max_age_s: i64,
+}
+
+impl Default for CorsSection {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            credentials: false,
+            max_age_s: 600,
+        }
+    }
+}
+
+impl CorsSection {
+    fn check(&self) -> Result<(), ConfigError> {
+        let all = self.origins.iter().any(|origin| origin == "*");
+        if all && self.credentials {
+            let text = "daemon.cors: origins \"*\" cannot be used with credentials";
+            return Err(ConfigError(text.to_owned()));
+        }
+        if all && self.origins.len() > 1 {
+            let text = "daemon.cors.origins: \"*\" stands alone";
+            return Err(ConfigError(text.to_owned()));
+        }
+        let mut others = self.origins.iter().filter(|origin| *origin != "*");
+        match others.find(|origin| !is_origin(origin)) {
+            None => Ok(()),
+            Some(origin) => Err(ConfigError(format!(
+                "daemon.cors.origins: \"{origin}\" is not of the form https://HOST or https://HOST:PORT"
+            ))),
+        }
+    }
+
+    /// As the API uses it.
+    #[must_use]
+    pub fn cors(&self) -> Cors {
+        Cors {
+            origins: self.origins.clone(),
+            credentials: self.credentials,
+            max_age_s: self.max_age_s,
+        }
+    }
+}
+
+/// `[daemon.egress]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+pub struct Egress {
+    /// Hosts, addresses and networks that may be called although they are this machine's own,
+    /// loopback or link-local, or private and named by a user.
+    pub allow: Vec<String>,
+}
+
+impl Egress {
+    fn check(&self) -> Result<(), ConfigError> {
+        match self.allow.iter().find(|entry| !is_entry(entry)) {
+            None => Ok(()),
+            Some(entry) => Err(ConfigError(format!(
+                "daemon.egress.allow: \"{entry}\" is no host, address or network"
+            ))),
         }
     }
 }
@@ -172,6 +258,8 @@ pub struct Sessions {
     pub default_mem: String,
     /// Priority of a session that names none.
     pub default_priority: u8,
+    /// Tasks an array may have.
+    pub array_tasks: u32,
     /// Administrators may reach into sessions of others; each use is recorded.
     pub admin_exec: bool,
     /// How often a lifetime may be extended whose keypair policy does not say.
@@ -181,6 +269,8 @@ pub struct Sessions {
     /// When sessions count as unused whose keypair policy does not say. In force for what is
     /// submitted after the start.
     pub idle: Idle,
+    /// Stops sessions without a sign of life.
+    pub watchdog: WatchdogSection,
 }
 
 impl Sessions {
@@ -191,6 +281,55 @@ impl Sessions {
             extend_max: self.extend_max,
             extend_step_s: self.extend_step_s,
             new_user_grace_s: self.idle.new_user_grace_s,
+        }
+    }
+}
+
+/// `[services.sessions.watchdog]`, in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+pub struct WatchdogSection {
+    /// False: nothing is looked at.
+    pub enabled: bool,
+    /// Without a sign of life for longer a RUNNING session is stopped; at least 60.
+    pub threshold_sec: i64,
+    /// Between two looks; at least 60.
+    pub watch_interval_sec: i64,
+    /// Without output and use for so long a session counts as stalled; 0 = none does, else at
+    /// least 60.
+    pub stalled_after_sec: i64,
+}
+
+impl Default for WatchdogSection {
+    fn default() -> Self {
+        let known = WatchdogSettings::default();
+        Self {
+            enabled: known.enabled,
+            threshold_sec: known.threshold_s,
+            watch_interval_sec: known.interval_s,
+            stalled_after_sec: known.stalled_after_s,
+        }
+    }
+}
+
+impl WatchdogSection {
+    fn check(&self) -> Result<(), ConfigError> {
+        let key = "services.sessions.watchdog.stalled_after_sec";
+        match self.stalled_after_sec {
+            0 | 60.. => Ok(()),
+            _ => Err(ConfigError(format!("{key}: must be 0 or at least 60"))),
+        }
+    }
+
+    /// As data.
+    #[must_use]
+    pub const fn settings(&self) -> WatchdogSettings {
+        WatchdogSettings {
+            enabled: self.enabled,
+            threshold_s: self.threshold_sec,
+            interval_s: self.watch_interval_sec,
+            stalled_after_s: self.stalled_after_sec,
         }
     }
 }
@@ -264,10 +403,12 @@ impl Default for Sessions {
             default_cpu: "1".to_owned(),
             default_mem: "2g".to_owned(),
             default_priority: 10,
+            array_tasks: SessionDefaults::default().array_tasks,
             admin_exec: false,
             extend_max: LifeSettings::default().extend_max,
             extend_step_s: LifeSettings::default().extend_step_s,
             idle: Idle::default(),
+            watchdog: WatchdogSection::default(),
         }
     }
 }
@@ -296,6 +437,8 @@ pub struct Services {
 pub struct Organization {
     /// Service accounts may act as administrators of their domain.
     pub allow_service_account_admins: bool,
+    /// Calls that people may have made about an object, by its type.
+    pub ui_actions: UiActions,
 }
 
 /// `[services.scheduler]`: the defaults of every resource group.
@@ -483,8 +626,22 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         overrides: Overrides,
     ) -> Result<(Self, Loaded), ConfigError> {
+        Self::load_with(file, Vec::new(), environment, overrides)
+    }
+
+    /// The same with settings that are stored, by their dotted keys.
+    ///
+    /// # Errors
+    /// All that is wrong, a line each.
+    pub fn load_with(
+        file: Option<&Path>,
+        settings: Vec<(String, serde_json::Value)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: Overrides,
+    ) -> Result<(Self, Loaded), ConfigError> {
         let start = Start {
             file: file.map(|file| (file, Vec::new())),
+            settings,
             environment: environment.into_iter().collect(),
             arguments: overrides.arguments(),
         };
@@ -503,6 +660,10 @@ impl Config {
     fn checked(mut self) -> Result<Self, ConfigError> {
         self.check()?;
         self.secure.check()?;
+        self.daemon.cors.check()?;
+        actions::check(&self.services.organization.ui_actions)?;
+        self.daemon.egress.check()?;
+        self.services.sessions.watchdog.check()?;
         self.services.retention.check()?;
         self.services.notify.check()?;
         let listen = self.daemon.listen;
@@ -523,10 +684,13 @@ impl Config {
                 format!("must be {least} (five heartbeats) to 3600"),
             );
         }
-        if agents.declare_lost_s != 0 && agents.declare_lost_s < agents.lost_after_s {
+        let least = i64::from(agents.lost_after_s).max(DECLARE_LOST_MIN_S);
+        if agents.declare_lost_s != 0 && i64::from(agents.declare_lost_s) < least {
             return wrong(
                 "daemon.agents.declare_lost_s",
-                "must be 0 or at least daemon.agents.lost_after_s".to_owned(),
+                format!(
+                    "must be 0 or at least {least}: {DECLARE_LOST_MIN_S}, and daemon.agents.lost_after_s"
+                ),
             );
         }
         if !(1..=3650).contains(&agents.certificate_days) {
@@ -540,6 +704,16 @@ impl Config {
                 "services.sessions.default_priority",
                 "must be 0 to 100".to_owned(),
             );
+        }
+        if !(1..=1_000_000).contains(&self.services.sessions.array_tasks) {
+            return wrong(
+                "services.sessions.array_tasks",
+                "must be 1 to 1000000".to_owned(),
+            );
+        }
+        let filter = tracing_subscriber::EnvFilter::builder().parse(&self.logging.level);
+        if let Err(error) = filter {
+            return wrong("logging.level", error.to_string());
         }
         self.services.scheduler.check()?;
         let idle = &self.services.sessions.idle;
@@ -624,6 +798,16 @@ impl Config {
         }
     }
 
+    /// What groups do that do not say.
+    #[must_use]
+    pub fn scheduling(&self) -> SchedulerSettings {
+        SchedulerSettings {
+            idle: self.services.sessions.idle.policy(),
+            lives: self.services.sessions.lives(),
+            ..self.services.scheduler.settings()
+        }
+    }
+
     /// Where agents connect to.
     #[must_use]
     pub fn agents_listen(&self) -> SocketAddr {
@@ -658,6 +842,7 @@ impl Config {
             cpu_milli,
             mem_bytes,
             priority: self.services.sessions.default_priority,
+            array_tasks: self.services.sessions.array_tasks,
             ..SessionDefaults::default()
         })
     }
@@ -733,6 +918,8 @@ mod tests {
         assert!(load("", &[("LONGSHORE__DAEMON__AGENTS__HEARTBEAT_S", "x")]).is_err());
         for bad in [
             "[daemon.agents]\nlost_after_s = 3",
+            "[daemon.agents]\ndeclare_lost_s = 119",
+            "[daemon.agents]\nlost_after_s = 300\ndeclare_lost_s = 299",
             "[services.sessions]\ndefault_mem = \"lots\"",
             "[services.sessions]\ndefault_cpu = \"0\"",
             "[services.sessions]\ncreation_retries = 3",

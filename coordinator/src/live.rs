@@ -80,6 +80,8 @@ pub struct Live {
     /// Containers of ours that no order named when they were reported. Kept while their
     /// agent is away: they stay where they are.
     strangers: Mutex<HashMap<AgentId, BTreeMap<ContainerKey, Stranger>>>,
+    /// What the watchdog did.
+    pub watchdog: crate::watchdog::Cycles,
     /// The end of the audit log as it is stored.
     audit: Mutex<AuditEnd>,
     /// Ends of it that agents were told before they connected last.

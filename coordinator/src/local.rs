@@ -44,6 +44,13 @@ pub enum Ask {
         /// Name of the project; absent = `default`.
         project: Option<String>,
     },
+    /// How many stored secrets each master key protects.
+    SecretsStatus,
+    /// Bring stored secrets under a new master key.
+    SecretsRotate {
+        /// The key, in base64.
+        key: String,
+    },
     /// The way back in for an administrator.
     AdminRecover {
         /// Address.

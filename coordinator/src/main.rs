@@ -16,12 +16,16 @@ use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
 use longshore_coordinator::local::{self, Ask};
 use longshore_coordinator::mail::{Mailer, Smtp};
+use longshore_coordinator::outbound::{Allowed, Outbound};
 use longshore_coordinator::pki::Pki;
 use longshore_coordinator::rates::Rates;
+use longshore_coordinator::secrets::rotate;
+use longshore_coordinator::settings::{Held, InForce, Level, Settings, Source};
 use longshore_coordinator::store::{Store, StoreError, verify_audit_file};
-use longshore_core::model::{Beginning, Group, Meta, SchedulerSettings};
+use longshore_coordinator::vaults::{self, Vaults};
+use longshore_core::model::{Beginning, Group, Meta, State};
 use longshore_identity::Sha256;
-use longshore_identity::audit::Head;
+use longshore_identity::audit::{Actor, ActorKind, Head};
 use longshore_link::boot_ms;
 use sd_notify::NotifyState;
 use std::io::IsTerminal as _;
@@ -93,6 +97,11 @@ enum Verb {
         #[command(subcommand)]
         verb: AuditVerb,
     },
+    /// The key that protects stored secrets
+    Secrets {
+        #[command(subcommand)]
+        verb: SecretsVerb,
+    },
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -137,6 +146,19 @@ enum AuditVerb {
         /// one, records that were cut off at the end are not missed
         #[arg(long, value_name = "SEQ:HASH", value_parser = witness)]
         witness: Vec<Head>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SecretsVerb {
+    /// How many stored secrets each key protects
+    Status,
+    /// Bring all stored secrets under a new key, while the coordinator serves; both keys are
+    /// needed until it is done. What was interrupted goes on when it is given again
+    Rotate {
+        /// File with the new key: 32 random bytes in base64
+        #[arg(long, value_name = "FILE")]
+        new_key: PathBuf,
     },
 }
 
@@ -186,6 +208,7 @@ impl From<StoreError> for End {
         match error {
             // Somebody else has it; nothing is wrong with the database.
             StoreError::Locked { .. } => Self::Failed(anyhow::Error::new(error)),
+            StoreError::NoKey(_) => Self::Settings(error.to_string()),
             other => Self::Database(other),
         }
     }
@@ -225,8 +248,17 @@ fn start() -> Result<(), End> {
     // A variable that is not Unicode cannot be one of ours.
     let environment = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let (config, loaded) = Config::load(arguments.config.as_deref(), environment, overrides)
-        .map_err(|error| End::Settings(error.to_string()))?;
+    let source = Source {
+        file: arguments.config,
+        environment: environment.collect(),
+        overrides,
+    };
+    let (config, loaded) = Config::load(
+        source.file.as_deref(),
+        source.environment.iter().cloned(),
+        source.overrides.clone(),
+    )
+    .map_err(|error| End::Settings(error.to_string()))?;
     match arguments.verb {
         None | Some(Verb::Run) => (),
         Some(Verb::Audit {
@@ -234,6 +266,7 @@ fn start() -> Result<(), End> {
         }) => return verify_audit(&config.daemon.data_dir, witness),
         Some(Verb::SetupToken) => return print_setup_link(&config.daemon.data_dir),
         Some(Verb::Admin { verb }) => return administer(&config.daemon.data_dir, verb),
+        Some(Verb::Secrets { verb }) => return secrets(&config.daemon.data_dir, verb),
         Some(Verb::Config {
             verb: ConfigVerb::Check,
         }) => {
@@ -259,7 +292,7 @@ fn start() -> Result<(), End> {
             return Ok(());
         }
     }
-    log(&config)?;
+    let level = log(&config)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -273,7 +306,7 @@ fn start() -> Result<(), End> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    let ended = runtime.block_on(run(config));
+    let ended = runtime.block_on(run(config, source, level));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
@@ -289,6 +322,18 @@ fn ask_locally(data_dir: &Path, question: &Ask) -> Result<(), End> {
 
 fn print_setup_link(data_dir: &Path) -> Result<(), End> {
     ask_locally(data_dir, &Ask::SetupToken)
+}
+
+fn secrets(data_dir: &Path, verb: SecretsVerb) -> Result<(), End> {
+    let question = match verb {
+        SecretsVerb::Status => Ask::SecretsStatus,
+        SecretsVerb::Rotate { new_key } => {
+            let key = std::fs::read_to_string(&new_key);
+            let key = key.with_context(|| new_key.display().to_string())?;
+            Ask::SecretsRotate { key }
+        }
+    };
+    ask_locally(data_dir, &question)
 }
 
 fn administer(data_dir: &Path, verb: AdminVerb) -> Result<(), End> {
@@ -363,21 +408,51 @@ fn say_audit_head(engine: engine::Engine) -> tokio::task::JoinHandle<()> {
     })
 }
 
-fn log(config: &Config) -> Result<(), End> {
-    let level = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| config.logging.level.clone());
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .parse(&level)
-        .map_err(|error| End::Settings(format!("logging.level: {error}")))?;
+/// Begins to log; what is answered sets how much. The variable LONGSHORE_LOG stands over it.
+fn log(config: &Config) -> Result<Level, End> {
+    let fixed = std::env::var("LONGSHORE_LOG").ok();
+    let parse = |level: &str| {
+        let filter = tracing_subscriber::EnvFilter::builder().parse(level);
+        filter.map_err(|error| format!("logging.level: {error}"))
+    };
+    let filter = parse(fixed.as_ref().unwrap_or(&config.logging.level));
+    let filter = filter.map_err(End::Settings)?;
     let terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(terminal);
-    match config.logging.format {
-        LogFormat::Json if !terminal => lines.json().init(),
-        LogFormat::Json | LogFormat::Text => lines.init(),
-    }
-    Ok(())
+    let set = move |take: &dyn Fn(tracing_subscriber::EnvFilter) -> Result<(), String>,
+                    level: &str| {
+        match fixed {
+            Some(_) => Ok(()),
+            None => take(parse(level)?),
+        }
+    };
+    Ok(match config.logging.format {
+        LogFormat::Json if !terminal => {
+            let lines = lines.json().with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            Box::new(move |level: &str| {
+                set(
+                    &|filter| handle.reload(filter).map_err(|e| e.to_string()),
+                    level,
+                )
+            })
+        }
+        LogFormat::Json | LogFormat::Text => {
+            let lines = lines.with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            Box::new(move |level: &str| {
+                set(
+                    &|filter| handle.reload(filter).map_err(|e| e.to_string()),
+                    level,
+                )
+            })
+        }
+    })
 }
 
 /// A request or connection may panic alone; any other task holds up something that the
@@ -396,10 +471,39 @@ fn panics_end_the_process() {
     }));
 }
 
-async fn run(config: Config) -> Result<(), End> {
+/// The configuration with what is stored of it. Stored settings that do not go with the rest any
+/// more are left out, and said: a start must not hang on them.
+fn with_stored(config: Config, source: &Source, state: &State) -> Result<InForce, End> {
+    match source.read(&state.settings.values) {
+        Ok(read) => Ok(read),
+        Err(wrong) => {
+            for one in wrong {
+                error!("stored settings are left out: {}", one.text);
+            }
+            let (_, loaded) = Config::load(
+                source.file.as_deref(),
+                source.environment.iter().cloned(),
+                source.overrides.clone(),
+            )
+            .map_err(|error| End::Settings(error.to_string()))?;
+            Ok(InForce::new(config, &loaded))
+        }
+    }
+}
+
+async fn run(config: Config, source: Source, level: Level) -> Result<(), End> {
     let data_dir = &config.daemon.data_dir;
     make_private(data_dir)?;
-    let (store, mut state) = Store::open(&data_dir.join(DATABASE), new_meta)?;
+    let sources = config.secure.key_sources(data_dir);
+    let sources = sources.map_err(|error| End::Settings(error.to_string()))?;
+    let keyring = sources.ring().map_err(End::Settings)?;
+    let (store, mut state) = Store::open(&data_dir.join(DATABASE), &keyring, new_meta)?;
+    let secrets = store.secrets();
+    let begun = with_stored(config, &source, &state)?;
+    let config = begun.config.clone();
+    let data_dir = &config.daemon.data_dir;
+    let work = begun.work.clone();
+    let settings = Settings::new(source, begun, level);
     let changes = engine::begin(&mut state, beginning(&config), wall_clock())?;
     store.commit(changes).await?;
     let fixed = &config.daemon.auth.fixed_users;
@@ -447,12 +551,15 @@ async fn run(config: Config) -> Result<(), End> {
     let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
     let live = Arc::new(Live::default());
     let (engine, engine_task) = engine::start(state, store, live, effects, vec![people]);
+    let secret = identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?;
+    let opened = Vaults::new(keyring, work, &secret);
     let link = ClusterConfig {
         listen: config.agents_listen(),
         heartbeat_ms: config.daemon.agents.heartbeat_s * 1000,
         lost_after_ms: config.daemon.agents.lost_after_s * 1000,
         addresses: config.daemon.agents.addresses.clone(),
         gso: config.daemon.agents.gso,
+        vaults: opened.clone(),
     };
     let instance = InstanceId::new(identity::new_id());
     let (cluster, endpoint) = cluster::start(link, Arc::clone(&pki), engine.clone(), instance, due)
@@ -479,24 +586,30 @@ async fn run(config: Config) -> Result<(), End> {
         tunnels: api::Tunnels::default(),
         engine: engine.clone(),
         reader,
+        secrets: secrets.clone(),
         nodes: Arc::new(cluster.clone()),
         identity,
-        defaults: config
-            .defaults()
-            .map_err(|error| End::Settings(error.to_string()))?,
-        rights: api::RightsSettings {
+        defaults: Held::new(
+            config
+                .defaults()
+                .map_err(|error| End::Settings(error.to_string()))?,
+        ),
+        rights: Held::new(api::RightsSettings {
             admin_exec: config.services.sessions.admin_exec,
-        },
+        }),
+        settings,
+        actions: Held::new(config.services.organization.ui_actions.clone()),
+        outbound: Held::new(Outbound::new(Allowed::of(&config.daemon.egress.allow))),
+        cors: Held::new(config.daemon.cors.cors()),
         cluster: cluster_id,
         ca_pem: pki.ca_pem(),
         pin: pki.pin().context("the authority has no pin")?,
         address: address.clone(),
         agents_address: format!("{name}:{}", config.agents_listen().port()),
         data_dir: data_dir.clone(),
-        cursors: Cursors::new(
-            &identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?,
-        ),
+        cursors: Cursors::new(&secret),
         audit: api::audit::Auditing::default(),
+        vaults: opened,
         rates: Arc::clone(&rates),
         replays: api::Replays::default(),
         logins: api::logins::Logins::new(&config)
@@ -511,12 +624,21 @@ async fn run(config: Config) -> Result<(), End> {
         stopping.clone(),
     );
     let uses = tokio::spawn(uses);
-    let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
-    let retention = tokio::spawn(api::audit::keep_retention(
-        app.clone(),
-        config.services.retention.audit_days,
+    drop(tokio::spawn(rotate::resume(secrets)));
+    let of_cycles = app.clone();
+    let settings_of_cycles = move || {
+        let now = of_cycles.settings.now();
+        now.config.services.sessions.watchdog.settings()
+    };
+    let cycles = tokio::spawn(longshore_coordinator::watchdog::keep(
+        engine.clone(),
+        settings_of_cycles,
         stopping.clone(),
     ));
+    let opening = vaults::keep(app.vaults.clone(), app.engine.clone(), stopping.clone());
+    let opening = tokio::spawn(opening);
+    let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
+    let retention = tokio::spawn(api::audit::keep_retention(app.clone(), stopping.clone()));
     match api::local::bind(data_dir) {
         Ok(socket) => drop(tokio::spawn(api::local::serve(
             app.clone(),
@@ -527,6 +649,7 @@ async fn run(config: Config) -> Result<(), End> {
             warn!(%error, "the socket for local commands cannot be made; setup-token and admin do not work");
         }
     }
+    drop(tokio::spawn(read_again(app.clone())));
     let logins = tokio::spawn(api::logins::keep_logins(app.clone(), stopping.clone()));
     let tls = pki
         .https_config()
@@ -551,8 +674,10 @@ async fn run(config: Config) -> Result<(), End> {
     let _ = stop.send(true); // false only if nobody listens any more
     let closing = async {
         let _ = server.await; // a panic there has been logged
+        let _ = opening.await; // as there
         let _ = refusals.await; // as there
         let _ = uses.await; // as there
+        let _ = cycles.await; // as there
         let _ = retention.await; // as there
         let _ = logins.await; // as there
         // Agents hear why; whoever is not one yet hears that it is over.
@@ -586,11 +711,7 @@ fn beginning(config: &Config) -> Beginning {
         keypair_policy: PolicyId::new(identity::new_id()),
         user_policy: PolicyId::new(identity::new_id()),
         project_policy: PolicyId::new(identity::new_id()),
-        scheduler: SchedulerSettings {
-            idle: config.services.sessions.idle.policy(),
-            lives: config.services.sessions.lives(),
-            ..config.services.scheduler.settings()
-        },
+        scheduler: config.scheduling(),
         service_account_admins: config.services.organization.allow_service_account_admins,
     }
 }
@@ -655,19 +776,32 @@ fn hosts(config: &Config, name: &str) -> Vec<String> {
 }
 
 async fn told_to_stop() {
-    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = (
+    let (Ok(mut term), Ok(mut int)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
     ) else {
         error!("signals cannot be heard; the coordinator only stops when it is killed");
         return std::future::pending().await;
     };
-    loop {
-        tokio::select! {
-            _ = term.recv() => return info!("told to stop (SIGTERM)"),
-            _ = int.recv() => return info!("told to stop (SIGINT)"),
-            _ = hup.recv() => info!("SIGHUP: settings are read at the start only; nothing was changed"),
+    tokio::select! {
+        _ = term.recv() => info!("told to stop (SIGTERM)"),
+        _ = int.recv() => info!("told to stop (SIGINT)"),
+    }
+}
+
+/// Reads the configuration again at each SIGHUP. What is wrong with it is logged, and what was in
+/// force stays so.
+async fn read_again(app: App) {
+    let Ok(mut hup) = signal(SignalKind::hangup()) else {
+        return error!("SIGHUP cannot be heard; it ends the coordinator");
+    };
+    let origin = Arc::new(engine::Origin {
+        actor: Actor::new(ActorKind::Local).called("", "SIGHUP"),
+        ..engine::Origin::system()
+    });
+    while hup.recv().await.is_some() {
+        if let Err(failure) = api::read_settings_again(&app, &origin, false).await {
+            error!(code = failure.code, "the configuration stays as it was");
         }
     }
 }

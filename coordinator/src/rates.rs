@@ -5,6 +5,7 @@
 //! | who asks, from where, when | whether the request is served, and the headers of its answer |
 //! | the file of the last orderly stop | buckets as they were; a crash empties them |
 
+use crate::settings::Held;
 use longshore_common::ids::UserId;
 use longshore_identity::bucket::{Bucket, Buckets, SavedBucket, Verdict, anonymous_prefix};
 use serde::{Deserialize, Serialize};
@@ -32,15 +33,15 @@ pub enum Whose {
 /// See the module.
 #[derive(Debug)]
 pub struct Rates {
-    held: Mutex<Held>,
-    keypair: u32,
-    anonymous: u32,
-    trusted: Vec<Network>,
+    held: Mutex<Taken>,
+    /// Requests in 900 s: of a keypair, of a client that is not known.
+    limits: Held<(u32, u32)>,
+    trusted: Held<Vec<Network>>,
     file: PathBuf,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Taken {
     known: Buckets<Whose>,
     clients: Buckets<IpAddr>,
 }
@@ -76,7 +77,7 @@ impl Rates {
             Err(_) => Saved::default(),
         };
         let away = wall_ms.saturating_sub(saved.at_ms);
-        let mut held = Held {
+        let mut held = Taken {
             known: Buckets::new(KNOWN_MOST),
             clients: Buckets::new(CLIENTS_MOST),
         };
@@ -92,28 +93,34 @@ impl Rates {
         let _ = std::fs::remove_file(&file);
         Self {
             held: Mutex::new(held),
-            keypair,
-            anonymous,
-            trusted,
+            limits: Held::new((keypair, anonymous)),
+            trusted: Held::new(trusted),
             file,
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, Taken> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings are others from now on; who was counted stays counted.
+    pub fn set(&self, limits: (u32, u32), trusted: Vec<Network>) {
+        self.limits.set(limits);
+        self.trusted.set(trusted);
     }
 
     /// Asks for one request of somebody who proved to be somebody. `own` is the limit of the
     /// keypair, none = that of the installation.
     pub fn known(&self, whose: &Whose, own: Option<u32>, now_ms: i64) -> Verdict {
-        let limit = own.unwrap_or(self.keypair);
+        let limit = own.unwrap_or_else(|| self.limits.get().0);
         self.held().known.take(whose, now_ms, limit)
     }
 
     /// Asks for one request of a client that is not known, or did not prove to be.
     pub fn client(&self, client: IpAddr, now_ms: i64) -> Verdict {
         let client = anonymous_prefix(client);
-        self.held().clients.take(&client, now_ms, self.anonymous)
+        let (_, limit) = self.limits.get();
+        self.held().clients.take(&client, now_ms, limit)
     }
 
     /// Requests of a keypair that lie in the window.
@@ -131,7 +138,10 @@ impl Rates {
         peer: IpAddr,
         forwarded: impl DoubleEndedIterator<Item = &'a str>,
     ) -> IpAddr {
-        let trusts = |address: IpAddr| self.trusted.iter().any(|net| net.holds(address));
+        let trusts = |address: IpAddr| {
+            let holds = |all: &Vec<Network>| all.iter().any(|net| net.holds(address));
+            self.trusted.look(holds)
+        };
         if !trusts(peer) {
             return peer;
         }

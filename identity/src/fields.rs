@@ -241,6 +241,7 @@ pub fn at(
         .map(|message| MemberError {
             pointer: pointer.to_owned(),
             message: message.into(),
+            ..MemberError::default()
         })
         .collect()
 }

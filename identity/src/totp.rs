@@ -28,6 +28,14 @@ const OLD_STEPS: i64 = 20;
 #[derive(Clone)]
 pub struct TotpSecret([u8; 20]);
 
+impl PartialEq for TotpSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for TotpSecret {}
+
 impl Drop for TotpSecret {
     fn drop(&mut self) {
         self.0.zeroize();

@@ -26,13 +26,16 @@ const SEND_WINDOW: u32 = 4 << 20;
 /// Flow-control window of one connection. It holds all data streams a link may have besides
 /// the two of its own: a reader that reads nothing, or a program that takes no input, must
 /// not take the credit heartbeats and orders need.
-const CONNECTION_WINDOW: u32 = (MAX_DATA_STREAMS as u32 + 8) * STREAM_WINDOW;
+const CONNECTION_WINDOW: u32 = (MAX_DATA_STREAMS as u32 + MAX_TUNNELS as u32 + 8) * STREAM_WINDOW;
 /// What was said last gets so long to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Priority of streams behind which a person waits: after orders, before bulk.
 pub const INTERACTIVE: i32 = 50;
-/// Data streams the coordinator has open at one agent at most.
+/// Data streams the coordinator has open at one agent at most, beside connections to ports.
 pub const MAX_DATA_STREAMS: usize = 64;
+/// Connections to ports of containers it has open there at most. They are counted apart: who
+/// has many keeps nobody from logs, commands and signals.
+pub const MAX_TUNNELS: usize = 128;
 
 /// Why a stream gives nothing more.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ fn options(engine: &PrivateEngine) -> AgentOptions {
     let firewall = ("LONGSHORE__AGENT__FIREWALL".to_owned(), "off".to_owned());
     AgentOptions {
         socket: engine.socket(),
+        mounts: Some(engine.keeper()),
         environment: vec![firewall],
         ..AgentOptions::default()
     }

@@ -20,6 +20,7 @@ async fn a_lifetime_ends_on_time_while_the_cable_is_cut() {
         .add_agent(AgentOptions {
             socket: engine.socket(),
             netns: Some(cable.netns.clone()),
+            mounts: Some(engine.keeper()),
             ..AgentOptions::default()
         })
         .await;

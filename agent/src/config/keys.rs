@@ -32,7 +32,13 @@ pub const SCHEMA: Schema = Schema {
             "agent.run_dir",
             Kind::Text,
             "\"/run/longshore-agent\"",
-            "Files of running sessions; a tmpfs in production.",
+            "Files of running sessions. A tmpfs of their own is mounted below it.",
+        ),
+        key(
+            "agent.vault_file_roots",
+            Kind::List(&Kind::Text),
+            "[\"/home/work\", \"/work\", \"/tmp\", \"/run/longshore/secrets\"]",
+            "Directories inside sessions below which files of vaults may be put.",
         ),
         key(
             "agent.docker.socket",
@@ -222,18 +228,9 @@ mod tests {
 
     #[test]
     fn defaults_that_are_told_are_those_that_hold() {
-        let told: Vec<(String, String, String)> = SCHEMA
-            .keys
-            .iter()
-            .filter(|key| !key.default.is_empty())
-            .map(|key| {
-                let text = match longshore_config::load::default_of(key.default) {
-                    serde_json::Value::String(text) => text,
-                    json => json.to_string(),
-                };
-                ("--set".to_owned(), key.path.to_owned(), text)
-            })
-            .collect();
+        let told = SCHEMA.defaults().into_iter();
+        let told = told.map(|(path, text)| ("--set".to_owned(), path, text));
+        let told: Vec<(String, String, String)> = told.collect();
         assert!(told.len() > 25);
         let nowhere = ("LONGSHORE_CONFIG_DIR".to_owned(), "/nowhere".to_owned());
         let environment = BTreeMap::from([nowhere]);
@@ -251,28 +248,22 @@ mod tests {
         assert!(known == reference(), "UPDATE=1 writes {path}");
     }
 
-    /// Paths of everything that is no map with members.
-    fn ends(value: &serde_json::Value, path: &str, all: &mut Vec<String>) {
-        match value.as_object().filter(|members| !members.is_empty()) {
-            None => all.push(path.to_owned()),
-            Some(members) => {
-                for (name, value) in members {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    ends(value, &format!("{path}{dot}{name}"), all);
-                }
-            }
-        }
+    #[test]
+    fn every_setting_has_a_key() {
+        let settings = serde_json::to_value(Config::default()).unwrap();
+        let without = SCHEMA.without_key(&settings, "agent");
+        assert!(without.is_empty(), "without a key: {without:?}");
     }
 
     #[test]
-    fn every_setting_has_a_key() {
-        let mut all = Vec::new();
-        ends(
-            &serde_json::to_value(Config::default()).unwrap(),
-            "agent",
-            &mut all,
-        );
-        all.retain(|path| SCHEMA.key(path).is_none());
-        assert!(all.is_empty(), "without a key: {all:?}");
+    fn no_vault_can_set_a_key_of_the_machine() {
+        let reach: Vec<&str> = SCHEMA
+            .keys
+            .iter()
+            .map(|key| key.path)
+            .filter(|path| path.starts_with("agent."))
+            .filter(|path| !longshore_config::work::keys::is_of_machine(path))
+            .collect();
+        assert!(reach.is_empty(), "{reach:?}");
     }
 }

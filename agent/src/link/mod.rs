@@ -5,11 +5,13 @@
 //! ready; no call of Docker, NVML or the disk stands in a heartbeat's way.
 
 mod join;
+mod material;
 mod outbox;
 mod session;
 
 use join::renew_expired;
 pub use join::{JoinError, JoinOrder, join};
+pub use material::Desk;
 pub use outbox::{Outbox, Shared};
 
 use crate::host::wall_clock;
@@ -145,6 +147,7 @@ pub async fn run(
             }
             session::Ended::Closed(CloseCode::Replaced) => {
                 warn!("a newer process of this agent took over; this one dials no more");
+                shared.replace();
                 return shared.stopped().await;
             }
             session::Ended::Closed(

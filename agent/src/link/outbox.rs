@@ -1,5 +1,6 @@
 //! What the link sends, kept ready by the supervisor.
 
+use super::material::Desk;
 use longshore_common::agent::{Inventory, NodeLoad, RuntimeState};
 use longshore_common::ids::{ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId};
 use longshore_common::session::ContainerState;
@@ -176,8 +177,12 @@ pub struct Shared {
     outbox: Mutex<Outbox>,
     /// Something in the outbox should not wait for the next beat.
     pub changed: Notify,
+    /// Who waits for what containers are given.
+    pub desk: Desk,
     /// True once the agent stops: the link says goodbye.
     stopping: watch::Sender<bool>,
+    /// A newer process of this agent took over.
+    replaced: watch::Sender<bool>,
     /// Boot clock at the sending of the last heartbeat that was acknowledged; 0 = none.
     pub acked_sent_ms: AtomicI64,
     learned: Mutex<Vec<String>>,
@@ -237,7 +242,12 @@ impl Shared {
                 hash: None,
             }),
             changed: Notify::new(),
+            #[cfg(not(test))]
+            desk: Desk::default(),
+            #[cfg(test)]
+            desk: Desk::answering(),
             stopping: watch::channel(false).0,
+            replaced: watch::channel(false).0,
             acked_sent_ms: AtomicI64::new(0),
             learned: Mutex::new(Vec::new()),
             audit: Mutex::new((AuditEnd::default(), false)),
@@ -258,6 +268,17 @@ impl Shared {
     pub async fn stopped(&self) {
         let mut stopping = self.stopping.subscribe();
         let _ = stopping.wait_for(|stopping| *stopping).await; // its sender lives as long as we
+    }
+
+    /// Says that a newer process of this agent took over.
+    pub fn replace(&self) {
+        self.replaced.send_replace(true);
+    }
+
+    /// Returns once a newer process of this agent has taken over.
+    pub async fn replaced(&self) {
+        let mut replaced = self.replaced.subscribe();
+        let _ = replaced.wait_for(|replaced| *replaced).await; // as in `stopped`
     }
 
     /// Addresses to dial: the configured ones, then those the coordinator named.

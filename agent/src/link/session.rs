@@ -10,9 +10,10 @@ use crate::logs::LogStore;
 use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Figures, Frame, Goodbye,
-    Heartbeat, HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Message, OutcomeAck,
-    OutcomeNumber, PullProgress, Refused, SignalRequest, SignedSet, StreamAccept, StreamEnd,
-    StreamOpen, StreamRefuse, TunnelRequest, UnclaimedReport, UseReport, Welcome,
+    Heartbeat, HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Material,
+    MaterialRequest, Message, OutcomeAck, OutcomeNumber, PullProgress, Refused, SignalRequest,
+    SignedSet, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, TunnelRequest, UnclaimedReport,
+    UseReport, Welcome,
 };
 use longshore_link::{
     FrameReader, INTERACTIVE, LinkError, Side, boot_ms, close, pass_on, send, send_within,
@@ -121,6 +122,8 @@ struct Between {
     sent_outcomes: Mutex<BTreeSet<(ContainerKey, OutcomeNumber)>>,
     /// The key of the certificate that was asked for.
     renewing: Mutex<Option<String>>,
+    /// Containers whose material this connection has asked for and not got.
+    asked: Mutex<BTreeSet<ContainerKey>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -196,6 +199,7 @@ async fn talk(
         want_actual: AtomicBool::new(true),
         sent_outcomes: Mutex::new(BTreeSet::new()),
         renewing: Mutex::new(None),
+        asked: Mutex::new(BTreeSet::new()),
     };
     let control_part = Control {
         shared,
@@ -230,7 +234,7 @@ async fn talk(
     tokio::select! {
         ended = control_part.run(control, heard) => ended,
         ended = state_part.run() => ended,
-        ended = read_state(config, &between, FrameReader::new(state_in, Cap::DESIRED), heard) => ended,
+        ended = read_state(config, shared, &between, FrameReader::new(state_in, Cap::DESIRED), heard) => ended,
         ended = streams => ended,
     }
 }
@@ -378,6 +382,7 @@ impl StateOut<'_> {
             }
             self.send_news().await?;
             self.send_unclaimed().await?;
+            self.ask_for_material().await?;
             turns += 1;
             self.renew_if_due(turns).await?;
             self.between.state_due.notified().await;
@@ -420,6 +425,16 @@ impl StateOut<'_> {
         if let Some((number, items)) = news {
             self.sent_unclaimed = number;
             send_within(&mut self.out, &UnclaimedReport { items }, TAKES_NOTHING).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for what containers are given, once per connection until it came.
+    async fn ask_for_material(&mut self) -> Result<(), Ended> {
+        for key in self.shared.desk.wanted() {
+            if lock(&self.between.asked).insert(key) {
+                send_within(&mut self.out, &MaterialRequest { key }, TAKES_NOTHING).await?;
+            }
         }
         Ok(())
     }
@@ -524,6 +539,7 @@ fn different<'a, T: PartialEq>(
 
 async fn read_state(
     config: &LinkConfig,
+    shared: &Shared,
     between: &Between,
     mut frames: FrameReader,
     heard: &mpsc::Sender<Heard>,
@@ -539,6 +555,12 @@ async fn read_state(
                 let ack: OutcomeAck = frame.decode().map_err(LinkError::from)?;
                 lock(&between.sent_outcomes).remove(&(ack.key, ack.number));
                 tell(heard, Heard::Acked(ack)).await?;
+            }
+            Material::KIND => {
+                let material: Material = frame.decode().map_err(LinkError::from)?;
+                // Before it is answered: whoever asks again is to be heard.
+                lock(&between.asked).remove(&material.key);
+                shared.desk.answer(material);
             }
             CertIssued::KIND => {
                 let issued: CertIssued = frame.decode().map_err(LinkError::from)?;
@@ -684,26 +706,31 @@ async fn serve_both_ways<O, I>(
 async fn serve_logs(
     out: &mut quinn::SendStream,
     request: &LogsRequest,
-    logs: &LogStore,
+    logs: &Arc<LogStore>,
 ) -> Result<(), LinkError> {
-    let reader = match logs.read(request.key, request.position, request.tail_lines) {
-        Ok(Some(reader)) => reader,
-        Ok(None) => {
-            let text = "no output of this container is kept on its node".to_owned();
-            return send(out, &StreamRefuse { text }).await;
+    let (key, position, tail) = (request.key, request.position, request.tail_lines);
+    let reader = logs.beside(move |logs| logs.read(key, position, tail));
+    let refused = match reader.await {
+        Some(Ok(Some(reader))) => {
+            let sent = send_logs(out, reader, request, logs).await;
+            logs.release_ended(key);
+            return sent;
         }
-        Err(error) => {
-            return send(
-                out,
-                &StreamRefuse {
-                    text: error.to_string(),
-                },
-            )
-            .await;
-        }
+        Some(Ok(None)) => "no output of this container is kept on its node".to_owned(),
+        Some(Err(error)) => error.to_string(),
+        None => "the agent is stopping".to_owned(),
     };
+    send(out, &StreamRefuse { text: refused }).await
+}
+
+async fn send_logs(
+    out: &mut quinn::SendStream,
+    reader: crate::logs::LogReader,
+    request: &LogsRequest,
+    logs: &Arc<LogStore>,
+) -> Result<(), LinkError> {
     send(out, &StreamAccept {}).await?;
-    let error = copy_logs(out, reader, request).await?;
+    let error = copy_logs(out, reader, request, logs).await?;
     send(out, &StreamEnd { error }).await
 }
 
@@ -714,16 +741,27 @@ async fn copy_logs(
     out: &mut quinn::SendStream,
     mut reader: crate::logs::LogReader,
     request: &LogsRequest,
+    logs: &Arc<LogStore>,
 ) -> Result<Option<String>, LinkError> {
+    let joined = request.joined.then_some(PIECE);
     loop {
         loop {
-            let next = match request.joined {
-                true => reader.next_joined(PIECE),
-                false => reader.next_now(),
+            // A disk that hangs holds up this reader, and no heartbeat.
+            let read = logs.beside(move |_| {
+                let read = reader.next_many(joined);
+                (reader, read)
+            });
+            let Some((back, read)) = read.await else {
+                return Ok(Some("the agent is stopping".to_owned()));
             };
-            match next {
-                Ok(Some(data)) => send_piecewise(out, data).await?,
-                Ok(None) => break,
+            reader = back;
+            match read {
+                Ok(all) if all.is_empty() => break,
+                Ok(all) => {
+                    for data in all {
+                        send_piecewise(out, data).await?;
+                    }
+                }
                 Err(error) => return Ok(Some(error.to_string())),
             }
         }

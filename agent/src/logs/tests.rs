@@ -259,3 +259,103 @@ fn a_small_or_full_disk_keeps_less() {
     );
     assert_eq!(left(key(), disk(0, 10)), 1, "what lives is never touched");
 }
+
+#[test]
+fn what_was_taken_back_is_read_by_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::open(dir.path(), LogLimits::default()).unwrap();
+    let line = |text: &[u8]| chunk(OutputKind::Stdout, 1, text);
+    store
+        .append(key(), &[line(b"one\n"), line(b"two\n")])
+        .unwrap();
+    let log = store.log(key(), false).unwrap().unwrap();
+    // The disk takes a part of the next record.
+    let mut torn = Vec::new();
+    encode_record(
+        &mut torn,
+        OutputKind::Stdout,
+        Timestamp(1),
+        b"never was there\n",
+    );
+    lock(&log.inner)
+        .file
+        .as_mut()
+        .unwrap()
+        .write_all(&torn)
+        .unwrap();
+    let mut reader = store.read(key(), 0, None).unwrap().unwrap();
+    let one = reader.next_now().unwrap().unwrap();
+    assert_eq!(one.bytes, b"one\n");
+    lock(&log.inner).take_back();
+    store.append(key(), &[line(b"three\n")]).unwrap();
+    let rest: Vec<Data> = std::iter::from_fn(|| reader.next_now().unwrap()).collect();
+    assert_eq!(text(&rest), "two\nthree\n");
+}
+
+#[test]
+fn what_cannot_be_removed_keeps_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = LogLimits {
+        retention: Duration::from_secs(60),
+        ..LogLimits::default()
+    };
+    let store = LogStore::open(dir.path(), limits).unwrap();
+    // Not a directory, so that removing one fails.
+    fs::write(dir.path().join("a"), b"x").unwrap();
+    fs::create_dir(dir.path().join("b")).unwrap();
+    let later = SystemTime::now() + Duration::from_secs(120);
+    assert!(store.sweep(&|_| false, later, None).is_err(), "it is told");
+    assert!(!dir.path().join("b").exists());
+}
+
+#[test]
+fn of_what_has_ended_or_never_was_nothing_stays_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::open(dir.path(), LogLimits::default()).unwrap();
+    store.finish(key());
+    assert!(
+        store.read(key(), 0, None).unwrap().is_none(),
+        "it never ran"
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(lock(&store.open).len(), 0);
+    store
+        .append(key(), &[chunk(OutputKind::Stdout, 1, b"a")])
+        .unwrap();
+    store.release_ended(key());
+    assert_eq!(lock(&store.open).len(), 1, "more may come");
+    store.finish(key());
+    let reader = store.read(key(), 0, None).unwrap().unwrap();
+    store.release_ended(key());
+    assert_eq!(lock(&store.open).len(), 1, "somebody reads");
+    drop(reader);
+    store.release_ended(key());
+    assert_eq!(lock(&store.open).len(), 0);
+}
+
+/// A disk that hangs holds up those who wait for it, and no others.
+#[tokio::test]
+#[expect(
+    clippy::await_holding_lock,
+    reason = "who holds it stands for the disk that hangs"
+)]
+async fn a_disk_that_hangs_holds_up_no_other_task() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(LogStore::open(dir.path(), LogLimits::default()).unwrap());
+    store
+        .append(key(), &[chunk(OutputKind::Stdout, 1, b"a")])
+        .unwrap();
+    let log = store.log(key(), false).unwrap().unwrap();
+    let hangs = lock(&log.inner);
+    let more = vec![chunk(OutputKind::Stdout, 2, b"b")];
+    let mut waits = Box::pin(store.beside(move |store| store.append(key(), &more)));
+    tokio::select! {
+        biased;
+        _ = &mut waits => panic!("it went on"),
+        () = tokio::task::yield_now() => (),
+    }
+    store.begin(key()).unwrap();
+    drop(hangs);
+    waits.await.unwrap().unwrap();
+    assert_eq!(store.position(key()), 2);
+}

@@ -4,11 +4,12 @@
 //! agent names Docker. `docker` is the real one, `simulated` the one for load tests
 //! and `longshore dev`. Each method has a deadline of its own inside; none hangs.
 
+use crate::delivery::Delivered;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey, Fence};
 use longshore_common::session::{ContainerSpec, Exit, PullRule};
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{Claim, OutputKind, TerminalSize};
+use longshore_common::wire::{Claim, Delivery, OutputKind, RegistryLogin, TerminalSize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
@@ -102,6 +103,8 @@ pub struct CreateRequest {
     pub device_nodes: Vec<DeviceNode>,
     /// How GPUs reach it; none when it gets none.
     pub gpu_way: Option<GpuWay>,
+    /// What [`Containers::deliver`] made for it.
+    pub delivered: Delivered,
 }
 
 /// A device node to be let into a container.
@@ -301,14 +304,43 @@ pub trait Containers: Send + Sync + 'static {
         key: ContainerKey,
     ) -> impl Future<Output = Result<Option<Found>, RuntimeError>> + Send;
 
-    /// Makes an image present by the rule. Any number of callers may wait for one pull.
+    /// Makes an image present by the rule. Any number of callers may wait for one pull; those
+    /// with different logins do not share one.
     fn ensure_image(
         &self,
         image: &str,
         digest: Option<&str>,
         rule: PullRule,
+        login: Option<&RegistryLogin>,
         progress: mpsc::Sender<PullState>,
     ) -> impl Future<Output = Result<ImageFacts, RuntimeError>> + Send;
+
+    /// Makes the files a container is given, anew if they are there. Without an image in the
+    /// request what the image holds is not looked at: for a container that exists.
+    ///
+    /// An engine that has no files makes none.
+    fn deliver(
+        &self,
+        _request: &CreateRequest,
+        _delivery: &Delivery,
+    ) -> impl Future<Output = Result<Delivered, RuntimeError>> + Send {
+        async { Ok(Delivered::default()) }
+    }
+
+    /// Whether files that a container was given are not there any more.
+    fn lacks_files(&self, _key: ContainerKey) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
+
+    /// Removes the files a container was given; done already is done.
+    fn forget_files(&self, _key: ContainerKey) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Removes the files of all containers but these.
+    fn sweep_files(&self, _live: BTreeSet<ContainerKey>) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 
     /// Creates a container; the answer is its full id (deadline 120 s).
     ///
@@ -424,6 +456,10 @@ pub trait Containers: Send + Sync + 'static {
         exec_id: &str,
         signal: &str,
     ) -> impl Future<Output = Result<bool, RuntimeError>> + Send;
+
+    /// The same without asking the engine, for the group that the process `pid` of a container
+    /// leads.
+    fn signal_group(&self, docker_id: &str, pid: u32, signal: &str) -> bool;
 
     /// Sends [`Hint::Open`], then a hint for each change of a container of ours, until the
     /// connection ends.

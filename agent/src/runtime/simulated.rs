@@ -170,6 +170,7 @@ impl Containers for SimulatedEngine {
         image: &str,
         _digest: Option<&str>,
         _rule: PullRule,
+        _login: Option<&longshore_common::wire::RegistryLogin>,
         _progress: mpsc::Sender<PullState>,
     ) -> Result<ImageFacts, RuntimeError> {
         Ok(ImageFacts {
@@ -349,6 +350,10 @@ impl Containers for SimulatedEngine {
 
     async fn exec_signal(&self, _: &str, _: &str, _: &str) -> Result<bool, RuntimeError> {
         Err(RuntimeError::NotFound)
+    }
+
+    fn signal_group(&self, _: &str, _: u32, _: &str) -> bool {
+        false
     }
 
     async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {

@@ -250,6 +250,8 @@ trait Process {
     async fn resize(&self, size: TerminalSize);
     /// Whether anybody was there to get it.
     async fn signal(&self, signal: &str) -> bool;
+    /// The same without the engine, to the group that the process of this number leads.
+    fn signal_group(&self, pid: u32, signal: &str) -> bool;
 }
 
 struct Engines<C> {
@@ -275,6 +277,10 @@ impl<C: Containers> Process for Engines<C> {
             tracing::debug!(%error, signal, "a command got no signal");
             error != RuntimeError::NotFound
         })
+    }
+
+    fn signal_group(&self, pid: u32, signal: &str) -> bool {
+        self.runtime.signal_group(&self.docker_id, pid, signal)
     }
 }
 
@@ -478,9 +484,11 @@ impl<P: Process> Command<P> {
         let deadline = Instant::now() + GRACE;
         let mut signal = "HUP";
         let mut pause = ASK.0;
+        let mut leader = None;
         loop {
             match self.process.state().await {
-                Ok(ExecState { pid: Some(_), .. }) => {
+                Ok(ExecState { pid: Some(pid), .. }) => {
+                    leader = Some(pid);
                     if !self.process.signal(signal).await {
                         return;
                     }
@@ -500,7 +508,30 @@ impl<P: Process> Command<P> {
             let _ = timeout(pause.min(deadline - now), drain).await; // it never ends by itself
             pause = (pause * 2).min(ASK.1);
         }
-        self.process.signal("KILL").await;
+        self.kill(leader).await;
+    }
+
+    /// Ends what is left, however long that takes: nobody else would. The engine is asked for
+    /// the number of its first process, and for nothing more once that is known.
+    async fn kill(&mut self, mut leader: Option<u32>) {
+        let mut pause = ASK.0;
+        loop {
+            if leader.is_none() {
+                match self.process.state().await {
+                    Ok(ExecState { exit: Some(_), .. }) | Err(RuntimeError::NotFound) => return,
+                    Ok(ExecState { pid, .. }) => leader = pid,
+                    Err(_) => (), // the engine does not answer
+                }
+            }
+            if let Some(pid) = leader {
+                if !self.process.signal_group(pid, STILL_THERE) {
+                    return;
+                }
+                self.process.signal_group(pid, "KILL");
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(ASK.1);
+        }
     }
 }
 

@@ -12,6 +12,10 @@ struct Noted {
     exit: Mutex<Option<i32>>,
     /// It never began.
     pidless: bool,
+    /// So often a signal reaches nobody, although somebody is there.
+    deaf: Mutex<u32>,
+    /// The engine answers no more.
+    mute: Mutex<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -20,6 +24,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Process for Arc<Noted> {
     async fn state(&self) -> Result<ExecState, RuntimeError> {
+        if *lock(&self.mute) {
+            return Err(RuntimeError::Unreachable("it is away".to_owned()));
+        }
         Ok(ExecState {
             pid: (!self.pidless).then_some(7),
             exit: *lock(&self.exit),
@@ -31,6 +38,10 @@ impl Process for Arc<Noted> {
     }
 
     async fn signal(&self, signal: &str) -> bool {
+        self.signal_group(7, signal)
+    }
+
+    fn signal_group(&self, _: u32, signal: &str) -> bool {
         let ends = match signal {
             "KILL" => true,
             "HUP" => !self.stubborn,
@@ -40,7 +51,10 @@ impl Process for Arc<Noted> {
         if signal != STILL_THERE {
             lock(&self.got).push(signal.to_owned());
         }
-        if ends {
+        let mut deaf = lock(&self.deaf);
+        if ends && *deaf > 0 {
+            *deaf -= 1;
+        } else if ends {
             *lock(&self.exit) = Some(137);
         }
         there
@@ -275,4 +289,21 @@ async fn a_client_that_takes_nothing_holds_the_output_and_nothing_is_lost() {
         let piece = scene.client.from.recv().await;
         assert_eq!(piece, Some(FromExec::Output(vec![number])));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_kill_needs_no_engine_and_is_tried_until_nobody_is_left() {
+    let stubborn = Noted {
+        stubborn: true,
+        deaf: Mutex::new(3),
+        ..Noted::default()
+    };
+    let scene = begun(stubborn, ExecKind::Command);
+    drop(scene.client);
+    // The engine goes away while the command has its time.
+    sleep(Duration::from_secs(1)).await;
+    *lock(&scene.process.mute) = true;
+    scene.task.await.unwrap();
+    let got = lock(&scene.process.got).clone();
+    assert_eq!(got, ["HUP", "KILL", "KILL", "KILL", "KILL"]);
 }

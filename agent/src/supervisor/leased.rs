@@ -2,12 +2,12 @@
 
 use super::{Supervisor, steps};
 use crate::host;
-use crate::lease::Freezable;
+use crate::lease::{Freezable, PAUSE};
 use crate::runtime::{Containers, Found, FoundStatus};
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::Want;
 use std::sync::atomic::Ordering;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 impl<C: Containers> Supervisor<C> {
     /// Cut off for longer than restartable containers may go on. While a set of the
@@ -23,18 +23,24 @@ impl<C: Containers> Supervisor<C> {
         lease.agent = Some(self.config.agent);
         lease.boot_id.clone_from(&self.boot_id);
         lease.acked_ms = self.shared.acked_sent_ms.load(Ordering::Relaxed);
-        lease.freeze = self
-            .restartable()
-            .map(|(_, found)| Freezable {
-                docker_id: found.docker_id.clone(),
-                pid: found.pid,
-            })
-            .collect();
+        if self.listed {
+            lease.freeze = self
+                .restartable()
+                .map(|(_, found)| Freezable {
+                    docker_id: found.docker_id.clone(),
+                    pid: found.pid,
+                })
+                .collect();
+        } // before, nobody knows better than the process that was there
         if lease != self.lease {
             self.lease = lease;
             self.store_lease();
         }
         if !self.lease_over() {
+            return;
+        }
+        if !self.listed {
+            self.freeze_unlisted();
             return;
         }
         let running: Vec<ContainerKey> = self
@@ -73,11 +79,83 @@ impl<C: Containers> Supervisor<C> {
         }
     }
 
+    /// The engine has not said what there is. What the process before this one noted is frozen
+    /// without it, once it had its time to answer.
+    fn freeze_unlisted(&mut self) {
+        let waited_ms = host::boot_clock_ms().saturating_sub(self.began_ms);
+        if u128::try_from(waited_ms).is_ok_and(|ms| ms >= PAUSE.as_millis()) {
+            for container in self.lease.freeze.clone() {
+                self.freeze_past_engine(&container);
+            }
+        }
+    }
+
+    /// The engine was asked to freeze a container and did not.
+    pub(super) fn not_frozen(&mut self, key: ContainerKey, why: &str) {
+        if !self.lease_over() {
+            return; // the link is back: it goes on
+        }
+        if let Some(found) = self.found.get(&key) {
+            warn!(%key, %why, "the kernel is asked to freeze a container");
+            let container = Freezable {
+                docker_id: found.docker_id.clone(),
+                pid: found.pid,
+            };
+            self.freeze_past_engine(&container);
+        }
+        // Tried again soon if that failed too; and the engine may have done it after all.
+        let soon = host::boot_clock_ms() + super::RETRY_MS;
+        self.retry_at.insert(key, soon);
+    }
+
+    fn freeze_past_engine(&mut self, container: &Freezable) {
+        let (Some(pid), id) = (container.pid, &container.docker_id) else {
+            return;
+        };
+        if self.past_engine.contains(id) {
+            return;
+        }
+        match self.freezer.freeze_or_kill(pid, id) {
+            Ok(()) => {
+                warn!(docker_id = %id, "frozen without the engine");
+                self.past_engine.insert(id.clone());
+            }
+            Err(error) => debug!(docker_id = %id, %error, "neither frozen nor killed"),
+        }
+    }
+
+    /// Ends a container that the kernel froze and that is to be stopped: the engine thinks that
+    /// it runs, and would wait for it in vain. Whether it was so.
+    pub(super) fn end_frozen(&self, found: &Found) -> bool {
+        let (Some(pid), FoundStatus::Running) = (found.pid, &found.status) else {
+            return false;
+        };
+        let frozen = self.freezer.is_frozen(pid, &found.docker_id);
+        if frozen && let Err(error) = self.freezer.end(pid, &found.docker_id) {
+            warn!(key = %found.key, %error, "a frozen container could not be ended past the engine");
+        }
+        frozen
+    }
+
+    /// Whether a container stands still, as far as this process knows.
+    pub(super) fn is_frozen(&self, key: ContainerKey) -> bool {
+        let found = self.found.get(&key);
+        found.is_some_and(|found| super::is_frozen(found, &self.past_engine))
+    }
+
     /// What was frozen past the engine, by this process or another, goes on: the engine does
     /// not know that it was.
-    pub(super) fn thaw_past_engine(&self) {
-        let running = self.restartable().map(|(_, found)| found);
-        let running = running.filter(|found| found.status == FoundStatus::Running);
-        running.for_each(steps::thaw_past_engine);
+    pub(super) fn thaw_past_engine(&mut self) {
+        let fence = self.journal.contents().fence;
+        let running = self.restartable().filter(|(key, found)| {
+            // One of another fence was given up: it never runs again.
+            let ours = self.desired.get(key).is_some_and(|e| e.fence == fence);
+            ours && found.status == FoundStatus::Running
+        });
+        let running: Vec<Found> = running.map(|(_, found)| found.clone()).collect();
+        for found in running {
+            steps::thaw_past_engine(&found, &self.freezer);
+            self.past_engine.remove(&found.docker_id);
+        }
     }
 }

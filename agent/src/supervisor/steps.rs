@@ -2,7 +2,10 @@
 //! event; none touches the supervisor's state.
 
 use super::{Checked, Done, Event};
-use crate::host::{freezer, wall_clock};
+use crate::delivery::login_of;
+use crate::host::freezer::Freezer;
+use crate::host::wall_clock;
+use crate::lease::PAUSE;
 use crate::link::Shared;
 use crate::logs::LogStore;
 use crate::runtime::{
@@ -11,13 +14,14 @@ use crate::runtime::{
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Cause, ContainerSpec, End};
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{DeviceUse, MAX_TAIL, Outcome, OutcomeNumber, PullProgress, Totals};
+use longshore_common::wire::{
+    Delivery, DeviceUse, Given, MAX_TAIL, Outcome, OutcomeNumber, PullProgress, RegistryLogin,
+    Totals,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// The engine has so long to freeze a container before the kernel is asked.
-const PAUSE: Duration = Duration::from_secs(5);
 /// Pieces of output between engine and store.
 const OUTPUT_QUEUE: usize = 256;
 /// Output of an ended container is waited for so long before its end is told.
@@ -39,9 +43,30 @@ pub(super) async fn prepare<C: Containers>(
 ) -> Done {
     let key = request.key;
     let mut tried = false;
+    let delivery = tokio::select! {
+        given = given(&shared, key) => match given {
+            Ok(delivery) => delivery,
+            Err(error) => return Done::Prepared(Err(error)),
+        },
+        _ = &mut cancelled => return Done::Prepared(Err(unwanted())),
+    };
     loop {
-        match ensure(&*runtime, &shared, key, &request.spec, &mut cancelled).await {
+        let login = login_of(&request.spec.image, &delivery.registries);
+        match ensure(
+            &*runtime,
+            &shared,
+            key,
+            &request.spec,
+            login,
+            &mut cancelled,
+        )
+        .await
+        {
             Ok(facts) => request.image = facts,
+            Err(error) => return Done::Prepared(Err(error)),
+        }
+        match runtime.deliver(&request, &delivery).await {
+            Ok(delivered) => request.delivered = delivered,
             Err(error) => return Done::Prepared(Err(error)),
         }
         let _ = events.send(Event::Step(key, Done::Creating)).await; // the end of the supervisor ends us too
@@ -51,8 +76,61 @@ pub(super) async fn prepare<C: Containers>(
                 cause: Cause::ImageNotAvailable,
                 ..
             }) if !tried => tried = true,
-            result => return Done::Prepared(result),
+            result => {
+                let notes = Done::Notes(std::mem::take(&mut request.delivered.notes));
+                if !matches!(&notes, Done::Notes(notes) if notes.is_empty()) {
+                    let _ = events.send(Event::Step(key, notes)).await; // as above
+                }
+                return Done::Prepared(result);
+            }
         }
+    }
+}
+
+/// What the coordinator has for a container. Waits for the link if need be.
+async fn given(shared: &Shared, key: ContainerKey) -> Result<Box<Delivery>, RuntimeError> {
+    let failed = |cause, detail| Err(RuntimeError::Failed { cause, detail });
+    match shared.material(key).await {
+        Given::Delivery(delivery) => Ok(delivery),
+        Given::Unavailable(text) => failed(Cause::VaultUnavailable, text),
+        Given::Unknown => {
+            let text = "the coordinator does not know this container any more";
+            failed(Cause::CreateFailed, text.to_owned())
+        }
+    }
+}
+
+fn unwanted() -> RuntimeError {
+    RuntimeError::Failed {
+        cause: Cause::ImageNotAvailable,
+        detail: "nobody waits for the image any more".to_owned(),
+    }
+}
+
+/// Makes the files of a running container again, if they are gone: with the tmpfs on which
+/// they were, for one that an agent before this one started.
+pub(super) async fn deliver_again<C: Containers>(
+    runtime: Arc<C>,
+    shared: Arc<Shared>,
+    request: CreateRequest,
+    events: mpsc::Sender<Event>,
+) {
+    let key = request.key;
+    if !runtime.lacks_files(key).await {
+        return;
+    }
+    let made = async {
+        let delivery = given(&shared, key).await?;
+        runtime.deliver(&request, &delivery).await
+    };
+    // The link may be away for long; the supervisor's end is the end of this wait.
+    let made = tokio::select! {
+        made = made => made,
+        () = events.closed() => return,
+    };
+    match made {
+        Ok(_) => tracing::info!(%key, "files were made again"),
+        Err(error) => tracing::warn!(%key, %error, "files could not be made again"),
     }
 }
 
@@ -76,19 +154,23 @@ async fn ensure<C: Containers>(
     shared: &Arc<Shared>,
     key: ContainerKey,
     spec: &ContainerSpec,
+    login: Option<&RegistryLogin>,
     cancelled: &mut oneshot::Receiver<()>,
 ) -> Result<ImageFacts, RuntimeError> {
     let (progress, states) = mpsc::channel(8);
     let forward = tokio::spawn(forward_progress(key, states, Arc::clone(shared)));
-    let pull = runtime.ensure_image(&spec.image, spec.digest.as_deref(), spec.pull, progress);
+    let pull = runtime.ensure_image(
+        &spec.image,
+        spec.digest.as_deref(),
+        spec.pull,
+        login,
+        progress,
+    );
     // Only the pull can be given up: a create that was sent is waited for, or the engine
     // would finish it behind our back.
     let image = tokio::select! {
         image = pull => image,
-        _ = cancelled => Err(RuntimeError::Failed {
-            cause: Cause::ImageNotAvailable,
-            detail: "nobody waits for the image any more".to_owned(),
-        }),
+        _ = cancelled => Err(unwanted()),
     };
     forward.abort();
     let _ = forward.await; // it must not put back what is taken out now
@@ -117,9 +199,20 @@ async fn forward_progress(
 /// Starts and compares what the container got with what it was granted.
 pub(super) async fn start<C: Containers>(
     runtime: Arc<C>,
+    shared: Arc<Shared>,
     docker_id: String,
     request: CreateRequest,
 ) -> Done {
+    // It may have been created by an agent before this one, on a tmpfs that is gone.
+    if runtime.lacks_files(request.key).await {
+        let made = match given(&shared, request.key).await {
+            Ok(delivery) => runtime.deliver(&request, &delivery).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            return Done::Started(Err(error));
+        }
+    }
     if let Err(error) = runtime.start(&docker_id).await {
         return Done::Started(Err(error));
     }
@@ -160,41 +253,41 @@ pub(super) async fn stop<C: Containers>(
     }
 }
 
-/// Freezes: through the engine, or past it if it does not answer. What is not frozen is killed,
-/// because a new attempt may begin elsewhere.
+/// Freezes through the engine. Whether to go past one that does not answer is decided when
+/// that is known: the link may be back by then.
 pub(super) async fn freeze<C: Containers>(
     runtime: Arc<C>,
     key: ContainerKey,
     found: Found,
 ) -> Done {
     let asked = tokio::time::timeout(PAUSE, runtime.freeze(&found.docker_id)).await;
-    if !matches!(asked, Ok(Ok(()) | Err(RuntimeError::NotFound))) {
-        let done = past_engine(&found);
-        tracing::warn!(%key, ?asked, ?done, "frozen without the engine");
+    match asked {
+        Ok(Ok(()) | Err(RuntimeError::NotFound)) => {
+            Done::Found(runtime.find(key).await.map(Box::new))
+        }
+        Ok(Err(error)) => Done::NotFrozen(error.to_string()),
+        Err(_) => Done::NotFrozen("the engine does not answer".to_owned()),
     }
-    Done::Found(runtime.find(key).await.map(Box::new))
-}
-
-/// What is done to a container without the engine.
-fn past_engine(found: &Found) -> std::io::Result<()> {
-    let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
-    let pid = found.pid.ok_or_else(gone)?;
-    freezer::freeze(pid, &found.docker_id).or_else(|_| freezer::kill(pid, &found.docker_id))
 }
 
 /// Thaws, by whichever way it was frozen.
-pub(super) async fn thaw<C: Containers>(runtime: Arc<C>, key: ContainerKey, found: Found) -> Done {
+pub(super) async fn thaw<C: Containers>(
+    runtime: Arc<C>,
+    key: ContainerKey,
+    found: Found,
+    freezer: Freezer,
+) -> Done {
     if let Err(error) = runtime.thaw(&found.docker_id).await {
         return Done::Found(Err(error));
     }
-    thaw_past_engine(&found);
+    thaw_past_engine(&found, &freezer);
     Done::Found(runtime.find(key).await.map(Box::new))
 }
 
 /// Undoes what was done without the engine, if anything was.
-pub(super) fn thaw_past_engine(found: &Found) {
+pub(super) fn thaw_past_engine(found: &Found, freezer: &Freezer) {
     if let Some(pid) = found.pid
-        && let Err(error) = freezer::thaw(pid, &found.docker_id)
+        && let Err(error) = freezer.thaw(pid, &found.docker_id)
     {
         tracing::debug!(key = %found.key, %error, "the kernel's freezer was not asked");
     }
@@ -208,10 +301,15 @@ pub(super) async fn find<C: Containers>(runtime: Arc<C>, key: ContainerKey) -> D
 /// Removes a container and what was made for it.
 pub(super) async fn remove<C: Containers>(
     runtime: Arc<C>,
+    logs: Arc<LogStore>,
     key: ContainerKey,
     docker_id: Option<String>,
 ) -> Done {
-    Done::Removed(runtime.remove(key, docker_id.as_deref()).await)
+    let removed = runtime.remove(key, docker_id.as_deref()).await;
+    if removed.is_ok() {
+        logs.beside(move |logs| logs.finish(key)).await;
+    }
+    Done::Removed(removed)
 }
 
 /// Waits for the last output, then says how it ended.
@@ -228,9 +326,13 @@ pub(super) async fn end(
         let drained = output.wait_for(|done| *done);
         let _ = tokio::time::timeout(DRAIN, drained).await; // what is missing then is lost
     }
-    logs.finish(key);
-    let tail = logs.tail(key, MAX_TAIL);
-    totals.output = Some(logs.position(key));
+    let last = logs.beside(move |logs| {
+        logs.finish(key);
+        (logs.tail(key, MAX_TAIL), logs.position(key))
+    });
+    let (tail, position) = last.await.unzip();
+    let tail = tail.unwrap_or_default();
+    totals.output = position;
     let number = OutcomeNumber::Ended;
     Done::Ended(Box::new(Outcome {
         key,
@@ -265,7 +367,7 @@ pub(super) async fn pump<C: Containers>(
 
 async fn copy_output<C: Containers>(
     runtime: &C,
-    logs: &LogStore,
+    logs: &Arc<LogStore>,
     key: ContainerKey,
     docker_id: &str,
     mut pings: watch::Receiver<u64>,
@@ -319,11 +421,12 @@ async fn copy_output<C: Containers>(
 /// anything came that was not there.
 async fn copy_once<C: Containers>(
     runtime: &C,
-    logs: &LogStore,
+    logs: &Arc<LogStore>,
     key: ContainerKey,
     docker_id: &str,
 ) -> (Result<(), RuntimeError>, bool) {
-    let resume = logs.resume_from(key);
+    let resume = logs.beside(move |logs| logs.resume_from(key)).await;
+    let resume = resume.flatten();
     let (sink, mut chunks) = mpsc::channel(OUTPUT_QUEUE);
     let since = resume.map(|(at, _)| at);
     let mut skip = resume.map_or(0, |(_, count)| count);
@@ -339,10 +442,19 @@ async fn copy_once<C: Containers>(
                 !known
             });
             came |= !taken.is_empty();
-            if let Err(error) = logs.append(key, &taken) {
+            let appended = logs.beside(move |logs| {
+                let appended = logs.append(key, &taken);
+                taken.clear();
+                (taken, appended)
+            });
+            // None while this process ends: its successor reads it once more.
+            let Some((emptied, appended)) = appended.await else {
+                return;
+            };
+            if let Err(error) = appended {
                 tracing::warn!(%key, %error, "output is lost");
             }
-            taken.clear();
+            taken = emptied;
         }
     };
     let (read, ()) = tokio::join!(read, copy);

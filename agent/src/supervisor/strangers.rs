@@ -8,11 +8,23 @@ use longshore_common::session::{ContainerSpec, Entry, Want};
 use longshore_common::wire::{Claim, MAX_LIST, UnclaimedItem};
 
 impl<C: Containers> Supervisor<C> {
-    /// Those that no order of this node ever named.
+    /// Those that the orders which hold do not account for. An order or a word in the journal
+    /// alone is not enough: a coordinator that was set back no longer orders what it did, and
+    /// what lost its word is not counted by its order.
     fn strangers(&self) -> impl Iterator<Item = (ContainerKey, &Claim)> {
-        let unknown = |key: &ContainerKey| self.journal.key(*key).is_none();
-        let found = self.found.iter().filter(move |(key, _)| unknown(key));
+        let known =
+            |key: &ContainerKey| self.desired.contains_key(key) && self.journal.key(*key).is_some();
+        let found = self.found.iter().filter(move |(key, _)| !known(key));
         found.map(|(key, found)| (*key, &found.claim))
+    }
+
+    /// Whether no order names it but the one that ends it, which comes without a session: it
+    /// holds what it holds until it is gone.
+    fn is_unclaimed(&self, key: ContainerKey) -> bool {
+        self.desired.get(&key).is_none_or(|entry| {
+            let ends = entry.want == Want::Stop;
+            ends && (entry.spec.image.is_empty() || self.journal.key(key).is_none())
+        })
     }
 
     /// Tells of them once the newest orders are known: an older set may not name what a newer
@@ -21,18 +33,13 @@ impl<C: Containers> Supervisor<C> {
         if !self.synced || !self.listed {
             return;
         }
-        let unnamed = |(key, _): &(ContainerKey, &Claim)| {
-            // One that is to be stopped holds what it holds until it is gone.
-            let entry = self.desired.get(key);
-            entry.is_none_or(|entry| entry.want == Want::Stop)
-        };
-        let items: Vec<UnclaimedItem> = self
-            .strangers()
-            .filter(unnamed)
+        let found = self.found.iter();
+        let items: Vec<UnclaimedItem> = found
+            .filter(|(key, _)| self.is_unclaimed(**key))
             .take(MAX_LIST)
-            .map(|(key, claim)| UnclaimedItem {
-                key,
-                claim: claim.clone(),
+            .map(|(key, found)| UnclaimedItem {
+                key: *key,
+                claim: found.claim.clone(),
             })
             .collect();
         if self.shared.outbox().tell_unclaimed(items) {

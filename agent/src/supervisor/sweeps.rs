@@ -30,6 +30,17 @@ impl Sweeps {
 }
 
 impl<C: Containers> Supervisor<C> {
+    /// Removes what containers were given that ended while no agent ran.
+    pub(super) fn sweep_files(&self) {
+        let keys = self.journal.contents().keys.iter();
+        let live = keys.filter(|(_, record)| record.ended.is_none());
+        let live = live.map(|(key, _)| key).chain(self.desired.keys());
+        // What no order names is left as it is.
+        let live: BTreeSet<_> = live.chain(self.found.keys()).copied().collect();
+        let runtime = Arc::clone(&self.runtime);
+        tokio::spawn(async move { runtime.sweep_files(live).await });
+    }
+
     /// Sweeps when it is time, beside everything else.
     pub(super) fn sweep(&mut self, now: i64) {
         if now < self.sweeps.next_ms {

@@ -5,15 +5,23 @@ mod strangers;
 use super::*;
 use crate::devices::simulated::{SimulatedConfig, SimulatedGpus, start as invent_gpus};
 use crate::logs::LogLimits;
-use crate::runtime::{DialError, ExecOrder, ExecState, Execution, OutputChunk, PullState};
+use crate::runtime::{
+    CreateRequest, DialError, ExecOrder, ExecState, Execution, FoundStatus, ImageFacts,
+    OutputChunk, PullState,
+};
+use longshore_common::agent::RuntimeState;
+use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::ids::{
     Attempt, CoordinatorGeneration, Fence, Generation, InstanceId, Rank, SessionId,
 };
 use longshore_common::limits::{Combine, Deadline, IdleAction, IdlePolicy, Kept, SessionLimits};
-use longshore_common::session::{ContainerSpec, Exit, PullRule, Reason, SessionType, StopOrder};
+use longshore_common::session::{
+    Cause, ContainerSpec, ContainerState, End, Exit, PullRule, Reason, SessionType, StopOrder,
+};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    Claim, ExecKind, ExecRequest, OutcomeAck, OutputKind, TerminalSize, ToExec, Welcome,
+    Claim, ExecKind, ExecRequest, OutcomeAck, OutcomeNumber, OutputKind, SignalBefore, SignedSet,
+    SigningInput, TerminalSize, ToExec, Welcome,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use std::collections::VecDeque;
@@ -24,14 +32,14 @@ use tokio::net::TcpStream;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Calls wait at a gate until it is open.
-struct Gate(watch::Sender<bool>);
+pub(super) struct Gate(watch::Sender<bool>);
 
 impl Gate {
     fn new() -> Self {
         Self(watch::channel(true).0)
     }
 
-    fn set(&self, open: bool) {
+    pub(super) fn set(&self, open: bool) {
         self.0.send_replace(open);
     }
 
@@ -43,12 +51,19 @@ impl Gate {
 /// An engine that notes what it is asked for.
 pub(super) struct Scripted {
     calls: Mutex<Vec<String>>,
-    containers: Mutex<BTreeMap<ContainerKey, Found>>,
+    pub(super) containers: Mutex<BTreeMap<ContainerKey, Found>>,
     pulls: Gate,
     creates: Gate,
-    lists: Gate,
+    pub(super) lists: Gate,
     /// While closed, a stop takes as long as its grace would allow.
     stops: Gate,
+    pub(super) freezes: Gate,
+    /// What it says to whoever wants something frozen.
+    pub(super) freeze_fails: Mutex<Option<RuntimeError>>,
+    /// What it says to the next signals; all go through after them.
+    signals: Mutex<VecDeque<Result<(), RuntimeError>>>,
+    /// Programs that were begun have ended with this.
+    pub(super) begun_exit: Mutex<Option<i32>>,
     /// Creates that say the image is not there any more.
     image_gone: Mutex<u32>,
     /// What the next comparisons say; all is well after them.
@@ -64,7 +79,7 @@ pub(super) struct Scripted {
 }
 
 impl Scripted {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             calls: Mutex::default(),
             containers: Mutex::default(),
@@ -72,6 +87,10 @@ impl Scripted {
             creates: Gate::new(),
             lists: Gate::new(),
             stops: Gate::new(),
+            freezes: Gate::new(),
+            freeze_fails: Mutex::default(),
+            signals: Mutex::default(),
+            begun_exit: Mutex::default(),
             image_gone: Mutex::default(),
             checks: Mutex::default(),
             outputs: Mutex::default(),
@@ -113,7 +132,7 @@ impl Scripted {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -151,6 +170,7 @@ impl Containers for Scripted {
         image: &str,
         _digest: Option<&str>,
         _rule: PullRule,
+        _login: Option<&longshore_common::wire::RegistryLogin>,
         _progress: mpsc::Sender<PullState>,
     ) -> Result<ImageFacts, RuntimeError> {
         self.note("pull");
@@ -215,8 +235,9 @@ impl Containers for Scripted {
         self.change(docker_id, exited(143))
     }
 
-    async fn signal(&self, _docker_id: &str, _signal: &str) -> Result<(), RuntimeError> {
-        Ok(())
+    async fn signal(&self, _docker_id: &str, signal: &str) -> Result<(), RuntimeError> {
+        self.note(format!("signal {signal}"));
+        lock(&self.signals).pop_front().unwrap_or(Ok(()))
     }
 
     async fn kill(&self, docker_id: &str) -> Result<(), RuntimeError> {
@@ -237,6 +258,10 @@ impl Containers for Scripted {
 
     async fn freeze(&self, docker_id: &str) -> Result<(), RuntimeError> {
         self.note("freeze");
+        self.freezes.pass().await;
+        if let Some(error) = lock(&self.freeze_fails).clone() {
+            return Err(error);
+        }
         self.change(docker_id, FoundStatus::Paused)
     }
 
@@ -291,7 +316,7 @@ impl Containers for Scripted {
     async fn exec_state(&self, _: &str) -> Result<ExecState, RuntimeError> {
         Ok(ExecState {
             pid: Some(7),
-            exit: None,
+            exit: *lock(&self.begun_exit),
         })
     }
 
@@ -302,6 +327,10 @@ impl Containers for Scripted {
     async fn exec_signal(&self, _: &str, _: &str, signal: &str) -> Result<bool, RuntimeError> {
         self.note(format!("exec {signal}"));
         Ok(false)
+    }
+
+    fn signal_group(&self, _: &str, _: u32, _: &str) -> bool {
+        false
     }
 
     async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {
@@ -315,7 +344,7 @@ impl Containers for Scripted {
     }
 }
 
-fn away() -> RuntimeError {
+pub(super) fn away() -> RuntimeError {
     RuntimeError::Unreachable("it is away".to_owned())
 }
 
@@ -374,6 +403,8 @@ pub(super) struct Coordinator {
     keys: Ed25519KeyPair,
     generation: u64,
     pub(super) fence: Fence,
+    pub(super) lease_ms: u64,
+    wishes: Vec<SignalBefore>,
 }
 
 impl Coordinator {
@@ -382,6 +413,8 @@ impl Coordinator {
             keys: Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap(),
             generation: 0,
             fence: Fence(1),
+            lease_ms: 0,
+            wishes: Vec::new(),
         }
     }
 
@@ -398,7 +431,8 @@ impl Coordinator {
             now: wall_clock(),
             entries,
             drain: None,
-            signals: Vec::new(),
+            signals: self.wishes.clone(),
+            lease_ms: self.lease_ms,
         });
         let signature = self.keys.sign(&SigningInput::desired_set(&bytes));
         let signature = signature.as_ref().to_vec();
@@ -540,26 +574,8 @@ impl Driven {
     }
 
     async fn on(dir: tempfile::TempDir, engine: Arc<Scripted>, coordinator: Coordinator) -> Self {
-        let parts = parts(dir.path(), &coordinator);
-        let (events, inbox) = mpsc::channel(EVENTS);
-        let mut supervisor = Supervisor::new(
-            parts.config,
-            Arc::clone(&engine),
-            parts.journal,
-            Arc::new(Shared::new()),
-            parts.logs,
-            parts.gpus,
-            events,
-        );
-        supervisor.recall();
-        let mut driven = Self {
-            supervisor,
-            inbox,
-            engine,
-            coordinator,
-            _gpus: parts.hand,
-            _dir: dir,
-        };
+        let mut driven = Self::begin(dir, engine, coordinator);
+        driven.supervisor.recall();
         driven.list_again();
         driven
             .until("the engine was asked", |d| d.supervisor.listed)
@@ -574,11 +590,16 @@ impl Driven {
             supervisor,
             engine,
             coordinator,
-            _dir,
+            _dir: dir,
             ..
         } = self;
         drop(supervisor);
-        let parts = parts(_dir.path(), &coordinator);
+        Self::begin(dir, engine, coordinator)
+    }
+
+    /// Before it recalls anything.
+    fn begin(dir: tempfile::TempDir, engine: Arc<Scripted>, coordinator: Coordinator) -> Self {
+        let parts = parts(dir.path(), &coordinator);
         let (events, inbox) = mpsc::channel(EVENTS);
         let supervisor = Supervisor::new(
             parts.config,
@@ -595,7 +616,7 @@ impl Driven {
             engine,
             coordinator,
             _gpus: parts.hand,
-            _dir,
+            _dir: dir,
         }
     }
 
@@ -1521,4 +1542,69 @@ async fn a_way_that_does_not_know_every_gpu_is_passed_over() {
         .cdi_names
         .insert(devices[1].id.to_string());
     assert_eq!(supervisor.gpu_way(&devices), Some(GpuWay::Cdi));
+}
+
+#[tokio::test]
+async fn a_signal_before_the_end_comes_once_whatever_becomes_of_agent_and_engine() {
+    let mut driven = Driven::new().await;
+    driven.coordinator.wishes = vec![SignalBefore {
+        key: key(1),
+        signal: "USR1".to_owned(),
+        lead_s: 300,
+    }];
+    driven.running(1).await;
+    let end = |driven: &mut Driven| {
+        let at = host::boot_clock_ms() + 100_000;
+        let watching = driven.supervisor.watching.get_mut(&key(1)).unwrap();
+        watching.set_lifetime(Some(at));
+    };
+    end(&mut driven);
+    lock(&driven.engine.signals).push_back(Err(away()));
+    let now = host::boot_clock_ms();
+    driven.supervisor.send_signals(now);
+    driven.supervisor.send_signals(now);
+    driven
+        .until("it failed", |d| {
+            d.supervisor.shared.outbox().runtime == RuntimeState::Down
+        })
+        .await;
+    assert_eq!(driven.engine.count("signal USR1"), 1, "one at a time");
+    driven.supervisor.send_signals(now);
+    driven
+        .until("it is noted", |d| {
+            !d.supervisor.journal.contents().signalled.is_empty()
+        })
+        .await;
+    assert_eq!(driven.engine.count("signal USR1"), 2);
+    let mut next = driven.again().await;
+    next.until("it is followed", |d| {
+        d.supervisor.watching.contains_key(&key(1))
+    })
+    .await;
+    end(&mut next);
+    next.supervisor.send_signals(host::boot_clock_ms());
+    tokio::task::yield_now().await;
+    assert_eq!(next.engine.count("signal USR1"), 2, "it had it");
+}
+
+#[tokio::test]
+async fn a_set_out_of_the_journal_is_as_old_as_this_machines_clock_says() {
+    let mut driven = Driven::new().await;
+    driven.order(vec![entry(1, Want::Prepare)]);
+    let signed = driven.supervisor.journal.contents().set.clone().unwrap();
+    let came = host::boot_clock_ms() - 50_000;
+    let boot_id = driven.supervisor.boot_id.clone();
+    let records = vec![Record::Arrived(boot_id, came)];
+    driven.supervisor.journal.write(records).unwrap();
+    let mut next = driven.again().await;
+    let now = host::boot_clock_ms();
+    let age = now - next.supervisor.set_boot_ms;
+    assert!((50_000..60_000).contains(&age), "{age}");
+    // The same again is newer than what the journal says of it; once.
+    next.take(Event::Heard(Heard::Set(signed.clone())));
+    let taken = next.supervisor.set_boot_ms;
+    assert!(taken >= now);
+    next.supervisor.set_boot_ms = 0;
+    next.take(Event::Heard(Heard::Set(signed)));
+    assert_eq!(next.supervisor.set_boot_ms, 0);
 }

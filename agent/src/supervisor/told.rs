@@ -3,10 +3,11 @@
 //!
 //! All three are made of the verdict that is acted on, so that what is shown is what is judged.
 
-use super::Supervisor;
 use super::watching::Watching;
+use super::{Event, Supervisor};
 use crate::host::{self, wall_clock};
-use crate::runtime::{Containers, FoundStatus};
+use crate::journal::{JournalError, Record};
+use crate::runtime::{Containers, FoundStatus, RuntimeError};
 use longshore_common::ids::ContainerKey;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{DrainNotice, Figures, UseReport};
@@ -108,14 +109,47 @@ impl<C: Containers> Supervisor<C> {
             let running = self.found.get(&wish.key);
             let running = running.filter(|f| f.status == FoundStatus::Running);
             let Some(found) = running else { continue };
-            if watching.signal_is_due(i64::from(wish.lead_s) * 1000, drain_ms, now_ms) {
+            let lead_ms = i64::from(wish.lead_s) * 1000;
+            if let Some(end_ms) = watching.signal_due(lead_ms, drain_ms, now_ms) {
                 let (runtime, id) = (Arc::clone(&self.runtime), found.docker_id.clone());
                 let (signal, key) = (wish.signal.clone(), wish.key);
+                let events = self.events.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = runtime.signal(&id, &signal).await {
-                        tracing::warn!(%key, %error, signal, "a program got no signal before its end");
-                    }
+                    let sent = runtime.signal(&id, &signal).await;
+                    let news = Event::Signalled(key, end_ms, sent);
+                    let _ = events.send(news).await; // without supervisor nobody asks
                 });
+            }
+        }
+    }
+
+    /// A program got the signal it wants before an end, or did not. It is noted once it did:
+    /// an agent that follows on this one must not send it again.
+    pub(super) fn take_signalled(
+        &mut self,
+        key: ContainerKey,
+        end_ms: i64,
+        sent: Result<(), RuntimeError>,
+    ) -> Result<(), JournalError> {
+        let Some(watching) = self.watching.get_mut(&key) else {
+            return Ok(());
+        };
+        match sent {
+            Ok(()) => {
+                watching.was_signalled(end_ms);
+                let boot_id = self.boot_id.clone();
+                self.journal
+                    .note(vec![Record::Signalled(key, boot_id, end_ms)])
+            }
+            Err(error) if error.is_engine_trouble() => {
+                watching.was_not_signalled(); // at the next tick again
+                self.unwell(&error);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%key, %error, "a program got no signal before its end");
+                watching.was_signalled(end_ms); // the engine would say the same again
+                Ok(())
             }
         }
     }

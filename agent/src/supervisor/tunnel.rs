@@ -6,11 +6,11 @@
 
 use super::{Event, Supervisor};
 use crate::runtime::docker::engine::start_cause;
-use crate::runtime::{Containers, DialError, ExecOrder, FoundStatus};
+use crate::runtime::{Containers, DialError, ExecOrder, FoundStatus, RuntimeError};
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{AppPort, Cause};
 use longshore_common::wire::{FromTunnel, MAX_PIECE, MAX_TEXT, ToTunnel, TunnelRequest};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Connections into one container at once: as many as all readers of an agent have streams.
-const PER_CONTAINER: u32 = 64;
+const PER_CONTAINER: u32 = 32;
 /// Frames between the link and a connection, each way.
 const BETWEEN: usize = 4;
 /// One that is silent both ways for so long is closed.
@@ -51,8 +51,31 @@ pub enum Use {
 #[derive(Debug, Default)]
 pub(super) struct Tunnels {
     open: BTreeMap<ContainerKey, u32>,
-    /// Programs that are being started, so that ten connections start one.
-    starting: Arc<Mutex<BTreeSet<(ContainerKey, u16)>>>,
+    programs: Programs,
+}
+
+impl Tunnels {
+    /// A container is gone, and what was started in it.
+    pub(super) fn forget(&mut self, key: ContainerKey) {
+        lock(&self.programs).retain(|(of, _), _| *of != key);
+    }
+}
+
+/// Programs that were started for a port, so that ten connections start one, and a slow one is
+/// not started again for each that gave up waiting.
+type Programs = Arc<Mutex<BTreeMap<(ContainerKey, u16), Program>>>;
+
+/// How far the start of a program is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Program {
+    /// The engine is being told.
+    Begins,
+    /// It was, then; this is its id there.
+    Began(String, Instant),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<C: Containers> Supervisor<C> {
@@ -89,7 +112,7 @@ impl<C: Containers> Supervisor<C> {
             docker_id,
             pid,
             app,
-            starting: Arc::clone(&self.tunnels.starting),
+            programs: Arc::clone(&self.tunnels.programs),
         };
         let events = self.events.clone();
         tokio::spawn(async move {
@@ -146,7 +169,7 @@ struct Inside<C> {
     docker_id: String,
     pid: u32,
     app: AppPort,
-    starting: Arc<Mutex<BTreeSet<(ContainerKey, u16)>>>,
+    programs: Programs,
 }
 
 impl<C: Containers> Inside<C> {
@@ -167,7 +190,7 @@ impl<C: Containers> Inside<C> {
         dialled.await
     }
 
-    /// Starts its program, where nobody else does, and waits until it listens.
+    /// Starts its program, unless it was started and has not ended, and waits until it listens.
     async fn start(&self) -> Result<tokio::net::TcpStream, String> {
         let AppPort {
             name,
@@ -175,25 +198,8 @@ impl<C: Containers> Inside<C> {
             command,
             ..
         } = &self.app;
-        let guard = Starting::begin(&self.starting, (self.key, *port));
-        let mut begun = None;
-        if guard.is_some() {
-            let port = port.to_string();
-            let words = command.iter().map(|word| word.replace("{port}", &port));
-            let order = ExecOrder {
-                command: words.collect(),
-                environment: BTreeMap::new(),
-                workdir: None,
-                terminal: None,
-            };
-            let begins = self.runtime.exec_begin(&self.docker_id, &order).await;
-            begun = Some(begins.map_err(|error| {
-                let text = error.to_string();
-                match start_cause(&text) {
-                    Cause::CommandNotFound | Cause::CommandNotExecutable => absent(name, command),
-                    _ => format!("{name} could not be started: {text}"),
-                }
-            })?);
+        if self.is_ours_to_begin().await {
+            self.begin().await?;
         }
         let until = Instant::now() + LISTENS;
         loop {
@@ -202,9 +208,10 @@ impl<C: Containers> Inside<C> {
                 Err(DialError::Failed(text)) => return Err(text),
                 Err(DialError::Nothing) => (),
             }
-            if let Some(id) = &begun
-                && let Ok(state) = self.runtime.exec_state(id).await
-                && let Some(code) = state.exit
+            // One that ends well may have left another behind that serves.
+            if let Some(Program::Began(id, _)) = self.program()
+                && let Ok(state) = self.runtime.exec_state(&id).await
+                && let Some(code) = state.exit.filter(|code| *code != 0)
             {
                 return Err(match code {
                     126 | 127 => absent(name, command),
@@ -218,35 +225,75 @@ impl<C: Containers> Inside<C> {
             sleep(LOOK).await;
         }
     }
+
+    fn which(&self) -> (ContainerKey, u16) {
+        (self.key, self.app.port)
+    }
+
+    fn program(&self) -> Option<Program> {
+        lock(&self.programs).get(&self.which()).cloned()
+    }
+
+    /// Whether nobody has started the program, or it has ended since. Says yes to one alone.
+    async fn is_ours_to_begin(&self) -> bool {
+        let known = self.program();
+        let begins = match &known {
+            None => true,
+            Some(Program::Begins) => false,
+            Some(Program::Began(id, at)) => match self.runtime.exec_state(id).await {
+                // What it left behind gets its time to listen.
+                Ok(state) => state
+                    .exit
+                    .is_some_and(|code| code != 0 || at.elapsed() >= LISTENS),
+                Err(error) => error == RuntimeError::NotFound,
+            },
+        };
+        let mut programs = lock(&self.programs);
+        // Another may have found the same meanwhile.
+        let ours = begins && programs.get(&self.which()) == known.as_ref();
+        if ours {
+            programs.insert(self.which(), Program::Begins);
+        }
+        ours
+    }
+
+    async fn begin(&self) -> Result<(), String> {
+        let AppPort {
+            name,
+            port,
+            command,
+            ..
+        } = &self.app;
+        let port = port.to_string();
+        let words = command.iter().map(|word| word.replace("{port}", &port));
+        let order = ExecOrder {
+            command: words.collect(),
+            environment: BTreeMap::new(),
+            workdir: None,
+            terminal: None,
+        };
+        let begun = self.runtime.exec_begin(&self.docker_id, &order).await;
+        let mut programs = lock(&self.programs);
+        match begun {
+            Ok(id) => {
+                programs.insert(self.which(), Program::Began(id, Instant::now()));
+                Ok(())
+            }
+            Err(error) => {
+                programs.remove(&self.which());
+                let text = error.to_string();
+                Err(match start_cause(&text) {
+                    Cause::CommandNotFound | Cause::CommandNotExecutable => absent(name, command),
+                    _ => format!("{name} could not be started: {text}"),
+                })
+            }
+        }
+    }
 }
 
 fn absent(name: &str, command: &[String]) -> String {
     let program = command.first().map_or("", String::as_str);
     format!("{name} is not in its image, which has no program {program}")
-}
-
-/// That a program is being started, as long as it lives.
-struct Starting<'a> {
-    all: &'a Mutex<BTreeSet<(ContainerKey, u16)>>,
-    which: (ContainerKey, u16),
-}
-
-impl<'a> Starting<'a> {
-    fn begin(
-        all: &'a Mutex<BTreeSet<(ContainerKey, u16)>>,
-        which: (ContainerKey, u16),
-    ) -> Option<Self> {
-        let mut set = all.lock().unwrap_or_else(PoisonError::into_inner);
-        // Made only where it is the first: one that is dropped here would want the lock again.
-        set.insert(which).then(|| Self { all, which })
-    }
-}
-
-impl Drop for Starting<'_> {
-    fn drop(&mut self) {
-        let mut set = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        set.remove(&self.which);
-    }
 }
 
 /// What the connection holds of its client.

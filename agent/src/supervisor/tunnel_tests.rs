@@ -1,6 +1,8 @@
 //! One connection with a program at the end of a pipe. Time is virtual.
 
+use super::super::tests::{Scripted, key};
 use super::*;
+use longshore_common::session::Protocol;
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
@@ -99,18 +101,51 @@ async fn one_that_is_silent_for_an_hour_is_closed_and_not_before() {
     scene.task.await.unwrap();
 }
 
-#[test]
-fn one_of_many_starts_a_program() {
-    let all = Mutex::new(BTreeSet::new());
-    let key = ContainerKey {
-        session: longshore_common::ids::SessionId(1),
-        rank: longshore_common::ids::Rank::MAIN,
-        attempt: longshore_common::ids::Attempt::FIRST,
+fn app(engine: &Arc<Scripted>, programs: &Programs) -> Inside<Scripted> {
+    Inside {
+        runtime: Arc::clone(engine),
+        key: key(1),
+        docker_id: "d".to_owned(),
+        pid: 1,
+        app: AppPort {
+            name: "web".to_owned(),
+            protocol: Protocol::Http,
+            port: 7000,
+            command: vec!["serve".to_owned(), "{port}".to_owned()],
+        },
+        programs: Arc::clone(programs),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_is_begun_once_until_it_has_ended() {
+    let (engine, programs) = (Arc::new(Scripted::new()), Programs::default());
+    let began = |times| assert_eq!(engine.count("begin d serve 7000"), times);
+    let one = || async { app(&engine, &programs).connect().await.unwrap_err() };
+    // Two at once wait for one, and in vain.
+    let late = "web did not listen on port 7000 within 30 s";
+    let (first, second) = tokio::join!(one(), one());
+    assert_eq!((first.as_str(), second.as_str()), (late, late));
+    began(1);
+    // It is slow, and goes on: whoever comes later waits for the same.
+    assert_eq!(one().await, late);
+    began(1);
+    // It ends: told, and begun anew by the next.
+    *lock(&engine.begun_exit) = Some(3);
+    assert_eq!(one().await, "web ended with exit code 3 before it listened");
+    began(2);
+    // One that ends well has left another behind, which gets its time.
+    *lock(&engine.begun_exit) = Some(0);
+    let (first, second) = tokio::join!(one(), one());
+    assert_eq!((first.as_str(), second.as_str()), (late, late));
+    began(2);
+    assert_eq!(one().await, late);
+    began(3);
+    // What was started in a container is forgotten with it.
+    let mut tunnels = Tunnels {
+        programs,
+        ..Tunnels::default()
     };
-    let first = Starting::begin(&all, (key, 7000));
-    assert!(first.is_some());
-    assert!(Starting::begin(&all, (key, 7000)).is_none());
-    assert!(Starting::begin(&all, (key, 7001)).is_some());
-    drop(first);
-    assert!(Starting::begin(&all, (key, 7000)).is_some());
+    tunnels.forget(key(1));
+    assert!(lock(&tunnels.programs).is_empty());
 }

@@ -40,6 +40,8 @@ pub(super) struct Watching {
     devices: BTreeMap<DeviceId, DeviceUse>,
     /// The end of which its program got the signal it wants before; none = of none.
     signalled_ms: Option<i64>,
+    /// That signal is on its way.
+    signalling: bool,
     /// What the last verdict said.
     pub(super) verdict: Verdict,
     /// What was last said to the people in it.
@@ -70,6 +72,7 @@ impl Watching {
             totals: Totals::default(),
             devices: BTreeMap::new(),
             signalled_ms: None,
+            signalling: false,
             verdict: Verdict::default(),
             said: None,
         }
@@ -253,6 +256,24 @@ impl Watching {
         &self.verdict
     }
 
+    /// Judges one that is frozen: its lifetime goes on, while how it is used is not known.
+    pub(super) fn judge_frozen(&mut self, entry: &Entry, now_ms: i64) -> &Verdict {
+        let limits = SessionLimits {
+            idle: None,
+            ..entry.limits.clone()
+        };
+        let (history, warned) = (&mut self.history, &mut self.warned);
+        self.verdict = judge(
+            &limits,
+            entry.spec.kind,
+            &self.clock,
+            history,
+            warned,
+            now_ms,
+        );
+        &self.verdict
+    }
+
     /// The warning that is due because its node has to be empty at an instant, if one is.
     /// `drain` holds that instant and the one since which it is so.
     pub(super) fn judge_drain(
@@ -269,27 +290,42 @@ impl Watching {
         )
     }
 
-    /// Whether its program is to get now the signal that it wants some time before its
-    /// lifetime or a drain ends it; true once for each such end.
-    pub(super) fn signal_is_due(
+    /// The end before which its program is to get now the signal that it wants some time
+    /// before its lifetime or a drain ends it. Asked for again, there is none before what became
+    /// of the signal was told.
+    pub(super) fn signal_due(
         &mut self,
         lead_ms: i64,
         drain_ms: Option<i64>,
         now_ms: i64,
-    ) -> bool {
+    ) -> Option<i64> {
         let lifetime_ms = self
             .verdict
             .lifetime_deadline_ms
             .or(self.clock.lifetime_deadline_ms);
         let Some(end_ms) = [lifetime_ms, drain_ms].into_iter().flatten().min() else {
             self.signalled_ms = None;
-            return false;
+            return None;
         };
         if now_ms < end_ms.saturating_sub(lead_ms) {
             self.signalled_ms = None; // it was put off by more than the lead: once more then
-            return false;
+            return None;
         }
-        self.signalled_ms.replace(end_ms).is_none()
+        if self.signalled_ms.is_some() || std::mem::replace(&mut self.signalling, true) {
+            return None;
+        }
+        Some(end_ms)
+    }
+
+    /// Its program got the signal before this end; or it is not tried again.
+    pub(super) const fn was_signalled(&mut self, end_ms: i64) {
+        self.signalled_ms = Some(end_ms);
+        self.signalling = false;
+    }
+
+    /// Its program did not get the signal, and may yet.
+    pub(super) const fn was_not_signalled(&mut self) {
+        self.signalling = false;
     }
 
     /// What the last verdict said, for people. `to_wall` makes instants of the boot clock

@@ -86,13 +86,37 @@ fn samples_of_devices_are_summed_and_pauses_are_gaps() {
 fn a_signal_comes_once_before_each_end() {
     let mut watching = watching();
     watching.set_lifetime(Some(100_000));
-    let mut due = |drain, now| watching.signal_is_due(10_000, drain, now);
-    assert!(!due(None, 89_999));
-    assert!(due(None, 90_000));
-    assert!(!due(None, 91_000), "it had it");
-    assert!(!due(Some(200_000), 95_000), "the lifetime comes first");
+    let lead = 10_000;
+    assert_eq!(watching.signal_due(lead, None, 89_999), None);
+    assert_eq!(watching.signal_due(lead, None, 90_000), Some(100_000));
+    assert_eq!(
+        watching.signal_due(lead, None, 91_000),
+        None,
+        "it is on its way"
+    );
+    watching.was_not_signalled();
+    assert_eq!(
+        watching.signal_due(lead, None, 92_000),
+        Some(100_000),
+        "again"
+    );
+    watching.was_signalled(100_000);
+    assert_eq!(watching.signal_due(lead, None, 93_000), None, "it had it");
+    let drain = Some(200_000);
+    assert_eq!(
+        watching.signal_due(lead, drain, 95_000),
+        None,
+        "the lifetime comes first"
+    );
     watching.set_lifetime(Some(500_000));
-    let mut due = |drain, now| watching.signal_is_due(10_000, drain, now);
-    assert!(!due(Some(200_000), 96_000), "it was put off");
-    assert!(due(Some(200_000), 190_000), "before the drain");
+    assert_eq!(
+        watching.signal_due(lead, drain, 96_000),
+        None,
+        "it was put off"
+    );
+    assert_eq!(
+        watching.signal_due(lead, drain, 190_000),
+        drain,
+        "before the drain"
+    );
 }

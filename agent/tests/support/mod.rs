@@ -54,7 +54,7 @@ impl Bench {
         let docker = Docker::connect(config.clone()).unwrap();
         let (progress, _) = mpsc::channel(1);
         let image = docker
-            .ensure_image(IMAGE, None, PullRule::None, progress)
+            .ensure_image(IMAGE, None, PullRule::None, None, progress)
             .await
             .unwrap();
         Self {
@@ -103,6 +103,7 @@ impl Bench {
             not_after: None,
             device_nodes: Vec::new(),
             gpu_way: None,
+            delivered: Default::default(),
         }
     }
 

@@ -17,11 +17,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) interactive: bool,
     /// The command; it is not looked at
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
 }
 

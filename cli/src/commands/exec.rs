@@ -36,12 +36,7 @@ pub(crate) struct ExecArgs {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
     /// The command and its arguments
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required = true,
-        value_name = "CMD"
-    )]
+    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
 }
 

@@ -37,6 +37,7 @@ pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod usage;
+pub(crate) mod vault;
 pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod whoami;

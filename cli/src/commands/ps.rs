@@ -6,7 +6,9 @@ use crate::clock;
 use crate::describe;
 use crate::error::Failure;
 use crate::output::{Format, Table, amount, gpus};
+use crate::values::SessionRef;
 use longshore_common::api::Session;
+use longshore_common::ids::SessionId;
 use serde_json::Value;
 
 /// Flags of `ps`.
@@ -27,6 +29,16 @@ pub(crate) struct Args {
     /// Only those with a name that contains this
     #[arg(long, value_name = "TEXT")]
     pub(crate) name: Option<String>,
+    /// The tasks of this array; absent: each array as a whole
+    #[arg(long, value_name = "ID", value_parser = array)]
+    pub(crate) array: Option<SessionId>,
+}
+
+fn array(text: &str) -> Result<SessionId, String> {
+    match text.parse() {
+        Ok(SessionRef::Id(id)) if id.array().is_none() => Ok(id),
+        _ => Err(format!("\"{text}\" is no array: write s-42 or 42")),
+    }
 }
 
 /// Lists them.
@@ -53,11 +65,11 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
             .iter()
             .map(|name| format!("name={}", encode(name))),
     );
-    let path = if filters.is_empty() {
-        "/sessions".to_owned()
-    } else {
-        format!("/sessions?{}", filters.join("&"))
-    };
+    filters.push(match args.array {
+        Some(id) => format!("array={id}"),
+        None => "array=none".to_owned(),
+    });
+    let path = format!("/sessions?{}", filters.join("&"));
     let items = app.list(&path).await?;
     let out = app.output();
     out.list(&items, "id", || table(&items, out.format == Format::Wide))?;
@@ -104,7 +116,7 @@ pub(super) fn table(items: &[Value], wide: bool) -> Result<Table, Failure> {
         let mut row = vec![
             session.id.clone(),
             session.name.clone().unwrap_or_default(),
-            session.kind.clone(),
+            describe::kind(&session),
             describe::state(&session),
             gpus(&session.slots),
             session.agent_names.join(","),

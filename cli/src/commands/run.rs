@@ -2,13 +2,15 @@
 
 use crate::app::App;
 use crate::client::Client;
+use crate::commands::wait;
 use crate::describe;
-use crate::error::Failure;
-use crate::follow::{OnDisconnect, Options, Outcome, Signals, follow};
+use crate::error::{Failure, code};
+use crate::follow::{Got, OnDisconnect, Options, Outcome, Screen, Signals, follow};
 use crate::output;
 use crate::request::{self, SessionFlags};
-use longshore_common::api::Session;
+use longshore_common::api::{Session, TerminateRequest};
 use serde_json::{Value, json};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// Flags of `run` and `submit`.
@@ -28,7 +30,6 @@ pub(crate) struct Args {
     /// The command and its arguments
     #[arg(
         trailing_var_arg = true,
-        allow_hyphen_values = true,
         required_unless_present = "file",
         value_name = "CMD"
     )]
@@ -49,6 +50,10 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     if args.detach {
         return detached(app, &session);
     }
+    if session.array.is_some() {
+        // Many programs have no one output to follow.
+        return array(app, (&client, session), &args, (signals, early)).await;
+    }
     let options = Options {
         on_disconnect: args.on_disconnect,
         tail: None,
@@ -61,6 +66,65 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
         write_result(&client, path, session).await?;
     }
     Ok(outcome.exit())
+}
+
+/// Waits for the end of an array. A signal leaves it, or stops it where nobody is there to come
+/// back.
+async fn array(
+    app: &App,
+    (client, session): (&Client, Session),
+    args: &Args,
+    (mut signals, early): (Signals, Option<Got>),
+) -> Result<u8, Failure> {
+    let id = session.id.clone();
+    let mut screen = Screen::new(app.global.quiet);
+    let status = describe::status(&session, None);
+    screen.line(&id, &status.word, &status.text);
+    let there = std::io::stdin().is_terminal();
+    let stops = match args.on_disconnect {
+        Some(what) => what == OnDisconnect::Stop,
+        None => !there,
+    };
+    let deadline = app.deadline().map(tokio::time::Instant::from_std);
+    let late = async move {
+        match deadline {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    let asked = async {
+        if early.is_none() {
+            signals.next().await;
+        }
+    };
+    let ended = wait::end(client, &id);
+    tokio::select! {
+        session = ended => {
+            let session = session?;
+            let (word, text) = describe::closing(&session);
+            screen.line(&id, word, &text);
+            if let Some(path) = &args.result_file {
+                write_result(client, path, &session).await?;
+            }
+            return Ok(describe::exit_code(&session));
+        }
+        () = late => {
+            eprintln!("{id} goes on. Back: longshore wait {id}   Stop: longshore stop {id}");
+            return Ok(code::ATTACHED_TIMEOUT);
+        }
+        () = asked => (),
+    }
+    if !stops {
+        eprintln!("{id} goes on. Back: longshore wait {id}   Stop: longshore stop {id}");
+        return Ok(0);
+    }
+    let request = TerminateRequest {
+        ids: vec![id.clone()],
+        ..TerminateRequest::default()
+    };
+    client.terminate(&request).await?;
+    let session = wait::end(client, &id).await?;
+    Ok(describe::exit_code(&session))
 }
 
 fn detached(app: &App, session: &Session) -> Result<u8, Failure> {

@@ -106,6 +106,13 @@ fn text(session: &Session) -> String {
         sheet.line("waits", &blocker.text);
     }
 
+    if let Some(array) = &session.array {
+        sheet.line("tasks", &format!("{} of {}", array.range, array.size));
+        sheet.line("are", &describe::tasks(array));
+        let most = array.parallel.map(|n| format!("at most {n} at a time"));
+        sheet.line("parallel", &most.unwrap_or_default());
+    }
+
     sheet.section("Request");
     sheet.line("type", &session.kind);
     sheet.line("owner", &session.owner_name);

@@ -19,11 +19,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     pub(crate) detach: bool,
     /// What to run instead of only keeping the session
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
 }
 

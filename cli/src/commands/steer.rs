@@ -6,7 +6,7 @@ use crate::ask::confirm_if;
 use crate::client::typed;
 use crate::error::Failure;
 use crate::output::clean;
-use crate::values::{self, Instant, SessionRef};
+use crate::values::{self, Instant, SessionRef, SessionRefs};
 use longshore_common::api::{Session, SessionPatch};
 use longshore_common::time::Timestamp;
 use serde_json::json;
@@ -14,9 +14,9 @@ use serde_json::json;
 /// Sessions of one's own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sessions {
-    /// The sessions: s-42, 42, a name, @ for the latest
+    /// The sessions: s-42, 42, s-42.3-9, a name, @ for the latest
     #[arg(required = true, value_name = "ID")]
-    pub(crate) ids: Vec<SessionRef>,
+    pub(crate) ids: Vec<SessionRefs>,
 }
 
 /// Flags of `edit`.
@@ -35,7 +35,7 @@ pub(crate) async fn hold(app: &App, args: Sessions, held: bool) -> Result<u8, Fa
         true => ("hold", "held back"),
         false => ("release", "released"),
     };
-    for id in &args.ids {
+    for id in &values::each(&args.ids) {
         let item = post(app, id, verb, &json!({})).await?;
         tell(app, &item, || told(&typed(item.clone())?, is))?;
     }

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::commands::wait;
 use crate::error::{Failure, code};
 use crate::output::clean;
-use crate::values::{self, SessionRef};
+use crate::values::{self, SessionRef, SessionRefs};
 use longshore_common::api::{Skipped, TerminateAnswer, TerminateRequest};
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ const AT_ONCE: usize = 200;
 /// Flags of `stop`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The sessions: s-42, 42, a name, @ for the latest
+    /// The sessions: s-42, 42, s-42.3-9, a name, @ for the latest
     #[arg(required = true)]
-    pub(crate) ids: Vec<SessionRef>,
+    pub(crate) ids: Vec<SessionRefs>,
     /// Time between the stop signal and the kill
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) grace: Option<Duration>,
@@ -32,7 +32,7 @@ pub(crate) struct Args {
 /// Stops them.
 pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     let client = app.client()?;
-    let (ids, unknown) = named(&client, &args.ids).await?;
+    let (ids, unknown) = named(&client, &values::each(&args.ids)).await?;
     let mut sum = TerminateAnswer::default();
     for part in ids.chunks(AT_ONCE) {
         let request = TerminateRequest {

@@ -10,17 +10,19 @@ use crate::error::{Failure, code};
 use crate::output::{amounts, clean};
 use crate::process::Program;
 use crate::tls::Pin;
+use base64::Engine as _;
 use longshore_common::api::{
     Agent, JoinToken, Me, NewJoinToken, NewSession, Readiness, Session, SetupAnswer, SetupRequest,
 };
 use reqwest::Method;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -116,7 +118,14 @@ pub(crate) struct Place {
 
 impl Place {
     /// The names of everything that `up` puts into the data directory.
-    pub(crate) const PARTS: [&str; 5] = ["agent", "coordinator", "log", "run", "up.toml"];
+    pub(crate) const PARTS: [&str; 6] = [
+        "agent",
+        "coordinator",
+        "log",
+        "master.key",
+        "run",
+        "up.toml",
+    ];
 
     /// The place of an earlier `up`; `None` if there was none.
     pub(crate) fn open(data: &Path) -> Result<Option<Self>, Failure> {
@@ -367,6 +376,30 @@ fn check_machine(place: &Place, args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The key that protects stored secrets, beside the coordinator's data and not in them. It is
+/// made once: without it they are lost.
+fn master_key(place: &Place) -> Result<PathBuf, Failure> {
+    let path = place.data.join("master.key");
+    let mut key = [0; 32];
+    let drawn = SystemRandom::new().fill(&mut key);
+    drawn.map_err(|_| Failure::failed("the system gives no random bytes"))?;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o400)
+        .open(&path);
+    let written = match file {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(mut file) => {
+            let text = base64::engine::general_purpose::STANDARD.encode(key);
+            writeln!(file, "{text}").and_then(|()| file.sync_all())
+        }
+    };
+    written.map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+    Ok(path)
+}
+
 /// Starts the coordinator unless it runs, and waits until it is ready.
 async fn coordinator(app: &App, place: &Place) -> Result<(), Failure> {
     let program = place.coordinator();
@@ -384,6 +417,8 @@ async fn coordinator(app: &App, place: &Place) -> Result<(), Failure> {
             place.data.join("coordinator").into(),
             "--listen".into(),
             listen.to_string().into(),
+            "--set".into(),
+            format!("secure.master_key_file={}", master_key(place)?.display()).into(),
         ];
         if let Some(image) = &place.record.default_image {
             arguments.extend(["--default-image".into(), image.into()]);

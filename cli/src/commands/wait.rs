@@ -8,7 +8,7 @@ use crate::describe;
 use crate::error::Failure;
 use crate::follow::Screen;
 use crate::output::clean;
-use crate::values::SessionRef;
+use crate::values::{self, SessionRefs};
 use futures_util::future::{join_all, select_all};
 use longshore_common::api::Session;
 use std::cell::Cell;
@@ -30,9 +30,9 @@ pub(crate) enum For {
 /// Flags of `wait`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The sessions: s-42, 42, a name, @ for the latest
+    /// The sessions: s-42, 42, s-42.3-9, a name, @ for the latest
     #[arg(required = true)]
-    pub(crate) ids: Vec<SessionRef>,
+    pub(crate) ids: Vec<SessionRefs>,
     /// Until one of them is so far
     #[arg(long)]
     pub(crate) any: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
     let client = app.client()?;
     let mut ids = Vec::new();
-    for id in &args.ids {
+    for id in &values::each(&args.ids) {
         ids.push(client.session_id(id).await?);
     }
     let mut screen = Screen::new(app.global.quiet);
@@ -121,6 +121,11 @@ fn say(line: Option<String>) {
     if let Some(line) = line {
         eprintln!("{}", clean(&line));
     }
+}
+
+/// Waits for the end of one session.
+pub(crate) async fn end(client: &Client, id: &str) -> Result<Session, Failure> {
+    wait_one(client, id, For::End, &News::default()).await
 }
 
 async fn wait_one(client: &Client, id: &str, what: For, news: &News) -> Result<Session, Failure> {

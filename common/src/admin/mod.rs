@@ -17,6 +17,7 @@ mod pools;
 mod presets;
 mod rights;
 mod tenants;
+mod vaults;
 
 pub use audit::{UsageAuditRequest, UsageAuditView, UsageDrift};
 pub use effects::{AccessShift, Difference, Finding, Impact, InTheWay, InUse, SessionImpact};
@@ -50,6 +51,10 @@ pub use rights::{
 };
 pub use tenants::{
     DomainRequest, DomainView, MemberRequest, MemberView, ProjectRequest, ProjectView,
+};
+pub use vaults::{
+    ConfigLeaf, ConfigShadowed, ConfigVault, ConfigView, ConfigWarning, VaultCheckRequest,
+    VaultChecked, VaultRequest, VaultSummary, VaultView,
 };
 
 #[cfg(test)]

@@ -618,9 +618,13 @@ fn a_drain_is_told_at_once_and_again_before_its_end() {
     assert_eq!(told, [7200, 3600, 900, 300]);
     assert_eq!(warn_of_drain(&mut warned, None, 0, 7_300_000), None);
     // Another drain later is told anew, and a short one has one word more at half of it.
-    let mut warned = WarnState::default();
-    let first = warn_of_drain(&mut warned, Some(100_000), 0, 0);
+    let (since, deadline) = (8_000_000, Some(8_100_000));
+    let first = warn_of_drain(&mut warned, deadline, since, since);
     assert!(first.is_some_and(|w| w.text.starts_with("This session stops in 1 min 40 s")));
-    assert_eq!(warn_of_drain(&mut warned, Some(100_000), 0, 40_000), None);
-    assert!(warn_of_drain(&mut warned, Some(100_000), 0, 50_000).is_some());
+    assert_eq!(warn_of_drain(&mut warned, deadline, since, 8_040_000), None);
+    assert!(warn_of_drain(&mut warned, deadline, since, 8_050_000).is_some());
+    // And one that is far away.
+    assert_eq!(warn_of_drain(&mut warned, None, 0, 8_060_000), None);
+    let (since, deadline) = (8_070_000, Some(80_000_000));
+    assert!(warn_of_drain(&mut warned, deadline, since, since).is_some());
 }

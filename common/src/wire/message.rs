@@ -3,7 +3,7 @@
 //! | stream | opened by | messages |
 //! |---|---|---|
 //! | control | agent, first | Hello, Welcome or Refused, Heartbeat, HeartbeatAck, Goodbye |
-//! | state | agent, second | ActualSet, SignedSet, Outcome, OutcomeAck, Inventory, PullProgress, Notice, UseReport, Figures, CertRequest, CertIssued |
+//! | state | agent, second | ActualSet, SignedSet, Outcome, OutcomeAck, Inventory, PullProgress, Notice, UseReport, Figures, CertRequest, CertIssued, MaterialRequest, Material |
 //! | data | coordinator | StreamOpen, StreamAccept or StreamRefuse, Data, StreamEnd |
 //! | interactive | coordinator | StreamOpen, StreamAccept or StreamRefuse, ToExec and FromExec or ToTunnel and FromTunnel |
 //! | enrolment | agent | EnrolRequest or RenewRequest, EnrolAnswer or EnrolRefused |
@@ -159,7 +159,8 @@ pub struct Welcome {
     pub heartbeat_ms: u32,
     /// After so long without one the agent counts as LOST, in milliseconds.
     pub lost_after_ms: u32,
-    /// How long restartable work may go on unacknowledged, in milliseconds; 0 = for ever.
+    /// How long restartable work may go on unacknowledged, in milliseconds; 0 = for ever. Of an
+    /// agent that has no set yet: each set says it anew.
     pub lease_ms: u64,
     /// The agent's name, as the coordinator has it.
     pub name: String,
@@ -351,6 +352,9 @@ pub struct DesiredSet {
     pub drain: Option<DrainNotice>,
     /// Signals that programs want before they are stopped by their lifetime or a drain.
     pub signals: Vec<SignalBefore>,
+    /// How long restartable work may go on unacknowledged, in milliseconds; 0 = for ever. It
+    /// holds from when this set is applied on, and stands in for that of [`Welcome`].
+    pub lease_ms: u64,
 }
 
 /// When a node is to be empty, and why.
@@ -531,6 +535,10 @@ pub enum NoticeKind {
     Runtime,
     /// A container got more than it was granted.
     Breach,
+    /// A file of the image stayed where one was to be delivered.
+    FileKept,
+    /// A file could not be delivered.
+    FileSkipped,
 }
 
 /// Asks for a new certificate over the open link.

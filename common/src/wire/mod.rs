@@ -5,6 +5,7 @@
 //! the same kind, and enums only grow at the end. `golden/` keeps the bytes of every
 //! release.
 
+mod delivery;
 mod exec;
 mod figures;
 mod frame;
@@ -13,6 +14,10 @@ mod message;
 mod signed;
 mod tunnel;
 
+pub use delivery::{
+    DeliveredFile, Delivery, Given, MAX_DELIVERED_CONFIG, MAX_DELIVERED_FILE, MAX_DELIVERED_FILES,
+    MAX_DELIVERED_REGISTRIES, Material, MaterialRequest, Owner, RegistryLogin,
+};
 pub use exec::{
     ExecKind, ExecRequest, FromExec, MAX_COMMAND, MAX_EXEC_ENVIRONMENT, MAX_PIECE, TerminalSize,
     ToExec,

@@ -2,7 +2,7 @@ use super::*;
 use crate::schema::{Acts, Key};
 
 const SCHEMA: Schema = Schema {
-    roots: &["daemon", "secure", "logging"],
+    roots: &["daemon", "secure", "logging", "work"],
     foreign: &["agent"],
     keys: &[
         key("daemon.cors.origins", Kind::List(&Kind::Text), "[]"),
@@ -56,6 +56,7 @@ fn loaded(
         _ => Err(format!("there is no {name}")),
     };
     let sources = Sources {
+        settings: Vec::new(),
         files: files.iter().map(|(name, text)| file(name, text)).collect(),
         environment: environment
             .iter()
@@ -213,4 +214,56 @@ fn names_that_tell_of_secrets() {
     for name in ["keyboard", "author", "monkey", "tokens2"] {
         assert!(!is_secret_name(name), "{name}");
     }
+}
+
+#[test]
+fn what_is_set_for_sessions_is_apart() {
+    let files = [
+        ("work.toml", "environment.HTTP_PROXY = \"http://p:3128\""),
+        (
+            "top.yaml",
+            "daemon: {wait_s: 7}\nwork: {environment: {A: 1.10}}",
+        ),
+        ("work/files.yaml", "k: {path: /tmp/x, contents: c}"),
+    ];
+    let variables = [
+        ("LONGSHORE__WORK__ENVIRONMENT__Stage", "007"),
+        ("LONGSHORE__WORK__AGENT__GIT__USER", "b"),
+    ];
+    let loaded = loaded(&files, &variables, &[]).unwrap();
+    assert_eq!(loaded.tree.to_string(), r#"{"daemon":{"wait_s":7}}"#);
+    let merged = layers::merge(loaded.work);
+    assert_eq!(
+        merged.canonical(),
+        r#"{"agent":{"git":{"user":"b"}},"environment":{"A":"1.10","HTTP_PROXY":"http://p:3128","Stage":"007"},"files":{"k":{"contents":"c","path":"/tmp/x"}}}"#
+    );
+    let source = |path: &str| {
+        let leaf = merged.leaves.iter().find(|leaf| dotted(&leaf.path) == path);
+        leaf.unwrap().origin.source.clone()
+    };
+    assert_eq!(
+        source("environment.HTTP_PROXY"),
+        "coordinator:/etc/x/work.toml:1"
+    );
+    assert_eq!(
+        source("agent.git.user"),
+        "LONGSHORE__WORK__AGENT__GIT__USER"
+    );
+}
+
+#[test]
+fn sessions_are_not_given_what_belongs_to_a_machine() {
+    let faults = loaded(
+        &[("work.yaml", "agent:\n  debug: true\n")],
+        &[("LONGSHORE__WORK__AGENT__APPLY_FILES", "no")],
+        &[],
+    )
+    .unwrap_err();
+    assert_eq!(
+        faults,
+        [
+            "/etc/x/work.yaml:2:3: work: agent.debug belongs to a machine and cannot be set in a vault.",
+            "LONGSHORE__WORK__AGENT__APPLY_FILES: work: agent.apply_files must be true or false.",
+        ]
+    );
 }

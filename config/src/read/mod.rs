@@ -89,7 +89,11 @@ pub struct Problem {
 pub enum Rule {
     /// Longer than [`MAX_BYTES`].
     Size,
-    /// Not what the format allows, or beyond its bounds.
+    /// Nested deeper than [`MAX_DEPTH`].
+    Depth,
+    /// More than [`MAX_VALUES`] values.
+    Values,
+    /// Anything else that the format or this program does not allow.
     Syntax,
 }
 
@@ -114,14 +118,20 @@ impl Problem {
     }
 
     pub(crate) fn too_deep(at: Mark) -> Self {
-        Self::syntax(
-            at,
-            format!("The text is nested deeper than {MAX_DEPTH} levels."),
-        )
+        Self {
+            rule: Rule::Depth,
+            ..Self::syntax(
+                at,
+                format!("The text is nested deeper than {MAX_DEPTH} levels."),
+            )
+        }
     }
 
     pub(crate) fn too_many(at: Mark) -> Self {
-        Self::syntax(at, format!("The text has more than {MAX_VALUES} values."))
+        Self {
+            rule: Rule::Values,
+            ..Self::syntax(at, format!("The text has more than {MAX_VALUES} values."))
+        }
     }
 
     pub(crate) fn too_long(at: Mark) -> Self {

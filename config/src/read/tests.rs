@@ -105,7 +105,7 @@ fn yaml_is_strict() {
         ),
         (
             "{a: ~, b: Null, c: TRUE, d: 0o17}",
-            r#"{"a":null,"b":null,"c":true,"d":"0o17"}"#,
+            r#"{"a":null,"b":null,"c":true,"d":15}"#,
         ),
         ("a: &x {b: 1}\nc: *x", r#"{"a":{"b":1},"c":{"b":1}}"#),
         ("a: !!str 1", "1:4: Tags are not allowed."),
@@ -142,6 +142,10 @@ fn hocon_joins_and_replaces() {
             r#"{"a":{"b":3,"c":2}}"#,
         ),
         ("a { b = 1 }, a = 2, a { c = 3 }", r#"{"a":{"c":3}}"#),
+        (
+            "a { b { c = 1 } }\na { b = 2, b.d = 3 }",
+            r#"{"a":{"b":{"d":3}}}"#,
+        ),
         ("a = 1 b  c", r#"{"a":"1 b  c"}"#),
         ("a = [1, 2] [3]", r#"{"a":[1,2,3]}"#),
         ("a = [1\n2,\n3,]", r#"{"a":[1,2,3]}"#),
@@ -321,6 +325,15 @@ fn bounds_hold_in_every_format() {
     let laughs = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n\
         c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n";
     assert!(json(Format::Yaml, laughs).contains("more than 10000 values"));
+    // Names take room as well.
+    let name = "n".repeat(128 * 1024);
+    let aliases = format!(
+        "a: &a {{? {name} : 1}}\nb: [{}]",
+        vec!["*a"; 100].join(", ")
+    );
+    assert!(json(Format::Yaml, &aliases).contains("holds more than 1024 KiB"));
+    let references = format!("a {{ {name}: 1 }}\nb: [{}]", vec!["${a}"; 100].join(", "));
+    assert!(json(Format::Hocon, &references).contains("holds more than 1024 KiB"));
     let growing = (1..40).map(|n| format!("a{n} = ${{a{}}}${{a{}}}\n", n - 1, n - 1));
     let growing: String = std::iter::once("a0 = xx\n".to_owned())
         .chain(growing)

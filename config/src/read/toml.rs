@@ -45,11 +45,12 @@ fn value(item: &Spanned<DeValue<'_>>, places: &Places<'_>, depth: usize) -> Resu
     let value = match item.get_ref() {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Boolean(value) => Value::Bool(*value),
+        // The letters are kept: where text is wanted they are the text.
         DeValue::Integer(number) => Value::Number(match number.radix() {
-            10 => number.as_str().to_owned(),
-            radix => i64::from_str_radix(number.as_str(), radix)
-                .map_err(|error| Problem::syntax(at, format!("Not TOML: {error}.")))?
-                .to_string(),
+            2 => format!("0b{}", number.as_str()),
+            8 => format!("0o{}", number.as_str()),
+            16 => format!("0x{}", number.as_str()),
+            _ => number.as_str().to_owned(),
         }),
         DeValue::Float(number) => Value::Number(number.as_str().to_owned()),
         DeValue::Datetime(time) => Value::Text(time.to_string()),

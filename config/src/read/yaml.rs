@@ -86,7 +86,7 @@ impl Cost {
         };
         Self {
             values: within.values + 1,
-            bytes: within.bytes + node.text().map_or(0, str::len),
+            bytes: within.bytes + node.own_bytes(),
             depth: within.depth + 1,
         }
     }

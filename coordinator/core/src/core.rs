@@ -104,11 +104,14 @@ impl Core {
             let (new, more) = cancel_session(&self.state, now, cancel);
             self.take(new, more, changes, effects);
         }
-        self.perform(&decisions, now, changes, effects);
-        // Who waited for one that was cancelled may go now.
-        if !decisions.cancels.is_empty() {
+        let mut made = self.perform(&decisions, now, changes, effects);
+        // Who waited for one that was cancelled may go now; so may tasks that were made in the
+        // place of those that wait no longer. A pass that places nobody makes none.
+        let mut again = !decisions.cancels.is_empty();
+        while again || made {
             let more = self.planner.plan(&self.state, now);
-            self.perform(&more, now, changes, effects);
+            made = self.perform(&more, now, changes, effects);
+            again = false;
             decisions.starts.extend(more.starts);
             decisions.passed.extend(more.passed);
             decisions.next_deadline = more.next_deadline;
@@ -116,18 +119,24 @@ impl Core {
         decisions
     }
 
+    /// Carries it out. Whether tasks of arrays were made, which may go in the same instant.
     fn perform(
         &mut self,
         decisions: &Decisions,
         now: Timestamp,
         changes: &mut Vec<Change>,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
+        let mut made = false;
         for start in &decisions.starts {
             let (new, more) = start_session(&self.state, now, start);
+            made |= new.iter().any(|change| {
+                matches!(change, Change::Session(s) if s.task_of.is_some() && s.version == 1)
+            });
             self.take(new, more, changes, effects);
         }
         self.take(decisions.changes.clone(), Vec::new(), changes, effects);
+        made
     }
 
     fn take(

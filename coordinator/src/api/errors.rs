@@ -2,6 +2,7 @@
 //! answer that is no success is written.
 
 use crate::engine::EngineError;
+use crate::secrets::Locked;
 use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -152,8 +153,8 @@ pub const CODES: &[Code] = &[
     code(
         "LS-REAUTH",
         403,
-        "The present password is wrong",
-        "What was asked for needs the present password once more, and the one given is another. Each wrong one counts like a failed login.",
+        "Prove once more who you are",
+        "What was asked for needs the present password once more, and the one given is another: each wrong one counts like a failed login. Or it needs a login of the last 15 minutes: log out, and in again.",
     ),
     code(
         "LS-PASSWORD-CHANGE-REQUIRED",
@@ -528,6 +529,12 @@ pub const CODES: &[Code] = &[
         "The session alone asks for more than a policy, project or domain allows in all, so waiting would not help. The answer names the limit and whose it is.",
     ),
     code(
+        "LS-SETTING",
+        422,
+        "The configuration is not accepted",
+        "A key is not known, its value is not of its type, or it cannot be changed here; errors names each, and where it stands. What was in force stays so. longshore admin settings ls lists the keys.",
+    ),
+    code(
         "LS-CONFIG-INVALID",
         422,
         "Pools and queues are not consistent",
@@ -564,10 +571,28 @@ pub const CODES: &[Code] = &[
         "More requests wait than the coordinator takes. Try again after the seconds in Retry-After.",
     ),
     code(
+        "LS-UPSTREAM",
+        502,
+        "Another server could not be asked",
+        "What was called did not take the connection, or may not be called from here. daemon.egress.allow names hosts and networks that may.",
+    ),
+    code(
+        "LS-UPSTREAM-TIMEOUT",
+        504,
+        "Another server did not answer in time",
+        "What was called gave no whole answer within 10 seconds.",
+    ),
+    code(
         "LS-AUDIT",
         503,
         "The audit log cannot be written",
         "What cannot be recorded does not happen: the change was taken back. The log of the coordinator says what stands in the way; longshore-coordinator audit verify says whether the audit log is whole.",
+    ),
+    code(
+        "LS-SECRETS-LOCKED",
+        503,
+        "The master key is not loaded",
+        "What was asked for needs a secret that is stored encrypted, and the coordinator does not have the key. The detail names the key by its id. An administrator of the machine puts it where the configuration says, /etc/longshore/master.key unless told otherwise, and starts the coordinator again; longshore-coordinator secrets status lists which keys are needed.",
     ),
     code(
         "LS-APP-NOT-READY",
@@ -598,6 +623,48 @@ pub const CODES: &[Code] = &[
         503,
         "Output was not taken fast enough",
         "Whoever follows output has to take it: one that takes nothing for a while holds back others. The stream was cut and nothing is lost; ask again from the position behind the last piece.",
+    ),
+    code(
+        "LS-VAULT-SIZE",
+        422,
+        "The vault is too long",
+        "A vault is a text of at most 256 KiB. Put large files into a folder and name it in the request.",
+    ),
+    code(
+        "LS-VAULT-SYNTAX",
+        422,
+        "The vault cannot be read",
+        "The text is not what its format allows: line and column say where. The format is the one that was given, never guessed. A vault is a map at the top level, at most 32 levels deep and of at most 10,000 values; each key stands in it once, but in HOCON; nothing outside of the text is looked at.",
+    ),
+    code(
+        "LS-VAULT-MASKED",
+        422,
+        "The vault holds a mask",
+        "Somewhere ******** stands in place of a value: the text was read without reveal=true. Nothing was saved, so the value is still there. Reveal the vault and edit that.",
+    ),
+    code(
+        "LS-VAULT-FORBIDDEN-KEY",
+        422,
+        "The vault sets what no vault can set",
+        "What belongs to a machine or to the coordinator stands in their own files. Such keys are refused in any spelling and whatever their value is. GET /help/LS-VAULT-TYPE and docs/vaults.md say what a vault can set.",
+    ),
+    code(
+        "LS-VAULT-TYPE",
+        422,
+        "A key of the vault has the wrong type",
+        "Known keys have a type: environment and files are maps, agent.apply_files is true or false, agent.registries is a list of maps. null takes away what a lower layer has set. docs/vaults.md has the list.",
+    ),
+    code(
+        "LS-VAULT-ENV",
+        422,
+        "A variable of the vault is not accepted",
+        "Names are of A-Z a-z 0-9 _ and do not begin with a digit. Names that steer the start, the choice of GPUs or Longshore itself are reserved. A value is a single one of at most 32 KiB; PATH and LD_LIBRARY_PATH hold absolute directories.",
+    ),
+    code(
+        "LS-VAULT-FILE",
+        422,
+        "A file of the vault is not accepted",
+        "A file has a path below /home/work, /work, /tmp or /run/longshore/secrets, contents of at most 64 KiB, and a mode in octal digits; all files together have at most 1 MiB, and no two the same path.",
     ),
     code(
         "LS-DISK-LOW",
@@ -665,6 +732,7 @@ impl Failure {
         self.errors.push(MemberError {
             pointer: pointer.into(),
             message: message.into(),
+            ..MemberError::default()
         });
         self
     }
@@ -807,6 +875,12 @@ impl From<EngineError> for Failure {
             ),
             EngineError::Store => Self::internal(),
         }
+    }
+}
+
+impl From<Locked> for Failure {
+    fn from(locked: Locked) -> Self {
+        Self::new("LS-SECRETS-LOCKED", locked.to_string())
     }
 }
 

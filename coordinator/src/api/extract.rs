@@ -19,6 +19,9 @@ use std::time::Duration;
 
 /// Largest body.
 pub(super) const MAX_BODY: usize = 1 << 20;
+/// Bytes that are read of a body that is not taken. JSON may say a character in twelve: what
+/// holds no more characters than a member may have hears the answer.
+const DISCARDED: usize = 4 * MAX_BODY;
 /// Longest query.
 const MAX_QUERY: usize = 8 * 1024;
 /// Most terms of a query.
@@ -154,13 +157,13 @@ pub(super) fn watched(request: Request<Body>) -> (Request<Body>, Unread) {
 }
 
 impl Unread {
-    /// Reads on, so far as a body could be accepted at all: a connection that is closed while
+    /// Reads on, some way beyond what could be accepted: a connection that is closed while
     /// its client still writes takes the answer with it.
     pub(super) async fn discard(self) {
         let Some(shared) = self.0 else { return };
         let read = async {
             let mut stream = Body::new(shared).into_data_stream();
-            let mut left = MAX_BODY;
+            let mut left = DISCARDED;
             while let Some(Ok(chunk)) = stream.next().await {
                 let Some(rest) = left.checked_sub(chunk.len()) else {
                     return;
@@ -349,6 +352,7 @@ fn shape<T: DeserializeOwned>(value: &Value, error: &serde_json::Error) -> Failu
                 errors.push(MemberError {
                     pointer,
                     message: sentence(&text),
+                    ..MemberError::default()
                 });
             }
         }
@@ -356,6 +360,7 @@ fn shape<T: DeserializeOwned>(value: &Value, error: &serde_json::Error) -> Failu
             errors.push(MemberError {
                 pointer: at,
                 message: sentence(&text),
+                ..MemberError::default()
             });
         }
     }
@@ -385,12 +390,14 @@ fn shape<T: DeserializeOwned>(value: &Value, error: &serde_json::Error) -> Failu
         errors.push(MemberError {
             pointer: pointer("", name),
             message: format!("{name} is required."),
+            ..MemberError::default()
         });
     }
     if errors.is_empty() {
         errors.push(MemberError {
             pointer: String::new(),
             message: sentence(&text),
+            ..MemberError::default()
         });
     }
     errors.truncate(100);

@@ -4,6 +4,7 @@
 use crate::identity::new_id;
 use crate::mail::{Mail, Mailer};
 use crate::pki::fill_random;
+use crate::settings::Held;
 use longshore_common::admin::InvitationView;
 use longshore_common::ids::InvitationId;
 use longshore_core::model::admin::DrawnLink;
@@ -21,10 +22,10 @@ const VALID_S: u32 = 604_800;
 #[derive(Debug)]
 pub struct Links {
     /// Who mails them.
-    pub mail: Mailer,
+    mail: Held<Mailer>,
     /// For how long invitations and proofs of addresses are good, in seconds:
     /// `daemon.auth.invitations.expires_s`.
-    pub valid_s: u32,
+    valid_s: Held<u32>,
     resets: Arc<Semaphore>,
 }
 
@@ -39,10 +40,23 @@ impl Links {
     #[must_use]
     pub fn new(mail: Mailer, valid_s: u32) -> Self {
         Self {
-            mail,
-            valid_s,
+            mail: Held::new(mail),
+            valid_s: Held::new(valid_s),
             resets: Arc::new(Semaphore::new(RESETS)),
         }
+    }
+
+    /// The settings are others from now on; without a mailer that one stays.
+    pub(super) fn set(&self, valid_s: u32, mail: Option<Mailer>) {
+        self.valid_s.set(valid_s);
+        if let Some(mail) = mail {
+            self.mail.set(mail);
+        }
+    }
+
+    /// Whether mail is set up.
+    pub(super) fn is_mailed(&self) -> bool {
+        self.mail.look(Mailer::is_on)
     }
 
     /// Leave to look at one more request for a link to choose a password.
@@ -56,7 +70,7 @@ impl Links {
         let link = DrawnLink {
             id: InvitationId::new(new_id()),
             token_sha256: *token.sha256().as_bytes(),
-            valid_s: self.valid_s,
+            valid_s: self.valid_s.get(),
         };
         (token, link)
     }
@@ -86,7 +100,7 @@ impl Links {
              The link is good once, until {}. If you do not know what this is about, do nothing.\n",
             invitation.invited_by, invitation.expires_at,
         );
-        self.mail.post(Mail {
+        self.mail.get().post(Mail {
             to: invitation.email.clone(),
             subject: format!("Invitation to {}", host(address)),
             text,
@@ -99,7 +113,7 @@ impl Links {
              yours:\n\n    {link}\n\nOn a command line: longshore accept-invitation LINK\n\n\
              The link is good once. If you do not know what this is about, do nothing.\n"
         );
-        self.mail.post(Mail {
+        self.mail.get().post(Mail {
             to: to.to_owned(),
             subject: format!("Your account at {}", host(address)),
             text,
@@ -113,7 +127,7 @@ impl Links {
              The link is good for an hour, once. If it was not you, do nothing: the password \
              stays as it is.\n"
         );
-        self.mail.post(Mail {
+        self.mail.get().post(Mail {
             to: to.to_owned(),
             subject: format!("New password at {}", host(address)),
             text,

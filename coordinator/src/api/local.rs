@@ -7,10 +7,11 @@ use crate::engine::{Origin, wall_clock};
 use crate::identity::new_id;
 use crate::local::{Ask, LONGEST, PATIENCE, Told, socket};
 use crate::pki::fill_random;
+use crate::secrets::{MasterKey, rotate};
 use longshore_common::ids::InvitationId;
 use longshore_core::model::Event;
 use longshore_core::model::logins::{LoginEvent, NewLink};
-use longshore_identity::audit::{Actor, ActorKind};
+use longshore_identity::audit::{Actor, ActorKind, Outcome};
 use longshore_identity::token;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -23,6 +24,8 @@ use tokio::sync::{Semaphore, watch};
 const MOST: usize = 8;
 /// How long a link to choose a password is good, in milliseconds.
 const LINK_MS: i64 = 3_600_000;
+/// How long one question rotates: less than who asks waits for an answer.
+const ROTATE: std::time::Duration = std::time::Duration::from_secs(20);
 /// After a connection that could not be taken.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -112,6 +115,22 @@ async fn told(app: &App, uid: u32, question: Ask) -> Result<Vec<String>, Failure
         request_id: String::new(),
     }));
     match question {
+        Ask::SecretsStatus => rotate::status(&app.secrets).await.map_err(Into::into),
+        Ask::SecretsRotate { key } => {
+            let key = MasterKey::parse(&key);
+            let key = key.map_err(|error| Failure::new("LS-INVALID", error.to_string()))?;
+            // One that lacks a key already must not begin with another.
+            app.secrets.keyring().present()?;
+            let detail = format!("master key {}", key.id());
+            let origin = Origin {
+                actor: Actor::new(ActorKind::Local).called("", &name),
+                ..Origin::system()
+            };
+            let draft = origin.draft("secrets.rotate", Outcome::Ok).detail(&detail);
+            engine.record(draft).await?;
+            app.secrets.keyring().begin_with(key);
+            Ok(rotate::run(&app.secrets, ROTATE).await?)
+        }
         Ask::SetupToken => {
             if app.identity.is_set_up() {
                 let text = "There is an administrator already.";
@@ -187,6 +206,35 @@ mod tests {
     use crate::local::ask;
     use longshore_core::model::admin::FixedOrder;
     use serde_json::json;
+
+    #[tokio::test]
+    async fn a_new_master_key_while_serving() {
+        let f = ready().await;
+        let before = f.app.secrets.keyring().present().unwrap();
+        let new = MasterKey::draw(&mut fill_random);
+        let ask = || Ask::SecretsRotate {
+            key: new.expose().to_string(),
+        };
+        let said = told(&f.app, 0, ask()).await.unwrap();
+        assert!(said[0].contains(new.id()), "{said:?}");
+        assert_eq!(f.app.secrets.keyring().present().unwrap(), new.id());
+        assert!(told(&f.app, 0, ask()).await.is_ok());
+        let said = told(&f.app, 0, Ask::SecretsStatus).await.unwrap();
+        assert!(
+            said[0].contains(new.id()) && said[0].contains("present"),
+            "{said:?}"
+        );
+        assert!(said[1].contains(&before), "{said:?}");
+        let no = Ask::SecretsRotate {
+            key: "x".to_owned(),
+        };
+        assert_eq!(told(&f.app, 0, no).await.unwrap_err().code, "LS-INVALID");
+        let records = f.get("/api/v1/audit?operation=secrets.rotate").await.json();
+        assert_eq!(
+            records["items"][0]["detail"],
+            format!("master key {}", new.id())
+        );
+    }
 
     #[tokio::test]
     async fn no_link_where_the_configuration_has_the_passwords() {

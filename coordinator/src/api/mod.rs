@@ -8,10 +8,12 @@
 //! |---|---|
 //! | HTTP requests | events and questions to `engine`, reads of `store`, output of sessions from `cluster` |
 
+mod actions;
 mod admin;
 mod agents;
 mod apps;
 pub mod audit;
+pub mod cors;
 mod drain;
 pub mod errors;
 mod exec;
@@ -29,11 +31,13 @@ mod replays;
 mod reports;
 mod service;
 mod sessions;
+mod sockets;
 mod views;
 
 #[cfg(test)]
 mod tests;
 
+pub use admin::settings::read_again as read_settings_again;
 pub use apps::{Connecting, Tunnels};
 pub use exec::{BeginningExec, Execs};
 pub use logs::{LogPieces, NoNodes, Nodes, OpeningLogs, Signalling};
@@ -42,10 +46,14 @@ pub use operations::{Access, Gives, Holds, OPERATIONS, Operation, Parameter, Sha
 pub use page::Cursors;
 pub use replays::Replays;
 
+use crate::config::UiActions;
 use crate::engine::{Engine, wall_clock};
 use crate::identity::{Denied, Identity, Person, Via};
+use crate::outbound::Outbound;
 use crate::rates::{Rates, Whose};
-use crate::store::Reader;
+use crate::settings::{Held, Settings};
+use crate::store::{Reader, Secrets};
+use crate::vaults::Vaults;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -88,6 +96,8 @@ pub struct Parts {
     pub engine: Engine,
     /// What memory has forgotten.
     pub reader: Reader,
+    /// Encrypted values, and the keys to them.
+    pub secrets: Secrets,
     /// Containers at agents.
     pub nodes: Arc<dyn Nodes>,
     /// Commands and terminals that are open.
@@ -97,9 +107,17 @@ pub struct Parts {
     /// Who calls.
     pub identity: Arc<Identity>,
     /// What a session gets that does not say.
-    pub defaults: SessionDefaults,
+    pub defaults: Held<SessionDefaults>,
     /// What the settings allow beyond the operation table.
-    pub rights: RightsSettings,
+    pub rights: Held<RightsSettings>,
+    /// The configuration.
+    pub settings: Settings,
+    /// Calls that people may have made about an object.
+    pub actions: Held<UiActions>,
+    /// Makes them.
+    pub outbound: Held<Outbound>,
+    /// Which pages of other origins may read answers.
+    pub cors: Held<cors::Cors>,
     /// Id of the installation.
     pub cluster: ClusterId,
     /// Certificate of the authority, PEM.
@@ -120,6 +138,8 @@ pub struct Parts {
     pub rates: Arc<Rates>,
     /// Answers that are given again to who repeats a request.
     pub replays: Replays,
+    /// What vaults hold, in the clear.
+    pub vaults: Vaults,
     /// What logins need besides the state.
     pub logins: logins::Logins,
     /// Links that work once: how long they are good, and who mails them.
@@ -561,6 +581,12 @@ async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> 
     request.extensions_mut().insert(RequestName(id.clone()));
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
+    // Before everything else: it carries no credentials and is not counted.
+    let cors = app.cors.get();
+    if let Some(response) = cors.preflight(&request) {
+        return response;
+    }
+    let shown_to = cors.shown_to(request.headers());
     let started = std::time::Instant::now();
     let (request, unread) = extract::watched(request);
     let handled = GUARDED
@@ -591,6 +617,9 @@ async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> 
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::debug!(request_id = %id, %method, path = %errors::cut(&path), status, took_ms, "request");
     let headers = response.headers_mut();
+    if let Some(origin) = shown_to {
+        cors.mark(headers, origin);
+    }
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
     }

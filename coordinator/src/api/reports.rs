@@ -5,10 +5,11 @@ use super::errors::Failure;
 use super::extract::Query;
 use super::{App, json, person};
 use crate::identity::Person;
-use crate::store::{UsageFilter, UsageOf};
-use axum::body::Body;
+use crate::store::{UsageFilter, UsageOf, UsagePlace};
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
+use futures_util::stream;
 use longshore_common::amount::{SlotKind, SlotName};
 use longshore_common::api;
 use longshore_common::ids::SessionId;
@@ -17,8 +18,6 @@ use longshore_common::time::Timestamp;
 use longshore_core::model::{
     Container, Role, Session, Spending, Stretch, Summary, UsageBy, UsageRow, UsageSum,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 /// Parameters of the sums.
 pub(super) const USAGE: &[&str] = &[
@@ -92,6 +91,13 @@ fn container(container: &Container) -> api::ContainerReport {
 /// Of whom a caller sees the usage: the own, that of projects one administers, that of the
 /// domain one looks after, or everybody's.
 pub(super) fn seen_by(caller: &Person) -> UsageOf {
+    if let Some(project) = caller.called().project {
+        // A keypair of one project sees what its owner did in that one.
+        return UsageOf::OwnIn {
+            owner: caller.caller.user,
+            project,
+        };
+    }
     if caller.role == Role::Superadmin {
         return UsageOf::All;
     }
@@ -184,7 +190,7 @@ async fn sum_up(
         Summary::new(by, stretch, now),
         Summary::new(UsageBy::Total, stretch, now),
     );
-    let (items, total) = app
+    let (items, total, cut) = app
         .reader
         .usage(
             filter,
@@ -192,11 +198,19 @@ async fn sum_up(
             |(sums, total), row| {
                 sums.take(&row);
                 total.take(&row);
-                true
+                sums.len() <= MOST_SUMS
             },
-            |(sums, total)| (sums.done(), total.done()),
+            |(sums, total)| {
+                let cut = sums.len() > MOST_SUMS;
+                (sums.done(), total.done(), cut)
+            },
         )
         .await?;
+    if cut {
+        let text = format!("by={by} gives more than {MOST_SUMS} lines.");
+        let hint = "Ask for a shorter time, or export the table of usage.";
+        return Err(Failure::new("LS-PARAMETER", text).hint(hint));
+    }
     let mut items = items;
     if !matches!(by, UsageBy::Day | UsageBy::Month) {
         items.sort_by_key(|sum| std::cmp::Reverse(sum.accelerators.allocated));
@@ -213,10 +227,14 @@ async fn sum_up(
     })
 }
 
-/// Pieces of a table that wait for who asked.
-const CHUNKS: usize = 4;
-/// Size of such a piece in bytes, about.
-pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+/// Rows read at a time. Between two pages nobody is kept from reading, however slowly the
+/// table is taken.
+const PAGE_ROWS: usize = match cfg!(test) {
+    true => 2,
+    false => 500,
+};
+/// Sums of one answer.
+const MOST_SUMS: usize = 10_000;
 /// Rows of one table.
 pub(super) const MOST_ROWS: usize = 1_000_000;
 
@@ -294,33 +312,47 @@ pub(super) async fn export(
     let filter = filter(caller, query)?;
     let stretch = filter.stretch;
     let now = app.engine.read(|_, now| now).await?;
-    let (lines, sent) = mpsc::channel::<Result<String, std::io::Error>>(CHUNKS);
-    let (reader, last, failed) = (app.reader.clone(), lines.clone(), lines.clone());
-    tokio::spawn(async move {
-        let first = csv_line(&exports::pick(&header, &places));
-        let take = move |(chunk, rows): &mut (String, usize), row: UsageRow| {
-            chunk.push_str(&csv_line(&exports::pick(
-                &cells(&row, stretch, now),
-                &places,
-            )));
-            *rows += 1;
-            let full = chunk.len() >= CHUNK_BYTES;
-            // Whoever asked may have gone: then nothing more is read.
-            let sent = !full || lines.blocking_send(Ok(std::mem::take(chunk))).is_ok();
-            let more = sent && *rows < MOST_ROWS;
-            if !more {
-                chunk.clear();
+    let first = csv_line(&exports::pick(&header, &places));
+    let reader = app.reader.clone();
+    let pieces = stream::try_unfold(
+        (first, Next::Behind(None), 0_usize),
+        move |(mut text, next, rows)| {
+            let (reader, filter, places) = (reader.clone(), filter.clone(), places.clone());
+            async move {
+                let Next::Behind(after) = next else {
+                    return Ok(None);
+                };
+                if rows >= MOST_ROWS {
+                    // A transfer that ends without its end is seen as broken off.
+                    return Err(std::io::Error::other("more rows than one table may have"));
+                }
+                let page = reader.usage_page(filter, after, PAGE_ROWS).await;
+                let page = page.map_err(|error| {
+                    tracing::error!(%error, "an export of usage broke off");
+                    std::io::Error::other("broken off")
+                })?;
+                for row in &page {
+                    let cells = cells(row, stretch, now);
+                    text.push_str(&csv_line(&exports::pick(&cells, &places)));
+                }
+                let next = match page.last().filter(|_| page.len() == PAGE_ROWS) {
+                    Some(last) => Next::Behind(Some(UsagePlace::of(last))),
+                    None => Next::Nothing,
+                };
+                let rows = rows + page.len();
+                Ok(Some((Bytes::from(text), (String::new(), next, rows))))
             }
-            more
-        };
-        let done = move |(chunk, _)| drop(last.blocking_send(Ok(chunk)));
-        if let Err(error) = reader.usage(filter, (first, 0), take, done).await {
-            tracing::error!(%error, "an export of usage broke off");
-            // A transfer that ends without its end is seen as broken off.
-            let _ = failed.send(Err(std::io::Error::other("broken off"))).await;
-        }
-    });
-    Ok(Body::from_stream(ReceiverStream::new(sent)))
+        },
+    );
+    Ok(Body::from_stream(pieces))
+}
+
+/// What of a table comes next.
+enum Next {
+    /// The rows behind a place.
+    Behind(Option<UsagePlace>),
+    /// Nothing.
+    Nothing,
 }
 
 fn of_slot(spent: &Spending, unit: i128) -> api::UsageHours {

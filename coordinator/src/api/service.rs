@@ -23,6 +23,9 @@ const CHECK_LIMIT: Duration = Duration::from_secs(2);
 /// Free space below which nothing new should be stored.
 const DISK_MIN: u64 = 256 << 20;
 
+/// The check that is listed and fails nothing: all but secrets is served without the key.
+const SECRETS: &str = "secrets";
+
 fn text(kind: &'static str, body: impl Into<String>) -> Response {
     (
         [(header::CONTENT_TYPE, HeaderValue::from_static(kind))],
@@ -33,6 +36,14 @@ fn text(kind: &'static str, body: impl Into<String>) -> Response {
 
 pub(super) async fn healthz() -> Response {
     text("text/plain; charset=utf-8", "ok\n")
+}
+
+pub(super) async fn watchdog(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    Query::read(request.uri().query(), &[])?;
+    json(&app.engine.live.watchdog.shown())
 }
 
 pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> {
@@ -76,11 +87,19 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> 
             },
         ),
         check(
+            SECRETS,
+            app.secrets
+                .keyring()
+                .present()
+                .err()
+                .map(|locked| locked.to_string()),
+        ),
+        check(
             "running",
             stopping.then(|| "the coordinator is stopping".to_owned()),
         ),
     ];
-    let ready = checks.iter().all(|c| c.ok);
+    let ready = checks.iter().all(|c| c.ok || c.name == SECRETS);
     let status = if ready {
         StatusCode::OK
     } else {

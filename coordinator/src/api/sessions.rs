@@ -1,5 +1,6 @@
 //! Sessions: asking for them, looking at them, ending them.
 
+mod asked;
 mod export;
 mod idle;
 mod list;
@@ -20,17 +21,19 @@ use super::{App, held, json, person, replays};
 use crate::engine::Engine;
 use crate::identity::Person;
 use crate::pki::sha256;
+use crate::vaults::Kept;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Skipped, TerminateAnswer, TerminateRequest};
-use longshore_common::ids::{Rank, SessionId};
+use longshore_common::ids::{Rank, SessionId, UserId};
 use longshore_common::session::ResultKind;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{SIGNALS, SignalRequest};
+use longshore_config::work::layers::Layer;
 use longshore_core::access::{Caller as Rights, Decision, Operation};
 use longshore_core::model::{
-    self, Answer, Event, PastSession, Refusal, SessionUse, Submit, Terminate, UseSession,
+    self, Adjusted, Answer, Event, PastSession, Refusal, SessionUse, Submit, Terminate, UseSession,
 };
 use longshore_core::scheduler::{self, Planner};
 use longshore_identity::audit::Outcome;
@@ -139,12 +142,45 @@ async fn order(app: &App, caller: &Person, mut request: NewSession) -> Result<Su
             });
         }
     }
+    let held = held_by_vaults(app, owner, &request).await?;
     Ok(Submit {
         past,
+        held,
         submitted_by: caller.rights.submitted_by(),
         bound: caller.called().project,
-        ..Submit::new(caller.caller.clone(), request, app.defaults.clone())
+        ..Submit::new(caller.caller.clone(), request, app.defaults.get())
     })
+}
+
+/// What locked vaults hold against the environment of a request.
+async fn held_by_vaults(
+    app: &App,
+    owner: UserId,
+    request: &NewSession,
+) -> Result<Vec<Adjusted>, Failure> {
+    if request.environment.is_empty() {
+        return Ok(Vec::new());
+    }
+    let look = move |state: &model::State, _| {
+        let user = state.users.get(&owner);
+        let all = user.map_or_else(Vec::new, |user| Kept::all_for(state, user));
+        let locked = |kept: &Kept| kept.layer == Layer::LockedVault;
+        all.into_iter().filter(locked).collect::<Vec<_>>()
+    };
+    let locked = app.engine.read(look).await?;
+    if locked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked = crate::vaults::environment(request.environment.iter());
+    let held = app.vaults.configure(&locked, asked).merged.locked();
+    let one = |held: longshore_config::work::layers::Locked| Adjusted {
+        path: held.path,
+        from: Some(held.from),
+        to: held.to,
+        reason: "locked".to_owned(),
+        source: Some(held.source),
+    };
+    Ok(held.into_iter().map(one).collect())
 }
 
 /// What would become of a session, by the same rules and the same planner; nothing is
@@ -220,7 +256,7 @@ pub(super) async fn resolve(app: &App, caller: &Person, text: &str) -> Result<Se
 }
 
 /// What a caller may do, as of now: a right may have been lost since the request came.
-fn rights(state: &model::State, caller: &Person) -> Rights {
+pub(super) fn rights(state: &model::State, caller: &Person) -> Rights {
     let rights = state.rights_as(&caller.caller, &caller.called());
     rights.unwrap_or_else(|_| Rights::anonymous())
 }
@@ -294,7 +330,7 @@ pub(super) async fn allowed(
         None => app.reader.session(id).await?,
     };
     let session = session.ok_or_else(|| no_session(id))?;
-    let (who, admin_exec) = (caller.clone(), app.rights.admin_exec);
+    let (who, admin_exec) = (caller.clone(), app.rights.get().admin_exec);
     let (session, decision) = app
         .engine
         .read(move |state, _| {
@@ -326,7 +362,7 @@ pub(super) async fn used(
             session: id,
             past,
             what: what.clone(),
-            admin_exec: app.rights.admin_exec,
+            admin_exec: app.rights.get().admin_exec,
         };
         engine.ask(Event::UseSession(Box::new(order)))
     };

@@ -1,7 +1,9 @@
 //! The API as its callers meet it: the router with a real store and engine, in process.
 
+mod arrays;
 mod drain;
 mod matrix;
+mod outside;
 mod prolong;
 mod steer;
 mod usage;
@@ -9,11 +11,14 @@ mod usage;
 use super::Signalling;
 use super::logs::OpeningLogs;
 use super::*;
+use crate::config::{ActionCall, Hidden, UiAction};
 use crate::engine::tests::poll;
 use crate::engine::{self, wall_clock};
 use crate::identity::Denied;
 use crate::live::Live;
+use crate::outbound::Allowed;
 use crate::rates::Rates;
+use crate::settings::{Held, Settings, Source};
 use crate::store::Store;
 use axum::http::StatusCode;
 use futures_util::StreamExt as _;
@@ -29,9 +34,10 @@ use longshore_common::wire::SignalRequest;
 use longshore_common::wire::{
     self, ContainerReport, Data, LogsRequest, OutcomeNumber, OutputKind, Totals,
 };
+use longshore_core::access::Level;
 use longshore_core::model::{self, Agent, Change, Event, Group, Meta};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const AGENT: AgentId = AgentId::new(7);
@@ -40,13 +46,13 @@ pub(super) struct Fixture {
     router: Router,
     pub(super) app: App,
     stop: watch::Sender<bool>,
-    dir: tempfile::TempDir,
+    pub(super) dir: tempfile::TempDir,
     bearer: Option<String>,
 }
 
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     body: Vec<u8>,
 }
 
@@ -187,6 +193,7 @@ fn agent() -> Agent {
         braked_ms: 0,
         unclaimed: Vec::new(),
         drain: None,
+        told: None,
     }
 }
 
@@ -244,6 +251,22 @@ pub(super) async fn with_links(links: links::Links) -> Fixture {
     f
 }
 
+/// The defaults, and a file that may say otherwise: `conf/all.toml` below the directory.
+fn settings(dir: &std::path::Path) -> Settings {
+    std::fs::create_dir(dir.join("conf")).unwrap();
+    let file = dir.join("conf/all.toml");
+    std::fs::write(&file, "").unwrap();
+    // What sets secure keys must not be open to everybody.
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, own).unwrap();
+    let source = Source {
+        file: Some(file),
+        ..Source::default()
+    };
+    let begun = source.read(&BTreeMap::new()).unwrap();
+    Settings::new(source, begun, Box::new(|_| Ok(())))
+}
+
 async fn made(
     logs: Option<Vec<Data>>,
     with_agent: bool,
@@ -253,13 +276,16 @@ async fn made(
     links: links::Links,
 ) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
+    let keyring = crate::secrets::Keyring::fresh();
     let meta = Meta {
         cluster: ClusterId::new(1),
         generation: CoordinatorGeneration(1),
         next_session: 1,
         next_uid: 20_000,
     };
-    let (store, mut state) = Store::open(&dir.path().join("longshore.db"), || meta).unwrap();
+    let (store, mut state) =
+        Store::open(&dir.path().join("longshore.db"), &keyring, || meta).unwrap();
+    let secrets = store.secrets();
     let group = Group {
         default: true,
         creation_retries: Some(0),
@@ -284,17 +310,22 @@ async fn made(
     tokio::spawn(async move { while due.recv().await.is_some() {} });
     let (stop, stopping) = watch::channel(false);
     let app = App::new(Parts {
+        actions: Held::new(test_actions()),
+        outbound: Held::new(Outbound::new(Allowed::of(&["127.0.0.1".to_owned()]))),
+        cors: Held::new(test_cors()),
         execs: Execs::default(),
         tunnels: Tunnels::default(),
         engine,
         reader,
+        secrets,
         nodes: Arc::new(Canned(logs)),
         identity,
-        defaults: SessionDefaults {
+        defaults: Held::new(SessionDefaults {
             image: "longshore/base".to_owned(),
             ..SessionDefaults::default()
-        },
-        rights,
+        }),
+        rights: Held::new(rights),
+        settings: settings(dir.path()),
         cluster: ClusterId::new(1),
         ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         pin: "pin".to_owned(),
@@ -305,6 +336,7 @@ async fn made(
         audit: audit::Auditing::default(),
         rates: Arc::new(Rates::load(limits, Vec::new(), dir.path(), 0, 0)),
         replays: Replays::default(),
+        vaults: Vaults::new(keyring, Vec::new(), &[4; 32]),
         logins: logins::Logins::default(),
         links,
         stopping,
@@ -1740,4 +1772,37 @@ async fn users_see_nodes_without_addresses_and_holders() {
             .get("address")
             .is_none()
     );
+}
+
+fn test_cors() -> cors::Cors {
+    cors::Cors {
+        origins: vec!["https://pages.lab".to_owned()],
+        credentials: true,
+        max_age_s: 600,
+    }
+}
+
+std::thread_local! {
+    /// Where actions are called; nobody listens at the discard port.
+    static ACTION_PORT: std::cell::Cell<u16> = const { std::cell::Cell::new(9) };
+}
+
+/// Calls to this machine.
+fn test_actions() -> UiActions {
+    let action = |name: &str, level| UiAction {
+        name: name.to_owned(),
+        tooltip: None,
+        action: ActionCall {
+            method: "POST".to_owned(),
+            url: format!("http://127.0.0.1:{}/new?s=${{id}}", ACTION_PORT.get()),
+            payload: Some("{}".to_owned()),
+            headers: BTreeMap::new(),
+            secret: Some(Hidden::new("sign-secret")),
+        },
+        level,
+    };
+    let all = vec![action("Open ticket", Level::Rw), action("Look", Level::Ro)];
+    ["session", "agent", "project"]
+        .map(|kind| (kind.to_owned(), all.clone()))
+        .into()
 }

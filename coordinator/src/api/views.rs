@@ -9,8 +9,8 @@ use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::UseReport;
 use longshore_core::model::{
-    Agent, Container, Designated, History, JoinToken, PastAttempt, Reached, Session, State,
-    drain_deadline, sessions_on,
+    Agent, ArrayPlan, Container, Designated, History, JoinToken, PastAttempt, Reached, Session,
+    State, drain_deadline, sessions_on,
 };
 use longshore_core::scheduler::{self, Planner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +53,7 @@ pub(super) fn session(
     now: Timestamp,
     detail: Detail,
 ) -> api::Session {
-    let waits = session.state == SessionState::Pending;
+    let waits = session.waits();
     let counted =
         waits && (detail != Detail::Summary) && state.pending_count(session.group) <= COUNT_UP_TO;
     let whole = detail != Detail::Summary;
@@ -106,6 +106,10 @@ pub(super) fn session(
             })
             .collect(),
         restart: restart(session),
+        array: session
+            .array
+            .as_ref()
+            .map(|plan| array(state, session, plan)),
         attempts: match whole {
             true => session
                 .attempts
@@ -127,6 +131,7 @@ pub(super) fn session(
         state: session.state.to_string(),
         phase: session.phase.map(|p| p.to_string()),
         conditions: conditions(session, live),
+        stalled_since: session.stalled_since,
         attempt: session.attempt.0,
         position: if counted {
             scheduler::position(planner, state, session, now)
@@ -156,6 +161,17 @@ pub(super) fn session(
             false => Vec::new(),
         },
         adjusted: adjusted(session),
+        config_hash: session.config_hash.clone(),
+        vaults: session
+            .vaults
+            .iter()
+            .map(|(id, _)| id.to_string())
+            .collect(),
+        vaults_skipped: session
+            .vaults_skipped
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         created_at: session.created_at,
         placed_at: session.placed_at,
         started_at: session.started_at,
@@ -173,7 +189,39 @@ pub(super) fn session(
         stop_at: stop.map(|(at, _)| at),
         stop_cause: stop.map(|(_, cause)| cause.to_owned()),
         report: super::reports::end_report(session).filter(|_| whole),
-        output_tail: session.tail.clone().filter(|_| whole),
+        // What a session wrote is its owner's; others read its log, which is judged and recorded.
+        output_tail: session.tail.clone().filter(|_| whole && mine),
+    }
+}
+
+/// The tasks of an array. Those that live are counted as they are; of the others the array
+/// knows how they ended.
+fn array(state: &State, session: &Session, plan: &ArrayPlan) -> api::SessionArray {
+    let mut counts = BTreeMap::new();
+    let mut count = |what: &str, many: u32| {
+        if many > 0 {
+            *counts.entry(what.to_owned()).or_insert(0) += many;
+        }
+    };
+    if !session.state.is_final() {
+        let tasks = state.tasks_of(session.id);
+        for task in tasks.filter(|task| !task.state.is_final()) {
+            count(task.state.as_str(), 1);
+        }
+    }
+    count("unmade", plan.unmade());
+    count(
+        SessionState::Terminated.as_str(),
+        plan.succeeded + plan.failed,
+    );
+    count("succeeded", plan.succeeded);
+    count(SessionState::Cancelled.as_str(), plan.cancelled);
+    count(SessionState::Error.as_str(), plan.error);
+    api::SessionArray {
+        range: format!("{}-{}", plan.first, plan.last),
+        parallel: plan.parallel,
+        size: plan.size(),
+        counts,
     }
 }
 
@@ -218,6 +266,7 @@ pub(super) fn adjusted(session: &Session) -> Vec<api::Adjustment> {
             source: change.source.as_ref().map(|name| {
                 let kind = match change.reason.as_str() {
                     "image-minimum" => "image",
+                    "locked" => "vault",
                     _ => "keypair-policy",
                 };
                 api::Source::new(kind, name)
@@ -259,11 +308,7 @@ pub(super) fn number(
 ) {
     let mut steps = 0usize;
     for (id, shown) in ids.iter().zip(page) {
-        let Some(session) = state
-            .sessions
-            .get(id)
-            .filter(|s| s.state == SessionState::Pending)
-        else {
+        let Some(session) = state.sessions.get(id).filter(|s| s.waits()) else {
             continue;
         };
         steps = steps.saturating_add(state.pending_count(session.group));
@@ -276,6 +321,9 @@ pub(super) fn number(
 
 fn conditions(session: &Session, live: &Live) -> Vec<String> {
     let mut conditions = Vec::new();
+    if session.stalled_since.is_some() && session.state == SessionState::Running {
+        conditions.push("stalled".to_owned());
+    }
     if session.unreachable && !session.state.is_final() {
         conditions.push("unreachable".to_owned());
     }
@@ -301,7 +349,7 @@ pub(super) fn is_idle(session: &Session, live: &Live) -> bool {
     let mut said = session.present().map(|c| live.idle(c.agent, c.key));
     // One that is used keeps the others.
     let all = said.all(|said| said.is_some_and(|said| said.idle));
-    all && session.state == SessionState::Running
+    all && session.array.is_none() && session.state == SessionState::Running
 }
 
 /// What ends a session at the latest: a limit of its own, or that its node has to be empty.
@@ -313,7 +361,8 @@ fn stop_limit(state: &State, session: &Session, live: &Live) -> Option<(Timestam
 
 /// The limit of its own that ends a session at the latest.
 pub(super) fn own_limit(session: &Session, live: &Live) -> Option<(Timestamp, &'static str)> {
-    if session.state.is_final() || session.state == SessionState::Terminating {
+    let over = session.state.is_final() || session.state == SessionState::Terminating;
+    if over || session.array.is_some() {
         return None;
     }
     let said = session.present().find_map(|c| live.use_of(c.agent, c.key));

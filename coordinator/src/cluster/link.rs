@@ -8,6 +8,7 @@
 //! The link believes an agent about its own devices and keys only; the engine checks.
 
 use super::{Link, Shared, lock};
+use crate::delivery;
 use crate::engine::{EngineError, wall_clock};
 use crate::live::{AgentLive, IdleLive, Live};
 use crate::pki::{PeerIdentity, request_key_sha256};
@@ -17,12 +18,15 @@ use longshore_common::ids::{AgentId, ContainerKey, Generation};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, DesiredSet, Figures,
-    Frame, FrameError, Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST, Message,
-    Notice, Outcome, OutcomeAck, PullProgress, Refused, RefusedCode, SignedSet, SigningInput,
-    UnclaimedReport, UseReport, Welcome, actual_hash,
+    Frame, FrameError, Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST,
+    Material, MaterialRequest, Message, Notice, NoticeKind, Outcome, OutcomeAck, PullProgress,
+    Refused, RefusedCode, SignedSet, SigningInput, UnclaimedReport, UseReport, Welcome,
+    actual_hash,
 };
 use longshore_core::model::{Answer, Event, HelloFacts, State, WelcomeFacts, desired_set};
-use longshore_link::{FrameReader, LinkError, MAX_DATA_STREAMS, boot_ms, close, send, send_within};
+use longshore_link::{
+    FrameReader, LinkError, MAX_DATA_STREAMS, MAX_TUNNELS, boot_ms, close, send, send_within,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,8 +37,6 @@ use tracing::{error, info, warn};
 
 /// The first frame comes within this time.
 const FIRST_FRAME: Duration = Duration::from_secs(5);
-/// Lease before T2, see the agent: 60 seconds less.
-const LEASE_MARGIN_S: u32 = 60;
 /// Inventories of one agent are looked at so often: each costs the engine a comparison with the
 /// one before, and all agents wait for it.
 const INVENTORY_EVERY: Duration = Duration::from_secs(1);
@@ -270,7 +272,6 @@ async fn welcome_message(shared: &Arc<Shared>, facts: WelcomeFacts) -> Result<We
         .engine
         .read(|state, _| (state.meta.cluster, state.meta.generation))
         .await?;
-    let lease_s = facts.declare_lost_s.saturating_sub(LEASE_MARGIN_S);
     Ok(Welcome {
         cluster,
         coordinator_generation: generation,
@@ -278,11 +279,7 @@ async fn welcome_message(shared: &Arc<Shared>, facts: WelcomeFacts) -> Result<We
         fence: facts.fence,
         heartbeat_ms: shared.config.heartbeat_ms,
         lost_after_ms: shared.config.lost_after_ms,
-        lease_ms: if facts.declare_lost_s == 0 {
-            0
-        } else {
-            u64::from(lease_s) * 1000
-        },
+        lease_ms: facts.lease_ms,
         name: facts.name,
         group: facts.group,
         now: wall_clock(),
@@ -314,6 +311,7 @@ fn register(
         acks,
         generation: Arc::new(AtomicU64::new(0)),
         streams: Arc::new(Semaphore::new(MAX_DATA_STREAMS)),
+        tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
         since: Instant::now(),
     };
     let mut links = lock(&shared.links);
@@ -542,6 +540,7 @@ async fn state_stream(
     let _ = out.set_priority(100);
     let mut frames = FrameReader::new(back, Cap::STATE);
     let (issue, mut issued) = mpsc::channel::<CertIssued>(1);
+    let (give, mut given) = mpsc::channel::<Material>(1);
     let synced = Notify::new();
     // Reading goes on while a large set is being written, and the other way round: two
     // ends that both only write would wait for each other for ever.
@@ -576,6 +575,15 @@ async fn state_stream(
                         return Ok(());
                     }
                 }
+                // Read on only once it is being written: memory holds two of them at most.
+                Taken::Asked(key) => {
+                    let given =
+                        delivery::given(&shared.engine, &shared.config.vaults, identity.agent, key)
+                            .await?;
+                    if give.send(Material { key, given }).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
         }
     };
@@ -604,6 +612,7 @@ async fn state_stream(
                     set.set(newest(true));
                 }
                 Some(ack) = acks.recv() => send_within(&mut out, &ack, TAKES_NOTHING).await?,
+                Some(given) = given.recv() => send_within(&mut out, &given, TAKES_NOTHING).await?,
                 Some(issued) = issued.recv() => send_within(&mut out, &issued, TAKES_NOTHING).await?,
             }
         }
@@ -632,6 +641,8 @@ enum Taken {
     Actual,
     Inventory(Box<Inventory>),
     Certificate(CertIssued),
+    /// It asks for what a container is given.
+    Asked(ContainerKey),
 }
 
 async fn take(
@@ -710,6 +721,11 @@ async fn take(
             let notice: Notice = frame.decode()?;
             let text: String = notice.text.chars().filter(|c| !c.is_control()).collect();
             warn!(%agent, kind = ?notice.kind, key = ?notice.key, %text, "notice");
+            let of_file = matches!(notice.kind, NoticeKind::FileKept | NoticeKind::FileSkipped);
+            if let Some(key) = notice.key.filter(|_| of_file) {
+                let event = Event::FileNotice { agent, key, text };
+                shared.engine.tell(event).await?;
+            }
             Ok(Taken::Nothing)
         }
         UseReport::KIND => {
@@ -725,6 +741,10 @@ async fn take(
             let keep = move |live: &Live| live.set_figures(agent, figures);
             take_telemetry(shared, agent, key, keep).await?;
             Ok(Taken::Nothing)
+        }
+        MaterialRequest::KIND => {
+            let request: MaterialRequest = frame.decode()?;
+            Ok(Taken::Asked(request.key))
         }
         CertRequest::KIND => {
             let request: CertRequest = frame.decode()?;

@@ -16,6 +16,7 @@ mod throttle;
 
 use crate::engine::{Engine, EngineError};
 use crate::pki::{Pki, random};
+use crate::vaults::Vaults;
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, InstanceId};
 use longshore_common::wire::{
@@ -71,6 +72,8 @@ pub struct ClusterConfig {
     pub addresses: Vec<String>,
     /// Segmentation offload.
     pub gso: bool,
+    /// What containers are given.
+    pub vaults: Vaults,
 }
 
 /// What cannot be done at an agent.
@@ -127,8 +130,10 @@ struct Link {
     set_changed: Arc<Notify>,
     acks: mpsc::UnboundedSender<OutcomeAck>,
     generation: Arc<AtomicU64>,
-    /// One permit per data stream.
+    /// One permit per data stream that is no tunnel.
     streams: Arc<Semaphore>,
+    /// One permit per connection to a port of a container.
+    tunnels: Arc<Semaphore>,
     /// When it was taken in.
     since: Instant,
 }
@@ -365,13 +370,7 @@ fn agents_to_watch(
             AgentState::Lost => true,
             AgentState::Terminated => false,
         })
-        .map(|a| {
-            let declare = state
-                .groups
-                .get(&a.group)
-                .map_or(0, |g| i64::from(g.declare_lost_s) * 1000);
-            (a.id, a.state, declare)
-        })
+        .map(|a| (a.id, a.state, i64::from(state.declare_lost_s(a)) * 1000))
         .collect()
 }
 
@@ -587,9 +586,11 @@ async fn open_both_ways(
     priority: i32,
 ) -> Result<(quinn::SendStream, FrameReader, OwnedSemaphorePermit), ClusterError> {
     let busy = |_| ClusterError::Refused("too many streams are open at this agent".to_owned());
-    let permit = Arc::clone(&link.streams)
-        .try_acquire_owned()
-        .map_err(busy)?;
+    let permits = match order {
+        StreamOpen::Tunnel(_) => &link.tunnels,
+        _ => &link.streams,
+    };
+    let permit = Arc::clone(permits).try_acquire_owned().map_err(busy)?;
     let away = |_| ClusterError::Away;
     let (mut out, back) = link.connection.open_bi().await.map_err(away)?;
     let _ = out.set_priority(priority); // fails only on closed streams

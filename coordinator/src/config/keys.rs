@@ -2,7 +2,7 @@
 //! reference in the documentation is made from here, and a test holds the defaults against
 //! those the program uses.
 
-use longshore_config::schema::Acts::Restart;
+use longshore_config::schema::Acts::{Live, Reload, Restart};
 use longshore_config::schema::{self, Key, Kind, Schema};
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
@@ -15,6 +15,22 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, help: &'stat
     }
 }
 
+/// A key that may be stored and acts at once.
+const fn live(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key {
+        acts: Live,
+        ..key(path, kind, default, help)
+    }
+}
+
+/// A key that acts when the configuration is read again.
+const fn reload(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key {
+        acts: Reload,
+        ..key(path, kind, default, help)
+    }
+}
+
 const TEXTS: Kind = Kind::List(&Kind::Text);
 const U32: i64 = 4_294_967_295;
 const YEARS: i64 = 315_360_000;
@@ -22,7 +38,7 @@ const YEARS: i64 = 315_360_000;
 /// The coordinator's keys. Ranges here are those of the type; the program checks narrower ones
 /// where several keys belong together.
 pub const SCHEMA: Schema = Schema {
-    roots: &["daemon", "secure", "services", "logging"],
+    roots: &["daemon", "secure", "services", "logging", "work"],
     foreign: &["agent", "environment", "files", "client"],
     keys: &[
         key(
@@ -55,7 +71,7 @@ pub const SCHEMA: Schema = Schema {
             "[]",
             "Names and addresses by which it is reached, besides the machine's name: they stand in its certificate.",
         ),
-        key(
+        reload(
             "daemon.trusted_proxies",
             TEXTS,
             "[]",
@@ -103,61 +119,85 @@ pub const SCHEMA: Schema = Schema {
             "true",
             "Segmentation offload; off where a network card gets it wrong.",
         ),
-        key(
+        live(
             "daemon.rate_limit.keypair",
             Kind::Integer(1, 1_000_000),
             "10000",
             "Requests in any 900 s of a keypair that has no limit of its own, and of all logins of a person.",
         ),
-        key(
+        live(
             "daemon.rate_limit.anonymous",
             Kind::Integer(1, 1_000_000),
             "1000",
             "Requests in any 900 s of a client that is not known, by its address.",
         ),
-        key(
+        reload(
+            "daemon.cors.origins",
+            Kind::List(&Kind::Text),
+            "[]",
+            "Pages of these origins may read answers, as https://HOST or https://HOST:PORT; \"*\" alone = all.",
+        ),
+        reload(
+            "daemon.cors.credentials",
+            Kind::Bool,
+            "false",
+            "Cookies and logins of those pages count.",
+        ),
+        reload(
+            "daemon.cors.max_age_s",
+            Kind::Duration(0, 86_400),
+            "600",
+            "How long a browser may keep what it was told of them.",
+        ),
+        reload(
+            "daemon.egress.allow",
+            Kind::List(&Kind::Text),
+            "[]",
+            "Hosts, addresses and networks the coordinator may call although they are its own machine's, loopback, link-local or private.",
+        ),
+        live(
             "daemon.auth.logins.max_age_s",
             Kind::Duration(60, YEARS),
             "604800",
             "A login ends so long after it began.",
         ),
-        key(
+        live(
             "daemon.auth.logins.idle_s",
             Kind::Duration(60, YEARS),
             "86400",
             "A login ends so long after its last use.",
         ),
-        key(
+        reload(
             "daemon.auth.cookies.httponly",
             Kind::Bool,
             "true",
             "Scripts of pages cannot read the cookie of a login.",
         ),
-        key(
+        reload(
             "daemon.auth.cookies.secure",
             Kind::Bool,
             "true",
             "The cookie is sent over TLS only.",
         ),
-        key(
+        reload(
             "daemon.auth.cookies.domain",
             Kind::Text,
             "",
             "Domain of the cookie, for a console and an API under names of their own; empty = this host alone.",
         ),
-        key(
+        reload(
             "daemon.auth.cookies.max_age_s",
             Kind::Duration(0, YEARS),
             "604800",
             "How long a browser keeps it.",
         ),
-        key(
+        reload(
             "daemon.auth.cookies.same_site",
             Kind::OneOf(&["lax", "strict"]),
             "\"lax\"",
             "Whether links from other sites bring it.",
         ),
-        key(
+        live(
             "daemon.auth.invitations.expires_s",
             Kind::Duration(60, YEARS),
             "604800",
@@ -188,240 +228,294 @@ pub const SCHEMA: Schema = Schema {
             "The people: username, password, name, email, role, domain, projects.",
         ),
         key(
+            "secure.master_key_file",
+            Kind::Text,
+            "\"/etc/longshore/master.key\"",
+            "File of the key that protects stored secrets: 32 random bytes in base64, for its owner alone. The credential longshore.master-key of systemd comes before it.",
+        ),
+        key(
+            "secure.master_key",
+            Kind::Secret,
+            "",
+            "That key itself, where there is no such file.",
+        ),
+        key(
+            "secure.previous_keys",
+            TEXTS,
+            "[]",
+            "Files of the keys before it: what they protect is brought under the present one.",
+        ),
+        reload(
             "secure.password.argon2.memory_kib",
             Kind::Integer(1, U32),
             "19456",
             "Memory of one hash; at least 19456.",
         ),
-        key(
+        reload(
             "secure.password.argon2.passes",
             Kind::Integer(1, U32),
             "2",
             "Passes of one hash; at least 2.",
         ),
-        key(
+        reload(
             "secure.password.argon2.lanes",
             Kind::Integer(1, U32),
             "1",
             "Lanes of one hash; at least 1.",
         ),
-        key(
+        live(
             "secure.password.parallel",
             Kind::Integer(1, 64),
             "2",
             "Hashes computed at once.",
         ),
-        key(
+        live(
             "secure.password.queue",
             Kind::Integer(0, 4096),
             "32",
             "Hashes that may wait; more are answered with 429.",
         ),
-        key(
+        live(
             "secure.password.enforce_change",
             Kind::Bool,
             "false",
             "Passwords that somebody else chose must be changed at the first login.",
         ),
-        key(
+        live(
             "secure.password.max_age_days",
             Kind::Integer(0, 3650),
             "0",
             "Passwords must be changed after so many days; 0 = never.",
         ),
-        key(
+        live(
             "secure.totp.required_roles",
             TEXTS,
             "[]",
             "Roles that need a second factor: superadmin, domain-admin, monitor, user.",
         ),
-        key(
+        live(
             "secure.totp.issuer",
             Kind::Text,
             "\"Longshore\"",
             "What an authenticator shows beside the name.",
         ),
-        key(
+        live(
             "services.scheduler.scheduler",
             Kind::OneOf(&["fifo", "lifo", "drf"]),
             "\"fifo\"",
             "Order of groups that do not say.",
         ),
-        key(
+        live(
             "services.scheduler.agent_selection",
             Kind::OneOf(&["concentrated", "dispersed", "round-robin"]),
             "\"concentrated\"",
             "Which agent is taken in groups that do not say.",
         ),
-        key(
+        live(
             "services.scheduler.retries_to_skip",
             Kind::Integer(0, 1_000_000),
             "3",
             "How often the head of a queue is tried before others pass it; 0 = they never do.",
         ),
-        key(
+        live(
             "services.scheduler.interval_s",
             Kind::Duration(1, 86_400),
             "10",
             "A head is charged at most one try in this time.",
         ),
-        key(
+        live(
             "services.scheduler.creation_retries",
             Kind::Integer(0, 100),
             "3",
             "How often a session whose start failed goes back to PENDING; 0 = never.",
         ),
-        key(
+        live(
             "services.scheduler.pending_timeout_s",
             Kind::Duration(0, YEARS),
             "0",
             "A session PENDING for longer is cancelled; 0 = never.",
         ),
-        key(
+        live(
             "services.sessions.default_image",
             Kind::Text,
             "",
             "Image of a session that names none; empty = there is none.",
         ),
-        key(
+        live(
             "services.sessions.default_cpu",
             Kind::Text,
             "\"1\"",
             "Cores of a session that names none.",
         ),
-        key(
+        live(
             "services.sessions.default_mem",
             Kind::Text,
             "\"2g\"",
             "Memory of a session that names none.",
         ),
-        key(
+        live(
             "services.sessions.default_priority",
             Kind::Integer(0, 100),
             "10",
             "Priority of a session that names none.",
         ),
-        key(
+        live(
+            "services.sessions.array_tasks",
+            Kind::Integer(1, 1_000_000),
+            "10000",
+            "Tasks an array may have.",
+        ),
+        live(
             "services.sessions.admin_exec",
             Kind::Bool,
             "false",
             "Administrators may reach into sessions of others; each use is recorded.",
         ),
-        key(
+        live(
             "services.sessions.extend_max",
             Kind::Integer(0, 100),
             "3",
             "How often a lifetime may be extended whose policy does not say.",
         ),
-        key(
+        live(
             "services.sessions.extend_step_s",
             Kind::Duration(1, 604_800),
             "14400",
             "By how much at once.",
         ),
-        key(
+        live(
             "services.sessions.idle.timeout_s",
             Kind::Duration(0, 15_552_000),
             "0",
             "Sessions nobody has used for so long count as idle where no policy says; 0 = none do.",
         ),
-        key(
+        live(
             "services.sessions.idle.initial_grace_s",
             Kind::Duration(0, 15_552_000),
             "300",
             "No session is judged idle before it has run so long.",
         ),
-        key(
+        live(
             "services.sessions.idle.window_s",
             Kind::Duration(0, 15_552_000),
             "900",
             "Work is averaged over this time; 0 = only use counts, not work.",
         ),
-        key(
+        live(
             "services.sessions.idle.cpu_pct",
             Kind::Integer(0, 100),
             "5",
             "Below this mean share of the granted cores a session does no work.",
         ),
-        key(
+        live(
             "services.sessions.idle.gpu_pct",
             Kind::Integer(0, 100),
             "5",
             "The same for its GPUs.",
         ),
-        key(
+        live(
             "services.sessions.idle.combine",
             Kind::OneOf(&["all", "any"]),
             "\"all\"",
             "all: stopped when nobody uses it and it does no work; any: when one of them holds.",
         ),
-        key(
+        live(
             "services.sessions.idle.warn_s",
             Kind::List(&Kind::Duration(0, U32)),
             "[3600, 900, 300]",
             "How long before the stop its user is warned.",
         ),
-        key(
+        live(
             "services.sessions.idle.new_user_grace_s",
             Kind::Duration(0, 15_552_000),
             "0",
             "So long after a person was made no lifetime and no rule of idleness counts for its sessions.",
         ),
-        key(
+        live(
+            "services.sessions.watchdog.enabled",
+            Kind::Bool,
+            "true",
+            "Sessions without a sign of life are looked for.",
+        ),
+        live(
+            "services.sessions.watchdog.threshold_sec",
+            Kind::Duration(60, 31_536_000),
+            "7200",
+            "Without a sign of life for longer a RUNNING session is stopped.",
+        ),
+        live(
+            "services.sessions.watchdog.watch_interval_sec",
+            Kind::Duration(60, 86_400),
+            "900",
+            "Time between two looks; the first comes so long after the start.",
+        ),
+        live(
+            "services.sessions.watchdog.stalled_after_sec",
+            Kind::Duration(0, 31_536_000),
+            "7200",
+            "Without output and use for so long a RUNNING session counts as stalled; at least 60, 0 = none does.",
+        ),
+        live(
             "services.organization.allow_service_account_admins",
             Kind::Bool,
             "false",
             "Service accounts may act as administrators of their domain.",
         ),
-        key(
+        reload(
+            "services.organization.ui_actions",
+            Kind::Free,
+            "{}",
+            "Calls that people may have made about an object: per type (project, session, model, folder, agent, queue) a list of name, tooltip, level and action with method, url, payload, headers, secret. ${id} is the object's id.",
+        ),
+        live(
             "services.notify.mail.enabled",
             Kind::Bool,
             "false",
             "Mail is sent.",
         ),
-        key(
+        live(
             "services.notify.mail.host",
             Kind::Text,
             "",
             "Name or address of the mail server.",
         ),
-        key(
+        live(
             "services.notify.mail.port",
             Kind::Integer(0, 65_535),
             "587",
             "Its port.",
         ),
-        key(
+        live(
             "services.notify.mail.tls",
             Kind::OneOf(&["starttls", "tls", "none"]),
             "\"starttls\"",
             "How the connection is kept private.",
         ),
-        key(
+        live(
             "services.notify.mail.username",
             Kind::Text,
             "",
             "Login at the server; empty = none.",
         ),
-        key(
+        live(
             "services.notify.mail.password",
             Kind::Secret,
             "",
             "Password of that login, or { file = \"/path\" }.",
         ),
-        key(
+        live(
             "services.notify.mail.from",
             Kind::Text,
             "",
             "Sender, such as Longshore <gpu@lab.example>.",
         ),
-        key(
+        live(
             "services.retention.audit_days",
             Kind::Integer(0, 36_500),
             "0",
             "The audit log is cut off behind so many days; 0 = never.",
         ),
-        key(
+        live(
             "logging.level",
             Kind::Text,
             "\"info\"",
@@ -452,19 +546,7 @@ mod tests {
 
     #[test]
     fn defaults_that_are_told_are_those_that_hold() {
-        let told: Vec<(String, String)> = SCHEMA
-            .keys
-            .iter()
-            .filter(|key| !key.default.is_empty())
-            .map(|key| {
-                let json = longshore_config::load::default_of(key.default);
-                let text = match json {
-                    serde_json::Value::String(text) => text,
-                    json => json.to_string(),
-                };
-                (key.path.to_owned(), text)
-            })
-            .collect();
+        let told = SCHEMA.defaults();
         assert!(told.len() > 50);
         let overrides = Overrides {
             set: told,
@@ -485,28 +567,10 @@ mod tests {
         assert!(known == reference(), "UPDATE=1 writes {path}");
     }
 
-    /// Paths of everything that is no map with members.
-    fn ends(value: &serde_json::Value, path: &str, all: &mut Vec<String>) {
-        match value.as_object().filter(|members| !members.is_empty()) {
-            None => all.push(path.to_owned()),
-            Some(members) => {
-                for (name, value) in members {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    ends(value, &format!("{path}{dot}{name}"), all);
-                }
-            }
-        }
-    }
-
     #[test]
     fn every_setting_has_a_key() {
-        let mut all = Vec::new();
-        ends(
-            &serde_json::to_value(Config::default()).unwrap(),
-            "",
-            &mut all,
-        );
-        all.retain(|path| SCHEMA.key(path).is_none());
-        assert!(all.is_empty(), "without a key: {all:?}");
+        let settings = serde_json::to_value(Config::default()).unwrap();
+        let without = SCHEMA.without_key(&settings, "");
+        assert!(without.is_empty(), "without a key: {without:?}");
     }
 }

@@ -1,25 +1,45 @@
 //! Settings of logins: passwords, second factors, cookies.
 
-use super::ConfigError;
+use super::{ConfigError, SecretText};
+use crate::secrets::Sources;
 use longshore_core::model::Role;
 use longshore_core::model::admin::MOST_LINK_S;
 use longshore_core::model::logins::LoginLimits;
 use longshore_identity::password::Params;
 use serde::Deserialize;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 /// The longest life of a cookie that browsers keep: 400 days, in seconds.
 const COOKIE_MOST_S: u32 = 34_560_000;
 
 /// `[secure]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Secure {
+    /// The file of the key that protects stored secrets; empty = none.
+    pub master_key_file: PathBuf,
+    /// That key itself, where there is no file.
+    pub master_key: SecretText,
+    /// Files of the keys before it.
+    pub previous_keys: Vec<PathBuf>,
     /// Passwords.
     pub password: Password,
     /// Codes of a second factor.
     pub totp: TotpSettings,
+}
+
+impl Default for Secure {
+    fn default() -> Self {
+        Self {
+            master_key_file: "/etc/longshore/master.key".into(),
+            master_key: SecretText::default(),
+            previous_keys: Vec::new(),
+            password: Password::default(),
+            totp: TotpSettings::default(),
+        }
+    }
 }
 
 /// `secure.password`
@@ -207,6 +227,21 @@ impl Secure {
             );
         }
         Ok(())
+    }
+
+    /// Where the master key may stand.
+    ///
+    /// # Errors
+    /// The key in the configuration cannot be read.
+    pub fn key_sources(&self, data_dir: &Path) -> Result<Sources, ConfigError> {
+        let value = self.master_key.read("secure.master_key")?;
+        Ok(Sources {
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            file: self.master_key_file.clone(),
+            value: Some(value),
+            previous: self.previous_keys.clone(),
+            data_dir: data_dir.to_owned(),
+        })
     }
 
     /// What a hash costs.

@@ -1,6 +1,7 @@
 //! The engine with a real store that the tests can make fail.
 
 use super::*;
+use crate::secrets::Keyring;
 use crate::store::{RawConnection as Connection, Store};
 use longshore_common::ids::{ClusterId, CoordinatorGeneration, GroupId, UserId};
 use longshore_core::model::{Group, Keypair, Meta, Role, SetupOrder, User};
@@ -33,7 +34,7 @@ async fn fixture(after_failure: Duration) -> Fixture {
         next_session: 1,
         next_uid: 20_000,
     };
-    let (store, mut state) = Store::open(&path, || meta).unwrap();
+    let (store, mut state) = Store::open(&path, &Keyring::fresh(), || meta).unwrap();
     let group = Change::Group(Group::new(GroupId::new(1), "default"));
     state.apply(&group);
     store.commit(vec![group]).await.unwrap();

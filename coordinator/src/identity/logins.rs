@@ -75,7 +75,7 @@ impl Identity {
         login: &Known,
         now: Timestamp,
     ) -> Result<Person, Denied> {
-        if login.is_over(self.limits, now) {
+        if login.is_over(self.limits.get(), now) {
             return Err(Denied::Failed);
         }
         let account = known.accounts.get(&login.user).ok_or(Denied::Failed)?;
@@ -91,8 +91,13 @@ impl Identity {
 
     /// How long logins last.
     #[must_use]
-    pub const fn limits(&self) -> LoginLimits {
-        self.limits
+    pub fn limits(&self) -> LoginLimits {
+        self.limits.get()
+    }
+
+    /// Logins last so long from now on, those that are there among them.
+    pub fn set_limits(&self, limits: LoginLimits) {
+        self.limits.set(limits);
     }
 
     /// Logins that were used since this was last asked, to be stored: at most once a minute,

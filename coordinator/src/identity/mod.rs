@@ -12,6 +12,7 @@ mod shown;
 
 use crate::engine::Follow;
 use crate::pki::{fill_random, random, sha256};
+use crate::settings::Held;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -218,7 +219,7 @@ pub struct Identity {
     shown: shown::Shown,
     setup: Mutex<Option<setup::SetupToken>>,
     uses: Mutex<HashMap<String, Use>>,
-    limits: LoginLimits,
+    limits: Held<LoginLimits>,
     data_dir: PathBuf,
 }
 
@@ -420,7 +421,7 @@ impl Identity {
             shown: shown::Shown::default(),
             setup: Mutex::new(None),
             uses: Mutex::new(HashMap::new()),
-            limits,
+            limits: Held::new(limits),
             data_dir: data_dir.to_owned(),
         }
     }

@@ -1,7 +1,8 @@
 //! Rows to the state. Reads what is live and nothing else.
 
 use super::write::write_meta;
-use super::{Doing, StoreError, audit, people};
+use super::{Doing, StoreError, audit, people, vaults};
+use crate::secrets::Keyring;
 use longshore_common::agent::Inventory;
 use longshore_common::ids::{Attempt, ContainerKey, CoordinatorGeneration, Rank, SessionId};
 use longshore_common::time::Timestamp;
@@ -16,24 +17,29 @@ use std::sync::Arc;
 /// Writes the facts of a new installation, if there are none yet.
 pub(super) fn ensure_meta(
     db: &mut Connection,
+    keyring: &Keyring,
     new_meta: impl FnOnce() -> Meta,
 ) -> Result<(), StoreError> {
     let change = db
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .doing("begin")?;
     if meta(&change)?.is_none() {
+        if keyring.ids().is_empty() {
+            return Err(StoreError::NoKey("a new installation needs a master key"));
+        }
         write_meta(&change, &new_meta())?;
     }
     change.commit().doing("commit")
 }
 
 /// Everything memory holds, from one moment.
-pub(super) fn state(db: &mut Connection) -> Result<State, StoreError> {
+pub(super) fn state(db: &mut Connection, keyring: &Keyring) -> Result<State, StoreError> {
     let from = db.transaction().doing("begin to read")?;
     let meta = meta(&from)?.ok_or_else(|| unreadable("meta", "1", "the row is missing"))?;
     let mut state = State::new(meta);
     let mut apply = |change: Change| state.apply(&change);
-    people::load(&from, &mut apply)?;
+    people::load(&from, keyring, &mut apply)?;
+    vaults::load(&from, &mut apply)?;
     bodies(
         &from,
         "group",
@@ -77,6 +83,10 @@ fn scheduling(from: &Transaction<'_>, apply: &mut impl FnMut(Change)) -> Result<
     let sql = "SELECT id, body FROM people_settings";
     bodies(from, "settings of people", sql, |settings| {
         apply(Change::PeopleSettings(settings));
+    })?;
+    let sql = "SELECT id, body FROM settings";
+    bodies(from, "stored settings", sql, |settings| {
+        apply(Change::Settings(settings));
     })?;
     bodies(from, "domain", "SELECT id, body FROM domains", |domain| {
         apply(Change::Domain(domain));
@@ -195,7 +205,7 @@ pub(super) fn bodies<T: DeserializeOwned>(
 }
 
 /// Reads rows one after the other.
-fn each(
+pub(super) fn each(
     from: &Transaction<'_>,
     sql: &str,
     mut take: impl FnMut(&Row<'_>) -> Result<(), StoreError>,

@@ -20,6 +20,11 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0008_people_settings.sql"),
     include_str!("migrations/0009_gone.sql"),
     include_str!("migrations/0010_usage.sql"),
+    include_str!("migrations/0011_usage_indexes.sql"),
+    include_str!("migrations/0012_secrets.sql"),
+    include_str!("migrations/0013_arrays.sql"),
+    include_str!("migrations/0014_vaults.sql"),
+    include_str!("migrations/0015_settings.sql"),
 ];
 
 /// The first form that has an audit log.

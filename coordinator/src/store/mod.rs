@@ -11,6 +11,7 @@
 //! | `write.rs` | the writer's thread; changes to rows |
 //! | `load.rs` | rows to [`State`] |
 //! | `read.rs` | past sessions and their history |
+//! | `sealed.rs` | encrypted values: kept, counted, wrapped by another master key |
 //! | `usage.rs` | rows of usage |
 //! | `audit.rs` | the audit log: searches, and whether its chain is whole |
 
@@ -20,13 +21,17 @@ mod migrate;
 mod open;
 mod people;
 mod read;
+mod sealed;
 mod usage;
+mod vaults;
 mod write;
 
 pub use audit::{AuditFilter, verify_audit_file};
-pub use read::{Reader, SessionFilter};
-pub use usage::{UsageFilter, UsageOf};
+pub use read::{Reader, SessionFilter, Tasks};
+pub use sealed::{Place as RewrapPlace, Rewrapped, Secrets};
+pub use usage::{UsageFilter, UsageOf, UsagePlace};
 
+use crate::secrets::Keyring;
 use longshore_core::model::{Change, Meta, State};
 use rusqlite::ErrorCode;
 use std::fmt;
@@ -107,6 +112,11 @@ pub enum StoreError {
         /// Why.
         why: String,
     },
+    /// A master key is needed before anything is stored.
+    #[error(
+        "{0}: put 32 random bytes in base64 (openssl rand -base64 32) into /etc/longshore/master.key, mode 0400, owned by the user of the coordinator, or name another file in secure.master_key_file"
+    )]
+    NoKey(&'static str),
     /// The writer failed before, or is gone; a new start is needed.
     #[error("the database failed earlier ({0}); the coordinator has to start again")]
     Failed(String),
@@ -183,6 +193,7 @@ struct Inner {
     orders: Option<std::sync::mpsc::Sender<Order>>,
     writer: Option<JoinHandle<()>>,
     reader: Reader,
+    keyring: Keyring,
     /// Last, so that it outlives the writer.
     _lock: open::Lock,
 }
@@ -210,12 +221,17 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; each says what a person can do about it.
-    pub fn open(path: &Path, new_meta: impl FnOnce() -> Meta) -> Result<(Self, State), StoreError> {
-        Self::open_with(path, new_meta, migrate::STEPS, None)
+    pub fn open(
+        path: &Path,
+        keyring: &Keyring,
+        new_meta: impl FnOnce() -> Meta,
+    ) -> Result<(Self, State), StoreError> {
+        Self::open_with(path, keyring, new_meta, migrate::STEPS, None)
     }
 
     fn open_with(
         path: &Path,
+        keyring: &Keyring,
         new_meta: impl FnOnce() -> Meta,
         steps: &[&str],
         max_pages: Option<u32>,
@@ -223,8 +239,9 @@ impl Store {
         let lock = open::lock(path)?;
         let mut db = open::writer(path, &lock)?;
         migrate::run(&mut db, path, steps)?;
-        load::ensure_meta(&mut db, new_meta)?;
-        let state = load::state(&mut db)?;
+        load::ensure_meta(&mut db, keyring, new_meta)?;
+        sealed::begin(&mut db, keyring)?;
+        let state = load::state(&mut db, keyring)?;
         if let Some(pages) = max_pages {
             db.pragma_update(None, "max_page_count", pages)
                 .doing("set a limit")?;
@@ -236,15 +253,17 @@ impl Store {
         };
         let mark = lock.mark().map_err(|e| io("lock", e))?;
         let (orders, inbox) = std::sync::mpsc::channel();
+        let keys = keyring.clone();
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write::run(db, &mark, &inbox))
+            .spawn(move || write::run(db, &keys, &mark, &inbox))
             .map_err(|e| io("start the writer of", e))?;
         let reader = Reader::new(path);
         let inner = Inner {
             orders: Some(orders),
             writer: Some(writer),
             reader,
+            keyring: keyring.clone(),
             _lock: lock,
         };
         Ok((
@@ -276,6 +295,15 @@ impl Store {
     #[must_use]
     pub fn reader(&self) -> Reader {
         self.inner.reader.clone()
+    }
+
+    /// What can be done about encrypted values as a whole.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        Secrets {
+            store: Arc::downgrade(&self.inner),
+            keyring: self.inner.keyring.clone(),
+        }
     }
 
     async fn order<T>(

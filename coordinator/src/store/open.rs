@@ -224,6 +224,7 @@ fn settings(db: &Connection) -> Result<(), StoreError> {
     set("cell_size_check", "ON")?;
     set("mmap_size", "0")?; // a torn page must be an error, not a signal
     set("cache_size", "-16384")?;
+    set("secure_delete", "ON")?; // what was a secret does not stay in a free page
     set("temp_store", "MEMORY")?;
     // Reads the file for the first time: something foreign shows here.
     set("synchronous", "FULL")

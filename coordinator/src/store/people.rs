@@ -1,8 +1,9 @@
 //! People in the file: users, keypairs, logins, links, groups, access rules, failed logins.
 
-use super::StoreError;
 use super::load::bodies;
 use super::write::{body, execute};
+use super::{StoreError, sealed};
+use crate::secrets::Keyring;
 use longshore_common::ids::UserId;
 use longshore_core::model::{Change, Keypair, User};
 use longshore_identity::throttle;
@@ -136,7 +137,7 @@ impl<'a> People<'a> {
         self.kept.insert((table, id), kept);
     }
 
-    pub(super) fn write(&self, to: &Transaction<'_>) -> Result<(), StoreError> {
+    pub(super) fn write(&self, to: &Transaction<'_>, keyring: &Keyring) -> Result<(), StoreError> {
         if self.users.len() > 1 {
             // One may get the name that another one of this batch has just given up.
             for id in self.users.keys() {
@@ -153,6 +154,8 @@ impl<'a> People<'a> {
             let id = user.id.to_string();
             let values = params![id, user.username, email, user.created_at.0, json];
             execute(to, USER, values, "store a user")?;
+            let factor = user.totp.as_ref().map(|totp| &totp.secret);
+            sealed::keep_factor(to, keyring, user.id, factor)?;
         }
         for pair in self.keypairs.values() {
             let json = body("keypair", &pair.access_key, pair)?;
@@ -200,9 +203,15 @@ impl Object<'_> {
 /// Everything about people, users first.
 pub(super) fn load(
     from: &Transaction<'_>,
+    keyring: &Keyring,
     apply: &mut impl FnMut(Change),
 ) -> Result<(), StoreError> {
-    bodies(from, "user", "SELECT id, body FROM users", |user| {
+    let mut factors = sealed::factors(from, keyring)?;
+    let sql = "SELECT id, body FROM users";
+    bodies(from, "user", sql, |mut user: Box<User>| {
+        if let Some(totp) = &mut user.totp {
+            totp.secret = factors.remove(&user.id.to_string()).unwrap_or_default();
+        }
         apply(Change::User(user));
     })?;
     let sql = "SELECT access_key, body FROM keypairs";

@@ -16,6 +16,18 @@ use tokio::sync::Semaphore;
 /// Readers at the same time; more wait their turn.
 const READERS: usize = 4;
 
+/// Which tasks of arrays are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tasks {
+    /// All, among the other sessions.
+    #[default]
+    All,
+    /// None: arrays as a whole, and sessions by themselves.
+    None,
+    /// Those of this array and nothing else.
+    Of(SessionId),
+}
+
 /// Which sessions are wanted. The default wants all that have not ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionFilter {
@@ -31,7 +43,9 @@ pub struct SessionFilter {
     pub name_contains: Option<String>,
     /// Also those in a final state. Without it a final state in `states` finds nothing.
     pub include_ended: bool,
-    /// Only those with a lower number: where the page before ended.
+    /// Tasks of arrays: all, none, or those of one array alone.
+    pub tasks: Tasks,
+    /// Only those that come after this one in a list: where the page before ended.
     pub before_id: Option<SessionId>,
     /// At most so many.
     pub limit: u32,
@@ -224,8 +238,17 @@ fn list_statement(filter: &SessionFilter) -> (String, Vec<Value>) {
         wheres.push("settled = 0 AND state NOT IN ('TERMINATED', 'CANCELLED', 'ERROR')".to_owned());
     }
     if let Some(before) = filter.before_id {
-        wheres.push("id < ?".to_owned());
-        values.push(Value::Integer(i64::try_from(before.0).unwrap_or(i64::MAX)));
+        wheres.push("place < ?".to_owned());
+        values.push(place(before));
+    }
+    match filter.tasks {
+        Tasks::All => (),
+        Tasks::None => wheres.push("id <= 1099511627775".to_owned()),
+        Tasks::Of(array) => {
+            wheres.push("place BETWEEN ? AND ?".to_owned());
+            values.push(place(array.task(0)));
+            values.push(place(array.task(u32::MAX)));
+        }
     }
     let wheres = match wheres.is_empty() {
         true => String::new(),
@@ -233,9 +256,13 @@ fn list_statement(filter: &SessionFilter) -> (String, Vec<Value>) {
     };
     values.push(Value::Integer(i64::from(filter.limit)));
     (
-        format!("SELECT id, body FROM sessions{wheres} ORDER BY id DESC LIMIT ?"),
+        format!("SELECT id, body FROM sessions{wheres} ORDER BY place DESC LIMIT ?"),
         values,
     )
+}
+
+fn place(id: SessionId) -> Value {
+    Value::Integer(i64::try_from(id.place()).unwrap_or(i64::MAX))
 }
 
 fn history(db: &Connection, id: SessionId) -> Result<Vec<History>, StoreError> {

@@ -1,6 +1,8 @@
 //! The store against the core, against crashes, and against files it must not touch.
 
+mod arrays;
 mod people;
+mod sealed;
 mod transitions;
 
 #[path = "../../core/tests/core/chaos.rs"]
@@ -13,6 +15,7 @@ use super::{
     verify_audit_file,
 };
 use crate::engine::audit::seal;
+use crate::secrets::{Keyring, MasterKey};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, GroupId, PolicyId, PresetId, ProjectId, SessionId, UserId};
 use longshore_common::session::{ContainerState, SessionState, SessionType};
@@ -22,7 +25,7 @@ use longshore_core::model::{
     AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig, FACTORY_RULE,
     Group, Idempotency, JoinToken, KeypairPolicy, KeypairState, LiveConfig, Membership, Meta,
     PeopleSettings, PolicyKind, Pool, Preset, ProjectPolicy, ResourceConfig, SchedulerSettings,
-    State, Stretch, UsageRow, UserPolicy, UserStatus,
+    State, StoredSettings, Stretch, UsageRow, UserPolicy, UserStatus,
 };
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome, Report};
@@ -44,8 +47,14 @@ fn dir() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
+/// The same key in each process of a test.
+fn keyring() -> Keyring {
+    let key = "c2l4dGVlbiBieXRlcywgYW5kIHNpeHRlZW4gbW9yZSE=";
+    Keyring::new(MasterKey::parse(key).expect("a key"), Vec::new())
+}
+
 fn open_at(path: &Path) -> Result<(Store, State), StoreError> {
-    Store::open(path, world::meta)
+    Store::open(path, &keyring(), world::meta)
 }
 
 fn wait<T>(work: impl Future<Output = T>) -> T {
@@ -583,7 +592,7 @@ fn a_migration_copies_first_and_the_old_release_still_opens_the_copy() {
     let form = u32::try_from(migrate::STEPS.len()).expect("few");
     let steps = [migrate::STEPS, &[SECOND]].concat();
     let (store, state) =
-        Store::open_with(&file(&dir), world::meta, &steps, None).expect("migrated");
+        Store::open_with(&file(&dir), &keyring(), world::meta, &steps, None).expect("migrated");
     assert_eq!(state.meta.next_uid, world.state().meta.next_uid + 1);
     assert_eq!(state.sessions, world.state().sessions);
     drop(store);
@@ -614,12 +623,13 @@ fn a_migration_that_fails_leaves_everything_as_it_was() {
         "UPDATE meta SET next_uid = 'x'",
     ] {
         let steps = [migrate::STEPS, &[SECOND, bad]].concat();
-        let error =
-            Store::open_with(&file(&dir), world::meta, &steps, None).expect_err("a bad step");
+        let error = Store::open_with(&file(&dir), &keyring(), world::meta, &steps, None)
+            .expect_err("a bad step");
         assert!(error.to_string().contains("be migrated"), "{error}");
         // Steps that went through before it stay: each is whole.
         let good = &steps[..steps.len() - 1];
-        let again = Store::open_with(&file(&dir), world::meta, good, None).expect("opened");
+        let again =
+            Store::open_with(&file(&dir), &keyring(), world::meta, good, None).expect("opened");
         assert_eq!(again.1.meta.next_uid, state.meta.next_uid + 1);
     }
 }
@@ -816,6 +826,10 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
                 service_account_admins: true,
                 fixed_users_only: true,
                 fixed_users: [UserId::new(5)].into(),
+            }),
+            Change::Settings(StoredSettings {
+                version: 2,
+                values: BTreeMap::from([("a.b".to_owned(), serde_json::json!(true))]),
             }),
             Change::Scheduler(SchedulerSettings {
                 retries_to_skip: 0,
@@ -1166,8 +1180,14 @@ fn rows_that_belong_to_nothing_are_refused() {
 #[test]
 fn a_full_disk_takes_nothing_back_and_heals() {
     let dir = dir();
-    let (store, _) = Store::open_with(&file(&dir), world::meta, migrate::STEPS, Some(60))
-        .expect("a small store");
+    let (store, _) = Store::open_with(
+        &file(&dir),
+        &keyring(),
+        world::meta,
+        migrate::STEPS,
+        Some(60),
+    )
+    .expect("a small store");
     let mut state = wait(store.load()).expect("read");
     let group = Change::Group(world::group());
     wait(store.commit(vec![group.clone()])).expect("room for that");

@@ -99,6 +99,13 @@ pub(super) fn close(to: &Transaction<'_>, key: ContainerKey, at: i64) -> Result<
 pub enum UsageOf {
     /// Of everybody.
     All,
+    /// Of a person in one project.
+    OwnIn {
+        /// The person.
+        owner: UserId,
+        /// The project.
+        project: ProjectId,
+    },
     /// Of a person, of these projects, and of this domain, if there is one.
     Some {
         /// The person.
@@ -130,8 +137,31 @@ pub struct UsageFilter {
 }
 
 impl Reader {
-    /// Gives the rows to `take`, one after the other, the oldest session first, as long as it
-    /// says true; what `done` makes of it is the answer.
+    /// At most so many of the rows, in the order of their keys, behind that of `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn usage_page(
+        &self,
+        filter: UsageFilter,
+        after: Option<UsagePlace>,
+        limit: usize,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        self.run(move |db| {
+            let mut page = Vec::new();
+            let part = Part::Page(after.as_ref(), limit);
+            rows(db, &filter, part, |row| {
+                page.push(row);
+                true
+            })?;
+            Ok(page)
+        })
+        .await
+    }
+
+    /// Gives the rows to `take`, one after the other in any order, as long as it says true;
+    /// what `done` makes of it is the answer. All others wait for one of few readers meanwhile:
+    /// `take` waits for nobody.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -143,14 +173,44 @@ impl Reader {
         done: impl FnOnce(S) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         self.run(move |db| {
-            rows(db, &filter, |row| take(&mut into, row))?;
+            rows(db, &filter, Part::All, |row| take(&mut into, row))?;
             Ok(done(into))
         })
         .await
     }
 }
 
-fn statement(filter: &UsageFilter) -> (String, Vec<Value>) {
+/// Where a page of rows ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsagePlace {
+    key: ContainerKey,
+    slot: String,
+    device: String,
+}
+
+impl UsagePlace {
+    /// That of a row.
+    #[must_use]
+    pub fn of(row: &UsageRow) -> Self {
+        let device = row.device.as_ref().map(ToString::to_string);
+        Self {
+            key: row.key,
+            slot: row.slot.to_string(),
+            device: device.unwrap_or_default(),
+        }
+    }
+}
+
+/// How much is wanted.
+#[derive(Debug, Clone, Copy)]
+enum Part<'a> {
+    /// Everything, in any order.
+    All,
+    /// At most so many rows behind a place.
+    Page(Option<&'a UsagePlace>, usize),
+}
+
+fn statement(filter: &UsageFilter, part: Part<'_>) -> (String, Vec<Value>) {
     let mut wheres: Vec<String> = vec!["1 = 1".to_owned()];
     let mut values: Vec<Value> = Vec::new();
     let mut add = |sql: &str, given: Vec<Value>| {
@@ -176,6 +236,10 @@ fn statement(filter: &UsageFilter) -> (String, Vec<Value>) {
         }
         add(&format!("({})", any.join(" OR ")), given);
     }
+    if let UsageOf::OwnIn { owner, project } = &filter.of {
+        let given = [owner.to_string(), project.to_string()].map(Value::Text);
+        add("owner = ? AND project = ?", given.into());
+    }
     let named = [
         ("owner", "owner_name", &filter.owner),
         ("project", "project_name", &filter.project),
@@ -197,15 +261,28 @@ fn statement(filter: &UsageFilter) -> (String, Vec<Value>) {
     }
     if let Some(since) = filter.stretch.since {
         add(
-            "(to_at IS NULL OR to_at > ?)",
+            "coalesce(to_at, 9223372036854775807) > ?",
             vec![Value::Integer(since.0)],
         );
+    }
+    let whole = |n: u64| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
+    let mut order = "";
+    if let Part::Page(after, limit) = part {
+        if let Some(place) = after {
+            let key = place.key;
+            let numbers = [key.session.0, key.rank.0.into(), key.attempt.0.into()].map(whole);
+            let texts = [&place.slot, &place.device].map(|text| Value::Text(text.clone()));
+            let behind = "(session, rank, attempt, slot, device) > (?, ?, ?, ?, ?)";
+            add(behind, numbers.into_iter().chain(texts).collect());
+        }
+        order = " ORDER BY session, rank, attempt, slot, device LIMIT ?";
+        values.push(whole(limit as u64));
     }
     let sql = format!(
         "SELECT session, rank, attempt, slot, device, model, amount, agent, agent_name,
             owner, owner_name, access_key, project, project_name, domain, domain_name,
             group_id, group_name, from_at, billable_from, billable_to, to_at, busy_ms, measured_ms
-         FROM usage WHERE {} ORDER BY session, attempt, rank, slot, device",
+         FROM usage WHERE {}{order}",
         wheres.join(" AND ")
     );
     (sql, values)
@@ -214,10 +291,11 @@ fn statement(filter: &UsageFilter) -> (String, Vec<Value>) {
 fn rows(
     db: &Connection,
     filter: &UsageFilter,
+    part: Part<'_>,
     mut take: impl FnMut(UsageRow) -> bool,
 ) -> Result<(), StoreError> {
     let doing = "read usage";
-    let (sql, values) = statement(filter);
+    let (sql, values) = statement(filter, part);
     let mut statement = db.prepare_cached(&sql).doing(doing)?;
     let mut rows = statement.query(params_from_iter(values)).doing(doing)?;
     while let Some(row) = rows.next().doing(doing)? {
@@ -280,4 +358,55 @@ fn usage_row(row: &Row<'_>) -> Result<UsageRow, StoreError> {
         busy_ms: row.get(22).doing(doing)?,
         measured_ms: row.get(23).doing(doing)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::migrate;
+    use std::path::Path;
+
+    #[test]
+    fn nothing_is_read_that_is_not_asked_for() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate::run(&mut db, Path::new(":memory:"), migrate::STEPS).unwrap();
+        let everything = UsageFilter {
+            of: UsageOf::All,
+            stretch: Stretch::default(),
+            owner: None,
+            project: None,
+            domain: None,
+            group: None,
+            session: None,
+        };
+        let since = Stretch {
+            since: Some(Timestamp(1)),
+            until: Some(Timestamp(9)),
+        };
+        let (owner, project) = (UserId::new(1), ProjectId::new(2));
+        let some = UsageOf::Some {
+            owner,
+            projects: vec![project],
+            domain: Some(DomainId::new(3)),
+        };
+        for (of, stretch) in [
+            (UsageOf::All, since),
+            (some.clone(), since),
+            (some, Stretch::default()),
+            (UsageOf::OwnIn { owner, project }, Stretch::default()),
+        ] {
+            let filter = UsageFilter {
+                of,
+                stretch,
+                ..everything.clone()
+            };
+            let (sql, values) = statement(&filter, Part::All);
+            let sql = format!("EXPLAIN QUERY PLAN {sql}");
+            let mut steps = db.prepare(&sql).unwrap();
+            let steps = steps.query_map(params_from_iter(values), |row| row.get(3));
+            let steps: Vec<String> = steps.unwrap().map(Result::unwrap).collect();
+            let all = steps.iter().find(|step| step.starts_with("SCAN usage"));
+            assert_eq!(all, None, "{filter:?}");
+        }
+    }
 }

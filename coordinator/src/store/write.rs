@@ -2,7 +2,9 @@
 
 use super::open::Mark;
 use super::people::People;
+use super::vaults::Vaults;
 use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, usage};
+use crate::secrets::Keyring;
 use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;
 use longshore_common::ids::{
@@ -11,8 +13,8 @@ use longshore_common::ids::{
 use longshore_core::model::{
     Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency,
     JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings, PolicyKind, Preset,
-    Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, UsageChange, UserPolicy,
-    may_follow,
+    Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, StoredSettings,
+    UsageChange, UserPolicy, may_follow,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -31,6 +33,13 @@ const CHECKPOINT_PAGES: i32 = 1000;
 pub(super) enum Order {
     /// Store these, all or none.
     Commit(Vec<Change>, oneshot::Sender<Result<(), StoreError>>),
+    /// Wrap the next encrypted values by the present master key.
+    Rewrap(
+        super::sealed::Place,
+        oneshot::Sender<Result<super::sealed::Rewrapped, StoreError>>,
+    ),
+    /// How many encrypted values each master key wraps.
+    Counts(oneshot::Sender<Result<BTreeMap<String, u64>, StoreError>>),
     /// Read everything back.
     Load(oneshot::Sender<Result<Box<State>, StoreError>>),
 }
@@ -40,7 +49,7 @@ type Inventories = BTreeMap<AgentId, Arc<Inventory>>;
 
 /// Serves orders until nobody can send any more. After an error that only a new start
 /// can heal, every order is refused.
-pub(super) fn run(mut db: Connection, mark: &Mark, orders: &Receiver<Order>) {
+pub(super) fn run(mut db: Connection, keyring: &Keyring, mark: &Mark, orders: &Receiver<Order>) {
     let pages = Arc::new(AtomicI32::new(0));
     let seen = Arc::clone(&pages);
     let hook = db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, in_log| {
@@ -66,12 +75,23 @@ pub(super) fn run(mut db: Connection, mark: &Mark, orders: &Receiver<Order>) {
                 let _ = reply.send(Err(StoreError::Failed(failed.clone().unwrap_or_default())));
             }
             Order::Commit(changes, reply) => {
-                let done = commit(&mut db, &changes, &mut stored);
+                let done = commit(&mut db, keyring, &changes, &mut stored);
                 judge(&mut failed, done.as_ref().err());
                 let _ = reply.send(done); // the asker may have gone
             }
+            Order::Rewrap(from, reply) => {
+                let done = match &failed {
+                    Some(why) => Err(StoreError::Failed(why.clone())),
+                    None => super::sealed::rewrap(&mut db, keyring, from),
+                };
+                judge(&mut failed, done.as_ref().err());
+                let _ = reply.send(done); // the asker may have gone
+            }
+            Order::Counts(reply) => {
+                let _ = reply.send(super::sealed::counts(&db)); // the asker may have gone
+            }
             Order::Load(reply) => {
-                let done = load::state(&mut db).map(Box::new);
+                let done = load::state(&mut db, keyring).map(Box::new);
                 judge(&mut failed, done.as_ref().err());
                 let _ = reply.send(done); // the asker may have gone
             }
@@ -100,6 +120,7 @@ fn checkpoint(db: &Connection) -> Result<(), StoreError> {
 /// One transaction for all changes. Dropping it without a commit takes everything back.
 fn commit(
     db: &mut Connection,
+    keyring: &Keyring,
     changes: &[Change],
     stored: &mut Inventories,
 ) -> Result<(), StoreError> {
@@ -108,7 +129,7 @@ fn commit(
     let transaction = db
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .doing("begin")?;
-    batch.write(&transaction)?;
+    batch.write(&transaction, keyring)?;
     let new: Vec<_> = batch.new_inventories(stored).collect();
     for (agent, inventory) in &new {
         let values = params![agent.to_string(), body("inventory", agent, inventory)?];
@@ -125,9 +146,11 @@ fn commit(
 struct Batch<'a> {
     meta: Option<&'a Meta>,
     people: People<'a>,
+    vaults: Vaults<'a>,
     groups: BTreeMap<GroupId, Option<&'a Group>>,
     scheduler: Option<&'a SchedulerSettings>,
     people_settings: Option<&'a PeopleSettings>,
+    settings: Option<&'a StoredSettings>,
     domains: BTreeMap<DomainId, &'a Domain>,
     domains_gone: BTreeSet<DomainId>,
     projects: BTreeMap<ProjectId, &'a Project>,
@@ -181,10 +204,14 @@ impl<'a> Batch<'a> {
                 | Change::AccessRule(_)
                 | Change::AccessRuleDeleted(_)
                 | Change::Throttle(_) => batch.people.take(change),
+                Change::Vault(_) | Change::VaultContent(_) | Change::VaultDeleted(_) => {
+                    batch.vaults.take(change);
+                }
                 Change::Group(group) => drop(batch.groups.insert(group.id, Some(group))),
                 Change::GroupDeleted(id) => drop(batch.groups.insert(*id, None)),
                 Change::Scheduler(settings) => batch.scheduler = Some(settings),
                 Change::PeopleSettings(settings) => batch.people_settings = Some(settings),
+                Change::Settings(settings) => batch.settings = Some(settings),
                 Change::Domain(domain) => drop(batch.domains.insert(domain.id, domain)),
                 Change::Project(project) => drop(batch.projects.insert(project.id, project)),
                 Change::DomainDeleted(id) => drop(batch.domains_gone.insert(*id)),
@@ -262,11 +289,12 @@ impl<'a> Batch<'a> {
     }
 
     /// Referenced rows before those that refer to them.
-    fn write(&self, to: &Transaction<'_>) -> Result<(), StoreError> {
+    fn write(&self, to: &Transaction<'_>, keyring: &Keyring) -> Result<(), StoreError> {
         if let Some(meta) = self.meta {
             write_meta(to, meta)?;
         }
-        self.people.write(to)?;
+        self.people.write(to, keyring)?;
+        self.vaults.write(to, keyring)?;
         self.write_groups(to)?;
         self.write_scheduling(to)?;
         for agent in self.agents.values() {
@@ -371,6 +399,10 @@ impl<'a> Batch<'a> {
         if let Some(settings) = self.people_settings {
             let json = body("settings of people", 1, settings)?;
             execute(to, PEOPLE_SETTINGS, [json], "store settings of people")?;
+        }
+        if let Some(settings) = self.settings {
+            let json = body("stored settings", 1, settings)?;
+            execute(to, SETTINGS, [json], "store settings")?;
         }
         self.write_tenants(to)?;
         for ((kind, name), policy) in &self.policies {
@@ -572,7 +604,7 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
 
 pub(super) fn execute(
     to: &Transaction<'_>,
-    sql: &'static str,
+    sql: &str,
     values: impl Params,
     doing: &'static str,
 ) -> Result<(), StoreError> {
@@ -614,6 +646,8 @@ const GROUP_DELETED: &str = "UPDATE resource_groups SET name = id, deleted = 1 W
 const SCHEDULER: &str = "INSERT INTO scheduler (id, body) VALUES (1, ?1)
     ON CONFLICT (id) DO UPDATE SET body = ?1";
 const PEOPLE_SETTINGS: &str = "INSERT INTO people_settings (id, body) VALUES (1, ?1)
+    ON CONFLICT (id) DO UPDATE SET body = ?1";
+const SETTINGS: &str = "INSERT INTO settings (id, body) VALUES (1, ?1)
     ON CONFLICT (id) DO UPDATE SET body = ?1";
 const DOMAIN: &str = "INSERT INTO domains (id, name, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (id) DO UPDATE SET name = ?2, body = ?3";

@@ -15,7 +15,9 @@ use longshore_coordinator::engine::{self, Engine, wall_clock};
 use longshore_coordinator::identity::new_id;
 use longshore_coordinator::live::Live;
 use longshore_coordinator::pki::{Pki, random, sha256};
+use longshore_coordinator::secrets::Keyring;
 use longshore_coordinator::store::{Reader, Store};
+use longshore_coordinator::vaults::Vaults;
 use longshore_core::model::{
     Answer, Beginning, Caller, Event, Group, JoinToken, JoinTokenOrder, Keypair, Meta, Role,
     SchedulerSettings, SessionDefaults, SetupOrder, State, Submit, User, react,
@@ -146,7 +148,8 @@ impl InProcess {
     /// # Errors
     /// A part cannot be started.
     pub async fn start_on(dir: &Path, port: u16) -> Result<Self> {
-        let (store, mut state) = Store::open(&dir.join("longshore.db"), new_meta)?;
+        let keyring = Keyring::fresh();
+        let (store, mut state) = Store::open(&dir.join("longshore.db"), &keyring, new_meta)?;
         let changes = react(&state, &Event::Started(Box::new(beginning())), wall_clock()).changes;
         changes.iter().for_each(|change| state.apply(change));
         store.commit(changes).await?;
@@ -169,6 +172,7 @@ impl InProcess {
             lost_after_ms: 15_000,
             addresses: Vec::new(),
             gso: true,
+            vaults: Vaults::new(keyring, Vec::new(), &[0; 32]),
         };
         let (cluster, endpoint) =
             cluster::start(config, Arc::clone(&pki), engine.clone(), instance, due)?;

@@ -3,6 +3,7 @@
 //! Never with force: what the engine does not want to lose stays.
 
 use super::engine::{CallError, Engine};
+use super::pull::canonical;
 use crate::host::{self, Disk, wall_clock};
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, RemoveImageOptions};
@@ -108,15 +109,21 @@ impl Collector {
         }
     }
 
-    /// Notes what is used, and makes room if too little is free.
-    pub(super) async fn look(&self, engine: &Engine, root: Option<&Path>) {
+    /// Notes what is used, and makes room if too little is free, or would be with `wanted`
+    /// bytes less.
+    pub(super) async fn look(&self, engine: &Engine, root: Option<&Path>, wanted: u64) {
         let _one = self.pass.lock().await;
-        if let Err(error) = self.make_room(engine, root).await {
+        if let Err(error) = self.make_room(engine, root, wanted).await {
             tracing::warn!(%error, "images could not be thrown away");
         }
     }
 
-    async fn make_room(&self, engine: &Engine, root: Option<&Path>) -> Result<(), CallError> {
+    async fn make_room(
+        &self,
+        engine: &Engine,
+        root: Option<&Path>,
+        wanted: u64,
+    ) -> Result<(), CallError> {
         let used = in_use(engine).await?;
         {
             let mut owned = lock(&self.owned);
@@ -133,18 +140,20 @@ impl Collector {
         let Some(disk) = root.and_then(|root| host::disk(root).ok()) else {
             return Ok(()); // an engine elsewhere looks after its own disk
         };
-        if missing(disk, self.rules.low_water_percent) == 0 {
+        if missing(disk, self.rules.low_water_percent, wanted) == 0 {
             return Ok(());
         }
         if !self.rules.on {
-            tracing::warn!(free = disk.free, "the disk of images is nearly full");
+            if missing(disk, self.rules.low_water_percent, 0) > 0 {
+                tracing::warn!(free = disk.free, "the disk of images is nearly full");
+            }
             return Ok(());
         }
         let there = list(engine).await?;
         let gone = {
             let mut owned = lock(&self.owned);
             owned.retain(|id, _| there.iter().any(|image| image.id == *id));
-            choose(&there, &owned, &used, &self.rules, disk, now_s())
+            choose(&there, &owned, &used, &self.rules, (disk, wanted), now_s())
         };
         for image in gone {
             match remove(engine, image).await {
@@ -168,14 +177,21 @@ fn now_s() -> i64 {
     wall_clock().0 / 1000
 }
 
-/// Bytes that are to be freed; 0 while enough is free.
-fn missing(disk: Disk, low_water_percent: u8) -> i64 {
-    let part = |percent: i64| i128::from(disk.total) * i128::from(percent.min(100)) / 100;
-    let (free, low) = (i128::from(disk.free), i64::from(low_water_percent));
-    if free >= part(low) {
-        return 0;
+/// Bytes that are to be freed; 0 while enough is free, also with `wanted` bytes less.
+fn missing(disk: Disk, low_water_percent: u8, wanted: u64) -> i64 {
+    let low = i64::from(low_water_percent);
+    match missing_to(disk, low, wanted) {
+        ..=0 => 0,
+        _ => missing_to(disk, low + ABOVE_PERCENT, wanted),
     }
-    i64::try_from(part(low + ABOVE_PERCENT) - free).unwrap_or(i64::MAX)
+}
+
+/// Bytes that are to be freed until so many parts of a hundred are free; less than 0 where
+/// more are.
+fn missing_to(disk: Disk, percent: i64, wanted: u64) -> i64 {
+    let part = i128::from(disk.total) * i128::from(percent.min(100)) / 100;
+    let missing = part + i128::from(wanted) - i128::from(disk.free);
+    i64::try_from(missing).unwrap_or(i64::MAX)
 }
 
 /// What goes, in this order, until enough is free.
@@ -184,21 +200,29 @@ fn choose<'a>(
     owned: &Owned,
     used: &BTreeSet<String>,
     rules: &Rules,
-    disk: Disk,
+    (disk, wanted): (Disk, u64),
     now_s: i64,
 ) -> Vec<&'a ImageSummary> {
+    let keep: BTreeSet<String> = rules.keep.iter().map(|name| canonical(name)).collect();
     let may_go = |image: &&ImageSummary| {
         let Some(own) = owned.get(&image.id) else {
             return false;
         };
+        // The engine lists short forms, and people write any.
+        let given: BTreeSet<String> = own.names.iter().map(|name| canonical(name)).collect();
         let mut names = tags(image).chain(&image.repo_digests);
-        let ours = tags(image).all(|tag| own.names.contains(tag));
-        let kept = names.any(|name| rules.keep.contains(name)) || rules.keep.contains(&image.id);
+        let ours = tags(image).all(|tag| given.contains(&canonical(tag)));
+        let kept =
+            names.any(|name| keep.contains(&canonical(name))) || rules.keep.contains(&image.id);
         ours && !kept && !used.contains(&image.id) && now_s - own.used_s >= YOUNG_S
     };
     let mut all: Vec<&ImageSummary> = there.iter().filter(may_go).collect();
     all.sort_by_key(|image| (owned.get(&image.id).map(|own| own.used_s), &image.id));
-    let mut left = missing(disk, rules.low_water_percent);
+    // What is there stays where throwing all of it away would not make room for another.
+    let most: i64 = all.iter().map(|image| image.size.max(0)).sum();
+    let low = rules.low_water_percent;
+    let fits = missing_to(disk, low.into(), wanted) <= most;
+    let mut left = missing(disk, low, if fits { wanted } else { 0 });
     let mut gone = Vec::new();
     for image in all {
         if left <= 0 {

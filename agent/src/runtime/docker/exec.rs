@@ -20,19 +20,20 @@ fn failed(error: CallError) -> RuntimeError {
     error.into_runtime(Cause::StartFailed)
 }
 
-/// The container's own user, privileges and limits: nothing is said about them.
-pub(super) async fn start(
+/// Makes one, for somebody who watches it or for nobody. The container's own user, privileges
+/// and limits: nothing is said about them.
+async fn create(
     engine: &Engine,
     docker_id: &str,
     order: &ExecOrder,
-) -> Result<Execution, RuntimeError> {
-    let tty = order.terminal.is_some();
+    watched: bool,
+) -> Result<String, RuntimeError> {
     let environment = order.environment.iter();
     let options = CreateExecOptions {
-        attach_stdin: Some(true),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        tty: Some(tty),
+        attach_stdin: Some(watched),
+        attach_stdout: Some(watched),
+        attach_stderr: Some(watched),
+        tty: Some(watched && order.terminal.is_some()),
         env: Some(environment.map(|(k, v)| format!("{k}={v}")).collect()),
         cmd: Some(order.command.clone()),
         working_dir: order.workdir.clone(),
@@ -44,10 +45,19 @@ pub(super) async fn start(
         })
         .await
         .map_err(failed)?;
-    let id = created.id;
+    Ok(created.id)
+}
+
+/// Starts one and stays with it.
+pub(super) async fn start(
+    engine: &Engine,
+    docker_id: &str,
+    order: &ExecOrder,
+) -> Result<Execution, RuntimeError> {
+    let id = create(engine, docker_id, order, true).await?;
     let options = StartExecOptions {
         detach: false,
-        tty,
+        tty: order.terminal.is_some(),
         output_capacity: Some(PIECE),
     };
     let started = engine
@@ -95,20 +105,7 @@ pub(super) async fn begin(
     docker_id: &str,
     order: &ExecOrder,
 ) -> Result<String, RuntimeError> {
-    let environment = order.environment.iter();
-    let options = CreateExecOptions {
-        env: Some(environment.map(|(k, v)| format!("{k}={v}")).collect()),
-        cmd: Some(order.command.clone()),
-        working_dir: order.workdir.clone(),
-        ..CreateExecOptions::default()
-    };
-    let created = engine
-        .call("exec", deadline::ASK, |client| async move {
-            client.create_exec(docker_id, options).await
-        })
-        .await
-        .map_err(failed)?;
-    let id = created.id;
+    let id = create(engine, docker_id, order, false).await?;
     let options = StartExecOptions {
         detach: true,
         ..StartExecOptions::default()

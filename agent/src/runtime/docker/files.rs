@@ -55,11 +55,9 @@ impl Files {
     /// Whatever the file system says.
     pub(super) fn make(&self, request: &CreateRequest) -> io::Result<Paths> {
         let (uid, gid) = (request.spec.uid, request.spec.gid);
-        let home = self.session_dir(request.key).join("home");
-        directory(&self.session_dir(request.key), 0o700)?;
-        directory(&home, 0o700)?;
-        chown(&home, Some(uid), Some(gid))?;
+        let home = self.make_home(request)?;
         let run = self.session_run(request.key);
+        directory(&self.given(request.key), 0o700)?;
         directory(&run, 0o755)?;
         write_aside(&run.join("session.json"), session_json(request).as_bytes())?;
         let sudo = request.spec.sudo;
@@ -76,6 +74,18 @@ impl Files {
             passwd,
             group,
         })
+    }
+
+    /// Makes the home of one container.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(super) fn make_home(&self, request: &CreateRequest) -> io::Result<PathBuf> {
+        let home = self.session_dir(request.key).join("home");
+        directory(&self.session_dir(request.key), 0o700)?;
+        directory(&home, 0o700)?;
+        chown(&home, Some(request.spec.uid), Some(request.spec.gid))?;
+        Ok(home)
     }
 
     /// Puts members into the file that a container reads about itself, in place of those of
@@ -100,7 +110,7 @@ impl Files {
     /// # Errors
     /// Whatever the file system says.
     pub(super) fn remove(&self, key: ContainerKey) -> io::Result<()> {
-        for path in [self.session_run(key), self.session_dir(key)] {
+        for path in [self.given(key), self.session_dir(key)] {
             match fs::remove_dir_all(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => (),
@@ -157,7 +167,17 @@ impl Files {
     }
 
     fn session_run(&self, key: ContainerKey) -> PathBuf {
-        self.run_dir.join("sessions").join(key.to_string())
+        self.given(key).join("run")
+    }
+
+    /// Where everything lies that containers are given.
+    pub(super) fn given_root(&self) -> PathBuf {
+        given_root(&self.run_dir)
+    }
+
+    /// The part of one container.
+    pub(super) fn given(&self, key: ContainerKey) -> PathBuf {
+        self.given_root().join(key.to_string())
     }
 
     fn image_dir(&self, image_id: &str) -> PathBuf {
@@ -168,6 +188,11 @@ impl Files {
             .collect();
         self.state_dir.join("accounts").join(name)
     }
+}
+
+/// Where everything lies that containers are given, below the run directory of an agent.
+pub(crate) fn given_root(run_dir: &Path) -> PathBuf {
+    run_dir.join("sessions")
 }
 
 /// Our line stands first, because the first match of a number wins when a program asks
@@ -244,9 +269,29 @@ pub(super) async fn read_accounts(
         .filter(char::is_ascii_alphanumeric)
         .take(12)
         .collect();
+    let name = make_probe(engine, (cluster, agent), image_id, &short).await?;
+    let passwd = read(engine, &name, "/etc/passwd").await;
+    let group = read(engine, &name, "/etc/group").await;
+    remove(engine, &name).await?;
+    files
+        .keep_accounts(image_id, &passwd?, &group?)
+        .map_err(|error| CallError::Strange(format!("account files of the image: {error}")))
+}
+
+/// Makes a container of an image that is never started, to look into the image; the answer is
+/// its name. `purpose` tells it from the others of this agent.
+///
+/// # Errors
+/// What the engine said.
+pub(super) async fn make_probe(
+    engine: &Engine,
+    (cluster, agent): (ClusterId, AgentId),
+    image_id: &str,
+    purpose: &str,
+) -> Result<String, CallError> {
     let agent_text = agent.to_string();
     let name = format!(
-        "longshore-{}-probe-{}-{short}",
+        "longshore-{}-probe-{}-{purpose}",
         cluster.short(),
         &agent_text[agent_text.len() - 8..]
     );
@@ -283,15 +328,14 @@ pub(super) async fn read_accounts(
             client.create_container(Some(options), body).await
         })
         .await?;
-    let passwd = read(engine, &name, "/etc/passwd").await;
-    let group = read(engine, &name, "/etc/group").await;
-    remove(engine, &name).await?;
-    files
-        .keep_accounts(image_id, &passwd?, &group?)
-        .map_err(|error| CallError::Strange(format!("account files of the image: {error}")))
+    Ok(name)
 }
 
-async fn remove(engine: &Engine, name: &str) -> Result<(), CallError> {
+/// Removes such a container.
+///
+/// # Errors
+/// What the engine said.
+pub(super) async fn remove(engine: &Engine, name: &str) -> Result<(), CallError> {
     let options = RemoveContainerOptions {
         force: true,
         v: true,

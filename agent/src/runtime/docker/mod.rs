@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `engine` | the connection, deadlines, kinds of failures |
 //! | `request` | what a container of ours is: one pure function |
+//! | `deliver` | files that a container is given, beside what its image has there |
 //! | `exec` | commands beside the main process of a container |
 //! | `files` | home, run directory and account files of a container |
 //! | `found` | reading the engine's descriptions |
@@ -18,6 +19,7 @@
 //! start, and one inspect for the process id. Everything else (networks, account files,
 //! facts of the engine) is made ready before or in the background.
 
+use crate::delivery::{Delivered, store};
 use crate::network::{Pool, PoolConfig, PoolError};
 use crate::runtime::{
     Breach, Containers, CreateRequest, DialError, EngineInfo, ExecOrder, ExecState, Execution,
@@ -39,7 +41,7 @@ use gpu::GpuConfig;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
 use longshore_common::session::{Cause, PullRule};
-use longshore_common::wire::TerminalSize;
+use longshore_common::wire::{Delivery, RegistryLogin, TerminalSize};
 use pull::Pulls;
 use request::{LABEL, NodeFacts};
 use std::collections::{BTreeSet, HashMap};
@@ -51,6 +53,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 mod collect;
+mod deliver;
 pub mod engine;
 mod exec;
 mod files;
@@ -62,6 +65,7 @@ mod pull;
 pub mod request;
 mod verify;
 
+pub(crate) use files::given_root;
 pub(crate) use found::key_of;
 pub use gpu::device_nodes;
 pub use request::spec_hash;
@@ -103,6 +107,8 @@ pub struct DockerConfig {
     pub agent: AgentId,
     /// Homes and account files lie below it.
     pub state_dir: PathBuf,
+    /// Directories inside containers below which files may be delivered.
+    pub file_roots: Vec<String>,
     /// On tmpfs; what becomes `/run/longshore` lies below it.
     pub run_dir: PathBuf,
     /// Creates at once.
@@ -134,6 +140,7 @@ impl DockerConfig {
             cluster,
             agent,
             state_dir: PathBuf::from("/var/lib/longshore-agent"),
+            file_roots: crate::delivery::ROOTS.map(str::to_owned).to_vec(),
             run_dir: PathBuf::from("/run/longshore-agent"),
             parallel_creates: 4,
             parallel_pulls: 2,
@@ -670,11 +677,45 @@ impl Containers for Docker {
         image: &str,
         digest: Option<&str>,
         rule: PullRule,
+        login: Option<&RegistryLogin>,
         progress: mpsc::Sender<PullState>,
     ) -> Result<ImageFacts, RuntimeError> {
-        let facts = self.0.pulls.ensure(image, digest, rule, &progress).await?;
+        let pulls = &self.0.pulls;
+        let facts = pulls.ensure(image, digest, rule, login, &progress).await?;
         self.ensure_accounts(&facts.id).await?;
         Ok(facts)
+    }
+
+    async fn deliver(
+        &self,
+        request: &CreateRequest,
+        delivery: &Delivery,
+    ) -> Result<Delivered, RuntimeError> {
+        deliver::deliver(self, request, delivery).await
+    }
+
+    async fn lacks_files(&self, key: ContainerKey) -> bool {
+        let path = self.0.files.given(key);
+        let look = tokio::task::spawn_blocking(move || store::is_delivered(&path));
+        !look.await.unwrap_or(true) // a panic there has been logged
+    }
+
+    async fn forget_files(&self, key: ContainerKey) {
+        let path = self.0.files.given(key);
+        let gone = tokio::task::spawn_blocking(move || store::remove(&path)).await;
+        if let Ok(Err(error)) = gone {
+            tracing::warn!(%key, %error, "files of a container that ended stay");
+        }
+    }
+
+    async fn sweep_files(&self, live: BTreeSet<ContainerKey>) {
+        let root = self.0.files.given_root();
+        let live: BTreeSet<String> = live.iter().map(ToString::to_string).collect();
+        let swept =
+            tokio::task::spawn_blocking(move || store::sweep(&root, &|name| live.contains(name)));
+        if let Ok(Err(error)) = swept.await {
+            tracing::warn!(%error, "files of containers that are gone stay");
+        }
     }
 
     async fn create(&self, request: &CreateRequest) -> Result<String, RuntimeError> {
@@ -909,6 +950,10 @@ impl Containers for Docker {
         let state = exec::state(&self.0.engine, exec_id).await?;
         let pid = state.pid;
         Ok(pid.is_some_and(|pid| exec::signal_group(pid, docker_id, signal)))
+    }
+
+    fn signal_group(&self, docker_id: &str, pid: u32, signal: &str) -> bool {
+        exec::signal_group(pid, docker_id, signal)
     }
 
     async fn watch(&self, sink: mpsc::Sender<Hint>) -> Result<(), RuntimeError> {

@@ -8,10 +8,12 @@ use super::collect::Collector;
 use super::engine::{CallError, Engine};
 use crate::host::{self, Disk};
 use crate::runtime::{ImageFacts, PullState, RuntimeError};
+use bollard::auth::DockerCredentials;
 use bollard::models::{CreateImageInfo, ImageInspect};
 use bollard::query_parameters::{CreateImageOptions, TagImageOptions};
 use futures_util::StreamExt;
 use longshore_common::session::{Cause, PullRule};
+use longshore_common::wire::RegistryLogin;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -94,7 +96,7 @@ impl Pulls {
             return;
         }
         let (collector, engine) = (Arc::clone(&self.collector), Arc::clone(&self.engine));
-        tokio::spawn(async move { collector.look(&engine, root.as_deref()).await });
+        tokio::spawn(async move { collector.look(&engine, root.as_deref(), 0).await });
     }
 
     /// Notes where the engine keeps its images.
@@ -125,6 +127,7 @@ impl Pulls {
         image: &str,
         digest: Option<&str>,
         rule: PullRule,
+        login: Option<&RegistryLogin>,
         progress: &mpsc::Sender<PullState>,
     ) -> Result<ImageFacts, RuntimeError> {
         let wanted = digest.filter(|_| rule == PullRule::Digest);
@@ -148,7 +151,7 @@ impl Pulls {
             || with_tag(image),
             |digest| format!("{}@{digest}", repository(image)),
         );
-        self.join(&target, progress).await?;
+        self.join(&target, login, progress).await?;
         if let Some(digest) = wanted {
             self.tag(image, digest).await;
         }
@@ -241,9 +244,10 @@ impl Pulls {
     async fn join(
         &self,
         target: &str,
+        login: Option<&RegistryLogin>,
         progress: &mpsc::Sender<PullState>,
     ) -> Result<(), RuntimeError> {
-        let mut stage = self.subscribe(target)?;
+        let mut stage = self.subscribe(target, login)?;
         let mut told: Option<Instant> = None;
         loop {
             let now = stage.borrow_and_update().clone();
@@ -268,15 +272,20 @@ impl Pulls {
         }
     }
 
-    fn subscribe(&self, target: &str) -> Result<watch::Receiver<Stage>, RuntimeError> {
+    fn subscribe(
+        &self,
+        target: &str,
+        login: Option<&RegistryLogin>,
+    ) -> Result<watch::Receiver<Stage>, RuntimeError> {
+        let shared_by = shared_by(target, login);
         let mut going = lock(&self.going);
         going.retain(|_, stage| stage.strong_count() > 0);
-        if let Some(sender) = going.get(target).and_then(Weak::upgrade) {
+        if let Some(sender) = going.get(&shared_by).and_then(Weak::upgrade) {
             return Ok(sender.subscribe());
         }
         let failed = lock(&self.failed);
         if let Some(last) = failed
-            .get(target)
+            .get(&shared_by)
             .filter(|last| Instant::now() < last.until)
         {
             return Err(last.error.clone());
@@ -284,12 +293,14 @@ impl Pulls {
         drop(failed);
         let (sender, receiver) = watch::channel(Stage::Going(PullState::default()));
         let sender = Arc::new(sender);
-        going.insert(target.to_owned(), Arc::downgrade(&sender));
+        going.insert(shared_by.clone(), Arc::downgrade(&sender));
         let job = Job {
             engine: Arc::clone(&self.engine),
             places: Arc::clone(&self.places),
             failed: Arc::clone(&self.failed),
             target: target.to_owned(),
+            login: login.cloned(),
+            shared_by,
             stage: sender,
             root: lock(&self.root).clone(),
             low_water_percent: self.low_water_percent,
@@ -306,6 +317,9 @@ struct Job {
     places: Arc<Semaphore>,
     failed: Arc<Mutex<HashMap<String, Failed>>>,
     target: String,
+    login: Option<RegistryLogin>,
+    /// Under which name others find it.
+    shared_by: String,
     stage: Arc<watch::Sender<Stage>>,
     root: Option<PathBuf>,
     low_water_percent: u8,
@@ -332,6 +346,12 @@ impl Room {
             disk,
             low_water_percent,
         })
+    }
+
+    /// Takes over what came free between two measurings.
+    fn gain(&mut self, before: &Self, after: &Self) {
+        let gained = after.disk.free.saturating_sub(before.disk.free).max(0);
+        self.disk.free = self.disk.free.saturating_add(gained);
     }
 
     /// Whether an image of which so many compressed bytes are to come has room.
@@ -381,24 +401,13 @@ impl Job {
         // As it is before the pull: what is fetched on the way counts for it, not against it.
         let root = self.root.as_deref();
         let mut room = Room::measure(root, self.low_water_percent);
-        if room
-            .as_ref()
-            .is_some_and(|room| room.admits("", 0).is_err())
-        {
-            self.collector.look(&self.engine, root).await;
-            room = Room::measure(root, self.low_water_percent);
-        }
-        let admits = |compressed| match &room {
-            Some(room) => room.admits(&self.target, compressed),
-            None => Ok(()),
-        };
-        admits(0)?;
+        self.make_room(&mut room, 0).await?;
         let options = CreateImageOptions {
             from_image: Some(self.target.clone()),
             ..CreateImageOptions::default()
         };
         let client = self.engine.client().await.map_err(pull_error)?;
-        let mut stream = client.create_image(Some(options), None, None);
+        let mut stream = client.create_image(Some(options), None, self.credentials());
         let mut layers = Layers::default();
         let mut largest = 0;
         loop {
@@ -419,7 +428,7 @@ impl Job {
                     let known = layers.bytes_known();
                     if known > largest {
                         largest = known;
-                        admits(known)?;
+                        self.make_room(&mut room, known).await?;
                     }
                     self.stage.send_replace(Stage::Going(layers.state()));
                 }
@@ -428,12 +437,44 @@ impl Job {
         }
     }
 
+    /// Whether there is room for an image of which so many compressed bytes are known, if need
+    /// be after images that nobody uses were thrown away for it.
+    async fn make_room(
+        &self,
+        room: &mut Option<Room>,
+        compressed: u64,
+    ) -> Result<(), RuntimeError> {
+        let Some(measured) = room else { return Ok(()) };
+        if measured.admits(&self.target, compressed).is_ok() {
+            return Ok(());
+        }
+        let wanted = compressed.saturating_mul(UNPACKED);
+        let root = self.root.as_deref();
+        let before = Room::measure(root, self.low_water_percent);
+        self.collector.look(&self.engine, root, wanted).await;
+        let after = Room::measure(root, self.low_water_percent);
+        if let Some((before, after)) = before.zip(after) {
+            measured.gain(&before, &after);
+        }
+        measured.admits(&self.target, compressed)
+    }
+
+    /// For the registry of this image alone, whose host the login was chosen by.
+    fn credentials(&self) -> Option<DockerCredentials> {
+        self.login.as_ref().map(|login| DockerCredentials {
+            username: Some(login.username.clone()),
+            password: Some(login.password.clone()),
+            serveraddress: Some(login.host.clone()),
+            ..DockerCredentials::default()
+        })
+    }
+
     fn remember(&self, result: &Result<(), RuntimeError>) {
         let mut failed = lock(&self.failed);
         match result {
             Err(error @ RuntimeError::Failed { .. }) => {
                 let before = failed
-                    .get(&self.target)
+                    .get(&self.shared_by)
                     .filter(|last| same_cause(&last.error, error));
                 let wait = match (error, before) {
                     // A disk that has room again is used within ten seconds.
@@ -448,16 +489,31 @@ impl Job {
                     until: Instant::now() + wait,
                     wait,
                 };
-                failed.insert(self.target.clone(), entry);
+                failed.insert(self.shared_by.clone(), entry);
             }
             // Trouble of the engine says nothing about the image.
             Ok(()) | Err(_) => {
-                failed.remove(&self.target);
+                failed.remove(&self.shared_by);
             }
         }
         // Names that nobody asks for any more.
         failed.retain(|_, last| Instant::now() < last.until + BACKOFF_MAX);
     }
+}
+
+/// Pulls are shared by image and login: what one may have another may not, and a wrong password
+/// is nobody else's failure. The name holds no password.
+fn shared_by(target: &str, login: Option<&RegistryLogin>) -> String {
+    let Some(login) = login else {
+        return target.to_owned();
+    };
+    let text = format!("{}\0{}\0{}", login.host, login.username, login.password);
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let short: String = digest.as_ref()[..8]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    format!("{target} {short}")
 }
 
 fn same_cause(one: &RuntimeError, other: &RuntimeError) -> bool {
@@ -632,6 +688,20 @@ fn with_tag(image: &str) -> String {
     }
 }
 
+/// A reference in the one form that stands for all in which it may be written: the engine
+/// lists `docker.io/library/base` as `base:latest`.
+pub(super) fn canonical(image: &str) -> String {
+    let full = with_tag(image);
+    let name = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"];
+    let mut name = name
+        .iter()
+        .find_map(|hub| full.strip_prefix(hub))
+        .unwrap_or(&full);
+    // Only there; of another registry it is a name like any other.
+    name = name.strip_prefix("library/").unwrap_or(name);
+    name.to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -662,6 +732,38 @@ mod tests {
                 (repo, tag, full)
             );
         }
+    }
+
+    #[test]
+    fn all_forms_of_a_reference_are_one() {
+        for (image, form) in [
+            ("base", "base:latest"),
+            ("docker.io/base", "base:latest"),
+            ("docker.io/library/base:1", "base:1"),
+            ("index.docker.io/library/base", "base:latest"),
+            ("library/base@sha256:00", "base@sha256:00"),
+            ("docker.io/team/base", "team/base:latest"),
+            ("reg:5000/library/base", "reg:5000/library/base:latest"),
+        ] {
+            assert_eq!(canonical(image), form, "{image}");
+        }
+    }
+
+    #[test]
+    fn what_comes_free_counts_for_the_pull() {
+        let room = |free| Room {
+            root: PathBuf::from("/r"),
+            disk: Disk { free, total: 1000 },
+            low_water_percent: 10,
+        };
+        let mut measured = room(300);
+        assert!(measured.admits("i", 150).is_err());
+        // A part of it was fetched by then.
+        measured.gain(&room(200), &room(320));
+        assert_eq!(measured.disk.free, 420);
+        assert!(measured.admits("i", 150).is_ok());
+        measured.gain(&room(200), &room(100));
+        assert_eq!(measured.disk.free, 420, "others take, too");
     }
 
     #[test]

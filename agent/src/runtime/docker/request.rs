@@ -5,6 +5,7 @@
 //! default. A golden test pins the whole request; a second test asserts over generated
 //! orders that nothing dangerous can be expressed.
 
+use crate::delivery::is_settable;
 use crate::runtime::{CreateRequest, DeviceNode};
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigCgroupnsModeEnum,
@@ -64,7 +65,7 @@ impl Refusal {
 /// Start of the names of our labels.
 pub const LABEL: &str = "io.longshore.";
 /// Where sessions work.
-pub const HOME: &str = "/home/work";
+pub use crate::delivery::HOME;
 /// Where `sudo` looks for more entries; an image without it has no use for the file.
 const SUDOERS: &str = "/etc/sudoers.d/longshore";
 /// What the spec wants for open files; enough for any training job.
@@ -176,6 +177,13 @@ fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, 
     if let Some(sudoers) = node.sudoers.as_ref().filter(|_| spec.sudo) {
         mounts.push(bind(sudoers, SUDOERS, Access::ReadOnly));
     }
+    for file in &request.delivered.files {
+        let access = match file.read_only {
+            true => Access::ReadOnly,
+            false => Access::ReadWrite,
+        };
+        mounts.push(bind(&file.source, &file.target, access));
+    }
     Ok(HostConfig {
         nano_cpus: Some(cpu.saturating_mul(1_000_000)),
         memory: Some(memory),
@@ -258,7 +266,7 @@ fn command(request: &CreateRequest) -> (Vec<String>, String) {
     (request.spec.command.clone(), signal)
 }
 
-/// Image's own, the order's, ours; each later one wins.
+/// Image's own, what was delivered, the order's, ours; each later one wins.
 fn environment(request: &CreateRequest) -> Result<Vec<String>, Refusal> {
     let mut merged: BTreeMap<String, String> = BTreeMap::new();
     for line in &request.image.environment {
@@ -272,6 +280,16 @@ fn environment(request: &CreateRequest) -> Result<Vec<String>, Refusal> {
             value.to_owned()
         };
         merged.insert(name.to_owned(), value);
+    }
+    for (name, value) in &request.delivered.environment {
+        if is_settable(name, value) {
+            let steered = matches!(name.as_str(), "PATH" | "LD_LIBRARY_PATH");
+            let value = match steered {
+                true => absolute_only(value),
+                false => value.clone(),
+            };
+            merged.insert(name.clone(), value);
+        }
     }
     for (name, value) in &request.spec.environment {
         let form = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');

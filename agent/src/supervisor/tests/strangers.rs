@@ -64,3 +64,56 @@ async fn a_stranger_is_told_holds_what_it_holds_and_ends_when_told() {
     driven.tick().await;
     assert_eq!(told(&driven), (2, Vec::new()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_restored_coordinator_no_longer_orders_is_a_stranger_too() {
+    let mut driven = Driven::new().await;
+    let with = |session, want| {
+        let mut entry = entry(session, want);
+        entry.spec.slots = Slots::new().with(SlotName::mem(), 1 << 29);
+        entry
+    };
+    driven.order(vec![with(9, Want::Prepare)]);
+    driven
+        .until("it is created", |d| {
+            d.state(9) == Some(ContainerState::Created)
+        })
+        .await;
+    driven.order(vec![with(9, Want::Run)]);
+    driven
+        .until("it runs", |d| {
+            d.state(9) == Some(ContainerState::Running) && d.supervisor.busy.is_empty()
+        })
+        .await;
+    driven.tick().await;
+    assert_eq!(told(&driven), (1, Vec::new()));
+    // The journal knows it, and nobody orders it any more.
+    driven.order(Vec::new());
+    driven.tick().await;
+    let claim = Claim {
+        slots: Slots::new().with(SlotName::mem(), 1 << 29),
+        devices: Vec::new(),
+    };
+    let item = UnclaimedItem { key: key(9), claim };
+    assert_eq!(told(&driven), (2, vec![item.clone()]));
+    let mut large = entry(1, Want::Prepare);
+    large.spec.slots = Slots::new().with(SlotName::mem(), (1 << 29) + 1);
+    driven.order(vec![large]);
+    driven
+        .until("it is refused", |d| {
+            d.outcome(1, OutcomeNumber::Ended).is_some()
+        })
+        .await;
+    assert_eq!(driven.start_failed().0, Cause::CapacityMismatch);
+    // Somebody wants it gone: it is told until it is, or that order would be taken back.
+    driven.engine.stops.set(false);
+    let mut end = stop(9, 600);
+    end.spec.image = String::new();
+    driven.order(vec![end]);
+    driven.supervisor.tick();
+    assert_eq!(told(&driven), (2, vec![item]));
+    driven.engine.stops.set(true);
+    driven.closed(9).await;
+    driven.tick().await;
+    assert_eq!(told(&driven), (3, Vec::new()));
+}

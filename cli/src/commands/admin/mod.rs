@@ -8,6 +8,7 @@
 //! after a verb ([`One`], [`Placed`], [`Members`]), and what each of them does.
 
 pub(crate) mod access;
+pub(crate) mod action;
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod document;
@@ -21,11 +22,14 @@ pub(crate) mod preset;
 pub(crate) mod queue;
 mod rehearsal;
 pub(crate) mod service_account;
+pub(crate) mod settings;
 pub(crate) mod tenant;
 pub(crate) mod texts;
 pub(crate) mod unclaimed;
 pub(crate) mod user;
 pub(crate) mod user_group;
+pub(crate) mod vault;
+pub(crate) mod watchdog;
 
 use crate::app::App;
 use crate::client::encode;
@@ -490,14 +494,27 @@ fn editor() -> Result<String, Failure> {
         })
 }
 
+/// Lets somebody change a text in an editor, in a file whose name has this ending.
+pub(crate) fn text_in_editor(present: &str, ending: &str) -> Result<String, Failure> {
+    text_edited(present, ending, &editor()?)
+}
+
 /// The same with this editor, a command of the shell.
 fn edited(present: &Value, editor: &str) -> Result<Value, Failure> {
+    let text = text_edited(&format!("{present:#}\n"), "json", editor)?;
+    let mut changed = parse(&text, "what the editor left")?;
+    texts::of_object(&mut changed);
+    texts::of_config(&mut changed);
+    Ok(changed)
+}
+
+fn text_edited(present: &str, ending: &str, editor: &str) -> Result<String, Failure> {
     let key = crate::client::random_key()?;
-    let path = std::env::temp_dir().join(format!("longshore-{key}.json"));
+    let path = std::env::temp_dir().join(format!("longshore-{key}.{ending}"));
     // Such directories are everybody's: nobody else reads it or has put a link there.
     let mut new = std::fs::OpenOptions::new();
     let mut file = new.write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(format!("{present:#}\n").as_bytes())?;
+    file.write_all(present.as_bytes())?;
     drop(file);
     let done = std::process::Command::new("sh")
         .arg("-c")
@@ -510,10 +527,7 @@ fn edited(present: &Value, editor: &str) -> Result<Value, Failure> {
     if !done?.success() {
         return Err(Failure::failed("the editor failed; nothing was changed"));
     }
-    let mut changed = parse(&text?, "what the editor left")?;
-    texts::of_object(&mut changed);
-    texts::of_config(&mut changed);
-    Ok(changed)
+    Ok(text?)
 }
 
 /// Reads JSON or YAML.

@@ -67,7 +67,7 @@ impl<'a> Resolving<'a> {
     /// Counts a value that is made.
     fn made(&mut self, node: Node) -> Result<Node, Problem> {
         self.values += 1;
-        self.bytes += node.text().map_or(0, str::len);
+        self.bytes += node.own_bytes();
         // What is made and then replaced counts as well, so the bound is above the document's.
         if self.values > 4 * MAX_VALUES {
             return Err(Problem::too_many(node.at));

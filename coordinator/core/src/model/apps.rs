@@ -59,7 +59,11 @@ pub(super) fn ports(asked: &[NewPort]) -> Result<Vec<AppPort>, Refusal> {
     let mut errors: Vec<MemberError> = Vec::new();
     let mut ports: Vec<AppPort> = Vec::new();
     let mut wrong = |pointer: String, message: String| {
-        errors.push(MemberError { pointer, message });
+        errors.push(MemberError {
+            pointer,
+            message,
+            ..MemberError::default()
+        });
     };
     if asked.len() > MOST {
         let text = format!("A session has at most {MOST} ports.");

@@ -7,7 +7,8 @@ use longshore_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Attempts that are kept with a session: enough for every limit there is, and no more.
+/// Attempts that are kept with a session, beside those of which a container is not closed yet:
+/// its claims are counted where that attempt was placed.
 const KEPT: usize = 64;
 
 /// When a session is tried again by itself.
@@ -102,15 +103,17 @@ impl Session {
             detail: detail.to_owned(),
             exit_code: self.exit_code,
         });
-        let older = self.attempts.len().saturating_sub(KEPT);
-        self.attempts.drain(..older);
         self.attempt = self.attempt.next();
         self.started_at = None;
+        self.life.began = None;
+        self.tail = None;
+        self.tail_at = None;
         self.exit_code = None;
         self.signal = None;
         self.failed = None;
         self.restarted = false;
         self.unreachable = false;
+        self.stalled_since = None;
         let shared: Vec<bool> = self
             .containers
             .iter()
@@ -119,5 +122,10 @@ impl Session {
         let mut shared = shared.into_iter();
         self.containers
             .retain(|c| shared.next().unwrap_or(false) || !c.is_closed());
+        let open: BTreeSet<u32> = self.containers.iter().map(|c| c.key.attempt.0).collect();
+        let older = self.attempts.len().saturating_sub(KEPT);
+        let mut at = 0..self.attempts.len();
+        self.attempts
+            .retain(|past| at.next() >= Some(older) || open.contains(&past.attempt));
     }
 }

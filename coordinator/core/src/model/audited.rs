@@ -6,7 +6,7 @@
 use super::admin::{
     AdminAnswer, AdminObject, AdminOrder, AdminVerb, RightsObject, access_rule_view, domain_view,
     group_view, keypair_policy_view, operation as admin_operation, preset_view,
-    project_policy_view, project_view, user_group_view, user_policy_view,
+    project_policy_view, project_view, user_group_view, user_policy_view, vault_view,
 };
 use super::change::{Change, PolicyKind};
 use super::entities::{Agent, JoinToken, Session};
@@ -221,6 +221,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         Event::Login(event) => super::logins::recorded(state, event, outcome),
         Event::Started(_) => return started(state, changes),
         Event::FixedUsers(_) => return fixed_users(state, changes),
+        Event::Settings(_) => return super::settings::recorded(state, changes),
         Event::Setup(order) => Some(set_up(order)),
         Event::CreateToken(order) => token(None, changes, &order.token.id),
         Event::DeleteToken(id) => token(state.tokens.get(id), changes, id),
@@ -251,9 +252,13 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::Report { .. }
         | Event::Outcome { .. }
         | Event::Unclaimed { .. }
+        | Event::FileNotice { .. }
+        | Event::Watchdog { .. }
         | Event::Silent { .. }
         | Event::KeypairsUsed(_)
         | Event::UseSession(_)
+        | Event::VaultsChecked { .. }
+        | Event::Configured { .. }
         | Event::Tick => None,
     };
     one.into_iter().collect()
@@ -588,6 +593,7 @@ pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
         }
         AdminVerb::RenameQueue { .. } => (Operation::QueueRename, "queue"),
         AdminVerb::Rights(verb) => verb.names(),
+        AdminVerb::Vault(verb) => (verb.operation(), "vault"),
         AdminVerb::Account(verb) => (verb.operation(), "user"),
         AdminVerb::UsageAudit { .. } => (Operation::UsageAuditRun, "usage"),
     }
@@ -630,6 +636,15 @@ fn administered(
         AdminObject::Parted(view) => {
             before = value(view);
             whole.clone_from(&before);
+        }
+        // Of what it holds the paths are kept, nothing else.
+        AdminObject::Vault(_) => {
+            if let (AdminVerb::Vault(verb), Some(Value::Object(members))) =
+                (&order.verb, &mut after)
+                && let Some(changed) = verb.changed()
+            {
+                members.insert("changed".to_owned(), json!(changed));
+            }
         }
         AdminObject::User(_, Some(first))
         | AdminObject::Rights(RightsObject::Account(_, Some(first))) => {
@@ -697,6 +712,7 @@ fn deleted(state: &State, changes: &[Change]) -> Option<Value> {
     };
     let other = changes.iter().rev().find_map(|change| match change {
         Change::GroupDeleted(id) => value(&group_view(state, state.groups.get(id)?)),
+        Change::VaultDeleted(id) => value(&vault_view(state, state.vaults.get(id)?)),
         Change::UserGroupDeleted(id) => {
             value(&user_group_view(state, state.user_groups.get(id)?, true))
         }

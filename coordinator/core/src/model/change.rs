@@ -8,13 +8,14 @@ use super::entities::{
 use super::people::{AccessRule, Invitation, Keypair, Login, User, UserGroup};
 use super::policies::{
     Domain, KeypairPolicy, PeopleSettings, Preset, Project, ProjectPolicy, SchedulerSettings,
-    UserPolicy,
+    StoredSettings, UserPolicy,
 };
 use super::pools::{DraftConfig, LiveConfig};
 use super::usage::UsageChange;
+use super::vaults::{Vault, VaultContent};
 use longshore_common::ids::{
     AccessRuleId, ContainerKey, DomainId, GroupId, InvitationId, LoginId, PresetId, ProjectId,
-    UserGroupId, UserId,
+    UserGroupId, UserId, VaultId,
 };
 use longshore_common::time::Timestamp;
 use longshore_identity::throttle;
@@ -46,6 +47,12 @@ pub enum Change {
     AccessRule(AccessRule),
     /// An access rule is gone.
     AccessRuleDeleted(AccessRuleId),
+    /// A vault, new or changed.
+    Vault(Box<Vault>),
+    /// The content of a vault was saved.
+    VaultContent(VaultContent),
+    /// A vault is gone, and its content.
+    VaultDeleted(VaultId),
     /// Failed logins were counted, or count no longer.
     Throttle(throttle::Change),
     /// A resource group, new or changed.
@@ -56,6 +63,8 @@ pub enum Change {
     Scheduler(SchedulerSettings),
     /// What the configuration says about people.
     PeopleSettings(PeopleSettings),
+    /// The settings that are stored.
+    Settings(StoredSettings),
     /// A domain, new or changed.
     Domain(Domain),
     /// A domain is gone; what is past keeps its name.

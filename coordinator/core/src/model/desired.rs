@@ -1,6 +1,7 @@
 //! The desired set of an agent: a function of the state, never stored.
 
 use super::entities::{Container, Session};
+use super::loss::lease_ms;
 use super::state::State;
 use longshore_common::ids::{AgentId, InstanceId, Rank};
 use longshore_common::limits::{Deadline, Kept, SessionLimits};
@@ -9,6 +10,7 @@ use longshore_common::session::{
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{DesiredSet, DrainNotice, SignalBefore};
+use std::collections::BTreeMap;
 
 /// Seconds a container gets to end when the limit that ends it names none.
 pub(super) const DEFAULT_GRACE_S: u32 = 30;
@@ -22,6 +24,7 @@ pub fn desired_set(
     now: Timestamp,
 ) -> Option<DesiredSet> {
     let node = state.agents.get(&agent)?;
+    let group = state.groups.get(&node.group);
     Some(DesiredSet {
         cluster: state.meta.cluster,
         agent,
@@ -43,6 +46,7 @@ pub fn desired_set(
             })
         }),
         signals: signals(state, agent),
+        lease_ms: lease_ms(group.map_or(0, |g| g.declare_lost_s)),
     })
 }
 
@@ -123,7 +127,7 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
     let size = session.cluster.size;
     let main = rank == Rank::MAIN;
     let hosts: Vec<String> = (0..size).map(|n| Rank(n).to_string()).collect();
-    let mut environment = session.environment.clone();
+    // What people gave is delivered apart: it may be secret, and agents write orders down.
     let own = [
         ("LONGSHORE_SESSION_ID", session.id.to_string()),
         (
@@ -140,7 +144,17 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
         ("LONGSHORE_CLUSTER_INDEX", rank.0.max(1).to_string()),
         ("LONGSHORE_CLUSTER_RANK", rank.0.to_string()),
     ];
-    environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    let own = own.map(|(name, value)| (name.to_owned(), value));
+    let mut environment = BTreeMap::from(own);
+    if let (Some(array), Some(index)) = (session.id.array(), session.id.task_index()) {
+        let of = session.task_of.unwrap_or_default();
+        let own = [
+            ("LONGSHORE_ARRAY_ID", array.to_string()),
+            ("LONGSHORE_ARRAY_INDEX", index.to_string()),
+            ("LONGSHORE_ARRAY_SIZE", of.to_string()),
+        ];
+        environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    }
     // What launchers look for. A container that is alone is not called main1, so there the
     // launcher's own default serves better.
     if size > 1 {
@@ -151,7 +165,9 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
             ("NODE_RANK", rank.0.to_string()),
         ];
         for (name, value) in launch {
-            environment.entry(name.to_owned()).or_insert(value);
+            if !session.environment.contains_key(name) {
+                environment.insert(name.to_owned(), value);
+            }
         }
     }
     ContainerSpec {

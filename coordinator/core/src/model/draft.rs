@@ -5,10 +5,10 @@
 
 use super::change::Change;
 use super::entities::{Agent, FailedStart, History, LedgerRow, Session};
-use super::event::Effect;
-use super::state::State;
+use super::event::{Answer, Effect, Outcome};
+use super::state::{Account, State, Usage};
 use super::usage::{self, UsageChange};
-use longshore_common::ids::{AgentId, ContainerKey, SessionId};
+use longshore_common::ids::{AgentId, ContainerKey, SessionId, UserId};
 use longshore_common::session::{Reason, SessionState};
 use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,9 +55,72 @@ impl<'a> Draft<'a> {
         self.sessions.get_mut(&id)
     }
 
-    /// Puts a new session in.
-    pub(super) fn add_session(&mut self, session: Session) {
+    /// Puts a new session in, with its first line of history.
+    pub(super) fn admit(&mut self, mut session: Session, by: &str) {
+        session.history_len = 1;
+        let line = History {
+            session: session.id,
+            seq: 1,
+            at: self.now,
+            from: None,
+            to: session.state,
+            reason: None,
+            detail: None,
+            by: by.to_owned(),
+            attempt: session.attempt,
+        };
+        self.rows.push(Change::History(line));
         self.sessions.insert(session.id, session);
+    }
+
+    /// Tasks of an array that are in the draft.
+    pub(super) fn made_of(&self, array: SessionId) -> impl Iterator<Item = SessionId> {
+        let tasks = self.sessions.range(array.task(0)..=array.task(u32::MAX));
+        tasks.map(|(id, _)| *id)
+    }
+
+    /// Tasks in the draft that have begun to run.
+    pub(super) fn running_tasks(&self) -> Vec<SessionId> {
+        let tasks = self.sessions.values().filter(|s| s.task_of.is_some());
+        let running = tasks.filter(|s| s.state == SessionState::Running);
+        running.map(|s| s.id).collect()
+    }
+
+    /// Arrays in the draft.
+    pub(super) fn arrays(&self) -> Vec<SessionId> {
+        let arrays = self.sessions.values().filter(|s| s.array.is_some());
+        arrays.map(|s| s.id).collect()
+    }
+
+    /// Owners of sessions that waited before this draft and wait no longer.
+    pub(super) fn owners_with_room(&self) -> BTreeSet<UserId> {
+        let left = self.sessions.values().filter(|s| {
+            let before = self.state.sessions.get(&s.id);
+            before.is_some_and(Session::waits) && !s.waits()
+        });
+        left.map(|s| s.owner).collect()
+    }
+
+    /// What the waiting sessions of a keypair or user ask for by now.
+    pub(super) fn waiting(&self, account: &Account) -> Usage {
+        let mut usage = self.state.waiting(account);
+        let theirs = |s: &&Session| match account {
+            Account::Keypair(key) => s.access_key == *key,
+            Account::User(user) => s.owner == *user,
+            _ => false,
+        };
+        for session in self.sessions.values().filter(theirs) {
+            let before = self.state.sessions.get(&session.id);
+            let waited = before.is_some_and(Session::waits);
+            if session.waits() && !waited {
+                usage.sessions += 1;
+                usage.slots.add(&session.total_slots());
+            } else if waited && !session.waits() {
+                usage.sessions = usage.sessions.saturating_sub(1);
+                usage.slots.sub(&session.total_slots());
+            }
+        }
+        usage
     }
 
     /// An agent as it is by now.
@@ -70,6 +133,16 @@ impl<'a> Draft<'a> {
         if !self.agents.contains_key(&id) {
             let mut copy = self.state.agents.get(&id)?.clone();
             copy.version += 1;
+            self.agents.insert(id, copy);
+        }
+        self.agents.get_mut(&id)
+    }
+
+    /// An agent of which something changes that nobody sees: its version stays. Whoever also
+    /// changes what is seen does that first.
+    pub(super) fn agent_quietly(&mut self, id: AgentId) -> Option<&mut Agent> {
+        if !self.agents.contains_key(&id) {
+            let copy = self.state.agents.get(&id)?.clone();
             self.agents.insert(id, copy);
         }
         self.agents.get_mut(&id)
@@ -156,6 +229,27 @@ impl<'a> Draft<'a> {
         self.count_run(id, from, to);
     }
 
+    /// Writes a line of history about a session that stays in its state.
+    pub(super) fn remark(&mut self, id: SessionId, state: SessionState, why: Why<'_>) {
+        let now = self.now;
+        let Some(session) = self.session_mut(id) else {
+            return;
+        };
+        session.history_len += 1;
+        let line = History {
+            session: id,
+            seq: session.history_len,
+            at: now,
+            from: Some(state),
+            to: state,
+            reason: why.reason,
+            detail: why.detail.map(str::to_owned),
+            by: why.by.to_owned(),
+            attempt: session.attempt,
+        };
+        self.rows.push(Change::History(line));
+    }
+
     /// Allocated is what is held while the session is RUNNING, in whatever way it came to be
     /// so and ceased to be: that is counted here and nowhere else.
     fn count_run(&mut self, id: SessionId, from: SessionState, to: SessionState) {
@@ -214,19 +308,42 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// What comes of it, with this answer; only said, and nothing changed, if `dry_run`.
+    pub(super) fn outcome(self, answer: Answer, dry_run: bool) -> Outcome {
+        let (changes, effects) = match dry_run {
+            true => (Vec::new(), Vec::new()),
+            false => self.finish(),
+        };
+        Outcome {
+            changes,
+            effects,
+            answer: Ok(answer),
+        }
+    }
+
     /// The changes and effects of everything that was done.
     pub(super) fn finish(mut self) -> (Vec<Change>, Vec<Effect>) {
-        let ended: Vec<SessionId> = self
-            .sessions
-            .values()
-            .filter(|s| s.state.is_final())
-            .filter(|s| {
-                let before = self.state.sessions.get(&s.id);
-                before.is_some_and(|b| !b.state.is_final())
-            })
-            .map(|s| s.id)
-            .collect();
-        super::lifecycle::settle_dependants(&mut self, &ended);
+        let mut settled = BTreeSet::new();
+        // The end of one may end others: an array with its last task, and who waits for it.
+        loop {
+            let ended: Vec<SessionId> = self
+                .sessions
+                .values()
+                .filter(|s| s.state.is_final() && !settled.contains(&s.id))
+                .filter(|s| {
+                    let before = self.state.sessions.get(&s.id);
+                    before.is_some_and(|b| !b.state.is_final())
+                })
+                .map(|s| s.id)
+                .collect();
+            super::arrays::tasks_moved(&mut self, &ended);
+            super::lifecycle::settle_dependants(&mut self, &ended);
+            if ended.is_empty() {
+                break;
+            }
+            settled.extend(ended);
+        }
+        super::arrays::fill(&mut self);
         self.count_phases();
         for id in std::mem::take(&mut self.touched) {
             let Some(agent) = self.agents.get(&id).or_else(|| self.state.agents.get(&id)) else {

@@ -1,5 +1,6 @@
 //! The things the coordinator knows about, as they are stored.
 
+use super::arrays::ArrayPlan;
 use super::attempts::{PastAttempt, Restart};
 use super::policies::{
     Allowed, ClusterNetwork, DirectSubmits, Discipline, LifetimeBase, OnDeviceFault, Selection,
@@ -11,7 +12,7 @@ use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
     AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, Fence,
-    Generation, GroupId, ProjectId, ServiceAccountId, SessionId, UserId,
+    Generation, GroupId, ProjectId, ServiceAccountId, SessionId, UserId, VaultId,
 };
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{
@@ -214,6 +215,18 @@ pub struct Agent {
     /// It is to be empty at an instant.
     #[serde(default)]
     pub drain: Option<Drain>,
+    /// What it was told before of how long it may be silent, until it says that it knows better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
+}
+
+/// How long an agent may be silent was made another, and it may still go by what it was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The longest it was told since it last said what it knows, in seconds; 0 = for ever.
+    pub declare_lost_s: u32,
+    /// With this desired set it knows the present one.
+    pub until: Generation,
 }
 
 /// That a node is to be empty at an instant, for which a person gave the order.
@@ -388,6 +401,12 @@ pub struct Session {
     /// Sessions it waits for.
     #[serde(default)]
     pub depends_on: Vec<Dependency>,
+    /// The tasks, if this is an array: then no container is ever made of this row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array: Option<ArrayPlan>,
+    /// How many tasks its array has, if this is one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_of: Option<u32>,
     /// Tries it is counted to have had when it begins to wait; for scenarios.
     #[serde(default)]
     pub retries_given: Option<u32>,
@@ -409,6 +428,15 @@ pub struct Session {
     /// The signal its program wants before its lifetime or a drain stops it.
     #[serde(default)]
     pub signal_before: Option<SignalWish>,
+    /// Names the configuration that its present attempt got.
+    #[serde(default)]
+    pub config_hash: Option<String>,
+    /// The vaults in it, and their versions.
+    #[serde(default)]
+    pub vaults: Vec<(VaultId, u64)>,
+    /// Vaults that it started without, because they could not be opened.
+    #[serde(default)]
+    pub vaults_skipped: Vec<VaultId>,
     /// Lifetime in seconds, extensions not counted.
     pub lifetime_s: Option<i64>,
     /// From when that counts, and what people added to it.
@@ -427,6 +455,9 @@ pub struct Session {
     pub phase: Option<Phase>,
     /// Its agent is LOST.
     pub unreachable: bool,
+    /// RUNNING without output and use since a cycle of the watchdog saw it first.
+    #[serde(default)]
+    pub stalled_since: Option<Timestamp>,
     /// From 1.
     pub attempt: Attempt,
     /// The stop that was decided, if any. The first one wins.
@@ -482,7 +513,7 @@ impl Session {
     pub fn lifetime_deadline(&self) -> Option<Timestamp> {
         let base = match self.life.base {
             LifetimeBase::Created => self.created_at,
-            LifetimeBase::Started => self.started_at?,
+            LifetimeBase::Started => self.life.began.or(self.started_at)?,
         };
         let base = self.life.new_user_until.map_or(base, |g| g.max(base));
         self.whole_life_s().map(|s| base.plus_s(s))
@@ -501,6 +532,19 @@ impl Session {
     #[must_use]
     pub fn judged_idle(&self) -> Option<&IdlePolicy> {
         self.idle.as_ref().filter(|_| self.cluster.size == 1)
+    }
+
+    /// Whether it waits for a place. An array does not: its tasks do.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.state == SessionState::Pending && self.array.is_none()
+    }
+
+    /// Whether it is an array of which tasks are still to be made.
+    #[must_use]
+    pub fn is_open_array(&self) -> bool {
+        let plan = self.array.as_ref();
+        !self.state.is_final() && self.stop.is_none() && plan.is_some_and(|p| p.unmade() > 0)
     }
 
     /// Final, and no node holds anything of it any more: memory may forget it.
@@ -525,6 +569,9 @@ impl Session {
     /// The instant at which the coordinator has to look at it again.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
+        if self.array.is_some() {
+            return None; // each of its tasks has its own
+        }
         // A running session's lifetime is its agent's business.
         let lifetime = match self.state {
             SessionState::Pending | SessionState::Scheduled | SessionState::Preparing => {
@@ -556,6 +603,9 @@ pub struct SignalWish {
 pub struct Life {
     /// From when `lifetime_s` counts: as the policy said at submit.
     pub base: LifetimeBase,
+    /// When the attempt began that a person restarted: a life that counts from the start goes
+    /// on through that. None = it was not restarted.
+    pub began: Option<Timestamp>,
     /// Until then its owner was new when it was submitted: neither a lifetime nor a rule of
     /// idleness counts before.
     pub new_user_until: Option<Timestamp>,

@@ -3,25 +3,43 @@
 use super::admin::{AdminAnswer, AdminOrder, FixedOrder};
 use super::change::Change;
 use super::drain::DrainOrder;
-use super::entities::{Group, JoinToken, Session};
+use super::entities::{Adjusted, Group, JoinToken, Session};
 use super::logins::{LoginAnswer, LoginEvent};
 use super::people::{Keypair, User};
 use super::policies::SchedulerSettings;
 use super::prolong::{Prolong, Prolonged};
 use super::steer::Steer;
+use super::watchdog::{WatchdogVerdict, Watched};
 use crate::access::Operation;
 use longshore_common::admin::InUse;
 use longshore_common::agent::{Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::api::{LimitMet, MemberError, NewSession, TerminateAnswer};
 use longshore_common::ids::{
-    AgentId, ContainerKey, DomainId, Fence, Generation, GroupId, PolicyId, ProjectId,
-    ServiceAccountId, SessionId, UserId,
+    AgentId, Attempt, ContainerKey, DomainId, Fence, Generation, GroupId, PolicyId, ProjectId,
+    ServiceAccountId, SessionId, UserId, VaultId,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
     CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode, UnclaimedItem,
 };
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The configuration that is to be in force, as far as decisions rest on it. It was checked as a
+/// whole at the rim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsOrder {
+    /// What is to be stored of it; none = what is stored stays.
+    pub stored: Option<BTreeMap<String, serde_json::Value>>,
+    /// The version of the stored settings the caller saw; none = whatever it is.
+    pub expected_version: Option<u64>,
+    /// What groups do that do not say.
+    pub scheduler: SchedulerSettings,
+    /// Service accounts that are `admin` act as administrators of their domain.
+    pub service_account_admins: bool,
+    /// Check, and change nothing.
+    pub dry_run: bool,
+}
 
 /// Something happened.
 #[derive(Debug, Clone)]
@@ -31,6 +49,8 @@ pub enum Event {
     Started(Box<Beginning>),
     /// The people of the configuration are to be as it says.
     FixedUsers(Box<FixedOrder>),
+    /// The configuration is another one from now on.
+    Settings(Box<SettingsOrder>),
     /// The first administrator is to be made.
     Setup(Box<SetupOrder>),
     /// A session is asked for.
@@ -101,6 +121,22 @@ pub enum Event {
         /// All of them.
         items: Vec<UnclaimedItem>,
     },
+    /// A node says that a file was not delivered into one of its containers.
+    FileNotice {
+        /// Which node.
+        agent: AgentId,
+        /// Into which container.
+        key: ContainerKey,
+        /// Why, in words.
+        text: String,
+    },
+    /// A cycle of the watchdog came to a verdict about a session.
+    Watchdog {
+        /// What it saw.
+        seen: Watched,
+        /// What follows.
+        verdict: WatchdogVerdict,
+    },
     /// No heartbeat came for some time.
     Silent {
         /// Which node.
@@ -139,6 +175,26 @@ pub enum Event {
     KeypairsUsed(Vec<(String, Timestamp, String)>),
     /// An administrator gives an order.
     Admin(Box<AdminOrder>),
+    /// It was looked at which vaults can be opened.
+    VaultsChecked {
+        /// Those that were looked at.
+        looked_at: BTreeSet<VaultId>,
+        /// Those that cannot be opened.
+        unusable: BTreeSet<VaultId>,
+    },
+    /// The configuration of an attempt of a session was worked out.
+    Configured {
+        /// Which session.
+        session: SessionId,
+        /// Which of its attempts.
+        attempt: Attempt,
+        /// Names the configuration.
+        hash: String,
+        /// The vaults in it, and their versions.
+        vaults: Vec<(VaultId, u64)>,
+        /// Vaults that it starts without.
+        skipped: Vec<VaultId>,
+    },
     /// Something about logins.
     Login(Box<LoginEvent>),
     /// Time passed: deadlines are looked at.
@@ -226,6 +282,8 @@ pub struct Submit {
     pub past: Vec<PastSession>,
     /// Tries it begins with; for scenarios.
     pub retries: Option<u32>,
+    /// What locked vaults hold against the request.
+    pub held: Vec<Adjusted>,
     /// Slots that count as known although no agent has them yet.
     pub known_slots: Vec<SlotName>,
 }
@@ -244,6 +302,7 @@ impl Submit {
             image: None,
             past: Vec::new(),
             retries: None,
+            held: Vec::new(),
             known_slots: Vec::new(),
         }
     }
@@ -284,6 +343,8 @@ pub struct SessionDefaults {
     pub mem_minimum: i64,
     /// 0 to 100.
     pub priority: u8,
+    /// Tasks an array may have.
+    pub array_tasks: u32,
 }
 
 impl Default for SessionDefaults {
@@ -294,6 +355,7 @@ impl Default for SessionDefaults {
             mem_bytes: 2 << 30,
             mem_minimum: 6 << 20,
             priority: 10,
+            array_tasks: 10_000,
         }
     }
 }
@@ -409,8 +471,8 @@ pub struct WelcomeFacts {
     pub group: String,
     /// The fence it has to hold.
     pub fence: Fence,
-    /// T2 of its group in seconds.
-    pub declare_lost_s: u32,
+    /// How long restartable work may go on unacknowledged, in milliseconds; 0 = for ever.
+    pub lease_ms: u64,
     /// Whether the machine was started anew since it last connected.
     pub rebooted: bool,
 }
@@ -586,6 +648,7 @@ impl Refusal {
         self.errors.push(MemberError {
             pointer: pointer.into(),
             message: message.into(),
+            ..MemberError::default()
         });
         self
     }

@@ -33,6 +33,7 @@ pub fn exec_wish(request: &NewExec) -> Result<ExecWish, Refusal> {
         errors.push(MemberError {
             pointer: pointer.to_owned(),
             message,
+            ..MemberError::default()
         });
     };
     let kind = match request.kind.as_deref() {

@@ -4,6 +4,7 @@
 //! and capacity comes back only when the node confirmed.
 
 use super::change::Change;
+use super::delivery::wait_for_vault_s;
 use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
 use super::entities::{Container, FailedStart, LedgerRow, PIDS_MAX, Session, Stop};
@@ -14,7 +15,8 @@ use crate::scheduler::{Cancel, Start};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, ContainerKey, Rank, SessionId};
 use longshore_common::session::{
-    Cause, ContainerState, End, Exit, Phase, Reason, ResultKind, SessionState, SessionType, Want,
+    Cause, ContainerState, DependOn, End, Exit, Phase, Reason, ResultKind, SessionState,
+    SessionType, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
@@ -252,6 +254,27 @@ pub(super) fn settle_dependants(draft: &mut Draft<'_>, ended: &[SessionId]) {
     }
 }
 
+fn is_array(draft: &Draft<'_>, id: SessionId) -> bool {
+    draft.session(id).is_some_and(|s| s.array.is_some())
+}
+
+/// An array cannot end with success any more: who waits for that waits no longer.
+pub(super) fn give_up_on(draft: &mut Draft<'_>, array: SessionId) {
+    let waiting: Vec<SessionId> = draft.state.dependants(array).collect();
+    for dependant in waiting {
+        let waits = draft.session(dependant).is_some_and(|s| {
+            let ok = |d: &super::Dependency| d.session == array && d.on == DependOn::Ok;
+            s.state == SessionState::Pending && s.depends_on.iter().any(ok)
+        });
+        if waits {
+            let detail =
+                format!("a task of {array} ended without success and it was waited for as \"ok\"");
+            let reason = Reason::DependencyFailed;
+            cancel(draft, dependant, reason, &detail, "scheduler");
+        }
+    }
+}
+
 /// When a stop has to be done at the latest.
 pub(super) const fn close_deadline(now: Timestamp, grace_s: u32) -> Timestamp {
     now.plus_s(grace_s as i64).plus_ms(CLOSE_MS)
@@ -259,6 +282,9 @@ pub(super) const fn close_deadline(now: Timestamp, grace_s: u32) -> Timestamp {
 
 /// Decides a stop. A second one changes nothing but may shorten the grace.
 pub(super) fn stop(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
+    if is_array(draft, id) {
+        return super::arrays::end(draft, id, &stop, by);
+    }
     let now = draft.now;
     let Some(session) = draft.session_mut(id) else {
         return;
@@ -304,9 +330,15 @@ pub(super) fn order_stop(draft: &mut Draft<'_>, id: SessionId) {
 
 /// A waiting session ends without ever having had a place.
 pub(super) fn cancel(draft: &mut Draft<'_>, id: SessionId, reason: Reason, detail: &str, by: &str) {
+    if is_array(draft, id) {
+        return super::arrays::cancel(draft, id, reason, detail, by);
+    }
     let Some(session) = draft.session_mut(id) else {
         return;
     };
+    if session.state.is_final() {
+        return; // with its array
+    }
     session.reason.get_or_insert(reason);
     session.detail.get_or_insert_with(|| detail.to_owned());
     session.result = Some(ResultKind::Failure);
@@ -323,6 +355,9 @@ pub(super) fn cancel(draft: &mut Draft<'_>, id: SessionId, reason: Reason, detai
 
 /// Ends a session in the books at once; the node is cleaned up through tombstones.
 pub(super) fn force(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
+    if is_array(draft, id) {
+        return super::arrays::end(draft, id, &stop, by);
+    }
     let Some(session) = draft.session_mut(id) else {
         return;
     };
@@ -459,7 +494,9 @@ pub(super) fn progress(draft: &mut Draft<'_>, id: SessionId, by: &str) {
             container.told_to_run = true;
             agents.push(container.agent);
         }
-        session.deadline = Some(now.plus_ms(START_MS));
+        if session.state != SessionState::Running {
+            session.deadline = Some(now.plus_ms(START_MS));
+        } // one that runs unasked has nothing left to wait for
         for agent in agents {
             draft.touch(agent);
         }
@@ -551,8 +588,11 @@ pub(super) fn acknowledged(draft: &mut Draft<'_>, id: SessionId, agent: AgentId,
     for container in session.containers.iter_mut().filter(|c| c.agent == agent) {
         container.acknowledged = true;
     }
-    // Until every agent has taken its orders, the short time for that runs on.
-    if session.present().all(|c| c.acknowledged) && session.phase.is_none() {
+    // Until every agent has taken its orders, the short time for that runs on, and so does that
+    // in which what was restarted has to end.
+    let all = session.present().all(|c| c.acknowledged);
+    let ends = session.restarted && session.older_may_run();
+    if all && !ends && session.phase.is_none() {
         session.deadline = Some(now.plus_ms(PREPARE_MS));
     }
     if session.state == SessionState::Scheduled {
@@ -652,7 +692,15 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         return;
     };
     let present = session.attempt == key.attempt;
-    let held_ms = now.since(session.placed_at.unwrap_or(session.created_at));
+    let placed_at = match present {
+        true => session.placed_at,
+        false => {
+            let mut past = session.attempts.iter();
+            let past = past.find(|past| past.attempt == key.attempt.0);
+            past.and_then(|past| past.placed_at)
+        }
+    };
+    let held_ms = now.since(placed_at.unwrap_or(session.created_at));
     let Some(container) = session.containers.iter_mut().find(|c| c.key == key) else {
         return;
     };
@@ -892,7 +940,11 @@ fn conclude_failed(draft: &mut Draft<'_>, id: SessionId, by: &str) {
     let Some(failed) = session.failed.clone() else {
         return;
     };
-    let counted = failed.cause != Cause::AgentLostBeforeStart;
+    // Neither is the session's fault, and a vault may be there again at any time.
+    let counted = !matches!(
+        failed.cause,
+        Cause::AgentLostBeforeStart | Cause::VaultUnavailable
+    );
     let tries = session.failed_starts + u32::from(counted);
     let allowed = draft
         .state
@@ -900,7 +952,7 @@ fn conclude_failed(draft: &mut Draft<'_>, id: SessionId, by: &str) {
         .get(&session.group)
         .and_then(|g| g.creation_retries)
         .unwrap_or(draft.state.scheduler.creation_retries);
-    if session.restarted {
+    if session.restarted && failed.cause != Cause::VaultUnavailable {
         // It ran before, and a person wanted it to run again: not tried once more.
         let (agent, now) = (agent_name(draft, failed.agent), draft.now);
         let detail = format!("{} on {agent}: {}", failed.cause, failed.detail);
@@ -942,15 +994,27 @@ pub(super) fn retry(
     let Some(session) = draft.session_mut(id) else {
         return;
     };
+    let of_vault = failed.cause == Cause::VaultUnavailable;
+    let wait = match of_vault {
+        true => {
+            let name = failed.cause.as_str();
+            let before = session.attempts.iter().rev();
+            wait_for_vault_s(before.take_while(|past| past.reason == name).count()) * 1000
+        }
+        false => wait,
+    };
     session.next_attempt(failed.cause.as_str(), &failed.detail, now);
     session.failed_starts += u32::from(counted);
     session.not_before = Some(now.plus_ms(wait));
     session
         .penalties
         .retain(|(agent, until)| *until > now && *agent != failed.agent);
-    session
-        .penalties
-        .push((failed.agent, now.plus_ms(PENALTY_MS)));
+    if !of_vault {
+        // No other agent would have had what is missing.
+        session
+            .penalties
+            .push((failed.agent, now.plus_ms(PENALTY_MS)));
+    }
     let detail = format!("{}: {}", failed.cause, failed.detail);
     wait_again(draft, id, None, &detail, by);
 }
@@ -1043,12 +1107,6 @@ pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
         SessionState::Preparing if deadline_over && session.failed.is_some() => {
             undo_is_late(draft, id, by);
         }
-        SessionState::Preparing if deadline_over && session.older_may_run() => {
-            // It waits for its older attempt, which has deadlines of its own.
-            if let Some(session) = draft.session_mut(id) {
-                session.deadline = Some(now.plus_ms(ACKNOWLEDGE_MS));
-            }
-        }
         SessionState::Scheduled | SessionState::Preparing if deadline_over && away => {
             // An agent that is away is judged by its silence, not by this clock.
             if let Some(session) = draft.session_mut(id) {
@@ -1062,6 +1120,16 @@ pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
                 Cause::NotAcknowledged,
                 "the agent did not take its orders in time",
             );
+        }
+        SessionState::Preparing if deadline_over && session.older_may_run() => {
+            if session.restarted {
+                // Somebody waits for it. Its node goes on stopping what does not end.
+                let detail = "the container of the attempt before does not end";
+                expire(draft, id, Cause::StartTimeout, detail);
+            } else if let Some(session) = draft.session_mut(id) {
+                // Nothing is told to run beside it, however long its end takes.
+                session.deadline = Some(now.plus_ms(ACKNOWLEDGE_MS));
+            }
         }
         SessionState::Preparing if deadline_over => {
             let cause = match session.phase {

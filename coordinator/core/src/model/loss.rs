@@ -5,12 +5,12 @@
 //! vanish at once the coordinator suspects itself, and T2 stands still for all of them.
 
 use super::draft::Draft;
-use super::entities::{Agent, FailedStart, Stop};
+use super::entities::{Agent, FailedStart, Stop, Told};
 use super::event::{Answer, Outcome, Refusal};
 use super::lifecycle::{agent_name, close_container, finish, order_stop, progress, requeue, retry};
 use super::state::State;
 use longshore_common::agent::AgentState;
-use longshore_common::ids::{AgentId, ContainerKey, SessionId};
+use longshore_common::ids::{AgentId, ContainerKey, Generation, SessionId};
 use longshore_common::session::{Cause, ContainerState, Reason, Want};
 use longshore_common::time::Timestamp;
 
@@ -20,6 +20,8 @@ const AT_ONCE_MS: i64 = 60_000;
 const AT_LEAST: usize = 2;
 /// So many times the lost ones are more than all there were: above a quarter.
 const SHARE: usize = 4;
+/// The lease of an agent ends so many seconds before T2: clocks drift, and freezing takes time.
+const LEASE_MARGIN_S: u32 = 60;
 /// After T2 a new attempt waits so long: by then the old one is frozen for certain.
 const AFTER_T2_MS: i64 = 30_000;
 
@@ -54,8 +56,53 @@ pub(super) fn silent(draft: &mut Draft<'_>, agent: AgentId, for_ms: i64, lost_af
 
 /// T2 of an agent in milliseconds; 0 = never.
 fn declare_ms(draft: &Draft<'_>, node: &Agent) -> i64 {
-    let group = draft.state.groups.get(&node.group);
-    group.map_or(0, |g| i64::from(g.declare_lost_s) * 1000)
+    i64::from(draft.state.declare_lost_s(node)) * 1000
+}
+
+/// The longer of two times in which an agent may be silent, in seconds; 0 = for ever.
+fn longer(one: u32, other: u32) -> u32 {
+    match (one, other) {
+        (0, _) | (_, 0) => 0,
+        _ => one.max(other),
+    }
+}
+
+/// How long restartable containers of an agent go on unacknowledged, in milliseconds; 0 = for
+/// ever. It ends before the agent is declared lost after so many seconds.
+#[must_use]
+pub const fn lease_ms(declare_lost_s: u32) -> u64 {
+    match declare_lost_s {
+        0 => 0,
+        // Never 0, which would be for ever.
+        s if s <= LEASE_MARGIN_S => 1000,
+        s => (s - LEASE_MARGIN_S) as u64 * 1000,
+    }
+}
+
+/// The T2 of an agent's group is another from now on; it was `before`, in seconds. The agent is
+/// told. It may be cut off and freeze by what it knows: until it has applied the set that tells
+/// it, the longest of what it was told counts.
+pub(super) fn tell_lease(draft: &mut Draft<'_>, agent: AgentId, before: u32) {
+    let Some(node) = draft.agent_quietly(agent) else {
+        return;
+    };
+    node.told = Some(Told {
+        declare_lost_s: node
+            .told
+            .map_or(before, |told| longer(told.declare_lost_s, before)),
+        until: node.generation.next(),
+    });
+    draft.touch(agent);
+}
+
+/// An agent has applied a set: it goes by what that tells.
+pub(super) fn lease_known(draft: &mut Draft<'_>, agent: AgentId, applied: Generation) {
+    let told = draft.agent(agent).and_then(|node| node.told);
+    if told.is_some_and(|told| applied >= told.until)
+        && let Some(node) = draft.agent_quietly(agent)
+    {
+        node.told = None;
+    }
 }
 
 /// Whether an agent still has something to give up.
@@ -148,6 +195,15 @@ fn forget_brake(draft: &mut Draft<'_>, agent: AgentId) {
 }
 
 impl State {
+    /// How long an agent may be silent before its sessions are given up, in seconds; 0 = for
+    /// ever. That of its group, or a longer one as long as it may go by that.
+    #[must_use]
+    pub fn declare_lost_s(&self, node: &Agent) -> u32 {
+        let group = self.groups.get(&node.group).map_or(0, |g| g.declare_lost_s);
+        node.told
+            .map_or(group, |told| longer(told.declare_lost_s, group))
+    }
+
     /// Agents whose T2 stands still, because many vanished at once; none if the brake is not
     /// on.
     pub fn braked(&self) -> impl Iterator<Item = &Agent> {
@@ -331,15 +387,7 @@ pub(super) fn confirm(state: &State, agent: AgentId, dry_run: bool, now: Timesta
     } else {
         forget_brake(&mut draft, agent);
     }
-    let (changes, effects) = match dry_run {
-        true => (Vec::new(), Vec::new()),
-        false => draft.finish(),
-    };
-    Outcome {
-        changes,
-        effects,
-        answer: Ok(Answer::Done),
-    }
+    draft.outcome(Answer::Done, dry_run)
 }
 
 fn sessions_on(draft: &Draft<'_>, agent: AgentId) -> Vec<SessionId> {

@@ -5,9 +5,12 @@
 
 pub mod admin;
 mod apps;
+mod arrays;
+mod ask;
 mod attempts;
 mod audited;
 mod change;
+mod delivery;
 mod desired;
 mod draft;
 mod drain;
@@ -24,6 +27,7 @@ mod prolong;
 mod react;
 mod rights;
 mod rules;
+mod settings;
 mod setup;
 mod state;
 mod steer;
@@ -32,23 +36,29 @@ mod table;
 mod transitions;
 mod unclaimed;
 mod usage;
+mod vaults;
 mod verbs;
+mod watchdog;
 
 pub use apps::{BUILT_IN as BUILT_IN_APPS, port_container};
+pub use arrays::{ArrayPlan, LAST_INDEX};
+pub use ask::Ask;
 pub use attempts::{PastAttempt, Restart};
 pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain, audited};
 pub use change::{Change, PolicyKind};
+pub use delivery::is_given;
 pub(crate) use desired::limits as agent_limits;
 pub use desired::{desired_entries, desired_set};
 pub use drain::{DrainOrder, NewDrain, drain_deadline, sessions_on};
 pub use entities::*;
 pub use event::{
     Accepted, Answer, Beginning, Called, Caller, Effect, Enrol, Event, HelloFacts, ImageNeeds,
-    JoinTokenOrder, Outcome, PastSession, Refusal, SessionDefaults, SessionUse, SetupOrder,
-    SetupPlace, Submit, Terminate, UseSession, WelcomeFacts,
+    JoinTokenOrder, Outcome, PastSession, Refusal, SessionDefaults, SessionUse, SettingsOrder,
+    SetupOrder, SetupPlace, Submit, Terminate, UseSession, WelcomeFacts,
 };
 pub use exec::{ExecWish, exec_container, exec_wish};
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
+pub use loss::lease_ms;
 pub use people::*;
 pub use policies::*;
 pub use pools::*;
@@ -63,3 +73,5 @@ pub use table::Table;
 pub use transitions::may_follow;
 pub use unclaimed::Unclaimed;
 pub use usage::{Spending, Spent, Stretch, Summary, UsageBy, UsageChange, UsageRow, UsageSum};
+pub use vaults::{OwnVault, Vault, VaultContent, VaultStanding, personal_vault};
+pub use watchdog::{WatchdogSettings, WatchdogVerdict, Watched, watchdog_verdict, watched};

@@ -3,11 +3,13 @@
 //! A service account is a [`User`] with a [`Service`] in it: it owns keypairs and sessions,
 //! has limits and memberships as a person has, and differs in what it can do with them.
 
+use super::Refusal;
 use crate::access::{Rule, Subject};
 use longshore_common::ids::{
     DomainId, InvitationId, LoginId, ProjectId, ServiceAccountId, UserGroupId, UserId,
 };
 use longshore_common::time::Timestamp;
+use longshore_identity::totp::TotpSecret;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -311,11 +313,46 @@ pub struct Service {
     pub admin: bool,
 }
 
+/// What codes are made of. It is stored apart from the person, encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FactorKey {
+    /// 160 random bits.
+    Open(TotpSecret),
+    /// It cannot be read, and why, as a sentence.
+    Shut(String),
+}
+
+impl FactorKey {
+    /// One that is there.
+    #[must_use]
+    pub fn open(bytes: [u8; 20]) -> Self {
+        Self::Open(TotpSecret::from_bytes(bytes))
+    }
+
+    /// The secret itself; else what is answered to whoever needs it.
+    ///
+    /// # Errors
+    /// `LS-SECRETS-LOCKED`.
+    pub fn secret(&self) -> Result<&TotpSecret, Refusal> {
+        match self {
+            Self::Open(secret) => Ok(secret),
+            Self::Shut(why) => Err(Refusal::new("LS-SECRETS-LOCKED", why.clone())),
+        }
+    }
+}
+
+impl Default for FactorKey {
+    fn default() -> Self {
+        Self::Shut("The stored secret is missing.".to_owned())
+    }
+}
+
 /// A second factor (RFC 6238).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totp {
-    /// 160 random bits.
-    pub secret: [u8; 20],
+    /// What codes are made of; never written with the rest.
+    #[serde(skip)]
+    pub secret: FactorKey,
     /// Switched on; before, it is an offer.
     pub active: bool,
     /// Until when the offer stands.

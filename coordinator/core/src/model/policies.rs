@@ -7,7 +7,7 @@ use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{SessionType, words};
 use longshore_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 words! {
     /// Order of waiting sessions inside a priority band.
@@ -158,6 +158,24 @@ pub struct PeopleSettings {
     pub fixed_users: BTreeSet<UserId>,
 }
 
+/// Settings that administrators stored: they stand over the files of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSettings {
+    /// Counts the changes, from 1.
+    pub version: u64,
+    /// By dotted key, as they were given. No secrets.
+    pub values: BTreeMap<String, serde_json::Value>,
+}
+
+impl Default for StoredSettings {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            values: BTreeMap::new(),
+        }
+    }
+}
+
 /// Who may use a resource group: any of the three is enough.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Allowed {
@@ -272,7 +290,7 @@ pub struct KeypairPolicy {
     pub root_in_container: bool,
     /// Volumes with the permissions granted on them. Has no effect yet.
     #[serde(default)]
-    pub allowed_hosts: std::collections::BTreeMap<String, BTreeSet<String>>,
+    pub allowed_hosts: BTreeMap<String, BTreeSet<String>>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -306,7 +324,7 @@ impl KeypairPolicy {
             max_shm: None,
             max_pids: None,
             root_in_container: false,
-            allowed_hosts: std::collections::BTreeMap::new(),
+            allowed_hosts: BTreeMap::new(),
             created_at: now,
             updated_at: now,
         }

@@ -4,40 +4,24 @@
 //! Both change the order of its agents, which move their own deadlines: what is judged there
 //! and what is shown here are the same numbers.
 
+use super::ask::Ask;
 use super::audited::{Audited, of_session};
 use super::draft::Draft;
 use super::drain::drain_deadline;
 use super::entities::{Keep, Session};
-use super::event::{Answer, Called, Caller, Outcome, Refusal};
+use super::event::{Answer, Outcome, Refusal};
 use super::rules::policy_of;
 use super::state::State;
 use super::verbs::no_session;
-use crate::access::{Decision, Operation};
+use crate::access::Operation;
 use longshore_common::api::{LimitMet, Source};
-use longshore_common::ids::{AgentId, SessionId};
+use longshore_common::ids::AgentId;
 use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
 use serde_json::json;
 
 /// A session is to have more time.
-#[derive(Debug, Clone)]
-pub struct Prolong {
-    /// By whom.
-    pub caller: Caller,
-    /// How it calls; none = it was not asked by anybody but made up (a scenario), and whether
-    /// it may is not judged.
-    pub called: Option<Called>,
-    /// Which session.
-    pub session: SessionId,
-    /// The session as it is stored, where memory may have forgotten it.
-    pub past: Option<Box<Session>>,
-    /// The version the person saw; none = whatever it is.
-    pub version: Option<u64>,
-    /// Say what would become of it, and change nothing.
-    pub dry_run: bool,
-    /// How.
-    pub what: More,
-}
+pub type Prolong = Ask<More>;
 
 /// In which way a session gets more time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,35 +164,13 @@ pub(super) fn prolong(state: &State, order: &Prolong, now: Timestamp) -> Outcome
         done,
         left,
     }));
-    let (changes, effects) = match order.dry_run {
-        true => (Vec::new(), Vec::new()),
-        false => draft.finish(),
-    };
-    Outcome {
-        changes,
-        effects,
-        answer: Ok(answer),
-    }
+    draft.outcome(answer, order.dry_run)
 }
 
 /// The session, if the caller may do this to it and it can be done to it at all.
 fn may<'a>(state: &'a State, order: &'a Prolong) -> Result<&'a Session, Refusal> {
-    let past = order.past.as_deref().filter(|s| s.id == order.session);
-    let session = state.sessions.get(&order.session).or(past);
-    let session = session.ok_or_else(|| no_session(order.session))?;
-    if let Some(called) = &order.called {
-        let rights = state.rights_as(&order.caller, called)?;
-        let operation = Operation::SessionUpdate;
-        match state.judged_session(&rights, session, operation, false) {
-            Decision::Allowed(_) => (),
-            Decision::Forbidden(why) => return Err(Refusal::new(why.code(), why.to_string())),
-            Decision::Hidden(_) => return Err(no_session(order.session)),
-        }
-    }
-    if order.version.is_some_and(|seen| seen != session.version) {
-        let text = format!("Session {} has been changed since it was read.", session.id);
-        return Err(Refusal::new("LS-VERSION-STALE", text));
-    }
+    let session = order.session(state)?;
+    super::steer::not_of_an_array(session, "given more time")?;
     let (id, is) = (session.id, session.state);
     if session.state.is_final() || session.stop.is_some() {
         let how = match session.state.is_final() {

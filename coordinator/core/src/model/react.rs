@@ -38,6 +38,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
     match event {
         Event::Started(order) => started(state, order, now),
         Event::FixedUsers(order) => super::admin::apply_fixed(state, order, now),
+        Event::Settings(order) => super::settings::decide(state, order),
         Event::Setup(order) => setup(state, order),
         Event::Submit(order) => submit(state, order, now),
         Event::Terminate(order) => verbs::terminate(state, order, now),
@@ -85,6 +86,12 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::Unclaimed { agent, items } => with_draft(state, now, |draft| {
             super::unclaimed::told(draft, *agent, items);
         }),
+        Event::Watchdog { seen, verdict } => with_draft(state, now, |draft| {
+            super::watchdog::carry_out(draft, seen, *verdict);
+        }),
+        Event::FileNotice { agent, key, text } => with_draft(state, now, |draft| {
+            super::delivery::noticed(draft, *agent, *key, text);
+        }),
         Event::Silent {
             agent,
             for_ms,
@@ -104,6 +111,25 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::Admin(order) => super::admin::administer(state, order, now),
         Event::KeypairsUsed(uses) => used(state, uses),
         Event::Login(event) => super::logins::react(state, event),
+        Event::Configured {
+            session,
+            attempt,
+            hash,
+            vaults,
+            skipped,
+        } => {
+            let got = (hash.as_str(), vaults.as_slice(), skipped.as_slice());
+            with_draft(state, now, |draft| {
+                super::vaults::configured(draft, *session, *attempt, got);
+            })
+        }
+        Event::VaultsChecked {
+            looked_at,
+            unusable,
+        } => Outcome {
+            changes: super::vaults::checked(state, looked_at, unusable),
+            ..Outcome::only(Answer::Done)
+        },
         Event::Tick => tick(state, now),
     }
 }
@@ -332,6 +358,7 @@ fn enrol(state: &State, order: &Enrol, now: Timestamp) -> Outcome {
         braked_ms: 0,
         unclaimed: Vec::new(),
         drain: None,
+        told: None,
     };
     let mut token = token.clone();
     token.joined.push((order.key, agent.id, now));
@@ -410,7 +437,7 @@ fn hello(state: &State, facts: &HelloFacts, now: Timestamp) -> Outcome {
         name: agent.name.clone(),
         group: group.map_or_else(String::new, |g| g.name.clone()),
         fence: agent.fence,
-        declare_lost_s: group.map_or(0, |g| g.declare_lost_s),
+        lease_ms: loss::lease_ms(group.map_or(0, |g| g.declare_lost_s)),
         rebooted: !agent.boot_id.is_empty() && agent.boot_id != facts.boot_id,
     };
     let mut draft = Draft::new(state, now);
@@ -504,6 +531,7 @@ fn take_report(
     for item in items {
         lifecycle::report(draft, agent, item);
     }
+    loss::lease_known(draft, agent, applied);
 }
 
 /// What a whole report leaves out although the agent had seen it is gone.

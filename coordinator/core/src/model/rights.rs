@@ -75,7 +75,7 @@ impl State {
                 project.is_some_and(|project| Self::sees_project(rights, project))
             }
             Resource::Session(key) => {
-                let session = self.sessions.get(&key.session);
+                let session = self.sessions.get(&key.id());
                 session.is_some_and(|session| {
                     let read = Operation::SessionRead;
                     self.judged_session(rights, session, read, false)
@@ -120,7 +120,7 @@ impl State {
     pub fn session_object(&self, session: &Session) -> Object {
         let owner = self.users.get(&session.owner);
         Object::Session {
-            id: SessionKey::whole(session.id),
+            id: SessionKey::of(session.id),
             place: Place {
                 project: session.project,
                 domain: session.domain,
@@ -294,7 +294,7 @@ impl State {
                 project: project.id,
                 domain: project.domain,
             }),
-            Resource::Session(key) => self.sessions.get(&key.session).map(|session| Place {
+            Resource::Session(key) => self.sessions.get(&key.id()).map(|session| Place {
                 project: session.project,
                 domain: session.domain,
             }),
@@ -311,7 +311,7 @@ impl State {
     pub fn name_of_resource(&self, resource: &Resource) -> Option<String> {
         match resource {
             Resource::Project(id) => self.projects.get(id).map(|p| p.name.clone()),
-            Resource::Session(key) => self.sessions.get(&key.session)?.name.clone(),
+            Resource::Session(key) => self.sessions.get(&key.id())?.name.clone(),
             Resource::Queue(QueueKey::Group(id)) => self.groups.get(id).map(|g| g.name.clone()),
             Resource::Queue(QueueKey::Other(key)) => Some(key.to_string()),
             Resource::Model(key) | Resource::Folder(key) => Some(key.to_string()),
@@ -336,7 +336,7 @@ impl State {
         match resource {
             Resource::Project(id) => self.projects.get(id).map(Self::project_object),
             Resource::Session(key) => {
-                let session = self.sessions.get(&key.session)?;
+                let session = self.sessions.get(&key.id())?;
                 Some(match self.session_object(session) {
                     Object::Session { place, owner, .. } => Object::Session {
                         id: *key,

@@ -1,12 +1,13 @@
 //! Rules of submit that ask about more than the request itself: groups, queues, presets,
 //! policies, limits, and what the agents of a group could ever hold.
 
+use super::arrays::ArrayPlan;
 use super::entities::{Adjusted, Agent, Dependency, Designated, Group, Life, Session};
 use super::event::{ImageNeeds, Refusal, Submit};
 use super::people::{Role, User};
 use super::policies::{DirectSubmits, KeypairPolicy, LifetimeBase, Preset, Project};
 use super::pools::Queue;
-use super::state::{Account, BUILTIN, State};
+use super::state::{Account, BUILTIN, State, Usage};
 use super::submit::{cut, pointer};
 use crate::access::{Caller as Rights, Level};
 use crate::scheduler::limits::{Layer, LayerKind, Over, Requester, layers, over_alone};
@@ -631,6 +632,7 @@ fn dependencies(
             errors.push(MemberError {
                 pointer: format!("/depends_on/{at}"),
                 message,
+                ..MemberError::default()
             });
         };
         let on = match wish.on.as_deref().unwrap_or("ok").parse::<DependOn>() {
@@ -651,9 +653,13 @@ fn dependencies(
             .get(&id)
             .filter(|s| s.owner == session.owner)
             .map(|s| {
-                s.state
-                    .is_final()
-                    .then_some(s.result == Some(ResultKind::Success))
+                // An array may fail long before it ends.
+                let lost = s.array.as_ref().is_some_and(ArrayPlan::has_failed);
+                match s.state.is_final() {
+                    true => Some(s.result == Some(ResultKind::Success)),
+                    false if lost && on == DependOn::Ok => Some(false),
+                    false => None,
+                }
             });
         let past = || {
             let past = order.past.iter();
@@ -699,6 +705,37 @@ pub(super) const fn holds(on: DependOn, ok: bool) -> bool {
 }
 
 fn pending(state: &State, session: &Session, layers: &[Layer<'_>]) -> Result<(), Refusal> {
+    let keypair = state.waiting(&Account::Keypair(session.access_key.clone()));
+    let user = state.waiting(&Account::User(session.owner));
+    refuse_limits(
+        "LS-LIMIT-PENDING",
+        pending_met(session, layers, &keypair, &user),
+        "Wait until some of your sessions have started, or cancel them.",
+    )
+}
+
+/// Whether one more such session may wait, beside what its keypair and its owner have waiting.
+pub(super) fn has_pending_room(
+    state: &State,
+    session: &Session,
+    keypair: &Usage,
+    user: &Usage,
+) -> bool {
+    let who = Requester {
+        keypair: session.access_key.clone(),
+        user: session.owner,
+        project: session.project,
+        domain: session.domain,
+    };
+    pending_met(session, &layers(state, &who), keypair, user).is_empty()
+}
+
+fn pending_met(
+    session: &Session,
+    layers: &[Layer<'_>],
+    keypair: &Usage,
+    user: &Usage,
+) -> Vec<(LimitMet, String)> {
     let mut met: Vec<(LimitMet, String)> = Vec::new();
     let request = session.total_slots();
     for layer in layers {
@@ -706,8 +743,8 @@ fn pending(state: &State, session: &Session, layers: &[Layer<'_>]) -> Result<(),
             continue;
         };
         let waiting = match layer.kind {
-            LayerKind::Keypair => state.waiting(&Account::Keypair(session.access_key.clone())),
-            _ => state.waiting(&Account::User(session.owner)),
+            LayerKind::Keypair => keypair,
+            _ => user,
         };
         if let Some(most) = policy.max_pending_session_count.filter(|n| *n > 0)
             && waiting.sessions + 1 > most
@@ -752,11 +789,7 @@ fn pending(state: &State, session: &Session, layers: &[Layer<'_>]) -> Result<(),
             }
         }
     }
-    refuse_limits(
-        "LS-LIMIT-PENDING",
-        met,
-        "Wait until some of your sessions have started, or cancel them.",
-    )
+    met
 }
 
 fn refuse_limits(
@@ -772,6 +805,7 @@ fn refuse_limits(
                 None => String::new(),
             },
             message: detail.clone(),
+            ..MemberError::default()
         })
         .collect();
     match met.into_iter().next() {
@@ -959,6 +993,7 @@ impl<'a> Place<'a> {
             MemberError {
                 pointer: pointer("/slots", s.slot.as_str()),
                 message: format!("{need} is more than the {have} any {agent} of group {name} has."),
+                ..MemberError::default()
             }
         });
         let verb = if who == "You" { "asked" } else { "asks" };

@@ -13,16 +13,17 @@ use super::entities::{
 use super::people::{AccessRule, Invitation, Keypair, KeypairState, Login, User, UserGroup};
 use super::policies::{
     Domain, KeypairPolicy, PeopleSettings, Preset, Project, ProjectPolicy, SchedulerSettings,
-    UserPolicy,
+    StoredSettings, UserPolicy,
 };
 use super::pools::{DraftConfig, LiveConfig};
 use super::table::Table;
+use super::vaults::{Vault, VaultContent};
 use longshore_common::agent::{AgentState, Inventory};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
 use longshore_common::ids::{
     AccessRuleId, AgentId, Attempt, ContainerKey, CoordinatorGeneration, DeviceId, DomainId,
-    GroupId, InvitationId, LoginId, PresetId, ProjectId, SessionId, UserGroupId, UserId,
+    GroupId, InvitationId, LoginId, PresetId, ProjectId, SessionId, UserGroupId, UserId, VaultId,
 };
 use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
@@ -189,6 +190,10 @@ pub struct State {
     pub user_groups: BTreeMap<UserGroupId, UserGroup>,
     /// Access rules.
     pub access_rules: BTreeMap<AccessRuleId, AccessRule>,
+    /// Vaults. Of somebody that never saved one there is none.
+    pub vaults: BTreeMap<VaultId, Vault>,
+    /// What they hold, encrypted.
+    pub vault_contents: BTreeMap<VaultId, VaultContent>,
     /// Failed logins.
     pub throttle: Throttle,
     /// Resource groups.
@@ -197,6 +202,8 @@ pub struct State {
     pub scheduler: SchedulerSettings,
     /// What the configuration says about people.
     pub people_settings: PeopleSettings,
+    /// What administrators stored of the configuration.
+    pub settings: StoredSettings,
     /// Domains.
     pub domains: BTreeMap<DomainId, Domain>,
     /// Projects.
@@ -245,6 +252,7 @@ pub struct State {
     waiting: BTreeMap<Account, Usage>,
     payers: BTreeMap<(SessionId, Attempt), Payer>,
     dependants: BTreeMap<SessionId, BTreeSet<SessionId>>,
+    open_arrays: BTreeMap<UserId, BTreeSet<SessionId>>,
     /// How many nodes have devices of a slot.
     device_slots: BTreeMap<SlotName, u32>,
     people: people::Index,
@@ -262,10 +270,13 @@ impl State {
             invitations: BTreeMap::new(),
             user_groups: people::builtin_groups(),
             access_rules: BTreeMap::new(),
+            vaults: BTreeMap::new(),
+            vault_contents: BTreeMap::new(),
             throttle: Throttle::default(),
             groups: BTreeMap::new(),
             scheduler: SchedulerSettings::default(),
             people_settings: PeopleSettings::default(),
+            settings: StoredSettings::default(),
             domains: BTreeMap::new(),
             projects: BTreeMap::new(),
             gone: Gone::default(),
@@ -296,6 +307,7 @@ impl State {
             waiting: BTreeMap::new(),
             payers: BTreeMap::new(),
             dependants: BTreeMap::new(),
+            open_arrays: BTreeMap::new(),
             device_slots: BTreeMap::new(),
             people: people::Index::default(),
         }
@@ -348,6 +360,14 @@ impl State {
             | Change::AccessRule(_)
             | Change::AccessRuleDeleted(_)
             | Change::Throttle(_) => self.apply_people(change),
+            Change::Vault(vault) => drop(self.vaults.insert(vault.id, (**vault).clone())),
+            Change::VaultContent(content) => {
+                self.vault_contents.insert(content.vault, content.clone());
+            }
+            Change::VaultDeleted(id) => {
+                self.vaults.remove(id);
+                self.vault_contents.remove(id);
+            }
             Change::Group(group) => {
                 self.groups.insert(group.id, group.clone());
             }
@@ -356,6 +376,7 @@ impl State {
             }
             Change::Scheduler(settings) => self.scheduler = settings.clone(),
             Change::PeopleSettings(settings) => self.people_settings = settings.clone(),
+            Change::Settings(settings) => self.settings = settings.clone(),
             Change::Domain(domain) => {
                 self.domains.insert(domain.id, domain.clone());
             }
@@ -631,12 +652,20 @@ impl State {
     }
 
     fn index(&mut self, session: &Session) {
-        if session.state == SessionState::Pending {
+        if session.waits() {
             self.queues
                 .entry(session.group)
                 .or_default()
                 .insert(queue_key(session));
             self.count_waiting(session, 1);
+        }
+        if session.is_open_array() {
+            self.open_arrays
+                .entry(session.owner)
+                .or_default()
+                .insert(session.id);
+        }
+        if session.state == SessionState::Pending {
             for entry in session.depends_on.iter().filter(|d| !d.met) {
                 self.dependants
                     .entry(entry.session)
@@ -679,8 +708,16 @@ impl State {
     }
 
     fn unindex(&mut self, session: &Session) {
-        if session.state == SessionState::Pending {
+        if session.waits() {
             self.count_waiting(session, -1);
+        }
+        if let Some(arrays) = self.open_arrays.get_mut(&session.owner) {
+            arrays.remove(&session.id);
+            if arrays.is_empty() {
+                self.open_arrays.remove(&session.owner);
+            }
+        }
+        if session.state == SessionState::Pending {
             for entry in session.depends_on.iter().filter(|d| !d.met) {
                 if let Some(waiting) = self.dependants.get_mut(&entry.session) {
                     waiting.remove(&session.id);
@@ -690,7 +727,7 @@ impl State {
                 }
             }
         }
-        if session.state == SessionState::Pending
+        if session.waits()
             && let Some(queue) = self.queues.get_mut(&session.group)
         {
             queue.remove(&queue_key(session));
@@ -800,6 +837,11 @@ impl State {
             Some(payer) => payer.seat.is_some(),
             None => self.sessions.get(&id).is_some_and(|s| s.queue.is_some()),
         }
+    }
+
+    /// Arrays of a person of which tasks are still to be made, the oldest first.
+    pub fn open_arrays(&self, owner: UserId) -> impl Iterator<Item = SessionId> {
+        self.open_arrays.get(&owner).into_iter().flatten().copied()
     }
 
     /// Sessions that wait for what becomes of this one.
@@ -994,7 +1036,10 @@ impl State {
         if rebuilt.usage != self.usage {
             return Err("use by account differs from the ledger".to_owned());
         }
-        if rebuilt.waiting != self.waiting || rebuilt.dependants != self.dependants {
+        if rebuilt.waiting != self.waiting
+            || rebuilt.dependants != self.dependants
+            || rebuilt.open_arrays != self.open_arrays
+        {
             return Err("what waits differs from the sessions".to_owned());
         }
         if rebuilt.agent_use != self.agent_use {
@@ -1022,6 +1067,13 @@ impl State {
             }
         }
         for session in self.sessions.values() {
+            if let Some(plan) = &session.array {
+                let live = self.tasks_of(session.id).filter(|t| !t.state.is_final());
+                let live = live.count();
+                if live != plan.live as usize || (live == 0 && !session.state.is_final()) {
+                    return Err(format!("{} counts its tasks wrong", session.id));
+                }
+            }
             let open = session.containers.iter();
             let open = open.filter(|c| !c.is_closed() && !c.handed_on);
             for container in open {

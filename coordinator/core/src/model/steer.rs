@@ -1,18 +1,19 @@
 //! What people do to how a session waits and runs: hold it back, let it go, change its priority
 //! or its earliest start, restart it.
 
+use super::ask::Ask;
 use super::attempts::Restart;
 use super::audited::{Audited, of_session};
 use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
 use super::entities::{Container, LedgerRow, Session};
-use super::event::{Answer, Called, Caller, Outcome, Refusal};
+use super::event::{Answer, Outcome, Refusal};
 use super::lifecycle::{ACKNOWLEDGE_MS, close_deadline, take_bounds};
 use super::rules;
 use super::state::State;
 use super::submit::{BAD_NAME, labels};
 use super::verbs::no_session;
-use crate::access::{Decision, Operation};
+use crate::access::Operation;
 use longshore_common::api::{MemberError, NewRestart, SessionPatch};
 use longshore_common::ids::{AgentId, ContainerKey, Fence, Generation, SessionId, is_session_name};
 use longshore_common::session::{ContainerState, RestartOn, SessionState, SessionType, Want};
@@ -25,24 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOST_RESTARTS: i64 = 100;
 
 /// A session is steered.
-#[derive(Debug, Clone)]
-pub struct Steer {
-    /// By whom.
-    pub caller: Caller,
-    /// How it calls; none = it was not asked by anybody but made up (a scenario, a test), and
-    /// whether it may is not judged.
-    pub called: Option<Called>,
-    /// Which session.
-    pub session: SessionId,
-    /// The session as it is stored, where memory may have forgotten it.
-    pub past: Option<Box<Session>>,
-    /// The version the person saw; none = whatever it is.
-    pub version: Option<u64>,
-    /// Say what would become of it, and change nothing.
-    pub dry_run: bool,
-    /// How.
-    pub what: Steering,
-}
+pub type Steer = Ask<Steering>;
 
 /// In which way a session is steered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,27 +61,35 @@ pub(super) fn steer(state: &State, order: &Steer, now: Timestamp) -> Outcome {
 }
 
 fn steered(state: &State, order: &Steer, now: Timestamp) -> Result<Outcome, Refusal> {
-    let session = may(state, order)?;
+    let session = order.session(state)?;
     let id = session.id;
     let mut draft = Draft::new(state, now);
     match &order.what {
         Steering::Hold | Steering::Release => {
-            waits(session, order.what.verb())?;
+            waits(state, session, order.what.verb())?;
             let held = order.what == Steering::Hold;
-            if session.held != held
-                && let Some(session) = draft.session_mut(id)
-            {
-                session.held = held;
+            for id in with_waiting_tasks(state, session) {
+                if draft.session(id).is_some_and(|s| s.held != held)
+                    && let Some(session) = draft.session_mut(id)
+                {
+                    session.held = held;
+                }
             }
         }
         Steering::Change(patch) => {
             if patch.priority.is_some() || patch.start_at.is_some() {
-                waits(session, "changing when it starts")?;
+                waits(state, session, "changing when it starts")?;
             }
             change(state, &mut draft, order, session, patch)?;
+            change_tasks(state, &mut draft, session, patch);
         }
         Steering::Restart => {
             can_restart(session)?;
+            if let Some(vault) = state.vault_in_the_way(session) {
+                let text =
+                    format!("Session {id} is not restarted: vault {vault} of it cannot be opened.");
+                return Err(Refusal::new("LS-STATE", text));
+            }
             let user = state.users.get(&order.caller.user);
             let name = user.map_or_else(
                 || order.caller.user.to_string(),
@@ -108,43 +100,45 @@ fn steered(state: &State, order: &Steer, now: Timestamp) -> Result<Outcome, Refu
     }
     let session = draft.session(id).cloned();
     let session = session.ok_or_else(|| no_session(id))?;
-    let (changes, effects) = match order.dry_run {
-        true => (Vec::new(), Vec::new()),
-        false => draft.finish(),
-    };
-    Ok(Outcome {
-        changes,
-        effects,
-        answer: Ok(Answer::Steered(Box::new(session))),
-    })
+    let answer = Answer::Steered(Box::new(session));
+    Ok(draft.outcome(answer, order.dry_run))
 }
 
-/// The session, if the caller may do this to it.
-fn may<'a>(state: &'a State, order: &'a Steer) -> Result<&'a Session, Refusal> {
-    let past = order.past.as_deref().filter(|s| s.id == order.session);
-    let session = state.sessions.get(&order.session).or(past);
-    let session = session.ok_or_else(|| no_session(order.session))?;
-    if let Some(called) = &order.called {
-        let rights = state.rights_as(&order.caller, called)?;
-        let operation = Operation::SessionUpdate;
-        match state.judged_session(&rights, session, operation, false) {
-            Decision::Allowed(_) => (),
-            Decision::Forbidden(why) => return Err(Refusal::new(why.code(), why.to_string())),
-            Decision::Hidden(_) => return Err(no_session(order.session)),
+/// A session, and of an array those tasks that wait: what is said of an array before it is
+/// over is said of them and of those that are still to be made.
+fn with_waiting_tasks(state: &State, session: &Session) -> Vec<SessionId> {
+    let tasks = session.array.is_some().then(|| state.tasks_of(session.id));
+    let waiting = tasks.into_iter().flatten().filter(|task| task.waits());
+    let waiting = waiting.map(|task| task.id);
+    std::iter::once(session.id).chain(waiting).collect()
+}
+
+/// What of a change of an array reaches its tasks.
+fn change_tasks(state: &State, draft: &mut Draft<'_>, session: &Session, patch: &SessionPatch) {
+    if patch.priority.is_none() && patch.start_at.is_none() {
+        return;
+    }
+    let Some(array) = draft.session(session.id).cloned() else {
+        return;
+    };
+    for id in with_waiting_tasks(state, session).into_iter().skip(1) {
+        if let Some(task) = draft.session_mut(id) {
+            task.priority = array.priority;
+            task.start_at = array.start_at;
         }
     }
-    if order.version.is_some_and(|seen| seen != session.version) {
-        let text = format!("Session {} has been changed since it was read.", session.id);
-        return Err(Refusal::new("LS-VERSION-STALE", text));
-    }
-    Ok(session)
 }
 
-fn waits(session: &Session, verb: &str) -> Result<(), Refusal> {
-    if session.state == SessionState::Pending {
+fn waits(state: &State, session: &Session, verb: &str) -> Result<(), Refusal> {
+    let open = session.is_open_array() || with_waiting_tasks(state, session).len() > 1;
+    if session.waits() || (open && !session.state.is_final()) {
         return Ok(());
     }
     let (id, is) = (session.id, session.state);
+    if session.array.is_some() {
+        let text = format!("Array {id} is {is} and no task of it waits; {verb} is for what waits.");
+        return Err(Refusal::new("LS-STATE", text));
+    }
     let text = format!("Session {id} is {is}; {verb} is for sessions that are PENDING.");
     Err(Refusal::new("LS-STATE", text))
 }
@@ -180,6 +174,7 @@ fn change(
             errors.push(MemberError {
                 pointer: pointer.to_owned(),
                 message,
+                ..MemberError::default()
             });
         });
         if !errors.is_empty() {
@@ -194,9 +189,13 @@ fn change(
             return Err(Refusal::new("LS-INVALID", text).at("/priority", text));
         };
         wanted.priority = priority;
-        // The cap is the owner's; an administrator of others may go above it.
-        let own = order.caller.user == session.owner;
-        if own && priority > session.priority {
+        // Whoever asks, the cap of its owner's policies holds; administrators may go above it.
+        let rights = order.called.as_ref();
+        let rights = rights.map(|called| state.rights_as(&order.caller, called));
+        let administers = rights
+            .transpose()?
+            .is_some_and(|rights| rights.administers_domain(session.domain));
+        if priority > session.priority && !administers {
             rules::priority_allowed(state, &wanted)?;
         }
     }
@@ -212,9 +211,20 @@ fn change(
     Ok(())
 }
 
+/// What is done to one running session is done to one task of an array.
+pub(super) fn not_of_an_array(session: &Session, done: &str) -> Result<(), Refusal> {
+    if session.array.is_none() {
+        return Ok(());
+    }
+    let id = session.id;
+    let text = format!("Session {id} is an array; only its tasks are {done}, one by one.");
+    Err(Refusal::new("LS-STATE", text))
+}
+
 fn can_restart(session: &Session) -> Result<(), Refusal> {
     let (id, is) = (session.id, session.state);
     let no = |text: String| Err(Refusal::new("LS-STATE", text));
+    not_of_an_array(session, "restarted")?;
     if let SessionType::Inference | SessionType::System = session.kind {
         let kind = session.kind;
         return no(format!(
@@ -263,7 +273,9 @@ fn restart(draft: &mut Draft<'_>, id: SessionId, by: &str) {
         return;
     };
     let before: Vec<Container> = session.present().cloned().collect();
+    let began = session.life.began.or(session.started_at);
     session.next_attempt("user-requested", &detail, now);
+    session.life.began = began; // its life goes on
     let attempt = session.attempt;
     let mut moved: Vec<(ContainerKey, ContainerKey)> = Vec::new();
     for old in before {
@@ -313,6 +325,7 @@ fn restart(draft: &mut Draft<'_>, id: SessionId, by: &str) {
             .flat_map(BTreeMap::values)
             .map(|row| LedgerRow {
                 key: new,
+                opened_at: now, // what was before is booked with the older attempt
                 ..row.clone()
             })
             .collect();

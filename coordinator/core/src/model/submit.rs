@@ -1,8 +1,9 @@
 //! What can be said about a request at once: each rule in its order, each refusal
 //! with everything the asker needs.
 
+use super::arrays::{self, ArrayPlan};
 use super::attempts::Restart;
-use super::draft::{Draft, Why};
+use super::draft::Draft;
 use super::entities::SignalWish;
 use super::entities::{Adjusted, Cluster, PIDS_MAX, QueueSeat, Session};
 use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
@@ -16,6 +17,7 @@ use longshore_common::ids::{Attempt, ProjectId, SessionId, is_session_name};
 use longshore_common::session::{ClusterMode, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::SIGNALS;
+use longshore_config::work::environment as rules_of;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is said of a name that is none.
@@ -61,14 +63,8 @@ pub(super) fn submit(state: &State, order: &Submit, now: Timestamp) -> Outcome {
             at: now,
         }));
     }
-    draft.add_session(session);
-    draft.move_to(id, SessionState::Pending, Why::by(&format!("user {owner}")));
-    let (mut changes, effects) = draft.finish();
-    for change in &mut changes {
-        if let super::Change::History(line) = change {
-            line.from = None; // nothing was before
-        }
-    }
+    draft.admit(session, &format!("user {owner}"));
+    let (changes, effects) = draft.finish();
     Outcome {
         changes,
         effects,
@@ -113,7 +109,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
     };
     let preset = rules::preset(state, request)?;
     let queue = rules::queue(state, request, owner, &rights)?;
-    let mut adjusted = Vec::new();
+    let mut adjusted = order.held.clone();
     let mut ranks = Vec::new();
     let named = rules::named_slots(request, preset, queue.as_ref())?;
     let slots = slots(state, &named, "/slots", order, &mut adjusted)?;
@@ -179,6 +175,8 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         restarted: false,
         attempts: Vec::new(),
         depends_on: Vec::new(),
+        array: members.array,
+        task_of: None,
         retries_given: order.retries,
         shm_bytes,
         pids_max: PIDS_MAX,
@@ -194,6 +192,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         state: SessionState::Pending,
         phase: None,
         unreachable: false,
+        stalled_since: None,
         attempt: Attempt::FIRST,
         stop: None,
         failed: None,
@@ -215,6 +214,9 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         deadline: None,
         containers: Vec::new(),
         history_len: 0,
+        config_hash: None,
+        vaults: Vec::new(),
+        vaults_skipped: Vec::new(),
         signal_before: request.signal_before.as_ref().map(|wish| SignalWish {
             signal: wish.signal.clone(),
             lead_s: wish
@@ -238,6 +240,7 @@ struct Members {
     size: u16,
     mode: ClusterMode,
     restart: Restart,
+    array: Option<ArrayPlan>,
 }
 
 /// Rule 1: members by themselves; all that is wrong is said at once.
@@ -247,6 +250,7 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
         errors.push(MemberError {
             pointer: pointer.to_owned(),
             message,
+            ..MemberError::default()
         });
     };
     if let Some(name) = &request.name
@@ -352,6 +356,8 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
         );
     }
     let restart = restart_wish(request.restart.as_ref(), kind, &mut wrong);
+    let most = defaults.array_tasks;
+    let array = arrays::wish(request.array.as_ref(), kind, most, &mut wrong);
     labels(&request.labels, &mut wrong);
     let (size, mode) = cluster(request, &mut wrong);
     if request.group.is_some() && request.queue.is_some() {
@@ -383,6 +389,7 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
             size,
             mode,
             restart,
+            array,
         });
     }
     let only_environment =
@@ -439,20 +446,6 @@ pub(super) fn labels(labels: &BTreeMap<String, String>, wrong: &mut impl FnMut(&
     }
 }
 
-/// Names that steer the start, the choice of GPUs, or are Longshore's own.
-fn is_reserved(name: &str) -> bool {
-    const NAMES: [&str; 4] = [
-        "CUDA_VISIBLE_DEVICES",
-        "ROCR_VISIBLE_DEVICES",
-        "HIP_VISIBLE_DEVICES",
-        "SUDO_SESSION_ENABLED",
-    ];
-    const PREFIXES: [&str; 4] = ["LONGSHORE_", "NVIDIA_", "CUDA_MPS_", "DOCKER_"];
-    NAMES.contains(&name)
-        || PREFIXES.iter().any(|p| name.starts_with(p))
-        || (name.starts_with("LD_") && name != "LD_LIBRARY_PATH")
-}
-
 pub(super) fn environment(
     environment: &BTreeMap<String, String>,
     wrong: &mut impl FnMut(&str, String),
@@ -463,32 +456,9 @@ pub(super) fn environment(
         wrong(&pointer("/environment", name), message);
     };
     for (name, value) in environment {
-        let first_ok = name
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-        if !first_ok || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            bad(
-                name,
-                format!(
-                    "Environment name {} must match [A-Za-z_][A-Za-z0-9_]*.",
-                    cut(name)
-                ),
-            );
-        } else if is_reserved(name) {
-            bad(name, format!("Environment name {} is reserved.", cut(name)));
-        } else if value.len() > 32 * 1024 || value.contains('\0') {
-            bad(
-                name,
-                format!(
-                    "Environment value {} must be a single value of at most 32 KiB.",
-                    cut(name)
-                ),
-            );
-        } else if matches!(name.as_str(), "PATH" | "LD_LIBRARY_PATH")
-            && value.split(':').any(|dir| !dir.starts_with('/'))
-        {
-            bad(name, format!("{name} may hold absolute directories only."));
+        let fault = rules_of::name_fault(name);
+        if let Some(message) = fault.or_else(|| rules_of::value_fault(name, Some(value))) {
+            bad(name, message);
         }
     }
     let total: usize = environment.iter().map(|(k, v)| k.len() + v.len()).sum();
@@ -615,6 +585,7 @@ pub(super) fn amounts(
                 unknown.push(MemberError {
                     pointer: at,
                     message: format!("{error}."),
+                    ..MemberError::default()
                 });
                 continue;
             }
@@ -623,11 +594,13 @@ pub(super) fn amounts(
             Err(error) => errors.push(MemberError {
                 pointer: at,
                 message: format!("{error}."),
+                ..MemberError::default()
             }),
             Ok(0) => (), // not requested
             Ok(_) if !known.contains(&slot) => unknown.push(MemberError {
                 pointer: at,
                 message: format!("No agent offers {slot}."),
+                ..MemberError::default()
             }),
             Ok(amount) => slots.set(slot, amount),
         }
@@ -751,10 +724,10 @@ mod tests {
             "CUDA_VISIBLE_DEVICES",
             "DOCKER_HOST",
         ] {
-            assert!(is_reserved(name), "{name}");
+            assert!(rules_of::name_fault(name).is_some(), "{name}");
         }
         for name in ["LD_LIBRARY_PATH", "PATH", "CUDA_HOME"] {
-            assert!(!is_reserved(name), "{name}");
+            assert_eq!(rules_of::name_fault(name), None);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Large things by their id.
 
 use std::collections::BTreeMap;
-use std::ops::Index;
+use std::ops::{Index, RangeBounds};
 
 /// A map that holds each value in memory of its own. A node of a tree has room for eleven
 /// values and is seldom full: of things of a kilobyte that would be a third of all memory.
@@ -64,6 +64,12 @@ impl<K: Ord, V> Table<K, V> {
     /// The same, to be changed.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.0.get_mut(key).map(|value| &mut **value)
+    }
+
+    /// Those with ids in a range, in order.
+    pub fn range(&self, keys: impl RangeBounds<K>) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        let range = self.0.range(keys);
+        range.map(|(key, value)| (key, &**value))
     }
 
     /// Whether an id has a value.

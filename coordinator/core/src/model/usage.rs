@@ -389,7 +389,15 @@ pub struct Summary {
     by: UsageBy,
     stretch: Stretch,
     now: Timestamp,
-    sums: BTreeMap<String, (UsageSum, std::collections::BTreeSet<SessionId>)>,
+    sums: BTreeMap<String, Adding>,
+}
+
+#[derive(Debug, Default)]
+struct Adding {
+    sum: UsageSum,
+    sessions: std::collections::BTreeSet<SessionId>,
+    /// When the row began that gave it its name.
+    named: Option<Timestamp>,
 }
 
 impl Summary {
@@ -402,6 +410,18 @@ impl Summary {
             now,
             sums: BTreeMap::new(),
         }
+    }
+
+    /// How many sums there are so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Whether there is none yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty()
     }
 
     /// Takes a row in.
@@ -430,9 +450,14 @@ impl Summary {
         if spending.is_nothing() {
             return;
         }
-        let (sum, sessions) = self.sums.entry(id.clone()).or_default();
-        (sum.id, sum.name) = (id, name);
-        sessions.insert(row.key.session);
+        let adding = self.sums.entry(id.clone()).or_default();
+        let sum = &mut adding.sum;
+        sum.id = id;
+        if adding.named <= Some(row.from) {
+            adding.named = Some(row.from);
+            sum.name = name;
+        }
+        adding.sessions.insert(row.key.session);
         sum.slots
             .entry(row.slot.clone())
             .or_default()
@@ -446,9 +471,9 @@ impl Summary {
     #[must_use]
     pub fn done(self) -> Vec<UsageSum> {
         let all = self.sums.into_values();
-        all.map(|(sum, sessions)| UsageSum {
-            sessions: sessions.len() as u64,
-            ..sum
+        all.map(|adding| UsageSum {
+            sessions: adding.sessions.len() as u64,
+            ..adding.sum
         })
         .collect()
     }

@@ -3,6 +3,7 @@
 //! Whether somebody may is judged in the same step as it is done, by the rights of that
 //! moment: a right that was lost since the request came counts no longer.
 
+use super::arrays;
 use super::audited::{Audited, of_session};
 use super::change::Change;
 use super::draft::Draft;
@@ -103,6 +104,7 @@ fn used<'a>(
         Decision::Forbidden(why) => return Err(Refusal::new(why.code(), why.to_string())),
         Decision::Hidden(_) => return Err(no_session(order.session)),
     };
+    super::steer::not_of_an_array(session, "reached")?;
     match &order.what {
         SessionUse::Signal(_) if session.state != SessionState::Running => {
             let (id, is) = (session.id, session.state);
@@ -206,6 +208,10 @@ pub(super) fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Out
             forced: order.force,
             at: now,
         };
+        if session.array.is_some() && !session.state.is_final() {
+            end_array(&mut draft, *id, &stop, (&by, &mut answer));
+            continue;
+        }
         match session.state {
             state if state.is_final() => answer.skipped.push(skip("already-final")),
             SessionState::Pending => {
@@ -232,6 +238,33 @@ pub(super) fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Out
         effects,
         answer: Ok(Answer::Terminated(answer)),
     }
+}
+
+/// Ends an array with all its tasks; the answer names the array alone.
+fn end_array(
+    draft: &mut Draft<'_>,
+    id: SessionId,
+    stop: &Stop,
+    (by, answer): (&str, &mut TerminateAnswer),
+) {
+    let tasks = arrays::live_tasks(draft, id);
+    let again = draft.session(id).is_some_and(|array| array.stop.is_some());
+    if again && !stop.forced {
+        for task in tasks {
+            shorten(draft, task, stop.grace_s);
+        }
+        answer.skipped.push(Skipped {
+            id: id.to_string(),
+            why: "already-terminating".to_owned(),
+        });
+        return;
+    }
+    let waits = |task: &SessionId| draft.session(*task).is_some_and(Session::waits);
+    match tasks.iter().all(waits) {
+        true => answer.cancelled.push(id.to_string()),
+        false => answer.terminating.push(id.to_string()),
+    }
+    arrays::end(draft, id, stop, by);
 }
 
 /// A shorter grace for a session that is being stopped is taken over.

@@ -4,6 +4,7 @@
 use crate::access::{Lack, Level};
 use crate::model::{Dependency, KeypairState, Session, State, Unfit};
 use longshore_common::api::{Blocker, Source};
+use longshore_common::ids::VaultId;
 use longshore_common::time::Timestamp;
 
 /// One reason.
@@ -18,6 +19,8 @@ pub(super) enum NotReady<'a> {
     Held,
     /// Its owner, keypair, project or domain is not active: which.
     Owner(String),
+    /// A vault that is required cannot be opened.
+    Vault(VaultId),
     /// Somebody's rights are not what its start needs.
     Rights(Identity<'a>),
 }
@@ -48,6 +51,9 @@ pub(super) fn reasons<'a>(
         .chain(wait.map(NotReady::RetryWait))
         .chain(session.held.then_some(NotReady::Held))
         .chain(std::iter::once_with(|| owner(state, session).map(NotReady::Owner)).flatten())
+        .chain(
+            std::iter::once_with(|| state.vault_in_the_way(session).map(NotReady::Vault)).flatten(),
+        )
 }
 
 /// Whether a session may be considered, as far as it is not a matter of rights.
@@ -115,6 +121,10 @@ impl NotReady<'_> {
             }
             Self::Held => ready("held", "its owner holds it back".to_owned()),
             Self::Owner(text) => ready("owner-inactive", text.clone()),
+            Self::Vault(id) => {
+                let text = "a vault that is required cannot be opened".to_owned();
+                ready("vault-unavailable", text).of(Source::new("vault", id.to_string()))
+            }
             Self::Rights(why) => why.shown(state),
         }
     }

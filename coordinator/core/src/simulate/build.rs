@@ -564,6 +564,7 @@ pub(super) fn agent(
         braked_ms: 0,
         unclaimed: Vec::new(),
         drain: None,
+        told: None,
     })
 }
 

@@ -547,12 +547,24 @@ pub struct Submit {
     pub batch_timeout_s: Option<i64>,
     /// When it is tried again by itself.
     pub restart: Option<Restart>,
+    /// Many of them: `<id>.<index>` each, under the id as a whole.
+    pub array: Option<Array>,
     /// How it is used, in absolute seconds; outside of these nothing, with data.
     pub activity: Vec<Stretch>,
     /// Tries it begins with.
     pub retries: Option<u32>,
     /// Agents on which each start fails.
     pub start_fails_on: BTreeSet<String>,
+}
+
+/// Which tasks an array has.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Array {
+    /// First and last index.
+    pub range: String,
+    /// How many may be live at a time.
+    pub parallel: Option<i64>,
 }
 
 /// When a session is tried again by itself.

@@ -8,36 +8,29 @@
 //! cancellations, one pass; again while the instant brings more.
 
 mod build;
+mod happenings;
 pub mod input;
 mod output;
 #[cfg(feature = "scenarios")]
 pub mod read;
 mod watch;
+mod world;
 
 use crate::Core;
-use crate::model::{
-    Caller, Change, Container, Event, Extensions, HelloFacts, Meta, More, Prolong, Refusal,
-    Session, SessionDefaults, State, Submit, Terminate, finish_unconfirmed,
-};
-use crate::scheduler::{Placed, Start};
+use crate::model::{Change, Container, Event, Meta, Refusal, Session, State, finish_unconfirmed};
+use crate::scheduler::Start;
 use input::Input;
 use longshore_common::agent::AgentState;
 use longshore_common::amount::SlotName;
-use longshore_common::api::{NewCluster, NewDependency, NewDesignation, NewRestart, NewSession};
-use longshore_common::devices::{allocate, granted, verify};
 use longshore_common::ids::{
-    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation, GroupId, Rank,
-    SessionId, UserId,
+    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Generation, Rank, SessionId,
 };
-use longshore_common::session::{
-    Cause, ContainerState, DeviceGrant, End, Exit, Reason, SessionState, Want,
-};
+use longshore_common::session::{Cause, ContainerState, End, Exit, Reason, SessionState, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
 use output::{Lines, Meter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::sync::Arc;
 use watch::{Activity, Watch};
 
 /// T1 of simulated agents; any number does, since loss is an event of the file.
@@ -154,210 +147,6 @@ impl<'a> Run<'a> {
 
     // ----- the first state
 
-    fn build(&mut self) -> Result<(), InputError> {
-        let input = self.input;
-        let now = self.now;
-        let mut settings = build::scheduler(&input.settings.scheduler)?;
-        let grace_s = input.settings.idle.new_user_grace_s.unwrap_or_default();
-        if grace_s.ms < 0 || grace_s.ms % 1000 != 0 {
-            let path = "settings.idle.new_user_grace_s";
-            return Err(wrong(path, "whole seconds, 0 or more"));
-        }
-        settings.lives.new_user_grace_s = grace_s.ms / 1000;
-        self.apply(Change::Scheduler(settings));
-        let mut policies = Vec::new();
-        for (index, members) in input.keypair_policies.iter().enumerate() {
-            let path = format!("keypair_policies[{index}]");
-            let raw: input::KeypairPolicy = build::object(members, &path)?;
-            if !self.names.policies.insert(raw.name.clone()) {
-                return Err(wrong(
-                    &format!("{path}.name"),
-                    format!("{} is there twice", raw.name),
-                ));
-            }
-            self.policy_objects
-                .insert(raw.name.clone(), members.clone());
-            policies.push(build::policy(&raw, &path, now)?);
-        }
-        let (domains, projects) = build::tenants(input, now, &mut self.names)?;
-        // Without their totals until what runs before is placed.
-        for domain in &domains {
-            let total_slots = Default::default();
-            self.apply(Change::Domain(crate::model::Domain {
-                total_slots,
-                ..domain.clone()
-            }));
-        }
-        for project in &projects {
-            let total_slots = Default::default();
-            self.apply(Change::Project(crate::model::Project {
-                total_slots,
-                ..project.clone()
-            }));
-        }
-        let (people, keys) = build::people(input, &domains, &projects, &mut self.names, now)?;
-        self.keys = keys;
-        for change in people {
-            self.apply(change);
-        }
-        let groups = self.groups()?;
-        self.agents()?;
-        let config = build::config(input, &groups)?;
-        for (index, members) in input.allocation_policies.iter().enumerate() {
-            let path = format!("allocation_policies[{index}]");
-            let raw: input::AllocationPolicy = build::object(members, &path)?;
-            if self
-                .allocation_objects
-                .insert(raw.name.clone(), members.clone())
-                .is_some()
-            {
-                return Err(wrong(
-                    &format!("{path}.name"),
-                    format!("{} is there twice", raw.name),
-                ));
-            }
-        }
-        let enabled = input.settings.pools.enabled.unwrap_or(true);
-        self.apply(build::live(config, enabled));
-        for (index, running) in input.running.iter().enumerate() {
-            self.run_before(running, &format!("running[{index}]"))?;
-        }
-        for policy in policies {
-            self.apply(Change::KeypairPolicy(Box::new(policy)));
-        }
-        for domain in domains {
-            self.apply(Change::Domain(domain));
-        }
-        for project in projects {
-            self.apply(Change::Project(project));
-        }
-        Ok(())
-    }
-
-    fn groups(&mut self) -> Result<BTreeSet<String>, InputError> {
-        let mut default = serde_json::Map::new();
-        default.insert("name".to_owned(), "default".into());
-        let default = vec![default];
-        let given = self.input.resource_groups.as_ref().unwrap_or(&default);
-        let mut names = BTreeSet::new();
-        for (index, members) in given.iter().enumerate() {
-            let path = format!("resource_groups[{index}]");
-            let raw: input::Group = build::object(members, &path)?;
-            if !names.insert(raw.name.clone()) {
-                return Err(wrong(
-                    &format!("{path}.name"),
-                    format!("{} is there twice", raw.name),
-                ));
-            }
-            self.group_objects.insert(raw.name.clone(), members.clone());
-            let id = GroupId::new(index as u128 + 1);
-            let mut group = build::group(&raw, id, &path, &self.names)?;
-            group.default |= raw.name == "default" && raw.default.is_none();
-            self.apply(Change::Group(group));
-        }
-        Ok(names)
-    }
-
-    fn agents(&mut self) -> Result<(), InputError> {
-        let input = self.input;
-        for (index, raw) in input.agents.iter().enumerate() {
-            self.join(raw, &format!("agents[{index}]"))?;
-        }
-        // Slots of agents that join later are known from the start.
-        for (index, event) in input.events.iter().enumerate() {
-            if let Some(agent) = event.agent.as_ref().filter(|a| a.joined == Some(true)) {
-                let path = format!("events[{index}].agent");
-                let inventory = build::inventory(&joined(agent), &path)?;
-                let devices = inventory.devices.iter().map(|d| d.slot.clone());
-                self.known_slots.extend(devices);
-            }
-        }
-        Ok(())
-    }
-
-    fn join(&mut self, raw: &input::Agent, path: &str) -> Result<(), InputError> {
-        let state = self.core.state();
-        let group = raw.group.as_deref().unwrap_or("default");
-        let group = state
-            .groups
-            .values()
-            .find(|g| g.name == group)
-            .map(|g| g.id)
-            .ok_or_else(|| {
-                wrong(
-                    &format!("{path}.group"),
-                    format!("there is no group {group}"),
-                )
-            })?;
-        if state.agents.values().any(|a| a.name == raw.name) {
-            return Err(wrong(
-                &format!("{path}.name"),
-                format!("{} is there twice", raw.name),
-            ));
-        }
-        let id = AgentId::new(state.agents.len() as u128 + 1);
-        let agent = build::agent(raw, id, group, path, self.now)?;
-        self.apply(Change::Agent(Box::new(agent)));
-        Ok(())
-    }
-
-    /// A session that runs before second 0.
-    fn run_before(&mut self, running: &input::Running, path: &str) -> Result<(), InputError> {
-        let submit: input::Submit = build::object(&running.submit, path)?;
-        let order = self.order(&submit, path)?;
-        let state = self.core.state();
-        let mut session = crate::model::check_submit(state, &order, self.now)
-            .map_err(|refusal| wrong(path, format!("{}: {}", refusal.code, refusal.detail)))?;
-        let agent = state
-            .agents
-            .values()
-            .find(|a| a.name == running.agent)
-            .ok_or_else(|| {
-                wrong(
-                    &format!("{path}.agent"),
-                    format!("there is no agent {}", running.agent),
-                )
-            })?;
-        if let Some(seat) = &session.queue
-            && running.pool.is_none()
-        {
-            let text = format!("a session of queue {} needs its pool", seat.name);
-            return Err(wrong(&format!("{path}.pool"), text));
-        }
-        if let Some(pool) = &running.pool
-            && state.config.config.pool(pool).is_none()
-        {
-            return Err(wrong(
-                &format!("{path}.pool"),
-                format!("there is no pool {pool}"),
-            ));
-        }
-        session.group = agent.group;
-        let places = places_on(state, agent, &session, running, path)?;
-        let start = Start {
-            session: session.id,
-            group: agent.group,
-            pool: running.pool.clone(),
-            places,
-        };
-        let id = session.id;
-        let mut meta = state.meta.clone();
-        self.remember(id, &submit, path)?;
-        let (mut changes, mut effects) = (Vec::new(), Vec::new());
-        // Whatever was asked, it was let in then: the session is made as it stands.
-        meta.next_session += 1;
-        self.apply(Change::Meta(meta));
-        self.apply(Change::Session(Box::new(session)));
-        let (new, _) = crate::model::start_session(self.core.state(), self.now, &start);
-        for change in new {
-            self.apply(change);
-        }
-        self.report_running(id, &mut changes, &mut effects);
-        self.note(&changes);
-        self.plan_end(id);
-        Ok(())
-    }
-
     fn apply(&mut self, change: Change) {
         self.core.apply(&change);
     }
@@ -383,162 +172,27 @@ impl<'a> Run<'a> {
                 activity,
             },
         );
+        let tasks = self.core.state().tasks_of(id).map(|task| task.id);
+        for task in tasks.collect::<Vec<_>>() {
+            self.remember_task(task);
+        }
         Ok(())
     }
 
-    fn caller(&self, submit: &input::Submit, path: &str) -> Result<Caller, InputError> {
-        let name = submit.user.as_deref().unwrap_or("user");
-        let state = self.core.state();
-        let (user, main): &(UserId, String) = self
-            .keys
-            .get(name)
-            .ok_or_else(|| wrong(&format!("{path}.user"), format!("there is no user {name}")))?;
-        let access_key = match &submit.keypair {
-            None => main.clone(),
-            Some(key) => {
-                let own = state.keypairs.get(key).is_some_and(|k| k.user == *user);
-                if !own {
-                    let text = format!("{name} has no keypair {key}");
-                    return Err(wrong(&format!("{path}.keypair"), text));
-                }
-                key.clone()
-            }
-        };
-        Ok(Caller {
-            user: *user,
-            access_key,
-        })
-    }
-
-    fn order(&self, submit: &input::Submit, path: &str) -> Result<Submit, InputError> {
-        let at = |member: &str| format!("{path}.{member}");
-        if submit.runtime_s.is_some_and(|s| s.ms < 0) {
-            return Err(wrong(&at("runtime_s"), "it must not be below 0"));
-        }
-        if submit.id.is_empty() {
-            return Err(wrong(&at("id"), "a session needs an id"));
-        }
-        if self.ids.contains_key(&submit.id) {
-            return Err(wrong(&at("id"), format!("{} is there twice", submit.id)));
-        }
-        let state = self.core.state();
-        if let Some(group) = &submit.group
-            && !state.groups.values().any(|g| g.name == *group)
+    /// A task does as its array says, under a name of its own.
+    fn remember_task(&mut self, id: SessionId) {
+        let array = id.array().and_then(|array| self.scripts.get(&array));
+        if let (Some(script), Some(index)) = (array, id.task_index())
+            && !self.scripts.contains_key(&id)
         {
-            return Err(wrong(&at("group"), format!("there is no group {group}")));
-        }
-        if let Some(queue) = &submit.queue
-            && state.config.config.queue(queue).is_none()
-        {
-            return Err(wrong(&at("queue"), format!("there is no queue {queue}")));
-        }
-        if let Some(designated) = &submit.designated {
-            for name in &designated.agents {
-                let later = self.input.events.iter().any(|e| {
-                    e.agent
-                        .as_ref()
-                        .is_some_and(|a| a.joined == Some(true) && a.name == *name)
-                });
-                if !later && !state.agents.values().any(|a| a.name == *name) {
-                    let path = at("designated.agents");
-                    return Err(wrong(&path, format!("there is no agent {name}")));
-                }
-            }
-        }
-        for name in &submit.start_fails_on {
-            if !self.input.agents.iter().any(|a| a.name == *name)
-                && !state.agents.values().any(|a| a.name == *name)
-            {
-                let path = at("start_fails_on");
-                return Err(wrong(&path, format!("there is no agent {name}")));
-            }
-        }
-        let mut depends_on = Vec::new();
-        for entry in &submit.depends_on {
-            let (name, on) = match entry {
-                input::Dependency::Id(id) => (id, None),
-                input::Dependency::Full { session, on } => (session, on.clone()),
+            let name = format!("{}.{index}", script.name);
+            let script = Script {
+                name: name.clone(),
+                ..script.clone()
             };
-            let known = self.ids.get(name).copied();
-            if known.is_none() && !self.names_a_session(name) {
-                let path = at("depends_on");
-                return Err(wrong(&path, format!("there is no session {name}")));
-            }
-            depends_on.push(NewDependency {
-                session: known.map_or_else(|| "-".to_owned(), |id| id.to_string()),
-                on,
-            });
+            self.ids.insert(name, id);
+            self.scripts.insert(id, script);
         }
-        let start_at = match &submit.start_at {
-            None => None,
-            Some(input::Text(text)) => Some(match text.parse::<Timestamp>() {
-                Ok(at) => at,
-                Err(_) => {
-                    let value = serde_json::Value::String(text.clone());
-                    let seconds: input::Seconds = serde_json::from_value(value)
-                        .map_err(|error| wrong(&at("start_at"), error))?;
-                    self.origin.plus_ms(seconds.ms)
-                }
-            }),
-        };
-        let cluster =
-            (submit.cluster_size.is_some() || submit.cluster_mode.is_some()).then(|| NewCluster {
-                size: submit.cluster_size.unwrap_or(1),
-                mode: submit.cluster_mode.clone(),
-                containers: Vec::new(),
-            });
-        let request = NewSession {
-            kind: Some(submit.kind.clone().unwrap_or_else(|| "batch".to_owned())),
-            image: Some("simulated".to_owned()),
-            command: vec!["simulated".to_owned()],
-            slots: submit
-                .slots
-                .iter()
-                .map(|(slot, text)| (slot.clone(), text.0.clone()))
-                .collect(),
-            group: submit.group.clone(),
-            queue: submit.queue.clone(),
-            priority: submit.priority,
-            cluster,
-            arch: submit.arch.clone(),
-            designated: submit.designated.as_ref().map(|d| NewDesignation {
-                agents: d.agents.clone(),
-                mode: d.mode.clone(),
-            }),
-            start_at,
-            depends_on,
-            lifetime_s: submit.lifetime_s,
-            batch_timeout_s: submit.batch_timeout_s,
-            restart: submit.restart.as_ref().map(|restart| NewRestart {
-                max: restart.max,
-                on: restart.on.clone(),
-            }),
-            ..NewSession::default()
-        };
-        let defaults = SessionDefaults {
-            image: String::new(),
-            cpu_milli: 0,
-            mem_bytes: 0,
-            mem_minimum: 0,
-            priority: 10,
-        };
-        let mut order = Submit::new(self.caller(submit, path)?, request, defaults);
-        order.retries = submit.retries;
-        order.known_slots.clone_from(&self.known_slots);
-        order.past = self
-            .ids
-            .values()
-            .filter(|id| !state.sessions.contains_key(id))
-            .filter_map(|id| self.lines.past(*id))
-            .collect();
-        Ok(order)
-    }
-
-    /// Whether any submit of the file has this id: one that was refused is waited for in vain,
-    /// which is the submit's failure and not the file's.
-    fn names_a_session(&self, name: &str) -> bool {
-        let mut submits = self.input.events.iter().filter_map(|e| e.submit.as_ref());
-        submits.any(|s| s.id == name)
     }
 
     // ----- time
@@ -618,6 +272,7 @@ impl<'a> Run<'a> {
             let Change::Session(session) = change else {
                 continue;
             };
+            self.remember_task(session.id);
             let ended = session.state.is_final()
                 && self
                     .scripts
@@ -955,392 +610,11 @@ impl<'a> Run<'a> {
 
     // ----- events of the file
 
-    fn event(&mut self, index: usize) -> Result<(), InputError> {
-        let event = &self.input.events[index];
-        let path = format!("events[{index}]");
-        let kinds = [
-            event.submit.is_some(),
-            event.agent.is_some(),
-            event.terminate.is_some(),
-            event.pools.is_some(),
-            event.policy.is_some(),
-            event.keep.is_some(),
-            event.extend.is_some(),
-            event.report.is_some(),
-        ];
-        if kinds.iter().filter(|k| **k).count() != 1 {
-            return Err(wrong(&path, "an event is exactly one thing"));
-        }
-        if event.at.ms < 0 {
-            return Err(wrong(
-                &format!("{path}.at"),
-                "nothing happens before second 0; what ran before belongs to running",
-            ));
-        }
-        if let Some(submit) = &event.submit {
-            return self.submit(submit, &format!("{path}.submit"));
-        }
-        if let Some(agent) = &event.agent {
-            return self.agent_event(agent, &format!("{path}.agent"));
-        }
-        if let Some(terminate) = &event.terminate {
-            return self.terminate(terminate, &format!("{path}.terminate"));
-        }
-        if let Some(pools) = &event.pools {
-            let mut live = self.core.state().config.clone();
-            live.enabled = pools.enabled.unwrap_or(live.enabled);
-            self.apply(Change::Config(Box::new(live)));
-            return Ok(());
-        }
-        if let Some(policy) = &event.policy {
-            return self.policy_event(policy, &format!("{path}.policy"));
-        }
-        if let Some(extend) = &event.extend {
-            let what = More::By(extend.by_s);
-            return self.prolong(&extend.id, what, &format!("{path}.extend.id"));
-        }
-        if let Some(keep) = &event.keep {
-            return self.prolong(&keep.id, More::Keep(None), &format!("{path}.keep.id"));
-        }
-        if let Some(report) = &event.report {
-            return self.report(&report.id, &format!("{path}.report.id"));
-        }
-        Ok(())
-    }
-
-    /// The session of this name; nothing if it was refused.
-    fn named(&self, name: &str, path: &str) -> Result<Option<SessionId>, InputError> {
-        match self.ids.get(name) {
-            Some(id) => Ok(Some(*id)),
-            None if self.names_a_session(name) => Ok(None),
-            None => Err(wrong(path, format!("there is no session {name}"))),
-        }
-    }
-
-    /// Its owner asks for more time for a session.
-    fn prolong(&mut self, name: &str, what: More, path: &str) -> Result<(), InputError> {
-        let Some(id) = self.named(name, path)? else {
-            return Ok(());
-        };
-        self.judge(id); // so that what was measured is known up to now
-        let used_ms = self.watches.get(&id).and_then(|w| w.history().used_ms());
-        let caller = self.core.state().sessions.get(&id).map(|s| Caller {
-            user: s.owner,
-            access_key: s.access_key.clone(),
-        });
-        let Some(caller) = caller else {
-            let text = format!("Session {name} has ended and gets no more time.");
-            self.lines.no_more(name, &Refusal::new("LS-STATE", text));
-            return Ok(());
-        };
-        let order = Prolong {
-            caller,
-            called: None,
-            session: id,
-            past: None,
-            version: None,
-            dry_run: false,
-            what: match what {
-                More::Keep(_) => More::Keep(used_ms.map(Timestamp)),
-                other => other,
-            },
-        };
-        match self.happen(&Event::Prolong(Box::new(order))) {
-            Ok(_) => self.judge(id),
-            Err(refusal) => self.lines.no_more(name, &refusal),
-        }
-        Ok(())
-    }
-
-    /// Writes down what will stop a session.
-    fn report(&mut self, name: &str, path: &str) -> Result<(), InputError> {
-        let Some(id) = self.named(name, path)? else {
-            return Ok(());
-        };
-        self.judge(id);
-        let state = self.core.state();
-        let Some(session) = state.sessions.get(&id).filter(|s| !s.state.is_final()) else {
-            return Ok(()); // it has ended
-        };
-        let left = Extensions::of(state, &session.access_key).left(session);
-        self.lines
-            .report(name, session, left, self.watches.get(&id));
-        Ok(())
-    }
-
-    fn submit(&mut self, submit: &input::Submit, path: &str) -> Result<(), InputError> {
-        let order = self.order(submit, path)?;
-        self.lines.submitted += 1;
-        match self.happen(&Event::Submit(Box::new(order))) {
-            Ok(crate::model::Answer::Session(accepted)) => {
-                self.remember(accepted.id, submit, path)?;
-            }
-            Ok(_) => (),
-            Err(refusal) if refusal.code == "LS-INVALID" => {
-                let member = refusal.errors.first();
-                let member = member.map_or_else(String::new, |e| e.pointer.replace('/', "."));
-                return Err(wrong(&format!("{path}{member}"), refusal.detail));
-            }
-            Err(refusal) => self.lines.refused(&submit.id, &refusal),
-        }
-        Ok(())
-    }
-
-    fn agent_event(&mut self, event: &input::AgentEvent, path: &str) -> Result<(), InputError> {
-        if event.joined == Some(true) {
-            return self.join(&joined(event), path);
-        }
-        let state = self.core.state();
-        let agent = state
-            .agents
-            .values()
-            .find(|a| a.name == event.name)
-            .ok_or_else(|| {
-                wrong(
-                    &format!("{path}.name"),
-                    format!("there is no agent {}", event.name),
-                )
-            })?
-            .clone();
-        if let Some(schedulable) = event.schedulable {
-            let event = Event::SetSchedulable {
-                agent: agent.id,
-                version: None,
-                schedulable,
-            };
-            self.happen(&event)
-                .map_err(|refusal| wrong(path, refusal.detail))?;
-        }
-        match event.lost {
-            None => (),
-            Some(true) => {
-                let silent = Event::Silent {
-                    agent: agent.id,
-                    for_ms: LOST_AFTER_MS,
-                    lost_after_ms: LOST_AFTER_MS,
-                };
-                let _ = self.happen(&silent); // agents are not answered
-                let group = self.core.state().groups.get(&agent.group);
-                let seconds = group.map_or(0, |g| i64::from(g.declare_lost_s));
-                if seconds > 0 {
-                    self.give_up.insert((self.now.plus_s(seconds), agent.id));
-                }
-            }
-            Some(false) => self.back(agent.id),
-        }
-        Ok(())
-    }
-
-    /// A lost agent answers again: it tells what ended meanwhile, and clears what was given up.
-    fn back(&mut self, agent: AgentId) {
-        self.give_up.retain(|(_, id)| *id != agent);
-        let Some(node) = self.core.state().agents.get(&agent).cloned() else {
-            return;
-        };
-        let hello = HelloFacts {
-            agent,
-            key: [0; 32],
-            fingerprint: node.fingerprint.clone(),
-            machine: node.machine.clone(),
-            boot_id: node.boot_id.clone(),
-            fence: Fence(node.fence.0),
-            other_engine_connected: false,
-        };
-        let _ = self.happen(&Event::Hello(Box::new(hello))); // agents are not answered
-        for (id, reason) in self.held.remove(&agent).unwrap_or_default() {
-            self.end(id, reason);
-        }
-        let given_up: Vec<ContainerKey> = self
-            .core
-            .state()
-            .on_agent(agent)
-            .filter(|key| {
-                let session = self.core.state().sessions.get(&key.session);
-                session.is_none_or(|s| s.state.is_final() || s.attempt != key.attempt)
-            })
-            .collect();
-        for key in given_up {
-            self.outcome(agent, key, OutcomeNumber::Closed, None, None);
-        }
-    }
-
-    fn terminate(&mut self, order: &input::Terminate, path: &str) -> Result<(), InputError> {
-        let Some(id) = self.named(&order.id, &format!("{path}.id"))? else {
-            return Ok(());
-        };
-        let Some(session) = self.core.state().sessions.get(&id) else {
-            return Ok(()); // it has ended
-        };
-        let caller = Caller {
-            user: session.owner,
-            access_key: session.access_key.clone(),
-        };
-        let placed = session.present().next().map(|c| (c.agent, c.key));
-        let started = session.started_at;
-        let waits = session.state == SessionState::Pending || session.state.is_final();
-        let terminate = Terminate {
-            caller,
-            called: None,
-            ids: vec![id],
-            grace_s: 10,
-            force: order.force,
-            many: false,
-        };
-        let _ = self.happen(&Event::Terminate(terminate)); // what it did is in the changes
-        let Some((agent, key)) = placed.filter(|_| !waits) else {
-            return Ok(());
-        };
-        let end = End::Exited(Exit {
-            code: if order.force { 137 } else { 143 },
-            signal: Some(if order.force { 9 } else { 15 }),
-            oom: false,
-            at: self.now,
-        });
-        self.outcome(agent, key, OutcomeNumber::Ended, Some(end), started);
-        self.stopped(id);
-        Ok(())
-    }
-
-    fn policy_event(
-        &mut self,
-        patch: &serde_json::Map<String, serde_json::Value>,
-        path: &str,
-    ) -> Result<(), InputError> {
-        let text = |member: &str| {
-            patch
-                .get(member)
-                .and_then(serde_json::Value::as_str)
-                .map(str::to_owned)
-                .ok_or_else(|| wrong(&format!("{path}.{member}"), "it is missing"))
-        };
-        let (kind, name) = (text("kind")?, text("name")?);
-        let unknown = || {
-            wrong(
-                &format!("{path}.name"),
-                format!("there is no {kind} {name}"),
-            )
-        };
-        let merged = |old: &serde_json::Map<String, serde_json::Value>| {
-            let mut new = old.clone();
-            for (member, value) in patch.iter().filter(|(m, _)| *m != "kind" && *m != "name") {
-                // In a keypair policy a member that is not there has its default.
-                if value.is_null() && kind != "keypair" {
-                    new.remove(member);
-                } else {
-                    new.insert(member.clone(), value.clone());
-                }
-            }
-            new
-        };
-        match kind.as_str() {
-            "keypair" => {
-                let members = merged(self.policy_objects.get(&name).ok_or_else(unknown)?);
-                let policy = build::policy(&build::object(&members, path)?, path, self.now)?;
-                self.policy_objects.insert(name, members);
-                self.apply(Change::KeypairPolicy(Box::new(policy)));
-            }
-            "group" => {
-                let members = merged(self.group_objects.get(&name).ok_or_else(unknown)?);
-                let known = self.core.state().groups.values().find(|g| g.name == name);
-                let id = known.map(|g| g.id).ok_or_else(unknown)?;
-                let raw = build::object(&members, path)?;
-                let group = build::group(&raw, id, path, &self.names)?;
-                self.group_objects.insert(name, members);
-                self.apply(Change::Group(group));
-            }
-            "allocation" => {
-                let members = merged(self.allocation_objects.get(&name).ok_or_else(unknown)?);
-                let raw = build::object(&members, path)?;
-                let mut live = self.core.state().config.clone();
-                let profiles: BTreeSet<&str> = live
-                    .config
-                    .profiles
-                    .iter()
-                    .map(|p| p.name.as_str())
-                    .collect();
-                let policy = build::allocation_policy(&raw, &profiles, path)?;
-                for old in &mut live.config.allocation_policies {
-                    if old.name == name {
-                        *old = policy.clone();
-                    }
-                }
-                self.allocation_objects.insert(name, members);
-                self.apply(Change::Config(Box::new(live)));
-            }
-            "project" | "domain" => self.totals(patch, &kind, &name, path)?,
-            other => {
-                let text =
-                    format!("{other} is none of keypair, project, domain, group, allocation");
-                return Err(wrong(&format!("{path}.kind"), text));
-            }
-        }
-        Ok(())
-    }
-
-    fn totals(
-        &mut self,
-        patch: &serde_json::Map<String, serde_json::Value>,
-        kind: &str,
-        name: &str,
-        path: &str,
-    ) -> Result<(), InputError> {
-        if let Some(member) = patch
-            .keys()
-            .find(|m| !matches!(m.as_str(), "kind" | "name" | "total_slots"))
-        {
-            return Err(wrong(
-                &format!("{path}.{member}"),
-                "there is no such member",
-            ));
-        }
-        let mut raw = Input::default();
-        let tenant: input::Tenant = match patch.get("total_slots") {
-            None | Some(serde_json::Value::Null) => input::Tenant::default(),
-            Some(slots) => {
-                let mut members = serde_json::Map::new();
-                members.insert("total_slots".to_owned(), slots.clone());
-                build::object(&members, path)?
-            }
-        };
-        raw.domains.push(tenant);
-        let (read, _) = build::tenants(&raw, self.now, &mut build::Names::default())?;
-        let total = read
-            .first()
-            .map(|d| d.total_slots.clone())
-            .unwrap_or_default();
-        let unknown = || {
-            wrong(
-                &format!("{path}.name"),
-                format!("there is no {kind} {name}"),
-            )
-        };
-        let state = self.core.state();
-        let change = if kind == "project" {
-            let old = state.projects.values().find(|p| p.name == name);
-            Change::Project(crate::model::Project {
-                total_slots: total,
-                ..old.ok_or_else(unknown)?.clone()
-            })
-        } else {
-            let old = state.domains.values().find(|d| d.name == name);
-            Change::Domain(crate::model::Domain {
-                total_slots: total,
-                ..old.ok_or_else(unknown)?.clone()
-            })
-        };
-        self.apply(change);
-        Ok(())
-    }
-
     // ----- the end
 
     fn finish(mut self) -> Vec<String> {
         let (state, planner) = self.core.ask();
-        let mut waiting: Vec<&Session> = state
-            .sessions
-            .values()
-            .filter(|s| s.state == SessionState::Pending)
-            .collect();
+        let mut waiting: Vec<&Session> = state.sessions.values().filter(|s| s.waits()).collect();
         waiting.sort_by_key(|s| (s.created_at, s.id));
         let names: BTreeMap<String, String> = self
             .scripts
@@ -1356,86 +630,11 @@ impl<'a> Run<'a> {
             .sessions
             .values()
             .filter(|s| !s.state.is_final() && s.state != SessionState::Pending)
+            .filter(|s| s.array.is_none()) // its tasks are
             .count();
         self.lines
             .summary(waiting.len(), running, &self.meter, state);
         debug_assert_eq!(state.check(), Ok(()), "the books are right at the end");
         self.lines.into_text()
     }
-}
-
-/// The agent an event brings.
-fn joined(event: &input::AgentEvent) -> input::Agent {
-    input::Agent {
-        name: event.name.clone(),
-        group: event.group.clone(),
-        arch: event.arch.clone(),
-        slots: event.slots.clone(),
-        devices: event.devices.clone(),
-        schedulable: event.schedulable,
-        max_containers: event.max_containers,
-        allocation: event.allocation.clone(),
-    }
-}
-
-/// Where the containers of a session that runs before second 0 are.
-fn places_on(
-    state: &State,
-    agent: &crate::model::Agent,
-    session: &Session,
-    running: &input::Running,
-    path: &str,
-) -> Result<Vec<Placed>, InputError> {
-    let Some(inventory) = &agent.inventory else {
-        return Ok(Vec::new());
-    };
-    let usage = state.agent_use(agent.id);
-    let short = crate::scheduler::free_slots(agent, &usage).shortages(&session.total_slots());
-    if let Some(short) = short.first() {
-        let text = format!(
-            "{} has {} {} free, {} are needed",
-            agent.name,
-            short.slot.format_amount(short.have),
-            short.slot,
-            short.slot.format_amount(short.need)
-        );
-        return Err(wrong(path, text));
-    }
-    let mut occupied = usage.devices;
-    let mut places = Vec::new();
-    for rank in 0..session.cluster.size {
-        let request = session.rank_slots(rank);
-        let devices = match &running.devices {
-            Some(named) if rank == 0 => {
-                let mut grants = Vec::new();
-                for (slot, parts) in named {
-                    let slot = build::slot_name(slot, &format!("{path}.devices"))?;
-                    for (id, amount) in parts {
-                        let at = format!("{path}.devices.{slot}.{id}");
-                        let amount = longshore_common::amount::parse_milli(&amount.0)
-                            .map_err(|error| wrong(&at, error))?;
-                        grants.push(DeviceGrant {
-                            slot: slot.clone(),
-                            device: build::word(id, &at)?,
-                            amount,
-                        });
-                    }
-                }
-                let slots = granted(inventory, request, &grants);
-                verify(inventory, &occupied, &slots, &grants)
-                    .map_err(|error| wrong(&format!("{path}.devices"), error))?;
-                grants
-            }
-            _ => allocate(inventory, &occupied, request).map_err(|error| wrong(path, error))?,
-        };
-        for grant in &devices {
-            *occupied.entry(grant.device.clone()).or_insert(0) += grant.amount;
-        }
-        places.push(Placed {
-            agent: agent.id,
-            slots: Arc::new(granted(inventory, request, &devices)),
-            devices,
-        });
-    }
-    Ok(places)
 }

@@ -259,7 +259,9 @@ impl Lines {
             ok: session.result == Some(ResultKind::Success),
         };
         self.past.insert(session.id, past);
-        *self.ended.entry(session.state.as_str()).or_insert(0) += 1;
+        if session.array.is_none() {
+            *self.ended.entry(session.state.as_str()).or_insert(0) += 1;
+        }
         let mut line = self.begin("ended");
         line.text("session", name);
         line.text("state", session.state.as_str());

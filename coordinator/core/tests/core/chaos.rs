@@ -5,7 +5,7 @@
 
 use super::world::{World, beginning, exit, failed, inventory, job, slots};
 use longshore_common::agent::{AgentState, Health, RuntimeState};
-use longshore_common::api::{NewRestart, SessionPatch};
+use longshore_common::api::{NewArray, NewDependency, NewRestart, SessionPatch};
 use longshore_common::ids::{AgentId, ContainerKey, SessionId};
 use longshore_common::session::{Cause, ContainerState, End, Exit, Reason, SessionType};
 use longshore_common::time::Timestamp;
@@ -119,6 +119,19 @@ fn submit(world: &mut World, a: u16, b: u16) {
     request.lifetime_s = (b.is_multiple_of(6)).then_some(i64::from(a % 500) + 1);
     if a.is_multiple_of(7) {
         request.kind = Some(SessionType::Interactive.to_string());
+    }
+    request.array = (a % 9 == 2).then(|| NewArray {
+        range: format!("{}-{}", b % 3, b % 3 + b % 7),
+        parallel: (!a.is_multiple_of(4)).then_some(i64::from(a % 4)),
+    });
+    if b % 10 == 3
+        && let Some(other) = some_session(world, a)
+    {
+        let on = ["ok", "any", "fail"][usize::from(a % 3)];
+        request.depends_on.push(NewDependency {
+            session: other.to_string(),
+            on: Some(on.to_owned()),
+        });
     }
     let key = (b.is_multiple_of(4)).then(|| {
         (

@@ -5,6 +5,7 @@ use longshore_common::api::{NewCluster, NewSession};
 use longshore_common::ids::{AgentId, ContainerKey, SessionId};
 use longshore_common::session::{Cause, ContainerState, End, SessionState, Want};
 use longshore_common::wire::OutcomeNumber;
+use longshore_core::model::is_given;
 
 /// Two nodes of 16 cores, and a session of three containers that got its places.
 fn placed(mode: &str) -> (World, SessionId) {
@@ -142,7 +143,12 @@ fn what_a_person_set_for_launchers_stays() {
     };
     let id = world.submit(request);
     let order = world.order(world.agent_of(id), world.key(id)).expect("one");
-    assert_eq!(order.spec.environment["MASTER_PORT"], "1");
+    // It is given beside the order, which no name of a launcher contradicts.
+    assert!(!order.spec.environment.contains_key("MASTER_PORT"));
+    let (agent, key) = (world.agent_of(id), world.key(id));
+    assert!(is_given(world.state(), agent, key));
+    let other = world.agent("n2", 0);
+    assert!(!is_given(world.state(), other, key));
     let alone = world.submit(job());
     let order = world.order(world.agent_of(alone), world.key(alone));
     let spec = order.expect("one").spec;

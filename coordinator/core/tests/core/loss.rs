@@ -1,13 +1,15 @@
 //! Nodes that stay away: what is tried again, when, and the brake on losing many at once.
 
-use super::world::{GIVE_UP_S, LOST_MS, World, exit, gpu_job, job};
+use super::world::{GIVE_UP_S, LOST_MS, World, exit, gpu_job, group, job};
+use longshore_common::admin::{GroupRequest, Member};
 use longshore_common::agent::AgentState;
 use longshore_common::api::{NewRestart, NewSession};
-use longshore_common::ids::{AgentId, SessionId};
+use longshore_common::ids::{AgentId, InstanceId, SessionId};
 use longshore_common::session::{ContainerState, End, Exit, Reason, SessionState, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::OutcomeNumber;
-use longshore_core::model::{Answer, Event};
+use longshore_core::model::admin::{AdminOrder, AdminVerb};
+use longshore_core::model::{Answer, Event, desired_set, lease_ms};
 
 const T2_MS: i64 = GIVE_UP_S as i64 * 1000;
 
@@ -88,6 +90,91 @@ fn the_table_of_a_loss() {
             );
         }
     }
+}
+
+/// The group's T2 becomes another.
+fn give_up_after(world: &mut World, seconds: u32) {
+    let mut order = AdminOrder {
+        verb: AdminVerb::PatchGroup(
+            group().name,
+            Box::new(GroupRequest {
+                declare_lost_s: Member::Value(seconds.into()),
+                ..GroupRequest::default()
+            }),
+        ),
+        caller: world.caller(),
+        expected_version: None,
+        dry_run: true,
+    };
+    let before = world.state().clone();
+    world.does(Event::Admin(Box::new(order.clone())));
+    assert_eq!(*world.state(), before);
+    order.dry_run = false;
+    world.does(Event::Admin(Box::new(order)));
+}
+
+/// How long the agent goes on by the set it would be sent.
+fn lease(world: &World, agent: AgentId) -> u64 {
+    let instance = InstanceId::new(1);
+    desired_set(world.state(), agent, instance, world.now)
+        .expect("it is known")
+        .lease_ms
+}
+
+#[test]
+fn a_shorter_t2_counts_once_the_agent_knows_of_it() {
+    let (mut world, n1, id) = restartable();
+    let generation = world.generation(n1);
+    assert_eq!(lease(&world, n1), 540_000);
+    give_up_after(&mut world, 120);
+    assert_eq!(lease(&world, n1), 60_000);
+    assert!(world.generation(n1) > generation, "it is sent");
+    // It was cut off before: it freezes after 540 s.
+    world.lose(n1);
+    world.silent(n1, 599_999);
+    assert!(world.is(id, SessionState::Running));
+    world.silent(n1, 600_000);
+    assert!(world.is(id, SessionState::Pending));
+
+    let (mut world, n1, id) = restartable();
+    give_up_after(&mut world, 120);
+    let version = world.state().agents[&n1].version;
+    world.report(id, ContainerState::Running);
+    assert_eq!(
+        world.state().agents[&n1].told,
+        None,
+        "it said that it knows"
+    );
+    assert_eq!(world.state().agents[&n1].version, version);
+    world.lose(n1);
+    world.silent(n1, 120_000);
+    assert!(world.is(id, SessionState::Pending));
+}
+
+#[test]
+fn of_all_that_an_agent_was_told_the_longest_counts() {
+    let (mut world, n1, id) = restartable();
+    give_up_after(&mut world, 0);
+    assert_eq!(lease(&world, n1), 0);
+    give_up_after(&mut world, 120);
+    world.lose(n1);
+    world.silent(n1, 10 * T2_MS);
+    assert!(world.is(id, SessionState::Running), "it may go on for ever");
+    world.hello(n1);
+    world.report(id, ContainerState::Running);
+    give_up_after(&mut world, 300);
+    give_up_after(&mut world, 120);
+    world.lose(n1);
+    world.silent(n1, 299_999);
+    assert!(world.is(id, SessionState::Running));
+    world.silent(n1, 300_000);
+    assert!(world.is(id, SessionState::Pending));
+}
+
+#[test]
+fn a_lease_is_never_for_ever_unless_t2_is_never() {
+    let leases = [0, 1, 60, 61, 120].map(lease_ms);
+    assert_eq!(leases, [0, 1000, 1000, 1000, 60_000]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a test says what it shows by its name")]
 
 mod agents;
+mod arrays;
 mod chaos;
 mod clusters;
 mod drain;
@@ -18,4 +19,5 @@ mod starts;
 mod steering;
 mod submit;
 mod unclaimed;
+mod vaults;
 mod world;

@@ -1,14 +1,15 @@
 //! More time for a session: `extend` and `keep`.
 
-use crate::world::{World, job};
+use crate::world::{World, exit, job};
 use longshore_common::api::NewSession;
 use longshore_common::ids::{PolicyId, SessionId};
 use longshore_common::limits::{Combine, IdleAction, IdlePolicy};
 use longshore_common::session::{Reason, SessionState};
 use longshore_common::time::Timestamp;
+use longshore_common::wire::OutcomeNumber;
 use longshore_core::model::{
     Answer, Called, Change, Done, Event, KeypairPolicy, LifetimeBase, More, Prolong, Prolonged,
-    Refusal,
+    Refusal, Steering,
 };
 
 fn order(world: &World, id: SessionId, what: More) -> Prolong {
@@ -218,6 +219,16 @@ fn a_life_may_count_from_the_start() {
     assert_eq!(limits(&world).from_start_s, None);
     assert_eq!(left_s(&world, id), Some(600));
     assert!(world.generation(world.agent_of(id)) > before);
+    // A restart gives no new life, also while it is under way.
+    world.later(200_000);
+    let (agent, old) = (world.agent_of(id), world.key(id));
+    world.steer(id, Steering::Restart).unwrap();
+    assert_eq!(left_s(&world, id), Some(400));
+    world.outcome(agent, old, OutcomeNumber::Ended, Some(exit(143)));
+    world.outcome(agent, old, OutcomeNumber::Closed, None);
+    assert_eq!(limits(&world).from_start_s, None);
+    world.run(id);
+    assert_eq!(left_s(&world, id), Some(400));
 }
 
 #[test]

@@ -33,6 +33,19 @@ fn three_returns_and_the_fourth_failure_ends_it() {
 }
 
 #[test]
+fn a_vault_that_is_away_is_waited_for_as_often_as_it_takes() {
+    let (mut world, id) = placed();
+    for wait_s in [10, 20, 40, 80, 160, 300, 300] {
+        world.acknowledge(id);
+        world.ends(id, failed(Cause::VaultUnavailable));
+        let text = format!("tried before; next try in {wait_s} s");
+        assert_eq!(world.why(id), text);
+        world.later(wait_s * 1000);
+    }
+    assert_eq!(world.show(id), "s-1 SCHEDULED a8, n1 prepare assigned");
+}
+
+#[test]
 fn a_group_may_allow_none() {
     let (mut world, id) = placed();
     let mut group = world.state().groups.values().next().unwrap().clone();

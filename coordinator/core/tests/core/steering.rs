@@ -4,8 +4,9 @@ use super::world::{World, exit, failed, gpu_job, job};
 use longshore_common::api::{NewRestart, SessionPatch};
 use longshore_common::ids::{AgentId, SessionId};
 use longshore_common::session::{Cause, ContainerState, Reason, SessionState, Want};
-use longshore_common::wire::OutcomeNumber;
+use longshore_common::wire::{DeviceUse, OutcomeNumber};
 use longshore_core::model::Steering;
+use longshore_core::model::admin::{Reported, ReportedContainer, usage_audit};
 
 fn running() -> (World, AgentId, SessionId) {
     let mut world = World::new();
@@ -111,10 +112,22 @@ fn names_and_labels_change_while_it_lives() {
 }
 
 #[test]
+fn what_runs_unasked_beside_its_old_process_has_no_deadline() {
+    let (mut world, n1, id) = running();
+    let old = world.key(id);
+    world.steer(id, Steering::Restart).unwrap();
+    world.acknowledge(id);
+    world.report(id, ContainerState::Running);
+    world.outcome(n1, old, OutcomeNumber::Ended, Some(exit(143)));
+    assert_eq!(world.want(id), Some(Want::Run));
+    assert_eq!(world.stored[&id].deadline, None);
+}
+
+#[test]
 fn a_restart_keeps_the_place_and_waits_for_the_old_process() {
     let (mut world, n1, id) = running();
     let other = world.submit(gpu_job(1));
-    let (old, rows, created) = (world.key(id), world.rows(id), world.stored[&id].created_at);
+    let (old, rows) = (world.key(id), world.rows(id));
     world.steer(id, Steering::Restart).unwrap();
     assert_eq!(
         world.show(id),
@@ -139,10 +152,6 @@ fn a_restart_keeps_the_place_and_waits_for_the_old_process() {
     world.report(id, ContainerState::Running);
     assert_eq!(world.show(id), "s-1 RUNNING a2, n1 run running GPU-n1-0");
     assert_eq!(
-        world.stored[&id].created_at, created,
-        "its lifetime goes on"
-    );
-    assert_eq!(
         world.path(id),
         "PENDING SCHEDULED PREPARING RUNNING PREPARING RUNNING"
     );
@@ -160,6 +169,59 @@ fn a_restart_that_fails_ends_the_session() {
     world.ends(id, failed(Cause::PullNetwork));
     assert_eq!(world.show(id), "s-1 TERMINATED a2 restart-failed failure");
     assert!(world.state().ledger.is_empty());
+}
+
+#[test]
+fn a_restart_whose_old_process_does_not_end_fails_and_keeps_the_place() {
+    let (mut world, n1, id) = running();
+    let old = world.key(id);
+    world.steer(id, Steering::Restart).unwrap();
+    world.acknowledge(id);
+    let new = world.key(id);
+    world.report(id, ContainerState::Created);
+    world.later(600_000);
+    world.outcome(n1, new, OutcomeNumber::Closed, None);
+    assert_eq!(world.reason(id), Some(Reason::RestartFailed));
+    assert!(world.stored[&id].state.is_final() && world.stored[&id].is_releasing());
+    // Its agent has nothing of the newer one, and the older one is there still.
+    let report = Reported {
+        agent: n1,
+        applied: world.generation(n1),
+        containers: vec![ReportedContainer {
+            key: old,
+            slots: world.stored[&id].containers[0].slots.clone(),
+            devices: world.stored[&id].containers[0].devices.clone(),
+        }],
+    };
+    let audit = usage_audit(world.state(), &[report]);
+    assert_eq!((audit.closed, audit.drifts), (vec![], vec![]));
+    let next = world.submit(gpu_job(1));
+    assert!(world.is(next, SessionState::Pending));
+    world.outcome(n1, old, OutcomeNumber::Closed, None);
+    assert_eq!(world.devices(next), ["GPU-n1-0"]);
+}
+
+#[test]
+fn figures_and_words_of_an_attempt_stay_with_it() {
+    let (mut world, n1, id) = running();
+    world.later(36_000_000);
+    let old = world.key(id);
+    world.steer(id, Steering::Restart).unwrap();
+    world.later(20_000);
+    let device = world.stored[&id].containers[0].devices[0].device.clone();
+    let used = DeviceUse {
+        device,
+        busy_ms: 18_000_000,
+        measured_ms: 36_000_000,
+        memory_peak: None,
+    };
+    world.outcome_with(n1, old, OutcomeNumber::Ended, Some(exit(143)), vec![used]);
+    world.outcome(n1, old, OutcomeNumber::Closed, None);
+    assert_eq!(world.stored[&id].spent.accelerator_used_ms, 18_000_000_000);
+    assert_eq!(
+        world.stored[&id].tail, None,
+        "not the words of this attempt"
+    );
 }
 
 #[test]

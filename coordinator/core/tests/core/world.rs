@@ -17,7 +17,9 @@ use longshore_common::session::{
     Cause, ContainerState, End, Entry, Exit, Reason, SessionState, Want,
 };
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{ContainerReport, Outcome as AgentOutcome, OutcomeNumber, Totals};
+use longshore_common::wire::{
+    ContainerReport, DeviceUse, Outcome as AgentOutcome, OutcomeNumber, Totals,
+};
 use longshore_core::model::{
     Accepted, AccessRule, Answer, Beginning, Caller, Change, Container, Effect, Enrol, Event,
     Group, HelloFacts, History, JoinToken, JoinTokenOrder, Keypair, Meta, Refusal, Role,
@@ -330,6 +332,16 @@ impl World {
             let open = self.state().ledger.contains_key(&row.key);
             assert_eq!(row.to.is_none(), open, "{} ends with its claim", row.key);
         }
+        // A device is held once, also by attempts of one session.
+        for row in self.usage.values().filter(|row| row.device.is_some()) {
+            let mut others = self.usage.values();
+            let twice = others.find(|other| {
+                let same = (other.key.session, &other.device) == (row.key.session, &row.device);
+                let later = other.key.attempt > row.key.attempt;
+                same && later && row.to.is_none_or(|to| other.from < to)
+            });
+            assert!(twice.is_none(), "{row:?} and {twice:?}");
+        }
         for session in self.stored.values() {
             let stretch = Stretch {
                 since: None,
@@ -354,6 +366,9 @@ impl World {
         let mut keys = BTreeSet::new();
         for session in self.state().sessions.values() {
             let id = session.id;
+            if session.array.is_some() {
+                continue; // none is ever placed
+            }
             for container in &session.containers {
                 if !self.state().agents.contains_key(&container.agent) {
                     return Err(format!("{id} is placed on nobody"));
@@ -679,6 +694,18 @@ impl World {
         number: OutcomeNumber,
         end: Option<End>,
     ) {
+        self.outcome_with(agent, key, number, end, Vec::new());
+    }
+
+    /// The same, with what was measured.
+    pub fn outcome_with(
+        &mut self,
+        agent: AgentId,
+        key: ContainerKey,
+        number: OutcomeNumber,
+        end: Option<End>,
+        devices: Vec<DeviceUse>,
+    ) {
         let never_ran = matches!(end, Some(End::StartFailed { .. }) | None);
         let outcome = AgentOutcome {
             key,
@@ -688,7 +715,7 @@ impl World {
             at: self.now,
             tail: b"last words".to_vec(),
             totals: Totals::default(),
-            devices: Vec::new(),
+            devices,
         };
         self.does(Event::Outcome {
             agent,

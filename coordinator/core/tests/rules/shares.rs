@@ -62,6 +62,7 @@ fn started(cpu: i64, gpus: u32, users: &[Demand], each: usize) -> Vec<usize> {
         braked_ms: 0,
         unclaimed: Vec::new(),
         drain: None,
+        told: None,
     })));
     core.apply(&Change::AccessRule(AccessRule::factory(NOW)));
     for (number, (_, _, weight)) in users.iter().enumerate() {

@@ -174,6 +174,15 @@ fn queues(state: &model::State, viewer: &Viewer) -> Vec<QueueView> {
     views
 }
 
+/// A queue that a person may use, by its name in any case.
+pub(in super::super) fn queue_of(
+    state: &model::State,
+    viewer: &Viewer,
+    text: &str,
+) -> Option<QueueView> {
+    queue(state, viewer, text)
+}
+
 fn queue(state: &model::State, viewer: &Viewer, text: &str) -> Option<QueueView> {
     queues(state, viewer)
         .into_iter()

@@ -15,6 +15,7 @@
 //! | `config` | pools, profiles, allocation policies and queues |
 //! | `quota` | what a person may use |
 //! | `exports` | tables, and the audit of use |
+//! | `vaults` | what sessions get besides, and what comes of all of it |
 //! | `unclaimed` | containers that no order names |
 //!
 //! `verbs` is what the routes of most objects do.
@@ -28,8 +29,10 @@ pub(super) mod policies;
 pub(super) mod presets;
 pub(super) mod quota;
 pub(super) mod rights;
+pub(super) mod settings;
 pub(super) mod tenants;
 pub(super) mod unclaimed;
+pub(super) mod vaults;
 mod verbs;
 
 #[cfg(test)]

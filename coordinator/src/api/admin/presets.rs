@@ -80,7 +80,7 @@ pub(in super::super) async fn offered(
     let query = Query::read(request.uri().query(), &["group", "project"])?;
     let wanted = query.one("group")?.map(str::to_owned);
     let project = query.one("project")?.map(str::to_owned);
-    let defaults = app.defaults.clone();
+    let defaults = app.defaults.get();
     let look = move |state: &model::State, planner: &mut Planner, now: Timestamp| {
         let group = match &wanted {
             Some(text) => state.group_by_ref(text),

@@ -2,6 +2,7 @@
 
 mod invitations;
 mod people;
+mod vaults;
 
 use super::super::tests::{Answer, Fixture, batch, ready as bare};
 use axum::body::Body;
@@ -1113,4 +1114,38 @@ async fn who_may_not_use_a_group_does_not_see_it() {
         seen.json().get("allowed").is_none(),
         "that is for administrators"
     );
+}
+
+/// The cap of a priority is that of whose session it is, whoever asks.
+#[tokio::test]
+async fn a_colleague_raises_no_priority_above_the_cap_of_its_owner() {
+    let f = ready().await;
+    f.start(None).await;
+    let policy = "/api/v1/keypair-policies/default";
+    let capped = f.patch(policy, "*", &json!({ "max_priority": 20 })).await;
+    assert_eq!(capped.status, 200, "{}", capped.text());
+    let more = json!({ "projects": ["default"] });
+    let (ann, bob) = (
+        f.person("ann", more.clone()).await,
+        f.person("bob", more).await,
+    );
+    let mut body = batch();
+    body["hold"] = json!(true);
+    let made = f.send_as(&ann, "POST", "/api/v1/sessions", &body).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/sessions/{id}");
+    for who in [&ann, &bob] {
+        let ask = async |priority: i64| {
+            let headers = [("authorization", who.as_str()), MERGE, ("if-match", "*")];
+            let body = json!({ "priority": priority }).to_string();
+            f.send("PATCH", &path, &headers, Body::from(body)).await
+        };
+        let problem = ask(50).await.json();
+        assert_eq!(problem["limit"]["rule"], "priority", "{problem}");
+        let answer = ask(20).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let raised = f.patch(&path, "*", &json!({ "priority": 50 })).await;
+    assert_eq!(raised.status, 200, "{}", raised.text());
 }

@@ -15,7 +15,7 @@ use super::{App, GUARDED, held, json, person, sessions};
 use crate::cluster::{Cluster, ClusterError, TunnelEnds};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts as _, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use longshore_common::api::{AppAccess, SessionApp, SessionApps};
 use longshore_common::ids::{AgentId, Rank, SessionId, UserId};
@@ -158,14 +158,14 @@ pub(super) async fn access(
 }
 
 /// A page of another origin, one of a session's own app among them, must not use what a
-/// browser keeps for ours. Programs say no origin.
-fn by_own_page(headers: &HeaderMap, own: &str) -> Result<(), Failure> {
-    match headers.get(header::ORIGIN) {
-        Some(from) if from != own => {
+/// browser keeps for ours, unless the settings let it. Programs say no origin.
+pub(super) fn by_own_page(app: &App, headers: &HeaderMap) -> Result<(), Failure> {
+    match app.cors.look(|cors| cors.may_open(headers, &app.address)) {
+        false => {
             let text = "This connection was not begun by a page of the console.";
             Err(Failure::new("LS-CSRF", text))
         }
-        _ => Ok(()),
+        true => Ok(()),
     }
 }
 
@@ -195,7 +195,7 @@ pub(super) async fn forward(
     let origin = origin(&parts.extensions)?;
     let id = sessions::resolve(&app, &caller, &text).await?;
     let session = sessions::allowed(&app, &caller, id, Operation::SessionReach).await?;
-    by_own_page(&parts.headers, &app.address)?;
+    by_own_page(&app, &parts.headers)?;
     let (rank, port) = wanted(parts.uri.query())?;
     let (agent, request) = place(&session, rank, port)?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;

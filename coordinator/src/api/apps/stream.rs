@@ -10,39 +10,21 @@
 use crate::api::App;
 use crate::api::errors::Failure;
 use crate::api::held;
+use crate::api::sockets::{self, LastWords, Why, close, message, problem};
 use crate::cluster::TunnelEnds;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use bytes::Bytes;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
+use axum::extract::ws::{Message, WebSocket, close_code};
+use futures_util::StreamExt as _;
 use longshore_common::wire::{FromTunnel, MAX_PIECE, ToTunnel};
-use std::time::Duration;
-use tokio::sync::mpsc;
 
-/// A silent connection is asked whether it is there so often.
-const PING: Duration = Duration::from_secs(15);
-/// Thrice that without a word is silence.
-const SILENCE: Duration = Duration::from_secs(45);
-/// The last words of a connection get so long.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Why a connection ends.
+/// How a connection ends in the session.
 #[derive(Debug)]
-enum Why {
+enum End {
     /// Both ways have ended.
-    Ended,
+    Both,
     /// It broke in the session.
     Broke(String),
     /// The way to its agent broke, or the agent closed it as silent.
     Away,
-    /// The client closed it or is gone.
-    Left,
-    /// The client says what makes no sense.
-    Broken(&'static str),
-    /// The right to it is lost.
-    Lost(Failure),
-    /// The coordinator stops.
-    Stopping,
 }
 
 /// Serves it to its end.
@@ -55,105 +37,46 @@ pub(super) async fn serve(
     let TunnelEnds { to, mut from } = ends;
     let (mut out, mut back) = socket.split();
     let mut stopping = app.stopping.clone();
+    let mut ended = false;
+    let say = |next| said(&mut ended, next);
     let why = tokio::select! {
-        why = outgoing(&mut out, &mut from) => why,
-        why = incoming(&mut back, &to) => why,
+        why = sockets::outgoing(&mut out, &mut from, say) => why,
+        why = sockets::incoming(&mut back, &to, read) => why,
         failure = standing.lost() => Why::Lost(failure),
         _ = stopping.wait_for(|stop| *stop) => Why::Stopping,
     };
     drop((to, from));
-    let (last, close) = last_words(app, &why);
-    let said = async {
-        if let Some(last) = last {
-            out.send(last).await?;
-        }
-        out.send(Message::Close(Some(close))).await
-    };
-    // The client may be gone.
-    let _ = tokio::time::timeout(LAST_WORDS, said).await;
+    sockets::part(&mut out, why.last_words(app, |end| last_words(app, end))).await;
 }
 
-fn last_words(app: &App, why: &Why) -> (Option<Message>, CloseFrame) {
-    let close = |code, reason: &'static str| CloseFrame {
-        code,
-        reason: reason.into(),
-    };
-    let problem = |failure: &Failure| {
-        let problem = failure.problem(&app.address, "", "");
-        // A record of texts and numbers can always be written.
-        let text = serde_json::to_vec(&problem).unwrap_or_default();
-        Some(message(6, &text))
-    };
-    match why {
-        Why::Ended => (None, close(close_code::NORMAL, "it has ended")),
-        Why::Left => (None, close(close_code::NORMAL, "")),
-        Why::Broke(text) => {
+/// What the session says as a message; `ended` once no more bytes come from it.
+fn said(ended: &mut bool, next: Option<FromTunnel>) -> Result<Message, End> {
+    match next {
+        None if *ended => Err(End::Both),
+        None => Err(End::Away),
+        Some(FromTunnel::Failed(text)) => Err(End::Broke(text)),
+        Some(FromTunnel::Data(bytes)) => Ok(message(1, &bytes)),
+        Some(FromTunnel::End) => {
+            *ended = true;
+            Ok(message(4, b""))
+        }
+    }
+}
+
+fn last_words(app: &App, end: &End) -> LastWords {
+    match end {
+        End::Both => (None, close(close_code::NORMAL, "it has ended")),
+        End::Broke(text) => {
             let text = format!("The connection broke in the session: {text}.");
             let failure = Failure::new("LS-APP-NOT-READY", text);
-            (problem(&failure), close(close_code::ERROR, "it broke"))
+            let close = close(close_code::ERROR, "it broke");
+            (Some(problem(app, &failure)), close)
         }
-        Why::Away => {
+        End::Away => {
             let text = "The agent has ended the connection, or the way to it broke.";
             let failure = Failure::new("LS-AGENT-UNREACHABLE", text);
-            (problem(&failure), close(close_code::ERROR, "away"))
-        }
-        Why::Broken(text) => {
-            let failure = Failure::new("LS-INVALID", *text);
-            let close = close(close_code::PROTOCOL, "not understood");
-            (problem(&failure), close)
-        }
-        Why::Lost(failure) => (problem(failure), close(close_code::POLICY, "not allowed")),
-        Why::Stopping => (None, close(close_code::RESTART, "the coordinator stops")),
-    }
-}
-
-fn message(channel: u8, bytes: &[u8]) -> Message {
-    let mut whole = Vec::with_capacity(bytes.len() + 1);
-    whole.push(channel);
-    whole.extend_from_slice(bytes);
-    Message::Binary(Bytes::from(whole))
-}
-
-/// A client that takes nothing holds the program up; nothing is dropped.
-async fn outgoing(
-    out: &mut SplitSink<WebSocket, Message>,
-    from: &mut mpsc::Receiver<FromTunnel>,
-) -> Why {
-    let mut ended = false;
-    loop {
-        let next = match tokio::time::timeout(PING, from.recv()).await {
-            Err(_) => Message::Ping(Bytes::new()),
-            Ok(None) if ended => return Why::Ended,
-            Ok(None) => return Why::Away,
-            Ok(Some(FromTunnel::Failed(text))) => return Why::Broke(text),
-            Ok(Some(FromTunnel::Data(bytes))) => message(1, &bytes),
-            Ok(Some(FromTunnel::End)) => {
-                ended = true;
-                message(4, b"")
-            }
-        };
-        if out.send(next).await.is_err() {
-            return Why::Left;
-        }
-    }
-}
-
-async fn incoming(back: &mut SplitStream<WebSocket>, to: &mpsc::Sender<ToTunnel>) -> Why {
-    loop {
-        let frames = match tokio::time::timeout(SILENCE, back.next()).await {
-            Err(_) | Ok(None | Some(Err(_) | Ok(Message::Close(_)))) => return Why::Left,
-            Ok(Some(Ok(Message::Binary(bytes)))) => match read(&bytes) {
-                Ok(frames) => frames,
-                Err(text) => return Why::Broken(text),
-            },
-            Ok(Some(Ok(Message::Text(_)))) => return Why::Broken("Frames are binary."),
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
-        };
-        for frame in frames {
-            if to.send(frame).await.is_err() {
-                // The other half says why.
-                return std::future::pending().await;
-            }
+            let close = close(close_code::ERROR, "away");
+            (Some(problem(app, &failure)), close)
         }
     }
 }

@@ -12,17 +12,25 @@ const DAILY: Duration = Duration::from_secs(86_400);
 /// Milliseconds of a day.
 const DAY_MS: i64 = 86_400_000;
 
-/// Removes records that are older than `days` at the start of the coordinator and once a day,
-/// piece by piece, until it stops; 0 = never.
-pub async fn keep_retention(app: App, days: u32, mut stopping: watch::Receiver<bool>) {
-    if days == 0 {
-        return;
-    }
+/// Removes records that are older than `services.retention.audit_days` at the start, once a day
+/// and when that is changed, piece by piece, until the coordinator stops; 0 = never.
+pub async fn keep_retention(app: App, mut stopping: watch::Receiver<bool>) {
+    let mut settings = app.settings.watch();
     let mut days_pass = interval(DAILY);
     loop {
         tokio::select! {
             _ = days_pass.tick() => (), // at once the first time
+            _ = settings.changed() => (),
             _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        let days = settings
+            .borrow_and_update()
+            .config
+            .services
+            .retention
+            .audit_days;
+        if days == 0 {
+            continue;
         }
         let before = wall_clock().plus_ms(-(i64::from(days) * DAY_MS));
         tokio::select! {

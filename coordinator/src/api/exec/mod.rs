@@ -9,6 +9,7 @@ mod stream;
 pub use book::Execs;
 
 use super::admin::DRY_RUN;
+use super::apps::by_own_page;
 use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
@@ -185,6 +186,7 @@ pub(super) async fn connect(
     if !good {
         return Err(none());
     }
+    by_own_page(&app, &parts.headers)?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
     let upgrade = upgrade.map_err(|_| no_websocket())?.protocols([PROTOCOL]);
     if upgrade.selected_protocol().is_none() {

@@ -19,7 +19,8 @@ const fn name(cookies: &Cookies) -> &'static str {
 
 /// The token of a login that came as a cookie.
 pub(in super::super) fn token(headers: &HeaderMap, logins: &super::Logins) -> Option<String> {
-    let name = name(&logins.cookies);
+    let ways = logins.ways();
+    let name = name(&ways.cookies);
     let lines = headers.get_all(header::COOKIE).iter();
     let pairs = lines.filter_map(|line| line.to_str().ok());
     pairs

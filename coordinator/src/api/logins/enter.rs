@@ -57,7 +57,7 @@ pub(in super::super) async fn login(
     let asker = app.engine.asked_by(origin(request.extensions())?);
     let body = extract::json::<LoginRequest>(request).await?.value;
     let client = client(body.client.as_deref())?;
-    let permit = app.logins.hashing.permit().await?;
+    let permit = app.logins.permit().await?;
     let at = wall_clock();
     // Kept while a code is waited for: a name of a megabyte of blanks is not.
     let name = clean(&body.login);
@@ -102,7 +102,7 @@ pub(in super::super) async fn login(
         code: body.totp.map(Secret::new),
         id: LoginId::new(new_id()),
         token_sha256: [0; 32],
-        max_password_days: app.logins.max_password_days,
+        max_password_days: app.logins.ways().max_password_days,
         at,
     };
     enter(&app, &asker, order, None).await
@@ -132,7 +132,7 @@ pub(in super::super) async fn login_totp(
         code: Some(Secret::new(body.code)),
         id: LoginId::new(new_id()),
         token_sha256: [0; 32],
-        max_password_days: app.logins.max_password_days,
+        max_password_days: app.logins.ways().max_password_days,
         at,
     };
     enter(&app, &asker, order, Some(&body.challenge)).await
@@ -193,7 +193,7 @@ async fn enter(
             })?;
             if login.client == "console" {
                 let seconds = i64::from(limits.max_age_s);
-                let cookie = cookies::set(&app.logins.cookies, secret.expose(), seconds);
+                let cookie = cookies::set(&app.logins.ways().cookies, secret.expose(), seconds);
                 let cookie = cookie.ok_or_else(Failure::internal)?;
                 response.headers_mut().insert(header::SET_COOKIE, cookie);
             }
@@ -231,7 +231,7 @@ pub(in super::super) async fn logout(
     };
     own::order(&app, request, false, |_| OwnVerb::EndLogin(login)).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    if let Some(cookie) = cookies::set(&app.logins.cookies, "", 0) {
+    if let Some(cookie) = cookies::set(&app.logins.ways().cookies, "", 0) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     Ok(response)

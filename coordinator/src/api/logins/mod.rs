@@ -32,6 +32,7 @@ use crate::config::{Config, FixedPasswords};
 use crate::engine::wall_clock;
 use crate::hashing::{Busy, Hashing};
 use crate::identity::Person;
+use crate::settings::Held;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use challenges::Challenges;
@@ -41,7 +42,7 @@ use longshore_core::model::{Event, Role, User};
 use longshore_identity::password::{HashError, ParamsError};
 use longshore_identity::throttle::Prefix;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -51,8 +52,16 @@ const EVERY: Duration = Duration::from_secs(60);
 /// What logins need besides the state.
 #[derive(Debug, Default)]
 pub struct Logins {
-    hashing: Hashing,
+    ways: Held<Arc<Ways>>,
     challenges: Challenges,
+    /// Passwords of the configuration; while there are any, no other password opens anything.
+    fixed: OnceLock<FixedPasswords>,
+}
+
+/// What the configuration says about logins.
+#[derive(Debug, Default)]
+struct Ways {
+    hashing: Hashing,
     cookies: crate::config::Cookies,
     /// Who is asked for a new password may do nothing else first.
     enforce_change: bool,
@@ -62,8 +71,22 @@ pub struct Logins {
     required_roles: Vec<Role>,
     /// How the installation is called in people's apps.
     issuer: String,
-    /// Passwords of the configuration; while there are any, no other password opens anything.
-    fixed: OnceLock<FixedPasswords>,
+}
+
+impl Ways {
+    fn new(config: &Config) -> Result<Self, ParamsError> {
+        let password = &config.secure.password;
+        let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let (parallel, queue) = (number(password.parallel), number(password.queue));
+        Ok(Self {
+            hashing: Hashing::new(config.secure.params()?, parallel, queue),
+            cookies: config.daemon.auth.cookies.clone(),
+            enforce_change: password.enforce_change,
+            max_password_days: password.max_age_days,
+            required_roles: config.secure.required_roles(),
+            issuer: config.secure.totp.issuer.clone(),
+        })
+    }
 }
 
 impl Logins {
@@ -72,19 +95,22 @@ impl Logins {
     /// # Errors
     /// Parameters of hashes out of their range; reading the settings refuses them.
     pub fn new(config: &Config) -> Result<Self, ParamsError> {
-        let password = &config.secure.password;
-        let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        let (parallel, queue) = (number(password.parallel), number(password.queue));
         Ok(Self {
-            hashing: Hashing::new(config.secure.params()?, parallel, queue),
-            challenges: Challenges::default(),
-            cookies: config.daemon.auth.cookies.clone(),
-            enforce_change: password.enforce_change,
-            max_password_days: password.max_age_days,
-            required_roles: config.secure.required_roles(),
-            issuer: config.secure.totp.issuer.clone(),
-            fixed: OnceLock::new(),
+            ways: Held::new(Arc::new(Ways::new(config)?)),
+            ..Self::default()
         })
+    }
+
+    /// The settings are others from now on. Hashes that are being computed are not counted
+    /// among those that follow.
+    pub(super) fn set(&self, config: &Config) {
+        if let Ok(ways) = Ways::new(config) {
+            self.ways.set(Arc::new(ways));
+        }
+    }
+
+    fn ways(&self) -> Arc<Ways> {
+        self.ways.get()
     }
 
     /// The same with the passwords of the configuration, if they are in force.
@@ -99,7 +125,8 @@ impl Logins {
     /// # Errors
     /// Too many wait already.
     pub(super) async fn permit(&self) -> Result<crate::hashing::Permit, Busy> {
-        self.hashing.permit().await
+        let ways = self.ways();
+        ways.hashing.permit().await
     }
 
     /// Check 7: whether a login may be used for this at all.
@@ -110,15 +137,16 @@ impl Logins {
         if !person.by_password {
             return Ok(());
         }
+        let ways = self.ways();
         let always = ["me_read", "auth_logout", "auth_csrf"];
         let is = |ids: &[&str]| always.contains(&operation.id) || ids.contains(&operation.id);
-        if self.enforce_change && person.need_password_change && !is(&["me_password_write"]) {
+        if ways.enforce_change && person.need_password_change && !is(&["me_password_write"]) {
             let text = "Choose a new password first.";
             return Err(Failure::new("LS-PASSWORD-CHANGE-REQUIRED", text)
                 .hint("longshore passwd, or POST /api/v1/me/password."));
         }
-        let wanted = self.required_roles.contains(&person.role) && !person.second_factor;
-        let password_first = self.enforce_change && person.need_password_change;
+        let wanted = ways.required_roles.contains(&person.role) && !person.second_factor;
+        let password_first = ways.enforce_change && person.need_password_change;
         if wanted && !password_first && !is(&["me_totp_offer", "me_totp_activate"]) {
             let text = "Your role needs two-factor codes; switch them on first.";
             return Err(Failure::new("LS-TOTP-ENROL", text)

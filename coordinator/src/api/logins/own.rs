@@ -168,7 +168,7 @@ impl Own {
         given: Option<&str>,
         pointer: &str,
     ) -> Result<Option<String>, Failure> {
-        let permit = app.logins.hashing.permit().await?;
+        let permit = app.logins.permit().await?;
         let (id, prefix, at) = (self.caller.id, self.prefix, wall_clock());
         let (may, stored) = self
             .engine
@@ -311,7 +311,7 @@ pub(in super::super) async fn password(
     let compared = own.prove(&app, current, "/current").await?;
     let caller = own.caller();
     rules(&body.new, &caller.email, &caller.username, "/new", current)?;
-    let permit = app.logins.hashing.permit().await?;
+    let permit = app.logins.permit().await?;
     let hash = permit.hash(Secret::new(body.new)).await?;
     own.order(OwnVerb::Password {
         compared,

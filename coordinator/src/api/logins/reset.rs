@@ -28,7 +28,7 @@ pub(in super::super) async fn request(
     Query::read(request.uri().query(), &[])?;
     let engine = app.engine.asked_by(origin(request.extensions())?);
     let body = extract::json::<ResetWanted>(request).await?.value;
-    if app.links.mail.is_on() {
+    if app.links.is_mailed() {
         match app.links.room() {
             Some(room) => {
                 let work = send_link(app.clone(), engine, body.email, room);
@@ -94,7 +94,7 @@ pub(in super::super) async fn choose(
         .await?;
     let (email, username) = of.ok_or_else(gone)?;
     own::rules(&body.password, &email, &username, "/password", None)?;
-    let permit = app.logins.hashing.permit().await?;
+    let permit = app.logins.permit().await?;
     let hash = permit.hash(Secret::new(body.password)).await?;
     let order = ResetByLink {
         token_sha256,

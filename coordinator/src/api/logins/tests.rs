@@ -215,9 +215,9 @@ async fn with_codes(f: &Fixture) -> (TotpSecret, Vec<String>) {
     assert_eq!(offer.status, 200, "{}", offer.text());
     let secret = f.app.engine.read(|state, _| {
         let user = state.user_of_name("dana").unwrap();
-        user.totp.as_ref().unwrap().secret
+        user.totp.as_ref().unwrap().secret.secret().unwrap().clone()
     });
-    let secret = TotpSecret::from_bytes(secret.await.unwrap());
+    let secret = secret.await.unwrap();
     assert_eq!(offer.json()["secret"], secret.base32().expose());
     assert!(offer.json()["qr_svg"].as_str().unwrap().starts_with("<svg"));
     // The present step, so that the next one is left for a login.
@@ -568,21 +568,20 @@ async fn a_limited_login_does_one_thing() {
         let admitted = logins.admits(&person, row(id));
         admitted.err().map_or("", |failure| failure.code)
     };
-    let change = Logins {
-        enforce_change: true,
-        required_roles: vec![Role::Superadmin],
-        ..Logins::default()
+    let with = |enforce_change: bool| {
+        let mut config = crate::config::Config::default();
+        config.secure.password.enforce_change = enforce_change;
+        config.secure.totp.required_roles = vec![Role::Superadmin.as_str().to_owned()];
+        Logins::new(&config).unwrap()
     };
+    let change = with(true);
     for id in ["me_read", "me_password_write", "auth_logout", "auth_csrf"] {
         assert_eq!(refused(&change, id), "", "{id}");
     }
     for id in ["me_update", "me_totp_offer", "sessions_list"] {
         assert_eq!(refused(&change, id), "LS-PASSWORD-CHANGE-REQUIRED", "{id}");
     }
-    let enrol = Logins {
-        enforce_change: false,
-        ..change
-    };
+    let enrol = with(false);
     for id in [
         "me_read",
         "me_totp_offer",

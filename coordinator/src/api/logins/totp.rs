@@ -29,6 +29,8 @@ pub(in super::super) async fn offer(
     let body = extract::json::<PasswordProof>(request).await?.value;
     let compared = own.prove(&app, Some(&body.password), "/password").await?;
     let compared = compared.ok_or_else(no_password)?;
+    // Nothing that cannot be stored is shown.
+    app.secrets.keyring().present()?;
     let secret = TotpSecret::generate(&mut fill_random);
     let expires_at = wall_clock().plus_ms(PENDING_MS);
     own.order(OwnVerb::OfferTotp {
@@ -36,7 +38,7 @@ pub(in super::super) async fn offer(
         secret: *secret.as_bytes(),
     })
     .await?;
-    let uri = secret.uri(&app.logins.issuer, &own.caller().email);
+    let uri = secret.uri(&app.logins.ways().issuer, &own.caller().email);
     let answer = json(&TotpOffer {
         secret: secret.base32().expose().to_owned(),
         qr_svg: qr_svg(&uri).ok_or_else(Failure::internal)?,

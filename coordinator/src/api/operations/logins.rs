@@ -41,6 +41,7 @@ pub(super) const ROWS: &[Operation] = &[
             "LS-USER-INACTIVE",
             "LS-USER-UNVERIFIED",
             "LS-DOMAIN-INACTIVE",
+            "LS-SECRETS-LOCKED",
         ],
         handler: || post(enter::login),
         ..LOGIN
@@ -57,6 +58,7 @@ pub(super) const ROWS: &[Operation] = &[
             "LS-USER-INACTIVE",
             "LS-USER-UNVERIFIED",
             "LS-DOMAIN-INACTIVE",
+            "LS-SECRETS-LOCKED",
         ],
         handler: || post(enter::login_totp),
         ..LOGIN
@@ -181,6 +183,7 @@ pub(super) const ROWS: &[Operation] = &[
             "LS-LOGIN-THROTTLED",
             "LS-TOTP-ENABLED",
             "LS-STATE",
+            "LS-SECRETS-LOCKED",
         ],
         handler: || post(totp::offer),
         ..ACT
@@ -197,6 +200,7 @@ pub(super) const ROWS: &[Operation] = &[
             "LS-LOGIN-THROTTLED",
             "LS-TOTP-ENABLED",
             "LS-STATE",
+            "LS-SECRETS-LOCKED",
         ],
         handler: || post(totp::activate),
         ..ACT
@@ -214,6 +218,7 @@ pub(super) const ROWS: &[Operation] = &[
             "LS-TOTP-INVALID",
             "LS-LOGIN-THROTTLED",
             "LS-STATE",
+            "LS-SECRETS-LOCKED",
         ],
         handler: || delete(totp::off),
         ..ACT

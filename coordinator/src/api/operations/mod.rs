@@ -20,7 +20,9 @@ mod reach;
 mod rights;
 mod service;
 mod sessions;
+mod settings;
 mod tenants;
+mod vaults;
 
 use super::App;
 use axum::routing::MethodRouter;
@@ -147,10 +149,12 @@ const TABLES: &[&[Operation]] = &[
     invitations::ROWS,
     keypairs::ROWS,
     rights::ROWS,
+    vaults::ROWS,
     presets::ROWS,
     pools::ROWS,
     books::ROWS,
     audit::ROWS,
+    settings::ROWS,
 ];
 
 const fn count() -> usize {

@@ -1,9 +1,9 @@
 //! The process itself, its documents, the first administrator, and who calls.
 
 use super::Access;
-use super::parts::{OPEN, ORDER, shape};
-use super::{Gives, Operation};
-use crate::api::service;
+use super::parts::{OPEN, ORDER, READ, REHEARSED, query, shape};
+use super::{Gives, Holds, Operation};
+use crate::api::{actions, service};
 use axum::routing::{get, post};
 use longshore_common::api;
 
@@ -62,6 +62,43 @@ pub(super) const ROWS: &[Operation] = &[
         gives: Gives::Object,
         handler: || get(service::document),
         ..OPEN
+    },
+    Operation {
+        id: "watchdog_read",
+        path: "/api/v1/watchdog",
+        row: Some(Access::WatchdogRead),
+        summary: "What stops sessions without a sign of life: its cycles, and what it stopped",
+        gives: Gives::Json(shape::<api::Watchdog>),
+        codes: &[],
+        handler: || get(service::watchdog),
+        ..READ
+    },
+    Operation {
+        id: "actions_list",
+        path: "/api/v1/actions",
+        row: Some(Access::ActionRead),
+        summary: "Custom actions for objects of one type",
+        parameters: &[query(
+            "type",
+            Holds::Text,
+            "project, session, model, folder, agent or queue.",
+        )],
+        gives: Gives::Json(shape::<api::Actions>),
+        codes: &[],
+        handler: || get(actions::list),
+        ..READ
+    },
+    Operation {
+        id: "action_run",
+        path: "/api/v1/actions/run",
+        row: Some(Access::ActionRun),
+        summary: "Have a custom action called about one object",
+        parameters: REHEARSED,
+        takes: Some(shape::<api::RunAction>),
+        gives: Gives::Json(shape::<api::ActionResult>),
+        codes: &["LS-NOT-FOUND", "LS-UPSTREAM", "LS-UPSTREAM-TIMEOUT"],
+        handler: || post(actions::run),
+        ..ORDER
     },
     Operation {
         id: "setup_use",

@@ -109,6 +109,11 @@ pub(super) const ROWS: &[Operation] = &[
                 Holds::Flag,
                 "Those that have ended too; default false, with scope=all true.",
             ),
+            query(
+                "array",
+                Holds::Text,
+                "Only the tasks of this array (`s-42`), or `none` of any. Absent: tasks stand among the other sessions.",
+            ),
             LIMIT,
             CURSOR,
         ],

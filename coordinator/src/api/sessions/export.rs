@@ -18,8 +18,9 @@ use longshore_core::model::{self, Container, Session};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Parameters of the list that choose sessions.
-pub(in crate::api) const FILTERS: &[&str] =
-    &["state", "type", "group", "name", "owner", "scope", "ended"];
+pub(in crate::api) const FILTERS: &[&str] = &[
+    "state", "type", "group", "name", "owner", "scope", "ended", "array",
+];
 /// Sessions read at a time.
 const CHUNK: usize = 500;
 
@@ -92,6 +93,10 @@ pub(in crate::api) async fn export(
             let Some((mut wanted, whose)) = chosen else {
                 return Ok(first.map(|text| (Bytes::from(text), (None, None, rows))));
             };
+            if rows >= MOST_ROWS {
+                // A transfer that ends without its end is seen as broken off.
+                return Err(std::io::Error::other("more rows than one table may have"));
+            }
             let broken = |_: Failure| std::io::Error::other("broken off");
             let page = page_of(&app, &caller, wanted.clone(), whose, CHUNK).await;
             let (page, place) = page.map_err(broken)?;
@@ -102,7 +107,7 @@ pub(in crate::api) async fn export(
                 text.push_str(&csv_line(&exports::pick(&row, &places)));
             }
             let rows = rows + page.len();
-            let next = place.filter(|_| rows < MOST_ROWS).map(|place| {
+            let next = place.map(|place| {
                 wanted.before_id = Some(place);
                 (wanted, whose)
             });

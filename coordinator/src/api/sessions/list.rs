@@ -6,7 +6,7 @@ use super::super::views::{self, Detail};
 use super::super::{App, json, page, person};
 use super::rights;
 use crate::identity::Person;
-use crate::store::SessionFilter;
+use crate::store::{SessionFilter, Tasks};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use longshore_common::api::{self, Page};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Parameters of the list.
 const LIST: &[&str] = &[
-    "state", "type", "group", "name", "owner", "scope", "ended", "limit", "cursor",
+    "state", "type", "group", "name", "owner", "scope", "ended", "array", "limit", "cursor",
 ];
 /// Sessions that one request for a list looks at where rights have to be asked for each: some
 /// ten milliseconds. What lies beyond is on the next page.
@@ -186,6 +186,17 @@ pub(super) async fn filter(
     }
     let include_ended = all || states.iter().any(|s| s.is_final());
     let name_contains = query.one("name")?.map(str::to_owned);
+    let tasks = match query.one("array")? {
+        None => Tasks::All,
+        Some("none") => Tasks::None,
+        Some(text) => match text.parse::<SessionId>() {
+            Ok(id) if id.array().is_none() => Tasks::Of(id),
+            _ => {
+                let text = "array must be the id of an array, such as s-42, or none.";
+                return Err(Failure::new("LS-PARAMETER", text));
+            }
+        },
+    };
     let own = caller.caller.user;
     let everything = caller.role == Role::Superadmin;
     // Who looks after a domain sees it; others see their own unless they ask for more.
@@ -206,6 +217,7 @@ pub(super) async fn filter(
         groups,
         name_contains,
         include_ended,
+        tasks,
         before_id: None,
         limit: 0,
     };

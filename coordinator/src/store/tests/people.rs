@@ -9,8 +9,8 @@ use longshore_common::ids::{
 use longshore_common::time::Timestamp;
 use longshore_core::access::{Resource, Rule, RuleLevel, Subject};
 use longshore_core::model::{
-    AccessRule, Change, Domain, Invitation, InvitationState, LinkPurpose, Login, MemberSource,
-    Project, Service, State, Totp, User, UserGroup,
+    AccessRule, Change, Domain, FactorKey, Invitation, InvitationState, LinkPurpose, Login,
+    MemberSource, Project, Service, State, Totp, User, UserGroup,
 };
 use longshore_identity::throttle;
 use std::collections::BTreeSet;
@@ -87,7 +87,7 @@ fn people_and_rights_are_read_back_and_what_is_over_is_gone() {
         username: "ada".to_owned(),
         email: "Ada@example.org".to_owned(),
         totp: Some(Totp {
-            secret: [1; 20],
+            secret: FactorKey::open([1; 20]),
             active: true,
             offered_until: Timestamp(0),
             last_step: 5,

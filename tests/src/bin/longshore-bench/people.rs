@@ -202,7 +202,11 @@ async fn paced(client: &Client, window: Duration) -> Result<f64> {
 async fn people(data_dir: &Path, count: u32) -> Result<String> {
     const SECRET: &str = "a secret of thirty-two characters!";
     std::fs::create_dir_all(data_dir)?;
-    let (store, mut state) = Store::open(&data_dir.join("longshore.db"), new_meta)?;
+    let (store, mut state) = Store::open(
+        &data_dir.join("longshore.db"),
+        &longshore_coordinator::secrets::Keyring::fresh(),
+        new_meta,
+    )?;
     let mut order = administrator();
     order.keypair.secret_sha256 = Some(longshore_coordinator::pki::sha256(SECRET.as_bytes()));
     let bearer = format!("{}.{SECRET}", order.keypair.access_key);

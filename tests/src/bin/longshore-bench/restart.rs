@@ -51,7 +51,11 @@ async fn again(coordinator: &mut Coordinator) -> Result<f64> {
 /// that make them in a coordinator.
 async fn make(data_dir: &Path, live: u32, past: u32) -> Result<()> {
     std::fs::create_dir_all(data_dir)?;
-    let (store, mut state) = Store::open(&data_dir.join("longshore.db"), new_meta)?;
+    let (store, mut state) = Store::open(
+        &data_dir.join("longshore.db"),
+        &longshore_coordinator::secrets::Keyring::fresh(),
+        new_meta,
+    )?;
     let mut changes = Vec::new();
     let order = administrator();
     let caller = Caller {

@@ -36,6 +36,10 @@ fn disk(free_mb: i64) -> Disk {
 }
 
 fn gone(used: &[&str], free_mb: i64) -> Vec<String> {
+    gone_for(used, free_mb, 0)
+}
+
+fn gone_for(used: &[&str], free_mb: i64, wanted_mb: u64) -> Vec<String> {
     let there = [
         image("young", &["young:1"], 500),
         image("newer", &["newer:1"], 60),
@@ -56,7 +60,14 @@ fn gone(used: &[&str], free_mb: i64) -> Vec<String> {
     .map(|(id, own)| (id.to_owned(), own))
     .into();
     let used = used.iter().map(|id| (*id).to_owned()).collect();
-    let chosen = choose(&there, &owned, &used, &rules(), disk(free_mb), NOW);
+    let chosen = choose(
+        &there,
+        &owned,
+        &used,
+        &rules(),
+        (disk(free_mb), wanted_mb * 1_000_000),
+        NOW,
+    );
     chosen.into_iter().map(|image| image.id.clone()).collect()
 }
 
@@ -68,11 +79,55 @@ fn the_least_recently_used_go_until_enough_is_free() {
     assert_eq!(gone(&[], 0), all, "and no others, however full it is");
     assert_eq!(gone(&["older"], 95), ["nameless", "newer"]);
     assert_eq!(
-        missing(disk(99), 10),
+        missing(disk(99), 10, 0),
         51_000_000,
         "to five parts above the mark"
     );
-    assert_eq!(missing(disk(50), 0), 0);
+    assert_eq!(missing(disk(50), 0, 0), 0);
+}
+
+#[test]
+fn room_is_made_for_one_that_does_not_fit() {
+    assert_eq!(gone_for(&[], 500, 400), [""; 0], "it fits");
+    assert_eq!(gone_for(&[], 500, 401), ["older", "nameless", "newer"]);
+    let all = ["older", "nameless", "newer"];
+    assert_eq!(gone_for(&[], 500, 510), all, "without them it just fits");
+    assert_eq!(
+        gone_for(&[], 500, 511),
+        [""; 0],
+        "it would not fit with them gone"
+    );
+    assert_eq!(
+        gone_for(&[], 99, 600),
+        ["older", "nameless", "newer"],
+        "the mark"
+    );
+}
+
+#[test]
+fn the_engines_short_names_are_those_that_were_written() {
+    let there = [
+        image("a", &["base:1"], 500),
+        image("b", &["other:latest"], 500),
+    ];
+    let owned: Owned = [
+        ("a", own(&["docker.io/library/base:1"], 90_000)),
+        ("b", own(&["docker.io/other:latest"], 90_000)),
+    ]
+    .map(|(id, own)| (id.to_owned(), own))
+    .into();
+    let go = |keep: &str| -> Vec<String> {
+        let rules = Rules {
+            keep: vec![keep.to_owned()],
+            ..rules()
+        };
+        let none = BTreeSet::new();
+        let chosen = choose(&there, &owned, &none, &rules, (disk(0), 600_000_000), NOW);
+        chosen.into_iter().map(|image| image.id.clone()).collect()
+    };
+    assert_eq!(go("nothing"), ["a", "b"]);
+    assert_eq!(go("index.docker.io/library/base:1"), ["b"]);
+    assert_eq!(go("other"), ["a"]);
 }
 
 #[test]

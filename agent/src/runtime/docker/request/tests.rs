@@ -73,6 +73,7 @@ fn plain() -> CreateRequest {
         not_after: None,
         device_nodes: Vec::new(),
         gpu_way: None,
+        delivered: Default::default(),
     }
 }
 

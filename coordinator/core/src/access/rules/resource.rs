@@ -54,6 +54,27 @@ impl SessionKey {
         }
     }
 
+    /// A session, or a member of an array, by its id.
+    #[must_use]
+    pub const fn of(id: SessionId) -> Self {
+        match id.array() {
+            Some(session) => Self {
+                session,
+                member: id.task_index(),
+            },
+            None => Self::whole(id),
+        }
+    }
+
+    /// The id of the session.
+    #[must_use]
+    pub const fn id(self) -> SessionId {
+        match self.member {
+            Some(member) => self.session.task(member),
+            None => self.session,
+        }
+    }
+
     /// The array, if this is a member of one.
     #[must_use]
     pub const fn array(self) -> Option<Self> {
@@ -88,6 +109,9 @@ impl FromStr for SessionKey {
             None => (text, None),
         };
         let session = session.parse().map_err(|_| error())?;
+        if member.is_some_and(|member| member > SessionId::MAX_TASK) {
+            return Err(error());
+        }
         Ok(Self { session, member })
     }
 }

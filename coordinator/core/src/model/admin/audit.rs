@@ -2,7 +2,7 @@
 
 use super::super::change::Change;
 use super::super::entities::LedgerRow;
-use super::super::lifecycle;
+use super::super::lifecycle::agent_has_seen;
 use super::super::state::State;
 use super::{AdminObject, Decision};
 use longshore_common::admin::{UsageAuditView, UsageDrift};
@@ -10,7 +10,7 @@ use longshore_common::agent::AgentState;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::has_devices;
 use longshore_common::ids::{AgentId, ContainerKey, DeviceId, Generation, SessionId};
-use longshore_common::session::{ContainerState, DeviceGrant};
+use longshore_common::session::DeviceGrant;
 use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,7 +91,24 @@ fn drifts_of(state: &State, report: &Reported, booked: &[&LedgerRow]) -> Vec<Usa
             .or_default();
         *sides.booked.entry(row.key.session).or_insert(0) += row.amount;
     }
-    for container in &report.containers {
+    // What handed its claims on is booked under the attempt that has them now; it stands for
+    // that one where the agent has heard of it and has not made it yet.
+    let counted = |key: ContainerKey| {
+        let session = state.sessions.get(&key.session);
+        let of_rank = session.into_iter().flat_map(|s| &s.containers);
+        let mut of_rank = of_rank.filter(|c| c.key.rank == key.rank);
+        if !of_rank.clone().any(|c| c.key == key && c.handed_on) {
+            return true;
+        }
+        let heard =
+            of_rank.any(|c| c.key.attempt > key.attempt && agent_has_seen(c, report.applied));
+        let mut reported = report.containers.iter().map(|c| c.key);
+        let newer = reported.any(|other| {
+            (other.session, other.rank) == (key.session, key.rank) && other.attempt > key.attempt
+        });
+        heard && !newer
+    };
+    for container in report.containers.iter().filter(|c| counted(c.key)) {
         let mut say = |place: Place, amount: i64| {
             let sides = places.entry(place).or_default();
             *sides.reported.entry(container.key.session).or_insert(0) += amount;
@@ -144,7 +161,7 @@ fn has_heard(state: &State, key: ContainerKey, applied: Generation) -> bool {
     let session = state.sessions.get(&key.session);
     session
         .and_then(|s| s.containers.iter().find(|c| c.key == key))
-        .is_none_or(|c| lifecycle::agent_has_seen(c, applied))
+        .is_none_or(|c| agent_has_seen(c, applied))
 }
 
 /// Containers with claims of which their connected agent has nothing left and has said so.
@@ -156,12 +173,14 @@ fn gone<'a>(state: &'a State, reports: &'a [Reported]) -> impl Iterator<Item = C
             let agent = rows.values().next().map(|r| r.agent);
             let report = reports.iter().find(|r| Some(r.agent) == agent);
             let present = report.is_none_or(|r| r.containers.iter().any(|c| c.key == **key));
-            let container = state
-                .sessions
-                .get(&key.session)
-                .and_then(|s| s.containers.iter().find(|c| c.key == **key));
-            // A container that is not closed is the business of reports and outcomes.
-            !present && container.is_none_or(|c| c.state == ContainerState::Closed)
+            let session = state.sessions.get(&key.session);
+            let over = session.is_none_or(|session| {
+                let container = session.containers.iter().find(|c| c.key == **key);
+                // A container that is not closed is the business of reports and outcomes, and
+                // so is one of an older attempt that is still at the same place.
+                container.is_none_or(|c| c.is_closed() && !session.claims_are_shared(c))
+            });
+            !present && over
         })
         .map(|(key, _)| *key)
 }

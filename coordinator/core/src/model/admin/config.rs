@@ -165,6 +165,9 @@ pub fn queue_views(state: &State) -> Vec<QueueView> {
     let mut counted: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
     for session in state.sessions.values() {
         let Some(seat) = &session.queue else { continue };
+        if session.array.is_some() {
+            continue; // its tasks are counted
+        }
         let (pending, running) = counted.entry((&seat.policy, &seat.profile)).or_default();
         match session.state {
             SessionState::Pending => *pending += 1,

@@ -4,6 +4,7 @@ use super::super::change::Change;
 use super::super::draft::Draft;
 use super::super::entities::Group;
 use super::super::event::Refusal;
+use super::super::loss;
 use super::super::people::{KeypairState, User};
 use super::super::policies::{Allowed, DirectSubmits, Discipline, Selection};
 use super::super::rights::Unfit;
@@ -29,8 +30,8 @@ const YEAR_S: i64 = 31_536_000;
 /// The largest number of tries; more is no different from strict order.
 const RETRIES: i64 = 1_000_000;
 /// The least time after which an agent's sessions are given up: an agent that is only
-/// restarted must not lose them.
-const DECLARE_LOST_MIN_S: i64 = 120;
+/// restarted must not lose them. In seconds.
+pub const DECLARE_LOST_MIN_S: i64 = 120;
 /// How many objects in the way are named.
 pub(super) const NAMED: usize = 20;
 
@@ -171,6 +172,7 @@ pub(super) fn patch(
     name: &str,
     expected: Option<u64>,
     request: &GroupRequest,
+    now: Timestamp,
 ) -> Result<Decision, Refusal> {
     let present = seen(state, name, expected)?;
     fixed("name", &request.name, &present.name)?;
@@ -179,7 +181,19 @@ pub(super) fn patch(
     fill(state, &mut group, request, &mut reader);
     reader.done()?;
     served(state, &mut group, request)?;
-    Ok(changed(state, present, group))
+    let declare_lost_s = group.declare_lost_s;
+    let mut decision = changed(state, present, group);
+    if declare_lost_s != present.declare_lost_s {
+        let mut draft = Draft::new(state, now);
+        let agents = state.agents.values();
+        for agent in agents.filter(|a| a.group == present.id && a.state != AgentState::Terminated) {
+            loss::tell_lease(&mut draft, agent.id, present.declare_lost_s);
+        }
+        let (changes, effects) = draft.finish();
+        decision.changes.extend(changes);
+        decision.effects.extend(effects);
+    }
+    Ok(decision)
 }
 
 /// A service account that is not deleted.
@@ -615,6 +629,13 @@ pub(super) fn move_agent(
     let mut draft = Draft::new(state, now);
     if let Some(copy) = draft.agent_mut(node.id) {
         copy.group = target.id;
+    }
+    let before = state
+        .groups
+        .get(&node.group)
+        .map_or(0, |g| g.declare_lost_s);
+    if before != target.declare_lost_s {
+        loss::tell_lease(&mut draft, node.id, before);
     }
     let here: BTreeSet<_> = state.on_agent(node.id).map(|key| key.session).collect();
     let scope = Scope::sessions(state, |s| here.contains(&s.id));

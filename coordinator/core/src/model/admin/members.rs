@@ -77,6 +77,7 @@ impl Reader {
         self.errors.push(MemberError {
             pointer: format!("{}{pointer}", self.prefix),
             message: message.into(),
+            ..MemberError::default()
         });
     }
 

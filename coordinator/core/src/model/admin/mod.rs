@@ -20,6 +20,7 @@
 //! | `export` | tables |
 //! | `audit` | books against what nodes report |
 //! | `members` | reading members of requests |
+//! | `vaults` | what sessions get beside what is asked for them |
 //! | `rights` | groups of users, access rules, service accounts |
 //! | `named` | what is made and changed the same way everywhere |
 
@@ -39,13 +40,14 @@ mod presets;
 mod provision;
 mod rights;
 mod tenants;
+mod vaults;
 
 pub use accounts::AccountVerb;
 pub use audit::{Reported, ReportedContainer, usage_audit};
 pub use config::{document, draft_view, live_view, queue_view, queue_views};
 pub use export::{ExportKind, Table, export, export_keys};
 pub use findings::validate;
-pub use groups::group_view;
+pub use groups::{DECLARE_LOST_MIN_S, group_view};
 pub use invitations::{
     Accept, Chosen, DrawnLink, MOST_LINK_S, find_link, invitation_view, invited_by_name,
     pending_user, sees_invitation,
@@ -66,6 +68,8 @@ pub use tenants::{
     project_view, user_view, user_views,
 };
 
+pub use vaults::{NewContent, VaultVerb, Whose, vault_target, vault_view};
+
 pub(super) use tenants::{apply_fixed, stands_in_file};
 
 use super::change::{Change, PolicyKind};
@@ -81,7 +85,7 @@ use longshore_common::admin::{
     ProjectPolicyRequest, ProjectPolicyView, ProjectRequest, ProjectView, QueuePatch, QueueView,
     RequireChangeRequest, ResourceConfigRequest, ResourceConfigView, RotateRequest, Touched,
     UsageAuditView, UserDomainRequest, UserPatch, UserPolicyAssignment, UserPolicyRequest,
-    UserPolicyView, UserRoleRequest, UserStatusRequest, UserSudoRequest, UserView,
+    UserPolicyView, UserRoleRequest, UserStatusRequest, UserSudoRequest, UserView, VaultView,
 };
 use longshore_common::ids::{AgentId, DomainId, GroupId, PolicyId, PresetId, ProjectId, UserId};
 use longshore_common::session::UnknownWord;
@@ -319,6 +323,8 @@ pub enum AdminVerb {
     },
     /// Groups of users, access rules, service accounts.
     Rights(Box<RightsVerb>),
+    /// A vault.
+    Vault(Box<VaultVerb>),
 }
 
 /// What is drawn at the rim for a new person.
@@ -445,6 +451,8 @@ pub enum AdminObject {
     Audit(Box<UsageAuditView>),
     /// A group of users, an access rule or a service account.
     Rights(RightsObject),
+    /// A vault, without what it holds.
+    Vault(Box<VaultView>),
 }
 
 /// What a verb decided.
@@ -519,6 +527,7 @@ impl AdminObject {
             Self::Account(value) | Self::Unclaimed(value) => return Some((**value).clone()),
             Self::Audit(view) => serde_json::to_value(view),
             Self::Rights(object) => object.value(),
+            Self::Vault(view) => serde_json::to_value(view),
         };
         value.ok()
     }
@@ -540,6 +549,7 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
         touched,
     } = decision;
     rights::follow(state, &order.verb, &mut changes);
+    vaults::unbound(state, &mut changes);
     if !order.dry_run {
         let answer = AdminAnswer {
             object,
@@ -591,7 +601,7 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
     };
     match &order.verb {
         AdminVerb::CreateGroup(id, request) => groups::create(state, *id, request),
-        AdminVerb::PatchGroup(name, request) => groups::patch(state, name, expected, request),
+        AdminVerb::PatchGroup(name, request) => groups::patch(state, name, expected, request, now),
         AdminVerb::DeleteGroup(name) => groups::delete(state, name, expected),
         AdminVerb::Allow { group, kind, who } => {
             groups::allow(state, group, expected, *kind, who, true)
@@ -714,6 +724,7 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
             provision::rename_queue(state, caller, queue, &request.name, now)
         }
         AdminVerb::Rights(verb) => rights::decide(state, caller, verb, expected, now),
+        AdminVerb::Vault(verb) => vaults::decide(state, caller, verb, expected, now),
         AdminVerb::Account(verb) => accounts::decide(state, verb, now),
         AdminVerb::UsageAudit { reports, apply } => Ok(audit::audit(state, reports, *apply, now)),
     }

@@ -377,6 +377,16 @@ fn asked<'a>(
             let (target, thing) = verb.target(state);
             Asked::new(operation, target, thing)
         }
+        AdminVerb::Vault(verb) => {
+            let (target, thing) = verb.target(state);
+            Asked {
+                hides: target
+                    .is_none()
+                    .then_some(thing)
+                    .filter(|t| !t.1.is_empty()),
+                ..Asked::new(operation, target, thing)
+            }
+        }
         AdminVerb::CreateUser { .. }
         | AdminVerb::ImportUsers { .. }
         | AdminVerb::CreateGroup(..)

@@ -30,6 +30,7 @@ fn invalid(findings: Vec<Finding>) -> Refusal {
         .map(|f| MemberError {
             pointer: f.pointer,
             message: f.message,
+            ..MemberError::default()
         })
         .collect();
     let detail = match errors.as_slice() {

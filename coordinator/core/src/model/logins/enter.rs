@@ -109,7 +109,15 @@ pub(super) fn enter(state: &State, order: &PasswordTry) -> Outcome {
             };
             return answer(Vec::new(), no);
         }
-        match accepted(totp, code.expose(), order.at) {
+        let secret = match totp.secret.secret() {
+            Ok(secret) => secret,
+            // No code was wrong: nothing is counted.
+            Err(refusal) => {
+                let why = "the master key is missing";
+                return no(Vec::new(), refusal, Some(user.id), why);
+            }
+        };
+        match accepted(totp, secret, code.expose(), order.at) {
             Ok(after) => user.totp = Some(after),
             Err(why) => {
                 let counted = state.throttle.code_failed(user.id, order.at);
@@ -174,8 +182,12 @@ pub(super) fn wrong_code() -> Refusal {
 }
 
 /// The second factor after a code or recovery code was used up; else what was wrong with it.
-pub(super) fn accepted(totp: &Totp, code: &str, at: Timestamp) -> Result<Totp, String> {
-    let secret = TotpSecret::from_bytes(totp.secret);
+pub(super) fn accepted(
+    totp: &Totp,
+    secret: &TotpSecret,
+    code: &str,
+    at: Timestamp,
+) -> Result<Totp, String> {
     let last = i64::try_from(totp.last_step).ok();
     let mut after = totp.clone();
     match secret.accept(at, code, last) {

@@ -3,7 +3,7 @@
 use super::super::admin::{stands_in_file, void_links};
 use super::super::change::Change;
 use super::super::event::{Outcome, Refusal};
-use super::super::people::{Keypair, KeypairState, LinkPurpose, Totp, User};
+use super::super::people::{FactorKey, Keypair, KeypairState, LinkPurpose, Totp, User};
 use super::super::state::State;
 use super::enter::{accepted, wrong_code};
 use super::{FIXED_PASSWORD, OwnOrder, OwnVerb, done};
@@ -11,7 +11,7 @@ use longshore_common::ids::{LoginId, UserId};
 use longshore_common::time::Timestamp;
 use longshore_identity::fields;
 use longshore_identity::throttle::NameKey;
-use longshore_identity::totp::{PENDING_MS, TotpSecret};
+use longshore_identity::totp::PENDING_MS;
 
 pub(super) fn own(state: &State, order: &OwnOrder) -> Outcome {
     let user = state.users.get(&order.caller.user);
@@ -46,6 +46,11 @@ type Decided = Result<Vec<Change>, No>;
 
 fn refuse(refusal: Refusal) -> Decided {
     Err(Box::new((Vec::new(), refusal)))
+}
+
+/// The second factor cannot be read; nobody guessed anything.
+fn shut(refusal: Refusal) -> No {
+    Box::new((Vec::new(), refusal))
 }
 
 fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
@@ -117,7 +122,7 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
                 return refuse(totp_enabled());
             }
             after.totp = Some(Totp {
-                secret: *secret,
+                secret: FactorKey::open(*secret),
                 active: false,
                 offered_until: order.at.plus_ms(PENDING_MS),
                 last_step: 0,
@@ -136,7 +141,7 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
                 return refuse(Refusal::new("LS-STATE", text));
             };
             may_try(state, user.id, order.at)?;
-            let secret = TotpSecret::from_bytes(offer.secret);
+            let secret = offer.secret.secret().map_err(shut)?;
             match secret.accept(order.at, code.expose(), None) {
                 Ok(step) => {
                     after.totp = Some(Totp {
@@ -160,7 +165,8 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
                 return refuse(Refusal::new("LS-STATE", text));
             };
             may_try(state, user.id, order.at)?;
-            if accepted(totp, code.expose(), order.at).is_err() {
+            let secret = totp.secret.secret().map_err(shut)?;
+            if accepted(totp, secret, code.expose(), order.at).is_err() {
                 let counted = count_code(state, user.id, order.at);
                 return Err(Box::new((counted, wrong_code())));
             }

@@ -1,5 +1,7 @@
 use super::*;
-use crate::model::{Answer, Event, Membership, Meta, Role, Totp, User, UserStatus, react};
+use crate::model::{
+    Answer, Event, FactorKey, Membership, Meta, Role, Totp, User, UserStatus, react,
+};
 use longshore_common::ids::{ClusterId, CoordinatorGeneration, DomainId, ProjectId};
 use longshore_identity::totp::{TotpSecret, step};
 
@@ -118,10 +120,29 @@ fn status_is_told_behind_the_password_only() {
 }
 
 #[test]
+fn a_factor_that_cannot_be_read_lets_nobody_in_and_counts_nothing() {
+    let totp = Totp {
+        secret: FactorKey::Shut("The master key 0a1b2c3d is not loaded.".to_owned()),
+        active: true,
+        offered_until: at(0),
+        last_step: 0,
+        recovery: Vec::new(),
+    };
+    let mut w = World::new(|dana| dana.totp = Some(totp));
+    for _ in 0..20 {
+        let mut order = order(1, right(), at(0));
+        order.code = Some(Secret::new("123456".to_owned()));
+        assert_eq!(code_of(&w.enter(order)), "LS-SECRETS-LOCKED");
+    }
+    let dana = *w.0.users.keys().next().unwrap();
+    assert!(w.0.throttle.try_code(dana, at(0)).is_ok());
+}
+
+#[test]
 fn a_code_is_good_once_and_never_an_older_one() {
     let secret = *b"12345678901234567890";
     let totp = Totp {
-        secret,
+        secret: FactorKey::open(secret),
         active: true,
         offered_until: at(0),
         last_step: 0,

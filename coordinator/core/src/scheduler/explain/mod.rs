@@ -179,8 +179,21 @@ pub fn explain(
     session: &Session,
     now: Timestamp,
 ) -> Explanation {
-    let blocked = blocked_by(planner, state, session, now);
+    // What keeps the next task of an array keeps the array.
+    let mut tasks = state.tasks_of(session.id);
+    if session.array.is_some()
+        && let Some(task) = tasks.find(|task| task.waits())
+    {
+        return explain(planner, state, task, now);
+    }
+    let blocked = match session.array.is_some() {
+        true => Vec::new(),
+        false => blocked_by(planner, state, session, now),
+    };
     let text = match session.state {
+        at if session.array.is_some() && !at.is_final() => {
+            format!("{}: no task of it waits", session.id)
+        }
         SessionState::Pending => match blocked.first() {
             Some(first) => format!("{} waits: {}", session.id, first.text),
             None => format!("{} is about to be placed", session.id),
@@ -208,7 +221,7 @@ pub fn explain(
         agents: Vec::new(),
         nearest: None,
     };
-    if session.state == SessionState::Pending {
+    if session.waits() {
         let group = planner.group_of.get(&session.group);
         let skip_after = group.map(|at| planner.groups[*at as usize].skip_after);
         explanation.retries = planner.class_of_session(session.id).map(|c| c.retries);

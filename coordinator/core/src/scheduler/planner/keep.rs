@@ -11,7 +11,7 @@ use longshore_common::agent::AgentState;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
 use longshore_common::ids::{AgentId, GroupId, SessionId};
-use longshore_common::session::{SessionState, SessionType};
+use longshore_common::session::SessionType;
 use longshore_common::time::Timestamp;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -320,10 +320,7 @@ impl Planner {
     }
 
     fn refresh_session(&mut self, state: &State, id: SessionId, now: Timestamp) {
-        let waiting = state
-            .sessions
-            .get(&id)
-            .filter(|s| s.state == SessionState::Pending);
+        let waiting = state.sessions.get(&id).filter(|s| s.waits());
         let group = waiting.and_then(|s| self.group_of.get(&s.group).copied());
         let (Some(session), Some(group)) = (waiting, group) else {
             self.unseat(id);
@@ -331,7 +328,7 @@ impl Planner {
         };
         let ready = ready::is(state, session, now) && self.has_rights(state, session);
         let lane = self.lane(state, session, group);
-        let number = i64::try_from(id.0).unwrap_or(i64::MAX);
+        let number = i64::try_from(id.place()).unwrap_or(i64::MAX);
         let lifo = self.groups[group as usize].discipline == Discipline::Lifo;
         let key = match lifo {
             true => (-session.created_at.0, -number),

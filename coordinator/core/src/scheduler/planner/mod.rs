@@ -417,7 +417,18 @@ impl Planner {
             Change::UserGroup(_)
             | Change::UserGroupDeleted(_)
             | Change::AccessRule(_)
-            | Change::AccessRuleDeleted(_) => self.rights_differ = true,
+            | Change::AccessRuleDeleted(_) => {
+                self.rights_differ = true;
+                // Whom a vault reaches that cannot be opened is another one.
+                self.stale |= state.vaults.values().any(|vault| vault.unreadable);
+            }
+            Change::Vault(vault) => {
+                let old = state.vaults.get(&vault.id);
+                self.stale |= vault.unreadable || old.is_some_and(|old| old.unreadable);
+            }
+            Change::VaultDeleted(id) => {
+                self.stale |= state.vaults.get(id).is_some_and(|old| old.unreadable);
+            }
             Change::GroupDeleted(_)
             | Change::Scheduler(_)
             | Change::DomainDeleted(_)
@@ -558,5 +569,5 @@ impl Lane {
 }
 
 fn session_of(key: Key) -> SessionId {
-    SessionId(key.1.unsigned_abs())
+    SessionId::at_place(key.1.unsigned_abs())
 }

@@ -85,7 +85,11 @@ fn made(
     };
     let mut errors = row.errors.clone();
     let mut say = |pointer: String, message: String| {
-        let error = MemberError { pointer, message };
+        let error = MemberError {
+            pointer,
+            message,
+            ..MemberError::default()
+        };
         if !errors.contains(&error) {
             errors.push(error);
         }

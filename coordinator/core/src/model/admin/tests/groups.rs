@@ -252,6 +252,11 @@ fn an_agent_moves_and_what_runs_there_stays() {
         GroupId::new(1)
     );
     assert_eq!(world.state().agents[&AgentId::new(2)].version, 2);
+    assert_eq!(
+        world.state().agents[&AgentId::new(2)].told,
+        None,
+        "it knows"
+    );
     assert_eq!(world.session(id).unwrap().group_name, "h100");
     world.place();
     assert!(world.session(waits).unwrap().containers.is_empty());
@@ -266,6 +271,25 @@ fn an_agent_moves_and_what_runs_there_stays() {
             )]
         )
     );
+}
+
+#[test]
+fn an_agent_that_moves_to_a_group_with_another_lease_is_told() {
+    let mut world = World::new();
+    world
+        .admin(patch("bare", json!({"declare_lost_s": 120})))
+        .unwrap();
+    let before = world.state().agents[&AgentId::new(2)].clone();
+    let target = AdminVerb::MoveAgent {
+        agent: "h100-1".to_owned(),
+        group: "bare".to_owned(),
+    };
+    world.admin(target).unwrap();
+    let after = &world.state().agents[&AgentId::new(2)];
+    let told = after.told.map(|told| told.declare_lost_s);
+    assert_eq!((before.told, told), (None, Some(600)), "it may go by that");
+    assert_eq!(after.generation, before.generation.next());
+    assert_eq!(world.state().declare_lost_s(after), 600);
 }
 
 #[test]

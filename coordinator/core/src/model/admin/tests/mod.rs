@@ -172,6 +172,7 @@ impl World {
                 braked_ms: 0,
                 unclaimed: Vec::new(),
                 drain: None,
+                told: None,
             })));
         }
         world.take(&changes);
@@ -236,6 +237,7 @@ impl World {
             }
             // Looked at by tests of its own, through the router.
             AdminObject::Rights(object) => AdminObject::Rights(object.clone()),
+            AdminObject::Vault(view) => AdminObject::Vault(view.clone()),
             AdminObject::Unclaimed(value) => AdminObject::Unclaimed(value.clone()),
             AdminObject::Domain(v) => AdminObject::Domain(Box::new(domain_view(
                 state,

@@ -1,0 +1,172 @@
+//! `admin settings …`: the configuration of the coordinator, and what is stored over its files.
+
+use super::{Write, say, send};
+use crate::app::App;
+use crate::client::typed;
+use crate::error::{Failure, code};
+use crate::output::{Table, clean};
+use crate::values;
+use longshore_common::settings::{Setting, Settings};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+const PATH: &str = "/settings";
+
+/// What can be done with settings.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// List the keys with what holds and what set it
+    Ls {
+        /// Only this key, or those of this section
+        section: Option<String>,
+        /// Only those that something has set
+        #[arg(long)]
+        set: bool,
+    },
+    /// Print what holds
+    Get {
+        /// Its key, such as services.sessions.admin_exec
+        key: String,
+    },
+    /// Store settings; they act at once
+    Set {
+        /// Which: times as 90 or 1h30m, sizes as 64K, lists as JSON
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = values::pair)]
+        pairs: Vec<(String, String)>,
+    },
+    /// Take stored settings out: what files and defaults say holds again
+    #[command(visible_alias = "unset")]
+    Reset {
+        /// Their keys
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
+    /// Read the files of the configuration again, all of them or nothing
+    Reload,
+}
+
+/// Does it.
+pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
+    match verb {
+        Verb::Ls { section, set } => ls(app, section.as_deref(), set).await,
+        Verb::Get { key } => get(app, &key).await,
+        Verb::Set { pairs } => {
+            let values = pairs.into_iter().map(|(key, text)| (key, json!(text)));
+            change(app, values.collect()).await
+        }
+        Verb::Reset { keys } => {
+            let values = keys.into_iter().map(|key| (key, Value::Null));
+            change(app, values.collect()).await
+        }
+        Verb::Reload => {
+            let client = app.client()?;
+            let body = json!({});
+            let path = format!("{PATH}/reload");
+            let write = Write::new(Method::POST, &path, "the configuration is read again");
+            let told = send(app, &client, write.body(&body)).await?;
+            said(app, &told, "the configuration was read again")
+        }
+    }
+}
+
+async fn ls(app: &App, section: Option<&str>, set: bool) -> Result<u8, Failure> {
+    let told: Settings = typed(app.client()?.get(PATH).await?)?;
+    let all = told.items.into_iter();
+    let wanted: Vec<Setting> = all
+        .filter(|setting| section.is_none_or(|section| is_in(&setting.key, section)))
+        .filter(|setting| !set || setting.source != "default")
+        .collect();
+    if let (true, Some(section)) = (wanted.is_empty() && !set, section) {
+        return Err(unknown(section));
+    }
+    let items: Result<Vec<Value>, _> = wanted.iter().map(serde_json::to_value).collect();
+    let items = items.map_err(|error| Failure::failed(error.to_string()))?;
+    app.output().list(&items, "key", || Ok(table(&wanted)))?;
+    if !app.global.quiet && !app.output().is_json() {
+        pending(&told.pending_restart);
+    }
+    Ok(0)
+}
+
+fn is_in(key: &str, section: &str) -> bool {
+    let rest = key.strip_prefix(section);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn unknown(key: &str) -> Failure {
+    Failure::new(code::NOT_FOUND, format!("there is no key {}", clean(key)))
+        .hint("longshore admin settings ls")
+}
+
+fn table(settings: &[Setting]) -> Table {
+    let mut table = Table::new(&["KEY", "VALUE", "SOURCE", "CHANGES"]);
+    for setting in settings {
+        table.row(vec![
+            clean(&setting.key),
+            clean(&setting.value),
+            clean(&setting.source),
+            clean(&setting.acts),
+        ]);
+    }
+    table
+}
+
+async fn get(app: &App, key: &str) -> Result<u8, Failure> {
+    let told: Settings = typed(app.client()?.get(PATH).await?)?;
+    let found = told.items.iter().find(|setting| setting.key == key);
+    let found = found.ok_or_else(|| unknown(key))?;
+    if app.output().is_json() {
+        let value = serde_json::to_value(found);
+        app.output()
+            .value(&value.map_err(|error| Failure::failed(error.to_string()))?)?;
+    } else {
+        println!("{}", clean(&found.value));
+    }
+    Ok(0)
+}
+
+async fn change(app: &App, values: Map<String, Value>) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let now: Settings = typed(client.get(PATH).await?)?;
+    let keys: Vec<&str> = values.keys().map(String::as_str).collect();
+    let what = format!("{} changes", keys.join(", "));
+    let done = format!("changed: {}", keys.join(", "));
+    let body = json!({ "values": values });
+    let tag = format!("\"{}\"", now.version);
+    let write = Write::new(Method::PATCH, PATH, what)
+        .version(Some(tag))
+        .body(&body);
+    let told = send(app, &client, write).await?;
+    said(app, &told, &done)
+}
+
+fn said(app: &App, told: &Value, done: &str) -> Result<u8, Failure> {
+    if app.output().is_json() {
+        app.output().value(told)?;
+    } else if !app.global.quiet {
+        let told: Settings = typed(told.clone())?;
+        say(app, done);
+        pending(&told.pending_restart);
+    }
+    Ok(0)
+}
+
+fn pending(keys: &[String]) {
+    if !keys.is_empty() {
+        let keys: Vec<String> = keys.iter().map(|key| clean(key)).collect();
+        eprintln!("at the next start of the coordinator: {}", keys.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_holds_its_keys_and_no_others() {
+        assert!(is_in("services.sessions.admin_exec", "services.sessions"));
+        assert!(is_in("services.sessions", "services.sessions"));
+        assert!(!is_in("services.sessions_x", "services.sessions"));
+        assert!(!is_in("services", "services.sessions"));
+    }
+}

@@ -1,0 +1,24 @@
+//! The work keys: what a vault can set, and what files, variables and requests set beside it.
+//!
+//! | module | decides about |
+//! |---|---|
+//! | `keys` | which keys there are, of which type, and which no vault can set |
+//! | `environment` | names and values of variables of sessions |
+//! | `files` | files that sessions get |
+//! | `check` | whether a text can be a vault |
+//! | `mask` | what is hidden where values are shown |
+//! | `layers` | who wins, and what is told about it |
+//! | `delivery` | what a container gets of the outcome |
+
+mod check;
+pub mod delivery;
+pub mod environment;
+pub mod files;
+pub mod keys;
+pub mod layers;
+pub mod mask;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{Checked, Code, Finding, changed, check, findings, parse};

@@ -1,0 +1,65 @@
+//! What a container is given beside its order, and what its agent says of it.
+//!
+//! The order is signed and written down by agents; what people gave may hold secrets and is
+//! not part of it.
+
+use super::draft::{Draft, Why};
+use super::lifecycle::agent_name;
+use super::state::State;
+use longshore_common::ids::{AgentId, ContainerKey};
+use longshore_common::session::Want;
+
+/// Longest text that an agent may put into the history of a session, in characters.
+const TEXT_MAX: usize = 256;
+/// Seconds before a session whose vault could not be delivered is tried again, at first and at
+/// most; they double.
+const AGAIN_S: (i64, i64) = (10, 300);
+
+/// Whether a container on an agent is given anything: not when nothing is to run there under
+/// this key.
+#[must_use]
+pub fn is_given(state: &State, agent: AgentId, key: ContainerKey) -> bool {
+    let session = state.sessions.get(&key.session);
+    let mut containers = session.into_iter().flat_map(|s| &s.containers);
+    let container = containers.find(|c| c.key == key && c.agent == agent);
+    container.is_some_and(|c| !c.is_over() && c.want != Want::Stop)
+}
+
+/// An agent says that a file was not delivered: a line in the history of its session.
+pub(super) fn noticed(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, text: &str) {
+    let name = agent_name(draft, agent);
+    let known = draft.session(key.session).filter(|session| {
+        let mut containers = session.containers.iter();
+        !session.state.is_final() && containers.any(|c| c.key == key && c.agent == agent)
+    });
+    let Some(state) = known.map(|session| session.state) else {
+        return;
+    };
+    let plain = text.chars().filter(|c| !c.is_control());
+    let text: String = plain.take(TEXT_MAX).collect();
+    let why = Why {
+        reason: None,
+        detail: Some(&text),
+        by: &format!("agent {name}"),
+    };
+    draft.remark(key.session, state, why);
+}
+
+/// How long a session waits whose vault could not be delivered, after so many such failures in
+/// a row before this one; in seconds.
+pub(super) fn wait_for_vault_s(before: usize) -> i64 {
+    let doublings = u32::try_from(before).unwrap_or(u32::MAX).min(8);
+    (AGAIN_S.0 << doublings).min(AGAIN_S.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wait_for_vault_s;
+
+    #[test]
+    fn waits_double_up_to_five_minutes() {
+        let waits: Vec<i64> = (0..7).map(wait_for_vault_s).collect();
+        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(wait_for_vault_s(usize::MAX), 300);
+    }
+}

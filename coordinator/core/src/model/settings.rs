@@ -1,0 +1,118 @@
+//! What the configuration is from now on: stored settings, and what decisions rest on.
+
+use super::audited::{Audited, target};
+use super::change::Change;
+use super::event::{Answer, Outcome, Refusal, SettingsOrder};
+use super::policies::{PeopleSettings, StoredSettings};
+use super::state::State;
+use crate::access::Operation;
+use serde_json::json;
+
+pub(super) fn decide(state: &State, order: &SettingsOrder) -> Outcome {
+    let version = state.settings.version;
+    if order.expected_version.is_some_and(|seen| seen != version) {
+        let text = "The settings have changed since you read them.";
+        return Outcome::refuse(Refusal::new("LS-VERSION-STALE", text));
+    }
+    let mut changes = Vec::new();
+    if let Some(values) = &order.stored
+        && *values != state.settings.values
+    {
+        changes.push(Change::Settings(StoredSettings {
+            version: version.saturating_add(1),
+            values: values.clone(),
+        }));
+    }
+    if state.scheduler != order.scheduler {
+        changes.push(Change::Scheduler(order.scheduler.clone()));
+    }
+    let people = PeopleSettings {
+        service_account_admins: order.service_account_admins,
+        ..state.people_settings.clone()
+    };
+    if state.people_settings != people {
+        changes.push(Change::PeopleSettings(people));
+    }
+    if order.dry_run {
+        changes.clear();
+    }
+    Outcome {
+        changes,
+        effects: Vec::new(),
+        answer: Ok(Answer::Done),
+    }
+}
+
+/// A record for each kind of settings that differs.
+pub(super) fn recorded(state: &State, changes: &[Change]) -> Vec<Audited> {
+    let record = |id: &str, before, after| {
+        let target = target("settings", id, "");
+        Audited::new(Operation::SettingsWrite, target, Some(before), Some(after))
+    };
+    let of = |change: &Change| match change {
+        Change::Settings(new) => Some(record(
+            "stored",
+            json!(state.settings.values),
+            json!(new.values),
+        )),
+        Change::Scheduler(new) => Some(record("scheduler", json!(state.scheduler), json!(new))),
+        Change::PeopleSettings(new) => {
+            Some(record("people", json!(state.people_settings), json!(new)))
+        }
+        _ => None,
+    };
+    changes.iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Event, Meta, react};
+    use longshore_common::ids::{ClusterId, CoordinatorGeneration};
+    use longshore_common::time::Timestamp;
+    use std::collections::BTreeMap;
+
+    fn order(state: &State) -> SettingsOrder {
+        SettingsOrder {
+            stored: None,
+            expected_version: None,
+            scheduler: state.scheduler.clone(),
+            service_account_admins: false,
+            dry_run: false,
+        }
+    }
+
+    #[test]
+    fn what_is_stored_counts_its_versions_and_a_stale_one_is_refused() {
+        let mut state = State::new(Meta {
+            cluster: ClusterId::new(1),
+            generation: CoordinatorGeneration(1),
+            next_session: 1,
+            next_uid: 20_000,
+        });
+        let give = |state: &State, order: SettingsOrder| {
+            react(state, &Event::Settings(Box::new(order)), Timestamp(1))
+        };
+        assert!(give(&state, order(&state)).changes.is_empty());
+        let values = BTreeMap::from([("a.b".to_owned(), json!(5))]);
+        let mut first = order(&state);
+        first.stored = Some(values.clone());
+        first.expected_version = Some(1);
+        first.scheduler.interval_s = 20;
+        let mut rehearsed = first.clone();
+        rehearsed.dry_run = true;
+        assert!(give(&state, rehearsed).changes.is_empty());
+        let told = give(&state, first.clone());
+        assert_eq!(recorded(&state, &told.changes).len(), 2);
+        told.changes.iter().for_each(|change| state.apply(change));
+        assert_eq!(
+            (state.settings.version, &state.settings.values),
+            (2, &values)
+        );
+        assert_eq!(state.scheduler.interval_s, 20);
+        let stale = give(&state, first.clone()).answer.unwrap_err();
+        assert_eq!(stale.code, "LS-VERSION-STALE");
+        first.expected_version = None;
+        assert!(give(&state, first).changes.is_empty(), "nothing differs");
+    }
+}

@@ -1,0 +1,240 @@
+//! Vaults: documents with what sessions get. What they hold is encrypted at the rim; here stands
+//! what is around it, and whose it is.
+
+use super::change::Change;
+use super::draft::Draft;
+use super::entities::Session;
+use super::people::User;
+use super::state::{BUILTIN, State};
+use longshore_common::ids::{Attempt, SessionId, UserGroupId, UserId, VaultId};
+use longshore_common::time::Timestamp;
+use longshore_config::work::layers::Layer;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// A vault without what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vault {
+    /// Its id.
+    pub id: VaultId,
+    /// Counts changes from 1.
+    pub version: u64,
+    /// Whose it is; none = administrators'.
+    pub owner: Option<UserId>,
+    /// Unique without regard to case; of a personal one it is empty.
+    pub name: String,
+    /// At most 500 characters.
+    pub description: String,
+    /// Whose sessions it reaches, by groups of users; of a personal one there are none.
+    pub groups: BTreeSet<UserGroupId>,
+    /// 0 to 1000; greater wins.
+    pub priority: i64,
+    /// Stands above everything else.
+    pub locked: bool,
+    /// No session that it reaches starts without it.
+    pub required: bool,
+    /// Whether it reaches sessions at all.
+    pub enabled: bool,
+    /// `hocon`, `json`, `yaml` or `toml`.
+    pub format: String,
+    /// Bytes of the content.
+    pub size: u64,
+    /// Top-level keys of the content.
+    pub keys: Vec<String>,
+    /// How many values it has.
+    pub values: u64,
+    /// It could not be opened when that was last tried.
+    #[serde(default)]
+    pub unreadable: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// By whom: a login name.
+    pub updated_by: String,
+}
+
+/// What a vault holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultContent {
+    /// Whose.
+    pub vault: VaultId,
+    /// Which save it is of; part of what the encryption is bound to.
+    pub version: u64,
+    /// Encrypted.
+    pub sealed: Vec<u8>,
+}
+
+/// A personal vault: everybody has one, stored or not.
+pub type OwnVault = Vault;
+
+/// The id of somebody's personal vault: that of its owner, so that there can be only one.
+#[must_use]
+pub const fn personal_vault(owner: UserId) -> VaultId {
+    VaultId::new(owner.bits())
+}
+
+/// A vault as it stands among the layers of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VaultStanding<'a> {
+    /// The layer.
+    pub layer: Layer,
+    /// The vault.
+    pub vault: &'a Vault,
+}
+
+impl Vault {
+    /// An empty one that is switched off.
+    #[must_use]
+    pub fn new(id: VaultId, now: Timestamp) -> Self {
+        Self {
+            id,
+            version: 1,
+            owner: None,
+            name: String::new(),
+            description: String::new(),
+            groups: BTreeSet::new(),
+            priority: 100,
+            locked: false,
+            required: false,
+            enabled: false,
+            format: "hocon".to_owned(),
+            size: 0,
+            keys: Vec::new(),
+            values: 0,
+            unreadable: false,
+            created_at: now,
+            updated_at: now,
+            updated_by: String::new(),
+        }
+    }
+
+    /// The layer it stands in.
+    #[must_use]
+    pub const fn layer(&self) -> Layer {
+        match (self.owner, self.locked) {
+            (Some(_), _) => Layer::PersonalVault,
+            (None, false) => Layer::GroupVault,
+            (None, true) => Layer::LockedVault,
+        }
+    }
+}
+
+/// What follows from a look at the vaults. It is no change that a person made: versions stay.
+pub(super) fn checked(
+    state: &State,
+    looked_at: &BTreeSet<VaultId>,
+    unusable: &BTreeSet<VaultId>,
+) -> Vec<Change> {
+    let all = looked_at.iter().filter_map(|id| state.vaults.get(id));
+    all.filter(|vault| vault.unreadable != unusable.contains(&vault.id))
+        .map(|vault| {
+            Change::Vault(Box::new(Vault {
+                unreadable: !vault.unreadable,
+                ..vault.clone()
+            }))
+        })
+        .collect()
+}
+
+/// Keeps with a session what its present attempt got.
+pub(super) fn configured(
+    draft: &mut Draft<'_>,
+    id: SessionId,
+    attempt: Attempt,
+    (hash, vaults, skipped): (&str, &[(VaultId, u64)], &[VaultId]),
+) {
+    let wanted = |session: &Session| {
+        let same = session.config_hash.as_deref() == Some(hash)
+            && session.vaults == vaults
+            && session.vaults_skipped == skipped;
+        session.attempt == attempt && !session.state.is_final() && !same
+    };
+    if !draft.session(id).is_some_and(wanted) {
+        return;
+    }
+    if let Some(session) = draft.session_mut(id) {
+        session.config_hash = Some(hash.to_owned());
+        session.vaults = vaults.to_vec();
+        session.vaults_skipped = skipped.to_vec();
+    }
+}
+
+impl State {
+    /// Somebody's personal vault; one that was never saved is empty and switched off.
+    #[must_use]
+    pub fn vault_of(&self, user: &User) -> OwnVault {
+        let id = personal_vault(user.id);
+        let stored = self.vaults.get(&id).cloned();
+        stored.unwrap_or_else(|| Vault {
+            owner: Some(user.id),
+            updated_by: user.username.clone(),
+            ..Vault::new(id, user.created_at)
+        })
+    }
+
+    /// A vault of administrators by id or name (any case).
+    #[must_use]
+    pub fn vault_by_ref(&self, text: &str) -> Option<&Vault> {
+        let shared = |vault: &&Vault| vault.owner.is_none();
+        match text.parse::<VaultId>() {
+            Ok(id) => self.vaults.get(&id).filter(shared),
+            Err(_) => {
+                let name = text.to_lowercase();
+                let mut all = self.vaults.values().filter(shared);
+                all.find(|vault| vault.name.to_lowercase() == name)
+            }
+        }
+    }
+
+    /// The vaults that are switched on and reach somebody's sessions, in the order in which they
+    /// fold: by layer, priority and id.
+    #[must_use]
+    pub fn vaults_for(&self, user: &User) -> Vec<VaultStanding<'_>> {
+        let groups: BTreeSet<UserGroupId> = self
+            .groups_of(user.id)
+            .map(|group| group.id)
+            .chain([BUILTIN.users])
+            .collect();
+        let reaches = |vault: &&Vault| {
+            vault.enabled
+                && match vault.owner {
+                    Some(owner) => owner == user.id,
+                    None => !vault.groups.is_disjoint(&groups),
+                }
+        };
+        let mut all: Vec<_> = self
+            .vaults
+            .values()
+            .filter(reaches)
+            .map(|vault| VaultStanding {
+                layer: vault.layer(),
+                vault,
+            })
+            .collect();
+        all.sort_by_key(|one| (one.layer, one.vault.priority, one.vault.id));
+        all
+    }
+
+    /// As whom a session runs: its owner, or the service account of its resource group where that
+    /// does not act for owners.
+    #[must_use]
+    pub fn identity_of(&self, session: &Session) -> Option<&User> {
+        let group = self.groups.get(&session.group);
+        let group = group.filter(|group| !group.use_owner && !group.service_account.is_empty());
+        let account = group.and_then(|group| self.user_by_ref(&group.service_account));
+        account.or_else(|| self.users.get(&session.owner))
+    }
+
+    /// A required vault of a session that cannot be opened.
+    #[must_use]
+    pub fn vault_in_the_way(&self, session: &Session) -> Option<VaultId> {
+        let blocking = |vault: &Vault| vault.enabled && vault.required && vault.unreadable;
+        if !self.vaults.values().any(blocking) {
+            return None; // as nearly always
+        }
+        let all = self.vaults_for(self.identity_of(session)?);
+        let found = all.into_iter().find(|one| blocking(one.vault));
+        found.map(|one| one.vault.id)
+    }
+}

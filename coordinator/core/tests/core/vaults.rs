@@ -1,0 +1,118 @@
+//! What a vault that cannot be opened does to those whose sessions it reaches.
+
+use super::world::{World, job};
+use longshore_common::ids::{Attempt, SessionId, UserGroupId, VaultId};
+use longshore_common::session::SessionState;
+use longshore_common::time::Timestamp;
+use longshore_core::model::{BUILTIN, Change, Event, Vault, personal_vault};
+use std::collections::BTreeSet;
+
+const ID: VaultId = VaultId::new(77);
+
+fn vault(groups: &[UserGroupId]) -> Vault {
+    Vault {
+        groups: groups.iter().copied().collect(),
+        required: true,
+        enabled: true,
+        ..Vault::new(ID, Timestamp(0))
+    }
+}
+
+fn checked(world: &mut World, unusable: &[VaultId]) {
+    world.does(Event::VaultsChecked {
+        looked_at: BTreeSet::from([ID]),
+        unusable: unusable.iter().copied().collect(),
+    });
+}
+
+fn scene(vault: Vault) -> (World, SessionId) {
+    let mut world = World::new();
+    world.apply(vec![Change::Vault(Box::new(vault))]);
+    checked(&mut world, &[ID]);
+    world.agent("n1", 0);
+    let id = world.submit(job());
+    (world, id)
+}
+
+#[test]
+fn a_required_vault_that_cannot_be_opened_is_waited_for() {
+    let (mut world, id) = scene(vault(&[BUILTIN.users]));
+    assert!(world.is(id, SessionState::Pending));
+    assert_eq!(world.why(id), "a vault that is required cannot be opened");
+    let version = world.state().vaults[&ID].version;
+    checked(&mut world, &[]);
+    assert!(world.is(id, SessionState::Scheduled));
+    // It is not charged, and nobody has changed the vault.
+    assert_eq!(world.state().charges.len(), 0);
+    assert_eq!(world.state().vaults[&ID].version, version);
+}
+
+#[test]
+fn others_start_all_the_same() {
+    let not_required = Vault {
+        required: false,
+        ..vault(&[BUILTIN.users])
+    };
+    let off = Vault {
+        enabled: false,
+        ..vault(&[BUILTIN.users])
+    };
+    for vault in [not_required, off, vault(&[BUILTIN.admins])] {
+        let (world, id) = scene(vault);
+        assert!(world.is(id, SessionState::Scheduled));
+    }
+}
+
+#[test]
+fn a_session_keeps_what_it_got() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    let id = world.submit(job());
+    let configured = |attempt| Event::Configured {
+        session: id,
+        attempt,
+        hash: "h".to_owned(),
+        vaults: vec![(ID, 3)],
+        skipped: vec![VaultId::new(78)],
+    };
+    world.does(configured(Attempt(9)));
+    assert_eq!(world.state().sessions.get(&id).unwrap().config_hash, None);
+    world.does(configured(Attempt::FIRST));
+    let session = world.state().sessions.get(&id).unwrap();
+    assert_eq!(session.config_hash.as_deref(), Some("h"));
+    assert_eq!(
+        (&session.vaults[..], &session.vaults_skipped[..]),
+        (&[(ID, 3)][..], &[VaultId::new(78)][..])
+    );
+}
+
+#[test]
+fn vaults_fold_by_layer_priority_and_id() {
+    let mut world = World::new();
+    let user = world.caller().user;
+    let shared = |id, priority, locked| Vault {
+        id: VaultId::new(id),
+        priority,
+        locked,
+        ..vault(&[BUILTIN.users])
+    };
+    let own = Vault {
+        id: personal_vault(user),
+        owner: Some(user),
+        ..vault(&[])
+    };
+    let all = [
+        shared(1, 200, false),
+        shared(4, 100, false),
+        shared(3, 100, false),
+        shared(2, 0, true),
+        own.clone(),
+    ];
+    let changes = all.into_iter().map(|one| Change::Vault(Box::new(one)));
+    world.apply(changes.collect());
+    let state = world.state();
+    let order = state.vaults_for(&state.users[&user]);
+    let ids: Vec<VaultId> = order.iter().map(|one| one.vault.id).collect();
+    let expected = [3, 4, 1].map(VaultId::new);
+    assert_eq!(ids, [&expected[..], &[own.id, VaultId::new(2)]].concat());
+}

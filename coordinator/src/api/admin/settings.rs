@@ -1,0 +1,454 @@
+//! The configuration: what holds, what is stored of it, reading it again.
+
+use super::super::errors::Failure;
+use super::super::extract::Query;
+use super::super::{App, person};
+use super::{DRY_RUN, Match, Nothing, tagged, value_of, write};
+use crate::config::{MailSettings, SCHEMA};
+use crate::engine::Origin;
+use crate::mail::{Mailer, Smtp};
+use crate::outbound::{Allowed, Outbound};
+use crate::settings::{InForce, Wrong, key_of, overriding};
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::response::Response;
+use longshore_common::admin::{Difference, Impact};
+use longshore_common::settings::{Setting, Settings, SettingsPatch};
+use longshore_config::schema::{Acts, Kind};
+use longshore_core::model::{Event, SettingsOrder, StoredSettings};
+use longshore_identity::audit::Outcome;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A value as a person writes it.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn view(app: &App, version: u64) -> Settings {
+    let now = app.settings.now();
+    let items = now.shown.iter().filter_map(|shown| {
+        let key = key_of(&shown.key)?;
+        Some(Setting {
+            key: shown.key.clone(),
+            value: text(&shown.value),
+            source: shown.origin.clone(),
+            acts: match key.acts {
+                Acts::Live => "live",
+                Acts::Reload => "reload",
+                Acts::Restart => "restart",
+            }
+            .to_owned(),
+            overridden_by: overriding(shown).map(str::to_owned),
+        })
+    });
+    Settings {
+        version,
+        items: items.collect(),
+        pending_restart: app.settings.pending_restart(),
+        impact: None,
+    }
+}
+
+pub(in super::super) async fn read(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let version = app.engine.read(|state, _| state.settings.version).await?;
+    tagged(&value_of(&view(&app, version)).ok_or_else(Failure::internal)?)
+}
+
+/// The stored settings as they would be, or all that stands against it.
+fn patched(
+    app: &App,
+    stored: &StoredSettings,
+    patch: &SettingsPatch,
+) -> Result<BTreeMap<String, Value>, Failure> {
+    let now = app.settings.now();
+    let mut values = stored.values.clone();
+    let mut failure = Failure::new("LS-SETTING", "Settings are not accepted.");
+    for (name, value) in &patch.values {
+        let shown = now.shown.iter().find(|shown| shown.key == *name);
+        let no = match SCHEMA.key(name) {
+            None => Some(format!("{}.", SCHEMA.unknown(name))),
+            Some(_) if value.is_null() => None,
+            Some(key) if matches!(key.kind, Kind::Secret) => {
+                Some(format!("{name} is a secret; set it in a file."))
+            }
+            Some(key) if key.acts != Acts::Live => Some(format!(
+                "{name} cannot be stored; set it in a file or the environment."
+            )),
+            Some(_) => shown
+                .and_then(overriding)
+                .map(|by| format!("{name} is set by {by}, which stands over what is stored.")),
+        };
+        if let Some(message) = no {
+            failure = failure.at(format!("/values/{name}"), message);
+        } else if value.is_null() {
+            values.remove(name);
+        } else {
+            values.insert(name.clone(), value.clone());
+        }
+    }
+    match failure.errors.is_empty() {
+        true => Ok(values),
+        false => Err(told(failure)),
+    }
+}
+
+/// The first finding is what is told in a line.
+fn told(mut failure: Failure) -> Failure {
+    if let Some(first) = failure.errors.first() {
+        failure.detail.clone_from(&first.message);
+    }
+    failure
+}
+
+fn refused(wrong: Vec<Wrong>) -> Failure {
+    let failure = Failure::new("LS-SETTING", "The configuration is not accepted.");
+    told(wrong.into_iter().fold(failure, |failure, one| {
+        let pointer = one.key.map(|key| format!("/values/{key}"));
+        failure.at(pointer.unwrap_or_default(), one.text)
+    }))
+}
+
+/// A configuration that can be taken into force: what can fail has been done.
+struct Next {
+    in_force: InForce,
+    mailer: Option<Mailer>,
+    order: SettingsOrder,
+}
+
+fn prepared(
+    app: &App,
+    in_force: InForce,
+    stored: Option<BTreeMap<String, Value>>,
+) -> Result<Next, Failure> {
+    let config = &in_force.config;
+    let order = SettingsOrder {
+        stored,
+        expected_version: None,
+        scheduler: config.scheduling(),
+        service_account_admins: config.services.organization.allow_service_account_admins,
+        dry_run: false,
+    };
+    let mail: &MailSettings = &config.services.notify.mail;
+    let mailer = match *mail == app.settings.now().config.services.notify.mail {
+        true => None,
+        false if !mail.enabled => Some(Mailer::default()),
+        false => {
+            let smtp = Smtp::new(mail);
+            let smtp = smtp.map_err(|error| Failure::new("LS-SETTING", error.to_string()))?;
+            Some(Mailer::start(Arc::new(smtp), app.stopping.clone()))
+        }
+    };
+    Ok(Next {
+        in_force,
+        mailer,
+        order,
+    })
+}
+
+/// From here on it holds. Nothing of this can fail.
+fn take(app: &App, next: Next) {
+    let config = &next.in_force.config;
+    if let Ok(defaults) = config.defaults() {
+        app.defaults.set(defaults);
+    }
+    app.rights.set(super::super::RightsSettings {
+        admin_exec: config.services.sessions.admin_exec,
+    });
+    app.actions
+        .set(config.services.organization.ui_actions.clone());
+    let allowed = Allowed::of(&config.daemon.egress.allow);
+    app.outbound.set(Outbound::new(allowed));
+    app.cors.set(config.daemon.cors.cors());
+    app.vaults.set_work(next.in_force.work.clone());
+    app.logins.set(config);
+    app.links
+        .set(config.daemon.auth.invitations.expires_s, next.mailer);
+    let limits = &config.daemon.rate_limit;
+    app.rates
+        .set((limits.keypair, limits.anonymous), config.daemon.proxies());
+    app.identity.set_limits(config.daemon.auth.limits());
+    for warning in &next.in_force.warnings {
+        tracing::warn!("{warning}");
+    }
+    app.settings.set(next.in_force);
+}
+
+async fn give(app: &App, origin: &Arc<Origin>, order: SettingsOrder) -> Result<(), Failure> {
+    let engine = app.engine.asked_by(Arc::clone(origin));
+    engine.ask(Event::Settings(Box::new(order))).await??;
+    Ok(())
+}
+
+pub(in super::super) async fn patch(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<SettingsPatch>(request, &[], Match::Required).await?;
+    let _turn = app.settings.turn().await;
+    let stored = app.engine.read(|state, _| state.settings.clone()).await?;
+    if write.version.is_some_and(|seen| seen != stored.version) {
+        let text = "The settings have changed since you read them.";
+        let failure = Failure::new("LS-VERSION-STALE", text);
+        let current = value_of(&view(&app, stored.version));
+        return Err(failure.current(current.ok_or_else(Failure::internal)?));
+    }
+    let values = patched(&app, &stored, &write.body)?;
+    let read = app.settings.source().read(&values).map_err(refused)?;
+    let before = app.settings.now();
+    let diff = before.differing(&read);
+    // Files and variables are read with it, and what they say by now comes into force too.
+    let besides: Vec<String> = diff
+        .iter()
+        .filter(|key| !write.body.values.contains_key(*key))
+        .cloned()
+        .collect();
+    let of = |from: &InForce, key: &str| {
+        let shown = from.shown.iter().find(|shown| shown.key == key);
+        shown.map(|shown| text(&shown.value))
+    };
+    let diff = diff.iter().map(|key| Difference {
+        path: format!("/values/{key}"),
+        from: of(&before, key),
+        to: of(&read, key),
+    });
+    let diff = diff.collect();
+    let mut next = prepared(&app, read, Some(values))?;
+    next.order.dry_run = write.dry_run;
+    give(&app, &write.origin, next.order.clone()).await?;
+    if write.dry_run {
+        let mut told = view(&app, stored.version);
+        told.impact = Some(Impact {
+            diff,
+            ..Impact::default()
+        });
+        let mut response = tagged(&value_of(&told).ok_or_else(Failure::internal)?)?;
+        write.mark(&mut response);
+        return Ok(response);
+    }
+    if !besides.is_empty() {
+        record(&app, &write.origin, &besides).await?;
+    }
+    take(&app, next);
+    let version = app.engine.read(|state, _| state.settings.version).await?;
+    tagged(&value_of(&view(&app, version)).ok_or_else(Failure::internal)?)
+}
+
+pub(in super::super) async fn reload(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<Nothing>(request, &[], Match::Optional).await?;
+    let version = read_again(&app, &write.origin, write.dry_run).await?;
+    let mut response = tagged(&value_of(&view(&app, version)).ok_or_else(Failure::internal)?)?;
+    if write.dry_run {
+        response
+            .headers_mut()
+            .insert(DRY_RUN, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Writes down which keys were read again with other values.
+async fn record(app: &App, origin: &Arc<Origin>, changed: &[String]) -> Result<(), Failure> {
+    let detail = match changed {
+        [] => "read again; nothing differs".to_owned(),
+        keys => format!("read again: {}", keys.join(", ")),
+    };
+    let draft = origin.draft("settings.write", Outcome::Ok).detail(&detail);
+    app.engine.record(draft).await?;
+    tracing::info!("the configuration was {detail}");
+    Ok(())
+}
+
+/// Reads the configuration again, all of it or nothing; the version of what is stored.
+///
+/// # Errors
+/// `LS-SETTING` with everything that is wrong: what was in force stays so.
+pub async fn read_again(app: &App, origin: &Arc<Origin>, dry_run: bool) -> Result<u64, Failure> {
+    let _turn = app.settings.turn().await;
+    let stored = app.engine.read(|state, _| state.settings.clone()).await?;
+    let read = app.settings.source().read(&stored.values).map_err(refused);
+    let read = match read {
+        Ok(read) => read,
+        Err(failure) => {
+            for wrong in &failure.errors {
+                tracing::error!("the configuration is not read again: {}", wrong.message);
+            }
+            if !dry_run {
+                let draft = origin.draft("settings.write", Outcome::Refused);
+                app.engine.record(draft.code(failure.code)).await?;
+            }
+            return Err(failure);
+        }
+    };
+    let changed = app.settings.now().differing(&read);
+    let mut next = prepared(app, read, None)?;
+    next.order.dry_run = dry_run;
+    give(app, origin, next.order.clone()).await?;
+    if !dry_run {
+        record(app, origin, &changed).await?;
+        take(app, next);
+    }
+    Ok(stored.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tests::ready;
+    use serde_json::{Value, json};
+
+    async fn patch(
+        f: &super::super::super::tests::Fixture,
+        path: &str,
+        values: Value,
+    ) -> (u16, Value) {
+        let body = axum::body::Body::from(json!({ "values": values }).to_string());
+        let headers = [("content-type", "application/json"), ("if-match", "*")];
+        let answer = f.send("PATCH", path, &headers, body).await;
+        (answer.status.as_u16(), answer.json())
+    }
+
+    fn item<'a>(settings: &'a Value, key: &str) -> &'a Value {
+        let items = settings["items"].as_array().unwrap();
+        items.iter().find(|item| item["key"] == key).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_acts_at_once() {
+        let f = ready().await;
+        let key = "services.sessions.admin_exec";
+        let settings = f.get("/api/v1/settings").await.json();
+        assert_eq!(
+            (&settings["version"], &item(&settings, key)["source"]),
+            (&json!(1), &json!("default"))
+        );
+        let values = json!({
+            key: true,
+            "services.scheduler.interval_s": "20",
+            "services.sessions.default_priority": 3,
+            "daemon.rate_limit.keypair": 5000,
+            "daemon.auth.logins.idle_s": 3600,
+            "daemon.auth.invitations.expires_s": 120,
+            "secure.password.enforce_change": true,
+            "secure.totp.issuer": "Lab",
+            "services.organization.allow_service_account_admins": true,
+        });
+        let (status, told) = patch(&f, "/api/v1/settings?dry_run=true", values.clone()).await;
+        assert_eq!(status, 200, "{told}");
+        assert_eq!(told["impact"]["diff"].as_array().unwrap().len(), 9);
+        assert!(!f.app.rights.get().admin_exec);
+        let (status, told) = patch(&f, "/api/v1/settings", values).await;
+        assert_eq!(status, 200, "{told}");
+        assert_eq!(
+            (&told["version"], &item(&told, key)["source"]),
+            (&json!(2), &json!("settings"))
+        );
+        assert!(f.app.rights.get().admin_exec);
+        assert_eq!(f.app.defaults.get().priority, 3);
+        assert_eq!(f.app.identity.limits().idle_s, 3600);
+        assert_eq!(f.app.links.draw().1.valid_s, 120);
+        let state = f.app.engine.read(|state, _| {
+            (
+                state.scheduler.interval_s,
+                state.people_settings.service_account_admins,
+            )
+        });
+        assert_eq!(state.await.unwrap(), (20, true));
+        let limit = f.get("/api/v1/settings").await;
+        assert_eq!(limit.headers["x-ratelimit-limit"], "5000");
+        // Taken out again, the default holds.
+        let (_, told) = patch(&f, "/api/v1/settings", json!({ key: null })).await;
+        assert_eq!(item(&told, key)["source"], "default");
+        assert!(!f.app.rights.get().admin_exec);
+        let records = f.get("/api/v1/audit?operation=settings.write").await.json();
+        assert_eq!(records["items"][0]["target"]["id"], "stored");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_stored_is_refused_with_its_key_and_changes_nothing() {
+        let f = ready().await;
+        let values = json!({
+            "services.sessions.admin_exec": true,
+            "services.sessions.admin_exce": true,
+            "daemon.data_dir": "/x",
+            "services.notify.mail.password": "x",
+        });
+        let (status, told) = patch(&f, "/api/v1/settings", values).await;
+        assert_eq!((status, &told["code"]), (422, &json!("LS-SETTING")));
+        let pointers: Vec<_> = told["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["pointer"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            pointers,
+            [
+                "/values/daemon.data_dir",
+                "/values/services.notify.mail.password",
+                "/values/services.sessions.admin_exce",
+            ]
+        );
+        assert!(
+            told["errors"][2]["message"]
+                .as_str()
+                .unwrap()
+                .contains("did you mean services.sessions.admin_exec?")
+        );
+        let (status, told) = patch(
+            &f,
+            "/api/v1/settings",
+            json!({ "services.scheduler.interval_s": 0 }),
+        )
+        .await;
+        assert_eq!(
+            (status, &told["errors"][0]["pointer"]),
+            (422, &json!("/values/services.scheduler.interval_s"))
+        );
+        let settings = f.get("/api/v1/settings").await.json();
+        assert_eq!(settings["version"], 1);
+        assert!(!f.app.rights.get().admin_exec);
+    }
+
+    #[tokio::test]
+    async fn files_are_read_again_all_or_nothing() {
+        let f = ready().await;
+        let file = f.dir.path().join("conf/all.toml");
+        let write = |text: &str| std::fs::write(&file, text).unwrap();
+        write(
+            "[daemon]\nname = \"gpu\"\ntrusted_proxies = [\"10.0.0.1\"]\ncors.origins = [\"https://a.lab\"]\n[services.sessions]\nadmin_exec = true\n[secure.totp]\nissuer = \"Lab\"\n",
+        );
+        let told = f.post("/api/v1/settings/reload", &json!({})).await;
+        assert_eq!(told.status, 200, "{}", told.text());
+        let told = told.json();
+        assert_eq!(told["pending_restart"], json!(["daemon.name"]));
+        assert_eq!(f.app.cors.get().origins, ["https://a.lab"]);
+        assert!(f.app.rights.get().admin_exec);
+        let client = f
+            .app
+            .rates
+            .client_of("10.0.0.1".parse().unwrap(), ["192.0.2.9"].into_iter());
+        assert_eq!(client.to_string(), "192.0.2.9");
+        write("[services.sessions]\nadmin_exec = false\nadmin_exce = 1\n[daemon]\nx = 1\n");
+        let no = f.post("/api/v1/settings/reload", &json!({})).await;
+        assert_eq!(no.status, 422);
+        assert_eq!(no.json()["errors"].as_array().unwrap().len(), 2);
+        assert!(f.app.rights.get().admin_exec, "what was in force stays so");
+        let records = f.get("/api/v1/audit?operation=settings.write").await.json();
+        assert_eq!(records["items"][0]["outcome"], "refused");
+        assert_eq!(
+            records["items"][1]["detail"],
+            "read again: daemon.cors.origins, daemon.name, daemon.trusted_proxies, secure.totp.issuer, services.sessions.admin_exec"
+        );
+    }
+}

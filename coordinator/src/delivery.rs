@@ -1,0 +1,39 @@
+//! Answers agents that ask what a container is given.
+//!
+//! It is worked out for each question and kept nowhere: an agent that was restarted asks again
+//! and gets the same, as long as nobody has changed a vault meanwhile.
+
+use crate::engine::{Engine, EngineError};
+use crate::vaults::{NotGiven, Vaults};
+use longshore_common::ids::{AgentId, ContainerKey};
+use longshore_common::wire::Given;
+use longshore_core::model::{State, is_given};
+
+/// What a container on an agent is given.
+///
+/// # Errors
+/// The engine has stopped.
+pub async fn given(
+    engine: &Engine,
+    vaults: &Vaults,
+    agent: AgentId,
+    key: ContainerKey,
+) -> Result<Given, EngineError> {
+    let look = move |state: &State, _| is_given(state, agent, key);
+    if !engine.read_when_room(look).await? {
+        return Ok(Given::Unknown);
+    }
+    let found = match vaults.deliver(engine, key.session).await {
+        Ok(found) => found,
+        Err(NotGiven::Unknown) => return Ok(Given::Unknown),
+        Err(NotGiven::Engine(error)) => return Err(error),
+        Err(NotGiven::Vault { vault, why }) => {
+            return Ok(Given::Unavailable(format!("vault {vault}: {why}")));
+        }
+    };
+    // An agent would take more for a broken peer and end the connection.
+    Ok(match found.check() {
+        Ok(()) => Given::Delivery(Box::new(found)),
+        Err(what) => Given::Unavailable(format!("what it is given is too large: {what}")),
+    })
+}

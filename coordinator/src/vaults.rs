@@ -1,0 +1,479 @@
+//! What vaults hold, in the clear: opened, looked at, sealed, merged. Nothing of it is logged, and
+//! nothing outlives the request or the start it was opened for.
+//!
+//! | input | output |
+//! |---|---|
+//! | a text that is to be saved | [`NewContent`]: encrypted, or what is wrong with it |
+//! | a vault and what it holds | its text, its document |
+//! | whose sessions, and a request | the configuration that comes of it, and what a container gets |
+
+use crate::engine::{Engine, EngineError};
+use crate::pki::fill_random;
+use crate::secrets::{Keyring, Locked, OpenError, Place, Sealed};
+use crate::settings::Held;
+use longshore_common::api::MemberError;
+use longshore_common::ids::{SessionId, VaultId};
+use longshore_common::wire::Delivery;
+use longshore_config::read::Format;
+use longshore_config::tree::{Node, Value};
+use longshore_config::work::delivery;
+use longshore_config::work::layers::{self, Document, Layer, Merged, Warning};
+use longshore_config::work::{self, Finding};
+use longshore_core::model::admin::NewContent;
+use longshore_core::model::{Event, Refusal, State, User, Vault, VaultContent};
+use ring::hmac;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The table and the column of contents.
+const TABLE: &str = "vaults";
+const COLUMN: &str = "content";
+/// After this time it is tried again to open what could not be opened; twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+/// The longest time between two tries.
+const LAST_RETRY: Duration = Duration::from_secs(300);
+
+/// Why a vault cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Its master key is not there.
+    #[error(transparent)]
+    Locked(#[from] Locked),
+    /// What is stored is no document, or damaged.
+    #[error("what is stored of the vault cannot be read")]
+    Damaged,
+}
+
+/// A vault and what it holds, as copied from the state.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The layer it stands in.
+    pub layer: Layer,
+    /// The vault.
+    pub vault: Vault,
+    /// What it holds, if it was ever saved.
+    pub content: Option<VaultContent>,
+}
+
+impl Kept {
+    /// A vault as it is stored.
+    #[must_use]
+    pub fn of(state: &State, vault: &Vault) -> Self {
+        Self {
+            layer: vault.layer(),
+            vault: vault.clone(),
+            content: state.vault_contents.get(&vault.id).cloned(),
+        }
+    }
+
+    /// The vaults that are switched on and reach somebody's sessions.
+    #[must_use]
+    pub fn all_for(state: &State, user: &User) -> Vec<Self> {
+        let all = state.vaults_for(user).into_iter();
+        all.map(|one| Self::of(state, one.vault)).collect()
+    }
+}
+
+/// What comes of the layers of somebody's sessions.
+#[derive(Debug)]
+pub struct Configuration {
+    /// The outcome.
+    pub merged: Merged,
+    /// What is worth telling, that of the merge included.
+    pub warnings: Vec<Warning>,
+    /// The vaults that are in it, and their versions.
+    pub used: Vec<(VaultId, u64)>,
+    /// A required vault that cannot be used: nothing starts.
+    pub in_the_way: Option<(VaultId, Unusable)>,
+    /// Names the configuration.
+    pub hash: String,
+}
+
+/// Opens and seals, and knows the layers that stand in files and variables.
+#[derive(Debug, Clone)]
+pub struct Vaults {
+    keyring: Keyring,
+    work: Arc<Held<Vec<Document>>>,
+    hash: hmac::Key,
+}
+
+impl Vaults {
+    /// With the keys of this installation, the coordinator's own layers, and a secret that hashes
+    /// of configurations are keyed with.
+    #[must_use]
+    pub fn new(keyring: Keyring, work: Vec<Document>, secret: &[u8; 32]) -> Self {
+        let mut text = b"config_hash".to_vec();
+        text.extend_from_slice(secret);
+        Self {
+            keyring,
+            work: Arc::new(Held::new(work)),
+            hash: hmac::Key::new(hmac::HMAC_SHA256, &text),
+        }
+    }
+
+    /// Other layers of the coordinator's own from now on.
+    pub fn set_work(&self, work: Vec<Document>) {
+        self.work.set(work);
+    }
+
+    /// The text of a vault as it was saved.
+    ///
+    /// # Errors
+    /// Its key is not there, or it is damaged.
+    pub fn text(&self, content: Option<&VaultContent>) -> Result<String, Unusable> {
+        let Some(content) = content else {
+            return Ok(String::new());
+        };
+        let sealed = Sealed::from_bytes(&content.sealed).map_err(|_| Unusable::Damaged)?;
+        let row = content.vault.to_string();
+        let clear = self.keyring.open(&place(&row, content.version), &sealed);
+        let clear = clear.map_err(|error| match error {
+            OpenError::Locked(locked) => Unusable::Locked(locked),
+            OpenError::Damaged => Unusable::Damaged,
+        })?;
+        String::from_utf8(clear.to_vec()).map_err(|_| Unusable::Damaged)
+    }
+
+    /// The document of a vault.
+    ///
+    /// # Errors
+    /// As [`Self::text`]; also where the text is no document any more.
+    pub fn tree(&self, kept: &Kept) -> Result<Node, Unusable> {
+        let text = self.text(kept.content.as_ref())?;
+        parsed(&kept.vault.format, &text).ok_or(Unusable::Damaged)
+    }
+
+    /// The text with masks in place of what is secret, in the format of the vault. Comments are
+    /// left out: they may hold what is secret too.
+    ///
+    /// # Errors
+    /// As [`Self::tree`].
+    pub fn masked(&self, kept: &Kept) -> Result<String, Unusable> {
+        let tree = self.tree(kept)?;
+        let format = kept.vault.format.parse().map_err(|_| Unusable::Damaged)?;
+        Ok(shown(format, &tree))
+    }
+
+    /// Makes of a text what is saved. What is wrong with it is part of the outcome: it is told
+    /// to those who may save it.
+    #[must_use]
+    pub fn prepare(
+        &self,
+        id: VaultId,
+        present: Option<&Kept>,
+        format: &str,
+        text: Option<&str>,
+    ) -> (NewContent, Vec<Warning>) {
+        let content = present.and_then(|kept| kept.content.as_ref());
+        let version = content.map_or(0, |content| content.version) + 1;
+        let mut new = NewContent {
+            format: format.to_owned(),
+            version,
+            sealed: Vec::new(),
+            size: 0,
+            keys: Vec::new(),
+            values: 0,
+            changed: Vec::new(),
+            refused: None,
+        };
+        let made = self.made(id, present, &mut new, text);
+        match made {
+            Ok(warnings) => (new, warnings),
+            Err(refused) => {
+                new.refused = Some(refused);
+                (new, Vec::new())
+            }
+        }
+    }
+
+    fn made(
+        &self,
+        id: VaultId,
+        present: Option<&Kept>,
+        new: &mut NewContent,
+        text: Option<&str>,
+    ) -> Result<Vec<Warning>, Box<Refusal>> {
+        let format = format_of(&new.format)?;
+        let old = present.map(|kept| self.text(kept.content.as_ref()));
+        let text = match (text, &old) {
+            (Some(text), _) => text.to_owned(),
+            (None, None) => String::new(),
+            (None, Some(Ok(text))) => text.clone(),
+            (None, Some(Err(error))) => return Err(Box::new(error.clone().into())),
+        };
+        let checked = work::check(format, text.as_bytes());
+        let checked = checked.map_err(|found| Box::new(refusal("/content", &found)))?;
+        let empty = || Node::bare(Value::Map(Vec::new()));
+        let before = match (present, old) {
+            (Some(kept), Some(Ok(text))) => parsed(&kept.vault.format, &text),
+            _ => None,
+        };
+        new.changed = work::changed(&before.unwrap_or_else(empty), &checked.tree);
+        new.size = text.len() as u64;
+        new.keys.clone_from(&checked.keys);
+        new.values = checked.values as u64;
+        let row = id.to_string();
+        let sealed =
+            self.keyring
+                .seal(&place(&row, new.version), text.as_bytes(), &mut fill_random);
+        let sealed = sealed.map_err(|locked| Box::new(Unusable::Locked(locked).into()))?;
+        new.sealed = sealed.to_bytes();
+        Ok(told(&checked.unknown))
+    }
+
+    /// Merges the coordinator's layers, vaults and a request.
+    #[must_use]
+    pub fn configure(&self, vaults: &[Kept], request: Vec<Document>) -> Configuration {
+        let mut documents = self.work.get();
+        let mut warnings = Vec::new();
+        let mut used = Vec::new();
+        let mut in_the_way = None;
+        for kept in vaults {
+            let vault = &kept.vault;
+            let tree = match self.tree(kept) {
+                Ok(tree) => tree,
+                Err(why) => {
+                    let id = vault.id.to_string();
+                    warnings.push(Warning {
+                        source: Some(id),
+                        ..Warning::of("vault-skipped", String::new())
+                    });
+                    if vault.required && in_the_way.is_none() {
+                        in_the_way = Some((vault.id, why));
+                    }
+                    continue;
+                }
+            };
+            let id = vault.id.to_string();
+            let (document, left_out) =
+                layers::vault(kept.layer, &id, vault.version, vault.priority, &tree);
+            documents.push(document);
+            warnings.extend(left_out);
+            used.push((vault.id, vault.version));
+        }
+        documents.extend(request);
+        let merged = layers::merge(documents);
+        warnings.extend(merged.warnings.iter().cloned());
+        let tag = hmac::sign(&self.hash, merged.canonical().as_bytes());
+        let hash = tag.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        Configuration {
+            hash: hash.collect(),
+            merged,
+            warnings,
+            used,
+            in_the_way,
+        }
+    }
+
+    /// The vaults among these that cannot be used now.
+    #[must_use]
+    pub fn unusable(&self, vaults: &[Kept]) -> BTreeSet<VaultId> {
+        let broken = vaults.iter().filter(|kept| self.tree(kept).is_err());
+        broken.map(|kept| kept.vault.id).collect()
+    }
+}
+
+/// Tells the engine which vaults cannot be used: at the start, and as long as there are any.
+pub async fn keep(vaults: Vaults, engine: Engine, mut stopping: watch::Receiver<bool>) {
+    let mut wait = FIRST_RETRY;
+    loop {
+        let all = engine
+            .read_when_room(|state, _| {
+                let all = state.vaults.values().filter(|vault| vault.enabled);
+                all.map(|vault| Kept::of(state, vault)).collect::<Vec<_>>()
+            })
+            .await;
+        let Ok(all) = all else { return };
+        let unusable = vaults.unusable(&all);
+        let marked: BTreeSet<VaultId> = all
+            .iter()
+            .filter(|kept| kept.vault.unreadable)
+            .map(|kept| kept.vault.id)
+            .collect();
+        if marked != unusable {
+            let event = Event::VaultsChecked {
+                looked_at: all.iter().map(|kept| kept.vault.id).collect(),
+                unusable: unusable.clone(),
+            };
+            if let Err(error) = engine.tell(event).await {
+                tracing::warn!(%error, "it is not stored which vaults cannot be used");
+            }
+        }
+        wait = match unusable.is_empty() {
+            true => LAST_RETRY,
+            false if marked != unusable => FIRST_RETRY,
+            false => (wait * 2).min(LAST_RETRY),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => (),
+            gone = stopping.wait_for(|stopping| *stopping) => {
+                drop(gone); // also when nobody is left who could say so
+                return;
+            }
+        }
+    }
+}
+
+fn place(row: &str, version: u64) -> Place<'_> {
+    Place {
+        table: TABLE,
+        row,
+        column: COLUMN,
+        version,
+    }
+}
+
+fn parsed(format: &str, text: &str) -> Option<Node> {
+    work::parse(format.parse().ok()?, text.as_bytes()).ok()
+}
+
+/// A document as text with masks in place of what is secret.
+#[must_use]
+pub fn shown(format: Format, tree: &Node) -> String {
+    match tree.entries() {
+        Some([]) | None => String::new(),
+        Some(_) => longshore_config::write::write(format, &work::mask::masked(tree)),
+    }
+}
+
+/// A format by its word.
+///
+/// # Errors
+/// It is none.
+pub fn format_of(text: &str) -> Result<Format, Box<Refusal>> {
+    text.parse().map_err(|why: String| {
+        let message = format!("format {why}.");
+        Box::new(Refusal::new("LS-INVALID", message.clone()).at("/format", message))
+    })
+}
+
+/// What was found wrong with a text as a refusal.
+#[must_use]
+pub fn refusal(pointer: &str, found: &[Finding]) -> Refusal {
+    let code = found.first().map_or("LS-INVALID", |one| one.code.as_str());
+    let known = |n: u32| Some(n).filter(|n| *n > 0);
+    let errors = found.iter().map(|one| MemberError {
+        pointer: pointer.to_owned(),
+        path: Some(one.path.clone()).filter(|path| !path.is_empty()),
+        line: known(one.at.line),
+        column: known(one.at.column),
+        message: one.message.clone(),
+    });
+    let errors: Vec<MemberError> = errors.collect();
+    let detail = match errors.as_slice() {
+        [one] => one.message.clone(),
+        many => format!("{} things are wrong with the vault.", many.len()),
+    };
+    Refusal {
+        errors,
+        ..Refusal::new(code, detail)
+    }
+}
+
+/// Keys that are none of ours, as they are told.
+#[must_use]
+pub fn told(unknown: &[work::keys::Unknown]) -> Vec<Warning> {
+    let one = |unknown: &work::keys::Unknown| Warning {
+        near: unknown.near,
+        ..Warning::of("unknown-key", unknown.path.clone())
+    };
+    unknown.iter().map(one).collect()
+}
+
+impl From<Unusable> for Refusal {
+    fn from(unusable: Unusable) -> Self {
+        match &unusable {
+            Unusable::Locked(locked) => {
+                let code = "LS-SECRETS-LOCKED";
+                Self::new(code, locked.to_string())
+            }
+            Unusable::Damaged => Self::new("LS-INTERNAL", format!("{unusable}.")),
+        }
+    }
+}
+
+/// The environment of a request as documents: each variable names itself.
+#[must_use]
+pub fn environment<'a>(variables: impl Iterator<Item = (&'a String, &'a String)>) -> Vec<Document> {
+    let one = |(at, (name, value)): (usize, (&String, &String))| {
+        let path = ["environment".to_owned(), name.clone()];
+        let node = layers::under(&path, Node::bare(Value::Text(value.clone())));
+        let source = longshore_config::tree::dotted(&path);
+        let at = i64::try_from(at).unwrap_or(i64::MAX);
+        layers::document(Layer::CommandLine, source, false, at, node)
+    };
+    variables.enumerate().map(one).collect()
+}
+
+/// Why a container gets nothing yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotGiven {
+    /// There is no such session, or it has ended.
+    #[error("there is no such session")]
+    Unknown,
+    /// A vault that is required cannot be opened or delivered.
+    #[error("vault {vault}: {why}")]
+    Vault {
+        /// Which.
+        vault: String,
+        /// One sentence, without any value.
+        why: String,
+    },
+    /// The engine gave no answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Vaults {
+    /// What the containers of a session get, merged for whom it runs as; which vaults and versions
+    /// were used is kept with the session before anything is handed out.
+    ///
+    /// # Errors
+    /// [`NotGiven`].
+    pub async fn deliver(&self, engine: &Engine, id: SessionId) -> Result<Delivery, NotGiven> {
+        let found = engine
+            .read_when_room(move |state, _| {
+                let session = state.sessions.get(&id)?;
+                let user = state.identity_of(session)?;
+                let vaults = Kept::all_for(state, user);
+                Some((vaults, session.environment.clone(), session.attempt))
+            })
+            .await?;
+        let (vaults, asked, attempt) = found.ok_or(NotGiven::Unknown)?;
+        let configuration = self.configure(&vaults, environment(asked.iter()));
+        if let Some((vault, why)) = &configuration.in_the_way {
+            return Err(NotGiven::Vault {
+                vault: vault.to_string(),
+                why: why.to_string(),
+            });
+        }
+        let required: BTreeSet<String> = vaults
+            .iter()
+            .filter(|kept| kept.vault.required)
+            .map(|kept| kept.vault.id.to_string())
+            .collect();
+        let made = delivery::deliver(&configuration.merged, |id| required.contains(id));
+        let (delivery, left_out) = made.map_err(|error| NotGiven::Vault {
+            vault: error.vault,
+            why: error.why,
+        })?;
+        for one in &left_out {
+            tracing::info!(session = %id, what = %one.what, why = %one.why, "not delivered");
+        }
+        let used: BTreeSet<VaultId> = configuration.used.iter().map(|(id, _)| *id).collect();
+        let skipped = vaults.iter().map(|kept| kept.vault.id);
+        let skipped = skipped.filter(|id| !used.contains(id)).collect();
+        let event = Event::Configured {
+            session: id,
+            attempt,
+            hash: configuration.hash,
+            vaults: configuration.used,
+            skipped,
+        };
+        // Not refused: a session that has ended meanwhile is left as it is.
+        let _answer = engine.ask(event).await?;
+        Ok(delivery)
+    }
+}
