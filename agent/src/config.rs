@@ -35,6 +35,10 @@ pub struct Config {
     pub max_containers: u32,
     /// GPUs.
     pub devices: Devices,
+    /// What is made of signs of sickness.
+    pub health: HealthSection,
+    /// Programs on GPUs that no session started.
+    pub foreign: ForeignSection,
     /// How they are given out.
     pub allocation: AllocationSection,
     /// `auto`, `cdi`, `request`, `nodes`.
@@ -64,6 +68,8 @@ impl Default for Config {
             offered: Offered::default(),
             max_containers: 0,
             devices: Devices::default(),
+            health: HealthSection::default(),
+            foreign: ForeignSection::default(),
             allocation: AllocationSection::default(),
             gpu_way: "auto".to_owned(),
             network: Network::default(),
@@ -157,6 +163,59 @@ impl Default for Devices {
             mask: Vec::new(),
             library: None,
             device_dir: PathBuf::from("/dev"),
+        }
+    }
+}
+
+/// What is made of signs of sickness.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthSection {
+    /// XIDs after which a GPU is kept back until it was reset and is well.
+    pub cordon_xids: Vec<u32>,
+    /// XIDs after which a GPU carries a warning until it was reset.
+    pub warn_xids: Vec<u32>,
+    /// `hold` or `report`: what becomes of a GPU that a program outside Longshore uses.
+    pub on_foreign: String,
+}
+
+impl Default for HealthSection {
+    fn default() -> Self {
+        Self {
+            cordon_xids: crate::devices::nvml::CORDON_XIDS.to_vec(),
+            warn_xids: crate::devices::nvml::WARN_XIDS.to_vec(),
+            on_foreign: "hold".to_owned(),
+        }
+    }
+}
+
+/// Programs that are often there and take nothing from anybody.
+const HARMLESS: [&str; 6] = [
+    "Xorg",
+    "Xwayland",
+    "gnome-shell",
+    "nvidia-persistenced",
+    "nvidia-cuda-mps-server",
+    "nvidia-cuda-mps-control",
+];
+
+/// Programs on GPUs that no session started.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub struct ForeignSection {
+    /// From so much GPU memory on they count, in MiB.
+    pub min_mem_mib: u64,
+    /// Names of programs that never count.
+    pub ignore: Vec<String>,
+}
+
+impl Default for ForeignSection {
+    fn default() -> Self {
+        Self {
+            min_mem_mib: 64,
+            ignore: HARMLESS.map(str::to_owned).to_vec(),
         }
     }
 }

@@ -12,12 +12,12 @@ use crate::logs::{LogLimits, LogStore};
 use crate::network::PoolConfig;
 use crate::runtime::docker::{Docker, DockerConfig, given_root};
 use crate::runtime::{Containers, EngineInfo};
-use crate::supervisor::{self, SupervisorConfig};
+use crate::supervisor::{self, ForeignRules, SupervisorConfig};
 use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::agent::GpuWay;
-use longshore_common::ids::InstanceId;
+use longshore_common::ids::{DeviceId, InstanceId};
 use longshore_common::time::Timestamp;
 use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
@@ -60,6 +60,8 @@ pub struct Parts {
     pub config: Config,
     /// Its GPUs.
     pub gpus: Snapshots,
+    /// Takes GPUs that a person vouches for; none = they keep nothing back.
+    pub released: Option<std::sync::mpsc::Sender<DeviceId>>,
     /// Hash over machine id and engine id.
     pub fingerprint: String,
     /// Hash over the machine id.
@@ -223,14 +225,21 @@ pub fn keep_no_secrets(config: &Config) {
     store::unmount_if_empty(&given_root(&config.run_dir));
 }
 
-/// GPUs through NVML as this configuration wants them.
+/// GPUs through NVML as this configuration wants them, and what takes those that a person
+/// vouches for.
 #[must_use]
-pub fn gpus(config: &Config) -> Snapshots {
-    nvml::start(nvml::NvmlConfig {
+pub fn gpus(config: &Config) -> (Snapshots, std::sync::mpsc::Sender<DeviceId>) {
+    let (release, released) = std::sync::mpsc::channel();
+    let nvml = nvml::NvmlConfig {
         library: config.devices.library.clone(),
         mask: config.devices.mask.clone(),
+        cordon_xids: config.health.cordon_xids.clone(),
+        warn_xids: config.health.warn_xids.clone(),
+        book: Some(config.state_dir.join("gpu-cordons.json")),
+        boot_id: Host::default().facts().boot_id.unwrap_or_default(),
         ..nvml::NvmlConfig::default()
-    })
+    };
+    (nvml::start(nvml, released), release)
 }
 
 /// The id of the engine, if it answers in time. Without it the fingerprint is that of
@@ -272,6 +281,7 @@ pub async fn start<C: Containers>(
         files,
         config,
         gpus,
+        released,
         fingerprint,
         machine,
         journal_ahead,
@@ -316,6 +326,12 @@ pub async fn start<C: Containers>(
             local_cordon: config.local_cordon,
             gpu_way: forced_way(&config),
             lease_file: Some(crate::lease::Lease::path(&config.run_dir)),
+            foreign: ForeignRules {
+                min_memory: size(config.foreign.min_mem_mib),
+                ignore: config.foreign.ignore.clone(),
+                hold: config.health.on_foreign == "hold",
+            },
+            released,
         },
         runtime,
         journal,

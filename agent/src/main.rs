@@ -234,7 +234,7 @@ async fn run(config: Config) -> Result<ExitCode> {
     let docker = daemon::docker(&config, &identity)?;
     let engine_id = daemon::engine_id(&docker, &config.state_dir).await?;
     let fingerprint = daemon::fingerprint(&machine, &engine_id);
-    let gpus = daemon::gpus(&config);
+    let (gpus, released) = daemon::gpus(&config);
     info!(agent = %identity.agent, name = %identity.name, version = env!("CARGO_PKG_VERSION"), "agent starts");
     let left = config.clone();
     let parts = daemon::Parts {
@@ -242,6 +242,7 @@ async fn run(config: Config) -> Result<ExitCode> {
         files,
         config,
         gpus,
+        released: Some(released),
         fingerprint,
         machine,
         journal_ahead: longshore_agent::journal::AHEAD,

@@ -4,7 +4,7 @@
 //! keeps one state there. So every test wants a process of its own: `cargo nextest run`
 //! gives it one.
 
-use longshore_agent::devices::nvml::{NvmlConfig, start};
+use longshore_agent::devices::nvml::{self, NvmlConfig};
 use longshore_agent::devices::{Snapshot, Snapshots};
 use longshore_common::agent::{Device, Health};
 use serde_json::{Value, json};
@@ -18,6 +18,11 @@ const GPU_1: &str = "GPU-bbbbbbbb-0000-0000-0000-000000000001";
 
 /// Longer than anything here takes on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
+
+/// Nobody vouches for a device.
+fn start(config: NvmlConfig) -> Snapshots {
+    nvml::start(config, std::sync::mpsc::channel().1)
+}
 
 #[test]
 fn two_gpus() {
@@ -102,6 +107,53 @@ fn a_lost_gpu_is_taken_out_and_the_other_serves_on() {
 
     machine.change(|scenario| scenario["gpus"][0]["lost"] = json!(false));
     until(&mut snapshots, |s| health(s, GPU_0) == Health::Healthy);
+}
+
+#[test]
+fn a_cordon_outlives_the_agent_until_a_person_releases_the_gpu() {
+    let machine = Machine::new("two-gpus.json");
+    let config = || NvmlConfig {
+        book: Some(machine.folder.path().join("gpu-cordons.json")),
+        boot_id: "one".to_owned(),
+        ..machine.config()
+    };
+    let mut snapshots = start(config());
+    first(&mut snapshots);
+    machine.change(|scenario| scenario["events"] = json!([{"seq": 1, "gpu": 0, "data": 48}]));
+    let snapshot = until(&mut snapshots, |s| health(s, GPU_0) == Health::Cordoned);
+    assert_eq!(snapshot.signs[&device(&snapshot, GPU_0).id].xid, 48);
+    drop(snapshots);
+
+    machine.change(|scenario| scenario["events"] = json!([]));
+    let (release, released) = std::sync::mpsc::channel();
+    let mut snapshots = nvml::start(config(), released);
+    let snapshot = first(&mut snapshots);
+    let gpu = device(&snapshot, GPU_0);
+    assert_eq!(gpu.health, Health::Cordoned);
+    assert!(
+        gpu.health_detail.starts_with("XID 48 at "),
+        "{}",
+        gpu.health_detail
+    );
+    release.send(gpu.id.clone()).unwrap();
+    until(&mut snapshots, |s| health(s, GPU_0) == Health::Healthy);
+}
+
+#[test]
+fn what_a_gpu_admits_is_heard() {
+    let machine = Machine::new("two-gpus.json");
+    let mut snapshots = start(machine.config());
+    first(&mut snapshots);
+    machine.change(|scenario| scenario["gpus"][0]["fields"] = json!({"144": 1}));
+    let warned = |s: &Snapshot| !device(s, GPU_0).health_detail.is_empty();
+    let snapshot = until(&mut snapshots, warned);
+    assert_eq!(health(&snapshot, GPU_0), Health::Healthy, "a warning");
+    machine.change(|scenario| scenario["gpus"][0]["fields"] = json!({"230": 1}));
+    let snapshot = until(&mut snapshots, |s| health(s, GPU_0) == Health::Cordoned);
+    assert_eq!(health(&snapshot, GPU_1), Health::Healthy);
+    // Only a restart helps: the other one needs it, too.
+    machine.change(|scenario| scenario["gpus"][0]["fields"] = json!({"230": 2}));
+    until(&mut snapshots, |s| health(s, GPU_1) == Health::Cordoned);
 }
 
 #[test]

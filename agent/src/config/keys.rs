@@ -107,6 +107,36 @@ pub const SCHEMA: Schema = Schema {
             "Where device nodes are.",
         ),
         key(
+            "agent.health.cordon_xids",
+            Kind::List(&Kind::Integer(1, 100_000)),
+            "[48, 62, 64, 74, 79, 92, 95, 119, 120, 140]",
+            "XIDs after which a GPU is kept back until it was reset and is well.",
+        ),
+        key(
+            "agent.health.warn_xids",
+            Kind::List(&Kind::Integer(1, 100_000)),
+            "[63]",
+            "XIDs after which a GPU carries a warning until it was reset.",
+        ),
+        key(
+            "agent.health.on_foreign",
+            Kind::OneOf(&["hold", "report"]),
+            "\"hold\"",
+            "Whether a GPU that a program outside Longshore uses is kept back, or only told.",
+        ),
+        key(
+            "agent.foreign.min_mem_mib",
+            Kind::Integer(1, MANY),
+            "64",
+            "From so much GPU memory on such a program counts, in MiB.",
+        ),
+        key(
+            "agent.foreign.ignore",
+            Kind::List(&Kind::Text),
+            "[\"Xorg\", \"Xwayland\", \"gnome-shell\", \"nvidia-persistenced\", \"nvidia-cuda-mps-server\", \"nvidia-cuda-mps-control\"]",
+            "Names of programs that never count.",
+        ),
+        key(
             "agent.allocation.strategy",
             Kind::OneOf(&["even", "fill"]),
             "\"even\"",

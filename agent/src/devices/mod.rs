@@ -8,6 +8,8 @@ use longshore_common::agent::{Device, DeviceSample};
 use longshore_common::ids::DeviceId;
 use std::collections::BTreeMap;
 
+pub mod cordons;
+pub mod foreign;
 pub mod nvml;
 pub mod simulated;
 
@@ -22,10 +24,23 @@ pub struct Snapshot {
     pub samples: BTreeMap<DeviceId, DeviceSample>,
     /// Processes on the devices: process id and bytes of GPU memory.
     pub processes: BTreeMap<DeviceId, Vec<(u32, Option<i64>)>>,
+    /// The newest sign of sickness that the driver told of the GPU of each device.
+    pub signs: BTreeMap<DeviceId, Sign>,
     /// Version of the driver; empty = none.
     pub driver_version: String,
     /// Why there are no GPUs, if the library said so.
     pub note: String,
+}
+
+/// An XID: the driver's word for something that went wrong on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sign {
+    /// Counts from 1; a higher one is a newer sign.
+    pub number: u64,
+    /// The driver's number for what happened.
+    pub xid: u32,
+    /// It, with its time, in words.
+    pub text: String,
 }
 
 /// A source of snapshots.

@@ -5,6 +5,7 @@ use super::{Snapshot, Snapshots};
 use longshore_common::agent::{Device, DeviceSample, Health, Links};
 use longshore_common::amount::{SlotName, UNIT};
 use longshore_common::ids::DeviceId;
+use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 /// What to invent.
@@ -48,6 +49,7 @@ pub fn start(config: &SimulatedConfig) -> (Snapshots, SimulatedGpus) {
             .collect(),
         processes: devices.iter().map(|d| (d.id.clone(), Vec::new())).collect(),
         devices,
+        signs: BTreeMap::new(),
         driver_version: "simulated".to_owned(),
         note: String::new(),
     };

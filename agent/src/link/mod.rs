@@ -18,7 +18,7 @@ use crate::host::wall_clock;
 use crate::identity::{Files, Identity};
 use crate::logs::LogStore;
 use crate::supervisor::{ClientEnds, TunnelEnds};
-use longshore_common::ids::InstanceId;
+use longshore_common::ids::{DeviceId, InstanceId};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
     ALPN_AGENT, CloseCode, ExecRequest, OutcomeAck, SignalRequest, SignedSet, TunnelRequest,
@@ -52,6 +52,8 @@ pub enum Heard {
     Acked(OutcomeAck),
     /// A person sends a signal; the answer is why not, if it was not sent.
     Signal(SignalRequest, oneshot::Sender<Result<(), String>>),
+    /// A person vouches for a device; the answer says whether there is something to release.
+    Release(DeviceId, oneshot::Sender<Result<(), String>>),
     /// Somebody opens a command or a terminal; the answer is the way to it, or why there is
     /// none.
     Exec(

@@ -40,7 +40,7 @@ pub struct Outbox {
     /// Figures of each running container.
     pub figures: BTreeMap<ContainerKey, Figures>,
     /// What a person should hear about.
-    notices: VecDeque<Notice>,
+    pub(crate) notices: VecDeque<Notice>,
     /// Notices that were dropped since the last one was sent.
     dropped: u64,
     /// Containers that no order names, with a number that goes up when they differ; 0 = they

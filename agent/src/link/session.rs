@@ -11,9 +11,9 @@ use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Figures, Frame, Goodbye,
     Heartbeat, HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Material,
-    MaterialRequest, Message, OutcomeAck, OutcomeNumber, PullProgress, Refused, SignalRequest,
-    SignedSet, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, TunnelRequest, UnclaimedReport,
-    UseReport, Welcome,
+    MaterialRequest, Message, OutcomeAck, OutcomeNumber, PullProgress, Refused, SignedSet,
+    StreamAccept, StreamEnd, StreamOpen, StreamRefuse, TunnelRequest, UnclaimedReport, UseReport,
+    Welcome,
 };
 use longshore_link::{
     FrameReader, INTERACTIVE, LinkError, Side, boot_ms, close, pass_on, send, send_within,
@@ -610,7 +610,14 @@ async fn serve_stream(
     };
     let served = match frame.decode::<StreamOpen>() {
         Ok(StreamOpen::Logs(request)) => serve_logs(&mut out, &request, &logs).await,
-        Ok(StreamOpen::Signal(request)) => serve_signal(&mut out, request, &heard).await,
+        Ok(StreamOpen::Signal(request)) => {
+            let heard_as = |reply| Heard::Signal(request, reply);
+            serve_order(&mut out, heard_as, &heard).await
+        }
+        Ok(StreamOpen::Release(device)) => {
+            let heard_as = |reply| Heard::Release(device, reply);
+            serve_order(&mut out, heard_as, &heard).await
+        }
         Ok(StreamOpen::Exec(request)) => return serve_exec(out, frames, request, &heard).await,
         Ok(StreamOpen::Tunnel(request)) => return serve_tunnel(out, frames, request, &heard).await,
         Err(error) => {
@@ -628,14 +635,14 @@ async fn serve_stream(
     }
 }
 
-async fn serve_signal(
+/// An order that is answered with yes, or no and why.
+async fn serve_order(
     out: &mut quinn::SendStream,
-    request: SignalRequest,
+    heard_as: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Heard,
     heard: &mpsc::Sender<Heard>,
 ) -> Result<(), LinkError> {
     let (reply, answer) = oneshot::channel();
-    let sent = answered(heard, Heard::Signal(request, reply), answer).await;
-    match sent {
+    match answered(heard, heard_as(reply), answer).await {
         Ok(()) => send(out, &StreamAccept {}).await,
         Err(text) => send(out, &StreamRefuse { text }).await,
     }

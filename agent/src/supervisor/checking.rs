@@ -103,7 +103,7 @@ impl<C: Containers> Supervisor<C> {
         if !starting {
             // It passed before: told, and checked again with the next round.
             warn!(%key, %text, "a container is not checked");
-            self.notice(NoticeKind::Breach, Some(key), text);
+            self.notice(NoticeKind::Breach, Some(key), None, text);
             return Ok(());
         }
         let cause = Cause::StartFailed;
@@ -124,7 +124,7 @@ impl<C: Containers> Supervisor<C> {
             Breach::Fewer(text) | Breach::More(text) => text.clone(),
         };
         warn!(%key, %text, "the container does not have what it was granted");
-        self.notice(NoticeKind::Breach, Some(key), text.clone());
+        self.notice(NoticeKind::Breach, Some(key), None, text.clone());
         let running = self.watching.contains_key(&key)
             && self
                 .journal

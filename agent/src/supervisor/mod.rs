@@ -15,6 +15,7 @@ mod accept;
 mod checking;
 mod engine;
 mod exec;
+mod gpus;
 mod leased;
 mod orders;
 mod performing;
@@ -28,6 +29,7 @@ mod tunnel;
 mod watching;
 
 use crate::delivery::FileNote;
+use crate::devices::foreign::{Foreign, Process};
 use crate::devices::{Snapshot, Snapshots};
 use crate::host::freezer::Freezer;
 use crate::host::wall_clock;
@@ -38,8 +40,9 @@ use crate::link::{Heard, Shared};
 use crate::logs::LogStore;
 use crate::runtime::{Breach, Containers, EngineInfo, Found, Hint, RuntimeError};
 pub use exec::{ClientEnds, News};
+pub use gpus::ForeignRules;
 use longshore_common::agent::{Allocation, GpuWay, NodeLoad};
-use longshore_common::ids::{AgentId, ClusterId, ContainerKey, ExecId};
+use longshore_common::ids::{AgentId, ClusterId, ContainerKey, DeviceId, ExecId};
 use longshore_common::session::{Entry, Want};
 use longshore_common::wire::{DesiredSet, MAX_SAMPLES, NoticeKind, Outcome};
 use reports::{is_frozen, outcome};
@@ -98,6 +101,8 @@ pub enum Event {
     Pinged(Result<(), RuntimeError>),
     /// The GPUs changed.
     Gpus,
+    /// Programs on each GPU that none of our containers runs.
+    Strangers(BTreeMap<DeviceId, Vec<Process>>),
     /// A running container was compared with its grant.
     Verified(ContainerKey, Checked),
     /// A command or terminal that somebody opened says how it stands.
@@ -161,6 +166,10 @@ pub struct SupervisorConfig {
     pub gpu_way: Option<GpuWay>,
     /// Where the lease is kept; none = nowhere.
     pub lease_file: Option<PathBuf>,
+    /// What is made of programs on GPUs that no session started.
+    pub foreign: ForeignRules,
+    /// Takes devices that a person vouches for; none = the GPUs keep nothing back.
+    pub released: Option<std::sync::mpsc::Sender<DeviceId>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,6 +271,9 @@ pub struct Supervisor<C> {
     /// The lease could not be kept: said once.
     lease_unkept: bool,
     freezer: Freezer,
+    foreign: Foreign,
+    /// Of each device: the number of its newest sign that was told.
+    signs_told: BTreeMap<DeviceId, u64>,
     /// Ids of containers that this process froze past the engine, which shows them as running.
     past_engine: BTreeSet<String>,
     /// When this process began, on the boot clock.
@@ -436,6 +448,8 @@ impl<C: Containers> Supervisor<C> {
             lease: Lease::default(),
             lease_unkept: false,
             freezer: Freezer::default(),
+            foreign: Foreign::default(),
+            signs_told: BTreeMap::new(),
             past_engine: BTreeSet::new(),
             began_ms: now,
             inside: BTreeMap::new(),
@@ -542,6 +556,9 @@ impl<C: Containers> Supervisor<C> {
             Event::Heard(Heard::Set(signed)) => self.take_set(signed)?,
             Event::Heard(Heard::Acked(ack)) => self.take_ack(ack.key, ack.number)?,
             Event::Heard(Heard::Signal(request, reply)) => self.signal(&request, reply),
+            Event::Heard(Heard::Release(device, reply)) => {
+                let _ = reply.send(self.release_device(device)); // the asker may have gone
+            }
             Event::Heard(Heard::Exec(request, reply)) => self.exec(*request, reply),
             Event::Exec(exec, news) => self.take_exec(exec, news),
             Event::Heard(Heard::Tunnel(request, reply)) => self.tunnel(request, reply),
@@ -557,21 +574,20 @@ impl<C: Containers> Supervisor<C> {
             Event::Listed(result) => self.take_list(*result)?,
             Event::Pinged(result) => self.take_ping(result),
             Event::Gpus => {
+                self.take_gpus();
                 self.refresh_inventory();
                 self.reconcile_all()?;
             }
             Event::Verified(key, result) => self.take_check(key, result)?,
+            Event::Strangers(seen) => {
+                if self.foreign.look(seen, host::boot_clock_ms()) {
+                    self.tell_foreign();
+                    self.refresh_inventory();
+                }
+            }
         }
         Ok(())
     }
-
-    // ---- deciding ----------------------------------------------------------
-
-    // ---- results -----------------------------------------------------------
-
-    // ---- the engine --------------------------------------------------------
-
-    // ---- time --------------------------------------------------------------
 
     fn tick(&mut self) {
         let now = host::boot_clock_ms();
@@ -685,7 +701,7 @@ impl<C: Containers> Supervisor<C> {
         }
         for (key, text) in warnings {
             self.say_inside(key, &text);
-            self.notice(NoticeKind::Warning, Some(key), text);
+            self.notice(NoticeKind::Warning, Some(key), None, text);
         }
         for (key, reason, detail) in stops {
             info!(%key, %reason, %detail, "a limit ends the session");
@@ -709,8 +725,6 @@ impl<C: Containers> Supervisor<C> {
         }
         self.send_signals(now);
     }
-
-    // ---- telling -----------------------------------------------------------
 }
 
 #[cfg(test)]

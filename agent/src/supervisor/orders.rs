@@ -50,6 +50,7 @@ impl<C: Containers> Supervisor<C> {
                 self.notice(
                     NoticeKind::Breach,
                     None,
+                    None,
                     format!("orders were refused: {why}"),
                 );
                 return Ok(());

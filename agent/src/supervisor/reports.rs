@@ -7,7 +7,7 @@ use crate::journal::Stage;
 use crate::runtime::{Containers, Found, FoundStatus};
 use longshore_common::agent::Inventory;
 use longshore_common::amount::{SlotName, Slots, UNIT};
-use longshore_common::ids::ContainerKey;
+use longshore_common::ids::{ContainerKey, DeviceId};
 use longshore_common::session::{ContainerState, End};
 use longshore_common::wire::{ContainerReport, Notice, NoticeKind, Outcome, OutcomeNumber, Totals};
 use std::collections::BTreeSet;
@@ -54,14 +54,20 @@ impl<C: Containers> Supervisor<C> {
         })
     }
 
-    pub(super) fn notice(&mut self, kind: NoticeKind, key: Option<ContainerKey>, text: String) {
+    pub(super) fn notice(
+        &mut self,
+        kind: NoticeKind,
+        key: Option<ContainerKey>,
+        device: Option<DeviceId>,
+        text: String,
+    ) {
         self.notices += 1;
         let notice = Notice {
             number: self.notices,
             kind,
             text: text.chars().take(1000).collect(),
             key,
-            device: None,
+            device,
             at: wall_clock(),
         };
         self.shared.outbox().notice(notice);
@@ -82,6 +88,7 @@ impl<C: Containers> Supervisor<C> {
     }
 
     pub(super) fn inventory(&self) -> Inventory {
+        let devices = self.devices();
         let snapshot = self.gpus.borrow();
         let found = slots(i64::from(self.facts.cores), self.facts.mem_total);
         let cores = match self.config.offered_cpu {
@@ -115,7 +122,7 @@ impl<C: Containers> Supervisor<C> {
             offered: slots(cores, mem),
             total: found,
             max_containers: self.config.max_containers,
-            devices: snapshot.devices.clone(),
+            devices,
             allocation: self.config.allocation,
         }
     }

@@ -88,7 +88,7 @@ impl<C: Containers> Supervisor<C> {
         }
         if let Done::Notes(notes) = done {
             for note in notes {
-                self.notice(note.kind, Some(key), note.text);
+                self.notice(note.kind, Some(key), None, note.text);
             }
             return Ok(());
         }

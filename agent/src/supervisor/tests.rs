@@ -1,5 +1,6 @@
 //! The supervisor against an engine that does what a test tells it, event by event.
 
+mod gpus;
 mod strangers;
 
 use super::*;
@@ -536,6 +537,12 @@ fn parts(dir: &std::path::Path, coordinator: &Coordinator) -> Parts {
             local_cordon: false,
             gpu_way: None,
             lease_file: None,
+            foreign: ForeignRules {
+                min_memory: 64 << 20,
+                ignore: Vec::new(),
+                hold: true,
+            },
+            released: None,
             allocation: Allocation::default(),
         },
         journal: Journal::open(dir, cluster, agent, 1 << 16).unwrap().0,

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::error::{Failure, code};
 use crate::output::{Format, Table, amount, amounts, clean};
 use longshore_common::amount::format_bytes_short;
-use longshore_common::api::{Agent, AgentPatch, Load};
+use longshore_common::api::{Agent, AgentPatch, Device, Load};
 use serde_json::{Value, json};
 
 /// What can be done with nodes.
@@ -38,6 +38,9 @@ pub(crate) enum Verb {
         /// Its name or id
         name: String,
     },
+    /// Keep one GPU of a node back, or give it out again
+    #[command(subcommand)]
+    Device(DeviceVerb),
     /// Empty a node: nothing new comes, and at the deadline what is left is stopped
     Drain(super::drain::Args),
     /// A node need not be empty any more
@@ -66,12 +69,34 @@ pub(crate) enum Verb {
     },
 }
 
+/// What can be done with one GPU of a node.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum DeviceVerb {
+    /// Give it out no more; what has it keeps it
+    Cordon {
+        /// Name or id of the node
+        name: String,
+        /// Id of the GPU, or the start of it: longshore gpus -o json
+        gpu: String,
+        /// For people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Give it out again, whoever or whatever kept it back
+    Uncordon {
+        /// Name or id of the node
+        name: String,
+        /// Id of the GPU, or the start of it
+        gpu: String,
+    },
+}
+
 impl Verb {
     /// Whether it changes something and cannot be rehearsed.
     pub(crate) const fn writes(&self) -> bool {
         let rehearsed = matches!(
             self,
-            Self::Drain(_) | Self::Undrain { .. } | Self::ConfirmLoss { .. }
+            Self::Drain(_) | Self::Undrain { .. } | Self::Device(_) | Self::ConfirmLoss { .. }
         );
         !rehearsed && !matches!(self, Self::Ls | Self::Show { .. })
     }
@@ -94,6 +119,10 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Schedulable { name, to } => schedulable(app, &name, to).await,
         Verb::Cordon { name } => schedulable(app, &name, Switch::Off).await,
         Verb::Uncordon { name } => schedulable(app, &name, Switch::On).await,
+        Verb::Device(DeviceVerb::Cordon { name, gpu, reason }) => {
+            keep_gpu(app, &name, &gpu, Some(&reason)).await
+        }
+        Verb::Device(DeviceVerb::Uncordon { name, gpu }) => keep_gpu(app, &name, &gpu, None).await,
         Verb::Drain(args) => super::drain::begin(app, args).await,
         Verb::Undrain { name } => super::drain::end(app, &name).await,
         Verb::Group { name, group } => move_to(app, &name, &group).await,
@@ -134,6 +163,52 @@ fn say(app: &App, text: &str) {
     if !app.global.quiet {
         eprintln!("{}", clean(text));
     }
+}
+
+/// Keeps a GPU back, for a reason, or gives it out again.
+async fn keep_gpu(app: &App, name: &str, gpu: &str, reason: Option<&str>) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let list = format!("/devices?agent={}", encode(name));
+    let mut known = Vec::new();
+    for item in client.list(&list).await? {
+        let device: Device = typed(item)?;
+        known.push(device.id);
+    }
+    let exact = known.iter().find(|id| *id == gpu);
+    let mut begun = known.iter().filter(|id| id.starts_with(gpu));
+    let id = match (exact, begun.next(), begun.next()) {
+        (Some(id), _, _) | (None, Some(id), None) => id.clone(),
+        (None, Some(_), Some(_)) => {
+            let text = format!("{gpu} is the start of more than one GPU of {name}.");
+            return Err(Failure::usage(text));
+        }
+        (None, None, _) => return Err(Failure::usage(format!("{name} has no GPU {gpu}."))),
+    };
+    let (verb, body) = match reason {
+        Some("") => ("cordon", json!({})),
+        Some(reason) => ("cordon", json!({ "reason": reason })),
+        None => ("uncordon", json!({})),
+    };
+    let rehearsed = match app.global.dry_run {
+        true => "?dry_run=true",
+        false => "",
+    };
+    let path = format!(
+        "/agents/{}/devices/{}/{verb}{rehearsed}",
+        encode(name),
+        encode(&id)
+    );
+    let answer = client.post(&path, &body).await?;
+    if app.output().is_json() {
+        app.output().value(&answer)?;
+    } else {
+        let done = match reason {
+            Some(_) => "is given out no more",
+            None => "is given out again, unless it shows a defect still",
+        };
+        say(app, &format!("{} of {} {done}", clean(&id), clean(name)));
+    }
+    Ok(0)
 }
 
 /// Lists them.

@@ -574,9 +574,11 @@ pub enum StreamOpen {
     Exec(ExecRequest),
     /// A connection to a port inside the container. Refused like it.
     Tunnel(TunnelRequest),
+    /// A person vouches for a device that the agent keeps back. Refused like it.
+    Release(DeviceId),
 }
 message!(StreamOpen = 30, self => match self {
-    Self::Logs(_) | Self::Tunnel(_) => Ok(()),
+    Self::Logs(_) | Self::Tunnel(_) | Self::Release(_) => Ok(()),
     Self::Exec(request) => request.check(),
     Self::Signal(request) => text(&request.signal, "signal"),
 });

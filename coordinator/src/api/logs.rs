@@ -21,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use longshore_common::api::LogRecord;
-use longshore_common::ids::{AgentId, Attempt, ContainerKey, Rank, SessionId};
+use longshore_common::ids::{AgentId, Attempt, ContainerKey, DeviceId, Rank, SessionId};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
     Data, ExecRequest, LogsRequest, OutputKind, SignalRequest, TunnelRequest,
@@ -57,6 +57,9 @@ pub type OpeningLogs<'a> = Pin<Box<dyn Future<Output = Result<LogPieces, String>
 /// A signal on its way, or why it was not sent.
 pub type Signalling<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
+/// A word to an agent about a device on its way.
+pub(super) type Releasing<'a> = Pin<Box<dyn Future<Output = Result<(), ClusterError>> + Send + 'a>>;
+
 /// Whoever can reach into containers at agents.
 pub trait Nodes: Send + Sync {
     /// Asks an agent for output of a container.
@@ -64,6 +67,9 @@ pub trait Nodes: Send + Sync {
 
     /// Sends a signal to the main process of a container.
     fn signal(&self, agent: AgentId, request: SignalRequest) -> Signalling<'_>;
+
+    /// Tells an agent that a person vouches for one of its devices.
+    fn release(&self, agent: AgentId, device: DeviceId) -> Releasing<'_>;
 
     /// Begins a command or terminal in a container, or takes a terminal up again.
     fn exec(&self, agent: AgentId, request: ExecRequest) -> BeginningExec<'_>;
@@ -83,6 +89,10 @@ impl Nodes for NoNodes {
 
     fn signal(&self, _: AgentId, _: SignalRequest) -> Signalling<'_> {
         Box::pin(async { Err("the agent is not connected".to_owned()) })
+    }
+
+    fn release(&self, _: AgentId, _: DeviceId) -> Releasing<'_> {
+        Box::pin(async { Err(ClusterError::Away) })
     }
 
     fn exec(&self, _: AgentId, _: ExecRequest) -> BeginningExec<'_> {
@@ -113,6 +123,10 @@ impl Nodes for Cluster {
             let sent = Self::signal(self, agent, request).await;
             sent.map_err(|error| error.to_string())
         })
+    }
+
+    fn release(&self, agent: AgentId, device: DeviceId) -> Releasing<'_> {
+        Box::pin(Self::release(self, agent, device))
     }
 
     fn exec(&self, agent: AgentId, request: ExecRequest) -> BeginningExec<'_> {

@@ -14,6 +14,7 @@ mod agents;
 mod apps;
 pub mod audit;
 pub mod cors;
+mod devices;
 mod drain;
 pub mod errors;
 mod exec;

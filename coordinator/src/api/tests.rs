@@ -1,6 +1,7 @@
 //! The API as its callers meet it: the router with a real store and engine, in process.
 
 mod arrays;
+mod devices;
 mod drain;
 mod matrix;
 mod outside;
@@ -9,7 +10,7 @@ mod steer;
 mod usage;
 
 use super::Signalling;
-use super::logs::OpeningLogs;
+use super::logs::{OpeningLogs, Releasing};
 use super::*;
 use crate::config::{ActionCall, Hidden, UiAction};
 use crate::engine::tests::poll;
@@ -25,8 +26,8 @@ use futures_util::StreamExt as _;
 use longshore_common::agent::{Allocation, Device, GpuWay, Health, Inventory, Links, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
-    AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId, PolicyId,
-    ProjectId,
+    AgentId, ClusterId, CoordinatorGeneration, DeviceId, DomainId, Fence, Generation, GroupId,
+    PolicyId, ProjectId,
 };
 use longshore_common::session::{ContainerState, End, Exit};
 use longshore_common::time::Timestamp;
@@ -108,6 +109,15 @@ impl Nodes for Canned {
 
     fn tunnel(&self, _: AgentId, _: wire::TunnelRequest) -> Connecting<'_> {
         Box::pin(async { Err(crate::cluster::ClusterError::Away) })
+    }
+
+    fn release(&self, _: AgentId, device: DeviceId) -> Releasing<'_> {
+        let known = self.0.is_some() && device.as_str() == "GPU-0";
+        Box::pin(async move {
+            known
+                .then_some(())
+                .ok_or(crate::cluster::ClusterError::Away)
+        })
     }
 
     fn signal(&self, _: AgentId, request: SignalRequest) -> Signalling<'_> {
@@ -193,6 +203,7 @@ fn agent() -> Agent {
         braked_ms: 0,
         unclaimed: Vec::new(),
         drain: None,
+        cordons: BTreeMap::new(),
         told: None,
     }
 }

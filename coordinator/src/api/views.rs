@@ -130,7 +130,7 @@ pub(super) fn session(
         labels: session.labels.clone(),
         state: session.state.to_string(),
         phase: session.phase.map(|p| p.to_string()),
-        conditions: conditions(session, live),
+        conditions: conditions(state, session, live),
         stalled_since: session.stalled_since,
         attempt: session.attempt.0,
         position: if counted {
@@ -319,13 +319,19 @@ pub(super) fn number(
     }
 }
 
-fn conditions(session: &Session, live: &Live) -> Vec<String> {
+fn conditions(state: &State, session: &Session, live: &Live) -> Vec<String> {
     let mut conditions = Vec::new();
     if session.stalled_since.is_some() && session.state == SessionState::Running {
         conditions.push("stalled".to_owned());
     }
     if session.unreachable && !session.state.is_final() {
         conditions.push("unreachable".to_owned());
+    }
+    if longshore_core::model::faulty(state, session)
+        .next()
+        .is_some()
+    {
+        conditions.push("device-fault".to_owned());
     }
     if session.is_releasing() {
         conditions.push("releasing".to_owned());

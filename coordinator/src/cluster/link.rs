@@ -721,6 +721,15 @@ async fn take(
             let notice: Notice = frame.decode()?;
             let text: String = notice.text.chars().filter(|c| !c.is_control()).collect();
             warn!(%agent, kind = ?notice.kind, key = ?notice.key, %text, "notice");
+            if let (NoticeKind::Device, Some(device)) = (notice.kind, &notice.device) {
+                let (device, text) = (device.clone(), text.clone());
+                let event = Event::DeviceNotice {
+                    agent,
+                    device,
+                    text,
+                };
+                shared.engine.tell(event).await?;
+            }
             let of_file = matches!(notice.kind, NoticeKind::FileKept | NoticeKind::FileSkipped);
             if let Some(key) = notice.key.filter(|_| of_file) {
                 let event = Event::FileNotice { agent, key, text };

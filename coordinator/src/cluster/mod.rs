@@ -18,7 +18,7 @@ use crate::engine::{Engine, EngineError};
 use crate::pki::{Pki, random};
 use crate::vaults::Vaults;
 use longshore_common::agent::AgentState;
-use longshore_common::ids::{AgentId, InstanceId};
+use longshore_common::ids::{AgentId, DeviceId, InstanceId};
 use longshore_common::wire::{
     ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, ExecRequest, FromExec, FromTunnel, LogsRequest,
     Message, OutcomeAck, SignalRequest, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, ToExec,
@@ -495,6 +495,18 @@ impl Cluster {
         let order = StreamOpen::Signal(request);
         let opened = tokio::time::timeout(OPEN_STREAM, open(&link, &order)).await;
         opened.unwrap_or(Err(ClusterError::Away)).map(drop)
+    }
+
+    /// Tells an agent that a person vouches for one of its devices.
+    ///
+    /// # Errors
+    /// [`ClusterError::Away`], [`ClusterError::Refused`].
+    pub async fn release(&self, agent: AgentId, device: DeviceId) -> Result<(), ClusterError> {
+        let link = self.shared.link(agent).ok_or(ClusterError::Away)?;
+        let order = StreamOpen::Release(device);
+        let opened = tokio::time::timeout(OPEN_STREAM, open(&link, &order)).await;
+        let opened = opened.unwrap_or(Err(ClusterError::Away));
+        opened.map_err(too_old).map(drop)
     }
 
     /// Begins a command in a container, or takes up a terminal again.

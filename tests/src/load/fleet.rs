@@ -210,6 +210,7 @@ async fn member(config: &FleetConfig, number: u32) -> Result<Member> {
         files,
         config: settings,
         gpus: snapshots,
+        released: None,
         fingerprint,
         machine,
         // Thousands of them share one disk, or one memory.

@@ -4,11 +4,12 @@
 //! return. Facts are read once per device; each look asks only for what changes. What a
 //! device or library does not support is *unknown*, never zero and never a fault.
 
-use super::health::{Facts, Found, Live, Message, Reading};
+use super::health::{Facts, Found, Live, Message, Reading, Signs};
 use super::{NvmlConfig, Pulse};
 use longshore_common::amount::SlotName;
 use longshore_common::ids::DeviceId;
 use longshore_common::time::Timestamp;
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::enum_wrappers::device::{P2pCapabilitiesIndex, P2pStatus, TemperatureSensor};
 use nvml_wrapper::enums::device::{SampleValue, UsedGpuMemory};
@@ -22,11 +23,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Field of a row remapping that failed: the memory has a defect that cannot be hidden.
+/// Uncorrectable errors of the memory in all its life.
+const UNCORRECTABLE: FieldId = FieldId(6);
+/// A defective row is to be replaced at the next reset.
+const REMAP_PENDING: FieldId = FieldId(144);
+/// Replacing one failed: the memory has a defect that cannot be hidden.
 const REMAP_FAILED: FieldId = FieldId(145);
-
-/// Looks between two questions for slow defects: a minute at the usual pace.
-const LOOKS_PER_CHECK: u64 = 12;
+/// What the driver wants to be done with the GPU; older ones do not know it.
+const RECOVERY: FieldId = FieldId(230);
 
 /// Most NVLinks of any GPU so far; the library ends the search earlier.
 const NVLINKS_MAX: u32 = 36;
@@ -73,6 +77,15 @@ fn load(config: &NvmlConfig) -> Answer<Nvml> {
     }
 }
 
+fn whole(value: SampleValue) -> Option<u64> {
+    match value {
+        SampleValue::U32(n) => Some(u64::from(n)),
+        SampleValue::U64(n) => Some(n),
+        SampleValue::I64(n) => u64::try_from(n).ok(),
+        SampleValue::F64(_) => None,
+    }
+}
+
 /// Why there are no GPUs, for people.
 fn note(error: &NvmlError) -> String {
     match error {
@@ -101,15 +114,12 @@ struct Session<'n> {
     events: Option<EventSet<'n>>,
     /// The handles `events` was made for.
     heard: BTreeSet<usize>,
-    looks: u64,
 }
 
 struct Gpu {
     facts: Arc<Facts>,
     /// False once the GPU said that it cannot be divided: it is asked no more.
     divisible: bool,
-    /// What the last check for slow defects said.
-    fault: Option<&'static str>,
 }
 
 impl<'n> Session<'n> {
@@ -123,7 +133,6 @@ impl<'n> Session<'n> {
             instances: BTreeMap::new(),
             events: None,
             heard: BTreeSet::new(),
-            looks: 0,
         }
     }
 
@@ -169,11 +178,9 @@ impl<'n> Session<'n> {
             }
         }
         self.learn(&present);
-        let check = self.looks.is_multiple_of(LOOKS_PER_CHECK);
-        self.looks += 1;
         let mut answering = BTreeSet::new();
         for device in &present {
-            if let Some(handle) = self.look_at(device, check, &mut reading) {
+            if let Some(handle) = self.look_at(device, &mut reading) {
                 answering.insert(handle);
             }
         }
@@ -196,7 +203,6 @@ impl<'n> Session<'n> {
                 let gpu = Gpu {
                     facts: Arc::new(facts),
                     divisible: true,
-                    fault: None,
                 };
                 self.gpus.insert(handle, gpu);
                 news = true;
@@ -214,12 +220,7 @@ impl<'n> Session<'n> {
     }
 
     /// Adds what this GPU offers to the reading; returns its handle if it answers.
-    fn look_at(
-        &mut self,
-        device: &Device<'n>,
-        check: bool,
-        reading: &mut Reading,
-    ) -> Option<usize> {
+    fn look_at(&mut self, device: &Device<'n>, reading: &mut Reading) -> Option<usize> {
         let handle = handle(device);
         let facts = self.gpus.get(&handle)?.facts.clone();
         if self.is_divided(handle, device) {
@@ -230,13 +231,9 @@ impl<'n> Session<'n> {
         if !self.choice.takes(&facts) {
             return None;
         }
-        if check {
-            let fault = self.fault(device);
-            self.gpus.get_mut(&handle)?.fault = fault;
-        }
         let mut live = self.live(device);
         if let Ok(live) = &mut live {
-            live.fault = self.gpus.get(&handle)?.fault;
+            live.signs = self.signs(device);
         }
         let answers = live.is_ok();
         reading.found.push(Found { facts, live });
@@ -375,13 +372,35 @@ impl<'n> Session<'n> {
         links
     }
 
-    fn fault(&self, device: &Device<'_>) -> Option<&'static str> {
-        let values = self.ask(|| device.field_values_for(&[REMAP_FAILED])).ok()?;
-        let value = values.into_iter().next()?.ok()?.value.ok()?;
-        let failed = matches!(value, SampleValue::U32(1..))
-            || matches!(value, SampleValue::U64(1..))
-            || matches!(value, SampleValue::I64(1..));
-        failed.then_some("remapping a defective row of its memory failed")
+    /// What the GPU admits of itself. What it does not tell is no sign.
+    fn signs(&self, device: &Device<'_>) -> Signs {
+        let asked = [UNCORRECTABLE, REMAP_PENDING, REMAP_FAILED, RECOVERY];
+        let fields = self.ask(|| device.field_values_for(&asked));
+        let fields: Vec<Option<u64>> = fields.map_or_else(
+            |_| Vec::new(),
+            |fields| {
+                fields
+                    .into_iter()
+                    .map(|f| whole(f.ok()?.value.ok()?))
+                    .collect()
+            },
+        );
+        let field = |at: usize| fields.get(at).copied().flatten();
+        let is_set = |at| field(at).is_some_and(|value| value > 0);
+        let recovery = field(3).unwrap_or(0);
+        let throttled = self.ask(|| device.current_throttle_reasons());
+        let heat = ThrottleReasons::HW_THERMAL_SLOWDOWN | ThrottleReasons::SW_THERMAL_SLOWDOWN;
+        Signs {
+            fault: match recovery {
+                1 | 4 => Some("the driver asks for a reset of the GPU"),
+                2 => Some("the driver asks for a restart of the machine"),
+                _ => is_set(2).then_some("remapping a defective row of its memory failed"),
+            },
+            warning: is_set(1).then_some("a row of its memory is remapped at its next reset"),
+            reboot: recovery == 2,
+            hot: throttled.is_ok_and(|reasons| reasons.intersects(heat)),
+            uncorrectable: field(0),
+        }
     }
 
     /// What changes. An instance tells less than a GPU; all of it may be unknown.

@@ -5,13 +5,18 @@
 //! | `gpu-calls` ([`calls`]) | every call of the library; sleeps in the library's event wait between two sweeps | health |
 //! | `gpu-watch` (here) | applies what `gpu-calls` tells to the health of each device ([`health`], pure), publishes, and sees when a call does not come back | the library |
 //!
+//! What keeps a GPU back outlives the agent: `gpu-watch` writes it down whenever it changes.
+//!
 //! A call may hang in the kernel for good. Then all devices become *unresponsive*, the
 //! thread is given up and another one started; the agent itself never waits.
 //! No library is a machine without GPUs, not an error.
 
+use super::cordons::Cordons;
 use super::{Snapshot, Snapshots};
+use crate::host::wall_clock;
 use health::{Message, Tracker};
 use longshore_common::agent::Health;
+use longshore_common::ids::DeviceId;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -26,6 +31,9 @@ mod health;
 /// XIDs after which a GPU is given out no more: uncorrectable memory errors, a bus or
 /// link that failed, a GPU processor that stopped. What programs cause is not among them.
 pub const CORDON_XIDS: [u32; 10] = [48, 62, 64, 74, 79, 92, 95, 119, 120, 140];
+
+/// XIDs that are worth a warning: a row of memory is to be remapped.
+pub const WARN_XIDS: [u32; 1] = [63];
 
 /// How much longer than its deadline a hanging thread is waited for before it is given
 /// up: the first at once, because one call may be stuck alone; the next ones later,
@@ -51,8 +59,14 @@ pub struct NvmlConfig {
     pub mask: Vec<String>,
     /// When not empty: the only devices that are taken, written like `mask`.
     pub only: Vec<String>,
-    /// XIDs after which a device is cordoned for the rest of this agent's life.
+    /// XIDs after which a device is cordoned until it was reset and is well.
     pub cordon_xids: Vec<u32>,
+    /// XIDs after which a device carries a warning until it was reset.
+    pub warn_xids: Vec<u32>,
+    /// Where cordons are written down; none = they end with the agent.
+    pub book: Option<PathBuf>,
+    /// The kernel's id of this boot.
+    pub boot_id: String,
 }
 
 impl Default for NvmlConfig {
@@ -65,6 +79,9 @@ impl Default for NvmlConfig {
             mask: Vec::new(),
             only: Vec::new(),
             cordon_xids: CORDON_XIDS.to_vec(),
+            warn_xids: WARN_XIDS.to_vec(),
+            book: None,
+            boot_id: String::new(),
         }
     }
 }
@@ -73,8 +90,10 @@ impl Default for NvmlConfig {
 ///
 /// Never fails and never blocks; why there are no GPUs stands in the snapshot's note. All
 /// threads end soon after the last receiver is dropped.
+///
+/// Devices that come through `released` are vouched for by a person.
 #[must_use]
-pub fn start(config: NvmlConfig) -> Snapshots {
+pub fn start(config: NvmlConfig, released: mpsc::Receiver<DeviceId>) -> Snapshots {
     let (sender, snapshots) = watch::channel(Snapshot {
         note: "the GPUs have not been looked at yet".to_owned(),
         ..Snapshot::default()
@@ -84,7 +103,7 @@ pub fn start(config: NvmlConfig) -> Snapshots {
         .name("gpu-watch".to_owned())
         .spawn({
             let config = config.clone();
-            move || watch_over(&config, &sender)
+            move || watch_over(&config, &sender, &released)
         });
     if let Err(error) = watching {
         tracing::error!(%error, "no thread for the GPUs: none are offered");
@@ -93,9 +112,18 @@ pub fn start(config: NvmlConfig) -> Snapshots {
 }
 
 /// Publishes what the calling thread tells and replaces that thread when it hangs.
-fn watch_over(config: &Arc<NvmlConfig>, sender: &watch::Sender<Snapshot>) {
+fn watch_over(
+    config: &Arc<NvmlConfig>,
+    sender: &watch::Sender<Snapshot>,
+    released: &mpsc::Receiver<DeviceId>,
+) {
     let (reports, inbox) = mpsc::channel();
-    let mut tracker = Tracker::new(config.cordon_xids.clone());
+    let mut written = read_book(config);
+    let mut tracker = Tracker::new(
+        config.cordon_xids.clone(),
+        config.warn_xids.clone(),
+        written.clone(),
+    );
     let mut given_up = 0;
     let mut caller = Caller::spawn(given_up, config, &reports);
     // Fine enough to add little to the deadline, coarse enough to cost nothing.
@@ -103,11 +131,19 @@ fn watch_over(config: &Arc<NvmlConfig>, sender: &watch::Sender<Snapshot>) {
     while !sender.is_closed() {
         match inbox.recv_timeout(tick) {
             Ok((number, message)) if number == caller.number => {
-                tracker.apply(message);
+                tracker.apply(message, wall_clock());
+                // What is offered again must not be held back by an older page of the book.
+                keep_book(config, &mut written, tracker.cordons());
                 publish(sender, tracker.snapshot());
             }
             // What a thread that was given up still has to say is old.
             Ok(_) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => (),
+        }
+        for device in released.try_iter() {
+            tracing::info!(%device, "a person released a device");
+            tracker.release(&device);
+            keep_book(config, &mut written, tracker.cordons());
+            publish(sender, tracker.snapshot());
         }
         let Some(late) = caller.late() else { continue };
         if tracker.set_unresponsive() {
@@ -127,6 +163,37 @@ fn watch_over(config: &Arc<NvmlConfig>, sender: &watch::Sender<Snapshot>) {
     caller.pulse.give_up();
     if let Some(thread) = &caller.thread {
         thread.thread().unpark();
+    }
+}
+
+fn read_book(config: &NvmlConfig) -> Cordons {
+    let empty = || Cordons::new(&config.boot_id);
+    let Some(path) = &config.book else {
+        return empty();
+    };
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return empty(),
+        text => text.map_err(|error| error.to_string()),
+    };
+    match text.and_then(|text| Cordons::read(&text, &config.boot_id)) {
+        Ok(book) => book,
+        Err(error) => {
+            tracing::error!(path = %path.display(), error,
+                "the book of sick GPUs cannot be read: all are judged anew");
+            empty()
+        }
+    }
+}
+
+/// Writes the book down if it says something else than what was `written`.
+fn keep_book(config: &NvmlConfig, written: &mut Cordons, book: &Cordons) {
+    let Some(path) = config.book.as_ref().filter(|_| written != book) else {
+        return;
+    };
+    written.clone_from(book);
+    if let Err(error) = crate::identity::write_synced(path, book.to_text().as_bytes()) {
+        tracing::error!(path = %path.display(), %error,
+            "the book of sick GPUs cannot be written: cordons end with this agent");
     }
 }
 

@@ -240,6 +240,13 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
                 "drain": drain.map(|d| json!({ "deadline": d.deadline, "message": d.message })),
             })
         }),
+        Event::CordonDevice(order) => agent_changed(state, order.agent, changes, |agent| {
+            let cordons = agent.cordons.iter();
+            let cordons: Map<_, _> = cordons
+                .map(|(device, cordon)| (device.to_string(), json!(cordon.reason)))
+                .collect();
+            json!({ "cordons": cordons })
+        }),
         Event::Expel { agent } | Event::ConfirmLoss { agent, .. } => agent_changed(
             state,
             *agent,
@@ -253,6 +260,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::Outcome { .. }
         | Event::Unclaimed { .. }
         | Event::FileNotice { .. }
+        | Event::DeviceNotice { .. }
         | Event::Watchdog { .. }
         | Event::Silent { .. }
         | Event::KeypairsUsed(_)

@@ -2,6 +2,7 @@
 
 use super::arrays::ArrayPlan;
 use super::attempts::{PastAttempt, Restart};
+use super::devices::DeviceCordon;
 use super::policies::{
     Allowed, ClusterNetwork, DirectSubmits, Discipline, LifetimeBase, OnDeviceFault, Selection,
     default_session_types,
@@ -215,6 +216,9 @@ pub struct Agent {
     /// It is to be empty at an instant.
     #[serde(default)]
     pub drain: Option<Drain>,
+    /// Devices that people keep back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cordons: BTreeMap<DeviceId, DeviceCordon>,
     /// What it was told before of how long it may be silent, until it says that it knows better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,

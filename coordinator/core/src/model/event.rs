@@ -2,6 +2,7 @@
 
 use super::admin::{AdminAnswer, AdminOrder, FixedOrder};
 use super::change::Change;
+use super::devices::CordonOrder;
 use super::drain::DrainOrder;
 use super::entities::{Adjusted, Group, JoinToken, Session};
 use super::logins::{LoginAnswer, LoginEvent};
@@ -16,8 +17,8 @@ use longshore_common::agent::{Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::api::{LimitMet, MemberError, NewSession, TerminateAnswer};
 use longshore_common::ids::{
-    AgentId, Attempt, ContainerKey, DomainId, Fence, Generation, GroupId, PolicyId, ProjectId,
-    ServiceAccountId, SessionId, UserId, VaultId,
+    AgentId, Attempt, ContainerKey, DeviceId, DomainId, Fence, Generation, GroupId, PolicyId,
+    ProjectId, ServiceAccountId, SessionId, UserId, VaultId,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
@@ -157,6 +158,17 @@ pub enum Event {
     },
     /// A node is to be emptied, or not any more.
     Drain(Box<DrainOrder>),
+    /// A device of a node is to be kept back, or not any more.
+    CordonDevice(Box<CordonOrder>),
+    /// A node says something of one of its devices.
+    DeviceNotice {
+        /// Which node.
+        agent: AgentId,
+        /// Which device.
+        device: DeviceId,
+        /// What, in words.
+        text: String,
+    },
     /// A person removes a node for good.
     Expel {
         /// Which node.

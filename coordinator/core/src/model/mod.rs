@@ -12,6 +12,7 @@ mod audited;
 mod change;
 mod delivery;
 mod desired;
+mod devices;
 mod draft;
 mod drain;
 mod entities;
@@ -49,6 +50,7 @@ pub use change::{Change, PolicyKind};
 pub use delivery::is_given;
 pub(crate) use desired::limits as agent_limits;
 pub use desired::{desired_entries, desired_set};
+pub use devices::{CordonOrder, DeviceCordon, faulty};
 pub use drain::{DrainOrder, NewDrain, drain_deadline, sessions_on};
 pub use entities::*;
 pub use event::{

@@ -105,6 +105,14 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
             schedulable,
         } => set_schedulable(state, *agent, *version, *schedulable, now),
         Event::Drain(order) => super::drain::drain(state, order, now),
+        Event::CordonDevice(order) => super::devices::cordon(state, order, now),
+        Event::DeviceNotice {
+            agent,
+            device,
+            text,
+        } => with_draft(state, now, |draft| {
+            super::devices::noticed(draft, *agent, device, text);
+        }),
         Event::Expel { agent } => expel(state, *agent, now),
         Event::ConfirmLoss { agent, dry_run } => loss::confirm(state, *agent, *dry_run, now),
         Event::Steer(order) => super::steer::steer(state, order, now),
@@ -350,6 +358,7 @@ fn enrol(state: &State, order: &Enrol, now: Timestamp) -> Outcome {
         machine: order.machine.clone(),
         boot_id: String::new(),
         inventory: None,
+        cordons: std::collections::BTreeMap::new(),
         runtime: RuntimeState::Up,
         disk_low: false,
         created_at: now,
@@ -468,13 +477,18 @@ fn take_inventory(draft: &mut Draft<'_>, agent: AgentId, inventory: &Inventory) 
         .retain(|d| (1..=UNIT).contains(&d.capacity) && seen.insert(d.id.clone()));
     inventory.offered = storable(&inventory.offered);
     inventory.total = storable(&inventory.total);
-    let same = draft
-        .agent(agent)
-        .is_none_or(|a| a.inventory.as_deref() == Some(&inventory));
-    if !same && let Some(node) = draft.agent_mut(agent) {
+    let Some(before) = draft.agent(agent).cloned() else {
+        return;
+    };
+    super::devices::cover(&mut inventory, &before.cordons);
+    if before.inventory.as_deref() == Some(&inventory) {
+        return;
+    }
+    if let Some(node) = draft.agent_mut(agent) {
         // The costly part, only for what is kept.
         node.inventory = Some(std::sync::Arc::new(inventory.sharing_names()));
     }
+    super::devices::changed(draft, agent, &before);
 }
 
 /// Amounts brought into the range that has a text form: others could be stored but not

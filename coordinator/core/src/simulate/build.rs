@@ -555,6 +555,7 @@ pub(super) fn agent(
         machine: input.name.clone(),
         // As one that never said hello: in a file each loss is meant, and nothing holds T2 up.
         boot_id: String::new(),
+        cordons: BTreeMap::new(),
         inventory: Some(Arc::new(inventory(input, path)?)),
         runtime: RuntimeState::Up,
         disk_low: false,

@@ -151,8 +151,6 @@ impl<'a> Run<'a> {
         self.core.apply(&change);
     }
 
-    // ----- what the file asks for
-
     fn remember(
         &mut self,
         id: SessionId,
@@ -314,8 +312,6 @@ impl<'a> Run<'a> {
         }
         due
     }
-
-    // ----- nodes
 
     /// A session got its places: it runs at once, or fails at once.
     fn started(&mut self, start: &Start) {
@@ -607,8 +603,6 @@ impl<'a> Run<'a> {
         }
         !due.is_empty()
     }
-
-    // ----- events of the file
 
     // ----- the end
 

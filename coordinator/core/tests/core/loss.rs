@@ -14,7 +14,7 @@ use longshore_core::model::{Answer, Event, desired_set, lease_ms};
 const T2_MS: i64 = GIVE_UP_S as i64 * 1000;
 
 /// A job that is tried again so often after these ends.
-fn again(mut request: NewSession, max: i64, on: &[&str]) -> NewSession {
+pub(super) fn again(mut request: NewSession, max: i64, on: &[&str]) -> NewSession {
     let on = on.iter().map(|word| (*word).to_owned()).collect();
     request.restart = Some(NewRestart { max, on: Some(on) });
     request

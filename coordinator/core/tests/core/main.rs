@@ -6,6 +6,7 @@ mod agents;
 mod arrays;
 mod chaos;
 mod clusters;
+mod devices;
 mod drain;
 mod fits;
 mod joins;

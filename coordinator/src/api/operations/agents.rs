@@ -7,7 +7,7 @@ use super::parts::{
 };
 use super::{Gives, Holds, Operation, Parameter, Verb};
 use crate::api::admin::unclaimed;
-use crate::api::{agents, drain};
+use crate::api::{agents, devices, drain};
 use axum::routing::{delete, get, patch, post, put};
 use longshore_common::api;
 
@@ -17,6 +17,14 @@ const DRAIN: &[Parameter] = &[
         "If-Match",
         "ETag of the node as it was read, or *. Not required.",
     ),
+];
+
+const CORDONED: &[&str] = &[
+    "LS-NOT-FOUND",
+    "LS-AGENT-STATE",
+    "LS-VERSION-STALE",
+    "LS-STATE",
+    "LS-AGENT-UNREACHABLE",
 ];
 
 pub(super) const ROWS: &[Operation] = &[
@@ -86,6 +94,30 @@ pub(super) const ROWS: &[Operation] = &[
         codes: &["LS-NOT-FOUND", "LS-AGENT-STATE", "LS-VERSION-STALE"],
         handler: || delete(drain::end),
         ..READ
+    },
+    Operation {
+        id: "device_cordon",
+        path: "/api/v1/agents/{id}/devices/{device}/cordon",
+        row: Some(Access::AgentWrite),
+        summary: "Give a device out no more; what has it keeps it",
+        parameters: DRAIN,
+        takes: Some(shape::<api::CordonRequest>),
+        gives: Gives::Json(shape::<api::Agent>),
+        codes: CORDONED,
+        handler: || post(devices::cordon),
+        ..ORDER
+    },
+    Operation {
+        id: "device_uncordon",
+        path: "/api/v1/agents/{id}/devices/{device}/uncordon",
+        row: Some(Access::AgentWrite),
+        summary: "Give a device out again, whoever kept it back; a defect that is still there does so anew",
+        parameters: DRAIN,
+        takes: Some(shape::<api::CordonRequest>),
+        gives: Gives::Json(shape::<api::Agent>),
+        codes: CORDONED,
+        handler: || post(devices::uncordon),
+        ..ORDER
     },
     Operation {
         id: "agent_expel",

@@ -172,6 +172,7 @@ impl World {
                 braked_ms: 0,
                 unclaimed: Vec::new(),
                 drain: None,
+                cordons: std::collections::BTreeMap::new(),
                 told: None,
             })));
         }
