@@ -37,7 +37,7 @@ pub(crate) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 pub(crate) struct Opened {
     /// Behind the address of the coordinator.
     pub(crate) path: String,
-    /// Proves that we opened it.
+    /// Proves that we opened it; empty for what needs no proof.
     pub(crate) token: String,
 }
 
@@ -54,7 +54,10 @@ pub(crate) enum Left {
 
 /// Connects to what was opened.
 pub(crate) async fn connect(client: &Client, opened: &Opened) -> Result<Socket, Failure> {
-    let protocols = format!("longshore.v1, token.{}", opened.token);
+    let protocols = match opened.token.as_str() {
+        "" => "longshore.v1".to_owned(),
+        token => format!("longshore.v1, token.{token}"),
+    };
     client.websocket(&opened.path, &protocols).await
 }
 
@@ -99,6 +102,8 @@ impl Input {
 pub(crate) struct Local {
     before: Option<Termios>,
     tty: bool,
+    /// The first signal is for this program.
+    watching: bool,
     int: Signal,
     term: Signal,
     hup: Signal,
@@ -111,11 +116,19 @@ impl Local {
         let local = Self {
             before: None,
             tty,
+            watching: false,
             int: signal(SignalKind::interrupt())?,
             term: signal(SignalKind::terminate())?,
             hup: signal(SignalKind::hangup())?,
             window: signal(SignalKind::window_change())?,
         };
+        Ok(local)
+    }
+
+    /// Takes the signals for this program alone: whoever only looks ends nothing.
+    pub(crate) fn watching() -> Result<Self, Failure> {
+        let mut local = Self::new(false)?;
+        local.watching = true;
         Ok(local)
     }
 
@@ -335,7 +348,7 @@ async fn speak(out: &mut SplitSink<Socket, Message>, input: &mut Input, local: &
                 None => continue,
             },
             Ok(Event::Signal(name, number)) => {
-                if local.tty || signalled {
+                if local.tty || local.watching || signalled {
                     return Left::Away(number);
                 }
                 signalled = true;

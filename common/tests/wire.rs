@@ -475,6 +475,21 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
             "stream-open-exec",
             encode(&StreamOpen::Exec(exec_request())),
         ),
+        (
+            "stream-open-exec-detached",
+            encode(&StreamOpen::Exec(ExecRequest {
+                kind: ExecKind::Detached,
+                ..exec_request()
+            })),
+        ),
+        (
+            "stream-open-exec-standing",
+            encode(&StreamOpen::Exec(ExecRequest {
+                kind: ExecKind::Standing,
+                command: Vec::new(),
+                ..exec_request()
+            })),
+        ),
         ("to-exec-input", encode(&ToExec::Input(vec![0, 255]))),
         ("to-exec-end-of-input", encode(&ToExec::EndOfInput)),
         (

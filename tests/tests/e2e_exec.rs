@@ -202,3 +202,81 @@ async fn a_keypair_that_is_switched_off_ends_what_it_opened() {
     assert!(ended.stderr.contains("LS-KEYPAIR-INACTIVE"), "{ended:?}");
     command_is(false, &mark).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_detached_command_goes_on_without_anybody() {
+    let (cluster, id) = with_session().await;
+    let detach = async |script: &str| {
+        let words = ["exec", "--detach", &id, "--", "sh", "-c", script];
+        let made = cluster.cli(&words).await;
+        assert_eq!(made.code, 0, "{made:?}");
+        made.stdout.trim().to_owned()
+    };
+    let exec =
+        detach("echo begun; until [ -e /tmp/go ]; do sleep 0.1; done; echo late >&2; cat; exit 7")
+            .await;
+    let path = format!("/sessions/{id}/exec/{exec}");
+    let seen: serde_json::Value = cluster.api.get(&path).await;
+    assert_eq!(
+        (&seen["state"], &seen["detach"], seen.get("exit_code")),
+        (&json!("detached"), &json!(true), None),
+        "{seen}"
+    );
+    // Somebody looks and leaves; it goes on.
+    let mut looking = cluster
+        .cli_command(&["exec", &id, "--look", &exec])
+        .spawn()
+        .expect("the command line runs");
+    let mut lines = BufReader::new(looking.stdout.take().expect("it is a pipe")).lines();
+    let first = lines.next_line().await.expect("it can be read");
+    assert_eq!(first.as_deref(), Some("begun"));
+    let pid = looking.id().expect("it runs").to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status();
+    assert!(sent.expect("kill runs").success());
+    let left = Output::of(looking).await;
+    assert_eq!(left.code, 130, "{left:?}");
+
+    let go = cluster.cli(&["exec", &id, "--", "touch", "/tmp/go"]).await;
+    assert_eq!(go.code, 0, "{go:?}");
+    let limit = Duration::from_secs(20);
+    let code = until("its exit code is known", limit, async || {
+        let seen: serde_json::Value = cluster.api.get(&path).await;
+        seen["exit_code"].as_i64()
+    })
+    .await;
+    assert_eq!(code, 7);
+    // What it wrote is there after its end, more than once.
+    for _ in 0..2 {
+        let looked = cluster.cli(&["exec", &id, "--look", &exec]).await;
+        assert_eq!(
+            (looked.code, looked.stdout.as_str(), looked.stderr.as_str()),
+            (7, "begun\n", "late\n"),
+            "{looked:?}"
+        );
+    }
+    let absent = cluster
+        .cli(&["exec", "--detach", &id, "--", "no-such-program"])
+        .await;
+    let looked = cluster
+        .cli(&["exec", &id, "--look", absent.stdout.trim()])
+        .await;
+    assert_eq!(looked.code, 127, "{looked:?}");
+
+    // Those that ended unseen are in nobody's way; those that run are.
+    for _ in 0..32 {
+        detach("exit 0").await;
+    }
+    let last = detach("sleep 600").await;
+    let stopped = cluster.cli(&["stop", "--grace", "1s", &id]).await;
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    cluster.ended(&id, Duration::from_secs(40)).await;
+    let path = format!("/sessions/{id}/exec/{last}");
+    let state = until("it is over with its session", limit, async || {
+        let seen: serde_json::Value = cluster.api.get(&path).await;
+        (seen["state"] == json!("ended")).then(|| seen["state"].clone())
+    })
+    .await;
+    assert_eq!(state, json!("ended"));
+}

@@ -5,7 +5,7 @@
 //! the client's input. The engine cannot end such a command, so the task does when its client
 //! goes: hang-up, ten seconds, kill. A terminal whose client was lost waits for it first.
 
-use super::{Event, Supervisor};
+use super::{Event, Supervisor, detached};
 use crate::runtime::docker::engine::start_cause;
 use crate::runtime::{
     Containers, ExecOrder, ExecOutputs, ExecState, Execution, FoundStatus, RuntimeError,
@@ -15,7 +15,8 @@ use bytes::Buf as _;
 use longshore_common::ids::{ContainerKey, ExecId};
 use longshore_common::session::Cause;
 use longshore_common::wire::{
-    ExecKind, ExecRequest, FromExec, MAX_PIECE, MAX_TEXT, SIGNALS, TerminalSize, ToExec,
+    ExecKind, ExecRequest, FromExec, MAX_PIECE, MAX_TEXT, NO_SUCH_COMMAND, SIGNALS, TerminalSize,
+    ToExec,
 };
 use std::pin::Pin;
 use std::sync::Arc;
@@ -54,9 +55,9 @@ pub struct ClientEnds {
 
 /// What the command holds of its client.
 #[derive(Debug)]
-struct Ends {
-    from: mpsc::Receiver<ToExec>,
-    to: mpsc::Sender<FromExec>,
+pub(super) struct Ends {
+    pub(super) from: mpsc::Receiver<ToExec>,
+    pub(super) to: mpsc::Sender<FromExec>,
 }
 
 impl Ends {
@@ -71,7 +72,7 @@ impl Ends {
     }
 }
 
-fn ends() -> (ClientEnds, Ends) {
+pub(super) fn ends() -> (ClientEnds, Ends) {
     let (to, from_client) = mpsc::channel(BETWEEN);
     let (to_client, from) = mpsc::channel(BETWEEN);
     let ends = Ends {
@@ -90,6 +91,9 @@ pub(super) struct Running {
     back: mpsc::Sender<Ends>,
     /// Takes lines that are not the program's; none = it has no terminal.
     lines: Option<mpsc::Sender<String>>,
+    /// A detached one that has ended and can still be looked at: its exit code, where that is
+    /// known.
+    over: Option<Option<i32>>,
 }
 
 impl Running {
@@ -109,7 +113,10 @@ pub enum News {
     Attached,
     /// Nobody is any more.
     Detached,
-    /// It is over.
+    /// A detached one has ended with this code, where that is known; what it wrote can still
+    /// be looked at.
+    Over(Option<i32>),
+    /// Nothing is left of it.
     Ended,
 }
 
@@ -123,12 +130,21 @@ impl<C: Containers> Supervisor<C> {
         let refuse = |reply: oneshot::Sender<_>, text: &str| {
             let _ = reply.send(Err(text.to_owned())); // the asker may have gone
         };
+        let kept = self.execs.get(&request.exec);
+        let kept = kept.filter(|e| e.key == request.key);
+        if request.kind == ExecKind::Standing {
+            let kept = kept.filter(|e| e.kind == ExecKind::Detached);
+            return match kept {
+                Some(kept) => drop(reply.send(Ok(standing(kept.over)))), // as above
+                None => refuse(reply, NO_SUCH_COMMAND),
+            };
+        }
         if request.resume {
-            let kept = self.execs.get(&request.exec);
-            let kept = kept.filter(|e| e.key == request.key && e.kind == ExecKind::Terminal);
+            let kept = kept.filter(|e| e.kind == request.kind && e.kind != ExecKind::Command);
             let (client, own) = ends();
             return match kept.map(|e| e.back.try_send(own)) {
-                Some(Ok(())) => drop(reply.send(Ok(client))), // the asker may have gone
+                Some(Ok(())) => drop(reply.send(Ok(client))), // as above
+                _ if request.kind == ExecKind::Detached => refuse(reply, NO_SUCH_COMMAND),
                 _ => refuse(reply, "the terminal is not there any more"),
             };
         }
@@ -139,7 +155,8 @@ impl<C: Containers> Supervisor<C> {
         if self.execs.contains_key(&request.exec) {
             return refuse(reply, "there is one of this name");
         }
-        let open = self.execs.values().filter(|e| e.key == request.key);
+        let open = self.execs.values();
+        let open = open.filter(|e| e.key == request.key && e.over.is_none());
         if open.count() >= PER_CONTAINER {
             let text = format!("{PER_CONTAINER} commands and terminals are open in its container");
             return refuse(reply, &text);
@@ -152,6 +169,7 @@ impl<C: Containers> Supervisor<C> {
             kind: request.kind,
             back,
             lines: tty.then_some(say),
+            over: None,
         };
         self.execs.insert(request.exec, running);
         let (runtime, docker_id) = (Arc::clone(&self.runtime), found.docker_id.clone());
@@ -167,31 +185,61 @@ impl<C: Containers> Supervisor<C> {
 
     /// Counts open ones as use of the session.
     pub(super) fn take_exec(&mut self, exec: ExecId, news: News) {
-        let Some(running) = self.execs.get(&exec) else {
+        let Some(running) = self.execs.get_mut(&exec) else {
             return;
         };
+        let key = running.key;
+        if let News::Over(code) = news {
+            running.over = Some(code);
+        }
         let now = crate::host::boot_clock_ms();
-        if let Some(watching) = self.watching.get_mut(&running.key) {
+        if let Some(watching) = self.watching.get_mut(&key) {
             match news {
                 News::Attached => watching.open_connection(now),
                 News::Detached => watching.close_connection(now),
-                News::Ended => (),
+                News::Over(_) | News::Ended => (),
             }
         }
-        if news == News::Ended {
-            self.execs.remove(&exec);
+        match news {
+            News::Over(_) => {
+                // Their ids begin with the time: the first is the oldest.
+                let over = |(_, e): &(&ExecId, &Running)| e.key == key && e.over.is_some();
+                let over: Vec<ExecId> = self.execs.iter().filter(over).map(|(id, _)| *id).collect();
+                for old in over.iter().rev().skip(detached::ENDED) {
+                    self.execs.remove(old);
+                }
+            }
+            News::Ended => drop(self.execs.remove(&exec)),
+            News::Attached | News::Detached => (),
         }
     }
 }
 
+/// How a detached command stands, as a client hears it.
+fn standing(over: Option<Option<i32>>) -> ClientEnds {
+    let (client, own) = ends();
+    if let Some(code) = over {
+        let _ = own.to.try_send(last_frame(code)); // it is the first
+    }
+    client
+}
+
+/// What is said last of a command that ended with this code.
+pub(super) fn last_frame(code: Option<i32>) -> FromExec {
+    match code {
+        Some(code) => FromExec::Exited(code),
+        None => FromExec::Failed("its exit code is not known".to_owned()),
+    }
+}
+
 /// The way of one command to the supervisor.
-struct Told {
-    events: mpsc::Sender<Event>,
-    exec: ExecId,
+pub(super) struct Told {
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) exec: ExecId,
 }
 
 impl Told {
-    async fn news(&self, news: News) {
+    pub(super) async fn news(&self, news: News) {
         // A supervisor that has ended needs none.
         let _ = self.events.send(Event::Exec(self.exec, news)).await;
     }
@@ -201,8 +249,8 @@ fn order(request: &ExecRequest) -> ExecOrder {
     let shell = || ["/bin/sh", "-c", SHELL].map(str::to_owned).to_vec();
     ExecOrder {
         command: match request.kind {
-            ExecKind::Command => request.command.clone(),
             ExecKind::Terminal => shell(),
+            ExecKind::Command | ExecKind::Detached | ExecKind::Standing => request.command.clone(),
         },
         environment: request.environment.clone(),
         workdir: request.workdir.clone(),
@@ -241,11 +289,15 @@ async fn run<C: Containers>(
         ask: Pause::default(),
         lines: Some(lines),
     };
+    if request.kind == ExecKind::Detached {
+        drop(own); // nobody looks yet
+        return detached::serve(command, again, told).await;
+    }
     serve(&mut command, own, again, request.kind, told).await;
 }
 
 /// The engine's hold on a command.
-trait Process {
+pub(super) trait Process {
     async fn state(&self) -> Result<ExecState, RuntimeError>;
     async fn resize(&self, size: TerminalSize);
     /// Whether anybody was there to get it.
@@ -300,7 +352,7 @@ impl Default for Pause {
     }
 }
 
-struct Command<P> {
+pub(super) struct Command<P> {
     process: P,
     /// None once it was closed, by either side.
     input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
@@ -321,7 +373,7 @@ struct Command<P> {
 
 /// Why a command is not served any more.
 #[derive(Debug, PartialEq, Eq)]
-enum Stop {
+pub(super) enum Stop {
     /// It has ended, and its client was told if it was there.
     Ended,
     /// Its client said that it goes.
@@ -358,8 +410,13 @@ async fn serve<P: Process>(
 }
 
 impl<P: Process> Command<P> {
+    /// Whether it has a terminal.
+    pub(super) const fn has_terminal(&self) -> bool {
+        self.tty
+    }
+
     /// Passes on until it is over, or another client takes the place of this one.
-    async fn talk(
+    pub(super) async fn talk(
         &mut self,
         own: &mut Ends,
         again: &mut mpsc::Receiver<Ends>,
@@ -464,10 +521,7 @@ impl<P: Process> Command<P> {
             }
             Ok(state) => {
                 let mut frames = pieces(false, &held);
-                frames.push(match state.exit {
-                    Some(code) => FromExec::Exited(code),
-                    None => FromExec::Failed("its exit code is not known".to_owned()),
-                });
+                frames.push(last_frame(state.exit));
                 frames
             }
             Err(text) => {

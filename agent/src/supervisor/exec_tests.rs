@@ -76,13 +76,36 @@ struct Scene {
 }
 
 fn begun(process: Noted, kind: ExecKind) -> Scene {
+    let serving = move |mut command, own, again, told| async move {
+        serve(&mut command, own, again, kind, &told).await;
+    };
+    begun_with(process, serving, kind == ExecKind::Terminal)
+}
+
+/// One that goes on without a client, and the client that began it.
+fn begun_detached(process: Noted) -> Scene {
+    let serving = |command, own, again, told| async move {
+        drop(own);
+        detached::serve(command, again, &told).await;
+    };
+    begun_with(process, serving, false)
+}
+
+fn begun_with<F>(
+    process: Noted,
+    serving: impl FnOnce(Command<Arc<Noted>>, Ends, mpsc::Receiver<Ends>, Told) -> F,
+    tty: bool,
+) -> Scene
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let process = Arc::new(process);
     let (output, pieces) = mpsc::channel::<Piece>(8);
     let (input, other_end) = tokio::io::duplex(64);
-    let mut command = Command {
+    let command = Command {
         process: Arc::clone(&process),
         input: Some(Box::pin(other_end)),
-        tty: kind == ExecKind::Terminal,
+        tty,
         pending: bytes::Bytes::new(),
         output: Box::pin(tokio_stream::wrappers::ReceiverStream::new(pieces)),
         output_ended: false,
@@ -96,9 +119,7 @@ fn begun(process: Noted, kind: ExecKind) -> Scene {
     let (events, news) = mpsc::channel(64);
     let exec = ExecId::new(1);
     let told = Told { events, exec };
-    let task = tokio::spawn(async move {
-        serve(&mut command, own, again, kind, &told).await;
-    });
+    let task = tokio::spawn(serving(command, own, again, told));
     Scene {
         process,
         client,
@@ -306,4 +327,65 @@ async fn the_last_kill_needs_no_engine_and_is_tried_until_nobody_is_left() {
     scene.task.await.unwrap();
     let got = lock(&scene.process.got).clone();
     assert_eq!(got, ["HUP", "KILL", "KILL", "KILL", "KILL"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_command_goes_on_and_can_be_looked_at_before_and_after_its_end() {
+    let mut scene = begun_detached(Noted::default());
+    assert_eq!(scene.client.from.recv().await, None, "nobody looks yet");
+    assert_eq!(scene.says().await, News::Attached);
+    assert_eq!(scene.says().await, News::Detached);
+    scene.writes(false, "early").await;
+    let look = async |scene: &Scene| {
+        let (client, own) = ends();
+        scene.back.send(own).await.unwrap();
+        client
+    };
+    let mut first = look(&scene).await;
+    let early = Some(FromExec::Output(b"early".to_vec()));
+    assert_eq!(first.from.recv().await, early);
+    scene.writes(true, "late").await;
+    let late = Some(FromExec::ErrorOutput(b"late".to_vec()));
+    assert_eq!(first.from.recv().await, late);
+    // Who looks may signal, and their going ends nothing.
+    first
+        .to
+        .send(ToExec::Signal("USR1".to_owned()))
+        .await
+        .unwrap();
+    first.to.send(ToExec::Leave).await.unwrap();
+    assert_eq!(first.from.recv().await, None);
+    *lock(&scene.process.exit) = Some(5);
+    scene.output = None;
+    assert_eq!(scene.says().await, News::Over(Some(5)), "looking is no use");
+    assert_eq!(scene.got(), ["USR1"]);
+    let mut second = look(&scene).await;
+    for frame in [early, late, Some(FromExec::Exited(5)), None] {
+        assert_eq!(second.from.recv().await, frame);
+    }
+    // It is forgotten in the end.
+    let ended = Instant::now();
+    scene.task.await.unwrap();
+    assert_eq!(ended.elapsed().as_secs(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looks_and_takes_nothing_holds_no_detached_command_up() {
+    let mut scene = begun_detached(Noted::default());
+    let (client, own) = ends();
+    scene.back.send(own).await.unwrap();
+    for number in 0..2_000 {
+        scene.writes(false, &format!("{number:999}\n")).await;
+    }
+    *lock(&scene.process.exit) = Some(0);
+    scene.output = None;
+    while scene.says().await != News::Over(Some(0)) {}
+    let mut from = client.from;
+    let mut said = Vec::new();
+    while let Some(frame) = from.recv().await {
+        said.push(frame);
+    }
+    assert_eq!(said.pop(), Some(FromExec::Exited(0)));
+    let gap = |frame: &FromExec| matches!(frame, FromExec::ErrorOutput(_));
+    assert!(said.iter().any(gap), "what was missed is said");
 }

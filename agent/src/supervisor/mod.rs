@@ -13,6 +13,7 @@
 
 mod accept;
 mod checking;
+mod detached;
 mod engine;
 mod exec;
 mod gpus;

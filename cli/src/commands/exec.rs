@@ -3,10 +3,11 @@
 use crate::app::App;
 use crate::client::Client;
 use crate::error::{Failure, code};
+use crate::output::{clean, print};
 use crate::reach::{self, Input, Left, Local, Opened};
 use crate::values::SessionRef;
 use longshore_common::api::{Exec, ExecSize, NewExec};
-use longshore_common::ids::Rank;
+use longshore_common::ids::{ExecId, Rank};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -35,8 +36,18 @@ pub(crate) struct ExecArgs {
     /// Where it starts
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
+    /// Let it go on alone, without input; prints its id
+    #[arg(short, long, conflicts_with = "no_input")]
+    pub(crate) detach: bool,
+    /// Show the output of a detached command, and what follows until it ends
+    #[arg(long, value_name = "EXEC", conflicts_with_all = ["command", "detach", "tty", "env", "workdir", "container", "no_input"])]
+    pub(crate) look: Option<ExecId>,
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
+    #[arg(
+        trailing_var_arg = true,
+        required_unless_present = "look",
+        value_name = "CMD"
+    )]
     pub(crate) command: Vec<String>,
 }
 
@@ -70,6 +81,9 @@ fn of_terminal(environment: &mut BTreeMap<String, String>) {
 /// Runs a command; its exit code is its own.
 pub(crate) async fn exec(app: &App, args: ExecArgs) -> Result<u8, Failure> {
     let client = app.client()?;
+    if let Some(exec) = args.look {
+        return look(&client, &args.id, exec).await;
+    }
     let local = Local::new(args.tty)?;
     let mut environment: BTreeMap<String, String> = args.env.into_iter().collect();
     if args.tty {
@@ -82,8 +96,16 @@ pub(crate) async fn exec(app: &App, args: ExecArgs) -> Result<u8, Failure> {
         environment,
         workdir: args.workdir,
         size: local.size().filter(|_| args.tty),
+        detach: args.detach,
         ..NewExec::default()
     };
+    if args.detach {
+        let made = make(&client, &args.id, &wish).await?;
+        let (session, exec) = (clean(&made.session), clean(&made.id));
+        print(&format!("{exec}\n"))?;
+        eprintln!("it goes on alone; see it with: longshore exec {session} --look {exec}");
+        return Ok(0);
+    }
     let opened = open(&client, &args.id, &wish).await?;
     let mut input = match args.no_input {
         true => Input::none(),
@@ -97,6 +119,29 @@ pub(crate) async fn exec(app: &App, args: ExecArgs) -> Result<u8, Failure> {
         Left::Away(signal) => Ok(128 + signal),
         Left::Lost => {
             let text = "the connection is lost; the command is ended";
+            Err(Failure::new(code::UNREACHABLE, text))
+        }
+    }
+}
+
+/// Shows a detached command to its end; its exit code is its own. Leaving ends nothing.
+async fn look(client: &Client, id: &SessionRef, exec: ExecId) -> Result<u8, Failure> {
+    let path = format!(
+        "/api/v1{}/exec/{exec}/stream",
+        client.session_path(id).await?
+    );
+    let token = String::new();
+    let opened = Opened { path, token };
+    let socket = reach::connect(client, &opened).await?;
+    // As with a terminal, a signal is for this program.
+    let local = Local::watching()?;
+    let (local, left) = reach::talk(socket, &mut Input::none(), local).await;
+    drop(local);
+    match left? {
+        Left::Exited(code) => Ok(exit(code)),
+        Left::Away(signal) => Ok(128 + signal),
+        Left::Lost => {
+            let text = "the connection is lost; the command goes on";
             Err(Failure::new(code::UNREACHABLE, text))
         }
     }
@@ -147,13 +192,17 @@ async fn come_back(client: &Client, opened: &Opened) -> Result<reach::Socket, Fa
     }
 }
 
+async fn make(client: &Client, id: &SessionRef, wish: &NewExec) -> Result<Exec, Failure> {
+    let path = format!("{}/exec", client.session_path(id).await?);
+    crate::client::typed(client.post(&path, wish).await?)
+}
+
 pub(crate) async fn open(
     client: &Client,
     id: &SessionRef,
     wish: &NewExec,
 ) -> Result<Opened, Failure> {
-    let path = format!("{}/exec", client.session_path(id).await?);
-    let made: Exec = crate::client::typed(client.post(&path, wish).await?)?;
+    let made = make(client, id, wish).await?;
     let token = made.token.unwrap_or_default();
     let path = format!("/api/v1/sessions/{}/exec/{}/stream", made.session, made.id);
     Ok(Opened { path, token })

@@ -644,6 +644,10 @@ pub struct NewExec {
     /// Size of the terminal; default 24 rows of 80.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<ExecSize>,
+    /// The command begins at once and goes on without a client, without input; the newest
+    /// 256 KiB of its output are kept. Its stream can be opened again and again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detach: bool,
 }
 
 /// Size of a terminal.
@@ -670,7 +674,8 @@ pub struct Exec {
     pub rank: String,
     /// `command` or `terminal`.
     pub kind: String,
-    /// `created`, `attached`, `detached` (a terminal whose connection was lost) or `ended`.
+    /// `created`, `attached`, `detached` (a terminal whose connection was lost, or a command
+    /// that goes on while nobody looks) or `ended`.
     pub state: String,
     /// When it was asked for.
     #[schema(value_type = String, format = DateTime)]
@@ -678,6 +683,9 @@ pub struct Exec {
     /// Its own, once it has ended and that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// Whether it goes on without a client; then its stream needs no token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detach: bool,
     /// Opens its stream, as the sub-protocol `token.<token>` beside `longshore.v1`. Only in
     /// the answer that creates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

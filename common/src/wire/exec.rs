@@ -19,6 +19,9 @@ pub const MAX_COMMAND: usize = 32 * 1024;
 /// Most bytes of the environment of a command, for the same reason.
 pub const MAX_EXEC_ENVIRONMENT: usize = 16 * 1024;
 
+/// How an agent refuses to show a detached command that it does not know, or knows no longer.
+pub const NO_SUCH_COMMAND: &str = "the command is not there any more";
+
 /// A command to be run in a running container, as the session's user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {
@@ -71,6 +74,12 @@ pub enum ExecKind {
     Command,
     /// A login shell; it is kept for a while when its connection is lost.
     Terminal,
+    /// A command that goes on without a client. The stream that begins it ends at once; one
+    /// with [`ExecRequest::resume`] shows what was kept of its output, and what follows.
+    Detached,
+    /// None of its own: asks how the detached command of this name stands. Answered with its
+    /// last frame, or with the end of the stream while it runs.
+    Standing,
 }
 
 /// Rows and columns of a terminal.

@@ -19,8 +19,8 @@ pub use delivery::{
     MAX_DELIVERED_REGISTRIES, Material, MaterialRequest, Owner, RegistryLogin,
 };
 pub use exec::{
-    ExecKind, ExecRequest, FromExec, MAX_COMMAND, MAX_EXEC_ENVIRONMENT, MAX_PIECE, TerminalSize,
-    ToExec,
+    ExecKind, ExecRequest, FromExec, MAX_COMMAND, MAX_EXEC_ENVIRONMENT, MAX_PIECE, NO_SUCH_COMMAND,
+    TerminalSize, ToExec,
 };
 pub use figures::{
     CheckReport, DeviceUse, Figures, IdleCheckName, MetricFigures, Totals, UseReport,

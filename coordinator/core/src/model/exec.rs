@@ -44,6 +44,10 @@ pub fn exec_wish(request: &NewExec) -> Result<ExecWish, Refusal> {
             ExecKind::Command
         }
     };
+    if kind == ExecKind::Terminal && request.detach {
+        let text = "A terminal is for somebody in front of it; only a command goes on alone.";
+        wrong("/detach", text.to_owned());
+    }
     let bytes: usize = request.command.iter().map(String::len).sum();
     let empty = request.command.first().is_none_or(String::is_empty);
     if kind == ExecKind::Terminal && !request.command.is_empty() {
@@ -84,7 +88,10 @@ pub fn exec_wish(request: &NewExec) -> Result<ExecWish, Refusal> {
     }
     if errors.is_empty() {
         return Ok(ExecWish {
-            kind,
+            kind: match request.detach {
+                true => ExecKind::Detached,
+                false => kind,
+            },
             rank,
             tty: request.tty || kind == ExecKind::Terminal,
             size: request.size.map_or_else(TerminalSize::default, |size| {
@@ -153,6 +160,11 @@ mod tests {
         };
         let wish = exec_wish(&terminal).unwrap();
         assert_eq!((wish.tty, wish.size.cols), (true, 132));
+        let detached = NewExec {
+            detach: true,
+            ..plain
+        };
+        assert_eq!(exec_wish(&detached).unwrap().kind, ExecKind::Detached);
     }
 
     #[test]
@@ -180,6 +192,12 @@ mod tests {
             ..NewExec::default()
         };
         assert_eq!(pointers(&shell), ["/command"]);
+        let alone = NewExec {
+            kind: Some("terminal".to_owned()),
+            detach: true,
+            ..NewExec::default()
+        };
+        assert_eq!(pointers(&alone), ["/detach"]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) enum State {
     Created,
     /// Somebody is connected.
     Attached,
-    /// A terminal whose connection was lost.
+    /// A terminal whose connection was lost, or a detached command that nobody looks at.
     Detached,
     /// It is over; its exit code where that is known.
     Ended(Option<i32>),
@@ -89,6 +89,17 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Whom to ask how a detached command stands, and what.
+    pub(super) fn asks(&self) -> (AgentId, ExecRequest) {
+        let request = ExecRequest {
+            kind: ExecKind::Standing,
+            ..self.request.clone()
+        };
+        (self.agent, request)
+    }
+}
+
 /// A connection to one.
 #[derive(Debug)]
 pub(super) struct Connected {
@@ -109,7 +120,8 @@ impl Execs {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, entry| {
             let for_ms = now_ms - entry.since_ms;
-            if entry.state == State::Detached && for_ms > DETACHED_MS {
+            let terminal = entry.request.kind == ExecKind::Terminal;
+            if terminal && entry.state == State::Detached && for_ms > DETACHED_MS {
                 entry.state = State::Ended(None);
                 entry.since_ms += DETACHED_MS;
             }
@@ -159,21 +171,26 @@ impl Execs {
     }
 
     /// Connects to one. A command takes one connection; a terminal takes another one when
-    /// the first was lost, or takes its place before anybody has noticed that.
+    /// the first was lost, or takes its place before anybody has noticed that. A detached command
+    /// is begun by the first, and looked at by all others, also after its end.
     pub(super) fn connect(&self, exec: ExecId, now_ms: i64) -> Result<Connected, Failure> {
         let mut all = self.lock(now_ms);
         let entry = all.get_mut(&exec).ok_or_else(none)?;
         let resume = match (entry.state, entry.request.kind) {
             (State::Created, _) => false,
-            (State::Attached | State::Detached, ExecKind::Terminal) => true,
+            (State::Attached | State::Detached, ExecKind::Terminal) | (_, ExecKind::Detached) => {
+                true
+            }
             (state, _) => {
                 let text = format!("{exec} is {}; it takes one connection.", state.as_str());
                 return Err(Failure::new("LS-STATE", text));
             }
         };
         let (held, replaced) = oneshot::channel();
-        entry.state = State::Attached;
-        entry.since_ms = now_ms;
+        if !matches!(entry.state, State::Ended(_)) {
+            entry.state = State::Attached;
+            entry.since_ms = now_ms;
+        }
         entry.connection += 1;
         entry.held = Some(held);
         let request = ExecRequest {
@@ -198,10 +215,40 @@ impl Execs {
         if let Some(entry) = all.get_mut(&connected.exec)
             && entry.connection == connected.number
         {
-            entry.state = state;
-            entry.since_ms = now_ms;
+            if !matches!(entry.state, State::Ended(_)) {
+                entry.state = state;
+                entry.since_ms = now_ms;
+            }
             entry.held = None;
         }
+    }
+
+    /// Says what became of a detached command.
+    pub(super) fn ended(&self, exec: ExecId, code: Option<i32>, now_ms: i64) {
+        let mut all = self.lock(now_ms);
+        if let Some(entry) = all.get_mut(&exec)
+            && !matches!(entry.state, State::Ended(_))
+        {
+            entry.state = State::Ended(code);
+            entry.since_ms = now_ms;
+        }
+    }
+
+    /// Detached commands that may have ended unnoticed and stand in the way of a new one in this
+    /// session, of this caller, or of anybody: with the agent that knows.
+    pub(super) fn unsure(
+        &self,
+        (session, by): (SessionId, UserId),
+        now_ms: i64,
+    ) -> Vec<(AgentId, ExecRequest)> {
+        let all = self.lock(now_ms);
+        let full = all.len() >= IN_ALL;
+        let unsure = all.values().filter(|e| {
+            let open = matches!(e.state, State::Attached | State::Detached);
+            let concerned = full || e.session == session || e.by == by;
+            open && e.request.kind == ExecKind::Detached && concerned
+        });
+        unsure.take(PER_CALLER).map(Entry::asks).collect()
     }
 }
 
@@ -273,6 +320,41 @@ mod tests {
         assert_eq!(state(&execs, 1, 600_031), None);
         execs.enter(entry(2, ExecKind::Command), 0).unwrap();
         assert_eq!(state(&execs, 2, 60_001), None, "nobody connected");
+    }
+
+    #[test]
+    fn a_detached_command_is_begun_once_and_looked_at_for_as_long_as_it_is_known() {
+        let execs = Execs::default();
+        execs.enter(entry(1, ExecKind::Detached), 0).unwrap();
+        let first = execs.connect(ExecId::new(1), 0).unwrap();
+        assert!(!first.request.resume && !first.request.command.is_empty());
+        execs.leave(&first, State::Detached, 0);
+        let day = 86_400_000;
+        assert_eq!(
+            state(&execs, 1, day),
+            Some(State::Detached),
+            "it takes its time"
+        );
+        let look = execs.connect(ExecId::new(1), day).unwrap();
+        assert!(look.request.resume);
+        execs.leave(&look, State::Detached, day);
+        let (_, asked) = &execs.unsure((HERE, UserId::new(9)), day)[0];
+        assert_eq!(
+            (asked.exec, asked.kind),
+            (ExecId::new(1), ExecKind::Standing)
+        );
+        assert!(execs.unsure((SessionId(5), UserId::new(9)), day).is_empty());
+        execs.ended(ExecId::new(1), Some(4), day);
+        assert!(execs.unsure((HERE, ME), day).is_empty());
+        // Looking at one that has ended changes nothing.
+        let late = execs.connect(ExecId::new(1), day + 10).unwrap();
+        execs.leave(&late, State::Ended(None), day + 20);
+        execs.ended(ExecId::new(1), None, day + 30);
+        assert_eq!(
+            state(&execs, 1, day + ENDED_MS),
+            Some(State::Ended(Some(4)))
+        );
+        assert_eq!(state(&execs, 1, day + ENDED_MS + 1), None);
     }
 
     #[test]

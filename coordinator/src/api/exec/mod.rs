@@ -1,7 +1,8 @@
 //! Commands and terminals in running sessions.
 //!
 //! `POST` checks and enters one into the [`book`](Execs), the first WebSocket begins it at its
-//! agent. What is open ends within seconds after the right to it is lost.
+//! agent; a detached command is begun at once, and its agent is asked how it stands. What is open
+//! ends within seconds after the right to it is lost; a detached command goes on.
 
 mod book;
 mod stream;
@@ -25,9 +26,11 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use book::{Entry, none};
+use futures_util::StreamExt as _;
+use futures_util::stream::iter as stream_of;
 use longshore_common::api::{Exec, NewExec};
-use longshore_common::ids::{AgentId, ExecId, SessionId};
-use longshore_common::wire::{ExecKind, ExecRequest};
+use longshore_common::ids::{AgentId, ExecId, SessionId, UserId};
+use longshore_common::wire::{ExecKind, ExecRequest, FromExec, NO_SUCH_COMMAND};
 use longshore_core::access::Operation;
 use longshore_core::model::{SessionUse, exec_container, exec_wish};
 use longshore_link::boot_ms;
@@ -45,6 +48,9 @@ pub(super) const FRAME: usize = 64 * 1024;
 /// Largest message of a client, in bytes.
 pub(super) const MESSAGE: usize = 1 << 20;
 
+/// So many agents are asked at once whether detached commands have ended.
+const ASKED: usize = 16;
+
 /// A command on its way, or why there is none.
 pub type BeginningExec<'a> =
     Pin<Box<dyn Future<Output = Result<ExecEnds, ClusterError>> + Send + 'a>>;
@@ -56,8 +62,8 @@ pub(super) fn begin(cluster: &Cluster, agent: AgentId, request: ExecRequest) -> 
 
 const fn kind_of(kind: ExecKind) -> &'static str {
     match kind {
-        ExecKind::Command => "command",
         ExecKind::Terminal => "terminal",
+        ExecKind::Command | ExecKind::Detached | ExecKind::Standing => "command",
     }
 }
 
@@ -74,8 +80,51 @@ fn shown(entry: &Entry) -> Exec {
             book::State::Ended(code) => code,
             _ => None,
         },
+        detach: request.kind == ExecKind::Detached,
         token: None,
     }
+}
+
+/// Asks the agent of a detached command what became of it, and writes down what is known then.
+async fn ask(app: &App, (agent, request): (AgentId, ExecRequest)) {
+    let exec = request.exec;
+    let over = match app.nodes.exec(agent, request).await {
+        Ok(mut ends) => match ends.from.recv().await {
+            Some(FromExec::Exited(code)) => Some(Some(code)),
+            Some(FromExec::Failed(_)) => Some(None),
+            _ => None, // it runs, or the way broke
+        },
+        Err(ClusterError::Refused(why)) if why == NO_SUCH_COMMAND => Some(None),
+        Err(_) => None, // asked again the next time
+    };
+    if let Some(code) = over {
+        app.execs.ended(exec, code, boot_ms());
+    }
+}
+
+/// Whether one more may be opened, after looking whether detached ones have ended.
+async fn room(app: &App, which: (SessionId, UserId)) -> Result<(), Failure> {
+    if app.execs.room(which, boot_ms()).is_ok() {
+        return Ok(());
+    }
+    let unsure = app.execs.unsure(which, boot_ms());
+    let asked = unsure.into_iter().map(|one| ask(app, one));
+    stream_of(asked)
+        .buffer_unordered(ASKED)
+        .collect::<()>()
+        .await;
+    app.execs.room(which, boot_ms())
+}
+
+/// Begins a detached command.
+async fn begin_detached(app: &App, exec: ExecId, id: SessionId) -> Result<(), Failure> {
+    let connected = app.execs.connect(exec, boot_ms())?;
+    let (agent, request) = (connected.agent, connected.request.clone());
+    let mut connection = stream::Connection::new(app, connected);
+    let begun = app.nodes.exec(agent, request).await;
+    begun.map_err(|error| not_begun(&error, id))?;
+    connection.becomes(book::State::Detached);
+    Ok(())
 }
 
 pub(super) async fn create(
@@ -94,7 +143,7 @@ pub(super) async fn create(
     let container = exec_container(&session, wish.rank)?;
     let (agent, key) = (container.agent, container.key);
     let now_ms = boot_ms();
-    app.execs.room((id, caller.caller.user), now_ms)?;
+    room(&app, (id, caller.caller.user)).await?;
     let request = ExecRequest {
         key,
         exec: ExecId::new(new_id()),
@@ -115,11 +164,15 @@ pub(super) async fn create(
         // What cannot be recorded must not reach the session: first the record.
         let engine = app.engine.asked_by(Arc::clone(&origin));
         let what = SessionUse::Reach(match wish.kind {
-            ExecKind::Command => "exec".to_owned(),
             ExecKind::Terminal => "terminal".to_owned(),
+            _ => "exec".to_owned(),
         });
         sessions::used(&app, &engine, &caller, id, what).await?;
         app.execs.enter(entry, now_ms)?;
+        if wish.kind == ExecKind::Detached {
+            begin_detached(&app, exec, id).await?;
+            answer.state = book::State::Detached.as_str().to_owned();
+        }
         answer.token = Some(token);
     }
     let mut response = (StatusCode::CREATED, json(&answer)?).into_response();
@@ -154,6 +207,13 @@ pub(super) async fn read(
     Query::read(request.uri().query(), &[])?;
     let (id, exec) = named(&app, &caller, path).await?;
     let which = (id, exec, caller.caller.user);
+    let open = |entry: &Entry| {
+        let ended = matches!(entry.state, book::State::Ended(_));
+        (!ended && entry.request.kind == ExecKind::Detached).then(|| entry.asks())
+    };
+    if let Some(Some(asks)) = app.execs.look(which, boot_ms(), open) {
+        ask(&app, asks).await;
+    }
     let found = app.execs.look(which, boot_ms(), shown);
     json(&found.ok_or_else(none)?)
 }
@@ -178,11 +238,15 @@ pub(super) async fn connect(
     let (id, exec) = named(&app, &caller, path).await?;
     let now_ms = boot_ms();
     let which = (id, exec, caller.caller.user);
-    let wanted = app.execs.look(which, now_ms, |entry| entry.token);
+    let wanted = app.execs.look(which, now_ms, |entry| {
+        (entry.token, entry.request.kind == ExecKind::Detached)
+    });
     let given = token_of(&parts.headers).map(|token| sha256(token.as_bytes()));
-    let good = wanted
-        .zip(given)
-        .is_some_and(|(wanted, given)| bool::from(wanted.ct_eq(&given)));
+    // Of a detached command there is nothing to take over: its caller looks at it.
+    let good = wanted.is_some_and(|(wanted, detached)| match given {
+        Some(given) => bool::from(wanted.ct_eq(&given)),
+        None => detached,
+    });
     if !good {
         return Err(none());
     }
@@ -196,12 +260,14 @@ pub(super) async fn connect(
     let standing = held::standing(&app, &parts.extensions).ok_or_else(Failure::internal)?;
     let connected = app.execs.connect(exec, now_ms)?;
     let (agent, request) = (connected.agent, connected.request.clone());
+    let detached = request.kind == ExecKind::Detached;
     let mut connection = stream::Connection::new(&app, connected);
     let begun = app.nodes.exec(agent, request).await;
     let ends = match begun {
         Ok(ends) => ends,
         Err(error) => {
-            if error != ClusterError::Away {
+            let gone = ClusterError::Refused(NO_SUCH_COMMAND.to_owned());
+            if (error != ClusterError::Away && !detached) || error == gone {
                 connection.becomes(book::State::Ended(None));
             }
             return Err(not_begun(&error, id));

@@ -45,7 +45,7 @@ impl Connection {
     pub(super) fn new(app: &App, connected: Connected) -> Self {
         let state = match (connected.request.kind, connected.request.resume) {
             // Its agent may have it still.
-            (ExecKind::Terminal, true) => State::Detached,
+            (ExecKind::Terminal | ExecKind::Detached, true) => State::Detached,
             _ => State::Ended(None),
         };
         Self {
@@ -86,7 +86,8 @@ pub(super) async fn serve(
         _ = &mut connection.connected.replaced => Why::Behind(End::Replaced),
         _ = stopping.wait_for(|stop| *stop) => Why::Stopping,
     };
-    let terminal = connection.connected.request.kind == ExecKind::Terminal;
+    let kind = connection.connected.request.kind;
+    let (terminal, goes_on) = (kind == ExecKind::Terminal, kind == ExecKind::Detached);
     if matches!(why, Why::Left | Why::Broken(_) | Why::Lost(_)) {
         // An agent that takes nothing ends a command without it, a terminal a minute later.
         let _ = to.try_send(ToExec::Leave);
@@ -94,7 +95,9 @@ pub(super) async fn serve(
     drop((to, from));
     connection.becomes(match &why {
         Why::Behind(End::Exited(code)) => State::Ended(Some(*code)),
+        Why::Behind(End::Unknown(Some(_))) => State::Ended(None),
         Why::Gone | Why::Stopping | Why::Behind(End::Unknown(None)) if terminal => State::Detached,
+        _ if goes_on => State::Detached,
         _ => State::Ended(None),
     });
     drop(connection);
