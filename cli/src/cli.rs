@@ -156,6 +156,8 @@ pub(crate) enum Command {
     Apps(show::OneSession),
     /// Reach ports of a running session on this machine
     Forward(forward::Args),
+    /// Open an app of a running session in a browser
+    Open(forward::OpenArgs),
     /// Open Jupyter of a running session on this machine
     Jupyter(forward::JupyterArgs),
     /// Run ssh to a running session; its image needs an sshd
@@ -345,6 +347,7 @@ fn can_rehearse(command: &Command) -> Result<(), Failure> {
         | Command::Terminal(_)
         | Command::Cp(_)
         | Command::Forward(_)
+        | Command::Open(_)
         | Command::Jupyter(_)
         | Command::Ssh(_)
         | Command::Context(context::Verb::Use { .. })
@@ -420,6 +423,7 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Cp(args) => Box::pin(cp::run(app, args)).await,
         Command::Apps(args) => forward::apps(app, args).await,
         Command::Forward(args) => Box::pin(forward::forward(app, args)).await,
+        Command::Open(args) => Box::pin(forward::open(app, args)).await,
         Command::Jupyter(args) => Box::pin(forward::jupyter(app, args)).await,
         Command::Ssh(args) => Box::pin(ssh::run(app, args)).await,
         Command::Nodes => Box::pin(nodes::list(app)).await,

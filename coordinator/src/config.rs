@@ -33,8 +33,9 @@ use longshore_core::model::{
 };
 use longshore_identity::bucket::{LIMIT_MAX, LIMIT_MIN};
 use serde::Deserialize;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use url::Url;
 
 /// A setting that is not accepted, in one sentence that says where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +86,75 @@ pub struct Daemon {
     pub cors: CorsSection,
     /// Calls that the coordinator makes.
     pub egress: Egress,
+    /// Apps in browsers.
+    pub apps: Apps,
+}
+
+/// Where apps are served if nothing is said.
+const APPS_PORT: u16 = 7422;
+
+/// `[daemon.apps]`: where browsers reach apps of sessions, never on the origin of the API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+pub struct Apps {
+    /// Each app gets a name of its own below it, served where the API is; empty = they are
+    /// served on `listen`.
+    pub domain: String,
+    /// TCP addresses for apps alone; none = without a domain no browser sees them.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for Apps {
+    fn default() -> Self {
+        Self {
+            domain: String::new(),
+            listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, APPS_PORT))],
+        }
+    }
+}
+
+impl Apps {
+    /// `public` is the address of the API for people, `cookies` the domain of their cookies.
+    fn check(&self, public: &str, cookies: &str) -> Result<(), ConfigError> {
+        let wrong = |key: &str, text: String| Err(ConfigError(format!("{key}: {text}")));
+        if self.listen.len() > 16 {
+            return wrong(
+                "daemon.apps.listen",
+                "must be at most 16 addresses".to_owned(),
+            );
+        }
+        if self.domain.is_empty() {
+            return Ok(());
+        }
+        let label = |part: &str| {
+            let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+            !part.is_empty() && part.len() <= 63 && part.bytes().all(good)
+        };
+        let domain = self.domain.to_ascii_lowercase();
+        if !domain.contains('.') || domain.len() > 200 || !domain.split('.').all(label) {
+            let text = "must be a name of at least two parts, such as apps.gpu.lab";
+            return wrong("daemon.apps.domain", text.to_owned());
+        }
+        let within = |name: &str, parent: &str| {
+            let rest = name.strip_suffix(parent);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        let cookies = cookies.trim_start_matches('.').to_ascii_lowercase();
+        if !cookies.is_empty() && within(&domain, &cookies) {
+            let text = format!(
+                "lies within daemon.auth.cookies.domain ({cookies}): apps would get the cookies of logins"
+            );
+            return wrong("daemon.apps.domain", text);
+        }
+        let public = Url::parse(public).ok();
+        let host = public.as_ref().and_then(Url::host_str).unwrap_or("");
+        if host.ends_with(&format!(".{domain}")) {
+            let text = format!("daemon.public_url ({host}) lies within it");
+            return wrong("daemon.apps.domain", text);
+        }
+        Ok(())
+    }
 }
 
 /// `[daemon.rate_limit]`: requests in any 900 s, 1 to 1000000.
@@ -130,6 +200,7 @@ impl Default for Daemon {
             auth: Auth::default(),
             cors: CorsSection::default(),
             egress: Egress::default(),
+            apps: Apps::default(),
         }
     }
 }
@@ -668,6 +739,9 @@ impl Config {
         self.services.notify.check()?;
         let listen = self.daemon.listen;
         self.daemon.auth.check(listen)?;
+        let daemon = &self.daemon;
+        let cookies = &daemon.auth.cookies.domain;
+        daemon.apps.check(&daemon.public_url, cookies)?;
         Ok(self)
     }
 
@@ -938,5 +1012,31 @@ mod tests {
         ] {
             assert!(load(bad, &[]).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn apps_live_outside_of_the_domain_of_cookies() {
+        let said = |domain: &str, public: &str, cookies: &str| {
+            let apps = Apps {
+                domain: domain.to_owned(),
+                ..Apps::default()
+            };
+            apps.check(public, cookies).map_err(|error| error.0)
+        };
+        let public = "https://gpu.lab:7420";
+        assert_eq!(said("apps.lab", public, ".gpu.lab"), Ok(()));
+        assert_eq!(said("apps.gpu.lab", public, ""), Ok(()));
+        assert_eq!(said("", public, ".gpu.lab"), Ok(()));
+        for within in ["apps.gpu.lab", "GPU.lab", "a.b.gpu.lab"] {
+            let said = said(within, public, ".gpu.lab").unwrap_err();
+            assert!(
+                said.contains("lies within daemon.auth.cookies.domain"),
+                "{said}"
+            );
+        }
+        for bad in ["lab", "*.lab", "a..lab", "https://a.lab"] {
+            assert!(said(bad, public, "").is_err(), "{bad}");
+        }
+        assert!(said("lab.net", "https://gpu.lab.net", "").is_err());
     }
 }

@@ -547,6 +547,13 @@ async fn run(config: Config, source: Source, level: Level) -> Result<(), End> {
     let listener = TcpListener::bind(config.daemon.listen)
         .await
         .with_context(|| format!("cannot listen on TCP {}", config.daemon.listen))?;
+    let apps = listen_for_apps(&config).await;
+    let apps_port = apps.first().and_then(|one| one.local_addr().ok());
+    let origins = api::Origins::new(
+        &config.daemon.apps.domain,
+        &address,
+        apps_port.map(|address| address.port()),
+    );
     let (effects, due) = mpsc::unbounded_channel();
     let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
     let live = Arc::new(Live::default());
@@ -584,6 +591,7 @@ async fn run(config: Config, source: Source, level: Level) -> Result<(), End> {
     let app = App::new(api::Parts {
         execs: api::Execs::default(),
         tunnels: api::Tunnels::default(),
+        browsers: api::Browsers::new(origins),
         engine: engine.clone(),
         reader,
         secrets: secrets.clone(),
@@ -654,12 +662,14 @@ async fn run(config: Config, source: Source, level: Level) -> Result<(), End> {
     let tls = pki
         .https_config()
         .context("the certificate cannot be used")?;
-    let server = tokio::spawn(api::listener::serve(
-        listener,
-        tls,
-        api::router(app),
-        stopping,
-    ));
+    let mut servers = tokio::task::JoinSet::new();
+    for listener in apps {
+        let router = api::apps_router(app.clone());
+        let (tls, stopping) = (tls.clone(), stopping.clone());
+        servers.spawn(api::listener::serve(listener, tls, router, stopping));
+    }
+    let router = api::router(app);
+    servers.spawn(api::listener::serve(listener, tls, router, stopping));
     let watchdog = watchdog(engine.clone());
     let audit_head = say_audit_head(engine.clone());
     tell_systemd(&[NotifyState::Ready]);
@@ -673,7 +683,7 @@ async fn run(config: Config, source: Source, level: Level) -> Result<(), End> {
     audit_head.abort();
     let _ = stop.send(true); // false only if nobody listens any more
     let closing = async {
-        let _ = server.await; // a panic there has been logged
+        while servers.join_next().await.is_some() {} // a panic there has been logged
         let _ = opening.await; // as there
         let _ = refusals.await; // as there
         let _ = uses.await; // as there
@@ -765,6 +775,9 @@ fn hosts(config: &Config, name: &str) -> Vec<String> {
         Host::Ipv6(address) => address.to_string(),
     }));
     hosts.extend(config.daemon.hosts.iter().cloned());
+    if !config.daemon.apps.domain.is_empty() {
+        hosts.push(format!("*.{}", config.daemon.apps.domain));
+    }
     for address in [config.daemon.listen, config.agents_listen()] {
         if !address.ip().is_unspecified() {
             hosts.push(address.ip().to_string());
@@ -773,6 +786,25 @@ fn hosts(config: &Config, name: &str) -> Vec<String> {
     hosts.sort();
     hosts.dedup();
     hosts
+}
+
+/// Listens where apps are served to browsers. What cannot be listened on keeps nobody from
+/// work: it is said, and apps are reached by other ways.
+async fn listen_for_apps(config: &Config) -> Vec<TcpListener> {
+    let apps = &config.daemon.apps;
+    let mut listeners = Vec::new();
+    if !apps.domain.is_empty() {
+        return listeners; // they have names on the address of the API
+    }
+    for address in &apps.listen {
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                warn!(%address, %error, "apps cannot be served to browsers here (daemon.apps.listen)");
+            }
+        }
+    }
+    listeners
 }
 
 async fn told_to_stop() {

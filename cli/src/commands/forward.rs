@@ -8,7 +8,7 @@ use crate::output::{Table, clean, print};
 use crate::reach::{Socket, refused};
 use crate::values::SessionRef;
 use futures_util::{SinkExt as _, StreamExt as _};
-use longshore_common::api::{SessionApp, SessionApps};
+use longshore_common::api::{AppAccess, SessionApp, SessionApps};
 use longshore_common::ids::Rank;
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,6 +49,18 @@ pub(crate) struct JupyterArgs {
     /// The port on this machine; absent: that of the app, or any if it is taken
     #[arg(long, value_name = "PORT")]
     pub(crate) local: Option<u16>,
+}
+
+/// Flags of `open`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OpenArgs {
+    /// The session: s-42, 42, a name, @ for the latest
+    pub(crate) id: SessionRef,
+    /// The app, or its port; absent: the first of HTTP
+    pub(crate) app: Option<String>,
+    /// Print the address instead of opening it
+    #[arg(long)]
+    pub(crate) print: bool,
 }
 
 /// One port that is wanted here.
@@ -135,7 +147,7 @@ pub(crate) async fn apps(app: &App, args: OneSession) -> Result<u8, Failure> {
     let answer = client.get(&format!("{path}/apps")).await?;
     let items: Vec<Value> = answer["items"].as_array().cloned().unwrap_or_default();
     app.output().list(&items, "name", || {
-        let mut table = Table::new(&["NAME", "PROTOCOL", "PORT", "READY", "STARTED BY"]);
+        let mut table = Table::new(&["NAME", "PROTOCOL", "PORT", "READY", "STARTED BY", "BROWSER"]);
         for item in &items {
             let one: SessionApp = typed(item.clone())?;
             table.row(vec![
@@ -144,6 +156,7 @@ pub(crate) async fn apps(app: &App, args: OneSession) -> Result<u8, Failure> {
                 one.port.map(|port| port.to_string()).unwrap_or_default(),
                 if one.ready { "yes" } else { "no" }.to_owned(),
                 one.command.join(" "),
+                one.url.unwrap_or_default(),
             ]);
         }
         Ok(table)
@@ -170,6 +183,54 @@ pub(crate) async fn forward(app: &App, args: Args) -> Result<u8, Failure> {
     ended(&mut failures).await
 }
 
+/// Opens an app in a browser, by an address that is good once.
+pub(crate) async fn open(app: &App, args: OpenArgs) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let (word, apps) = apps_of(&client, &args.id).await?;
+    let of_http = |one: &&SessionApp| one.protocol == "http" && one.port.is_some();
+    let found = match &args.app {
+        Some(name) => meant(&apps, name).map(|(one, _)| one),
+        None => apps.iter().find(of_http),
+    };
+    let found = found.ok_or_else(|| match &args.app {
+        Some(name) => not_declared(&word, name, &apps),
+        None => Failure::new(
+            code::REFUSED,
+            format!("{} declares no app of HTTP", clean(&word)),
+        ),
+    })?;
+    let path = format!("/sessions/{word}/apps/{}/access", encode(&found.name));
+    let access: AppAccess = typed(client.post(&path, &serde_json::json!({})).await?)?;
+    let Some(address) = access.open else {
+        let text = format!("{} cannot be shown to a browser here", clean(&found.name));
+        let failure = Failure::new(code::REFUSED, text);
+        return Err(failure.hint(format!("longshore forward {word} {}", found.name)));
+    };
+    let address = clean(&address);
+    if args.print || !browse(&address) {
+        print(&format!("{address}\n"))?;
+        if !app.global.quiet {
+            eprintln!("it is good once, for 30 seconds");
+        }
+    }
+    Ok(0)
+}
+
+/// Hands an address to what opens addresses on this machine, if there is a desktop.
+fn browse(address: &str) -> bool {
+    let desktop = ["DISPLAY", "WAYLAND_DISPLAY"];
+    if desktop.iter().all(|name| std::env::var_os(name).is_none()) {
+        return false;
+    }
+    let opener = std::process::Command::new("xdg-open")
+        .arg(address)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status();
+    opener.is_ok_and(|status| status.success())
+}
+
 /// Opens Jupyter of a session on this machine.
 pub(crate) async fn jupyter(app: &App, args: JupyterArgs) -> Result<u8, Failure> {
     let client = app.client()?;
@@ -192,6 +253,9 @@ pub(crate) async fn jupyter(app: &App, args: JupyterArgs) -> Result<u8, Failure>
     drop(client.websocket(&path, "longshore.v1").await?);
     let here = listener.local_addr()?;
     print(&format!("http://{here}/\n"))?;
+    if let Some(url) = found.and_then(|(one, _)| one.url.as_deref()) {
+        eprintln!("in a browser that is logged in: {}", clean(url));
+    }
     if !app.global.quiet {
         eprintln!(
             "{} goes on when this ends; Ctrl-C ends the connection",
@@ -319,6 +383,7 @@ mod tests {
             port,
             command: Vec::new(),
             ready: true,
+            url: None,
         }
     }
 

@@ -40,6 +40,9 @@ pub struct SessionApp {
     pub command: Vec<String>,
     /// Whether its container runs, so that it can be tried.
     pub ready: bool,
+    /// Opens it in a browser that is logged in, where the coordinator shows apps to browsers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// The apps of a session.
@@ -61,4 +64,8 @@ pub struct AppAccess {
     /// Inside the container; absent for what is built in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Opens it in any browser: good once, for 30 seconds. Only for HTTP, where the coordinator
+    /// shows apps to browsers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<String>,
 }

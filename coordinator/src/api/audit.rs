@@ -320,7 +320,7 @@ fn named_thing(template: &str, path: &str) -> Option<(&'static str, String)> {
         "queues" => "queue",
         "resource-groups" => "resource_group",
         "service-accounts" => "service_account",
-        "sessions" => "session",
+        "s" | "sessions" => "session",
         "user-policies" => "user_policy",
         "users" => "user",
         _ => return None,

@@ -33,6 +33,15 @@ pub(super) static LOOKS: std::sync::atomic::AtomicUsize = std::sync::atomic::Ato
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shows(Arc<OnceLock<(SessionId, access::Operation)>>);
 
+impl Shows {
+    /// Known from the beginning.
+    pub(super) fn of(session: SessionId, right: access::Operation) -> Self {
+        let shows = Self::default();
+        let _ = shows.0.set((session, right)); // it is new
+        shows
+    }
+}
+
 /// Says that the answer to a request rests on a right on this session.
 pub(super) fn shows(request: &Extensions, session: SessionId, right: access::Operation) {
     if let Some(shows) = request.get::<Shows>() {
@@ -57,6 +66,11 @@ impl LetIn {
             generation,
         }
     }
+
+    /// The same caller, if it would be let in now.
+    pub(super) fn again(&self, app: &App) -> Result<Person, Failure> {
+        again(app, self.operation, &self.person)
+    }
 }
 
 /// What an open answer, or a connection that goes on behind it, rests on.
@@ -74,7 +88,7 @@ pub(super) fn standing(app: &App, request: &Extensions) -> Option<Rests> {
 }
 
 impl Rests {
-    fn new(app: &App, let_in: LetIn, shows: Shows) -> Self {
+    pub(super) fn new(app: &App, let_in: LetIn, shows: Shows) -> Self {
         let mut looks = interval_at(Instant::now() + AGAIN, AGAIN);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -154,7 +168,8 @@ pub(super) async fn while_allowed(
     response.map(|body| stream_while_allowed(rests, body))
 }
 
-fn stream_while_allowed(rests: Rests, body: Body) -> Body {
+/// A body that breaks off once its reader may not have it any more.
+pub(super) fn stream_while_allowed(rests: Rests, body: Body) -> Body {
     let start = (rests, body.into_data_stream());
     let pieces = stream::unfold(start, |(mut rests, mut pieces)| async move {
         loop {

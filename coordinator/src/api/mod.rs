@@ -39,7 +39,7 @@ mod views;
 mod tests;
 
 pub use admin::settings::read_again as read_settings_again;
-pub use apps::{Connecting, Tunnels};
+pub use apps::{Browsers, Connecting, Origins, Tunnels};
 pub use exec::{BeginningExec, Execs};
 pub use logs::{LogPieces, NoNodes, Nodes, OpeningLogs, Signalling};
 pub use openapi::document as openapi_document;
@@ -105,6 +105,8 @@ pub struct Parts {
     pub execs: Execs,
     /// Connections to ports of sessions, by who opened them.
     pub tunnels: Tunnels,
+    /// Apps that browsers have open.
+    pub browsers: Browsers,
     /// Who calls.
     pub identity: Arc<Identity>,
     /// What a session gets that does not say.
@@ -192,7 +194,14 @@ pub fn router(app: App) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(app.clone(), outermost))
+        // What is for an app is none of the API's, whatever its path.
+        .layer(from_fn_with_state(app.clone(), apps::by_name))
         .with_state(app)
+}
+
+/// Everything on the address that belongs to apps alone.
+pub fn apps_router(app: App) -> Router {
+    Router::new().fallback(apps::serve).with_state(app)
 }
 
 async fn no_route(State(app): State<App>, request: Request) -> Failure {

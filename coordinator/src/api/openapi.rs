@@ -23,10 +23,12 @@ pub fn document() -> Value {
     ];
     Problem::schemas(&mut extra);
     take(&mut schemas, extra);
-    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for operation in OPERATIONS {
         let described = describe(operation, &mut schemas);
-        let item = paths.entry(operation.path).or_default();
+        // The document has no word for a part with slashes in it.
+        let path = operation.path.replace("{*", "{");
+        let item = paths.entry(path).or_default();
         item.insert(operation.method.as_str().to_ascii_lowercase(), described);
     }
     json!({
@@ -124,7 +126,11 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
     for name in path_parameters(operation.path) {
         parameters.push(json!({
             "name": name, "in": "path", "required": true,
-            "description": if name == "code" { "The code." } else { "Its id, or its name." },
+            "description": match name {
+                "code" => "The code.",
+                "rest" => "Where in the app; may hold slashes.",
+                _ => "Its id, or its name.",
+            },
             "schema": { "type": "string", "minLength": 1, "maxLength": 256 },
         }));
     }
@@ -183,6 +189,7 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
 fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
     path.split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.trim_start_matches('*'))
 }
 
 fn holds(holds: Holds) -> Value {

@@ -326,6 +326,7 @@ async fn made(
         cors: Held::new(test_cors()),
         execs: Execs::default(),
         tunnels: Tunnels::default(),
+        browsers: apps::Browsers::new(apps::Origins::Port("gpu.lab:7422".to_owned())),
         engine,
         reader,
         secrets,
@@ -638,7 +639,8 @@ async fn set_up_happens_once() {
 
 /// A path of an operation that leads somewhere.
 fn example(operation: &Operation) -> String {
-    let word = if operation.path.contains("/sessions/") {
+    let of_session = |prefix| operation.path.contains(prefix);
+    let word = if of_session("/sessions/") || of_session("/s/") {
         "s-1"
     } else {
         "x"
@@ -649,6 +651,7 @@ fn example(operation: &Operation) -> String {
         .replace("{code}", "LS-BUSY")
         .replace("{exec}", "x")
         .replace("{app}", "x")
+        .replace("{*rest}", "x")
 }
 
 #[tokio::test]

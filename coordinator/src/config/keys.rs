@@ -78,6 +78,18 @@ pub const SCHEMA: Schema = Schema {
             "Proxies in front of it, as addresses or networks: what they say about the client's address counts.",
         ),
         key(
+            "daemon.apps.domain",
+            Kind::Text,
+            "",
+            "Each app that a browser opens gets a name of its own below it (a wildcard in DNS leads here); outside of daemon.auth.cookies.domain. Empty: apps are served on daemon.apps.listen.",
+        ),
+        key(
+            "daemon.apps.listen",
+            TEXTS,
+            "[\"[::]:7422\"]",
+            "TCP addresses for apps in browsers where there is no domain for them; [] switches that off. Browsers share cookies between ports: a domain is the better choice.",
+        ),
+        key(
             "daemon.agents.listen",
             Kind::Text,
             "",

@@ -4,7 +4,15 @@
 //! inside the container's own network. Nothing of a session listens on any node. Only what the
 //! session declared is reached: judged here, and again by the agent.
 
+mod browser;
+mod codes;
+mod headers;
+mod origin;
 mod stream;
+
+pub use browser::Browsers;
+pub(super) use browser::{by_name, open, serve};
+pub use origin::Origins;
 
 use super::admin::DRY_RUN;
 use super::audit::origin;
@@ -19,14 +27,15 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use longshore_common::api::{AppAccess, SessionApp, SessionApps};
 use longshore_common::ids::{AgentId, Rank, SessionId, UserId};
-use longshore_common::session::{AppPort, SessionState};
-use longshore_common::wire::TunnelRequest;
+use longshore_common::session::{AppPort, Protocol, SessionState};
+use longshore_common::wire::{FromTunnel, MAX_PIECE, ToTunnel, TunnelRequest};
 use longshore_core::access::Operation;
 use longshore_core::model::{self, BUILT_IN_APPS, SessionUse, exec_container, port_container};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 /// WebSockets of one caller at once.
 const PER_CALLER: u32 = 200;
@@ -81,13 +90,14 @@ impl Drop for Open {
     }
 }
 
-fn shown(app: &AppPort, ready: bool) -> SessionApp {
+fn shown(app: &AppPort, ready: bool, url: Option<String>) -> SessionApp {
     SessionApp {
         name: app.name.clone(),
         protocol: app.protocol.to_string(),
         port: Some(app.port),
         command: app.command.clone(),
         ready,
+        url,
     }
 }
 
@@ -102,13 +112,18 @@ pub(super) async fn list(
     let session = sessions::allowed(&app, &caller, id, Operation::SessionRead).await?;
     let ready =
         session.state == SessionState::Running && exec_container(&session, Rank::MAIN).is_ok();
-    let declared = session.ports.iter().map(|port| shown(port, ready));
+    let declared = session.ports.iter().map(|port| {
+        let shows = app.browsers.are_served() && port.protocol == Protocol::Http;
+        let url = shows.then(|| format!("{}/s/{id}/{}/", app.address, port.name));
+        shown(port, ready, url)
+    });
     let built_in = BUILT_IN_APPS.iter().map(|name| SessionApp {
         name: (*name).to_owned(),
         protocol: "tcp".to_owned(),
         port: None,
         command: Vec::new(),
         ready,
+        url: None,
     });
     let items = declared.chain(built_in).collect();
     Ok(json(&SessionApps { items })?.into_response())
@@ -148,6 +163,12 @@ pub(super) async fn access(
         via: "coordinator".to_owned(),
         protocol: declared.map_or_else(|| "tcp".to_owned(), |port| port.protocol.to_string()),
         port: declared.map(|port| port.port),
+        open: match declared {
+            Some(port) if !dry_run && port.protocol == Protocol::Http => {
+                browser::address(&app, &caller, &session, &name, "/").ok()
+            }
+            _ => None,
+        },
     };
     let mut response = json(&answer)?.into_response();
     if dry_run {
@@ -231,6 +252,43 @@ fn place(
     let container = port_container(session, rank, port)?;
     let key = container.key;
     Ok((container.agent, TunnelRequest { key, port }))
+}
+
+/// A connection into a container as bytes. It is over once either side is.
+fn connected_to(ends: TunnelEnds) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(MAX_PIECE);
+    tokio::spawn(GUARDED.scope((), pump(ends, far)));
+    near
+}
+
+async fn pump(ends: TunnelEnds, far: DuplexStream) {
+    let TunnelEnds { to, mut from } = ends;
+    let (mut read, mut write) = tokio::io::split(far);
+    let up = async {
+        let mut buffer = vec![0; MAX_PIECE];
+        while let Ok(count) = read.read(&mut buffer).await
+            && count > 0
+        {
+            if to
+                .send(ToTunnel::Data(buffer[..count].to_vec()))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    };
+    let down = async {
+        while let Some(FromTunnel::Data(bytes)) = from.recv().await {
+            if write.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = up => (),
+        () = down => (),
+    }
 }
 
 fn not_connected(error: &ClusterError, id: SessionId) -> Failure {

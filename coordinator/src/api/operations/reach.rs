@@ -7,6 +7,21 @@ use crate::api::apps;
 use axum::routing::{get, post};
 use longshore_common::api;
 
+/// Sends a browser on to where the app lives.
+const OPEN_IN_BROWSER: Operation = Operation {
+    row: Some(Access::SessionReach),
+    summary: "Sends a browser to the origin of one of its apps, with a code that is good once",
+    codes: &[
+        "LS-NOT-FOUND",
+        "LS-STATE",
+        "LS-APP-NOT-READY",
+        "LS-READ-ONLY",
+        "LS-IMPERSONATION",
+    ],
+    handler: || get(apps::open),
+    ..READ
+};
+
 pub(super) const ROWS: &[Operation] = &[
     Operation {
         id: "session_apps",
@@ -32,6 +47,18 @@ pub(super) const ROWS: &[Operation] = &[
         ],
         handler: || post(apps::access),
         ..ORDER
+    },
+    Operation {
+        id: "session_app_open",
+        path: "/s/{id}/{app}/",
+        status: 303,
+        ..OPEN_IN_BROWSER
+    },
+    Operation {
+        id: "session_app_open_at",
+        path: "/s/{id}/{app}/{*rest}",
+        status: 303,
+        ..OPEN_IN_BROWSER
     },
     Operation {
         id: "session_forward",
