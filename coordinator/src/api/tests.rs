@@ -326,7 +326,7 @@ async fn made(
         cors: Held::new(test_cors()),
         execs: Execs::default(),
         tunnels: Tunnels::default(),
-        browsers: apps::Browsers::new(apps::Origins::Port("gpu.lab:7422".to_owned())),
+        browsers: Browsers::new(Origins::Port("gpu.lab:7422".to_owned())),
         engine,
         reader,
         secrets,
@@ -1636,8 +1636,8 @@ fn the_document_is_in_order() {
                 .as_object()
                 .unwrap()
                 .keys()
-                // A stream answers with the other protocol.
-                .filter(|s| s.starts_with('2') || *s == "101")
+                // A stream answers with the other protocol, an app with where it lives.
+                .filter(|s| s.starts_with('2') || *s == "101" || *s == "303")
                 .collect();
             assert_eq!(good.len(), 1, "{id}");
         }

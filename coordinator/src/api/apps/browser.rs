@@ -233,11 +233,10 @@ pub(in super::super) async fn serve(State(app): State<App>, request: Request) ->
     let host = host_of(uri, request.headers())
         .unwrap_or("")
         .to_ascii_lowercase();
-    let served = match uri.path() == OPEN_PATH {
+    match uri.path() == OPEN_PATH {
         true => redeem(&app, &host, uri.query()),
         false => pass(&app, &host, request).await,
-    };
-    served.unwrap_or_else(|refused| refused)
+    }
 }
 
 fn misdirected() -> Response {
@@ -256,15 +255,19 @@ fn not_open() -> Response {
 }
 
 /// Trades a code for a cookie.
-fn redeem(app: &App, host: &str, query: Option<&str>) -> Result<Response, Response> {
-    let query = Query::read(query, &["code", "to"]).map_err(|_| not_open())?;
+fn redeem(app: &App, host: &str, query: Option<&str>) -> Response {
+    let Ok(query) = Query::read(query, &["code", "to"]) else {
+        return not_open();
+    };
     let code = query.one("code").ok().flatten().unwrap_or_default();
     let to = query.one("to").ok().flatten().unwrap_or("/");
     let (browsers, now_ms) = (&app.browsers, boot_ms());
     let grant = lock(&browsers.codes).take(&sha256(code.as_bytes()), now_ms);
-    let grant = grant.ok_or_else(not_open)?;
+    let Some(grant) = grant else {
+        return not_open();
+    };
     if browsers.origins.host(&grant.label).as_deref() != Some(host) || !is_own_path(to) {
-        return Err(misdirected());
+        return misdirected();
     }
     let (value, digest) = secret();
     let seconds = COOKIE_MS / 1000;
@@ -274,35 +277,34 @@ fn redeem(app: &App, host: &str, query: Option<&str>) -> Result<Response, Respon
         "{}={value}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite=Lax",
         headers::COOKIE
     );
-    Ok(redirect(to, Some(cookie)))
+    redirect(to, Some(cookie))
 }
 
 /// Passes a request on into the container.
-async fn pass(app: &App, host: &str, request: Request) -> Result<Response, Response> {
+async fn pass(app: &App, host: &str, request: Request) -> Response {
     let browsers = &app.browsers;
     let value = headers::cookie(request.headers());
     let grant = value.and_then(|value| browsers.cookie(value, boot_ms()));
     let Some(grant) = grant else {
         let known =
             browsers.origins.has_labels() || browsers.origins.host("").as_deref() == Some(host);
-        return Err(if known { not_open() } else { misdirected() });
+        return if known { not_open() } else { misdirected() };
     };
     if browsers.origins.host(&grant.label).as_deref() != Some(host) {
-        return Err(misdirected());
+        return misdirected();
     }
     if !headers::by_own_page(request.method(), request.headers(), host) {
         let text = "The request was begun by a page of another origin.";
-        return Err(page(StatusCode::FORBIDDEN, "This is not allowed", text));
+        return page(StatusCode::FORBIDDEN, "This is not allowed", text);
     }
-    relay(app, &grant, host, request)
-        .await
-        .map_err(|refused| match refused {
-            Refused::Here(failure) => of_failure(&failure),
-            Refused::Inside(error) => {
-                let text = format!("What listens there does not answer as HTTP does: {error}.");
-                page(StatusCode::BAD_GATEWAY, "The app gives no answer", &text)
-            }
-        })
+    match relay(app, &grant, host, request).await {
+        Ok(response) => response,
+        Err(Refused::Here(failure)) => of_failure(&failure),
+        Err(Refused::Inside(error)) => {
+            let text = format!("What listens there does not answer as HTTP does: {error}.");
+            page(StatusCode::BAD_GATEWAY, "The app gives no answer", &text)
+        }
+    }
 }
 
 /// Why there is no answer of the app.
