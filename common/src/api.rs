@@ -6,8 +6,10 @@
 //! never hold `null`.
 
 mod apps;
+mod files;
 
 pub use apps::{AppAccess, NewPort, SessionApp, SessionApps};
+pub use files::{FileEntry, FileList, FilePut, FilesPut};
 mod agent;
 mod drain;
 mod idle;

@@ -202,13 +202,13 @@ pub const CODES: &[Code] = &[
         "LS-TOO-LARGE",
         413,
         "The request is too large",
-        "A body may have 1 MiB, the part of an address behind the question mark 8 KiB.",
+        "A body may have 1 MiB, an archive of files 64 GiB, the part of an address behind the question mark 8 KiB.",
     ),
     code(
         "LS-MEDIA-TYPE",
         415,
         "The media type is not accepted",
-        "Bodies are JSON in UTF-8, sent with \"Content-Type: application/json\" and without Content-Encoding. Tables of people are text/csv.",
+        "Bodies are JSON in UTF-8, sent with \"Content-Type: application/json\" and without Content-Encoding. Tables of people are text/csv, archives of files application/x-tar.",
     ),
     code(
         "LS-EXISTS",
@@ -509,6 +509,12 @@ pub const CODES: &[Code] = &[
         422,
         "The port is not one of the session's",
         "A session declares the ports that may be reached inside when it is submitted, each with a name of its own, and no others are reached.",
+    ),
+    code(
+        "LS-PATH",
+        422,
+        "This cannot be done with the path",
+        "A command in the session, as its user, reads and writes its files. The detail has its last words: there is no such path, it may not be read or written, no space is left, or the image lacks a program that is needed (sh, stat, tar, find).",
     ),
     code(
         "LS-FIT-NEVER",

@@ -19,6 +19,7 @@ mod drain;
 pub mod errors;
 mod exec;
 mod extract;
+mod files;
 mod held;
 pub mod links;
 pub mod listener;

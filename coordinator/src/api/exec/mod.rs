@@ -29,10 +29,10 @@ use book::{Entry, none};
 use futures_util::StreamExt as _;
 use futures_util::stream::iter as stream_of;
 use longshore_common::api::{Exec, NewExec};
-use longshore_common::ids::{AgentId, ExecId, SessionId, UserId};
-use longshore_common::wire::{ExecKind, ExecRequest, FromExec, NO_SUCH_COMMAND};
+use longshore_common::ids::{AgentId, ExecId, Rank, SessionId, UserId};
+use longshore_common::wire::{ExecKind, ExecRequest, FromExec, NO_SUCH_COMMAND, TerminalSize};
 use longshore_core::access::Operation;
-use longshore_core::model::{SessionUse, exec_container, exec_wish};
+use longshore_core::model::{Session, SessionUse, exec_container, exec_wish};
 use longshore_link::boot_ms;
 use std::future::Future;
 use std::pin::Pin;
@@ -103,7 +103,7 @@ async fn ask(app: &App, (agent, request): (AgentId, ExecRequest)) {
 }
 
 /// Whether one more may be opened, after looking whether detached ones have ended.
-async fn room(app: &App, which: (SessionId, UserId)) -> Result<(), Failure> {
+pub(super) async fn room(app: &App, which: (SessionId, UserId)) -> Result<(), Failure> {
     if app.execs.room(which, boot_ms()).is_ok() {
         return Ok(());
     }
@@ -114,6 +114,53 @@ async fn room(app: &App, which: (SessionId, UserId)) -> Result<(), Failure> {
         .collect::<()>()
         .await;
     app.execs.room(which, boot_ms())
+}
+
+/// A command that serves a request itself.
+pub(super) struct Begun {
+    connection: stream::Connection,
+    /// The way to it. Dropped, the command is ended.
+    pub(super) ends: ExecEnds,
+}
+
+impl Begun {
+    /// Says that it has ended.
+    pub(super) fn ended(&mut self, code: Option<i32>) {
+        self.connection.becomes(book::State::Ended(code));
+    }
+}
+
+/// Begins a command for a request that serves it itself, in somebody's name. It counts like
+/// any other.
+pub(super) async fn begin_command(
+    app: &App,
+    session: &Session,
+    (rank, command): (Rank, Vec<String>),
+    by: UserId,
+) -> Result<Begun, Failure> {
+    let container = exec_container(session, rank)?;
+    let request = ExecRequest {
+        key: container.key,
+        exec: ExecId::new(new_id()),
+        kind: ExecKind::Command,
+        command,
+        // What goes wrong is told by the words for it.
+        environment: [("LC_ALL".to_owned(), "C".to_owned())].into(),
+        workdir: None,
+        tty: false,
+        size: TerminalSize::default(),
+        resume: false,
+    };
+    let (exec, agent) = (request.exec, container.agent);
+    // Nobody else may connect to it: nobody has its token.
+    let owner = (by, random());
+    let entry = Entry::new((session.id, agent), request.clone(), owner, wall_clock());
+    app.execs.enter(entry, boot_ms())?;
+    let connected = app.execs.connect(exec, boot_ms())?;
+    let connection = stream::Connection::new(app, connected);
+    let ends = app.nodes.exec(agent, request).await;
+    let ends = ends.map_err(|error| not_begun(&error, session.id))?;
+    Ok(Begun { connection, ends })
 }
 
 /// Begins a detached command.

@@ -2,9 +2,9 @@
 
 use super::Access;
 use super::parts::{ORDER, READ, REHEARSED, head, query, shape};
-use super::{Gives, Holds, Operation};
-use crate::api::apps;
-use axum::routing::{get, post};
+use super::{Gives, Holds, Operation, Parameter, Verb};
+use crate::api::{apps, files};
+use axum::routing::{get, post, put};
 use longshore_common::api;
 
 /// Sends a browser on to where the app lives.
@@ -21,6 +21,28 @@ const OPEN_IN_BROWSER: Operation = Operation {
     handler: || get(apps::open),
     ..READ
 };
+
+const FILE_PATH: Parameter = query(
+    "path",
+    Holds::Text,
+    "Inside the container; a relative one begins where its program did. Required.",
+);
+const FILE_RANK: Parameter = query("rank", Holds::Text, "Which container; default main1.");
+
+const FILES: &[&str] = &[
+    "LS-NOT-FOUND",
+    "LS-STATE",
+    "LS-INVALID",
+    "LS-PATH",
+    "LS-STREAMS",
+    "LS-AGENT-UNREACHABLE",
+    "LS-MEDIA-TYPE",
+    "LS-SYNTAX",
+    "LS-TIMEOUT",
+    "LS-TOO-LARGE",
+    "LS-READ-ONLY",
+    "LS-IMPERSONATION",
+];
 
 pub(super) const ROWS: &[Operation] = &[
     Operation {
@@ -59,6 +81,43 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/s/{id}/{app}/{*rest}",
         status: 303,
         ..OPEN_IN_BROWSER
+    },
+    Operation {
+        id: "session_files",
+        path: "/files/v1/sessions/{id}",
+        row: Some(Access::SessionReach),
+        summary: "What stands at a path of it, as a list or as a tar archive",
+        parameters: &[
+            FILE_PATH,
+            FILE_RANK,
+            query(
+                "format",
+                Holds::Text,
+                "list (default), or tar: an application/x-tar of it with all below.",
+            ),
+            query(
+                "hash",
+                Holds::Flag,
+                "The list has the SHA-256 of each file.",
+            ),
+        ],
+        gives: Gives::Json(shape::<api::FileList>),
+        codes: FILES,
+        handler: || get(files::get),
+        ..READ
+    },
+    Operation {
+        id: "session_files_put",
+        method: Verb::Put,
+        path: "/files/v1/sessions/{id}",
+        row: Some(Access::SessionReach),
+        summary: "Unpacks a tar archive into a folder of it; files that are the same already are left alone",
+        parameters: &[FILE_PATH, FILE_RANK],
+        takes_text: Some("application/x-tar"),
+        gives: Gives::Json(shape::<api::FilesPut>),
+        codes: FILES,
+        handler: || put(files::put),
+        ..READ
     },
     Operation {
         id: "session_forward",
