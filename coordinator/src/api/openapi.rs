@@ -178,10 +178,13 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> Value {
             json!({ "required": !optional, "content": { media: { "schema": reference(&name) } } });
     }
     if let Some(media) = operation.takes_text {
-        described["requestBody"] = json!({
-            "required": true,
-            "content": { media: { "schema": { "type": "string", "maxLength": 1 << 20 } } },
-        });
+        // What is no text has a bound of its own, which a schema of text cannot say.
+        let schema = match media.starts_with("text/") {
+            true => json!({ "type": "string", "maxLength": 1 << 20 }),
+            false => json!({ "type": "string", "format": "binary" }),
+        };
+        described["requestBody"] =
+            json!({ "required": true, "content": { media: { "schema": schema } } });
     }
     described
 }
