@@ -104,6 +104,12 @@ pub struct MePatch {
     #[serde(default, skip_serializing_if = "crate::admin::Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 500)]
     pub description: crate::admin::Member<String>,
+    /// Variables whose values one does not want to be shown, beside those nobody is: at most
+    /// 256 names of letters, digits and `_`, with `*` at either end for anything. The whole
+    /// list; absent = as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 256)]
+    pub redaction_names: Option<Vec<String>>,
 }
 
 /// Something the caller may do.

@@ -45,3 +45,30 @@ pub struct SettingsPatch {
     #[schema(value_type = Object)]
     pub values: BTreeMap<String, Value>,
 }
+
+/// Variables whose values nobody is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Redaction {
+    /// Of what is stored: counts its changes from 1.
+    pub version: u64,
+    /// Names; `*` at either end stands for anything.
+    pub names: Vec<String>,
+    /// What set them: `default`, `settings`, a file with its line, a variable, an argument.
+    pub source: String,
+    /// What stands over the stored list, so that it cannot be changed here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overridden_by: Option<String>,
+    /// What a rehearsal would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impact: Option<Impact>,
+}
+
+/// Another list.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRedaction {
+    /// At most 256 names of letters, digits and `_`, with `*` at either end for anything; null =
+    /// nothing is stored, and what the files say holds.
+    #[schema(max_items = 256)]
+    pub names: Option<Vec<String>>,
+}

@@ -7,6 +7,7 @@ use crate::read::{Format, Surroundings, read, read_hocon, text_of};
 use crate::schema::{Found, Kind, Schema};
 use crate::tree::{Entry, Mark, Node, Value, dotted};
 use crate::work::layers::{self, Document, Layer as WorkLayer};
+pub use longshore_common::redact::MASK;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use std::fmt;
@@ -16,8 +17,6 @@ use std::path::{Path, PathBuf};
 pub const PREFIX: &str = "LONGSHORE__";
 /// What stored settings are called.
 pub const SETTINGS: &str = "settings";
-/// Every mask looks so, whatever is behind it.
-pub const MASK: &str = "********";
 
 /// A file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,9 @@ pub use hidden::{Hidden, SecretText};
 pub use keys::{SCHEMA, reference};
 pub use notify::{MailSettings, Notify, Tls, is_public_url};
 pub use retention::Retention;
-pub use secure::{Argon2, Auth, Cookies, Invitations, Logins, Password, Secure, TotpSettings};
+pub use secure::{
+    Argon2, Auth, Cookies, Invitations, Logins, Password, Redacted, Secure, TotpSettings,
+};
 
 use crate::api::cors::{Cors, is_origin};
 use crate::outbound::is_entry;

@@ -5,6 +5,7 @@
 use longshore_common::agent::NodeLoad;
 use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation, SessionId};
+use longshore_common::redact::Names;
 use longshore_common::session::ContainerState;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{AuditEnd, ContainerReport, Figures, MAX_LIST, UseReport};
@@ -80,6 +81,8 @@ pub struct Live {
     /// Containers of ours that no order named when they were reported. Kept while their
     /// agent is away: they stay where they are.
     strangers: Mutex<HashMap<AgentId, BTreeMap<ContainerKey, Stranger>>>,
+    /// Variables whose values nobody is shown.
+    pub redaction: Names,
     /// What the watchdog did.
     pub watchdog: crate::watchdog::Cycles,
     /// The end of the audit log as it is stored.
@@ -91,6 +94,17 @@ pub struct Live {
 // A poisoned lock here only means that somebody panicked while writing a figure.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    /// Nothing yet, with the names whose values nobody is shown.
+    #[must_use]
+    pub fn hiding(redaction: Names) -> Self {
+        Self {
+            redaction,
+            ..Self::default()
+        }
+    }
 }
 
 impl AgentLive {

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use longshore_common::ids::{
     ClusterId, CoordinatorGeneration, DomainId, GroupId, InstanceId, PolicyId, ProjectId,
 };
+use longshore_common::redact::{Hiding, Names};
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig};
 use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, reference};
@@ -292,7 +293,8 @@ fn start() -> Result<(), End> {
             return Ok(());
         }
     }
-    let level = log(&config)?;
+    let names = Names::default();
+    let level = log(&config, &names)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -306,7 +308,7 @@ fn start() -> Result<(), End> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    let ended = runtime.block_on(run(config, source, level));
+    let ended = runtime.block_on(run(config, source, (level, names)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
@@ -409,7 +411,7 @@ fn say_audit_head(engine: engine::Engine) -> tokio::task::JoinHandle<()> {
 }
 
 /// Begins to log; what is answered sets how much. The variable LONGSHORE_LOG stands over it.
-fn log(config: &Config) -> Result<Level, End> {
+fn log(config: &Config, names: &Names) -> Result<Level, End> {
     let fixed = std::env::var("LONGSHORE_LOG").ok();
     let parse = |level: &str| {
         let filter = tracing_subscriber::EnvFilter::builder().parse(level);
@@ -418,9 +420,11 @@ fn log(config: &Config) -> Result<Level, End> {
     let filter = parse(fixed.as_ref().unwrap_or(&config.logging.level));
     let filter = filter.map_err(End::Settings)?;
     let terminal = std::io::stderr().is_terminal();
+    let names = names.clone();
+    let hiding = move || Hiding::new(std::io::stderr(), names.clone());
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(hiding)
         .with_ansi(terminal);
     let set = move |take: &dyn Fn(tracing_subscriber::EnvFilter) -> Result<(), String>,
                     level: &str| {
@@ -491,7 +495,7 @@ fn with_stored(config: Config, source: &Source, state: &State) -> Result<InForce
     }
 }
 
-async fn run(config: Config, source: Source, level: Level) -> Result<(), End> {
+async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> Result<(), End> {
     let data_dir = &config.daemon.data_dir;
     make_private(data_dir)?;
     let sources = config.secure.key_sources(data_dir);
@@ -503,6 +507,7 @@ async fn run(config: Config, source: Source, level: Level) -> Result<(), End> {
     let config = begun.config.clone();
     let data_dir = &config.daemon.data_dir;
     let work = begun.work.clone();
+    names.set(config.secure.redaction.names.clone());
     let settings = Settings::new(source, begun, level);
     let changes = engine::begin(&mut state, beginning(&config), wall_clock())?;
     store.commit(changes).await?;
@@ -556,7 +561,7 @@ async fn run(config: Config, source: Source, level: Level) -> Result<(), End> {
     );
     let (effects, due) = mpsc::unbounded_channel();
     let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
-    let live = Arc::new(Live::default());
+    let live = Arc::new(Live::hiding(names));
     let (engine, engine_task) = engine::start(state, store, live, effects, vec![people]);
     let secret = identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?;
     let opened = Vaults::new(keyring, work, &secret);

@@ -13,6 +13,7 @@ use crate::secrets::{Keyring, Locked, OpenError, Place, Sealed};
 use crate::settings::Held;
 use longshore_common::api::MemberError;
 use longshore_common::ids::{SessionId, VaultId};
+use longshore_common::redact;
 use longshore_common::wire::Delivery;
 use longshore_config::read::Format;
 use longshore_config::tree::{Node, Value};
@@ -407,6 +408,18 @@ pub fn environment<'a>(variables: impl Iterator<Item = (&'a String, &'a String)>
     variables.enumerate().map(one).collect()
 }
 
+/// The names that `agent.redact` adds; what is none is left out.
+#[must_use]
+pub fn hidden(merged: &Merged) -> Vec<String> {
+    let items = match merged.get("agent.redact").map(|node| &node.value) {
+        Some(Value::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let names = items.iter().filter_map(Node::text);
+    let names = names.filter(|name| redact::fault(name).is_none());
+    names.take(redact::MAX_NAMES).map(str::to_owned).collect()
+}
+
 /// Why a container gets nothing yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotGiven {
@@ -465,12 +478,14 @@ impl Vaults {
         let used: BTreeSet<VaultId> = configuration.used.iter().map(|(id, _)| *id).collect();
         let skipped = vaults.iter().map(|kept| kept.vault.id);
         let skipped = skipped.filter(|id| !used.contains(id)).collect();
+        let redact = hidden(&configuration.merged);
         let event = Event::Configured {
             session: id,
             attempt,
             hash: configuration.hash,
             vaults: configuration.used,
             skipped,
+            redact,
         };
         // Not refused: a session that has ended meanwhile is left as it is.
         let _answer = engine.ask(event).await?;

@@ -83,6 +83,9 @@ pub struct Me {
     /// For people.
     #[serde(default)]
     pub description: String,
+    /// Variables whose values one is not shown, beside those nobody is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redaction_names: Vec<String>,
     /// Id of the domain.
     #[serde(default)]
     pub domain: String,

@@ -99,14 +99,15 @@ impl Sight {
 }
 
 pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Response, Failure> {
-    let sight = Sight(Viewer::of(&person(request.extensions())?));
+    let caller = person(request.extensions())?;
+    let sight = Sight(Viewer::of(&caller));
     let query = Query::read(
         request.uri().query(),
         &["state", "group", "limit", "cursor"],
     )?;
     let states: Vec<AgentState> = query.words("state")?;
     let groups: Vec<String> = query.all("group").map(str::to_owned).collect();
-    let live = Arc::clone(&app.engine.live);
+    let (live, user) = (Arc::clone(&app.engine.live), caller.caller.user);
     let items = app
         .engine
         .read(move |state, _| {
@@ -121,7 +122,7 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Res
                 .values()
                 .filter(wanted)
                 .map(|a| {
-                    let mut shown = views::agent(state, &live, a, Detail::Summary);
+                    let mut shown = views::agent(state, &live, a, Detail::Summary(user));
                     sight.trim(state, &mut shown);
                     (format!("{}\u{1}{}", a.name, a.id), shown)
                 })

@@ -27,10 +27,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Skipped, TerminateAnswer, TerminateRequest};
 use longshore_common::ids::{Rank, SessionId, UserId};
+use longshore_common::redact::Redaction;
 use longshore_common::session::ResultKind;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{SIGNALS, SignalRequest};
-use longshore_config::work::layers::Layer;
 use longshore_core::access::{Caller as Rights, Decision, Operation};
 use longshore_core::model::{
     self, Adjusted, Answer, Event, PastSession, Refusal, SessionUse, Submit, Terminate, UseSession,
@@ -142,37 +142,33 @@ async fn order(app: &App, caller: &Person, mut request: NewSession) -> Result<Su
             });
         }
     }
-    let held = held_by_vaults(app, owner, &request).await?;
+    let (held, redact) = of_vaults(app, owner, &request).await?;
     Ok(Submit {
         past,
         held,
+        redact,
         submitted_by: caller.rights.submitted_by(),
         bound: caller.called().project,
         ..Submit::new(caller.caller.clone(), request, app.defaults.get())
     })
 }
 
-/// What locked vaults hold against the environment of a request.
-async fn held_by_vaults(
+/// What comes of the vaults of a person before a session is placed: what locked ones hold against
+/// the environment of the request, and what is hidden where it is shown.
+async fn of_vaults(
     app: &App,
     owner: UserId,
     request: &NewSession,
-) -> Result<Vec<Adjusted>, Failure> {
-    if request.environment.is_empty() {
-        return Ok(Vec::new());
-    }
+) -> Result<(Vec<Adjusted>, Vec<String>), Failure> {
     let look = move |state: &model::State, _| {
         let user = state.users.get(&owner);
-        let all = user.map_or_else(Vec::new, |user| Kept::all_for(state, user));
-        let locked = |kept: &Kept| kept.layer == Layer::LockedVault;
-        all.into_iter().filter(locked).collect::<Vec<_>>()
+        user.map_or_else(Vec::new, |user| Kept::all_for(state, user))
     };
-    let locked = app.engine.read(look).await?;
-    if locked.is_empty() {
-        return Ok(Vec::new());
-    }
+    let all = app.engine.read(look).await?;
     let asked = crate::vaults::environment(request.environment.iter());
-    let held = app.vaults.configure(&locked, asked).merged.locked();
+    let merged = app.vaults.configure(&all, asked).merged;
+    let redact = crate::vaults::hidden(&merged);
+    let held = merged.locked();
     let one = |held: longshore_config::work::layers::Locked| Adjusted {
         path: held.path,
         from: Some(held.from),
@@ -180,7 +176,7 @@ async fn held_by_vaults(
         reason: "locked".to_owned(),
         source: Some(held.source),
     };
-    Ok(held.into_iter().map(one).collect())
+    Ok((held.into_iter().map(one).collect(), redact))
 }
 
 /// What would become of a session, by the same rules and the same planner; nothing is
@@ -462,7 +458,15 @@ pub(super) async fn history(
         true => app.reader.reaches(id).await?,
         false => Vec::new(),
     };
-    let items = views::history(&app.reader.history(id).await?, &reaches);
+    let viewer = caller.caller.user;
+    let own = app.engine.read(move |state, _| {
+        let viewer = state.users.get(&viewer);
+        viewer.map_or_else(Vec::new, |user| user.redaction_names.clone())
+    });
+    let own = own.await?;
+    let names = app.engine.live.redaction.get();
+    let redaction = Redaction::new(&names, &session.redact, &own);
+    let items = views::history(&app.reader.history(id).await?, &reaches, &redaction);
     json(&app.cursors.page(&format!("history {id}"), &query, items)?)
 }
 

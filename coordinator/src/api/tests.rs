@@ -6,6 +6,7 @@ mod drain;
 mod matrix;
 mod outside;
 mod prolong;
+mod redaction;
 mod steer;
 mod usage;
 

@@ -5,6 +5,7 @@ use longshore_common::agent::{AgentState, Inventory};
 use longshore_common::amount::Slots;
 use longshore_common::api;
 use longshore_common::ids::{AgentId, ContainerKey, DeviceId, SessionId, UserId};
+use longshore_common::redact::Redaction;
 use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
 use longshore_common::wire::UseReport;
@@ -30,8 +31,21 @@ const PUT_OFF_MS: i64 = 2_000;
 pub(super) enum Detail {
     /// Everything this person may see.
     Whole(UserId),
-    /// As lists show it.
-    Summary,
+    /// As lists show it to this person.
+    Summary(UserId),
+}
+
+impl Detail {
+    const fn is_whole(self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
+
+    /// What somebody who looks hides for themselves.
+    fn own_names(self, state: &State) -> &[String] {
+        let (Self::Whole(viewer) | Self::Summary(viewer)) = self;
+        let viewer = state.users.get(&viewer);
+        viewer.map_or(&[], |user| &user.redaction_names)
+    }
 }
 
 /// Amounts as text.
@@ -54,9 +68,10 @@ pub(super) fn session(
     detail: Detail,
 ) -> api::Session {
     let waits = session.waits();
-    let counted =
-        waits && (detail != Detail::Summary) && state.pending_count(session.group) <= COUNT_UP_TO;
-    let whole = detail != Detail::Summary;
+    let counted = waits && detail.is_whole() && state.pending_count(session.group) <= COUNT_UP_TO;
+    let whole = detail.is_whole();
+    let names = live.redaction.get();
+    let redaction = Redaction::new(&names, &session.redact, detail.own_names(state));
     let mine = detail == Detail::Whole(session.owner);
     let stop = stop_limit(state, session, live);
     let mut agents: Vec<AgentId> = session.present().map(|c| c.agent).collect();
@@ -86,7 +101,7 @@ pub(super) fn session(
         kind: session.kind.to_string(),
         image: session.image.clone(),
         image_digest: session.image_digest.clone(),
-        command: session.command.clone(),
+        command: redaction.arguments(&session.command),
         app_names: session.ports.iter().map(|p| p.name.clone()).collect(),
         slots: amounts(&session.slots),
         cluster: cluster(session),
@@ -114,13 +129,13 @@ pub(super) fn session(
             true => session
                 .attempts
                 .iter()
-                .map(|past| past_attempt(state, past))
+                .map(|past| past_attempt(state, past, &redaction))
                 .collect(),
             false => Vec::new(),
         },
         shm_bytes: session.shm_bytes,
         environment: if mine {
-            session.environment.clone()
+            redaction.environment(&session.environment)
         } else {
             BTreeMap::new()
         },
@@ -147,7 +162,8 @@ pub(super) fn session(
         detail: session
             .detail
             .clone()
-            .or_else(|| session.stop.as_ref().map(|s| s.detail.clone())),
+            .or_else(|| session.stop.as_ref().map(|s| s.detail.clone()))
+            .map(|detail| redaction.text(&detail).into_owned()),
         result: session.result.map(|r| r.to_string()),
         exit_code: session.exit_code,
         signal: session.signal,
@@ -235,7 +251,7 @@ fn restart(session: &Session) -> Option<api::Restart> {
     })
 }
 
-fn past_attempt(state: &State, past: &PastAttempt) -> api::PastAttempt {
+fn past_attempt(state: &State, past: &PastAttempt, redaction: &Redaction<'_>) -> api::PastAttempt {
     api::PastAttempt {
         attempt: past.attempt,
         agent_names: past
@@ -247,7 +263,7 @@ fn past_attempt(state: &State, past: &PastAttempt) -> api::PastAttempt {
         started_at: past.started_at,
         ended_at: past.ended_at,
         reason: past.reason.clone(),
-        detail: past.detail.clone(),
+        detail: redaction.text(&past.detail).into_owned(),
         exit_code: past.exit_code,
     }
 }
@@ -461,7 +477,11 @@ fn container(state: &State, live: &Live, container: &Container) -> api::Containe
 #[must_use]
 /// With each line the key of its place. Lines of the store keep their numbers: a line about
 /// reaching in has that of the line before it.
-pub(super) fn history(lines: &[History], reaches: &[Reached]) -> Vec<(String, api::HistoryLine)> {
+pub(super) fn history(
+    lines: &[History],
+    reaches: &[Reached],
+    redaction: &Redaction<'_>,
+) -> Vec<(String, api::HistoryLine)> {
     let mut shown = Vec::with_capacity(lines.len() + reaches.len());
     let mut reaches = reaches.iter().peekable();
     for line in lines {
@@ -472,7 +492,10 @@ pub(super) fn history(lines: &[History], reaches: &[Reached]) -> Vec<(String, ap
             from: line.from.map(|s| s.to_string()),
             to: state.clone(),
             reason: line.reason.map(|r| r.to_string()),
-            detail: line.detail.clone(),
+            detail: line
+                .detail
+                .as_deref()
+                .map(|d| redaction.text(d).into_owned()),
             by: line.by.clone(),
             attempt: line.attempt.0,
             reached: None,
@@ -594,7 +617,7 @@ pub(super) fn agent(state: &State, live: &Live, agent: &Agent, detail: Detail) -
         gpu_way_detail: text(|i| &i.gpu_way_detail),
         devices: match detail {
             Detail::Whole(_) => devices(state, live, agent),
-            Detail::Summary => Vec::new(),
+            Detail::Summary(_) => Vec::new(),
         },
         created_at: agent.created_at,
         load: details.load.map(|load| api::Load {

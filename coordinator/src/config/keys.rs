@@ -312,6 +312,12 @@ pub const SCHEMA: Schema = Schema {
             "What an authenticator shows beside the name.",
         ),
         live(
+            "secure.redaction.names",
+            TEXTS,
+            r#"["LONGSHORE_SECRET_KEY", "CLEARML_API_SECRET_KEY", "CLEARML_AGENT_GIT_PASS", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_KEY", "AZURE_CLIENT_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "GITHUB_TOKEN", "*_PASSWORD"]"#,
+            "Variables whose values are shown as a mask wherever environments and arguments of containers are shown; * at either end of a name stands for anything.",
+        ),
+        live(
             "services.scheduler.scheduler",
             Kind::OneOf(&["fifo", "lifo", "drf"]),
             "\"fifo\"",

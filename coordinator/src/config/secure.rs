@@ -2,6 +2,7 @@
 
 use super::{ConfigError, SecretText};
 use crate::secrets::Sources;
+use longshore_common::redact;
 use longshore_core::model::Role;
 use longshore_core::model::admin::MOST_LINK_S;
 use longshore_core::model::logins::LoginLimits;
@@ -28,6 +29,8 @@ pub struct Secure {
     pub password: Password,
     /// Codes of a second factor.
     pub totp: TotpSettings,
+    /// What nobody is shown.
+    pub redaction: Redacted,
 }
 
 impl Default for Secure {
@@ -38,6 +41,33 @@ impl Default for Secure {
             previous_keys: Vec::new(),
             password: Password::default(),
             totp: TotpSettings::default(),
+            redaction: Redacted::default(),
+        }
+    }
+}
+
+/// `secure.redaction`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+pub struct Redacted {
+    /// Variables whose values are shown as a mask.
+    pub names: Vec<String>,
+}
+
+impl Default for Redacted {
+    fn default() -> Self {
+        Self {
+            names: redact::default_names(),
+        }
+    }
+}
+
+impl Redacted {
+    fn check(&self) -> Result<(), ConfigError> {
+        match redact::faults(&self.names).first() {
+            None => Ok(()),
+            Some((_, why)) => Err(ConfigError(format!("secure.redaction.names: {why}"))),
         }
     }
 }
@@ -197,6 +227,7 @@ fn wrong<T>(key: &str, text: &str) -> Result<T, ConfigError> {
 
 impl Secure {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.redaction.check()?;
         let password = &self.password;
         if let Err(error) = self.params() {
             // The text begins with the name of the key.

@@ -6,7 +6,7 @@ use crate::client::typed;
 use crate::error::{Failure, code};
 use crate::output::{Table, clean};
 use crate::values;
-use longshore_common::settings::{Setting, Settings};
+use longshore_common::settings::{Redaction, Setting, Settings};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -43,6 +43,30 @@ pub(crate) enum Verb {
     },
     /// Read the files of the configuration again, all of them or nothing
     Reload,
+    /// Show the variables whose values nobody is shown, or change the list
+    Redaction {
+        #[command(subcommand)]
+        verb: Option<RedactionVerb>,
+    },
+}
+
+/// What can be done with that list.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum RedactionVerb {
+    /// Hide the values of more variables
+    Add {
+        /// Such as LAB_TOKEN; * at either end stands for anything
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Show the values of variables again
+    Rm {
+        /// As they stand in the list
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Take the stored list out: what files and defaults say holds again
+    Reset,
 }
 
 /// Does it.
@@ -58,6 +82,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let values = keys.into_iter().map(|key| (key, Value::Null));
             change(app, values.collect()).await
         }
+        Verb::Redaction { verb } => redaction(app, verb).await,
         Verb::Reload => {
             let client = app.client()?;
             let body = json!({});
@@ -67,6 +92,61 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             said(app, &told, "the configuration was read again")
         }
     }
+}
+
+async fn redaction(app: &App, verb: Option<RedactionVerb>) -> Result<u8, Failure> {
+    let path = format!("{PATH}/redaction");
+    let client = app.client()?;
+    let item = client.get(&path).await?;
+    let now: Redaction = typed(item.clone())?;
+    let Some(verb) = verb else {
+        app.output().object(&item, "names", || {
+            let lines: Vec<String> = now.names.iter().map(|name| clean(name)).collect();
+            Ok(lines.join("\n"))
+        })?;
+        return Ok(0);
+    };
+    let (names, what) = match verb {
+        RedactionVerb::Reset => (None, "the list of hidden names is that of the files"),
+        RedactionVerb::Add { names } => (Some(with(now.names, names)), "more names are hidden"),
+        RedactionVerb::Rm { names } => {
+            (Some(without(now.names, &names)?), "fewer names are hidden")
+        }
+    };
+    let body = json!({ "names": names });
+    let tag = format!("\"{}\"", now.version);
+    let write = Write::new(Method::PUT, &path, what)
+        .version(Some(tag))
+        .body(&body);
+    let told = send(app, &client, write).await?;
+    if app.output().is_json() {
+        app.output().value(&told)?;
+    } else {
+        say(app, what);
+    }
+    Ok(0)
+}
+
+/// A list with more names, each once.
+fn with(mut list: Vec<String>, more: Vec<String>) -> Vec<String> {
+    for name in more {
+        if !list.contains(&name) {
+            list.push(name);
+        }
+    }
+    list
+}
+
+/// A list without some of its names.
+fn without(list: Vec<String>, fewer: &[String]) -> Result<Vec<String>, Failure> {
+    if let Some(missing) = fewer.iter().find(|name| !list.contains(name)) {
+        let text = format!("{} is not in the list", clean(missing));
+        return Err(Failure::new(code::NOT_FOUND, text).hint("longshore admin settings redaction"));
+    }
+    Ok(list
+        .into_iter()
+        .filter(|name| !fewer.contains(name))
+        .collect())
 }
 
 async fn ls(app: &App, section: Option<&str>, set: bool) -> Result<u8, Failure> {
@@ -161,6 +241,14 @@ fn pending(keys: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_grows_and_shrinks_by_names() {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        assert_eq!(with(list(&["A"]), list(&["B", "A", "B"])), ["A", "B"]);
+        assert_eq!(without(list(&["A", "B"]), &list(&["A"])).unwrap(), ["B"]);
+        assert!(without(list(&["A"]), &list(&["A", "C"])).is_err());
+    }
 
     #[test]
     fn a_section_holds_its_keys_and_no_others() {

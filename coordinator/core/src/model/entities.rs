@@ -441,6 +441,10 @@ pub struct Session {
     /// Vaults that it started without, because they could not be opened.
     #[serde(default)]
     pub vaults_skipped: Vec<VaultId>,
+    /// Variables whose values are hidden where this session is shown, beside those that always
+    /// are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redact: Vec<String>,
     /// Lifetime in seconds, extensions not counted.
     pub lifetime_s: Option<i64>,
     /// From when that counts, and what people added to it.

@@ -206,6 +206,8 @@ pub enum Event {
         vaults: Vec<(VaultId, u64)>,
         /// Vaults that it starts without.
         skipped: Vec<VaultId>,
+        /// Variables whose values are hidden where it is shown.
+        redact: Vec<String>,
     },
     /// Something about logins.
     Login(Box<LoginEvent>),
@@ -296,6 +298,9 @@ pub struct Submit {
     pub retries: Option<u32>,
     /// What locked vaults hold against the request.
     pub held: Vec<Adjusted>,
+    /// Variables whose values are hidden where it is shown, as far as that is known before it
+    /// starts.
+    pub redact: Vec<String>,
     /// Slots that count as known although no agent has them yet.
     pub known_slots: Vec<SlotName>,
 }
@@ -315,6 +320,7 @@ impl Submit {
             past: Vec::new(),
             retries: None,
             held: Vec::new(),
+            redact: Vec::new(),
             known_slots: Vec::new(),
         }
     }

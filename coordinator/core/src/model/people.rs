@@ -33,6 +33,9 @@ pub struct User {
     /// At most 500 characters.
     #[serde(default)]
     pub description: String,
+    /// Variables whose values it does not want to be shown, beside those nobody is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redaction_names: Vec<String>,
     /// What it may administer.
     pub role: Role,
     /// Whether it may do anything.
@@ -94,6 +97,7 @@ impl User {
             email: String::new(),
             full_name: String::new(),
             description: String::new(),
+            redaction_names: Vec::new(),
             role: Role::User,
             status: UserStatus::Active,
             uid: 0,

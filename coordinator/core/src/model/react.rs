@@ -125,8 +125,14 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
             hash,
             vaults,
             skipped,
+            redact,
         } => {
-            let got = (hash.as_str(), vaults.as_slice(), skipped.as_slice());
+            let got = super::vaults::Got {
+                hash,
+                vaults,
+                skipped,
+                redact,
+            };
             with_draft(state, now, |draft| {
                 super::vaults::configured(draft, *session, *attempt, got);
             })

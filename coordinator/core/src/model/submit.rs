@@ -217,6 +217,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         config_hash: None,
         vaults: Vec::new(),
         vaults_skipped: Vec::new(),
+        redact: order.redact.clone(),
         signal_before: request.signal_before.as_ref().map(|wish| SignalWish {
             signal: wish.signal.clone(),
             lead_s: wish

@@ -137,17 +137,28 @@ pub(super) fn checked(
         .collect()
 }
 
+/// What an attempt of a session got.
+#[derive(Clone, Copy)]
+pub(super) struct Got<'a> {
+    pub(super) hash: &'a str,
+    pub(super) vaults: &'a [(VaultId, u64)],
+    pub(super) skipped: &'a [VaultId],
+    pub(super) redact: &'a [String],
+}
+
 /// Keeps with a session what its present attempt got.
-pub(super) fn configured(
-    draft: &mut Draft<'_>,
-    id: SessionId,
-    attempt: Attempt,
-    (hash, vaults, skipped): (&str, &[(VaultId, u64)], &[VaultId]),
-) {
+pub(super) fn configured(draft: &mut Draft<'_>, id: SessionId, attempt: Attempt, got: Got<'_>) {
+    let Got {
+        hash,
+        vaults,
+        skipped,
+        redact,
+    } = got;
     let wanted = |session: &Session| {
         let same = session.config_hash.as_deref() == Some(hash)
             && session.vaults == vaults
-            && session.vaults_skipped == skipped;
+            && session.vaults_skipped == skipped
+            && session.redact == redact;
         session.attempt == attempt && !session.state.is_final() && !same
     };
     if !draft.session(id).is_some_and(wanted) {
@@ -157,6 +168,7 @@ pub(super) fn configured(
         session.config_hash = Some(hash.to_owned());
         session.vaults = vaults.to_vec();
         session.vaults_skipped = skipped.to_vec();
+        session.redact = redact.to_vec();
     }
 }
 

@@ -74,6 +74,7 @@ fn a_session_keeps_what_it_got() {
         hash: "h".to_owned(),
         vaults: vec![(ID, 3)],
         skipped: vec![VaultId::new(78)],
+        redact: vec!["LAB_*".to_owned()],
     };
     world.does(configured(Attempt(9)));
     assert_eq!(world.state().sessions.get(&id).unwrap().config_hash, None);
@@ -84,6 +85,7 @@ fn a_session_keeps_what_it_got() {
         (&session.vaults[..], &session.vaults_skipped[..]),
         (&[(ID, 3)][..], &[VaultId::new(78)][..])
     );
+    assert_eq!(session.redact, ["LAB_*"]);
 }
 
 #[test]

@@ -231,7 +231,8 @@ pub(in super::super) async fn pending(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
+    let caller = person(request.extensions())?;
+    let viewer = Viewer::of(&caller);
     let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
     let limit = page::limit(&query)?;
     let only_own = viewer.only_own();
@@ -255,6 +256,7 @@ pub(in super::super) async fn pending(
         groups: all,
         only,
         only_own,
+        user: caller.caller.user,
     };
     groups::pages(&app, &query, limit, &list, whom).await
 }

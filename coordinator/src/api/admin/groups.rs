@@ -171,7 +171,8 @@ pub(in super::super) async fn pending(
     Ref(text): Ref,
     request: Request,
 ) -> Result<Response, Failure> {
-    let viewer = Viewer::of(&person(request.extensions())?);
+    let caller = person(request.extensions())?;
+    let viewer = Viewer::of(&caller);
     let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
     let limit = page::limit(&query)?;
     let wanted = text.clone();
@@ -186,6 +187,7 @@ pub(in super::super) async fn pending(
         groups: vec![group],
         only: |_: &model::Session| true,
         only_own,
+        user: caller.caller.user,
     };
     pages(&app, &query, limit, &list, whom).await
 }
@@ -198,6 +200,8 @@ pub(super) struct Waiting<F> {
     pub(super) only: F,
     /// Of others than this person only what the queue is about is shown.
     pub(super) only_own: Option<UserId>,
+    /// Who looks.
+    pub(super) user: UserId,
 }
 
 /// What a person may know of somebody else's waiting session: who asks for how much, and
@@ -226,6 +230,7 @@ pub(super) async fn pages(
         groups,
         only,
         only_own,
+        user,
     } = whom;
     let skip: usize = app
         .cursors
@@ -253,7 +258,7 @@ pub(super) async fn pages(
             let from = skip.min(end);
             let mut items: Vec<api::Session> = waiting[from..end]
                 .iter()
-                .map(|s| views::session(state, planner, &live, s, now, Detail::Summary))
+                .map(|s| views::session(state, planner, &live, s, now, Detail::Summary(user)))
                 .collect();
             if all <= ORDERED_UP_TO {
                 for (item, place) in items.iter_mut().zip(&places[from..end]) {

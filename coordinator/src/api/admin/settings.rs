@@ -3,7 +3,7 @@
 use super::super::errors::Failure;
 use super::super::extract::Query;
 use super::super::{App, person};
-use super::{DRY_RUN, Match, Nothing, tagged, value_of, write};
+use super::{DRY_RUN, Match, Nothing, Write, tagged, value_of, write};
 use crate::config::{MailSettings, SCHEMA};
 use crate::engine::Origin;
 use crate::mail::{Mailer, Smtp};
@@ -13,11 +13,12 @@ use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::response::Response;
 use longshore_common::admin::{Difference, Impact};
-use longshore_common::settings::{Setting, Settings, SettingsPatch};
+use longshore_common::redact;
+use longshore_common::settings::{NewRedaction, Redaction, Setting, Settings, SettingsPatch};
 use longshore_config::schema::{Acts, Kind};
 use longshore_core::model::{Event, SettingsOrder, StoredSettings};
 use longshore_identity::audit::Outcome;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -68,12 +69,12 @@ pub(in super::super) async fn read(
 fn patched(
     app: &App,
     stored: &StoredSettings,
-    patch: &SettingsPatch,
+    asked: &BTreeMap<String, Value>,
 ) -> Result<BTreeMap<String, Value>, Failure> {
     let now = app.settings.now();
     let mut values = stored.values.clone();
     let mut failure = Failure::new("LS-SETTING", "Settings are not accepted.");
-    for (name, value) in &patch.values {
+    for (name, value) in asked {
         let shown = now.shown.iter().find(|shown| shown.key == *name);
         let no = match SCHEMA.key(name) {
             None => Some(format!("{}.", SCHEMA.unknown(name))),
@@ -170,6 +171,8 @@ fn take(app: &App, next: Next) {
     app.outbound.set(Outbound::new(allowed));
     app.cors.set(config.daemon.cors.cors());
     app.vaults.set_work(next.in_force.work.clone());
+    let names = config.secure.redaction.names.clone();
+    app.engine.live.redaction.set(names);
     app.logins.set(config);
     app.links
         .set(config.daemon.auth.invitations.expires_s, next.mailer);
@@ -189,27 +192,30 @@ async fn give(app: &App, origin: &Arc<Origin>, order: SettingsOrder) -> Result<(
     Ok(())
 }
 
-pub(in super::super) async fn patch(
-    State(app): State<App>,
-    request: Request,
-) -> Result<Response, Failure> {
-    let write = write::<SettingsPatch>(request, &[], Match::Required).await?;
+/// Stores values over the files, and takes them into force; the version of what is stored then,
+/// and of a rehearsal what would differ.
+async fn store<T>(
+    app: &App,
+    write: &Write<T>,
+    asked: &BTreeMap<String, Value>,
+    view: impl Fn(u64) -> Option<Value>,
+) -> Result<(u64, Option<Vec<Difference>>), Failure> {
     let _turn = app.settings.turn().await;
     let stored = app.engine.read(|state, _| state.settings.clone()).await?;
     if write.version.is_some_and(|seen| seen != stored.version) {
         let text = "The settings have changed since you read them.";
         let failure = Failure::new("LS-VERSION-STALE", text);
-        let current = value_of(&view(&app, stored.version));
-        return Err(failure.current(current.ok_or_else(Failure::internal)?));
+        let current = view(stored.version).ok_or_else(Failure::internal)?;
+        return Err(failure.current(current));
     }
-    let values = patched(&app, &stored, &write.body)?;
+    let values = patched(app, &stored, asked)?;
     let read = app.settings.source().read(&values).map_err(refused)?;
     let before = app.settings.now();
     let diff = before.differing(&read);
     // Files and variables are read with it, and what they say by now comes into force too.
     let besides: Vec<String> = diff
         .iter()
-        .filter(|key| !write.body.values.contains_key(*key))
+        .filter(|key| !asked.contains_key(*key))
         .cloned()
         .collect();
     let of = |from: &InForce, key: &str| {
@@ -222,25 +228,111 @@ pub(in super::super) async fn patch(
         to: of(&read, key),
     });
     let diff = diff.collect();
-    let mut next = prepared(&app, read, Some(values))?;
+    let mut next = prepared(app, read, Some(values))?;
     next.order.dry_run = write.dry_run;
-    give(&app, &write.origin, next.order.clone()).await?;
+    give(app, &write.origin, next.order.clone()).await?;
     if write.dry_run {
-        let mut told = view(&app, stored.version);
-        told.impact = Some(Impact {
-            diff,
-            ..Impact::default()
-        });
-        let mut response = tagged(&value_of(&told).ok_or_else(Failure::internal)?)?;
-        write.mark(&mut response);
-        return Ok(response);
+        return Ok((stored.version, Some(diff)));
     }
     if !besides.is_empty() {
-        record(&app, &write.origin, &besides).await?;
+        record(app, &write.origin, &besides).await?;
     }
-    take(&app, next);
+    take(app, next);
     let version = app.engine.read(|state, _| state.settings.version).await?;
-    tagged(&value_of(&view(&app, version)).ok_or_else(Failure::internal)?)
+    Ok((version, None))
+}
+
+/// What is answered to a change: what holds, and of a rehearsal what would differ.
+fn answered<T>(
+    write: &Write<T>,
+    diff: Option<Vec<Difference>>,
+    told: impl FnOnce(Option<Impact>) -> Option<Value>,
+) -> Result<Response, Failure> {
+    let rehearsed = diff.is_some();
+    let impact = diff.map(|diff| Impact {
+        diff,
+        ..Impact::default()
+    });
+    let mut response = tagged(&told(impact).ok_or_else(Failure::internal)?)?;
+    if rehearsed {
+        write.mark(&mut response);
+    }
+    Ok(response)
+}
+
+pub(in super::super) async fn patch(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<SettingsPatch>(request, &[], Match::Required).await?;
+    let current = |version| value_of(&view(&app, version));
+    let (version, diff) = store(&app, &write, &write.body.values, current).await?;
+    answered(&write, diff, |impact| {
+        value_of(&Settings {
+            impact,
+            ..view(&app, version)
+        })
+    })
+}
+
+/// The key of the list of hidden names.
+const NAMES: &str = "secure.redaction.names";
+
+fn redaction(app: &App, version: u64, impact: Option<Impact>) -> Redaction {
+    let now = app.settings.now();
+    let shown = now.shown.iter().find(|shown| shown.key == NAMES);
+    Redaction {
+        version,
+        names: now.config.secure.redaction.names.clone(),
+        source: shown.map_or_else(String::new, |shown| shown.origin.clone()),
+        overridden_by: shown.and_then(overriding).map(str::to_owned),
+        impact,
+    }
+}
+
+pub(in super::super) async fn read_redaction(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    person(request.extensions())?;
+    Query::read(request.uri().query(), &[])?;
+    let version = app.engine.read(|state, _| state.settings.version).await?;
+    tagged(&value_of(&redaction(&app, version, None)).ok_or_else(Failure::internal)?)
+}
+
+pub(in super::super) async fn put_redaction(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<NewRedaction>(request, &[], Match::Required).await?;
+    let names = write.body.names.as_deref().unwrap_or_default();
+    let wrong = redact::faults(names);
+    if !wrong.is_empty() {
+        let failure = Failure::new("LS-SETTING", "The list is not accepted.");
+        let all = wrong.into_iter();
+        return Err(told(all.fold(failure, |failure, (at, text)| {
+            failure.at(format!("/names/{at}"), text)
+        })));
+    }
+    let value = write
+        .body
+        .names
+        .as_ref()
+        .map_or(Value::Null, |names| json!(names));
+    let asked = BTreeMap::from([(NAMES.to_owned(), value)]);
+    let current = |version| value_of(&redaction(&app, version, None));
+    let stored = store(&app, &write, &asked, current).await;
+    let (version, diff) = stored.map_err(|mut failure| {
+        for error in &mut failure.errors {
+            if error.pointer == format!("/values/{NAMES}") {
+                error.pointer = "/names".to_owned();
+            }
+        }
+        failure
+    })?;
+    answered(&write, diff, |impact| {
+        value_of(&redaction(&app, version, impact))
+    })
 }
 
 pub(in super::super) async fn reload(

@@ -21,13 +21,13 @@ use std::collections::BTreeSet;
 const MERGE: (&str, &str) = ("content-type", "application/merge-patch+json");
 
 impl Fixture {
-    async fn patch(&self, path: &str, tag: &str, body: &Value) -> Answer {
+    pub(in crate::api) async fn patch(&self, path: &str, tag: &str, body: &Value) -> Answer {
         let headers = [MERGE, ("if-match", tag)];
         self.send("PATCH", path, &headers, Body::from(body.to_string()))
             .await
     }
 
-    async fn put(&self, path: &str, tag: &str, body: &Value) -> Answer {
+    pub(in crate::api) async fn put(&self, path: &str, tag: &str, body: &Value) -> Answer {
         let headers = [("content-type", "application/json"), ("if-match", tag)];
         self.send("PUT", path, &headers, Body::from(body.to_string()))
             .await

@@ -45,6 +45,7 @@ pub(super) fn view(state: &Model, user: &User, access_key: Option<&str>) -> Me {
         access_key: access_key.or(main).unwrap_or_default().to_owned(),
         full_name: user.full_name.clone(),
         description: user.description.clone(),
+        redaction_names: user.redaction_names.clone(),
         domain: user.domain.to_string(),
         domain_name: domain.map_or_else(String::new, |domain| domain.name.clone()),
         projects: projects.map(|p| named(p.id.to_string(), &p.name)).collect(),
@@ -276,6 +277,7 @@ pub(in super::super) async fn update(
     let verb = OwnVerb::Profile {
         full_name: text(body.full_name, "full_name")?,
         description: text(body.description, "description")?,
+        redaction_names: body.redaction_names,
     };
     own.order(verb).await?;
     Ok(own.mark(shown(&app, &own.caller).await?))

@@ -2,10 +2,10 @@
 
 use super::Access;
 use super::parts::{ACT, DRY_RUN, IF_MATCH, PATCH, READ, shape};
-use super::{Gives, Operation};
+use super::{Gives, Operation, Verb};
 use crate::api::admin::settings;
-use axum::routing::{get, patch, post};
-use longshore_common::settings::{Settings, SettingsPatch};
+use axum::routing::{get, patch, post, put};
+use longshore_common::settings::{NewRedaction, Redaction, Settings, SettingsPatch};
 
 pub(super) const ROWS: &[Operation] = &[
     Operation {
@@ -28,6 +28,29 @@ pub(super) const ROWS: &[Operation] = &[
         gives: Gives::Json(shape::<Settings>),
         codes: &["LS-VERSION-MISSING", "LS-VERSION-STALE", "LS-SETTING"],
         handler: || patch(settings::patch),
+        ..PATCH
+    },
+    Operation {
+        id: "redaction_read",
+        path: "/api/v1/settings/redaction",
+        row: Some(Access::SettingsRead),
+        summary: "Variables whose values nobody is shown",
+        gives: Gives::Json(shape::<Redaction>),
+        codes: &[],
+        handler: || get(settings::read_redaction),
+        ..READ
+    },
+    Operation {
+        id: "redaction_replace",
+        method: Verb::Put,
+        path: "/api/v1/settings/redaction",
+        row: Some(Access::SettingsWrite),
+        summary: "Store another list of variables whose values nobody is shown; it acts at once",
+        parameters: &[DRY_RUN, IF_MATCH],
+        takes: Some(shape::<NewRedaction>),
+        gives: Gives::Json(shape::<Redaction>),
+        codes: &["LS-VERSION-MISSING", "LS-VERSION-STALE", "LS-SETTING"],
+        handler: || put(settings::put_redaction),
         ..PATCH
     },
     Operation {

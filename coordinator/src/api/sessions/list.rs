@@ -43,7 +43,7 @@ pub(in super::super) async fn list(
     filter.before_id = before.and_then(|place| place.parse().ok());
     let (found, place) = page_of(&app, &caller, filter, whose, limit).await?;
     let next_cursor = place.map(|id| app.cursors.make("sessions", &query, &id.to_string()));
-    let live = Arc::clone(&app.engine.live);
+    let (live, viewer) = (Arc::clone(&app.engine.live), caller.caller.user);
     let items = app
         .engine
         .consult(move |state, planner, now| {
@@ -58,7 +58,7 @@ pub(in super::super) async fn list(
                         &live,
                         state.sessions.get(&s.id).unwrap_or(s),
                         now,
-                        Detail::Summary,
+                        Detail::Summary(viewer),
                     )
                 })
                 .collect();

@@ -187,12 +187,14 @@ pub struct OwnOrder {
 /// What people change of their own.
 #[derive(Debug, Clone)]
 pub enum OwnVerb {
-    /// Name and description; none = as it is.
+    /// Name, description, what is hidden; none = as it is.
     Profile {
         /// At most 64 characters.
         full_name: Option<String>,
         /// At most 500 characters.
         description: Option<String>,
+        /// Names as [`longshore_common::redact`] takes them.
+        redaction_names: Option<Vec<String>>,
     },
     /// The password given to prove who it is was another: counted like a failed login.
     WrongPassword(Prefix),

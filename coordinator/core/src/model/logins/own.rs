@@ -8,6 +8,7 @@ use super::super::state::State;
 use super::enter::{accepted, wrong_code};
 use super::{FIXED_PASSWORD, OwnOrder, OwnVerb, done};
 use longshore_common::ids::{LoginId, UserId};
+use longshore_common::redact;
 use longshore_common::time::Timestamp;
 use longshore_identity::fields;
 use longshore_identity::throttle::NameKey;
@@ -62,6 +63,7 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
         OwnVerb::Profile {
             full_name,
             description,
+            redaction_names,
         } => {
             let full_name = full_name.as_deref().map(fields::clean);
             let description = description.as_deref().map(fields::clean);
@@ -75,14 +77,18 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
                     description.as_deref().and_then(fields::description),
                 ),
             ];
+            let names = redaction_names.as_deref().unwrap_or_default();
+            let names = redact::faults(names).into_iter();
+            let names = names.map(|(at, text)| (format!("/redaction_names/{at}"), text));
             let wrong: Vec<_> = wrong
                 .into_iter()
-                .filter_map(|(at, text)| Some((at, text?)))
+                .filter_map(|(at, text)| Some((at.to_owned(), text?.to_owned())))
+                .chain(names)
                 .collect();
             if let Some((_, first)) = wrong.first() {
-                let refusal = Refusal::new("LS-INVALID", *first);
-                let all = wrong.iter().fold(refusal, |r, (at, text)| r.at(*at, *text));
-                return refuse(all);
+                let refusal = Refusal::new("LS-INVALID", first.clone());
+                let all = wrong.into_iter();
+                return refuse(all.fold(refusal, |r, (at, text)| r.at(at, text)));
             }
             if let Some(name) = full_name {
                 after.full_name = name;
@@ -90,7 +96,14 @@ fn decide(state: &State, user: &User, order: &OwnOrder) -> Decided {
             if let Some(text) = description {
                 after.description = text;
             }
-            if (&after.full_name, &after.description) == (&user.full_name, &user.description) {
+            if let Some(names) = redaction_names {
+                after.redaction_names.clone_from(names);
+            }
+            let shown = |of: &User| {
+                let texts = (of.full_name.clone(), of.description.clone());
+                (texts, of.redaction_names.clone())
+            };
+            if shown(&after) == shown(user) {
                 return Ok(Vec::new());
             }
             Ok(vec![Change::User(Box::new(after))])
