@@ -7,6 +7,7 @@ pub use keys::{SCHEMA, reference};
 
 use longshore_common::agent::{Affinity, Allocation, Strategy};
 use longshore_common::amount::parse_milli;
+use longshore_common::redact;
 use longshore_config::load::{Fault, Loaded};
 use longshore_config::sources::{self, Start};
 use serde::de::Visitor;
@@ -53,6 +54,8 @@ pub struct Config {
     pub local_cordon: bool,
     /// Packets.
     pub quic: Quic,
+    /// Variables whose values the log hides, beside those that it always does.
+    pub redact: Vec<String>,
     /// `require` or `off`: whether sessions run without the firewall in front of their networks.
     pub firewall: String,
 }
@@ -76,6 +79,7 @@ impl Default for Config {
             images: Images::default(),
             logs: Logs::default(),
             local_cordon: false,
+            redact: Vec::new(),
             quic: Quic::default(),
             firewall: "require".to_owned(),
         }
@@ -424,7 +428,35 @@ impl Config {
         Ok((agent, loaded))
     }
 
+    /// This one, with those keys of a newer one that act without a restart.
+    #[must_use]
+    pub fn reloaded(&self, new: Self) -> Self {
+        Self {
+            vault_file_roots: new.vault_file_roots,
+            reserved: new.reserved,
+            offered: new.offered,
+            max_containers: new.max_containers,
+            allocation: new.allocation,
+            images: new.images,
+            logs: new.logs,
+            local_cordon: new.local_cordon,
+            redact: new.redact,
+            ..self.clone()
+        }
+    }
+
+    /// The names whose values the log hides.
+    #[must_use]
+    pub fn hidden_names(&self) -> Vec<String> {
+        let mut names = redact::default_names();
+        names.extend(self.redact.iter().cloned());
+        names
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        if let Some((_, why)) = redact::faults(&self.redact).first() {
+            return Err(ConfigError(format!("redact: {why}")));
+        }
         if !matches!(self.gpu_way.as_str(), "auto" | "cdi" | "request" | "nodes") {
             return Err(ConfigError(format!(
                 "gpu_way: \"{}\" is not one of auto, cdi, request, nodes",

@@ -46,6 +46,9 @@ pub struct Agent {
     files: Files,
     /// What it tells the coordinator.
     pub shared: Arc<Shared>,
+    supervisor: SupervisorConfig,
+    events: tokio::sync::mpsc::Sender<supervisor::Event>,
+    logs: Arc<LogStore>,
     _lock: Option<File>,
 }
 
@@ -167,7 +170,11 @@ pub fn docker(config: &Config, identity: &Identity) -> Result<Docker> {
     Docker::connect(docker_config(config, identity)?).map_err(|e| anyhow!("{e}"))
 }
 
-fn docker_config(config: &Config, identity: &Identity) -> Result<DockerConfig> {
+/// What Docker is told.
+///
+/// # Errors
+/// As [`docker`].
+pub fn docker_config(config: &Config, identity: &Identity) -> Result<DockerConfig> {
     let network = PoolConfig {
         range: config
             .network
@@ -296,43 +303,33 @@ pub async fn start<C: Containers>(
         info!(?condition, "journal");
     }
     let rebuilt = condition != Condition::Good;
-    let mib = |n: u64| n.saturating_mul(1 << 20);
-    let logs = Arc::new(LogStore::open(
-        &config.state_dir.join("logs"),
-        LogLimits {
-            container: mib(config.logs.container_cap_mib),
-            node: mib(config.logs.node_cap_mib),
-            retention: Duration::from_secs(u64::from(config.logs.retention_days) * 86_400),
-        },
-    )?);
+    let logs = LogStore::open(&config.state_dir.join("logs"), log_limits(&config))?;
+    let logs = Arc::new(logs);
     let shared = Arc::new(Shared::new());
     shared.remember_audit_end(files.audit_end().unwrap_or_default());
     let work_key = URL_SAFE_NO_PAD
         .decode(&identity.work_key)
         .context("identity.json: work_key")?;
-    let size = |mib: u64| i64::try_from(mib.saturating_mul(1 << 20)).unwrap_or(i64::MAX);
+    let none = SupervisorConfig {
+        cluster: identity.cluster,
+        agent: identity.agent,
+        work_key,
+        device_dir: config.devices.device_dir.clone(),
+        reserved_cpu: 0,
+        reserved_mem: 0,
+        offered_cpu: 0,
+        offered_mem: 0,
+        max_containers: 0,
+        allocation: config.allocation.as_sent(),
+        local_cordon: false,
+        gpu_way: forced_way(&config),
+        lease_file: Some(crate::lease::Lease::path(&config.run_dir)),
+        foreign: foreign(&config),
+        released,
+    };
+    let begun = offering(&none, &config);
     let handles = supervisor::start(
-        SupervisorConfig {
-            cluster: identity.cluster,
-            agent: identity.agent,
-            work_key,
-            device_dir: config.devices.device_dir.clone(),
-            reserved_cpu: config.reserved.cpu,
-            reserved_mem: size(config.reserved.mem_mib),
-            offered_cpu: config.offered.cpu,
-            offered_mem: size(config.offered.mem_mib),
-            max_containers: config.max_containers,
-            allocation: config.allocation.as_sent(),
-            local_cordon: config.local_cordon,
-            gpu_way: forced_way(&config),
-            lease_file: Some(crate::lease::Lease::path(&config.run_dir)),
-            foreign: ForeignRules {
-                min_memory: size(config.foreign.min_mem_mib),
-                ignore: config.foreign.ignore.clone(),
-                hold: config.health.on_foreign == "hold",
-            },
-            released,
-        },
+        begun.clone(),
         runtime,
         journal,
         Arc::clone(&shared),
@@ -348,6 +345,7 @@ pub async fn start<C: Containers>(
         let _ = tokio::time::timeout(FIRST_LIST, first).await; // the journal is believed meanwhile
     }
     let kept = files.clone();
+    let output = Arc::clone(&logs);
     let link = tokio::spawn(link::run(
         LinkConfig {
             identity,
@@ -370,8 +368,45 @@ pub async fn start<C: Containers>(
         keeper: tokio::spawn(keep_audit_end(Arc::clone(&shared), kept.clone())),
         files: kept,
         shared,
+        supervisor: begun,
+        events: handles.events,
+        logs: output,
         _lock: lock,
     })
+}
+
+/// The same supervisor with what another configuration offers and takes.
+fn offering(of: &SupervisorConfig, config: &Config) -> SupervisorConfig {
+    let size = |mib: u64| i64::try_from(mib.saturating_mul(1 << 20)).unwrap_or(i64::MAX);
+    SupervisorConfig {
+        reserved_cpu: config.reserved.cpu,
+        reserved_mem: size(config.reserved.mem_mib),
+        offered_cpu: config.offered.cpu,
+        offered_mem: size(config.offered.mem_mib),
+        max_containers: config.max_containers,
+        allocation: config.allocation.as_sent(),
+        local_cordon: config.local_cordon,
+        foreign: foreign(config),
+        ..of.clone()
+    }
+}
+
+fn foreign(config: &Config) -> ForeignRules {
+    let bytes = config.foreign.min_mem_mib.saturating_mul(1 << 20);
+    ForeignRules {
+        min_memory: i64::try_from(bytes).unwrap_or(i64::MAX),
+        ignore: config.foreign.ignore.clone(),
+        hold: config.health.on_foreign == "hold",
+    }
+}
+
+fn log_limits(config: &Config) -> LogLimits {
+    let mib = |n: u64| n.saturating_mul(1 << 20);
+    LogLimits {
+        container: mib(config.logs.container_cap_mib),
+        node: mib(config.logs.node_cap_mib),
+        retention: Duration::from_secs(u64::from(config.logs.retention_days) * 86_400),
+    }
 }
 
 /// Keeps the end of the coordinator's audit log, now and then: the older it is, the less of
@@ -398,6 +433,15 @@ impl Agent {
     /// containers undo each other's work: this one is to be stopped then.
     pub async fn replaced(&self) {
         self.shared.replaced().await;
+    }
+
+    /// Goes by a configuration that was read again; keys that act on restart are as before.
+    pub async fn reload(&self, config: &Config) {
+        self.logs.set_limits(log_limits(config));
+        let offering = offering(&self.supervisor, config);
+        let event = supervisor::Event::Reloaded(Box::new(offering));
+        // A supervisor that is gone ends the process.
+        let _ = self.events.send(event).await;
     }
 
     /// Says goodbye. Containers run on.

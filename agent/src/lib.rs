@@ -15,5 +15,6 @@ pub mod link;
 pub mod logs;
 pub mod network;
 pub mod reconcile;
+pub mod reload;
 pub mod runtime;
 pub mod supervisor;

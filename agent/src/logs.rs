@@ -15,7 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, watch};
 
@@ -81,7 +81,7 @@ pub struct LogEnd {
 #[derive(Debug)]
 pub struct LogStore {
     dir: PathBuf,
-    limits: LogLimits,
+    limits: RwLock<LogLimits>,
     /// Held only for moments, never while files are read.
     open: Mutex<HashMap<ContainerKey, Slot>>,
     /// For those who must not wait for a disk.
@@ -138,10 +138,19 @@ impl LogStore {
         fs::create_dir_all(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
-            limits,
+            limits: RwLock::new(limits),
             open: Mutex::new(HashMap::new()),
             beside: Arc::new(Semaphore::new(BESIDE)),
         })
+    }
+
+    fn limits(&self) -> LogLimits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other limits from now on. That of one container is that of those that begin to write.
+    pub fn set_limits(&self, limits: LogLimits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     /// Does something with the store on a thread that may wait for the disk: one that hangs
@@ -171,7 +180,7 @@ impl LogStore {
         let mut held = lock(&slot);
         let log = match held.take() {
             Some(log) => log,
-            None => Arc::new(Log::load(dir, self.limits.container)?),
+            None => Arc::new(Log::load(dir, self.limits().container)?),
         };
         *held = Some(Arc::clone(&log));
         Ok(Some(log))
@@ -316,8 +325,9 @@ impl LogStore {
     ) -> io::Result<()> {
         let bytes = |n: i64| u64::try_from(n).unwrap_or(0);
         let total_disk = disk.map(|disk| bytes(disk.total)).filter(|n| *n > 0);
+        let limits = self.limits();
         let most = total_disk.map_or(u64::MAX, |n| n / 100 * DISK_PERCENT);
-        let most = most.min(self.limits.node);
+        let most = most.min(limits.node);
         let floor = total_disk.map_or(0, |n| (n / 100 * LOW_PERCENT).min(LOW_BYTES));
         let mut free = disk.map_or(u64::MAX, |disk| bytes(disk.free));
         let mut ended: BTreeMap<(SystemTime, PathBuf), u64> = BTreeMap::new();
@@ -334,7 +344,7 @@ impl LogStore {
         }
         let mut failed = Ok(());
         for ((modified, path), size) in ended {
-            let old = now.duration_since(modified).unwrap_or_default() > self.limits.retention;
+            let old = now.duration_since(modified).unwrap_or_default() > limits.retention;
             if !(old || total > most || free < floor) {
                 continue;
             }

@@ -5,10 +5,13 @@ use clap::{Parser, Subcommand};
 use longshore_agent::config::{Config, SCHEMA, reference};
 use longshore_agent::daemon;
 use longshore_agent::host::{self, freezer::Freezer};
-use longshore_agent::identity::{Files, IdentityError, Token};
+use longshore_agent::identity::{Files, Identity, IdentityError, Token};
 use longshore_agent::lease::{Freezable, Lease, freeze_all};
 use longshore_agent::link::{JoinError, JoinOrder, join};
+use longshore_agent::reload::{InForce, Source, waiting};
+use longshore_agent::runtime::docker::Docker;
 use longshore_agent::runtime::{Containers as _, RuntimeError};
+use longshore_common::redact::{Hiding, Names};
 use longshore_config::load::Loaded;
 use longshore_config::show;
 use std::collections::BTreeMap;
@@ -18,7 +21,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// A newer process of this agent took over; systemd does not start this one again.
 const REPLACED: u8 = 3;
@@ -101,12 +104,22 @@ fn main() -> ExitCode {
         eprintln!("error: the TLS provider was installed twice");
         return ExitCode::from(1);
     }
-    set_up_log();
+    let names = Names::default();
+    set_up_log(&names);
     // A variable that is not Unicode cannot be one of ours.
     let environment = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
         .collect();
-    let (config, loaded) = match configuration(&arguments, &environment) {
+    let read = source(&arguments, environment).and_then(|source| {
+        let Source {
+            file,
+            environment,
+            arguments,
+        } = source.clone();
+        let (config, loaded) = Config::load(file.as_deref(), &environment, arguments)?;
+        Ok((source, config, loaded))
+    });
+    let (source, config, loaded) = match read {
         Ok(read) => read,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -114,8 +127,9 @@ fn main() -> ExitCode {
         }
     };
     if let Command::Config { what } = &arguments.command {
-        return look(what, &loaded);
+        return look(what, &config, &loaded);
     }
+    names.set(config.hidden_names());
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -133,7 +147,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Run => return run(config).await,
+            Command::Run => return run(source, config, names).await,
             Command::Join {
                 coordinator,
                 token,
@@ -157,7 +171,7 @@ fn main() -> ExitCode {
 }
 
 /// What is asked about the configuration.
-fn look(what: &ConfigVerb, loaded: &Loaded) -> ExitCode {
+fn look(what: &ConfigVerb, config: &Config, loaded: &Loaded) -> ExitCode {
     match what {
         ConfigVerb::Check => {
             for warning in &loaded.warnings {
@@ -166,7 +180,11 @@ fn look(what: &ConfigVerb, loaded: &Loaded) -> ExitCode {
             println!("the configuration is valid");
         }
         ConfigVerb::Show { key, origin, json } => {
-            let text = show::print(&SCHEMA, loaded, key.as_deref(), *origin, *json);
+            let waits = waiting(
+                &config.run_dir,
+                &longshore_config::load::show(&SCHEMA, loaded),
+            );
+            let text = show::print(&SCHEMA, loaded, key.as_deref(), (*origin, *json), &waits);
             match text {
                 Ok(text) => print!("{text}"),
                 Err(error) => {
@@ -180,13 +198,15 @@ fn look(what: &ConfigVerb, loaded: &Loaded) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn set_up_log() {
+fn set_up_log(names: &Names) {
     let level = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(&level)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let names = names.clone();
+    let hiding = move || Hiding::new(std::io::stderr(), names.clone());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(hiding);
     let plain = std::io::stderr().is_terminal();
     if std::env::var("LONGSHORE_LOG_FORMAT").as_deref() == Ok("json") {
         builder.json().init();
@@ -195,10 +215,7 @@ fn set_up_log() {
     }
 }
 
-fn configuration(
-    arguments: &Arguments,
-    environment: &BTreeMap<String, String>,
-) -> Result<(Config, Loaded)> {
+fn source(arguments: &Arguments, environment: BTreeMap<String, String>) -> Result<Source> {
     let mut set: Vec<(String, String, String)> = Vec::new();
     for (key, text) in &arguments.set {
         set.push(("--set".to_owned(), key.clone(), text.clone()));
@@ -213,7 +230,11 @@ fn configuration(
             set.push((flag.to_owned(), key.to_owned(), text.to_owned()));
         }
     }
-    Ok(Config::load(arguments.config.as_deref(), environment, set)?)
+    Ok(Source {
+        file: arguments.config.clone(),
+        environment,
+        arguments: set,
+    })
 }
 
 /// `KEY=VALUE`
@@ -224,7 +245,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-async fn run(config: Config) -> Result<ExitCode> {
+async fn run(source: Source, config: Config, names: Names) -> Result<ExitCode> {
     let lock = daemon::lock_state(&config.state_dir)?;
     daemon::private_dir(&config.run_dir)?;
     let files = Files::new(&config.state_dir);
@@ -237,6 +258,8 @@ async fn run(config: Config) -> Result<ExitCode> {
     let (gpus, released) = daemon::gpus(&config);
     info!(agent = %identity.agent, name = %identity.name, version = env!("CARGO_PKG_VERSION"), "agent starts");
     let left = config.clone();
+    let begun = InForce::begin(&source.read()?);
+    let as_begun = identity.clone();
     let parts = daemon::Parts {
         identity,
         files,
@@ -247,29 +270,95 @@ async fn run(config: Config) -> Result<ExitCode> {
         machine,
         journal_ahead: longshore_agent::journal::AHEAD,
     };
-    let agent = daemon::start(parts, Arc::new(docker), Some(lock)).await?;
+    let agent = daemon::start(parts, Arc::new(docker.clone()), Some(lock)).await?;
+    keep(&begun);
+    let mut running = Running {
+        source,
+        now: begun,
+        names,
+        agent: &agent,
+        docker,
+        identity: as_begun,
+    };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // without systemd nobody listens
     let code = tokio::select! {
-        ended = wait_for_signal() => ended.map(|()| ExitCode::SUCCESS)?,
+        ended = running.wait_for_signal() => ended.map(|()| ExitCode::SUCCESS)?,
         () = agent.replaced() => ExitCode::from(REPLACED),
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     info!("agent stops; containers run on");
+    running.now.forget();
     agent.stop().await;
     daemon::keep_no_secrets(&left);
     Ok(code)
 }
 
-async fn wait_for_signal() -> Result<()> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut hup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = term.recv() => return Ok(()),
-            _ = int.recv() => return Ok(()),
-            _ = hup.recv() => warn!("nothing can be reloaded yet; restart the agent instead, containers run on"),
+/// What takes another configuration into force.
+struct Running<'a> {
+    source: Source,
+    now: InForce,
+    names: Names,
+    agent: &'a daemon::Agent,
+    docker: Docker,
+    identity: Identity,
+}
+
+impl Running<'_> {
+    async fn wait_for_signal(&mut self) -> Result<()> {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut hup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = term.recv() => return Ok(()),
+                _ = int.recv() => return Ok(()),
+                _ = hup.recv() => self.reload().await,
+            }
         }
+    }
+
+    /// Reads everything again. With anything wrong what was in force stays so.
+    async fn reload(&mut self) {
+        let read = self.source.read().map_err(|error| error.to_string());
+        let checked = read.and_then(|read| {
+            let again = self.now.reload(&read);
+            let docker = daemon::docker_config(&again.now.config, &self.identity);
+            let docker = docker.map_err(|error| format!("{error:#}"))?;
+            Ok((read, again, docker))
+        });
+        let (read, again, docker) = match checked {
+            Ok(checked) => checked,
+            Err(text) => {
+                for line in text.lines() {
+                    error!("the configuration is not read again: {line}");
+                }
+                return;
+            }
+        };
+        for warning in &read.warnings {
+            warn!("{warning}");
+        }
+        self.docker.reload(&docker);
+        self.agent.reload(&again.now.config).await;
+        self.names.set(again.now.config.hidden_names());
+        match again.taken.as_slice() {
+            [] => info!("the configuration was read again; nothing differs that can act now"),
+            keys => info!("the configuration was read again: {}", keys.join(", ")),
+        }
+        if !again.waiting.is_empty() {
+            warn!(
+                "these keys wait for a restart: {}",
+                again.waiting.join(", ")
+            );
+        }
+        self.now = again.now;
+        keep(&self.now);
+    }
+}
+
+fn keep(in_force: &InForce) {
+    if let Err(error) = in_force.keep() {
+        warn!(%error, "what is in force cannot be kept; config show does not say what waits");
     }
 }
 
@@ -290,7 +379,7 @@ async fn enrol(
     }
     let token = Token::parse(&read_token(token, token_file)?)?;
     let machine = daemon::machine(&config.state_dir)?;
-    let probe = longshore_agent::identity::Identity {
+    let probe = Identity {
         agent: longshore_common::ids::AgentId::new(0),
         cluster: longshore_common::ids::ClusterId::new(0),
         name: String::new(),

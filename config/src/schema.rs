@@ -104,6 +104,16 @@ impl Schema {
         }
     }
 
+    /// The key to which a shown one belongs: itself, or the map it stands in.
+    #[must_use]
+    pub fn key_of(&self, shown: &str) -> Option<&Key> {
+        let below = |key: &&Key| {
+            let rest = shown.strip_prefix(key.path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.keys.iter().find(below)
+    }
+
     /// The key of this path.
     #[must_use]
     pub fn key(&self, path: &str) -> Option<&Key> {
@@ -379,7 +389,7 @@ pub fn reference(schema: &Schema, heading: &str) -> String {
             text.push_str(&format!("# {line}\n"));
         }
         let acts = match key.acts {
-            Acts::Reload => "",
+            Acts::Reload => "; acts on reload",
             Acts::Live => "; may be stored, and acts at once",
             Acts::Restart => "; acts on restart",
         };

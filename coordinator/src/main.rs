@@ -29,6 +29,7 @@ use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Head};
 use longshore_link::boot_ms;
 use sd_notify::NotifyState;
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -280,9 +281,14 @@ fn start() -> Result<(), End> {
         Some(Verb::Config {
             verb: ConfigVerb::Show { key, origin, json },
         }) => {
-            let text =
-                longshore_config::show::print(&SCHEMA, &loaded, key.as_deref(), origin, json)
-                    .map_err(End::Settings)?;
+            let text = longshore_config::show::print(
+                &SCHEMA,
+                &loaded,
+                key.as_deref(),
+                (origin, json),
+                &BTreeMap::new(),
+            )
+            .map_err(End::Settings)?;
             print!("{text}");
             return Ok(());
         }

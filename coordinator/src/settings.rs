@@ -11,6 +11,7 @@
 use crate::config::{Config, Overrides, SCHEMA};
 use longshore_config::load::{Loaded, SETTINGS, Shown, show};
 use longshore_config::schema::{Acts, Key};
+use longshore_config::show::differing;
 use longshore_config::work::layers::Document;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -129,35 +130,24 @@ impl InForce {
     /// Keys whose values differ.
     #[must_use]
     pub fn differing(&self, other: &Self) -> Vec<String> {
-        fn values(of: &InForce) -> BTreeMap<&str, &Value> {
+        let values = |of: &Self| -> BTreeMap<String, Value> {
             let shown = of.shown.iter();
-            shown
-                .map(|shown| (shown.key.as_str(), &shown.value))
-                .collect()
-        }
-        let (mine, theirs) = (values(self), values(other));
-        let keys = mine.keys().chain(theirs.keys());
-        let mut keys: Vec<&str> = keys
-            .copied()
-            .filter(|key| mine.get(key) != theirs.get(key))
-            .collect();
+            let pair = |shown: &Shown| (shown.key.clone(), shown.value.clone());
+            shown.map(pair).collect()
+        };
+        let mut keys = differing(&values(self), &values(other));
         if self.work != other.work {
-            keys.push("work");
+            keys.push("work".to_owned());
+            keys.sort_unstable();
         }
-        keys.sort_unstable();
-        keys.dedup();
-        keys.into_iter().map(str::to_owned).collect()
+        keys
     }
 }
 
 /// The key of the schema to which a shown one belongs: itself, or the map it stands in.
 #[must_use]
 pub fn key_of(shown: &str) -> Option<&'static Key> {
-    let below = |key: &&Key| {
-        let rest = shown.strip_prefix(key.path);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    SCHEMA.keys.iter().find(below)
+    SCHEMA.key_of(shown)
 }
 
 /// What stands over stored settings at a key, if that is so.

@@ -2,7 +2,7 @@
 //! in the documentation is made from here, and a test holds the defaults against those the
 //! program uses.
 
-use longshore_config::schema::Acts::Restart;
+use longshore_config::schema::Acts::{Reload, Restart};
 use longshore_config::schema::{self, Key, Kind, Schema};
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
@@ -12,6 +12,14 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, help: &'stat
         default,
         acts: Restart,
         help,
+    }
+}
+
+/// A key that acts when the configuration is read again.
+const fn reload(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key {
+        acts: Reload,
+        ..key(path, kind, default, help)
     }
 }
 
@@ -34,7 +42,7 @@ pub const SCHEMA: Schema = Schema {
             "\"/run/longshore-agent\"",
             "Files of running sessions. A tmpfs of their own is mounted below it.",
         ),
-        key(
+        reload(
             "agent.vault_file_roots",
             Kind::List(&Kind::Text),
             "[\"/home/work\", \"/work\", \"/tmp\", \"/run/longshore/secrets\"]",
@@ -58,31 +66,31 @@ pub const SCHEMA: Schema = Schema {
             "2",
             "Images pulled at once.",
         ),
-        key(
+        reload(
             "agent.reserved.cpu",
             Kind::Integer(0, MANY),
             "1",
             "Cores the node keeps for itself.",
         ),
-        key(
+        reload(
             "agent.reserved.mem_mib",
             Kind::Integer(0, MANY),
             "1024",
             "Memory the node keeps for itself, in MiB.",
         ),
-        key(
+        reload(
             "agent.offered.cpu",
             Kind::Integer(0, MANY),
             "0",
             "Cores offered instead of what was found, for nodes shared with others; 0 = found less reserved.",
         ),
-        key(
+        reload(
             "agent.offered.mem_mib",
             Kind::Integer(0, MANY),
             "0",
             "Memory offered instead of what was found, in MiB; 0 = found less reserved.",
         ),
-        key(
+        reload(
             "agent.max_containers",
             Kind::Integer(0, MANY),
             "0",
@@ -118,43 +126,43 @@ pub const SCHEMA: Schema = Schema {
             "[63]",
             "XIDs after which a GPU carries a warning until it was reset.",
         ),
-        key(
+        reload(
             "agent.health.on_foreign",
             Kind::OneOf(&["hold", "report"]),
             "\"hold\"",
             "Whether a GPU that a program outside Longshore uses is kept back, or only told.",
         ),
-        key(
+        reload(
             "agent.foreign.min_mem_mib",
             Kind::Integer(1, MANY),
             "64",
             "From so much GPU memory on such a program counts, in MiB.",
         ),
-        key(
+        reload(
             "agent.foreign.ignore",
             Kind::List(&Kind::Text),
             "[\"Xorg\", \"Xwayland\", \"gnome-shell\", \"nvidia-persistenced\", \"nvidia-cuda-mps-server\", \"nvidia-cuda-mps-control\"]",
             "Names of programs that never count.",
         ),
-        key(
+        reload(
             "agent.allocation.strategy",
             Kind::OneOf(&["even", "fill"]),
             "\"even\"",
             "How shares of GPUs are spread.",
         ),
-        key(
+        reload(
             "agent.allocation.quantum",
             Kind::Decimal,
             "0.01",
             "The smallest part of a shared device.",
         ),
-        key(
+        reload(
             "agent.allocation.fragmentation",
             Kind::Bool,
             "true",
             "Whether a share may be split over more devices than its size needs.",
         ),
-        key(
+        reload(
             "agent.allocation.affinity",
             Kind::OneOf(&["prefer-single-node", "interleaved"]),
             "\"prefer-single-node\"",
@@ -184,47 +192,53 @@ pub const SCHEMA: Schema = Schema {
             "4",
             "Networks kept ready.",
         ),
-        key(
+        reload(
             "agent.images.low_water",
             Kind::Integer(0, 95),
             "10",
             "So much of the disk of images a pull leaves free, in percent.",
         ),
-        key(
+        reload(
             "agent.images.gc",
             Kind::Bool,
             "true",
             "Images that nothing uses are removed when the disk fills up; of those this agent pulled, least recently used first.",
         ),
-        key(
+        reload(
             "agent.images.keep",
             Kind::List(&Kind::Text),
             "[]",
             "Images that are never removed, by reference.",
         ),
-        key(
+        reload(
             "agent.logs.container_cap_mib",
             Kind::Integer(1, MANY),
             "64",
-            "Stored output per container, in MiB.",
+            "Stored output per container, in MiB; of containers that begin to write after a change.",
         ),
-        key(
+        reload(
             "agent.logs.node_cap_mib",
             Kind::Integer(1, MANY),
             "20480",
             "Stored output on the node, in MiB.",
         ),
-        key(
+        reload(
             "agent.logs.retention_days",
             Kind::Integer(0, MANY),
             "30",
             "Days output is kept after the end.",
         ),
-        key(
+        reload(
             "agent.local_cordon",
             Kind::Bool,
             "false",
             "Refuse new work, whatever the coordinator says.",
+        ),
+        reload(
+            "agent.redact",
+            Kind::List(&Kind::Text),
+            "[]",
+            "Variables whose values the log shows as a mask, beside those that it always does; * at either end of a name stands for anything.",
         ),
         key(
             "agent.quic.gso",
@@ -291,7 +305,8 @@ mod tests {
             .keys
             .iter()
             .map(|key| key.path)
-            .filter(|path| path.starts_with("agent."))
+            // The list of hidden names is the agent's for its log, and a vault's for sessions.
+            .filter(|path| path.starts_with("agent.") && *path != "agent.redact")
             .filter(|path| !longshore_config::work::keys::is_of_machine(path))
             .collect();
         assert!(reach.is_empty(), "{reach:?}");

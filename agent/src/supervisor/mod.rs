@@ -104,6 +104,8 @@ pub enum Event {
     Gpus,
     /// Programs on each GPU that none of our containers runs.
     Strangers(BTreeMap<DeviceId, Vec<Process>>),
+    /// The configuration was read again.
+    Reloaded(Box<SupervisorConfig>),
     /// A running container was compared with its grant.
     Verified(ContainerKey, Checked),
     /// A command or terminal that somebody opened says how it stands.
@@ -138,7 +140,8 @@ pub enum Done {
     Ended(Box<Outcome>),
 }
 
-/// What does not change while the agent runs.
+/// What the supervisor goes by. Who it is and where things lie does not change while it runs; what
+/// is offered and taken may, when the configuration is read again.
 #[derive(Debug, Clone)]
 pub struct SupervisorConfig {
     /// Whose containers.
@@ -298,6 +301,8 @@ impl<C> std::fmt::Debug for Supervisor<C> {
 pub struct Handles {
     /// For what the link hears.
     pub heard: mpsc::Sender<Heard>,
+    /// For a configuration that was read again.
+    pub events: mpsc::Sender<Event>,
     /// True once the engine's containers were listed for the first time.
     pub listed: watch::Receiver<bool>,
 }
@@ -327,10 +332,11 @@ pub fn start<C: Containers>(
     supervisor.recall();
     let pings = supervisor.pings.subscribe();
     tokio::spawn(forward_hints(runtime, events.clone(), pings));
-    tokio::spawn(forward_gpus(gpus, events));
+    tokio::spawn(forward_gpus(gpus, events.clone()));
     tokio::spawn(async move { supervisor.run(inbox, &mut from_link, listed).await });
     Handles {
         heard,
+        events,
         listed: listed_seen,
     }
 }
@@ -576,6 +582,11 @@ impl<C: Containers> Supervisor<C> {
             Event::Pinged(result) => self.take_ping(result),
             Event::Gpus => {
                 self.take_gpus();
+                self.refresh_inventory();
+                self.reconcile_all()?;
+            }
+            Event::Reloaded(config) => {
+                self.config = *config;
                 self.refresh_inventory();
                 self.reconcile_all()?;
             }

@@ -51,7 +51,7 @@ type Owned = BTreeMap<String, Own>;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Collector {
-    rules: Rules,
+    rules: Mutex<Rules>,
     /// Where the list of own images lies.
     path: PathBuf,
     owned: Mutex<Owned>,
@@ -71,12 +71,21 @@ impl Collector {
         let owned = std::fs::read(&path).ok();
         let owned = owned.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Self {
-            rules,
+            rules: Mutex::new(rules),
             path,
             owned: Mutex::new(owned.unwrap_or_default()),
             due: Mutex::default(),
             pass: tokio::sync::Mutex::default(),
         }
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        lock(&self.rules).clone()
+    }
+
+    /// Goes by other rules from now on.
+    pub(super) fn set_rules(&self, rules: Rules) {
+        *lock(&self.rules) = rules;
     }
 
     /// This agent pulled an image and gave it these names.
@@ -140,11 +149,12 @@ impl Collector {
         let Some(disk) = root.and_then(|root| host::disk(root).ok()) else {
             return Ok(()); // an engine elsewhere looks after its own disk
         };
-        if missing(disk, self.rules.low_water_percent, wanted) == 0 {
+        let rules = self.rules();
+        if missing(disk, rules.low_water_percent, wanted) == 0 {
             return Ok(());
         }
-        if !self.rules.on {
-            if missing(disk, self.rules.low_water_percent, 0) > 0 {
+        if !rules.on {
+            if missing(disk, rules.low_water_percent, 0) > 0 {
                 tracing::warn!(free = disk.free, "the disk of images is nearly full");
             }
             return Ok(());
@@ -153,7 +163,7 @@ impl Collector {
         let gone = {
             let mut owned = lock(&self.owned);
             owned.retain(|id, _| there.iter().any(|image| image.id == *id));
-            choose(&there, &owned, &used, &self.rules, (disk, wanted), now_s())
+            choose(&there, &owned, &used, &rules, (disk, wanted), now_s())
         };
         for image in gone {
             match remove(engine, image).await {

@@ -39,8 +39,7 @@ pub(super) async fn deliver(
     request: &CreateRequest,
     delivery: &Delivery,
 ) -> Result<Delivered, RuntimeError> {
-    let config = &docker.0.config;
-    let plan = plan(delivery, &config.file_roots, &[]).map_err(failed)?;
+    let plan = plan(delivery, &docker.file_roots(), &[]).map_err(failed)?;
     let there = in_image(docker, request, &plan.files).await?;
     let mut notes = plan.notes;
     let mut files: Vec<Placed> = Vec::new();

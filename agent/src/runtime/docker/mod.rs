@@ -155,6 +155,16 @@ impl DockerConfig {
     }
 }
 
+impl DockerConfig {
+    fn image_rules(&self) -> Rules {
+        Rules {
+            low_water_percent: self.image_low_water_percent,
+            on: self.image_gc,
+            keep: self.image_keep.clone(),
+        }
+    }
+}
+
 /// A Docker engine, up or down. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Docker(Arc<Inner>);
@@ -166,6 +176,8 @@ struct Inner {
     files: Files,
     networks: Pool,
     pulls: Pulls,
+    /// As configured now.
+    file_roots: Mutex<Vec<String>>,
     creates: Semaphore,
     /// One image's account files are read at a time.
     accounts: tokio::sync::Mutex<()>,
@@ -215,16 +227,9 @@ impl Docker {
             pulls: Pulls::new(
                 Arc::clone(&engine),
                 config.parallel_pulls,
-                config.image_low_water_percent,
-                Collector::new(
-                    &config.state_dir,
-                    Rules {
-                        low_water_percent: config.image_low_water_percent,
-                        on: config.image_gc,
-                        keep: config.image_keep.clone(),
-                    },
-                ),
+                Collector::new(&config.state_dir, config.image_rules()),
             ),
+            file_roots: Mutex::new(config.file_roots.clone()),
             creates: Semaphore::new(config.parallel_creates.max(1)),
             accounts: tokio::sync::Mutex::default(),
             cache: Mutex::default(),
@@ -233,6 +238,21 @@ impl Docker {
             files,
             networks,
         })))
+    }
+
+    /// Goes by what of another configuration can act while sessions run: where files may be put,
+    /// and how images are kept.
+    pub fn reload(&self, config: &DockerConfig) {
+        self.0.pulls.set_rules(config.image_rules());
+        let roots = self.0.file_roots.lock();
+        let mut roots = roots.unwrap_or_else(PoisonError::into_inner);
+        roots.clone_from(&config.file_roots);
+    }
+
+    /// Where files may be put.
+    fn file_roots(&self) -> Vec<String> {
+        let roots = self.0.file_roots.lock();
+        roots.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adopts networks, sets the firewall and makes networks ready. Happens by itself

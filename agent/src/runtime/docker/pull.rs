@@ -4,7 +4,7 @@
 //! waits for any more ends; one that failed is not tried again at once. One for which the
 //! engine's disk has no room is not begun, or ends as soon as the layers' sizes are known.
 
-use super::collect::Collector;
+use super::collect::{Collector, Rules};
 use super::engine::{CallError, Engine};
 use crate::host::{self, Disk};
 use crate::runtime::{ImageFacts, PullState, RuntimeError};
@@ -62,7 +62,6 @@ pub(super) struct Pulls {
     seen: Mutex<HashMap<Asked, (Instant, ImageFacts)>>,
     /// Where the engine keeps images, once it has said.
     root: Mutex<Option<PathBuf>>,
-    low_water_percent: u8,
     collector: Arc<Collector>,
 }
 
@@ -71,12 +70,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pulls {
-    pub(super) fn new(
-        engine: Arc<Engine>,
-        parallel: usize,
-        low_water_percent: u8,
-        collector: Collector,
-    ) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, parallel: usize, collector: Collector) -> Self {
         Self {
             engine,
             places: Arc::new(Semaphore::new(parallel.max(1))),
@@ -84,9 +78,13 @@ impl Pulls {
             failed: Arc::default(),
             seen: Mutex::default(),
             root: Mutex::default(),
-            low_water_percent,
             collector: Arc::new(collector),
         }
+    }
+
+    /// Goes by other rules from now on; a pull that is under way keeps those it began with.
+    pub(super) fn set_rules(&self, rules: Rules) {
+        self.collector.set_rules(rules);
     }
 
     /// Looks after the room on the disk of images now and then, without anybody waiting.
@@ -303,7 +301,7 @@ impl Pulls {
             shared_by,
             stage: sender,
             root: lock(&self.root).clone(),
-            low_water_percent: self.low_water_percent,
+            low_water_percent: self.collector.rules().low_water_percent,
             collector: Arc::clone(&self.collector),
         };
         tokio::spawn(job.run());

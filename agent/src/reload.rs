@@ -1,0 +1,297 @@
+//! The configuration read again while the agent runs: all of it or nothing.
+//!
+//! | input | output |
+//! |---|---|
+//! | where it is read from, what was in force | what is in force from then on, or all that is wrong |
+//! | what is in force, a configuration | keys that wait, and for what |
+//!
+//! What is in force lies in a file below the run directory, so that `config show` can say what
+//! the running agent has not taken yet.
+
+use crate::config::{Config, ConfigError, SCHEMA};
+use longshore_config::load::{Shown, show};
+use longshore_config::schema::Acts;
+use longshore_config::show::differing;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Where a configuration is read from.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// `--config`
+    pub file: Option<PathBuf>,
+    /// The environment of the process.
+    pub environment: BTreeMap<String, String>,
+    /// What the command line sets: its name there, the dotted key, the text.
+    pub arguments: Vec<(String, String, String)>,
+}
+
+/// A configuration, and each key with what holds.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// It.
+    pub config: Config,
+    /// Its keys.
+    pub shown: Vec<Shown>,
+    /// What is worth a line in the log.
+    pub warnings: Vec<String>,
+}
+
+impl Source {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// All that is wrong, a line each.
+    pub fn read(&self) -> Result<Read, ConfigError> {
+        let arguments = self.arguments.clone();
+        let (config, loaded) = Config::load(self.file.as_deref(), &self.environment, arguments)?;
+        Ok(Read {
+            config,
+            shown: show(&SCHEMA, &loaded),
+            warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+        })
+    }
+}
+
+/// By key.
+type Values = BTreeMap<String, Value>;
+
+/// What a running agent goes by.
+#[derive(Debug, Clone)]
+pub struct InForce {
+    /// Keys that act on restart are as at the start.
+    pub config: Config,
+    values: Values,
+}
+
+fn values(shown: &[Shown]) -> Values {
+    let shown = shown.iter();
+    shown
+        .map(|one| (one.key.clone(), one.value.clone()))
+        .collect()
+}
+
+fn acts(key: &str) -> Option<Acts> {
+    SCHEMA.key_of(key).map(|key| key.acts)
+}
+
+/// What a configuration that was read again comes to.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// It.
+    pub now: InForce,
+    /// Keys that act from now on.
+    pub taken: Vec<String>,
+    /// Keys whose new value waits for a restart.
+    pub waiting: Vec<String>,
+}
+
+impl InForce {
+    /// What an agent starts with.
+    #[must_use]
+    pub fn begin(read: &Read) -> Self {
+        Self {
+            config: read.config.clone(),
+            values: values(&read.shown),
+        }
+    }
+
+    /// Another configuration, as far as it can act without a restart.
+    #[must_use]
+    pub fn reload(&self, read: &Read) -> Reloaded {
+        let new = values(&read.shown);
+        let (waiting, taken): (Vec<String>, Vec<String>) = differing(&self.values, &new)
+            .into_iter()
+            .partition(|key| acts(key) == Some(Acts::Restart));
+        let mut values = new;
+        for key in &waiting {
+            match self.values.get(key) {
+                Some(old) => drop(values.insert(key.clone(), old.clone())),
+                None => drop(values.remove(key)),
+            }
+        }
+        Reloaded {
+            now: Self {
+                config: self.config.reloaded(read.config.clone()),
+                values,
+            },
+            taken,
+            waiting,
+        }
+    }
+
+    fn path(run_dir: &Path) -> PathBuf {
+        run_dir.join("in-force.json")
+    }
+
+    /// Writes down what is in force.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep(&self) -> io::Result<()> {
+        let path = Self::path(&self.config.run_dir);
+        let aside = path.with_extension("new");
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)?;
+        io::Write::write_all(&mut file, serde_json::to_string(&self.values)?.as_bytes())?;
+        fs::rename(&aside, &path)
+    }
+
+    /// Of an agent that goes by this no more, nothing waits.
+    pub fn forget(&self) {
+        // Where it is not there, or cannot go, the next start writes another.
+        let _ = fs::remove_file(Self::path(&self.config.run_dir));
+    }
+}
+
+/// Keys of a configuration that the running agent of a run directory does not go by yet, and
+/// whether they wait for a reload or a restart. Without an agent there are none.
+#[must_use]
+pub fn waiting(run_dir: &Path, shown: &[Shown]) -> BTreeMap<String, &'static str> {
+    let kept = fs::read(InForce::path(run_dir)).ok();
+    let kept: Option<Values> = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let Some(kept) = kept else {
+        return BTreeMap::new();
+    };
+    let keys = differing(&kept, &values(shown)).into_iter();
+    keys.filter_map(|key| match acts(&key)? {
+        Acts::Restart => Some((key, "restart")),
+        Acts::Live | Acts::Reload => Some((key, "reload")),
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(dir: &tempfile::TempDir, text: &str) -> Source {
+        let path = dir.path().join("agent.toml");
+        fs::write(&path, text).unwrap();
+        Source {
+            file: Some(path),
+            arguments: vec![(
+                "--run-dir".to_owned(),
+                "agent.run_dir".to_owned(),
+                dir.path().to_str().unwrap().to_owned(),
+            )],
+            ..Source::default()
+        }
+    }
+
+    #[test]
+    fn what_can_acts_and_the_rest_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let begun = InForce::begin(&source(&dir, "max_containers = 3\n").read().unwrap());
+        let text = "max_containers = 5\nredact = [\"LAB_*\"]\nfirewall = \"off\"\n[docker]\nparallel_pulls = 9\n";
+        let read = source(&dir, text).read().unwrap();
+        let again = begun.reload(&read);
+        assert_eq!(again.taken, ["agent.max_containers", "agent.redact"]);
+        assert_eq!(
+            again.waiting,
+            ["agent.docker.parallel_pulls", "agent.firewall"]
+        );
+        let config = &again.now.config;
+        assert_eq!(
+            (config.max_containers, config.docker.parallel_pulls),
+            (5, 2)
+        );
+        assert_eq!(config.firewall, "require");
+        // What waits still waits the next time, and what is taken is no news.
+        let third = again.now.reload(&read);
+        assert_eq!((third.taken.len(), third.waiting), (0, again.waiting));
+        let back = source(&dir, "max_containers = 3\n").read().unwrap();
+        let back = again.now.reload(&back);
+        assert_eq!(back.taken, ["agent.max_containers", "agent.redact"]);
+        assert!(back.waiting.is_empty());
+        assert_eq!(back.now.config, begun.config);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "max_containers = -1\nredct = []\nredact = [\"a b\"]\n";
+        let wrong = source(&dir, text).read().unwrap_err().0;
+        assert_eq!(wrong.lines().count(), 2, "{wrong}");
+        assert!(wrong.contains("did you mean agent.redact?"), "{wrong}");
+        let wrong = source(&dir, "redact = [\"a b\"]\n").read().unwrap_err().0;
+        assert!(wrong.contains("agent.toml:1"), "{wrong}");
+    }
+
+    #[test]
+    fn a_look_from_outside_knows_what_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let begun = InForce::begin(&source(&dir, "").read().unwrap());
+        let changed = source(&dir, "local_cordon = true\ngpu_way = \"cdi\"\n")
+            .read()
+            .unwrap();
+        assert!(
+            waiting(dir.path(), &changed.shown).is_empty(),
+            "nothing runs"
+        );
+        begun.keep().unwrap();
+        let told = waiting(dir.path(), &changed.shown);
+        let expected = [
+            ("agent.gpu_way".to_owned(), "restart"),
+            ("agent.local_cordon".to_owned(), "reload"),
+        ];
+        assert_eq!(told, expected.clone().into());
+        begun.reload(&changed).now.keep().unwrap();
+        let told = waiting(dir.path(), &changed.shown);
+        assert_eq!(told.into_iter().collect::<Vec<_>>(), expected[..1]);
+        begun.forget();
+        assert!(waiting(dir.path(), &changed.shown).is_empty());
+    }
+
+    /// The schema and the code must not say different things about when a key acts.
+    #[test]
+    fn every_key_acts_when_it_says() {
+        let altered = |path: &str, default: &str| -> String {
+            match path {
+                "agent.vault_file_roots" => "[\"/tmp\"]".to_owned(),
+                "agent.images.keep" | "agent.devices.mask" | "agent.redact" => "[\"x\"]".to_owned(),
+                "agent.allocation.strategy" => "fill".to_owned(),
+                "agent.allocation.quantum" => "0.5".to_owned(),
+                "agent.allocation.affinity" => "interleaved".to_owned(),
+                "agent.gpu_way" => "cdi".to_owned(),
+                "agent.firewall" => "off".to_owned(),
+                "agent.network.prefix" => "28".to_owned(),
+                "agent.network.pool" => "10.0.0.0/16".to_owned(),
+                _ => match default {
+                    "true" => "false".to_owned(),
+                    "false" => "true".to_owned(),
+                    number if number.parse::<u32>().is_ok() => {
+                        format!("{}", number.parse::<u32>().unwrap() + 1)
+                    }
+                    _ => "/elsewhere".to_owned(),
+                },
+            }
+        };
+        let nowhere = ("LONGSHORE_CONFIG_DIR".to_owned(), "/nowhere".to_owned());
+        let environment = BTreeMap::from([nowhere]);
+        let begun = Config::default();
+        for key in SCHEMA.keys {
+            let set = (
+                "--set".to_owned(),
+                key.path.to_owned(),
+                altered(key.path, key.default),
+            );
+            let (new, _) = Config::load(None, &environment, vec![set]).unwrap();
+            assert_ne!(new, begun, "{}", key.path);
+            let after = begun.reloaded(new.clone());
+            let expected = match key.acts {
+                Acts::Restart => &begun,
+                Acts::Reload | Acts::Live => &new,
+            };
+            assert_eq!(&after, expected, "{}", key.path);
+        }
+    }
+}
