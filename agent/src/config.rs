@@ -3,7 +3,7 @@
 
 mod keys;
 
-pub use keys::{SCHEMA, reference};
+pub use keys::{SCHEMA, manual, reference};
 
 use longshore_common::agent::{Affinity, Allocation, Strategy};
 use longshore_common::amount::parse_milli;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use longshore_agent::config::{Config, SCHEMA, reference};
+use longshore_agent::config::{Config, SCHEMA, manual, reference};
 use longshore_agent::daemon;
 use longshore_agent::host::{self, freezer::Freezer};
 use longshore_agent::identity::{Files, Identity, IdentityError, Token};
@@ -92,7 +92,11 @@ enum ConfigVerb {
         json: bool,
     },
     /// Print every key with its default and what it does, as a file to begin with.
-    Reference,
+    Reference {
+        /// As a page of the manual.
+        #[arg(long)]
+        man: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -193,7 +197,8 @@ fn look(what: &ConfigVerb, config: &Config, loaded: &Loaded) -> ExitCode {
                 }
             }
         }
-        ConfigVerb::Reference => print!("{}", reference()),
+        ConfigVerb::Reference { man: true } => print!("{}", manual()),
+        ConfigVerb::Reference { man: false } => print!("{}", reference()),
     }
     ExitCode::SUCCESS
 }

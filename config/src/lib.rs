@@ -4,6 +4,7 @@
 //! Pure but for [`sources`]: no files, environment, clocks or network; whoever calls hands in
 
 pub mod load;
+pub mod manual;
 pub mod merge;
 pub mod read;
 pub mod schema;

@@ -12,7 +12,7 @@ mod secure;
 pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
-pub use keys::{SCHEMA, reference};
+pub use keys::{SCHEMA, manual, reference};
 pub use notify::{MailSettings, Notify, Tls, is_public_url};
 pub use retention::Retention;
 pub use secure::{

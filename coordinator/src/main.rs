@@ -11,7 +11,7 @@ use longshore_common::ids::{
 use longshore_common::redact::{Hiding, Names};
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig};
-use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, reference};
+use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, manual, reference};
 use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
@@ -180,7 +180,11 @@ enum ConfigVerb {
         json: bool,
     },
     /// Print every key with its default and what it does, as a file to begin with
-    Reference,
+    Reference {
+        /// As a page of the manual.
+        #[arg(long)]
+        man: bool,
+    },
 }
 
 /// `KEY=VALUE`
@@ -293,9 +297,9 @@ fn start() -> Result<(), End> {
             return Ok(());
         }
         Some(Verb::Config {
-            verb: ConfigVerb::Reference,
+            verb: ConfigVerb::Reference { man },
         }) => {
-            print!("{}", reference());
+            print!("{}", if man { manual() } else { reference() });
             return Ok(());
         }
     }

@@ -2,6 +2,7 @@
 //! reference in the documentation is made from here, and a test holds the defaults against
 //! those the program uses.
 
+use longshore_config::manual::{self, Page};
 use longshore_config::schema::Acts::{Live, Reload, Restart};
 use longshore_config::schema::{self, Key, Kind, Schema};
 
@@ -557,6 +558,18 @@ pub fn reference() -> String {
     schema::reference(&SCHEMA, heading)
 }
 
+/// All keys as a page of the manual.
+#[must_use]
+pub fn manual() -> String {
+    let page = Page {
+        name: "longshore-coordinator.toml",
+        program: "longshore-coordinator",
+        version: env!("CARGO_PKG_VERSION"),
+        example: ("services.sessions.extend_max", "5"),
+    };
+    manual::page(&SCHEMA, &page)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -577,12 +590,18 @@ mod tests {
 
     #[test]
     fn the_reference_is_the_one_in_the_documentation() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/coordinator.toml");
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(path, reference()).unwrap();
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
+        for (name, made) in [
+            ("coordinator.toml", reference()),
+            ("man/longshore-coordinator.toml.5", manual()),
+        ] {
+            let path = format!("{docs}/{name}");
+            if std::env::var_os("UPDATE").is_some() {
+                std::fs::write(&path, &made).unwrap();
+            }
+            let known = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(known == made, "UPDATE=1 writes {path}");
         }
-        let known = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(known == reference(), "UPDATE=1 writes {path}");
     }
 
     #[test]
