@@ -6,11 +6,20 @@ use crate::error::{Failure, code};
 use crate::follow::{Got, Signals};
 use crate::output::{amount, clean};
 use crate::values;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use longshore_common::api::{
     Adjustment, NewArray, NewCluster, NewDependency, NewDesignation, NewPort, NewRestart,
     NewSession, Session, SignalBefore,
 };
+use longshore_config as config;
+use longshore_config::read::Format;
+use longshore_config::tree::Node;
+use longshore_config::work::layers::value_of;
+use longshore_config::work::parse;
+use serde_json::{Map, Value, json};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -122,9 +131,15 @@ pub(crate) struct SessionFlags {
     /// An app that is started at its first use: jupyter, jupyterlab, code, tensorboard
     #[arg(long, value_name = "NAME", value_parser = values::app)]
     pub(crate) app: Vec<NewPort>,
+    /// A file of this machine for the session: where it is to lie there, and where it lies here
+    #[arg(long, value_name = "PATH=LOCAL", value_parser = values::pair)]
+    pub(crate) file: Vec<(String, String)>,
+    /// A work key, above one's vault and below locked ones: agent.git.user=dana
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::pair)]
+    pub(crate) config: Vec<(String, String)>,
     /// The request as JSON; flags override it; - reads standard input
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) request: Option<PathBuf>,
 }
 
 /// The request that flags, file and defaults make together.
@@ -134,7 +149,7 @@ pub(crate) fn build(
     kind: &str,
     command: &[String],
 ) -> Result<NewSession, Failure> {
-    let mut request = match &flags.file {
+    let mut request = match &flags.request {
         Some(path) => read_file(path)?,
         None => NewSession::default(),
     };
@@ -170,6 +185,65 @@ fn read_file(path: &Path) -> Result<NewSession, Failure> {
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
+/// Most bytes of a file that goes with a request.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// A file of this machine as an entry of a vault. One that may be run here may be there.
+fn file_entry(path: &str, local: &str) -> Result<Value, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("--file: {local}: {error}"));
+    let about = std::fs::metadata(local).map_err(|error| wrong(&error))?;
+    if about.len() > MAX_FILE {
+        return Err(wrong(
+            &"a file that goes with a request has at most 64 KiB; use cp for others",
+        ));
+    }
+    let bytes = std::fs::read(local).map_err(|error| wrong(&error))?;
+    let mode = match about.permissions().mode() & 0o100 {
+        0 => "0400",
+        _ => "0500",
+    };
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => json!({ "path": path, "contents": text, "mode": mode }),
+        Ok(text) => encoded(path, text.as_bytes(), mode),
+        Err(error) => encoded(path, error.as_bytes(), mode),
+    })
+}
+
+fn encoded(path: &str, bytes: &[u8], mode: &str) -> Value {
+    let contents = STANDARD.encode(bytes);
+    json!({
+        "path": path,
+        "contents": contents,
+        "format": "base64",
+        "target_format": "bytes",
+        "mode": mode,
+    })
+}
+
+/// Sets work keys, each as its type reads it; null takes away what lower layers set.
+fn set_keys(config: &mut Map<String, Value>, pairs: &[(String, String)]) -> Result<(), Failure> {
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let text = Value::Object(std::mem::take(config)).to_string();
+    let tree = parse(Format::Json, text.as_bytes());
+    let mut tree = tree.map_err(|found| Failure::usage(format!("config: {}", found.message)))?;
+    for (key, text) in pairs {
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        let node = match text.as_str() {
+            "null" => Node::bare(config::tree::Value::Null),
+            text => {
+                value_of(&path, text).map_err(|why| Failure::usage(format!("--config: {why}")))?
+            }
+        };
+        tree.set(&path, Some(node));
+    }
+    if let Value::Object(members) = tree.to_json() {
+        *config = members;
+    }
+    Ok(())
+}
+
 fn apply(
     request: &mut NewSession,
     flags: &SessionFlags,
@@ -198,6 +272,10 @@ fn apply(
             values::env_pair(text, own).map_err(|e| Failure::usage(format!("--env: {e}")))?;
         request.environment.insert(name, value);
     }
+    for (path, local) in &flags.file {
+        request.files.insert(path.clone(), file_entry(path, local)?);
+    }
+    set_keys(&mut request.config, &flags.config)?;
     for text in &flags.label {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         request.labels.insert(name.to_owned(), value.to_owned());
@@ -327,6 +405,56 @@ pub(crate) fn adjustment_text(adjustment: &Adjustment) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn files_and_keys_go_with_the_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let flags = SessionFlags {
+            file: vec![
+                pair("~/a.txt", &local("a", b"text")),
+                pair("/tmp/b.bin", &local("b", b"\xff\x00")),
+            ],
+            config: vec![
+                pair("agent.git.user", "dana"),
+                pair("agent.apply_files", "true"),
+                pair("note", "[1]"),
+                pair("environment.A", "null"),
+            ],
+            ..SessionFlags::default()
+        };
+        let mut request = NewSession::default();
+        request.config.insert("note".to_owned(), json!(0));
+        apply(&mut request, &flags, &|_| None).unwrap();
+        assert_eq!(
+            Value::Object(request.config),
+            json!({
+                "agent": { "git": { "user": "dana" }, "apply_files": true },
+                "note": [1],
+                "environment": { "A": null },
+            })
+        );
+        assert_eq!(
+            request.files["~/a.txt"],
+            json!({ "path": "~/a.txt", "contents": "text", "mode": "0400" })
+        );
+        assert_eq!(request.files["/tmp/b.bin"]["contents"], "/wA=");
+        let large = SessionFlags {
+            file: vec![pair("/tmp/c", &local("c", &[b'x'; 65_537]))],
+            ..SessionFlags::default()
+        };
+        assert!(apply(&mut NewSession::default(), &large, &|_| None).is_err());
+        let wrong = SessionFlags {
+            config: vec![pair("agent.apply_files", "perhaps")],
+            ..SessionFlags::default()
+        };
+        assert!(apply(&mut NewSession::default(), &wrong, &|_| None).is_err());
+    }
 
     #[test]
     fn flags_override_the_file() {

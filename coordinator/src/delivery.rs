@@ -27,6 +27,7 @@ pub async fn given(
         Ok(found) => found,
         Err(NotGiven::Unknown) => return Ok(Given::Unknown),
         Err(NotGiven::Engine(error)) => return Err(error),
+        Err(gone @ NotGiven::Request { .. }) => return Ok(Given::Unavailable(gone.to_string())),
         Err(NotGiven::Vault { vault, why }) => {
             return Ok(Given::Unavailable(format!("vault {vault}: {why}")));
         }

@@ -574,7 +574,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let live = Arc::new(Live::hiding(names));
     let (engine, engine_task) = engine::start(state, store, live, effects, vec![people]);
     let secret = identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?;
-    let opened = Vaults::new(keyring, work, &secret);
+    let opened = Vaults::new(keyring, reader.clone(), work, &secret);
     let link = ClusterConfig {
         listen: config.agents_listen(),
         heartbeat_ms: config.daemon.agents.heartbeat_s * 1000,

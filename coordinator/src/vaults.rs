@@ -11,6 +11,7 @@ use crate::engine::{Engine, EngineError};
 use crate::pki::fill_random;
 use crate::secrets::{Keyring, Locked, OpenError, Place, Sealed};
 use crate::settings::Held;
+use crate::store::Reader;
 use longshore_common::api::MemberError;
 use longshore_common::ids::{SessionId, VaultId};
 use longshore_common::redact;
@@ -21,7 +22,7 @@ use longshore_config::work::delivery;
 use longshore_config::work::layers::{self, Document, Layer, Merged, Warning};
 use longshore_config::work::{self, Finding};
 use longshore_core::model::admin::NewContent;
-use longshore_core::model::{Event, Refusal, State, User, Vault, VaultContent};
+use longshore_core::model::{Event, Given, Refusal, State, User, Vault, VaultContent};
 use ring::hmac;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -96,19 +97,21 @@ pub struct Configuration {
 #[derive(Debug, Clone)]
 pub struct Vaults {
     keyring: Keyring,
+    reader: Reader,
     work: Arc<Held<Vec<Document>>>,
     hash: hmac::Key,
 }
 
 impl Vaults {
-    /// With the keys of this installation, the coordinator's own layers, and a secret that hashes
+    /// With the keys of this installation, what reads its file, the coordinator's own layers, and a secret that hashes
     /// of configurations are keyed with.
     #[must_use]
-    pub fn new(keyring: Keyring, work: Vec<Document>, secret: &[u8; 32]) -> Self {
+    pub fn new(keyring: Keyring, reader: Reader, work: Vec<Document>, secret: &[u8; 32]) -> Self {
         let mut text = b"config_hash".to_vec();
         text.extend_from_slice(secret);
         Self {
             keyring,
+            reader,
             work: Arc::new(Held::new(work)),
             hash: hmac::Key::new(hmac::HMAC_SHA256, &text),
         }
@@ -408,6 +411,40 @@ pub fn environment<'a>(variables: impl Iterator<Item = (&'a String, &'a String)>
     variables.enumerate().map(one).collect()
 }
 
+/// All that a request sets, as documents: work keys, then files and variables, each of which names
+/// itself. What is no document any more is left out.
+#[must_use]
+pub fn request<'a>(
+    variables: impl Iterator<Item = (&'a String, &'a String)>,
+    given: Option<&Given>,
+) -> Vec<Document> {
+    let mut all = Vec::new();
+    if let Some((files, config)) = given.and_then(|given| given.trees().ok()) {
+        let source = "config".to_owned();
+        all.push(layers::document(
+            Layer::CommandLine,
+            source,
+            false,
+            -2,
+            config,
+        ));
+        for (label, node) in files {
+            let path = ["files".to_owned(), label];
+            let source = longshore_config::tree::dotted(&path);
+            let node = layers::under(&path, node);
+            all.push(layers::document(
+                Layer::CommandLine,
+                source,
+                false,
+                -1,
+                node,
+            ));
+        }
+    }
+    all.extend(environment(variables));
+    all
+}
+
 /// The names that `agent.redact` adds; what is none is left out.
 #[must_use]
 pub fn hidden(merged: &Merged) -> Vec<String> {
@@ -434,12 +471,40 @@ pub enum NotGiven {
         /// One sentence, without any value.
         why: String,
     },
+    /// What its request gave it cannot be read.
+    #[error("files and keys of its request: {why}")]
+    Request {
+        /// One sentence, without any value.
+        why: String,
+    },
     /// The engine gave no answer.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
 impl Vaults {
+    /// Whether something could be encrypted now.
+    ///
+    /// # Errors
+    /// There is no master key.
+    pub fn can_seal(&self) -> Result<(), Locked> {
+        self.keyring.present().map(drop)
+    }
+
+    /// What a session was given with its request. Tasks have what their array was given.
+    async fn given(&self, id: SessionId) -> Result<Given, NotGiven> {
+        let gone = |why: String| NotGiven::Request { why };
+        let kept = self.reader.given(id.array().unwrap_or(id)).await;
+        let kept = kept.map_err(|error| gone(error.to_string()))?;
+        let kept = kept.ok_or_else(|| gone("it is not stored".to_owned()))?;
+        kept.open(&self.keyring).map_err(|error| {
+            gone(match error {
+                OpenError::Locked(locked) => locked.to_string(),
+                OpenError::Damaged => "what is stored of it is damaged".to_owned(),
+            })
+        })
+    }
+
     /// What the containers of a session get, merged for whom it runs as; which vaults and versions
     /// were used is kept with the session before anything is handed out.
     ///
@@ -451,11 +516,16 @@ impl Vaults {
                 let session = state.sessions.get(&id)?;
                 let user = state.identity_of(session)?;
                 let vaults = Kept::all_for(state, user);
-                Some((vaults, session.environment.clone(), session.attempt))
+                let asked = (session.environment.clone(), session.given);
+                Some((vaults, asked, session.attempt))
             })
             .await?;
-        let (vaults, asked, attempt) = found.ok_or(NotGiven::Unknown)?;
-        let configuration = self.configure(&vaults, environment(asked.iter()));
+        let (vaults, (asked, is_given), attempt) = found.ok_or(NotGiven::Unknown)?;
+        let given = match is_given {
+            true => Some(self.given(id).await?),
+            false => None,
+        };
+        let configuration = self.configure(&vaults, request(asked.iter(), given.as_ref()));
         if let Some((vault, why)) = &configuration.in_the_way {
             return Err(NotGiven::Vault {
                 vault: vault.to_string(),
@@ -472,12 +542,17 @@ impl Vaults {
             vault: error.vault,
             why: error.why,
         })?;
-        for one in &left_out {
-            tracing::info!(session = %id, what = %one.what, why = %one.why, "not delivered");
-        }
         let used: BTreeSet<VaultId> = configuration.used.iter().map(|(id, _)| *id).collect();
         let skipped = vaults.iter().map(|kept| kept.vault.id);
-        let skipped = skipped.filter(|id| !used.contains(id)).collect();
+        let skipped: Vec<VaultId> = skipped.filter(|id| !used.contains(id)).collect();
+        let vaults = skipped
+            .iter()
+            .map(|id| format!("vault-skipped: vault {id} cannot be opened; it is left out."));
+        let parts = left_out.iter().map(|one| match &one.vault {
+            Some(vault) => format!("{} of vault {vault}: {}", one.what, one.why),
+            None => format!("{}: {}", one.what, one.why),
+        });
+        let left_out = vaults.chain(parts).collect();
         let redact = hidden(&configuration.merged);
         let event = Event::Configured {
             session: id,
@@ -486,6 +561,7 @@ impl Vaults {
             vaults: configuration.used,
             skipped,
             redact,
+            left_out,
         };
         // Not refused: a session that has ended meanwhile is left as it is.
         let _answer = engine.ask(event).await?;

@@ -105,6 +105,9 @@ fn text(session: &Session) -> String {
     for blocker in &session.blocked_by {
         sheet.line("waits", &blocker.text);
     }
+    for text in &session.not_given {
+        sheet.line("not given", text);
+    }
 
     if let Some(array) = &session.array {
         sheet.line("tasks", &format!("{} of {}", array.range, array.size));

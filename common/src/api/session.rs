@@ -317,6 +317,9 @@ pub struct Session {
     /// Ids of vaults that it started without, because they could not be opened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vaults_skipped: Vec<String>,
+    /// What its present attempt did not get of all it was given, and why: a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_given: Vec<String>,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,

@@ -40,6 +40,14 @@ pub struct NewSession {
     /// Environment variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
+    /// Files by label, as a vault has them: `{path, contents, mode, …}`. At most 64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Object)]
+    pub files: BTreeMap<String, serde_json::Value>,
+    /// Work keys, as a vault has them; above one's vault, below locked ones.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub config: serde_json::Map<String, serde_json::Value>,
     /// Directory the command starts in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1024)]

@@ -142,7 +142,7 @@ async fn order(app: &App, caller: &Person, mut request: NewSession) -> Result<Su
             });
         }
     }
-    let (held, redact) = of_vaults(app, owner, &request).await?;
+    let (held, redact) = of_vaults(app, owner, &mut request).await?;
     Ok(Submit {
         past,
         held,
@@ -154,20 +154,28 @@ async fn order(app: &App, caller: &Person, mut request: NewSession) -> Result<Su
 }
 
 /// What comes of the vaults of a person before a session is placed: what locked ones hold against
-/// the environment of the request, and what is hidden where it is shown.
+/// the request, what is hidden where it is shown, and in the request itself the image and the
+/// directory where it names none.
 async fn of_vaults(
     app: &App,
     owner: UserId,
-    request: &NewSession,
+    request: &mut NewSession,
 ) -> Result<(Vec<Adjusted>, Vec<String>), Failure> {
     let look = move |state: &model::State, _| {
         let user = state.users.get(&owner);
         user.map_or_else(Vec::new, |user| Kept::all_for(state, user))
     };
     let all = app.engine.read(look).await?;
-    let asked = crate::vaults::environment(request.environment.iter());
+    let given = model::Given::of(request);
+    if given.is_some() {
+        app.vaults.can_seal().map_err(Failure::from)?;
+    }
+    let asked = crate::vaults::request(request.environment.iter(), given.as_ref());
     let merged = app.vaults.configure(&all, asked).merged;
     let redact = crate::vaults::hidden(&merged);
+    let of = |path: &str| merged.text(path).map(str::to_owned);
+    request.image = request.image.take().or_else(|| of("agent.default_image"));
+    request.workdir = request.workdir.take().or_else(|| of("agent.working_dir"));
     let held = merged.locked();
     let one = |held: longshore_config::work::layers::Locked| Adjusted {
         path: held.path,

@@ -3,6 +3,7 @@
 mod arrays;
 mod devices;
 mod drain;
+mod given;
 mod matrix;
 mod outside;
 mod prolong;
@@ -329,7 +330,7 @@ async fn made(
         tunnels: Tunnels::default(),
         browsers: Browsers::new(Origins::Port("gpu.lab:7422".to_owned())),
         engine,
-        reader,
+        reader: reader.clone(),
         secrets,
         nodes: Arc::new(Canned(logs)),
         identity,
@@ -349,7 +350,7 @@ async fn made(
         audit: audit::Auditing::default(),
         rates: Arc::new(Rates::load(limits, Vec::new(), dir.path(), 0, 0)),
         replays: Replays::default(),
-        vaults: Vaults::new(keyring, Vec::new(), &[4; 32]),
+        vaults: Vaults::new(keyring, reader, Vec::new(), &[4; 32]),
         logins: logins::Logins::default(),
         links,
         stopping,

@@ -188,6 +188,15 @@ pub(super) fn session(
             .iter()
             .map(ToString::to_string)
             .collect(),
+        not_given: match whole {
+            true => {
+                let texts = session.not_given.iter();
+                texts
+                    .map(|text| redaction.text(text).into_owned())
+                    .collect()
+            }
+            false => Vec::new(),
+        },
         created_at: session.created_at,
         placed_at: session.placed_at,
         started_at: session.started_at,

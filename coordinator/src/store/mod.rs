@@ -28,7 +28,7 @@ mod write;
 
 pub use audit::{AuditFilter, verify_audit_file};
 pub use read::{Reader, SessionFilter, Tasks};
-pub use sealed::{Place as RewrapPlace, Rewrapped, Secrets};
+pub use sealed::{KeptGiven, Place as RewrapPlace, Rewrapped, Secrets};
 pub use usage::{UsageFilter, UsageOf, UsagePlace};
 
 use crate::secrets::Keyring;

@@ -1,7 +1,7 @@
 //! Past sessions and their history, read beside the writer.
 
 use super::load::{object, parse, unsigned};
-use super::{Doing, StoreError, open};
+use super::{Doing, KeptGiven, StoreError, open};
 use longshore_common::ids::{Attempt, GroupId, SessionId, UserId};
 use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
@@ -98,6 +98,14 @@ impl Reader {
     /// [`StoreError`].
     pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         self.run(move |db| session(db, id)).await
+    }
+
+    /// What a session was given with its request, still encrypted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn given(&self, id: SessionId) -> Result<Option<KeptGiven>, StoreError> {
+        self.run(move |db| super::sealed::given(db, id)).await
     }
 
     /// Sessions, newest first.

@@ -5,8 +5,8 @@ use super::write::{Order, execute};
 use super::{Doing, Inner, Store, StoreError};
 use crate::pki::fill_random;
 use crate::secrets::{COLUMNS, Keyring, Locked, OpenError, Place as Where, Sealed};
-use longshore_common::ids::UserId;
-use longshore_core::model::FactorKey;
+use longshore_common::ids::{SessionId, UserId};
+use longshore_core::model::{FactorKey, Given, GivenText};
 use longshore_identity::totp::TotpSecret;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 const BATCH: usize = 100;
 /// The kind of secrets that second factors are.
 const FACTOR: &str = "users.totp";
+/// The kind of what sessions are given with their requests.
+const GIVEN: &str = "sessions.given";
 
 /// How far a change of the master key has come: nothing is behind the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -271,6 +273,51 @@ pub(super) fn keep_factor(
             put(to, keyring, FACTOR, &user.to_string(), secret.as_bytes())
         }
         Some(FactorKey::Shut(_)) => Ok(()),
+    }
+}
+
+/// Keeps what a session is given with its request.
+pub(super) fn keep_given(
+    to: &Transaction<'_>,
+    keyring: &Keyring,
+    given: &GivenText,
+) -> Result<(), StoreError> {
+    let (id, text) = (given.session.to_string(), given.text.expose());
+    put(to, keyring, GIVEN, &id, text.as_bytes())
+}
+
+/// What is kept for a session, still encrypted.
+pub(super) fn given(db: &Connection, session: SessionId) -> Result<Option<KeptGiven>, StoreError> {
+    let id = session.to_string();
+    let sql = "SELECT version, value FROM secrets WHERE kind = ?1 AND id = ?2";
+    let mut statement = db.prepare_cached(sql).doing("read a secret")?;
+    let row = statement.query_row([GIVEN, &id], |row| {
+        Ok(KeptGiven {
+            session,
+            version: row.get(0)?,
+            sealed: row.get(1)?,
+        })
+    });
+    row.optional().doing("read a secret")
+}
+
+/// What a session is given with its request, as the file has it.
+#[derive(Debug, Clone)]
+pub struct KeptGiven {
+    session: SessionId,
+    version: i64,
+    sealed: Vec<u8>,
+}
+
+impl KeptGiven {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Its key is not there, or it is damaged.
+    pub fn open(&self, keyring: &Keyring) -> Result<Given, OpenError> {
+        let id = self.session.to_string();
+        let clear = open(keyring, &place(GIVEN, &id, self.version), &self.sealed)?;
+        serde_json::from_slice(&clear).map_err(|_| OpenError::Damaged)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::open::Mark;
 use super::people::People;
 use super::vaults::Vaults;
-use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, usage};
+use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, sealed, usage};
 use crate::secrets::Keyring;
 use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;
@@ -11,9 +11,9 @@ use longshore_common::ids::{
     ContainerKey, DomainId, GroupId, PresetId, ProjectId, SessionId, UserId,
 };
 use longshore_core::model::{
-    Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, Group, History, Idempotency,
-    JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings, PolicyKind, Preset,
-    Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, StoredSettings,
+    Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, GivenText, Group, History,
+    Idempotency, JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings, PolicyKind,
+    Preset, Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, StoredSettings,
     UsageChange, UserPolicy, may_follow,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
@@ -35,8 +35,8 @@ pub(super) enum Order {
     Commit(Vec<Change>, oneshot::Sender<Result<(), StoreError>>),
     /// Wrap the next encrypted values by the present master key.
     Rewrap(
-        super::sealed::Place,
-        oneshot::Sender<Result<super::sealed::Rewrapped, StoreError>>,
+        sealed::Place,
+        oneshot::Sender<Result<sealed::Rewrapped, StoreError>>,
     ),
     /// How many encrypted values each master key wraps.
     Counts(oneshot::Sender<Result<BTreeMap<String, u64>, StoreError>>),
@@ -82,13 +82,13 @@ pub(super) fn run(mut db: Connection, keyring: &Keyring, mark: &Mark, orders: &R
             Order::Rewrap(from, reply) => {
                 let done = match &failed {
                     Some(why) => Err(StoreError::Failed(why.clone())),
-                    None => super::sealed::rewrap(&mut db, keyring, from),
+                    None => sealed::rewrap(&mut db, keyring, from),
                 };
                 judge(&mut failed, done.as_ref().err());
                 let _ = reply.send(done); // the asker may have gone
             }
             Order::Counts(reply) => {
-                let _ = reply.send(super::sealed::counts(&db)); // the asker may have gone
+                let _ = reply.send(sealed::counts(&db)); // the asker may have gone
             }
             Order::Load(reply) => {
                 let done = load::state(&mut db, keyring).map(Box::new);
@@ -166,6 +166,7 @@ struct Batch<'a> {
     tokens: BTreeMap<&'a str, Option<&'a JoinToken>>,
     sessions: BTreeMap<SessionId, &'a Session>,
     idempotency: BTreeMap<(UserId, &'a str), Option<&'a Idempotency>>,
+    given: Vec<&'a GivenText>,
     lines: Vec<Line<'a>>,
 }
 
@@ -207,6 +208,7 @@ impl<'a> Batch<'a> {
                 Change::Vault(_) | Change::VaultContent(_) | Change::VaultDeleted(_) => {
                     batch.vaults.take(change);
                 }
+                Change::Given(given) => batch.given.push(given),
                 Change::Group(group) => drop(batch.groups.insert(group.id, Some(group))),
                 Change::GroupDeleted(id) => drop(batch.groups.insert(*id, None)),
                 Change::Scheduler(settings) => batch.scheduler = Some(settings),
@@ -295,6 +297,9 @@ impl<'a> Batch<'a> {
         }
         self.people.write(to, keyring)?;
         self.vaults.write(to, keyring)?;
+        for given in &self.given {
+            sealed::keep_given(to, keyring, given)?;
+        }
         self.write_groups(to)?;
         self.write_scheduling(to)?;
         for agent in self.agents.values() {

@@ -104,6 +104,7 @@ impl Session {
             exit_code: self.exit_code,
         });
         self.attempt = self.attempt.next();
+        self.not_given.clear();
         self.started_at = None;
         self.life.began = None;
         self.tail = None;

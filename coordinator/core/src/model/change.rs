@@ -5,6 +5,7 @@ use super::entities::{
     Agent, Charge, Cursor, Group, History, Idempotency, JoinToken, LedgerRow, Meta, Reached,
     Session,
 };
+use super::given::GivenText;
 use super::people::{AccessRule, Invitation, Keypair, Login, User, UserGroup};
 use super::policies::{
     Domain, KeypairPolicy, PeopleSettings, Preset, Project, ProjectPolicy, SchedulerSettings,
@@ -51,6 +52,9 @@ pub enum Change {
     Vault(Box<Vault>),
     /// The content of a vault was saved.
     VaultContent(VaultContent),
+    /// What a session is given with its request. Not part of the State: it is read when somebody
+    /// needs it.
+    Given(GivenText),
     /// A vault is gone, and its content.
     VaultDeleted(VaultId),
     /// Failed logins were counted, or count no longer.

@@ -6,11 +6,13 @@
 use super::draft::{Draft, Why};
 use super::lifecycle::agent_name;
 use super::state::State;
-use longshore_common::ids::{AgentId, ContainerKey};
+use longshore_common::ids::{AgentId, ContainerKey, SessionId};
 use longshore_common::session::Want;
 
 /// Longest text that an agent may put into the history of a session, in characters.
 const TEXT_MAX: usize = 256;
+/// Most such texts that are kept of an attempt: more would say nothing new, and nodes send them.
+const NOT_GIVEN_MAX: usize = 32;
 /// Seconds before a session whose vault could not be delivered is tried again, at first and at
 /// most; they double.
 const AGAIN_S: (i64, i64) = (10, 300);
@@ -32,17 +34,32 @@ pub(super) fn noticed(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, 
         let mut containers = session.containers.iter();
         !session.state.is_final() && containers.any(|c| c.key == key && c.agent == agent)
     });
-    let Some(state) = known.map(|session| session.state) else {
-        return;
-    };
+    if known.is_some() {
+        not_given(draft, key.session, text, &format!("agent {name}"));
+    }
+}
+
+/// Notes with a session that something was not given to it: a line of its history, and among what
+/// is shown of it. Said again, as after a restart of the agent, it is no news.
+pub(super) fn not_given(draft: &mut Draft<'_>, id: SessionId, text: &str, by: &str) {
     let plain = text.chars().filter(|c| !c.is_control());
     let text: String = plain.take(TEXT_MAX).collect();
+    let Some(session) = draft.session(id) else {
+        return;
+    };
+    let (state, known) = (session.state, session.not_given.len());
+    if known >= NOT_GIVEN_MAX || session.not_given.contains(&text) {
+        return;
+    }
+    if let Some(session) = draft.session_mut(id) {
+        session.not_given.push(text.clone());
+    }
     let why = Why {
         reason: None,
         detail: Some(&text),
-        by: &format!("agent {name}"),
+        by,
     };
-    draft.remark(key.session, state, why);
+    draft.remark(id, state, why);
 }
 
 /// How long a session waits whose vault could not be delivered, after so many such failures in

@@ -441,6 +441,12 @@ pub struct Session {
     /// Vaults that it started without, because they could not be opened.
     #[serde(default)]
     pub vaults_skipped: Vec<VaultId>,
+    /// Its request gave it files or work keys; they lie encrypted beside it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given: bool,
+    /// What its present attempt did not get of all it was given, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_given: Vec<String>,
     /// Variables whose values are hidden where this session is shown, beside those that always
     /// are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -208,6 +208,8 @@ pub enum Event {
         skipped: Vec<VaultId>,
         /// Variables whose values are hidden where it is shown.
         redact: Vec<String>,
+        /// What it does not get, and why: a sentence each, without values.
+        left_out: Vec<String>,
     },
     /// Something about logins.
     Login(Box<LoginEvent>),

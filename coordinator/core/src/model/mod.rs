@@ -18,6 +18,7 @@ mod drain;
 mod entities;
 mod event;
 mod exec;
+mod given;
 mod lifecycle;
 pub mod logins;
 mod loss;
@@ -59,6 +60,7 @@ pub use event::{
     SetupOrder, SetupPlace, Submit, Terminate, UseSession, WelcomeFacts,
 };
 pub use exec::{ExecWish, exec_container, exec_wish};
+pub use given::{Given, GivenText};
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
 pub use loss::lease_ms;
 pub use people::*;

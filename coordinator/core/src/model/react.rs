@@ -126,12 +126,14 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
             vaults,
             skipped,
             redact,
+            left_out,
         } => {
             let got = super::vaults::Got {
                 hash,
                 vaults,
                 skipped,
                 redact,
+                left_out,
             };
             with_draft(state, now, |draft| {
                 super::vaults::configured(draft, *session, *attempt, got);

@@ -364,6 +364,7 @@ impl State {
             Change::VaultContent(content) => {
                 self.vault_contents.insert(content.vault, content.clone());
             }
+            Change::Given(_) => (), // memory does not keep it
             Change::VaultDeleted(id) => {
                 self.vaults.remove(id);
                 self.vault_contents.remove(id);

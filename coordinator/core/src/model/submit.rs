@@ -7,6 +7,7 @@ use super::draft::Draft;
 use super::entities::SignalWish;
 use super::entities::{Adjusted, Cluster, PIDS_MAX, QueueSeat, Session};
 use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
+use super::given::{Given, GivenText};
 use super::rules;
 use super::state::State;
 use super::steer::restart_wish;
@@ -63,6 +64,12 @@ pub(super) fn submit(state: &State, order: &Submit, now: Timestamp) -> Outcome {
             at: now,
         }));
     }
+    if let Some(given) = Given::of(&order.request) {
+        draft.push(super::Change::Given(GivenText {
+            session: id,
+            text: given.text(),
+        }));
+    }
     draft.admit(session, &format!("user {owner}"));
     let (changes, effects) = draft.finish();
     Outcome {
@@ -89,6 +96,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
     };
     let rights = rules::acting(state, order, owner)?;
     let members = members(request, &order.defaults)?;
+    super::given::check(request)?;
     let ports = super::apps::ports(&request.ports)?;
     if let Some(name) = &request.name
         && let Some(holder) = state.session_by_name(owner.id, name)
@@ -217,6 +225,8 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         config_hash: None,
         vaults: Vec::new(),
         vaults_skipped: Vec::new(),
+        given: Given::of(request).is_some(),
+        not_given: Vec::new(),
         redact: order.redact.clone(),
         signal_before: request.signal_before.as_ref().map(|wish| SignalWish {
             signal: wish.signal.clone(),

@@ -144,6 +144,7 @@ pub(super) struct Got<'a> {
     pub(super) vaults: &'a [(VaultId, u64)],
     pub(super) skipped: &'a [VaultId],
     pub(super) redact: &'a [String],
+    pub(super) left_out: &'a [String],
 }
 
 /// Keeps with a session what its present attempt got.
@@ -153,22 +154,29 @@ pub(super) fn configured(draft: &mut Draft<'_>, id: SessionId, attempt: Attempt,
         vaults,
         skipped,
         redact,
+        left_out,
     } = got;
-    let wanted = |session: &Session| {
+    let present = |session: &Session| session.attempt == attempt && !session.state.is_final();
+    let differs = |session: &Session| {
         let same = session.config_hash.as_deref() == Some(hash)
             && session.vaults == vaults
             && session.vaults_skipped == skipped
             && session.redact == redact;
-        session.attempt == attempt && !session.state.is_final() && !same
+        !same
     };
-    if !draft.session(id).is_some_and(wanted) {
+    if !draft.session(id).is_some_and(present) {
         return;
     }
-    if let Some(session) = draft.session_mut(id) {
+    if draft.session(id).is_some_and(differs)
+        && let Some(session) = draft.session_mut(id)
+    {
         session.config_hash = Some(hash.to_owned());
         session.vaults = vaults.to_vec();
         session.vaults_skipped = skipped.to_vec();
         session.redact = redact.to_vec();
+    }
+    for text in left_out {
+        super::delivery::not_given(draft, id, text, "coordinator");
     }
 }
 

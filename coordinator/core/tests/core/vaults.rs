@@ -75,6 +75,7 @@ fn a_session_keeps_what_it_got() {
         vaults: vec![(ID, 3)],
         skipped: vec![VaultId::new(78)],
         redact: vec!["LAB_*".to_owned()],
+        left_out: vec!["Vault x is left out.".to_owned()],
     };
     world.does(configured(Attempt(9)));
     assert_eq!(world.state().sessions.get(&id).unwrap().config_hash, None);
@@ -86,6 +87,12 @@ fn a_session_keeps_what_it_got() {
         (&[(ID, 3)][..], &[VaultId::new(78)][..])
     );
     assert_eq!(session.redact, ["LAB_*"]);
+    assert_eq!(session.not_given, ["Vault x is left out."]);
+    // Asked again, as by a second container, nothing is news.
+    let lines = session.history_len;
+    world.does(configured(Attempt::FIRST));
+    let session = world.state().sessions.get(&id).unwrap();
+    assert_eq!((session.history_len, session.not_given.len()), (lines, 1));
 }
 
 #[test]
