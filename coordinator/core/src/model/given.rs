@@ -55,6 +55,9 @@ impl PartialEq for GivenText {
 
 impl Eq for GivenText {}
 
+/// Files by label, and the work keys.
+pub type GivenTrees = (Vec<(String, Node)>, Node);
+
 impl Given {
     /// What a request gives; none = nothing.
     #[must_use]
@@ -77,7 +80,7 @@ impl Given {
     ///
     /// # Errors
     /// All that is wrong, with the member it is about.
-    pub fn trees(&self) -> Result<(Vec<(String, Node)>, Node), Vec<(String, Finding)>> {
+    pub fn trees(&self) -> Result<GivenTrees, Vec<(String, Finding)>> {
         let mut wrong = Vec::new();
         let mut all = Vec::new();
         for (label, entry) in &self.files {

@@ -60,7 +60,7 @@ pub use event::{
     SetupOrder, SetupPlace, Submit, Terminate, UseSession, WelcomeFacts,
 };
 pub use exec::{ExecWish, exec_container, exec_wish};
-pub use given::{Given, GivenText};
+pub use given::{Given, GivenText, GivenTrees};
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
 pub use loss::lease_ms;
 pub use people::*;
