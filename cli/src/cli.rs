@@ -3,8 +3,8 @@
 use crate::app::{App, Global, most};
 use crate::commands::{
     admin, api, attach, check, context, cp, down, exec, explain, forward, gpus, history, idle,
-    join, key, links, login, logs, nodes, preset, prolong, ps, queue, quota, run, show, simulate,
-    ssh, start, status, steer, stop, token, top, up, usage, vault, version, wait, whoami,
+    join, key, links, login, logs, nodes, notify, preset, prolong, ps, queue, quota, run, show,
+    simulate, ssh, start, status, steer, stop, token, top, up, usage, vault, version, wait, whoami,
 };
 use crate::error::Failure;
 use clap::error::ErrorKind;
@@ -75,6 +75,8 @@ enum Lists {
 fn lists(words: &[&str]) -> Lists {
     match words {
         ["preset" | "logins" | "context", "ls"] => Lists::Whole,
+        ["notify", "ls"] => Lists::Nothing,
+        ["notify", "log"] => Lists::Limit,
         ["ps" | "nodes" | "gpus" | "history"] | [.., "ls"] => Lists::Filtered,
         [
             "admin",
@@ -123,6 +125,9 @@ pub(crate) enum Command {
     /// What one's sessions get: a document of one's own, and what comes of all of them
     #[command(subcommand)]
     Vault(vault::Verb),
+    /// What one is told of by mail and by calls
+    #[command(subcommand)]
+    Notify(notify::Verb),
     /// Amounts under a name
     #[command(subcommand)]
     Preset(preset::Verb),
@@ -356,6 +361,7 @@ fn can_rehearse(command: &Command) -> Result<(), Failure> {
         | Command::Passwd { .. }
         | Command::AcceptInvitation { .. }
         | Command::Totp(_)
+        | Command::Notify(notify::Verb::Test { .. })
         | Command::Logins(login::LoginsVerb::End { .. }) => "leave --dry-run out",
         Command::Node(verb) | Command::Admin(Admin::Agent(verb)) if verb.writes() => {
             "longshore node show NAME shows how it is"
@@ -434,6 +440,7 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Projects { verb } => Box::pin(admin::tenant::own(app, verb)).await,
         Command::Key(verb) => Box::pin(key::run(app, verb)).await,
         Command::Vault(verb) => Box::pin(vault::run(app, verb)).await,
+        Command::Notify(verb) => Box::pin(notify::run(app, verb)).await,
         Command::Preset(verb) => Box::pin(preset::run(app, verb)).await,
         Command::Gpus => Box::pin(gpus::run(app)).await,
         Command::Top => Box::pin(top::run(app)).await,

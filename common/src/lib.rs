@@ -26,6 +26,7 @@ pub mod ids;
 pub mod judge;
 pub mod limits;
 pub mod logins;
+pub mod notify;
 pub mod redact;
 pub mod session;
 pub mod settings;

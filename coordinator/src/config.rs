@@ -13,7 +13,7 @@ pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
 pub use keys::{SCHEMA, manual, reference};
-pub use notify::{MailSettings, Notify, Tls, is_public_url};
+pub use notify::{MailSettings, Notify, Tls, Webhook, is_public_url};
 pub use retention::Retention;
 pub use secure::{
     Argon2, Auth, Cookies, Invitations, Logins, Password, Redacted, Secure, TotpSettings,

@@ -57,6 +57,9 @@ pub enum MailError {
     /// The server took too long.
     #[error("the mail server did not answer in time")]
     Late,
+    /// Mail is not set up.
+    #[error("mail is not set up")]
+    Off,
 }
 
 /// Giving one message away.
@@ -69,16 +72,28 @@ pub trait Carrier: Send + Sync + 'static {
 }
 
 /// Where messages are handed in.
-#[derive(Debug, Clone, Default)]
-pub struct Mailer(Option<mpsc::Sender<Mail>>);
+#[derive(Clone, Default)]
+pub struct Mailer(Option<Handing>);
+
+#[derive(Clone)]
+struct Handing {
+    queue: mpsc::Sender<Mail>,
+    carrier: Arc<dyn Carrier>,
+}
+
+impl std::fmt::Debug for Mailer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Mailer").field(&self.is_on()).finish()
+    }
+}
 
 impl Mailer {
     /// Messages go to a server from now on, until the coordinator stops.
     #[must_use]
     pub fn start(carrier: Arc<dyn Carrier>, stopping: watch::Receiver<bool>) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(carry_all(carrier, waiting, stopping));
-        Self(Some(queue))
+        tokio::spawn(carry_all(Arc::clone(&carrier), waiting, stopping));
+        Self(Some(Handing { queue, carrier }))
     }
 
     /// Whether mail is set up.
@@ -87,9 +102,23 @@ impl Mailer {
         self.0.is_some()
     }
 
+    /// Gives a message to the server now, past those that wait: for who keeps it until it is
+    /// taken.
+    ///
+    /// # Errors
+    /// [`MailError`]: the server has not taken it.
+    pub async fn deliver(&self, mail: Mail) -> Result<(), MailError> {
+        let Some(Handing { carrier, .. }) = &self.0 else {
+            return Err(MailError::Off);
+        };
+        carry(Arc::clone(carrier), mail).await
+    }
+
     /// Hands a message in. Without mail, and while too many wait, it goes nowhere.
     pub fn post(&self, mail: Mail) {
-        let Some(queue) = &self.0 else { return };
+        let Some(Handing { queue, .. }) = &self.0 else {
+            return;
+        };
         if let Err(error) = queue.try_send(mail) {
             tracing::warn!(%error, "a mail is not sent: too many wait already");
         }
@@ -117,16 +146,20 @@ async fn carry_all(
             }
             return;
         };
-        let carrier = Arc::clone(&carrier);
-        // On a task of its own: what a server answers ends one message and not the process.
-        let carried = tokio::spawn(GUARDED.scope((), async move {
-            let carried = tokio::time::timeout(PATIENCE, carrier.carry(&mail)).await;
-            if let Err(error) = carried.unwrap_or(Err(MailError::Late)) {
-                tracing::warn!(to = mail.to, subject = mail.subject, %error, "a mail was not sent");
-            }
-        }));
-        let _ = carried.await; // a panic there has been logged
+        let (to, subject) = (mail.to.clone(), mail.subject.clone());
+        if let Err(error) = carry(Arc::clone(&carrier), mail).await {
+            tracing::warn!(to, subject, %error, "a mail was not sent");
+        }
     }
+}
+
+/// On a task of its own: what a server answers ends one message and not the process.
+async fn carry(carrier: Arc<dyn Carrier>, mail: Mail) -> Result<(), MailError> {
+    let carried = tokio::spawn(GUARDED.scope((), async move {
+        let carried = tokio::time::timeout(PATIENCE, carrier.carry(&mail)).await;
+        carried.unwrap_or(Err(MailError::Late))
+    }));
+    carried.await.unwrap_or(Err(MailError::Late)) // a panic there has been logged
 }
 
 /// A mail server.
@@ -319,7 +352,7 @@ pub(crate) mod tests {
         for n in 0..2 * WAITING {
             mailer.post(to("dana@lab.example", &n.to_string()));
         }
-        let Mailer(Some(queue)) = mailer else {
+        let Mailer(Some(Handing { queue, .. })) = mailer else {
             panic!("it is on")
         };
         assert_eq!(queue.capacity(), 0);

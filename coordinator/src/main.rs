@@ -24,7 +24,7 @@ use longshore_coordinator::secrets::rotate;
 use longshore_coordinator::settings::{Held, InForce, Level, Settings, Source};
 use longshore_coordinator::store::{Store, StoreError, verify_audit_file};
 use longshore_coordinator::vaults::{self, Vaults};
-use longshore_core::model::{Beginning, Group, Meta, State};
+use longshore_core::model::{Beginning, Event, Group, Meta, NotifyOrder, State};
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Head};
 use longshore_link::boot_ms;
@@ -572,7 +572,11 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let (effects, due) = mpsc::unbounded_channel();
     let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
     let live = Arc::new(Live::hiding(names));
-    let (engine, engine_task) = engine::start(state, store, live, effects, vec![people]);
+    let wake = Arc::new(api::notify::Wake::default());
+    let (engine, engine_task) = {
+        let wake: Arc<dyn engine::Follow> = Arc::<api::notify::Wake>::clone(&wake);
+        engine::start(state, store, live, effects, vec![people, wake])
+    };
     let secret = identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?;
     let opened = Vaults::new(keyring, reader.clone(), work, &secret);
     let link = ClusterConfig {
@@ -639,8 +643,13 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
             .map_err(|error| End::Settings(format!("secure.password.argon2.{error}")))?
             .with_fixed(fixed),
         links: api::links::Links::new(mailer, config.daemon.auth.invitations.expires_s),
+        notify: api::notify::Notifying::new(&secret, wake),
         stopping: stopping.clone(),
     });
+    let order = NotifyOrder::Settings(config.services.notify.settings());
+    let told = engine.ask(Event::Notify(Box::new(order))).await;
+    told.map_err(|error| End::Failed(anyhow::Error::new(error)))?
+        .map_err(|refusal| End::Failed(anyhow::anyhow!(refusal.detail)))?;
     let uses = longshore_coordinator::uses::keep(
         Arc::clone(&app.identity),
         app.engine.clone(),
@@ -661,6 +670,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let opening = vaults::keep(app.vaults.clone(), app.engine.clone(), stopping.clone());
     let opening = tokio::spawn(opening);
     let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
+    let sending = tokio::spawn(api::notify::keep_sending(app.clone(), stopping.clone()));
     let retention = tokio::spawn(api::audit::keep_retention(app.clone(), stopping.clone()));
     match api::local::bind(data_dir) {
         Ok(socket) => drop(tokio::spawn(api::local::serve(
@@ -704,6 +714,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         let _ = uses.await; // as there
         let _ = cycles.await; // as there
         let _ = retention.await; // as there
+        let _ = sending.await; // as there
         let _ = logins.await; // as there
         // Agents hear why; whoever is not one yet hears that it is over.
         cluster.say_goodbye();

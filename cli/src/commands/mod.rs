@@ -20,6 +20,7 @@ pub(crate) mod links;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod nodes;
+pub(crate) mod notify;
 pub(crate) mod preset;
 pub(crate) mod prolong;
 pub(crate) mod ps;

@@ -2,7 +2,7 @@
 
 use crate::model::{
     Answer, AuditLine, Audited, Change, Effect, Event, Outcome, Refusal, State, audited,
-    cancel_session, react, start_session,
+    cancel_session, notes_about, react, start_session,
 };
 use crate::scheduler::{Decisions, Planner};
 use longshore_common::time::Timestamp;
@@ -53,13 +53,10 @@ impl Core {
         changes: &mut Vec<Change>,
         effects: &mut Vec<Effect>,
     ) -> Result<Answer, Refusal> {
-        let Outcome {
-            changes: new,
-            effects: more,
-            answer,
-        } = react(&self.state, event, now);
-        self.take(new, more, changes, effects);
-        answer
+        let mut outcome = react(&self.state, event, now);
+        self.tell(event, &mut outcome, now);
+        self.take(outcome.changes, outcome.effects, changes, effects);
+        outcome.answer
     }
 
     /// [`Self::happen`], and what the audit log has to say about it. The caller makes records
@@ -71,10 +68,18 @@ impl Core {
         changes: &mut Vec<Change>,
         effects: &mut Vec<Effect>,
     ) -> (Result<Answer, Refusal>, Vec<Audited>) {
-        let outcome = react(&self.state, event, now);
+        let mut outcome = react(&self.state, event, now);
         let audited = audited(&self.state, event, &outcome);
+        self.tell(event, &mut outcome, now);
         self.take(outcome.changes, outcome.effects, changes, effects);
         (outcome.answer, audited)
+    }
+
+    /// What people are told of it is stored with it.
+    fn tell(&self, event: &Event, outcome: &mut Outcome, now: Timestamp) {
+        let cause = Some((event, &outcome.answer));
+        let notes = notes_about(&self.state, cause, &outcome.changes, now);
+        outcome.changes.extend(notes);
     }
 
     /// Takes a record of the audit log in. The planner has no use for it.
@@ -101,7 +106,8 @@ impl Core {
     ) -> Decisions {
         let mut decisions = self.planner.plan(&self.state, now);
         for cancel in &decisions.cancels {
-            let (new, more) = cancel_session(&self.state, now, cancel);
+            let (mut new, more) = cancel_session(&self.state, now, cancel);
+            new.extend(notes_about(&self.state, None, &new, now));
             self.take(new, more, changes, effects);
         }
         let mut made = self.perform(&decisions, now, changes, effects);

@@ -151,7 +151,7 @@ fn call(action: &UiAction, id: &str, (user, request): (&str, &str)) -> Option<Ca
 }
 
 /// `t=<unix>,v1=<hex HMAC-SHA256 of "t.payload">`
-fn signature(secret: &str, now_s: i64, payload: &str) -> String {
+pub(super) fn signature(secret: &str, now_s: i64, payload: &str) -> String {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
     let tag = ring::hmac::sign(&key, format!("{now_s}.{payload}").as_bytes());
     let hex: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();

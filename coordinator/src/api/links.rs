@@ -59,6 +59,11 @@ impl Links {
         self.mail.look(Mailer::is_on)
     }
 
+    /// Who mails.
+    pub(super) fn mailer(&self) -> Mailer {
+        self.mail.get()
+    }
+
     /// Leave to look at one more request for a link to choose a password.
     pub(super) fn room(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
         Arc::clone(&self.resets).try_acquire_owned().ok()

@@ -26,6 +26,7 @@ pub mod listener;
 pub mod local;
 pub mod logins;
 mod logs;
+pub mod notify;
 mod openapi;
 mod operations;
 mod page;
@@ -148,6 +149,8 @@ pub struct Parts {
     pub logins: logins::Logins,
     /// Links that work once: how long they are good, and who mails them.
     pub links: links::Links,
+    /// What telling people needs.
+    pub notify: notify::Notifying,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
 }

@@ -319,7 +319,9 @@ async fn made(
     let (effects, mut due) = tokio::sync::mpsc::unbounded_channel();
     let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
     let live = Arc::new(Live::default());
-    let (engine, _) = engine::start(state, store, live, effects, vec![people]);
+    let wake = Arc::new(notify::Wake::default());
+    let waker: Arc<dyn engine::Follow> = Arc::<notify::Wake>::clone(&wake);
+    let (engine, _) = engine::start(state, store, live, effects, vec![people, waker]);
     tokio::spawn(async move { while due.recv().await.is_some() {} });
     let (stop, stopping) = watch::channel(false);
     let app = App::new(Parts {
@@ -329,6 +331,7 @@ async fn made(
         execs: Execs::default(),
         tunnels: Tunnels::default(),
         browsers: Browsers::new(Origins::Port("gpu.lab:7422".to_owned())),
+        notify: notify::Notifying::new(&[9; 32], wake),
         engine,
         reader: reader.clone(),
         secrets,
@@ -517,6 +520,16 @@ impl Fixture {
             };
             self.app.engine.ask(event).await.unwrap().unwrap();
         }
+    }
+
+    /// No heartbeats come from the agent for long enough.
+    pub(super) async fn loses_its_agent(&self) {
+        let event = Event::Silent {
+            agent: AGENT,
+            for_ms: 15_000,
+            lost_after_ms: 15_000,
+        };
+        self.app.engine.ask(event).await.unwrap().unwrap();
     }
 
     async fn ends(&self, id: &str, code: i32) {

@@ -734,6 +734,9 @@ async fn take(
             if let Some(key) = notice.key.filter(|_| of_file) {
                 let event = Event::FileNotice { agent, key, text };
                 shared.engine.tell(event).await?;
+            } else if let (NoticeKind::Warning, Some(key)) = (notice.kind, notice.key) {
+                let event = Event::Warned { agent, key, text };
+                shared.engine.tell(event).await?;
             }
             Ok(Taken::Nothing)
         }

@@ -528,6 +528,12 @@ pub const SCHEMA: Schema = Schema {
             "",
             "Sender, such as Longshore <gpu@lab.example>.",
         ),
+        reload(
+            "services.notify.webhooks",
+            Kind::Free,
+            "[]",
+            "What is called when something happens: a list of name, url, events, secret, headers, timeout_s (10), retries (5). docs/notifications.md names the events.",
+        ),
         live(
             "services.retention.audit_days",
             Kind::Integer(0, 36_500),

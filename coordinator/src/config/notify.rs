@@ -1,10 +1,22 @@
 //! Settings of what leaves the installation: the address in links, and mail.
 
-use super::{ConfigError, SecretText};
+use super::{ConfigError, Hidden, SecretText};
+use crate::outbound::check_url;
 use lettre::message::Mailbox;
+use longshore_common::notify::NoteEvent;
+use longshore_core::model::NotifySettings;
+use reqwest::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use url::Url;
+
+/// Most webhooks: each is called for every event it names.
+const HOOKS: usize = 32;
+/// A call takes no longer than this many seconds, which is what the client allows.
+const TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=10;
+/// After so many tries again the last is a day later.
+const RETRIES: std::ops::RangeInclusive<u32> = 0..=20;
 
 /// `[services.notify]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -13,6 +25,80 @@ use url::Url;
 pub struct Notify {
     /// Mail.
     pub mail: MailSettings,
+    /// What is called when something happens.
+    pub webhooks: Vec<Webhook>,
+}
+
+/// One of `services.notify.webhooks`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Unique among them.
+    pub name: String,
+    /// Where it is called.
+    pub url: String,
+    /// For which events; absent = all that are for administrators.
+    #[serde(default = "for_administrators")]
+    pub events: BTreeSet<NoteEvent>,
+    /// Signs the calls.
+    #[serde(default)]
+    pub secret: Option<Hidden>,
+    /// Headers; they may hold tokens.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Hidden>,
+    /// Seconds for which an answer is waited.
+    #[serde(default = "timeout_s")]
+    pub timeout_s: u32,
+    /// How often a call that failed is made again.
+    #[serde(default = "retries")]
+    pub retries: u32,
+}
+
+fn for_administrators() -> BTreeSet<NoteEvent> {
+    let all = NoteEvent::ALL.iter().copied();
+    all.filter(|event| event.is_for_administrators()).collect()
+}
+
+const fn timeout_s() -> u32 {
+    10
+}
+
+const fn retries() -> u32 {
+    5
+}
+
+impl Webhook {
+    fn check(&self) -> Result<(), String> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if !(1..=64).contains(&self.name.len()) || !self.name.bytes().all(good) {
+            return Err("name has 1 to 64 of A-Z a-z 0-9 . _ -".to_owned());
+        }
+        let url = Url::parse(&self.url).map_err(|error| format!("url: {error}"))?;
+        check_url(&url).map_err(|error| format!("url: {error}"))?;
+        if self.events.is_empty() || !self.events.iter().all(|event| event.can_be_chosen()) {
+            let all = NoteEvent::ALL.iter().filter(|event| event.can_be_chosen());
+            let all: Vec<&str> = all.map(|event| event.as_str()).collect();
+            return Err(format!("events are some of {}", all.join(", ")));
+        }
+        if !TIMEOUT_S.contains(&self.timeout_s) {
+            return Err("timeout_s must be 1 to 10".to_owned());
+        }
+        if !RETRIES.contains(&self.retries) {
+            return Err("retries must be 0 to 20".to_owned());
+        }
+        for (name, value) in &self.headers {
+            let name: Result<HeaderName, _> = name.parse();
+            let value: Result<HeaderValue, _> = value.expose().parse();
+            if name.is_err() || value.is_err() {
+                return Err("a header is not valid".to_owned());
+            }
+        }
+        match self.secret.as_ref().is_some_and(Hidden::is_sample) {
+            true => Err("secret: a sample value that everybody knows is no secret".to_owned()),
+            false => Ok(()),
+        }
+    }
 }
 
 /// `[services.notify.mail]`
@@ -64,7 +150,37 @@ pub enum Tls {
 }
 
 impl Notify {
+    /// As decisions rest on it.
+    #[must_use]
+    pub fn settings(&self) -> NotifySettings {
+        let hooks = self.webhooks.iter();
+        NotifySettings {
+            mail: self.mail.enabled,
+            hooks: hooks
+                .map(|hook| (hook.name.clone(), hook.events.clone()))
+                .collect(),
+        }
+    }
+
+    fn check_webhooks(&self) -> Result<(), ConfigError> {
+        let wrong = |text: String| Err(ConfigError(format!("services.notify.webhooks: {text}")));
+        if self.webhooks.len() > HOOKS {
+            return wrong(format!("there are more than {HOOKS}"));
+        }
+        let mut names = BTreeSet::new();
+        for hook in &self.webhooks {
+            if !names.insert(&hook.name) {
+                return wrong(format!("the name {} is given twice", hook.name));
+            }
+            if let Err(text) = hook.check() {
+                return wrong(format!("{}: {text}", hook.name));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.check_webhooks()?;
         let wrong = |key: &str, text: &str| {
             let text = format!("services.notify.mail.{key}: {text}");
             Err(ConfigError(text))
@@ -160,7 +276,11 @@ mod tests {
         let told = |change: &dyn Fn(&mut MailSettings)| {
             let mut mail = good.clone();
             change(&mut mail);
-            let told = Notify { mail }.check().map_err(|error| error.to_string());
+            let notify = Notify {
+                mail,
+                ..Notify::default()
+            };
+            let told = notify.check().map_err(|error| error.to_string());
             told.err().unwrap_or_default()
         };
         assert_eq!(told(&|_| ()), "");
@@ -181,5 +301,63 @@ mod tests {
         assert!(told(&|mail| mail.username = "gpu".to_owned()).contains("belong together"));
         let sample = SecretText::Text("changeme".to_owned());
         assert!(told(&|mail| mail.password = sample.clone()).contains("sample value"));
+    }
+
+    #[test]
+    fn a_webhook_is_checked_as_a_whole() {
+        let read = |text: &str| {
+            let hook: Result<Webhook, _> = serde_json::from_str(text);
+            let hook = hook.map_err(|error| error.to_string())?;
+            let notify = Notify {
+                webhooks: vec![hook.clone()],
+                ..Notify::default()
+            };
+            notify.check().map_err(|error| error.to_string())?;
+            Ok::<Webhook, String>(hook)
+        };
+        let hook = read(r#"{"name": "desk", "url": "https://desk.lab/hook"}"#).unwrap();
+        assert_eq!((hook.timeout_s, hook.retries), (10, 5));
+        assert!(hook.events.contains(&NoteEvent::AgentLost));
+        assert!(!hook.events.contains(&NoteEvent::End));
+        for (text, wanted) in [
+            (r#"{"name": "", "url": "https://desk.lab/"}"#, "name has"),
+            (r#"{"name": "a", "url": "ftp://desk.lab/"}"#, "url: "),
+            (
+                r#"{"name": "a", "url": "https://d.lab/", "events": []}"#,
+                "events are",
+            ),
+            (
+                r#"{"name": "a", "url": "https://d.lab/", "events": ["test"]}"#,
+                "events are",
+            ),
+            (
+                r#"{"name": "a", "url": "https://d.lab/", "timeout_s": 11}"#,
+                "timeout_s",
+            ),
+            (
+                r#"{"name": "a", "url": "https://d.lab/", "retries": 21}"#,
+                "retries",
+            ),
+            (
+                r#"{"name": "a", "url": "https://d.lab/", "secret": "changeme"}"#,
+                "secret",
+            ),
+            (
+                r#"{"name": "a", "url": "https://d.lab/", "headers": {"a b": "x"}}"#,
+                "header",
+            ),
+            (
+                r#"{"name": "a", "url": "https://d.lab/", "what": 1}"#,
+                "unknown field",
+            ),
+        ] {
+            let told = read(text).unwrap_err();
+            assert!(told.contains(wanted), "{text}: {told}");
+        }
+        let twice = Notify {
+            webhooks: vec![hook.clone(), hook],
+            ..Notify::default()
+        };
+        assert!(twice.check().unwrap_err().to_string().contains("twice"));
     }
 }

@@ -1,7 +1,7 @@
 //! Rows to the state. Reads what is live and nothing else.
 
 use super::write::write_meta;
-use super::{Doing, StoreError, audit, people, vaults};
+use super::{Doing, StoreError, audit, notes, people, vaults};
 use crate::secrets::Keyring;
 use longshore_common::agent::Inventory;
 use longshore_common::ids::{Attempt, ContainerKey, CoordinatorGeneration, Rank, SessionId};
@@ -40,6 +40,7 @@ pub(super) fn state(db: &mut Connection, keyring: &Keyring) -> Result<State, Sto
     let mut apply = |change: Change| state.apply(&change);
     people::load(&from, keyring, &mut apply)?;
     vaults::load(&from, &mut apply)?;
+    notes::load(&from, &mut apply)?;
     bodies(
         &from,
         "group",
@@ -260,7 +261,7 @@ pub(super) fn object<T: DeserializeOwned>(
     object_at(what, row, 1)
 }
 
-fn object_at<T: DeserializeOwned>(
+pub(super) fn object_at<T: DeserializeOwned>(
     what: &'static str,
     row: &Row<'_>,
     column: usize,

@@ -25,6 +25,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0013_arrays.sql"),
     include_str!("migrations/0014_vaults.sql"),
     include_str!("migrations/0015_settings.sql"),
+    include_str!("migrations/0016_notifications.sql"),
 ];
 
 /// The first form that has an audit log.

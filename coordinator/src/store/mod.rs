@@ -13,11 +13,13 @@
 //! | `read.rs` | past sessions and their history |
 //! | `sealed.rs` | encrypted values: kept, counted, wrapped by another master key |
 //! | `usage.rs` | rows of usage |
+//! | `notes.rs` | what people are told, until long after they were |
 //! | `audit.rs` | the audit log: searches, and whether its chain is whole |
 
 mod audit;
 mod load;
 mod migrate;
+mod notes;
 mod open;
 mod people;
 mod read;
@@ -27,6 +29,7 @@ mod vaults;
 mod write;
 
 pub use audit::{AuditFilter, verify_audit_file};
+pub use notes::NoteFilter;
 pub use read::{Reader, SessionFilter, Tasks};
 pub use sealed::{KeptGiven, Place as RewrapPlace, Rewrapped, Secrets};
 pub use usage::{UsageFilter, UsageOf, UsagePlace};

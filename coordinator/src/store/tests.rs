@@ -1,6 +1,7 @@
 //! The store against the core, against crashes, and against files it must not touch.
 
 mod arrays;
+mod notes;
 mod people;
 mod sealed;
 mod transitions;
@@ -18,14 +19,16 @@ use crate::engine::audit::seal;
 use crate::secrets::{Keyring, MasterKey};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, GroupId, PolicyId, PresetId, ProjectId, SessionId, UserId};
+use longshore_common::notify::NoteEvent;
 use longshore_common::session::{ContainerState, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_core::access::Rule;
 use longshore_core::model::{
     AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig, FACTORY_RULE,
     Group, Idempotency, JoinToken, KeypairPolicy, KeypairState, LiveConfig, Membership, Meta,
-    PeopleSettings, PolicyKind, Pool, Preset, ProjectPolicy, ResourceConfig, SchedulerSettings,
-    State, StoredSettings, Stretch, UsageRow, UserPolicy, UserStatus,
+    NotifyChoice, NotifySettings, PeopleSettings, PolicyKind, Pool, Preset, ProjectPolicy,
+    ResourceConfig, SchedulerSettings, State, StoredSettings, Stretch, UsageRow, UserPolicy,
+    UserStatus,
 };
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome, Report};
@@ -826,6 +829,14 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
                 service_account_admins: true,
                 fixed_users_only: true,
                 fixed_users: [UserId::new(5)].into(),
+            }),
+            Change::NotifySettings(NotifySettings {
+                mail: true,
+                hooks: vec![("desk".to_owned(), [NoteEvent::AgentLost].into())],
+            }),
+            Change::NotifyChoice(NotifyChoice {
+                mail: Some([NoteEvent::End].into()),
+                ..NotifyChoice::usual(UserId::new(5))
             }),
             Change::Settings(StoredSettings {
                 version: 2,

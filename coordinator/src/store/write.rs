@@ -3,7 +3,7 @@
 use super::open::Mark;
 use super::people::People;
 use super::vaults::Vaults;
-use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, sealed, usage};
+use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, notes, sealed, usage};
 use crate::secrets::Keyring;
 use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;
@@ -186,6 +186,8 @@ enum Line<'a> {
     QuotaFreed(ContainerKey, i64),
     Closed(ContainerKey, i64),
     Usage(&'a UsageChange),
+    /// What people are told, and what they chose.
+    Notify(&'a Change),
 }
 
 impl<'a> Batch<'a> {
@@ -254,6 +256,11 @@ impl<'a> Batch<'a> {
                 Change::Session(session) => drop(batch.sessions.insert(session.id, session)),
                 Change::History(line) => batch.lines.push(Line::History(line)),
                 Change::Reached(line) => batch.lines.push(Line::Reached(line)),
+                Change::NotifySettings(_)
+                | Change::NotifyChoice(_)
+                | Change::Note(_)
+                | Change::NoteTried(_)
+                | Change::NotesForgotten { .. } => batch.lines.push(Line::Notify(change)),
                 Change::Usage(change) => batch.lines.push(Line::Usage(change)),
                 Change::Audit(line) => batch.lines.push(Line::Audit(line)),
                 Change::AuditForgotten(up_to) => batch.lines.push(Line::AuditForgotten(*up_to)),
@@ -571,6 +578,7 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
             execute(to, AUDIT_FORGOTTEN, values, "forget audit records")
         }
         Line::Usage(change) => usage::write(to, change),
+        Line::Notify(change) => notes::write(to, change),
         Line::Opened(row) => {
             let values = params![
                 number("claim", row.key, row.key.session.0)?,

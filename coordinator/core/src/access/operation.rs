@@ -349,6 +349,7 @@ operations! {
     MeRead "me.read" Read Oneself
     MeRights "me.rights" Read Oneself
     MeVault "me.vault" Either Oneself
+    MeNotifications "me.notifications" Either Oneself
 
     MeUpdate "me.update" Write OwnAccount
     MeLogins "me.logins" Either OwnAccount

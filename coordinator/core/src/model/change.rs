@@ -6,6 +6,7 @@ use super::entities::{
     Session,
 };
 use super::given::GivenText;
+use super::notify::{Note, NoteTried, NotifyChoice, NotifySettings};
 use super::people::{AccessRule, Invitation, Keypair, Login, User, UserGroup};
 use super::policies::{
     Domain, KeypairPolicy, PeopleSettings, Preset, Project, ProjectPolicy, SchedulerSettings,
@@ -69,6 +70,21 @@ pub enum Change {
     PeopleSettings(PeopleSettings),
     /// The settings that are stored.
     Settings(StoredSettings),
+    /// Who is told at all.
+    NotifySettings(NotifySettings),
+    /// What somebody chose to be told of.
+    NotifyChoice(NotifyChoice),
+    /// Somebody is to be told something; kept by the store alone.
+    Note(Box<Note>),
+    /// A note was tried; kept by the store alone.
+    NoteTried(NoteTried),
+    /// Old notes are of interest to nobody; kept by the store alone.
+    NotesForgotten {
+        /// Those that ended before.
+        ended_before: Timestamp,
+        /// Of the others the newest so many stay.
+        keep: u32,
+    },
     /// A domain, new or changed.
     Domain(Domain),
     /// A domain is gone; what is past keeps its name.

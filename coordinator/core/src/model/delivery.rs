@@ -4,10 +4,11 @@
 //! not part of it.
 
 use super::draft::{Draft, Why};
+use super::entities::Session;
 use super::lifecycle::agent_name;
 use super::state::State;
 use longshore_common::ids::{AgentId, ContainerKey, SessionId};
-use longshore_common::session::Want;
+use longshore_common::session::{SessionState, Want};
 
 /// Longest text that an agent may put into the history of a session, in characters.
 const TEXT_MAX: usize = 256;
@@ -29,10 +30,27 @@ pub fn is_given(state: &State, agent: AgentId, key: ContainerKey) -> bool {
 
 /// An agent says that a file was not delivered: a line in the history of its session.
 pub(super) fn noticed(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, text: &str) {
+    said(draft, agent, key, text, |session| !session.state.is_final());
+}
+
+/// An agent says that a session of it is stopped soon: a line in its history.
+pub(super) fn warned(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, text: &str) {
+    // A stop that was decided meanwhile makes it no news.
+    let runs = |session: &Session| session.state == SessionState::Running && session.stop.is_none();
+    said(draft, agent, key, text, runs);
+}
+
+fn said(
+    draft: &mut Draft<'_>,
+    agent: AgentId,
+    key: ContainerKey,
+    text: &str,
+    counts: impl Fn(&Session) -> bool,
+) {
     let name = agent_name(draft, agent);
     let known = draft.session(key.session).filter(|session| {
         let mut containers = session.containers.iter();
-        !session.state.is_final() && containers.any(|c| c.key == key && c.agent == agent)
+        counts(session) && containers.any(|c| c.key == key && c.agent == agent)
     });
     if known.is_some() {
         not_given(draft, key.session, text, &format!("agent {name}"));

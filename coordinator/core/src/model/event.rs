@@ -6,6 +6,7 @@ use super::devices::CordonOrder;
 use super::drain::DrainOrder;
 use super::entities::{Adjusted, Group, JoinToken, Session};
 use super::logins::{LoginAnswer, LoginEvent};
+use super::notify::NotifyOrder;
 use super::people::{Keypair, User};
 use super::policies::SchedulerSettings;
 use super::prolong::{Prolong, Prolonged};
@@ -131,6 +132,17 @@ pub enum Event {
         /// Why, in words.
         text: String,
     },
+    /// A node says that one of its sessions is stopped soon.
+    Warned {
+        /// Which node.
+        agent: AgentId,
+        /// Which of its containers.
+        key: ContainerKey,
+        /// When and why, in words.
+        text: String,
+    },
+    /// About what people are told.
+    Notify(Box<NotifyOrder>),
     /// A cycle of the watchdog came to a verdict about a session.
     Watchdog {
         /// What it saw.

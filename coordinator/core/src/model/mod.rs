@@ -22,6 +22,7 @@ mod given;
 mod lifecycle;
 pub mod logins;
 mod loss;
+mod notify;
 mod people;
 mod policies;
 mod pools;
@@ -63,6 +64,10 @@ pub use exec::{ExecWish, exec_container, exec_wish};
 pub use given::{Given, GivenText, GivenTrees};
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
 pub use loss::lease_ms;
+pub use notify::{
+    Channel, Note, NoteTried, NotifyChoice, NotifyOrder, NotifySettings, StoredNote, Tried, TryEnd,
+    events_of, told as notes_about,
+};
 pub use people::*;
 pub use policies::*;
 pub use pools::*;

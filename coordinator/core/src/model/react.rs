@@ -92,6 +92,10 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::FileNotice { agent, key, text } => with_draft(state, now, |draft| {
             super::delivery::noticed(draft, *agent, *key, text);
         }),
+        Event::Warned { agent, key, text } => with_draft(state, now, |draft| {
+            super::delivery::warned(draft, *agent, *key, text);
+        }),
+        Event::Notify(order) => super::notify::decide(state, order, now),
         Event::Silent {
             agent,
             for_ms,

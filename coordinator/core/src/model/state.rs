@@ -10,6 +10,7 @@ use super::change::PolicyKind;
 use super::entities::{
     Agent, Charge, Group, Idempotency, JoinToken, LedgerRow, Meta, QueueSeat, Session,
 };
+use super::notify::{NotifyChoice, NotifySettings};
 use super::people::{AccessRule, Invitation, Keypair, KeypairState, Login, User, UserGroup};
 use super::policies::{
     Domain, KeypairPolicy, PeopleSettings, Preset, Project, ProjectPolicy, SchedulerSettings,
@@ -204,6 +205,10 @@ pub struct State {
     pub people_settings: PeopleSettings,
     /// What administrators stored of the configuration.
     pub settings: StoredSettings,
+    /// Who is told at all.
+    pub notify: NotifySettings,
+    /// What people chose to be told of.
+    pub notify_choices: BTreeMap<UserId, NotifyChoice>,
     /// Domains.
     pub domains: BTreeMap<DomainId, Domain>,
     /// Projects.
@@ -276,6 +281,8 @@ impl State {
             groups: BTreeMap::new(),
             scheduler: SchedulerSettings::default(),
             people_settings: PeopleSettings::default(),
+            notify: NotifySettings::default(),
+            notify_choices: BTreeMap::new(),
             settings: StoredSettings::default(),
             domains: BTreeMap::new(),
             projects: BTreeMap::new(),
@@ -378,6 +385,10 @@ impl State {
             Change::Scheduler(settings) => self.scheduler = settings.clone(),
             Change::PeopleSettings(settings) => self.people_settings = settings.clone(),
             Change::Settings(settings) => self.settings = settings.clone(),
+            Change::NotifySettings(settings) => self.notify = settings.clone(),
+            Change::NotifyChoice(choice) => {
+                self.notify_choices.insert(choice.user, choice.clone());
+            }
             Change::Domain(domain) => {
                 self.domains.insert(domain.id, domain.clone());
             }
@@ -460,6 +471,9 @@ impl State {
             Change::History(_)
             | Change::Reached(_)
             | Change::AuditForgotten(_)
+            | Change::Note(_)
+            | Change::NoteTried(_)
+            | Change::NotesForgotten { .. }
             | Change::Usage(_) => (),
             Change::Audit(line) => self.audit = line.head(),
             Change::LedgerOpened(row) => self.open_row(row),

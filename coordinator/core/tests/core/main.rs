@@ -13,6 +13,7 @@ mod joins;
 mod judged;
 mod lifecycle;
 mod loss;
+mod notify;
 mod placing;
 mod prolong;
 mod random;

@@ -16,7 +16,7 @@ use longshore_common::admin::{Difference, Impact};
 use longshore_common::redact;
 use longshore_common::settings::{NewRedaction, Redaction, Setting, Settings, SettingsPatch};
 use longshore_config::schema::{Acts, Kind};
-use longshore_core::model::{Event, SettingsOrder, StoredSettings};
+use longshore_core::model::{Event, NotifyOrder, SettingsOrder, StoredSettings};
 use longshore_identity::audit::Outcome;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -192,6 +192,14 @@ async fn give(app: &App, origin: &Arc<Origin>, order: SettingsOrder) -> Result<(
     Ok(())
 }
 
+/// Who is told at all follows what is in force: nothing but that rests on it, so it comes after.
+async fn tell_whom(app: &App) -> Result<(), Failure> {
+    let settings = app.settings.now().config.services.notify.settings();
+    let order = NotifyOrder::Settings(settings);
+    app.engine.ask(Event::Notify(Box::new(order))).await??;
+    Ok(())
+}
+
 /// Stores values over the files, and takes them into force; the version of what is stored then,
 /// and of a rehearsal what would differ.
 async fn store<T>(
@@ -238,6 +246,7 @@ async fn store<T>(
         record(app, &write.origin, &besides).await?;
     }
     take(app, next);
+    tell_whom(app).await?;
     let version = app.engine.read(|state, _| state.settings.version).await?;
     Ok((version, None))
 }
@@ -390,6 +399,7 @@ pub async fn read_again(app: &App, origin: &Arc<Origin>, dry_run: bool) -> Resul
     if !dry_run {
         record(app, origin, &changed).await?;
         take(app, next);
+        tell_whom(app).await?;
     }
     Ok(stored.version)
 }

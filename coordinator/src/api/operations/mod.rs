@@ -11,6 +11,7 @@ mod groups;
 mod invitations;
 mod keypairs;
 mod logins;
+mod notify;
 mod parts;
 mod people;
 mod policies;
@@ -155,6 +156,7 @@ const TABLES: &[&[Operation]] = &[
     books::ROWS,
     audit::ROWS,
     settings::ROWS,
+    notify::ROWS,
 ];
 
 const fn count() -> usize {
