@@ -267,6 +267,9 @@ pub(crate) enum Admin {
     /// Custom actions of the configuration
     #[command(subcommand)]
     Action(admin::action::Verb),
+    /// What everybody is to read
+    #[command(subcommand)]
+    Announce(admin::announce::Verb),
     /// What stops sessions without a sign of life: its cycles, and what it stopped
     Watchdog,
     /// Amounts under a name
@@ -484,6 +487,7 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Queue(verb) => admin::queue::run(app, verb).await,
         Admin::Unclaimed(verb) => admin::unclaimed::run(app, verb).await,
         Admin::Action(verb) => admin::action::run(app, verb).await,
+        Admin::Announce(verb) => admin::announce::run(app, verb).await,
         Admin::Watchdog => admin::watchdog::run(app).await,
         Admin::Preset(verb) => admin::preset::run(app, verb).await,
         Admin::Domain(verb) => tenant::domain(app, verb).await,

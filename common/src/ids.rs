@@ -183,6 +183,9 @@ object_id!(
     /// A preset.
     PresetId, "pre_");
 object_id!(
+    /// An announcement.
+    AnnouncementId, "ann_");
+object_id!(
     /// A command or terminal that somebody opened in a running session.
     ExecId, "exe_");
 object_id!(

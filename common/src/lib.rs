@@ -19,6 +19,7 @@ macro_rules! closed {
 pub mod admin;
 pub mod agent;
 pub mod amount;
+pub mod announcements;
 pub mod api;
 pub mod audit;
 pub mod devices;

@@ -159,6 +159,7 @@ pub(crate) async fn login(app: &App, args: LoginArgs) -> Result<u8, Failure> {
         me
     };
     let url = context.url.clone();
+    let used = context.clone();
     file.context.insert(name.clone(), context);
     file.current = Some(name.clone());
     file.store(&path)?;
@@ -171,6 +172,9 @@ pub(crate) async fn login(app: &App, args: LoginArgs) -> Result<u8, Failure> {
             clean(&name)
         );
         eprint!("{}", notices(&me.notices));
+        if let Ok(client) = app.client_of(&used) {
+            eprint!("{}", super::admin::announce::lines(&client).await);
+        }
     }
     Ok(0)
 }

@@ -16,6 +16,10 @@ pub(crate) async fn run(app: &App) -> Result<u8, Failure> {
         true => via(&client).await,
         false => None,
     };
+    let announced = match app.output().is_json() {
+        true => String::new(),
+        false => super::admin::announce::lines(&client).await,
+    };
     app.output().object(&item, "username", || {
         let me: Me = typed(item.clone())?;
         let context = name
@@ -24,7 +28,7 @@ pub(crate) async fn run(app: &App) -> Result<u8, Failure> {
         let by = signed_in(by_login, via.as_deref(), &me.access_key);
         let projects: Vec<String> = me.projects.iter().map(|p| clean(&p.name)).collect();
         Ok(format!(
-            "{}, {} ({})\n{by}domain       {}\nprojects     {}\ncoordinator  {}{context}\n{}",
+            "{}, {} ({})\n{by}domain       {}\nprojects     {}\ncoordinator  {}{context}\n{}{announced}",
             clean(&me.username),
             clean(&me.email),
             clean(&me.role),

@@ -11,6 +11,7 @@
 mod actions;
 mod admin;
 mod agents;
+mod announcements;
 mod apps;
 pub mod audit;
 pub mod cors;

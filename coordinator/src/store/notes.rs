@@ -17,6 +17,9 @@ const OF_ONE: u32 = 16;
 /// So many are sent at a time.
 const AT_A_TIME: u32 = 256;
 
+const ANNOUNCEMENT: &str = "INSERT INTO announcements (id, body) VALUES (?1, ?2)
+    ON CONFLICT (id) DO UPDATE SET body = ?2";
+const ANNOUNCEMENT_DELETED: &str = "DELETE FROM announcements WHERE id = ?1";
 const SETTINGS: &str = "INSERT INTO notify_settings (id, body) VALUES (1, ?1)
     ON CONFLICT (id) DO UPDATE SET body = ?1";
 const CHOICE: &str = "INSERT INTO notify_choices (user, body) VALUES (?1, ?2)
@@ -33,6 +36,14 @@ const MANY: &str = "DELETE FROM notes WHERE id <= (SELECT max(id) FROM notes) - 
 /// Writes a change that is about what people are told.
 pub(super) fn write(to: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
     match change {
+        Change::Announcement(new) => {
+            let values = params![new.id.to_string(), body("announcement", new.id, new)?];
+            execute(to, ANNOUNCEMENT, values, "store an announcement")
+        }
+        Change::AnnouncementDeleted(id) => {
+            let values = [id.to_string()];
+            execute(to, ANNOUNCEMENT_DELETED, values, "delete an announcement")
+        }
         Change::NotifySettings(settings) => {
             let json = body("settings of notifications", 1, settings)?;
             execute(to, SETTINGS, [json], "store settings of notifications")
@@ -66,11 +77,15 @@ pub(super) fn write(to: &Transaction<'_>, change: &Change) -> Result<(), StoreEr
     }
 }
 
-/// Who is told at all, and what people chose.
+/// What everybody is to read, who is told at all, and what people chose.
 pub(super) fn load(
     from: &Transaction<'_>,
     apply: &mut impl FnMut(Change),
 ) -> Result<(), StoreError> {
+    let sql = "SELECT id, body FROM announcements";
+    bodies(from, "announcement", sql, |new| {
+        apply(Change::Announcement(new));
+    })?;
     let sql = "SELECT id, body FROM notify_settings";
     bodies(from, "settings of notifications", sql, |settings| {
         apply(Change::NotifySettings(settings));

@@ -18,17 +18,19 @@ use super::{
 use crate::engine::audit::seal;
 use crate::secrets::{Keyring, MasterKey};
 use longshore_common::amount::{SlotName, Slots};
+use longshore_common::announcements::AnnouncementLevel;
+use longshore_common::ids::AnnouncementId;
 use longshore_common::ids::{AgentId, GroupId, PolicyId, PresetId, ProjectId, SessionId, UserId};
 use longshore_common::notify::NoteEvent;
 use longshore_common::session::{ContainerState, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_core::access::Rule;
 use longshore_core::model::{
-    AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig, FACTORY_RULE,
-    Group, Idempotency, JoinToken, KeypairPolicy, KeypairState, LiveConfig, Membership, Meta,
-    NotifyChoice, NotifySettings, PeopleSettings, PolicyKind, Pool, Preset, ProjectPolicy,
-    ResourceConfig, SchedulerSettings, State, StoredSettings, Stretch, UsageRow, UserPolicy,
-    UserStatus,
+    Announcement, AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig,
+    FACTORY_RULE, Group, Idempotency, JoinToken, KeypairPolicy, KeypairState, LiveConfig,
+    Membership, Meta, NotifyChoice, NotifySettings, PeopleSettings, PolicyKind, Pool, Preset,
+    ProjectPolicy, ResourceConfig, SchedulerSettings, State, StoredSettings, Stretch, UsageRow,
+    UserPolicy, UserStatus,
 };
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome, Report};
@@ -830,6 +832,14 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
                 fixed_users_only: true,
                 fixed_users: [UserId::new(5)].into(),
             }),
+            Change::Announcement(Announcement {
+                id: AnnouncementId::new(50),
+                text: "gpu01 is down".to_owned(),
+                level: AnnouncementLevel::Critical,
+                until: Some(at),
+                by: "ada".to_owned(),
+                created_at: at,
+            }),
             Change::NotifySettings(NotifySettings {
                 mail: true,
                 hooks: vec![("desk".to_owned(), [NoteEvent::AgentLost].into())],
@@ -875,6 +885,7 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
             Change::PresetDeleted(PresetId::new(40)),
             preset(41, "Small"),
             Change::ConfigDraft(None),
+            Change::AnnouncementDeleted(AnnouncementId::new(50)),
             Change::ChargeForgotten {
                 group: second,
                 priority: 10,

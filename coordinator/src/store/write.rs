@@ -186,7 +186,7 @@ enum Line<'a> {
     QuotaFreed(ContainerKey, i64),
     Closed(ContainerKey, i64),
     Usage(&'a UsageChange),
-    /// What people are told, and what they chose.
+    /// What people are told and everybody is to read, and what they chose.
     Notify(&'a Change),
 }
 
@@ -256,7 +256,9 @@ impl<'a> Batch<'a> {
                 Change::Session(session) => drop(batch.sessions.insert(session.id, session)),
                 Change::History(line) => batch.lines.push(Line::History(line)),
                 Change::Reached(line) => batch.lines.push(Line::Reached(line)),
-                Change::NotifySettings(_)
+                Change::Announcement(_)
+                | Change::AnnouncementDeleted(_)
+                | Change::NotifySettings(_)
                 | Change::NotifyChoice(_)
                 | Change::Note(_)
                 | Change::NoteTried(_)

@@ -9,6 +9,7 @@
 
 pub(crate) mod access;
 pub(crate) mod action;
+pub(crate) mod announce;
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod document;

@@ -221,6 +221,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         Event::Login(event) => super::logins::recorded(state, event, outcome),
         Event::Started(_) => return started(state, changes),
         Event::FixedUsers(_) => return fixed_users(state, changes),
+        Event::Announce(order) => super::announce::recorded(state, order),
         Event::Notify(order) => super::notify::recorded(state, order),
         Event::Settings(_) => return super::settings::recorded(state, changes),
         Event::Setup(order) => Some(set_up(order)),

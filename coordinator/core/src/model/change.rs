@@ -1,5 +1,6 @@
 //! Changes: the only way anything becomes different, in memory and in the store.
 
+use super::announce::Announcement;
 use super::audited::AuditLine;
 use super::entities::{
     Agent, Charge, Cursor, Group, History, Idempotency, JoinToken, LedgerRow, Meta, Reached,
@@ -16,8 +17,8 @@ use super::pools::{DraftConfig, LiveConfig};
 use super::usage::UsageChange;
 use super::vaults::{Vault, VaultContent};
 use longshore_common::ids::{
-    AccessRuleId, ContainerKey, DomainId, GroupId, InvitationId, LoginId, PresetId, ProjectId,
-    UserGroupId, UserId, VaultId,
+    AccessRuleId, AnnouncementId, ContainerKey, DomainId, GroupId, InvitationId, LoginId, PresetId,
+    ProjectId, UserGroupId, UserId, VaultId,
 };
 use longshore_common::time::Timestamp;
 use longshore_identity::throttle;
@@ -70,6 +71,10 @@ pub enum Change {
     PeopleSettings(PeopleSettings),
     /// The settings that are stored.
     Settings(StoredSettings),
+    /// Everybody is to read something.
+    Announcement(Announcement),
+    /// Nobody is to read it any more.
+    AnnouncementDeleted(AnnouncementId),
     /// Who is told at all.
     NotifySettings(NotifySettings),
     /// What somebody chose to be told of.

@@ -1,6 +1,7 @@
 //! What can happen to the coordinator, and what it says back.
 
 use super::admin::{AdminAnswer, AdminOrder, FixedOrder};
+use super::announce::AnnounceOrder;
 use super::change::Change;
 use super::devices::CordonOrder;
 use super::drain::DrainOrder;
@@ -141,6 +142,8 @@ pub enum Event {
         /// When and why, in words.
         text: String,
     },
+    /// Something is announced to everybody, or not any more.
+    Announce(Box<AnnounceOrder>),
     /// About what people are told.
     Notify(Box<NotifyOrder>),
     /// A cycle of the watchdog came to a verdict about a session.

@@ -4,6 +4,7 @@
 //! store keeps the same changes, so memory and database cannot disagree.
 
 pub mod admin;
+mod announce;
 mod apps;
 mod arrays;
 mod ask;
@@ -43,6 +44,7 @@ mod vaults;
 mod verbs;
 mod watchdog;
 
+pub use announce::{AnnounceOrder, AnnounceVerb, Announcement};
 pub use apps::{BUILT_IN as BUILT_IN_APPS, port_container};
 pub use arrays::{ArrayPlan, LAST_INDEX};
 pub use ask::Ask;

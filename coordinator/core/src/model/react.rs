@@ -95,6 +95,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::Warned { agent, key, text } => with_draft(state, now, |draft| {
             super::delivery::warned(draft, *agent, *key, text);
         }),
+        Event::Announce(order) => super::announce::decide(state, order, now),
         Event::Notify(order) => super::notify::decide(state, order, now),
         Event::Silent {
             agent,

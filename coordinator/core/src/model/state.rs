@@ -4,6 +4,7 @@
 //! The indexes are answers to questions asked often; each is rebuilt from the rows
 //! it speaks of whenever one of them changes, so none can drift.
 
+use super::announce::Announcement;
 use super::audited::AuditHead;
 use super::change::Change;
 use super::change::PolicyKind;
@@ -22,6 +23,7 @@ use super::vaults::{Vault, VaultContent};
 use longshore_common::agent::{AgentState, Inventory};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::Occupied;
+use longshore_common::ids::AnnouncementId;
 use longshore_common::ids::{
     AccessRuleId, AgentId, Attempt, ContainerKey, CoordinatorGeneration, DeviceId, DomainId,
     GroupId, InvitationId, LoginId, PresetId, ProjectId, SessionId, UserGroupId, UserId, VaultId,
@@ -205,6 +207,8 @@ pub struct State {
     pub people_settings: PeopleSettings,
     /// What administrators stored of the configuration.
     pub settings: StoredSettings,
+    /// What everybody is to read.
+    pub announcements: BTreeMap<AnnouncementId, Announcement>,
     /// Who is told at all.
     pub notify: NotifySettings,
     /// What people chose to be told of.
@@ -281,6 +285,7 @@ impl State {
             groups: BTreeMap::new(),
             scheduler: SchedulerSettings::default(),
             people_settings: PeopleSettings::default(),
+            announcements: BTreeMap::new(),
             notify: NotifySettings::default(),
             notify_choices: BTreeMap::new(),
             settings: StoredSettings::default(),
@@ -385,6 +390,8 @@ impl State {
             Change::Scheduler(settings) => self.scheduler = settings.clone(),
             Change::PeopleSettings(settings) => self.people_settings = settings.clone(),
             Change::Settings(settings) => self.settings = settings.clone(),
+            Change::Announcement(new) => drop(self.announcements.insert(new.id, new.clone())),
+            Change::AnnouncementDeleted(id) => drop(self.announcements.remove(id)),
             Change::NotifySettings(settings) => self.notify = settings.clone(),
             Change::NotifyChoice(choice) => {
                 self.notify_choices.insert(choice.user, choice.clone());

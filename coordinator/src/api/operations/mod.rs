@@ -5,6 +5,7 @@
 //! are about; `parts` has what many of them share.
 
 mod agents;
+mod announcements;
 mod audit;
 mod books;
 mod groups;
@@ -157,6 +158,7 @@ const TABLES: &[&[Operation]] = &[
     audit::ROWS,
     settings::ROWS,
     notify::ROWS,
+    announcements::ROWS,
 ];
 
 const fn count() -> usize {
