@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// When what is left is stopped: 18:00, 2026-11-20T21:00:00Z or +2h; absent: never
     #[arg(long, value_name = "WHEN", value_parser = until)]
     pub(crate) deadline: Option<Instant>,
+    /// What may be tried again waits for another place at the deadline instead of ending
+    #[arg(long = "move", requires = "deadline")]
+    pub(crate) moves: bool,
     /// For the people whose sessions are there
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) message: String,
@@ -38,7 +41,7 @@ pub(crate) async fn begin(app: &App, args: Args) -> Result<u8, Failure> {
     let path = format!("/api/v1/agents/{}/drain", encode(&args.name));
     let request = DrainRequest {
         deadline_at: args.deadline.map(|at| at.since(clock::now())),
-        mode: None,
+        mode: args.moves.then(|| "move".to_owned()),
         message: Some(args.message.clone()).filter(|text| !text.is_empty()),
     };
     let seen = put(&client, &format!("{path}?dry_run=true"), &request).await?;
@@ -103,17 +106,24 @@ fn preview(agent: &Agent, request: &DrainRequest) -> Vec<String> {
         end.map(|(at, by)| format!("{} ends {} by {by}", clean(&session.id), clock::short(at)))
     };
     let ends: Vec<String> = all.iter().filter_map(told).collect();
-    let open: Vec<String> = all
-        .iter()
-        .filter(|s| s.ends_at.is_none())
-        .map(|s| clean(&s.id))
-        .collect();
+    let of = |effect: bool| -> Vec<String> {
+        let open = all.iter().filter(|s| s.ends_at.is_none());
+        let open = open.filter(|s| (s.effect == "moved") == effect);
+        open.map(|s| clean(&s.id)).collect()
+    };
+    let (open, moved) = (of(false), of(true));
     lines.push(match all.len() {
         0 => format!("{name} has no sessions."),
         1 => format!("{name} has 1 session."),
         n => format!("{name} has {n} sessions."),
     });
     lines.extend(ends);
+    if let Some(at) = request.deadline_at.filter(|_| !moved.is_empty()) {
+        let (ids, at) = (moved.join(", "), clock::short(at));
+        lines.push(format!(
+            "{ids} may be tried again: at {at} they wait for another place."
+        ));
+    }
     match request.deadline_at {
         Some(at) if !open.is_empty() => {
             let at = clock::short(at);
@@ -173,6 +183,7 @@ mod tests {
             "leaving": [
                 { "id": "s-39", "owner_name": "dana", "effect": "kept",
                   "ends_at": clock::now(), "ends_by": "lifetime" },
+                { "id": "s-40", "owner_name": "eve", "effect": "moved" },
                 { "id": "s-41", "owner_name": "bob", "effect": "stopped" },
                 { "id": "s-44", "owner_name": "bob", "effect": "stopped" }]
         }))
@@ -182,13 +193,17 @@ mod tests {
             ..DrainRequest::default()
         };
         let lines = preview(&agent, &request);
-        assert_eq!(lines[0], "gpu01 has 3 sessions.");
+        assert_eq!(lines[0], "gpu01 has 4 sessions.");
         assert!(lines[1].starts_with("s-39 ends ") && lines[1].ends_with(" by lifetime"));
         assert!(
-            lines[2].starts_with("s-41, s-44 have no end before "),
+            lines[2].starts_with("s-40 may be tried again: "),
             "{lines:?}"
         );
-        assert!(lines[3].contains("stopped with 30 s grace"), "{lines:?}");
+        assert!(
+            lines[3].starts_with("s-41, s-44 have no end before "),
+            "{lines:?}"
+        );
+        assert!(lines[4].contains("stopped with 30 s grace"), "{lines:?}");
         request.deadline_at = None;
         assert!(preview(&agent, &request)[2].contains("nothing is stopped"));
     }

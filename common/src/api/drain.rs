@@ -12,7 +12,8 @@ pub struct DrainRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline_at: Option<Timestamp>,
-    /// `wait`: sessions end by themselves or at the deadline.
+    /// `wait` (default): sessions end by themselves or at the deadline. `move`: those that may be
+    /// tried again wait for another place at the deadline instead of ending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 16)]
     pub mode: Option<String>,
@@ -29,6 +30,8 @@ pub struct Drain {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline_at: Option<Timestamp>,
+    /// `wait`, or `move`: what may be tried again goes elsewhere at the deadline.
+    pub mode: String,
     /// For the people whose sessions are there.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -52,7 +55,8 @@ pub struct DrainedSession {
     pub id: String,
     /// Whose.
     pub owner_name: String,
-    /// `kept`: it ends by itself before, or there is no deadline; `stopped`: at the deadline.
+    /// `kept`: it ends by itself before, or there is no deadline; at the deadline `stopped`, or
+    /// `moved`: it waits for another place.
     pub effect: String,
     /// When a limit of its own ends it before.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@ use axum::response::Response;
 use longshore_common::api::{DrainRequest, DrainedSession};
 use longshore_common::ids::AgentId;
 use longshore_common::time::Timestamp;
-use longshore_core::model::{self, DrainOrder, Event, NewDrain, sessions_on};
+use longshore_core::model::{self, DrainOrder, Event, NewDrain, may_move, sessions_on};
 
 /// Sessions that an answer names.
 const MOST: usize = 200;
@@ -28,10 +28,14 @@ pub(super) async fn begin(
     let dry_run = Query::read(request.uri().query(), &["dry_run"])?.flag("dry_run")?;
     let version = if_match(request.headers(), Match::Optional)?;
     let order = extract::json::<DrainRequest>(request).await?.value;
-    if order.mode.as_deref().is_some_and(|mode| mode != "wait") {
-        let text = "mode must be wait: sessions are not moved.";
-        return Err(Failure::new("LS-INVALID", text).at("/mode", "Only wait is known."));
-    }
+    let moves = match order.mode.as_deref() {
+        None | Some("wait") => false,
+        Some("move") => true,
+        Some(_) => {
+            let text = "mode must be wait or move.";
+            return Err(Failure::new("LS-INVALID", text).at("/mode", text));
+        }
+    };
     let agent = find(&app, &text).await?;
     let user = caller.caller.user;
     let name = app.engine.read(move |state, _| {
@@ -42,6 +46,7 @@ pub(super) async fn begin(
         deadline: order.deadline_at,
         message: order.message.unwrap_or_default(),
         by: name.await?,
+        moves,
     };
     let event = DrainOrder {
         agent,
@@ -54,7 +59,7 @@ pub(super) async fn begin(
     if let Err(refusal) = done {
         return Err(stale(refusal, &present));
     }
-    present.leaving = leaving(&app, agent, order.deadline_at).await?;
+    present.leaving = leaving(&app, agent, (order.deadline_at, moves)).await?;
     let mut response = tagged(&present)?;
     if dry_run {
         let headers = response.headers_mut();
@@ -100,7 +105,7 @@ pub(super) async fn end(
 async fn leaving(
     app: &App,
     agent: AgentId,
-    deadline: Option<Timestamp>,
+    (deadline, moves): (Option<Timestamp>, bool),
 ) -> Result<Vec<DrainedSession>, Failure> {
     let live = std::sync::Arc::clone(&app.engine.live);
     let look = move |state: &model::State, _| {
@@ -112,6 +117,7 @@ async fn leaving(
                 id: session.id.to_string(),
                 owner_name: session.owner_name.clone(),
                 effect: match (before, deadline) {
+                    (None, Some(_)) if moves && may_move(session) => "moved",
                     (None, Some(_)) => "stopped",
                     _ => "kept",
                 }

@@ -640,6 +640,7 @@ pub(super) fn agent(state: &State, live: &Live, agent: &Agent, detail: Detail) -
             let left = u32::try_from(sessions_on(state, agent.id).len()).unwrap_or(u32::MAX);
             api::Drain {
                 deadline_at: drain.deadline,
+                mode: if drain.moves { "move" } else { "wait" }.to_owned(),
                 message: drain.message.clone(),
                 by: drain.by.clone(),
                 since: drain.at,

@@ -78,6 +78,14 @@ pub fn desired_entries(state: &State, agent: AgentId, now: Timestamp) -> Vec<Ent
     ordered.chain(strangers).collect()
 }
 
+/// Why the attempt of a container was over, while its session goes on.
+fn past_reason(session: &Session, container: &Container) -> Reason {
+    let mut past = session.attempts.iter();
+    let past = past.find(|past| past.attempt == container.key.attempt.0);
+    past.and_then(|past| past.reason.parse().ok())
+        .unwrap_or(Reason::FailedToStart)
+}
+
 fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {
     let stop = (container.want == Want::Stop).then(|| match &session.stop {
         Some(stop) => StopOrder {
@@ -97,7 +105,9 @@ fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {
             forced: false,
         },
         None => StopOrder {
-            reason: session.reason.unwrap_or(Reason::FailedToStart),
+            reason: session
+                .reason
+                .unwrap_or_else(|| past_reason(session, container)),
             grace_s: if session.state.is_final() {
                 0
             } else {

@@ -1,5 +1,5 @@
 //! Emptying a node: nothing new is placed there, the people on it are told, and at the
-//! deadline what is left is stopped.
+//! deadline what is left is stopped, or goes elsewhere where it may be tried again.
 
 use super::desired::DEFAULT_GRACE_S;
 use super::draft::Draft;
@@ -9,7 +9,7 @@ use super::lifecycle;
 use super::state::State;
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, SessionId};
-use longshore_common::session::Reason;
+use longshore_common::session::{Reason, SessionState};
 use longshore_common::time::Timestamp;
 
 /// Longest message about a drain, in characters.
@@ -37,6 +37,8 @@ pub struct NewDrain {
     pub message: String,
     /// Who orders it.
     pub by: String,
+    /// At the deadline what may be tried again waits for another place instead of ending.
+    pub moves: bool,
 }
 
 /// Decides it.
@@ -93,6 +95,10 @@ fn decided(state: &State, order: &DrainOrder, now: Timestamp) -> Result<Option<A
         let text = format!("message must have at most {MESSAGE_MAX} visible characters.");
         return Err(Refusal::new("LS-INVALID", text.clone()).at("/message", text));
     }
+    if begin.moves && begin.deadline.is_none() {
+        let text = "mode move needs deadline_at: until then sessions stay.";
+        return Err(Refusal::new("LS-INVALID", text).at("/deadline_at", text));
+    }
     if begin.deadline.is_some_and(|at| at <= now) {
         let text = "deadline_at must lie in the future.";
         return Err(Refusal::new("LS-INVALID", text).at("/deadline_at", text));
@@ -112,6 +118,7 @@ fn decided(state: &State, order: &DrainOrder, now: Timestamp) -> Result<Option<A
             None => u32::try_from(sessions_on(state, order.agent).len()).unwrap_or(u32::MAX),
         },
         over: false,
+        moves: begin.moves,
     });
     Ok((wanted != *node).then_some(wanted))
 }
@@ -145,6 +152,14 @@ pub fn drain_deadline(state: &State, session: &Session) -> Option<Timestamp> {
         .min()
 }
 
+/// Whether a session goes elsewhere rather than ends when its node has to be empty: what would
+/// be tried again if the node vanished, and is not being stopped already.
+#[must_use]
+pub fn may_move(session: &Session) -> bool {
+    let running = session.state == SessionState::Running;
+    running && session.stop.is_none() && session.failed.is_none() && session.is_restartable()
+}
+
 /// Stops what is left on nodes that have to be empty by now.
 pub(super) fn due(draft: &mut Draft<'_>) {
     let now = draft.now;
@@ -158,6 +173,7 @@ pub(super) fn due(draft: &mut Draft<'_>) {
             continue;
         };
         drain.over = true;
+        let moves = drain.moves;
         let why = match drain.message.is_empty() {
             true => String::new(),
             false => format!(": {}", drain.message),
@@ -168,6 +184,11 @@ pub(super) fn due(draft: &mut Draft<'_>) {
         );
         let ids: Vec<SessionId> = sessions_on(state, agent).iter().map(|s| s.id).collect();
         for id in ids {
+            if moves && draft.session(id).is_some_and(may_move) {
+                // Its older attempt is stopped with grace; the next runs when that is gone.
+                lifecycle::requeue(draft, id, Reason::Drained, &detail, now, &by);
+                continue;
+            }
             let stop = Stop {
                 reason: Reason::Drained,
                 detail: detail.clone(),

@@ -252,6 +252,9 @@ pub struct Drain {
     /// At the deadline what was there was told to stop.
     #[serde(default)]
     pub over: bool,
+    /// At the deadline what may be tried again waits for another place instead of ending.
+    #[serde(default)]
+    pub moves: bool,
 }
 
 impl Agent {

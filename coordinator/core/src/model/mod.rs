@@ -55,7 +55,7 @@ pub use delivery::is_given;
 pub(crate) use desired::limits as agent_limits;
 pub use desired::{desired_entries, desired_set};
 pub use devices::{CordonOrder, DeviceCordon, faulty};
-pub use drain::{DrainOrder, NewDrain, drain_deadline, sessions_on};
+pub use drain::{DrainOrder, NewDrain, drain_deadline, may_move, sessions_on};
 pub use entities::*;
 pub use event::{
     Accepted, Answer, Beginning, Called, Caller, Effect, Enrol, Event, HelloFacts, ImageNeeds,

@@ -171,6 +171,7 @@ fn more_time_by_another_and_a_drain_are_told() {
                 deadline: Some(world.now.plus_s(s)),
                 message: "RAM".to_owned(),
                 by: "user root".to_owned(),
+                moves: false,
             }),
         }))
     };

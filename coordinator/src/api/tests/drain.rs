@@ -86,7 +86,9 @@ async fn what_is_wrong_is_refused() {
         let f = &f;
         async move { put(f, DRAIN, &body).await.json()["errors"][0]["pointer"].clone() }
     };
-    assert_eq!(refused(json!({ "mode": "move" })).await, "/mode");
+    assert_eq!(refused(json!({ "mode": "away" })).await, "/mode");
+    let never = json!({ "mode": "move" });
+    assert_eq!(refused(never).await, "/deadline_at");
     let past = json!({ "deadline_at": "2001-01-01T00:00:00Z" });
     assert_eq!(refused(past).await, "/deadline_at");
     assert_eq!(refused(json!({ "message": "a\nb" })).await, "/message");
@@ -100,4 +102,28 @@ async fn what_is_wrong_is_refused() {
         Some(2),
         "{answer}"
     );
+}
+
+#[tokio::test]
+async fn a_rehearsal_says_what_would_move() {
+    let f = ready().await;
+    let mut again = batch();
+    again["restart"] = json!({ "max": 1 });
+    assert_eq!(f.submit(again).await.status, 201);
+    f.runs("s-1").await;
+    assert_eq!(f.submit(batch()).await.status, 201);
+    f.runs("s-2").await;
+    let body = json!({ "deadline_at": "2999-01-01T00:00:00.000Z", "mode": "move" });
+    let rehearsed = put(&f, &format!("{DRAIN}?dry_run=true"), &body)
+        .await
+        .json();
+    let effects: Vec<&Value> = rehearsed["leaving"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["effect"])
+        .collect();
+    assert_eq!(effects, ["moved", "stopped"], "{rehearsed}");
+    let done = put(&f, DRAIN, &body).await.json();
+    assert_eq!(done["drain"]["mode"], "move", "{done}");
 }

@@ -3,7 +3,7 @@
 
 use super::super::admin::AdminObject;
 use super::super::change::Change;
-use super::super::drain::sessions_on;
+use super::super::drain::{may_move, sessions_on};
 use super::super::entities::{Agent, Session};
 use super::super::event::{Answer, Event, Refusal};
 use super::super::people::User;
@@ -192,6 +192,7 @@ impl Telling<'_> {
         let Some(at) = deadline(after).filter(|at| deadline(before) != Some(*at)) else {
             return;
         };
+        let moves = after.drain.as_ref().is_some_and(|drain| drain.moves);
         let why = after.drain.as_ref().map(|drain| drain.message.as_str());
         let why = match why.unwrap_or_default() {
             "" => String::new(),
@@ -202,8 +203,12 @@ impl Telling<'_> {
             .cloned()
             .collect();
         for session in on {
+            let then = match moves && may_move(&session) {
+                true => "waits for another place then",
+                false => "is stopped then",
+            };
             let text = format!(
-                "Agent {} has to be empty at {at}{why}. Session {} is stopped then if it still runs.",
+                "Agent {} has to be empty at {at}{why}. Session {} {then} if it still runs.",
                 after.name,
                 named(&session)
             );
