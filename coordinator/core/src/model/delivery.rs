@@ -7,7 +7,7 @@ use super::draft::{Draft, Why};
 use super::entities::Session;
 use super::lifecycle::agent_name;
 use super::state::State;
-use longshore_common::ids::{AgentId, ContainerKey, SessionId};
+use longshore_common::ids::{AgentId, ContainerKey, Rank, SessionId};
 use longshore_common::session::{SessionState, Want};
 
 /// Longest text that an agent may put into the history of a session, in characters.
@@ -36,8 +36,14 @@ pub(super) fn noticed(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, 
 /// An agent says that a session of it is stopped soon: a line in its history.
 pub(super) fn warned(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, text: &str) {
     // A stop that was decided meanwhile makes it no news.
-    let runs = |session: &Session| session.state == SessionState::Running && session.stop.is_none();
-    said(draft, agent, key, text, runs);
+    let runs = |session: &Session| {
+        let goes_on = session.state == SessionState::Running && session.stop.is_none();
+        goes_on && session.present().any(|c| c.key == key)
+    };
+    // Of a session on several nodes each warns; once is enough.
+    if key.rank == Rank(0) {
+        said(draft, agent, key, text, runs);
+    }
 }
 
 fn said(
