@@ -156,9 +156,9 @@ const TABLES: &[&[Operation]] = &[
     pools::ROWS,
     books::ROWS,
     audit::ROWS,
-    settings::ROWS,
     notify::ROWS,
     announcements::ROWS,
+    settings::ROWS,
 ];
 
 const fn count() -> usize {
