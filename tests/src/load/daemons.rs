@@ -294,7 +294,7 @@ pub async fn agent(
             .arg(dir.join("agent"))
             .arg("--run-dir")
             .arg(dir.join("run"))
-            .env("LONGSHORE_CONFIG_DIR", dir)
+            .env("LONGSHORE_CONFIG_DIR", dir.join("no-config"))
             .env("LONGSHORE_LOG", "info")
             .envs(settings.iter().copied());
         command
@@ -327,7 +327,7 @@ pub async fn purge(programs: &Path, dir: &Path) -> Result<()> {
         .arg(dir.join("agent"))
         .arg("--run-dir")
         .arg(dir.join("run"))
-        .env("LONGSHORE_CONFIG_DIR", dir);
+        .env("LONGSHORE_CONFIG_DIR", dir.join("no-config"));
     let mut purging = Process::start(command, &dir.join("agent.log"))?;
     let purged = tokio::task::spawn_blocking(move || purging.child.wait()).await??;
     if !purged.success() {

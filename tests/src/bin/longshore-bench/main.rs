@@ -11,6 +11,7 @@ mod flow;
 mod heartbeat;
 mod logs;
 mod people;
+mod reach;
 mod report;
 mod restart;
 mod schedule;
@@ -25,7 +26,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Everything there is, in the order in which it runs.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "binaries",
     "schedule",
     "restart",
@@ -37,6 +38,8 @@ const NAMES: [&str; 11] = [
     "start",
     "start4",
     "logs",
+    "tunnel",
+    "exec",
 ];
 /// An entry that takes longer is cut and printed as CENSORED.
 const MOST: Duration = Duration::from_secs(150);
@@ -157,6 +160,8 @@ async fn entry(name: &str, order: &Order) -> Result<Vec<Row>> {
         "start" => start::measure(order, 1).await,
         "start4" => start::measure(order, 4).await,
         "logs" => logs::measure(order).await,
+        "tunnel" => reach::tunnel(order).await,
+        "exec" => reach::exec(order).await,
         other => bail!("there is no entry {other}"),
     }
 }
