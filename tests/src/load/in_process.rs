@@ -172,7 +172,7 @@ impl InProcess {
             lost_after_ms: 15_000,
             addresses: Vec::new(),
             gso: true,
-            vaults: Vaults::new(keyring, store.reader(), Vec::new(), &[0; 32]),
+            vaults: Vaults::new(keyring, reader.clone(), Vec::new(), &[0; 32]),
         };
         let (cluster, endpoint) =
             cluster::start(config, Arc::clone(&pki), engine.clone(), instance, due)?;
