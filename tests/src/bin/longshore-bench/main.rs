@@ -12,6 +12,7 @@ mod heartbeat;
 mod logs;
 mod people;
 mod reach;
+mod readers;
 mod report;
 mod restart;
 mod schedule;
@@ -26,12 +27,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Everything there is, in the order in which it runs.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "binaries",
     "schedule",
     "restart",
     "submit",
     "people",
+    "readers",
     "flow",
     "heartbeat",
     "agent",
@@ -66,6 +68,9 @@ struct Arguments {
     /// Be the floor of `heartbeat`
     #[arg(long, hide = true)]
     echo: bool,
+    /// Read one text for `readers`
+    #[arg(long, hide = true, value_name = "FORMAT:NUMBER")]
+    read: Option<String>,
 }
 
 /// What every entry is told.
@@ -101,6 +106,9 @@ fn main() -> Result<()> {
 async fn run(arguments: Arguments) -> Result<()> {
     if arguments.echo {
         return heartbeat::echo().await;
+    }
+    if let Some(asked) = &arguments.read {
+        return readers::one(asked);
     }
     let programs = match arguments.programs {
         Some(dir) => dir,
@@ -154,6 +162,7 @@ async fn entry(name: &str, order: &Order) -> Result<Vec<Row>> {
         "restart" => restart::measure(order).await,
         "submit" => submit::measure(order).await,
         "people" => people::measure(order).await,
+        "readers" => readers::measure(order),
         "flow" => flow::measure(order).await,
         "heartbeat" => heartbeat::measure(order).await,
         "agent" => agent::measure(order).await,
