@@ -276,6 +276,7 @@ fn world(discipline: Discipline, agents: u32, pending: u64) -> Result<Core> {
             braked_ms: 0,
             unclaimed: Vec::new(),
             drain: None,
+            cordons: BTreeMap::new(),
             told: None,
         })));
     }
