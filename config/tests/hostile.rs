@@ -4,6 +4,8 @@
 //! `LONGSHORE_FUZZ_S=600` goes on for so many seconds from `LONGSHORE_FUZZ_SEED`; what fails is
 //! printed with its seed. A text that failed once belongs into the corpus.
 
+#![allow(clippy::unwrap_used)]
+
 use longshore_config::read::{Format, MAX_BYTES, MAX_DEPTH, MAX_OUTPUT, MAX_VALUES, Problem, read};
 use longshore_config::tree::{Node, Value};
 use longshore_config::work;

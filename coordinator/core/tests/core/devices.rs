@@ -31,7 +31,7 @@ fn running(request: NewSession) -> (World, AgentId, SessionId) {
 fn order(world: &mut World, agent: AgentId, reason: Option<&str>) -> Result<(), Refusal> {
     let order = CordonOrder {
         agent,
-        device: "GPU-n1-0".parse().unwrap(),
+        device: "GPU-n1-0".parse().expect("a device id"),
         dry_run: false,
         version: None,
         begin: reason.map(|reason| (reason.to_owned(), "user ann".to_owned())),
@@ -42,7 +42,7 @@ fn order(world: &mut World, agent: AgentId, reason: Option<&str>) -> Result<(), 
 
 fn shown(world: &World, agent: AgentId) -> (Health, String) {
     let node = &world.state().agents[&agent];
-    let device = &node.inventory.as_ref().unwrap().devices[0];
+    let device = &node.inventory.as_ref().expect("it said what it is").devices[0];
     (device.health, device.health_detail.clone())
 }
 
@@ -66,7 +66,11 @@ fn is_faulty(world: &World, id: SessionId) -> bool {
 }
 
 fn last_line(world: &World) -> &str {
-    world.history.last().unwrap().detail.as_deref().unwrap()
+    world
+        .history
+        .last()
+        .and_then(|line| line.detail.as_deref())
+        .expect("a line with words")
 }
 
 #[test]

@@ -216,7 +216,7 @@ impl Play {
                 braked_ms: 0,
                 unclaimed: Vec::new(),
                 drain: None,
-                cordons: std::collections::BTreeMap::new(),
+                cordons: BTreeMap::new(),
                 told: None,
             })));
         }

@@ -62,7 +62,7 @@ fn started(cpu: i64, gpus: u32, users: &[Demand], each: usize) -> Vec<usize> {
         braked_ms: 0,
         unclaimed: Vec::new(),
         drain: None,
-        cordons: std::collections::BTreeMap::new(),
+        cordons: BTreeMap::new(),
         told: None,
     })));
     core.apply(&Change::AccessRule(AccessRule::factory(NOW)));
