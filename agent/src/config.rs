@@ -437,6 +437,11 @@ impl Config {
             offered: new.offered,
             max_containers: new.max_containers,
             allocation: new.allocation,
+            health: HealthSection {
+                on_foreign: new.health.on_foreign,
+                ..self.health.clone()
+            },
+            foreign: new.foreign,
             images: new.images,
             logs: new.logs,
             local_cordon: new.local_cordon,

@@ -258,6 +258,9 @@ mod tests {
             match path {
                 "agent.vault_file_roots" => "[\"/tmp\"]".to_owned(),
                 "agent.images.keep" | "agent.devices.mask" | "agent.redact" => "[\"x\"]".to_owned(),
+                "agent.health.cordon_xids" | "agent.health.warn_xids" => "[13]".to_owned(),
+                "agent.health.on_foreign" => "report".to_owned(),
+                "agent.foreign.ignore" => "[\"x\"]".to_owned(),
                 "agent.allocation.strategy" => "fill".to_owned(),
                 "agent.allocation.quantum" => "0.5".to_owned(),
                 "agent.allocation.affinity" => "interleaved".to_owned(),

@@ -35,7 +35,7 @@ async fn a_device_is_kept_back_with_a_reason_and_given_out_again() {
     assert_eq!(health_now, "cordoned");
     assert!(detail.starts_with("fan is loud (by user "), "{detail}");
     assert_eq!(f.get(NODE).await.json()["capacity"]["cuda.device"], "1");
-    let records = f.get("/api/v1/audit?operation=device.cordon").await.json();
+    let records = f.get("/api/v1/audit?operation=agent.write").await.json();
     assert_eq!(records["items"][0]["outcome"], "ok", "{records}");
     assert_eq!(post(&f, "GPU-0", "uncordon", json!({})).await.status, 200);
     assert_eq!(health(&f).await, ("healthy".to_owned(), String::new()));
