@@ -29,9 +29,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// After so many refusals in a row, each with an engine that answered in between, output
 /// is given up: what is refused then has a cause that waiting does not mend.
 const OUTPUT_REFUSALS: u32 = 3;
-/// Output that ends so long after its process did not end because of it, in milliseconds:
-/// the engine was away in between and may have more. The engine ends both in one go.
-const LATE_END_MS: i64 = 1000;
 
 /// Pulls if need be and creates.
 pub(super) async fn prepare<C: Containers>(
@@ -480,8 +477,10 @@ async fn after_clean_end<C: Containers>(
     let status = found.filter(|f| f.docker_id == docker_id).map(|f| f.status);
     Ok(match status {
         Some(FoundStatus::Running | FoundStatus::Paused) => Next::More,
-        Some(FoundStatus::Exited(exit)) if wall_clock().since(exit.at) > LATE_END_MS => Next::Rest,
-        Some(FoundStatus::Exited(_) | FoundStatus::Created) | None => Next::Nothing,
+        // The engine ends a stream with the process, at times before its last lines are written;
+        // what it shows as ended it has written whole.
+        Some(FoundStatus::Exited(_)) => Next::Rest,
+        Some(FoundStatus::Created) | None => Next::Nothing,
     })
 }
 

@@ -1096,7 +1096,24 @@ async fn output_that_ends_while_its_process_runs_is_read_on() {
         .unwrap();
     driven.rest().await;
     assert!(read(&driven));
-    assert_eq!(driven.engine.count("output"), 3);
+    assert_eq!(driven.engine.count("output"), 4, "the end once more");
+}
+
+/// As an engine does that ends a stream before it has written the last line.
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_writes_last_is_read() {
+    let mut driven = Driven::new().await;
+    driven.engine.write(5, "one");
+    driven.running(1).await;
+    driven.rest().await;
+    driven.engine.write(6, "last");
+    driven
+        .engine
+        .change(&key(1).to_string(), exited(0))
+        .unwrap();
+    driven.rest().await;
+    assert_eq!(driven.kept(), "one\nlast\n");
+    assert_eq!(driven.engine.count("output"), 2);
 }
 
 /// What a process wrote while the engine was away is not lost with its end.
