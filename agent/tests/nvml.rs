@@ -416,6 +416,7 @@ impl Machine {
             sample: Duration::from_millis(100),
             deadline: Duration::from_secs(1),
             retry: Duration::from_millis(200),
+            quiet: Duration::from_millis(300),
             ..NvmlConfig::default()
         }
     }

@@ -7,6 +7,7 @@ use crate::read::{Format, Surroundings, read, read_hocon, text_of};
 use crate::schema::{Found, Kind, Schema};
 use crate::tree::{Entry, Mark, Node, Value, dotted};
 use crate::work::layers::{self, Document, Layer as WorkLayer};
+use crate::work::mask::masked_url;
 pub use longshore_common::redact::MASK;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -657,6 +658,7 @@ fn mask_words(json: Json) -> Json {
                         Json::Object(all) if name == "headers" => {
                             all.into_iter().map(|(name, _)| (name, mask())).collect()
                         }
+                        Json::String(url) if name == "url" => Json::String(place_of(&url)),
                         value => mask_words(value),
                     };
                     (name, value)
@@ -664,7 +666,24 @@ fn mask_words(json: Json) -> Json {
                 .collect(),
         ),
         Json::Array(items) => Json::Array(items.into_iter().map(mask_words).collect()),
+        Json::String(text) => {
+            let masked = masked_url(&text);
+            Json::String(masked.unwrap_or(text))
+        }
         other => other,
+    }
+}
+
+/// Of the address of a webhook the place alone: for many the rest is what lets in.
+fn place_of(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    match path {
+        "" | "/" => format!("{scheme}://{host}"),
+        _ => format!("{scheme}://{host}/{MASK}"),
     }
 }
 

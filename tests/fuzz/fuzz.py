@@ -50,6 +50,8 @@ class Coordinator:
             "LONGSHORE__SECURE__MASTER_KEY": "c2l4dGVlbiBieXRlcywgYW5kIHNpeHRlZW4gbW9yZSE=",
             "LONGSHORE__DAEMON__RATE_LIMIT": '{"keypair": 1000000, "anonymous": 1000000}',
             "LONGSHORE__LOGGING__LEVEL": "warn",
+            # One address for all that run beside each other.
+            "LONGSHORE__DAEMON__APPS__LISTEN": "[]",
         }
         self.process = subprocess.Popen(
             [
@@ -133,7 +135,10 @@ def fuzz(coordinator, role, bearer):
     ]
     if bearer:
         command += ["--header", f"Authorization: Bearer {bearer}"]
-    return subprocess.run(command, cwd=coordinator.directory, capture_output=True, text=True)
+    hooks = {**os.environ, "SCHEMATHESIS_HOOKS": str(Path(__file__).with_name("hooks.py"))}
+    return subprocess.run(
+        command, cwd=coordinator.directory, env=hooks, capture_output=True, text=True
+    )
 
 
 def main():

@@ -15,8 +15,6 @@ use longshore_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Without a sign for so long a GPU is well, in milliseconds.
-const QUIET_MS: i64 = 60_000;
 /// So many cordons within [`WITHIN_MS`] are too many to come back from alone.
 const TOO_MANY: usize = 3;
 const WITHIN_MS: i64 = 7 * 86_400_000;
@@ -101,6 +99,12 @@ impl Cordons {
         })
     }
 
+    /// Whether a GPU is kept back.
+    #[must_use]
+    pub fn is_kept(&self, gpu: &DeviceId) -> bool {
+        self.gpus.get(gpu).is_some_and(|page| page.cordon.is_some())
+    }
+
     /// Keeps a GPU back. The first sign says most; later ones follow from it.
     pub fn put(&mut self, gpu: &DeviceId, sign: &str, now: Timestamp) {
         let page = self.gpus.entry(gpu.clone()).or_default();
@@ -149,14 +153,14 @@ impl Cordons {
         }
     }
 
-    /// Offers a GPU again that is well and has been quiet since `quiet_since`, if that may be
-    /// without a person. True if it was kept back until now.
-    pub fn lift(&mut self, gpu: &DeviceId, quiet_since: Timestamp, now: Timestamp) -> bool {
+    /// Offers a GPU again that is well and has been quiet for `quiet_ms`, if that may be without a
+    /// person and was so for `needed_ms` at least. True if it was kept back until now.
+    pub fn lift(&mut self, gpu: &DeviceId, quiet_ms: i64, needed_ms: i64) -> bool {
         let Some(page) = self.gpus.get_mut(gpu) else {
             return false;
         };
         let may = page.cordon.as_ref().is_some_and(|c| c.reset) && !page.waits();
-        let lifted = may && now.0 - quiet_since.0 >= QUIET_MS;
+        let lifted = may && quiet_ms >= needed_ms;
         if lifted {
             page.cordon = None;
         }
@@ -188,6 +192,7 @@ mod tests {
     use super::*;
 
     const DAY: i64 = 86_400_000;
+    const QUIET_MS: i64 = 60_000;
 
     fn gpu() -> DeviceId {
         "GPU-a".parse().unwrap()
@@ -201,12 +206,12 @@ mod tests {
     fn it_comes_back_a_minute_after_its_reset() {
         let mut book = Cordons::new("one");
         book.put(&gpu(), "XID 48", at(0));
-        assert!(!book.lift(&gpu(), at(0), at(DAY)), "it was not reset");
+        assert!(!book.lift(&gpu(), DAY, QUIET_MS), "it was not reset");
         assert!(book.why(&gpu()).unwrap().contains("reset it"));
         book.is_back(&gpu());
-        assert!(!book.lift(&gpu(), at(10), at(10 + QUIET_MS - 1)));
-        assert!(book.lift(&gpu(), at(10), at(10 + QUIET_MS)));
-        assert!(!book.lift(&gpu(), at(10), at(DAY)), "it is not kept back");
+        assert!(!book.lift(&gpu(), QUIET_MS - 1, QUIET_MS));
+        assert!(book.lift(&gpu(), QUIET_MS, QUIET_MS));
+        assert!(!book.lift(&gpu(), DAY, QUIET_MS), "it is not kept back");
         assert_eq!(book.why(&gpu()), None);
     }
 
@@ -216,7 +221,7 @@ mod tests {
         book.put(&gpu(), "XID 48", at(0));
         book.driver_is_back();
         book.put(&gpu(), "XID 64", at(5));
-        assert!(!book.lift(&gpu(), at(5), at(DAY)));
+        assert!(!book.lift(&gpu(), DAY, QUIET_MS));
         assert!(book.why(&gpu()).unwrap().starts_with("XID 48"));
     }
 
@@ -226,7 +231,7 @@ mod tests {
         for (day, back) in [(0, true), (3, true), (6, false), (30, false)] {
             book.put(&gpu(), "XID 48", at(day * DAY));
             book.is_back(&gpu());
-            let lifted = book.lift(&gpu(), at(day * DAY), at(day * DAY + QUIET_MS));
+            let lifted = book.lift(&gpu(), QUIET_MS, QUIET_MS);
             assert_eq!(lifted, back, "day {day}");
         }
         assert!(book.why(&gpu()).unwrap().contains("by hand"));
@@ -234,7 +239,7 @@ mod tests {
         assert_eq!(book.why(&gpu()), None);
         book.put(&gpu(), "XID 48", at(31 * DAY));
         book.is_back(&gpu());
-        assert!(book.lift(&gpu(), at(31 * DAY), at(31 * DAY + QUIET_MS)));
+        assert!(book.lift(&gpu(), QUIET_MS, QUIET_MS));
     }
 
     #[test]
@@ -243,8 +248,7 @@ mod tests {
         for day in [0, 5, 10, 15] {
             book.put(&gpu(), "XID 48", at(day * DAY));
             book.is_back(&gpu());
-            let at_ms = day * DAY;
-            assert!(book.lift(&gpu(), at(at_ms), at(at_ms + QUIET_MS)), "{day}");
+            assert!(book.lift(&gpu(), QUIET_MS, QUIET_MS), "{day}");
         }
     }
 
@@ -256,7 +260,7 @@ mod tests {
         assert_eq!(Cordons::read(&text, "one"), Ok(book));
         let mut later = Cordons::read(&text, "two").unwrap();
         assert!(later.why(&gpu()).is_some());
-        assert!(later.lift(&gpu(), at(DAY), at(DAY + QUIET_MS)));
+        assert!(later.lift(&gpu(), QUIET_MS, QUIET_MS));
         assert!(Cordons::read("{", "one").is_err());
     }
 

@@ -4,7 +4,6 @@
 use super::{Checked, Done, Event};
 use crate::delivery::login_of;
 use crate::host::freezer::Freezer;
-use crate::host::wall_clock;
 use crate::lease::PAUSE;
 use crate::link::Shared;
 use crate::logs::LogStore;

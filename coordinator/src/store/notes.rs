@@ -124,7 +124,11 @@ impl Reader {
     /// [`StoreError`].
     pub async fn next_note(&self) -> Result<Option<Timestamp>, StoreError> {
         self.run(|db| {
-            let sql = "SELECT min(next_at) FROM notes WHERE state = 'waiting'";
+            let sql = "SELECT min(next_at) FROM (
+                SELECT next_at, row_number() OVER
+                    (PARTITION BY channel, recipient ORDER BY id) AS turn
+                FROM notes WHERE state = 'waiting')
+                WHERE turn = 1";
             let at: Option<Option<i64>> = db
                 .query_row(sql, [], |row| row.get(0))
                 .optional()
@@ -145,12 +149,14 @@ impl Reader {
 
 const COLUMNS: &str = "id, body, state, tries, next_at, ended_at, error";
 
+/// Nothing overtakes what waits for the same recipient.
 fn due(db: &Connection, now: Timestamp) -> Result<Vec<StoredNote>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM (
-            SELECT *, row_number() OVER (PARTITION BY channel, recipient ORDER BY id) AS turn
-            FROM notes WHERE state = 'waiting' AND next_at <= ?1)
-         WHERE turn <= {OF_ONE} ORDER BY id LIMIT {AT_A_TIME}"
+            SELECT *, row_number() OVER place AS turn, max(next_at) OVER place AS from_then
+            FROM notes WHERE state = 'waiting'
+            WINDOW place AS (PARTITION BY channel, recipient ORDER BY id))
+         WHERE from_then <= ?1 AND turn <= {OF_ONE} ORDER BY id LIMIT {AT_A_TIME}"
     );
     read(db, &sql, &[Value::Integer(now.0)])
 }

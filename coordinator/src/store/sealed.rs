@@ -286,6 +286,11 @@ pub(super) fn keep_given(
     put(to, keyring, GIVEN, &id, text.as_bytes())
 }
 
+/// Forgets what a session was given with its request.
+pub(super) fn forget_given(to: &Transaction<'_>, session: SessionId) -> Result<(), StoreError> {
+    forget(to, GIVEN, &session.to_string())
+}
+
 /// What is kept for a session, still encrypted.
 pub(super) fn given(db: &Connection, session: SessionId) -> Result<Option<KeptGiven>, StoreError> {
     let id = session.to_string();

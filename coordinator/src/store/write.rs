@@ -306,6 +306,12 @@ impl<'a> Batch<'a> {
         }
         self.people.write(to, keyring)?;
         self.vaults.write(to, keyring)?;
+        // What has ended for good needs nothing any more.
+        for session in self.sessions.values() {
+            if session.given && session.state.is_final() && !session.is_releasing() {
+                sealed::forget_given(to, session.id)?;
+            }
+        }
         for given in &self.given {
             sealed::keep_given(to, keyring, given)?;
         }

@@ -12,6 +12,7 @@ use longshore_common::ids::DeviceId;
 use longshore_common::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The GPU fell off the bus: it is lost, not only cordoned.
 const XID_OFF_THE_BUS: u32 = 79;
@@ -103,6 +104,8 @@ pub(super) struct Signs {
 pub(super) struct Tracker {
     cordon_xids: Vec<u32>,
     warn_xids: Vec<u32>,
+    /// Without a sign for so long a GPU that was reset is well.
+    quiet_ms: i64,
     cordons: Cordons,
     known: Vec<Known>,
     /// Of each GPU: when there was the last sign of sickness.
@@ -137,10 +140,16 @@ struct Lost {
 }
 
 impl Tracker {
-    pub(super) fn new(cordon_xids: Vec<u32>, warn_xids: Vec<u32>, cordons: Cordons) -> Self {
+    pub(super) fn new(
+        cordon_xids: Vec<u32>,
+        warn_xids: Vec<u32>,
+        quiet: Duration,
+        cordons: Cordons,
+    ) -> Self {
         Self {
             cordon_xids,
             warn_xids,
+            quiet_ms: i64::try_from(quiet.as_millis()).unwrap_or(i64::MAX),
             cordons,
             known: Vec::new(),
             quiet_since: BTreeMap::new(),
@@ -216,6 +225,7 @@ impl Tracker {
         } else if std::mem::take(&mut self.driver_away) {
             self.cordons.driver_is_back();
         }
+        let away = self.driver_away;
         let mut found: BTreeMap<DeviceId, Found> = reading
             .found
             .into_iter()
@@ -240,6 +250,14 @@ impl Tracker {
                     false
                 }
             };
+            // One that is gone by itself has to prove that it stays; with its driver it went for
+            // no reason of its own.
+            if let Some(lost) = known.lost.as_ref().filter(|lost| lost.seen && !away)
+                && known.live.is_none()
+                && !self.cordons.is_kept(&known.facts.gpu)
+            {
+                self.cordons.put(&known.facts.gpu, &lost.detail, now);
+            }
             if back {
                 self.cordons.is_back(&known.facts.gpu);
                 self.quiet_since.insert(known.facts.gpu.clone(), now);
@@ -278,7 +296,9 @@ impl Tracker {
                 self.quiet_since.insert(gpu.clone(), now);
             } else if known.lost.is_some() {
                 self.quiet_since.insert(gpu.clone(), now);
-            } else if signs.warning.is_none() && self.cordons.lift(gpu, quiet, now) {
+            } else if signs.warning.is_none()
+                && self.cordons.lift(gpu, now.since(quiet), self.quiet_ms)
+            {
                 tracing::info!(%gpu, "a GPU is well again and is offered");
             }
         }
@@ -451,7 +471,8 @@ mod tests {
 
     fn tracker() -> Tracker {
         let (cordon, warn) = (super::super::CORDON_XIDS, super::super::WARN_XIDS);
-        Tracker::new(cordon.to_vec(), warn.to_vec(), Cordons::new("boot"))
+        let quiet = Duration::from_secs(60);
+        Tracker::new(cordon.to_vec(), warn.to_vec(), quiet, Cordons::new("boot"))
     }
 
     /// Applies messages and returns the health of the first device after each.
@@ -476,8 +497,8 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_device_returns_after_two_answers_in_a_row() {
-        use Health::{Healthy, Lost};
+    fn a_lost_device_answers_twice_in_a_row_before_it_may_return() {
+        use Health::{Cordoned, Healthy, Lost};
         let sick = Message::Looked(Reading {
             found: vec![Found {
                 live: Err("no".to_owned()),
@@ -494,7 +515,7 @@ mod tests {
                 looked(&["GPU-a"]),
                 looked(&["GPU-a"]),
             ]),
-            [Healthy, Lost, Lost, Lost, Lost, Healthy]
+            [Healthy, Lost, Lost, Lost, Lost, Cordoned]
         );
     }
 

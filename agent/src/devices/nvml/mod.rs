@@ -67,6 +67,8 @@ pub struct NvmlConfig {
     pub book: Option<PathBuf>,
     /// The kernel's id of this boot.
     pub boot_id: String,
+    /// A GPU that was reset is offered again after so long without a sign.
+    pub quiet: Duration,
 }
 
 impl Default for NvmlConfig {
@@ -82,6 +84,7 @@ impl Default for NvmlConfig {
             warn_xids: WARN_XIDS.to_vec(),
             book: None,
             boot_id: String::new(),
+            quiet: Duration::from_secs(60),
         }
     }
 }
@@ -122,6 +125,7 @@ fn watch_over(
     let mut tracker = Tracker::new(
         config.cordon_xids.clone(),
         config.warn_xids.clone(),
+        config.quiet,
         written.clone(),
     );
     let mut given_up = 0;
@@ -185,15 +189,16 @@ fn read_book(config: &NvmlConfig) -> Cordons {
     }
 }
 
-/// Writes the book down if it says something else than what was `written`.
+/// Writes the book down if it says something else than what was `written`; what could not be
+/// written is tried again with the next look.
 fn keep_book(config: &NvmlConfig, written: &mut Cordons, book: &Cordons) {
     let Some(path) = config.book.as_ref().filter(|_| written != book) else {
         return;
     };
-    written.clone_from(book);
-    if let Err(error) = crate::identity::write_synced(path, book.to_text().as_bytes()) {
-        tracing::error!(path = %path.display(), %error,
-            "the book of sick GPUs cannot be written: cordons end with this agent");
+    match crate::identity::write_synced(path, book.to_text().as_bytes()) {
+        Ok(()) => written.clone_from(book),
+        Err(error) => tracing::error!(path = %path.display(), %error,
+            "the book of sick GPUs cannot be written: cordons end with this agent"),
     }
 }
 

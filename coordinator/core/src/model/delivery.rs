@@ -30,7 +30,10 @@ pub fn is_given(state: &State, agent: AgentId, key: ContainerKey) -> bool {
 
 /// An agent says that a file was not delivered: a line in the history of its session.
 pub(super) fn noticed(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, text: &str) {
-    said(draft, agent, key, text, |session| !session.state.is_final());
+    let name = agent_name(draft, agent);
+    if is_said_of(draft, agent, key, |session| !session.state.is_final()).is_some() {
+        not_given(draft, key.session, text, &format!("agent {name}"));
+    }
 }
 
 /// An agent says that a session of it is stopped soon: a line in its history.
@@ -40,34 +43,47 @@ pub(super) fn warned(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, t
         let goes_on = session.state == SessionState::Running && session.stop.is_none();
         goes_on && session.present().any(|c| c.key == key)
     };
-    // Of a session on several nodes each warns; once is enough.
-    if key.rank == Rank(0) {
-        said(draft, agent, key, text, runs);
+    // Of a session on several nodes each warns; once is enough, but for what one of them alone
+    // knows: that it has to be empty.
+    let drains = draft.agent(agent).is_some_and(|node| node.drain.is_some());
+    if key.rank != Rank(0) && !drains {
+        return;
     }
+    let Some(state) = is_said_of(draft, agent, key, runs) else {
+        return;
+    };
+    let text = plain(text);
+    let why = Why {
+        reason: None,
+        detail: Some(&text),
+        by: &format!("agent {}", agent_name(draft, agent)),
+    };
+    draft.remark(key.session, state, why);
 }
 
-fn said(
-    draft: &mut Draft<'_>,
+/// The state of the session that an agent speaks of, if that counts and its container is there.
+fn is_said_of(
+    draft: &Draft<'_>,
     agent: AgentId,
     key: ContainerKey,
-    text: &str,
     counts: impl Fn(&Session) -> bool,
-) {
-    let name = agent_name(draft, agent);
+) -> Option<SessionState> {
     let known = draft.session(key.session).filter(|session| {
         let mut containers = session.containers.iter();
         counts(session) && containers.any(|c| c.key == key && c.agent == agent)
     });
-    if known.is_some() {
-        not_given(draft, key.session, text, &format!("agent {name}"));
-    }
+    known.map(|session| session.state)
+}
+
+fn plain(text: &str) -> String {
+    let plain = text.chars().filter(|c| !c.is_control());
+    plain.take(TEXT_MAX).collect()
 }
 
 /// Notes with a session that something was not given to it: a line of its history, and among what
 /// is shown of it. Said again, as after a restart of the agent, it is no news.
 pub(super) fn not_given(draft: &mut Draft<'_>, id: SessionId, text: &str, by: &str) {
-    let plain = text.chars().filter(|c| !c.is_control());
-    let text: String = plain.take(TEXT_MAX).collect();
+    let text = plain(text);
     let Some(session) = draft.session(id) else {
         return;
     };

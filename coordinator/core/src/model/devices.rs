@@ -2,17 +2,17 @@
 
 use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
-use super::entities::{Agent, Session, Stop};
+use super::entities::{Agent, FailedStart, Session, Stop};
 use super::event::{Answer, Outcome, Refusal};
 use super::lifecycle::{self, agent_name};
 use super::policies::OnDeviceFault;
 use super::state::State;
 use longshore_common::agent::{AgentState, Device, Health, Inventory};
 use longshore_common::ids::{AgentId, DeviceId, SessionId};
-use longshore_common::session::{Reason, SessionState};
+use longshore_common::session::{Cause, Reason, SessionState};
 use longshore_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest reason of a person, in characters.
 const REASON_MAX: usize = 200;
@@ -176,16 +176,23 @@ pub fn faulty<'a>(state: &'a State, session: &'a Session) -> impl Iterator<Item 
         let node = state.agents.get(&container.agent);
         let granted = container.devices.iter().map(|grant| &grant.device);
         granted.filter(move |id| {
-            let known = node.and_then(|n| n.inventory.as_deref());
-            let device = known.and_then(|i| i.devices.iter().find(|d| d.id == **id));
-            node.zip(device).is_some_and(|(n, d)| is_sick(n, d))
+            // What a node does not list any more is gone.
+            let known = node.and_then(|n| Some((n, n.inventory.as_deref()?)));
+            known.is_some_and(|(node, inventory)| {
+                let device = inventory.devices.iter().find(|d| d.id == **id);
+                device.is_none_or(|device| is_sick(node, device))
+            })
         })
     })
 }
 
-/// Whether a session ended or waits: nothing that happens to a device concerns it any more.
+/// Whether what happens to its devices concerns a session: not when it ended, ends or waits.
 fn is_concerned(session: &Session) -> bool {
-    session.state == SessionState::Running && session.stop.is_none()
+    let holds = matches!(
+        session.state,
+        SessionState::Scheduled | SessionState::Preparing | SessionState::Running
+    );
+    holds && session.stop.is_none() && session.failed.is_none()
 }
 
 fn holders(state: &State, agent: AgentId, device: &DeviceId) -> Vec<SessionId> {
@@ -222,9 +229,19 @@ pub(super) fn changed(draft: &mut Draft<'_>, agent: AgentId, before: &Agent) {
     let group = draft.state.groups.get(&node.group);
     let stops = group.is_some_and(|g| g.on_device_fault == OnDeviceFault::Stop);
     let old = before.inventory.as_deref().map_or(&[][..], |i| &i.devices);
-    let old: BTreeMap<&DeviceId, bool> = old.iter().map(|d| (&d.id, is_sick(before, d))).collect();
-    for device in node.inventory.iter().flat_map(|i| &i.devices) {
-        let (was, is) = (old.get(&device.id) == Some(&true), is_sick(&node, device));
+    let was: BTreeMap<&DeviceId, bool> = old.iter().map(|d| (&d.id, is_sick(before, d))).collect();
+    let new = node.inventory.as_deref().map_or(&[][..], |i| &i.devices);
+    let listed: BTreeSet<&DeviceId> = new.iter().map(|d| &d.id).collect();
+    let gone = old.iter().filter(|d| !listed.contains(&d.id));
+    let gone: Vec<Device> = gone
+        .map(|device| Device {
+            health: Health::Lost,
+            health_detail: "its node does not list it any more".to_owned(),
+            ..device.clone()
+        })
+        .collect();
+    for device in new.iter().chain(&gone) {
+        let (was, is) = (was.get(&device.id) == Some(&true), is_sick(&node, device));
         if was == is {
             continue;
         }
@@ -240,10 +257,27 @@ pub(super) fn changed(draft: &mut Draft<'_>, agent: AgentId, before: &Agent) {
         for id in holders(draft.state, agent, &device.id) {
             let detail = format!("device {what} on {}", node.name);
             remark(draft, id, &format!("Fault: {detail}."), &node.name);
-            if is && for_good && stops {
+            let runs = draft
+                .session(id)
+                .is_some_and(|s| s.state == SessionState::Running);
+            if is && for_good && !runs {
+                not_started(draft, id, agent, &detail, &node.name);
+            } else if is && for_good && stops {
                 stop(draft, id, &detail, &node.name);
             }
         }
+    }
+}
+
+/// One that has not begun to run waits for another device.
+fn not_started(draft: &mut Draft<'_>, id: SessionId, agent: AgentId, detail: &str, name: &str) {
+    if draft.session(id).is_some_and(is_concerned) {
+        let failed = FailedStart {
+            cause: Cause::DeviceMismatch,
+            detail: detail.to_owned(),
+            agent,
+        };
+        lifecycle::fail_attempt(draft, id, failed, &format!("agent {name}"));
     }
 }
 
@@ -273,5 +307,7 @@ fn remark(draft: &mut Draft<'_>, id: SessionId, text: &str, name: &str) {
         detail: Some(text),
         by: &format!("agent {name}"),
     };
-    draft.remark(id, SessionState::Running, why);
+    if let Some(state) = draft.session(id).map(|session| session.state) {
+        draft.remark(id, state, why);
+    }
 }

@@ -312,7 +312,8 @@ impl World {
     pub fn check_usage(&self) {
         let end = self.now;
         for row in self.usage.values() {
-            let lines = self.history.iter();
+            // Remarks stand between the lines that change the state.
+            let lines = self.history.iter().filter(|l| l.from != Some(l.to));
             let own: Vec<_> = lines.filter(|l| l.session == row.key.session).collect();
             let began = own
                 .iter()

@@ -17,7 +17,7 @@ use super::audit::origin;
 use super::errors::{Failure, cut};
 use super::extract::{self, Query};
 use super::{App, json, page, person};
-use crate::engine::Follow;
+use crate::engine::{EngineError, Follow};
 use crate::identity::Person;
 use crate::outbound::check_url;
 use crate::store::NoteFilter;
@@ -25,18 +25,19 @@ use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::response::Response;
 use longshore_common::api::Page;
-use longshore_common::ids::UserId;
+use longshore_common::ids::{SessionId, UserId};
 use longshore_common::notify::{
     ChannelView, Channels, NoteEvent, NoteState, NoteView, NotifyRequest, NotifyRow, NotifyTest,
     NotifyTested, NotifyView,
 };
+use longshore_common::redact::Redaction;
 use longshore_core::model::{
     self, Change, Channel, Event, NotifyChoice, NotifyOrder, StoredNote, events_of,
 };
 use ring::hmac;
 use std::collections::BTreeSet;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use url::Url;
 
@@ -44,6 +45,8 @@ use url::Url;
 #[derive(Debug)]
 pub struct Notifying {
     wake: Arc<Wake>,
+    /// What became of notes and could not be stored yet: none of them is sent once more before.
+    unstored: Mutex<Vec<model::Tried>>,
     key: hmac::Key,
 }
 
@@ -62,12 +65,43 @@ impl Follow for Wake {
     }
 }
 
+/// Hides what nobody is to read in what people are told, as where it is shown.
+async fn hide(app: &App, notes: &mut [StoredNote]) -> Result<(), EngineError> {
+    let asked: Vec<_> = notes.iter().map(|note| note.note.session).collect();
+    let of_sessions = app.engine.read_when_room(move |state, _| {
+        let names = |id: Option<SessionId>| {
+            let session = state.sessions.get(&id?)?;
+            let owner = state.users.get(&session.owner);
+            let own = owner.map_or_else(Vec::new, |owner| owner.redaction_names.clone());
+            Some((session.redact.clone(), own))
+        };
+        asked.into_iter().map(names).collect::<Vec<_>>()
+    });
+    let installation = app.engine.live.redaction.get();
+    for (note, names) in notes.iter_mut().zip(of_sessions.await?) {
+        let (session, own) = names.unwrap_or_default();
+        let redaction = Redaction::new(&installation, &session, &own);
+        note.note.text = redaction.text(&note.note.text).into_owned();
+    }
+    Ok(())
+}
+
 impl Notifying {
+    fn take_unstored(&self) -> Vec<model::Tried> {
+        std::mem::take(&mut *self.unstored.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn keep_unstored(&self, told: Vec<model::Tried>) {
+        let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
+        unstored.extend(told);
+    }
+
     /// With a secret of this installation, and what the engine wakes.
     #[must_use]
     pub fn new(secret: &[u8; 32], wake: Arc<Wake>) -> Self {
         Self {
             wake,
+            unstored: Mutex::default(),
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),
         }
     }
@@ -262,7 +296,8 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Res
         below: below.and_then(|text| text.parse().ok()),
         limit: u32::try_from(limit + 1).unwrap_or(u32::MAX),
     };
-    let found = app.reader.notes(filter).await?;
+    let mut found = app.reader.notes(filter).await?;
+    hide(&app, &mut found).await?;
     let look = move |state: &model::State, _| {
         let shown = found
             .into_iter()

@@ -7,6 +7,7 @@
 
 use super::super::actions::signature;
 use super::super::{App, GUARDED};
+use super::hide;
 use crate::config::Webhook;
 use crate::engine::wall_clock;
 use crate::mail::{Mail, Mailer};
@@ -100,7 +101,9 @@ async fn round(app: &App) -> Duration {
 
 /// Whether anything was due.
 async fn tried(app: &App) -> Result<bool, anyhow::Error> {
-    let due = app.reader.due_notes(wall_clock()).await?;
+    store(app, Vec::new()).await?;
+    let mut due = app.reader.due_notes(wall_clock()).await?;
+    hide(app, &mut due).await?;
     if due.is_empty() {
         return Ok(false);
     }
@@ -111,9 +114,7 @@ async fn tried(app: &App) -> Result<bool, anyhow::Error> {
     let places = places.into_iter();
     let work = places.map(|(to, notes)| async move {
         let told = to_one(app, &to, &notes).await;
-        app.engine
-            .ask(Event::Notify(Box::new(NotifyOrder::Tried(told))))
-            .await
+        store(app, told).await
     });
     let mut ended = stream::iter(work).buffer_unordered(AT_A_TIME);
     let mut failed = None;
@@ -123,9 +124,24 @@ async fn tried(app: &App) -> Result<bool, anyhow::Error> {
         }
     }
     match failed {
-        Some(error) => Err(error.into()),
+        Some(error) => Err(error),
         None => Ok(true),
     }
+}
+
+/// Stores what became of notes, with what could not be stored before: a disk that is full must
+/// not have everybody told again and again.
+async fn store(app: &App, mut told: Vec<Tried>) -> Result<(), anyhow::Error> {
+    told.append(&mut app.notify.take_unstored());
+    if told.is_empty() {
+        return Ok(());
+    }
+    let order = NotifyOrder::Tried(told.clone());
+    let stored = app.engine.ask(Event::Notify(Box::new(order))).await;
+    stored.map(drop).map_err(|error| {
+        app.notify.keep_unstored(told);
+        error.into()
+    })
 }
 
 /// Where notes to one place go.

@@ -234,11 +234,8 @@ impl Tried {
             TryEnd::Never(why) => done(NoteState::Failed, tries, why),
             TryEnd::Not(why) if tries > self.retries => done(NoteState::Failed, tries, why),
             TryEnd::Not(why) => waits(tries, next_try(tries, now), why),
-            TryEnd::Behind => waits(
-                self.before,
-                next_try(self.before.max(1), now),
-                "one before it was not taken",
-            ),
+            // It is due when the one before it is.
+            TryEnd::Behind => waits(self.before, now, "one before it was not taken"),
         }
     }
 }
