@@ -18,6 +18,9 @@ const KEPT: usize = 256 * 1024;
 /// Output is gathered into pieces of this size: a program that writes single bytes must not
 /// cost a record for each.
 const GATHERED: usize = 8 * 1024;
+/// What a piece costs beside its bytes, about: a program that writes to both outputs in turn
+/// makes many of a byte.
+const OVERHEAD: usize = 64;
 /// After its end it can be looked at for so long: as long as the coordinator knows of it.
 const AFTER: Duration = Duration::from_secs(600);
 /// So many that have ended are kept of one container.
@@ -26,29 +29,54 @@ pub(super) const ENDED: usize = 8;
 /// The newest output of a command.
 #[derive(Debug, Default)]
 struct Kept {
-    /// Whether it is error output, and its bytes.
-    pieces: VecDeque<(bool, Vec<u8>)>,
+    pieces: VecDeque<Piece>,
     /// Bytes in all pieces.
     bytes: usize,
     /// Bytes that were dropped before them.
     dropped: u64,
 }
 
+#[derive(Debug)]
+struct Piece {
+    /// Whether it is error output.
+    error: bool,
+    /// Bytes that were written before it.
+    from: u64,
+    bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// Where it ends.
+    const fn end(&self) -> u64 {
+        self.from + self.bytes.len() as u64
+    }
+}
+
 impl Kept {
     fn push(&mut self, error: bool, bytes: &[u8]) {
+        let from = self.pieces.back().map_or(self.dropped, Piece::end);
         match self.pieces.back_mut() {
-            Some((of, last)) if *of == error && last.len() + bytes.len() <= GATHERED => {
-                last.extend_from_slice(bytes);
+            Some(last) if last.error == error && last.bytes.len() + bytes.len() <= GATHERED => {
+                last.bytes.extend_from_slice(bytes);
             }
-            _ => self.pieces.push_back((error, bytes.to_vec())),
+            _ => self.pieces.push_back(Piece {
+                error,
+                from,
+                bytes: bytes.to_vec(),
+            }),
         }
         self.bytes += bytes.len();
-        while self.bytes > KEPT && self.pieces.len() > 1 {
-            if let Some((_, oldest)) = self.pieces.pop_front() {
-                self.bytes -= oldest.len();
-                self.dropped += oldest.len() as u64;
+        while self.cost() > KEPT && self.pieces.len() > 1 {
+            if let Some(oldest) = self.pieces.pop_front() {
+                self.bytes -= oldest.bytes.len();
+                self.dropped += oldest.bytes.len() as u64;
             }
         }
+    }
+
+    /// What it takes in memory, about, in bytes.
+    fn cost(&self) -> usize {
+        self.bytes + self.pieces.len() * OVERHEAD
     }
 
     /// What is to be said to somebody who has heard everything before this position, and the
@@ -59,23 +87,17 @@ impl Kept {
             let text = format!("longshore: {missed} bytes of output before this were not kept\n");
             return Some((FromExec::ErrorOutput(text.into_bytes()), self.dropped));
         }
-        let mut at = self.dropped;
-        for (error, bytes) in &self.pieces {
-            let end = at + bytes.len() as u64;
-            if position < end {
-                // Inside this piece, so it fits.
-                let from = usize::try_from(position - at).unwrap_or(0);
-                let piece = &bytes[from..bytes.len().min(from + MAX_PIECE)];
-                let behind = position + piece.len() as u64;
-                let frame = match error {
-                    true => FromExec::ErrorOutput(piece.to_vec()),
-                    false => FromExec::Output(piece.to_vec()),
-                };
-                return Some((frame, behind));
-            }
-            at = end;
-        }
-        None
+        let first = self.pieces.partition_point(|piece| piece.end() <= position);
+        let found = self.pieces.get(first)?;
+        // Inside this piece, so it fits.
+        let from = usize::try_from(position - found.from).unwrap_or(0);
+        let piece = &found.bytes[from..found.bytes.len().min(from + MAX_PIECE)];
+        let behind = position + piece.len() as u64;
+        let frame = match found.error {
+            true => FromExec::ErrorOutput(piece.to_vec()),
+            false => FromExec::Output(piece.to_vec()),
+        };
+        Some((frame, behind))
     }
 }
 
@@ -216,7 +238,7 @@ mod tests {
         for line in 0..lines {
             kept.push(false, format!("{line:999}\n").as_bytes());
         }
-        assert!(kept.bytes <= KEPT && kept.bytes > KEPT - GATHERED);
+        assert!(kept.cost() <= KEPT && kept.cost() > KEPT - GATHERED);
         let all = said(&kept, 0);
         let FromExec::ErrorOutput(text) = &all[0] else {
             panic!("{:?}", all[0]);
@@ -228,5 +250,21 @@ mod tests {
         };
         let end = String::from_utf8_lossy(end);
         assert!(end.ends_with(&format!("{}\n", lines - 1)), "{end}");
+    }
+
+    #[test]
+    fn single_bytes_to_both_outputs_in_turn_stay_within_the_bound() {
+        let mut kept = Kept::default();
+        for turn in 0..KEPT {
+            kept.push(turn % 2 == 0, b"x");
+        }
+        assert!(
+            kept.pieces.len() <= KEPT / OVERHEAD,
+            "{}",
+            kept.pieces.len()
+        );
+        assert_eq!(kept.dropped + kept.bytes as u64, KEPT as u64);
+        // All that is kept is said, each byte once, behind a word about the rest.
+        assert_eq!(said(&kept, 0).len(), kept.pieces.len() + 1);
     }
 }

@@ -18,6 +18,7 @@ use longshore_common::wire::{
     ExecKind, ExecRequest, FromExec, MAX_PIECE, MAX_TEXT, NO_SUCH_COMMAND, SIGNALS, TerminalSize,
     ToExec,
 };
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,9 +92,17 @@ pub(super) struct Running {
     back: mpsc::Sender<Ends>,
     /// Takes lines that are not the program's; none = it has no terminal.
     lines: Option<mpsc::Sender<String>>,
-    /// A detached one that has ended and can still be looked at: its exit code, where that is
-    /// known.
-    over: Option<Option<i32>>,
+    /// A detached one that has ended and can still be looked at.
+    over: Option<Over>,
+}
+
+/// How a detached command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Over {
+    /// Ends of its container that were kept are counted: the lowest came first.
+    turn: u64,
+    /// Its exit code, where that is known.
+    code: Option<i32>,
 }
 
 impl Running {
@@ -185,12 +194,12 @@ impl<C: Containers> Supervisor<C> {
 
     /// Counts open ones as use of the session.
     pub(super) fn take_exec(&mut self, exec: ExecId, news: News) {
-        let Some(running) = self.execs.get_mut(&exec) else {
+        let Some(running) = self.execs.get(&exec) else {
             return;
         };
         let key = running.key;
         if let News::Over(code) = news {
-            running.over = Some(code);
+            note_end(&mut self.execs, exec, code);
         }
         let now = crate::host::boot_clock_ms();
         if let Some(watching) = self.watching.get_mut(&key) {
@@ -200,26 +209,37 @@ impl<C: Containers> Supervisor<C> {
                 News::Over(_) | News::Ended => (),
             }
         }
-        match news {
-            News::Over(_) => {
-                // Their ids begin with the time: the first is the oldest.
-                let over = |(_, e): &(&ExecId, &Running)| e.key == key && e.over.is_some();
-                let over: Vec<ExecId> = self.execs.iter().filter(over).map(|(id, _)| *id).collect();
-                for old in over.iter().rev().skip(detached::ENDED) {
-                    self.execs.remove(old);
-                }
-            }
-            News::Ended => drop(self.execs.remove(&exec)),
-            News::Attached | News::Detached => (),
+        if news == News::Ended {
+            self.execs.remove(&exec);
         }
     }
 }
 
+/// Notes that a detached command has ended. Of its container those that ended first are
+/// forgotten: how long one ran says nothing about who wants to see its end.
+fn note_end(execs: &mut BTreeMap<ExecId, Running>, exec: ExecId, code: Option<i32>) {
+    let Some(key) = execs.get(&exec).map(|running| running.key) else {
+        return;
+    };
+    let of_it = execs.iter().filter(|(_, e)| e.key == key);
+    let over = of_it.filter_map(|(id, e)| e.over.map(|over| (over.turn, *id)));
+    let mut over: Vec<(u64, ExecId)> = over.filter(|(_, id)| *id != exec).collect();
+    over.sort_unstable();
+    let turn = over.last().map_or(0, |(turn, _)| turn + 1);
+    if let Some(running) = execs.get_mut(&exec) {
+        running.over = Some(Over { turn, code });
+    }
+    let kept = detached::ENDED - 1; // beside this one
+    for (_, old) in over.iter().rev().skip(kept) {
+        execs.remove(old);
+    }
+}
+
 /// How a detached command stands, as a client hears it.
-fn standing(over: Option<Option<i32>>) -> ClientEnds {
+fn standing(over: Option<Over>) -> ClientEnds {
     let (client, own) = ends();
-    if let Some(code) = over {
-        let _ = own.to.try_send(last_frame(code)); // it is the first
+    if let Some(over) = over {
+        let _ = own.to.try_send(last_frame(over.code)); // it is the first
     }
     client
 }
@@ -533,8 +553,9 @@ impl<P: Process> Command<P> {
     }
 
     /// Hang-up, ten seconds, kill, for the whole group. What it writes meanwhile is for nobody.
+    /// Its input stays open until the first signal has arrived: an end of it must not be taken
+    /// for the end of what its client wanted to say.
     async fn hang_up(&mut self) {
-        self.input = None;
         let deadline = Instant::now() + GRACE;
         let mut signal = "HUP";
         let mut pause = ASK.0;
@@ -547,6 +568,7 @@ impl<P: Process> Command<P> {
                         return;
                     }
                     signal = STILL_THERE;
+                    self.input = None;
                 }
                 Ok(ExecState { exit: Some(_), .. }) | Err(RuntimeError::NotFound) => return,
                 _ => (), // it is being started, or the engine does not answer

@@ -389,3 +389,52 @@ async fn who_looks_and_takes_nothing_holds_no_detached_command_up() {
     let gap = |frame: &FromExec| matches!(frame, FromExec::ErrorOutput(_));
     assert!(said.iter().any(gap), "what was missed is said");
 }
+
+#[test]
+fn ends_are_forgotten_in_the_order_in_which_they_came() {
+    let key = ContainerKey {
+        session: longshore_common::ids::SessionId::at_place(1),
+        attempt: longshore_common::ids::Attempt::FIRST,
+        rank: longshore_common::ids::Rank::MAIN,
+    };
+    let mut execs = BTreeMap::new();
+    let last = u128::try_from(detached::ENDED).unwrap() + 2;
+    for id in 1..=last {
+        let running = Running {
+            key,
+            kind: ExecKind::Detached,
+            back: mpsc::channel(1).0,
+            lines: None,
+            over: None,
+        };
+        execs.insert(ExecId::new(id), running);
+    }
+    // The first to begin is the last to end but one, which is that of the second.
+    for id in (3..=last).chain([1]) {
+        note_end(&mut execs, ExecId::new(id), Some(0));
+    }
+    let over = execs[&ExecId::new(1)].over.map(|over| over.code);
+    assert_eq!(over, Some(Some(0)), "its end can be read");
+    assert!(!execs.contains_key(&ExecId::new(3)), "it ended first");
+    assert!(execs.contains_key(&ExecId::new(2)), "it still runs");
+    assert_eq!(execs.len(), detached::ENDED + 1);
+    note_end(&mut execs, ExecId::new(2), None);
+    assert!(!execs.contains_key(&ExecId::new(4)));
+    assert_eq!(execs.len(), detached::ENDED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_input_of_one_that_is_hung_up_ends_after_the_signal() {
+    use tokio::io::AsyncReadExt as _;
+    let mut scene = begun(Noted::default(), ExecKind::Command);
+    *lock(&scene.process.mute) = true;
+    drop(scene.client);
+    let mut read = Vec::new();
+    let end = scene.input.read_to_end(&mut read);
+    let early = timeout(GRACE / 2, end).await;
+    assert!(early.is_err(), "nothing has reached it yet");
+    *lock(&scene.process.mute) = false;
+    scene.input.read_to_end(&mut read).await.unwrap();
+    assert_eq!(lock(&scene.process.got)[..], ["HUP"]);
+    scene.task.await.unwrap();
+}
