@@ -22,6 +22,7 @@ use longshore_common::ids::{Rank, SessionId};
 use longshore_common::wire::{FromExec, MAX_PIECE, ToExec};
 use longshore_core::access::Operation;
 use longshore_core::model::SessionUse;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const LIST: &str = include_str!("list.sh");
@@ -37,6 +38,10 @@ const LISTED: usize = 4 << 20;
 const WORDS: usize = 8 * 1024;
 /// The next piece of an archive may take so long to come.
 const IDLE: Duration = Duration::from_secs(60);
+/// What the command that takes an archive in asks when its input has ended, and the signal that
+/// says yes: an input that ends may have broken off.
+const WHOLE: &[u8] = b"whole?\0";
+const YES: &str = "USR1";
 /// The row of the operation table that an upload rests on.
 const PUT_ROW: &str = "session_files_put";
 
@@ -149,7 +154,35 @@ fn went_wrong(code: i32, errors: &[u8]) -> Failure {
 
 /// Hears a command to its end.
 async fn heard(begun: &mut Begun) -> Result<Said, Failure> {
+    heard_on(begun, Said::default()).await
+}
+
+/// Hears the command that takes an archive in to its end, and says that the archive is whole
+/// when it is asked, if `sent` says so.
+async fn heard_taking(begun: &mut Begun, sent: &AtomicBool) -> Result<Said, Failure> {
     let mut said = Said::default();
+    while said.output.len() < WHOLE.len() {
+        let frame = begun.ends.from.recv().await;
+        let frame = frame.ok_or_else(|| lost("the way to its agent broke"))?;
+        if let Some(end) = said.take(frame) {
+            let code = end.map_err(|text| lost(&text))?;
+            begun.ended(Some(code));
+            return Err(went_wrong(code, &said.errors));
+        }
+    }
+    if !said.output.starts_with(WHOLE) {
+        return Err(lost("its image said what makes no sense"));
+    }
+    if !sent.load(Ordering::Relaxed) {
+        return Err(lost("its input broke off"));
+    }
+    said.output.drain(..WHOLE.len());
+    // It may have ended: then it says so.
+    let _ = begun.ends.to.send(ToExec::Signal(YES.to_owned())).await;
+    heard_on(begun, said).await
+}
+
+async fn heard_on(begun: &mut Begun, mut said: Said) -> Result<Said, Failure> {
     while let Some(frame) = begun.ends.from.recv().await {
         match said.take(frame) {
             None => (),
@@ -273,15 +306,19 @@ pub(super) async fn put(
     let mut rests = Rests::new(&app, let_in, Shows::of(id, Operation::SessionReach));
     let to = begun.ends.to.clone();
     let body = request.into_body();
+    let sent = AtomicBool::new(false);
     let sending = async {
         match send(body, &to).await {
             // What became of it is said by the command.
-            Ok(()) => std::future::pending().await,
+            Ok(()) => {
+                sent.store(true, Ordering::Relaxed);
+                std::future::pending().await
+            }
             Err(failure) => failure,
         }
     };
     let said = tokio::select! {
-        said = heard(&mut begun) => said?,
+        said = heard_taking(&mut begun, &sent) => said?,
         // A command whose client goes is ended, and takes away what it wrote aside.
         failure = sending => return Err(failure),
         lost = rests.lost() => return Err(lost),
