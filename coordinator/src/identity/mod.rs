@@ -536,6 +536,12 @@ impl Identity {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Says that a setting has changed what somebody may, after it holds: what is open is
+    /// looked at again.
+    pub fn rights_changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Raised whenever anything about people or their rights is written.
     #[must_use]
     pub fn edition(&self) -> u64 {

@@ -162,9 +162,12 @@ fn take(app: &App, next: Next) {
     if let Ok(defaults) = config.defaults() {
         app.defaults.set(defaults);
     }
-    app.rights.set(super::super::RightsSettings {
-        admin_exec: config.services.sessions.admin_exec,
-    });
+    let admin_exec = config.services.sessions.admin_exec;
+    let differs = app.rights.get().admin_exec != admin_exec;
+    app.rights.set(super::super::RightsSettings { admin_exec });
+    if differs {
+        app.identity.rights_changed();
+    }
     app.actions
         .set(config.services.organization.ui_actions.clone());
     let allowed = Allowed::of(&config.daemon.egress.allow);
