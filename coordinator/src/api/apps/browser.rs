@@ -169,6 +169,11 @@ pub(in super::super) async fn open(
     if !is_own_path(&to) {
         return Err(no_app());
     }
+    if !headers::by_a_person(request.headers()) {
+        let here = request.uri().path_and_query();
+        let here = here.map_or("/", axum::http::uri::PathAndQuery::as_str);
+        return Ok(not_by_hand(here, &part("id"), &part("app")));
+    }
     let url = begin(&app, (&caller, origin), (&part("id"), &part("app")), &to).await?;
     Ok(redirect(&url, None))
 }
@@ -254,6 +259,20 @@ fn not_open() -> Response {
     page(StatusCode::UNAUTHORIZED, "This app is not open here", text)
 }
 
+/// For who was led to the address of an app by another page: a click on a page of ours is their
+/// own.
+fn not_by_hand(here: &str, session: &str, name: &str) -> Response {
+    let text = format!(
+        "Another page leads to app {name} of session {session}. Go on only if you want to open it."
+    );
+    let link = format!(
+        "<p><a href=\"{}\">Open {}</a></p>",
+        escaped(here),
+        escaped(name)
+    );
+    page_with(StatusCode::FORBIDDEN, "Open this app?", &text, &link)
+}
+
 /// Trades a code for a cookie.
 fn redeem(app: &App, host: &str, query: Option<&str>) -> Response {
     let Ok(query) = Query::read(query, &["code", "to"]) else {
@@ -283,6 +302,12 @@ fn redeem(app: &App, host: &str, query: Option<&str>) -> Response {
 /// Passes a request on into the container.
 async fn pass(app: &App, host: &str, request: Request) -> Response {
     let browsers = &app.browsers;
+    if !browsers.origins.has_labels() && headers::is_service_worker(request.headers()) {
+        let text = "Apps share this origin, so none may have a service worker, which would stand \
+                    between all others and their browsers. Where the administrator sets \
+                    daemon.apps.domain, each has an origin of its own.";
+        return page(StatusCode::FORBIDDEN, "This is not allowed", text);
+    }
     let value = headers::cookie(request.headers());
     let grant = value.and_then(|value| browsers.cookie(value, boot_ms()));
     let Some(grant) = grant else {
@@ -434,11 +459,16 @@ fn of_failure(failure: &Failure) -> Response {
     page(status, title, &failure.detail)
 }
 
-/// A page of ours on an origin of apps: text, and nothing that could run.
+/// A page of ours about an app: text, and nothing that could run.
 fn page(status: StatusCode, title: &str, text: &str) -> Response {
+    page_with(status, title, text, "")
+}
+
+/// The same with a piece of HTML behind the text.
+fn page_with(status: StatusCode, title: &str, text: &str, html: &str) -> Response {
     let body = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
-         <h1>{title}</h1><p>{text}</p>\n",
+         <h1>{title}</h1><p>{text}</p>{html}\n",
         title = escaped(title),
         text = escaped(text)
     );

@@ -48,6 +48,33 @@ pub(super) fn by_own_page(method: &Method, headers: &HeaderMap, host: &str) -> b
         .all(|origin| origin == own.as_bytes())
 }
 
+/// Whether a browser fetches the script of a service worker: one that answers for every page of
+/// its origin.
+pub(super) fn is_service_worker(headers: &HeaderMap) -> bool {
+    let says = |name: &str, word: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.any(|value| value.as_bytes().eq_ignore_ascii_case(word.as_bytes()))
+    };
+    says("service-worker", "script") || says("sec-fetch-dest", "serviceworker")
+}
+
+/// Whether a person went to this address from our own pages or by hand, as far as the browser
+/// says: a page of an app must not go there by itself with the login of who looks at it.
+/// Programs and old browsers say nothing.
+pub(super) fn by_a_person(headers: &HeaderMap) -> bool {
+    let all = headers.keys();
+    let mut all = all.filter(|name| name.as_str().starts_with("sec-fetch-"));
+    let one_of = |name: &str, words: &[&str]| {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next().map(HeaderValue::as_bytes);
+        values.next().is_none() && words.iter().any(|word| value == Some(word.as_bytes()))
+    };
+    all.next().is_none()
+        || one_of("sec-fetch-mode", &["navigate"])
+            && one_of("sec-fetch-dest", &["document"])
+            && one_of("sec-fetch-site", &["same-origin", "none"])
+}
+
 /// Whether the connection is to become one of another protocol.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE) && listed(headers).any(|name| name == "upgrade")
@@ -96,30 +123,31 @@ fn of_the_way(name: &HeaderName) -> bool {
 
 /// The value of our cookie for an app; none unless there is exactly one.
 pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let mut found = pairs(headers)
-        .filter(|pair| pair.split_once('=').is_some_and(|(name, _)| name == COOKIE))
-        .filter_map(|pair| pair.split_once('='));
+    let mut found = pairs(headers).filter_map(|pair| {
+        let rest = pair.strip_prefix(COOKIE.as_bytes())?;
+        rest.strip_prefix(b"=")
+    });
     match (found.next(), found.next()) {
-        (Some((_, value)), None) => Some(value),
+        (Some(value), None) => std::str::from_utf8(value).ok(),
         _ => None,
     }
 }
 
-/// Each cookie, as `name=value`.
-fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// Each cookie, as `name=value`. Bytes: an app may set one that is no text, beside ours.
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(header::COOKIE).iter();
-    let texts = lines.filter_map(|line| line.to_str().ok());
-    texts
-        .flat_map(|text| text.split(';'))
-        .map(str::trim)
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .map(<[u8]>::trim_ascii)
         .filter(|pair| !pair.is_empty())
 }
 
-fn is_ours(cookie: &str) -> bool {
-    let name = cookie.split('=').next().unwrap_or("").trim();
+fn is_ours(cookie: &[u8]) -> bool {
+    let name = cookie.split(|byte| *byte == b'=').next();
+    let name = name.unwrap_or_default().trim_ascii();
     OURS.iter().any(|ours| {
         let begin = name.get(..ours.len());
-        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(ours))
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(ours.as_bytes()))
     })
 }
 
@@ -147,9 +175,9 @@ pub(super) fn request(from: &HeaderMap, host: &str, port: u16) -> HeaderMap {
             None => drop(to.append(name, value.clone())),
         }
     }
-    let kept: Vec<&str> = pairs(from).filter(|pair| !is_ours(pair)).collect();
+    let kept: Vec<&[u8]> = pairs(from).filter(|pair| !is_ours(pair)).collect();
     if !kept.is_empty()
-        && let Ok(value) = HeaderValue::from_str(&kept.join("; "))
+        && let Ok(value) = HeaderValue::from_bytes(&kept.join(&b"; "[..]))
     {
         to.insert(header::COOKIE, value);
     }
@@ -220,7 +248,7 @@ fn moved(text: &str, from: &str, to: &str) -> Option<String> {
 
 /// A cookie that an app may set: none with a name like ours, and for its own host alone.
 fn own_cookie(text: &str) -> Option<String> {
-    if is_ours(text) {
+    if is_ours(text.as_bytes()) {
         return None;
     }
     let parts = text.split(';').enumerate();
@@ -376,6 +404,44 @@ mod tests {
             &headers(&[("origin", "null")]),
             "h:1"
         ));
+    }
+
+    #[test]
+    fn a_cookie_that_is_no_text_hides_no_other() {
+        let mut from = headers(&[("host", "h")]);
+        let line = b"a=\xe4; __Host-longshore-app=x; b=\xff\xfe; c=d";
+        from.insert("cookie", HeaderValue::from_bytes(line).unwrap());
+        assert_eq!(cookie(&from), Some("x"));
+        let to = request(&from, "h", 80);
+        assert_eq!(to[header::COOKIE].as_bytes(), b"a=\xe4; b=\xff\xfe; c=d");
+    }
+
+    #[test]
+    fn only_a_person_is_sent_on() {
+        let is = |mode, dest, site| {
+            by_a_person(&headers(&[
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", dest),
+                ("sec-fetch-site", site),
+            ]))
+        };
+        assert!(is("navigate", "document", "same-origin"));
+        assert!(is("navigate", "document", "none"));
+        assert!(by_a_person(&headers(&[("accept", "*/*")])), "a program");
+        assert!(!is("navigate", "document", "same-site"));
+        assert!(!is("navigate", "document", "cross-site"));
+        assert!(!is("navigate", "iframe", "same-origin"));
+        assert!(!is("no-cors", "empty", "same-site"));
+        assert!(!is("cors", "empty", "same-origin"));
+        assert!(!by_a_person(&headers(&[("sec-fetch-mode", "navigate")])));
+    }
+
+    #[test]
+    fn scripts_of_service_workers_are_known() {
+        assert!(is_service_worker(&headers(&[("service-worker", "script")])));
+        let dest = |word| is_service_worker(&headers(&[("sec-fetch-dest", word)]));
+        assert!(dest("serviceworker"));
+        assert!(!dest("script") && !dest("worker"));
     }
 
     #[test]

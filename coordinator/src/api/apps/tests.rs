@@ -136,3 +136,32 @@ async fn a_page_of_another_origin_connects_nowhere() {
     let own = forward(&f, "?port=8000", Some("https://test:7420")).await;
     assert_eq!(own.code(), "LS-WEBSOCKET", "past that check");
 }
+
+#[tokio::test]
+async fn only_a_person_is_sent_on_to_an_app() {
+    let f = running().await;
+    let go = async |mode: &str, dest: &str, site: &str| {
+        let headers = [
+            ("sec-fetch-mode", mode),
+            ("sec-fetch-dest", dest),
+            ("sec-fetch-site", site),
+        ];
+        let path = "/s/s-1/web/a?b=1&c=%22";
+        f.send("GET", path, &headers, Body::empty()).await
+    };
+    let by_hand = go("navigate", "document", "none").await;
+    assert_eq!(by_hand.status, 303, "{}", by_hand.text());
+    for (mode, dest, site) in [
+        ("no-cors", "empty", "same-site"),
+        ("navigate", "iframe", "same-origin"),
+        ("navigate", "document", "cross-site"),
+    ] {
+        let asked = go(mode, dest, site).await;
+        assert_eq!(asked.status, 403, "{mode} {dest} {site}");
+        assert!(!asked.headers.contains_key("location"));
+        let text = asked.text();
+        assert!(text.contains("app web of session s-1"), "{text}");
+        let link = "<a href=\"/s/s-1/web/a?b=1&amp;c=%22\">";
+        assert!(text.contains(link), "{text}");
+    }
+}

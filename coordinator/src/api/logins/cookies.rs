@@ -22,12 +22,13 @@ pub(in super::super) fn token(headers: &HeaderMap, logins: &super::Logins) -> Op
     let ways = logins.ways();
     let name = name(&ways.cookies);
     let lines = headers.get_all(header::COOKIE).iter();
-    let pairs = lines.filter_map(|line| line.to_str().ok());
-    pairs
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.trim_matches('"').to_owned())
+    // Bytes: what something else on this host set may be no text, and must not hide ours.
+    let mut values = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes()))
+        .filter_map(|rest| rest.strip_prefix(b"="));
+    let value = std::str::from_utf8(values.next()?).ok()?;
+    Some(value.trim_matches('"').to_owned())
 }
 
 /// The header that gives a browser the token, for at most so many seconds; with none it takes
@@ -111,6 +112,9 @@ mod tests {
         );
         assert_eq!(found("longshore=lss_x"), None);
         assert_eq!(found("x__Host-longshore=lss_x"), None);
+        let line = HeaderValue::from_bytes(b"a=\xe4\xff; __Host-longshore=lss_x").unwrap();
+        let beside = HeaderMap::from_iter([(header::COOKIE, line)]);
+        assert_eq!(token(&beside, &logins).as_deref(), Some("lss_x"));
     }
 
     #[test]
