@@ -168,17 +168,22 @@ pub(super) async fn while_allowed(
     response.map(|body| stream_while_allowed(rests, body))
 }
 
-/// A body that breaks off once its reader may not have it any more.
+/// A body that breaks off once its reader may not have it any more: with an error, so that
+/// nobody takes what came for the whole.
 pub(super) fn stream_while_allowed(rests: Rests, body: Body) -> Body {
-    let start = (rests, body.into_data_stream());
-    let pieces = stream::unfold(start, |(mut rests, mut pieces)| async move {
+    let start = Some((rests, body.into_data_stream()));
+    let pieces = stream::unfold(start, |open| async move {
+        let (mut rests, mut pieces) = open?;
         loop {
             tokio::select! {
                 biased;
                 // First, so that a stream that never pauses is looked at too; and a look that
                 // has begun is not given up for the next piece.
-                _ = rests.looks.tick() => rests.stand().await.ok()?,
-                piece = pieces.next() => return Some((piece?, (rests, pieces))),
+                _ = rests.looks.tick() => if let Err(lost) = rests.stand().await {
+                    let error = std::io::Error::other(lost.detail);
+                    return Some((Err(axum::Error::new(error)), None));
+                },
+                piece = pieces.next() => return Some((piece?, Some((rests, pieces)))),
             }
         }
     });

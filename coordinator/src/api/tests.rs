@@ -57,6 +57,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     body: Vec<u8>,
+    /// It broke off: what came is not the whole.
+    pub(super) broke: bool,
 }
 
 impl Answer {
@@ -417,11 +419,18 @@ impl Fixture {
             .await
             .unwrap();
         let (parts, body) = response.into_parts();
-        let body = axum::body::to_bytes(body, 64 << 20).await.unwrap().to_vec();
+        let (mut pieces, mut body, mut broke) = (body.into_data_stream(), Vec::new(), false);
+        while let Some(piece) = futures_util::StreamExt::next(&mut pieces).await {
+            match piece {
+                Ok(piece) => body.extend_from_slice(&piece),
+                Err(_) => broke = true,
+            }
+        }
         Answer {
             status: parts.status,
             headers: parts.headers,
             body,
+            broke,
         }
     }
 

@@ -364,27 +364,32 @@ async fn relay(
     let slot = tokio::time::timeout(WAIT, slot).await;
     let slot = slot.ok().and_then(Result::ok).ok_or_else(busy)?;
     let open = app.tunnels.open(grant.by)?;
-    let mut rests = Rests::new(
-        app,
-        grant.let_in.clone(),
-        Shows::of(id, Operation::SessionReach),
-    );
+    // The connection, the answer and what may follow it are each looked at: none may outlive
+    // the right to it because another has ended.
+    let shows = Shows::of(id, Operation::SessionReach);
+    let rests = || Rests::new(app, grant.let_in.clone(), shows.clone());
+    let (mut asked, mut inside) = (rests(), rests());
     let ends = app.nodes.tunnel(agent, order).await;
     let ends = ends.map_err(|error| not_connected(&error, id))?;
-    let io = TokioIo::new(connected_to(ends));
+    let lost = async move { inside.lost().await };
+    let io = TokioIo::new(connected_to(ends, lost, (slot, open)));
     let (mut sender, connection) = http1::handshake(io).await.map_err(Refused::Inside)?;
+    // Dropped with the answer: a request whose body never ends must not go on behind it.
+    let (held, over) = tokio::sync::oneshot::channel::<()>();
     tokio::spawn(GUARDED.scope((), async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a connection to an app ended");
+        tokio::select! {
+            ended = connection.with_upgrades() => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection to an app ended");
+            },
+            _ = over => (),
         }
     }));
     let near = headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
     let outgoing = outgoing(request, host, grant.port)?;
     let mut answer = tokio::select! {
         answer = sender.send_request(outgoing) => answer.map_err(Refused::Inside)?,
-        lost = rests.lost() => return Err(Refused::Here(lost)),
+        lost = asked.lost() => return Err(Refused::Here(lost)),
     };
-    let guards = (slot, open);
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let near = near.ok_or_else(Failure::internal)?;
         let far = hyper::upgrade::on(&mut answer);
@@ -392,15 +397,15 @@ async fn relay(
         *response.headers_mut() = headers::switched(answer.headers(), grant.port);
         let stopping = app.stopping.clone();
         tokio::spawn(GUARDED.scope((), async move {
-            carry(near, far, rests, stopping).await;
-            drop(guards);
+            carry(near, far, asked, stopping).await;
+            drop(held);
         }));
         return Ok(response);
     }
     let (parts, body) = answer.into_parts();
-    let pieces = stream_while_allowed(rests, Body::new(body)).into_data_stream();
+    let pieces = stream_while_allowed(asked, Body::new(body)).into_data_stream();
     let pieces = pieces.map(move |piece| {
-        let _held = &guards; // as long as pieces come
+        let _held = &held; // as long as pieces come
         piece
     });
     let mut response = Response::new(Body::from_stream(pieces));

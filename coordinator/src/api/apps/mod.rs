@@ -33,12 +33,21 @@ use longshore_core::access::Operation;
 use longshore_core::model::{self, BUILT_IN_APPS, SessionUse, exec_container, port_container};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{DuplexStream, ReadBuf};
+use tokio::sync::oneshot;
 
 /// WebSockets of one caller at once.
 const PER_CALLER: u32 = 200;
+
+/// What a browser's side wrote before it went has so long to be taken inside.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// A connection on its way, or why there is none.
 pub type Connecting<'a> =
@@ -254,14 +263,77 @@ fn place(
     Ok((container.agent, TunnelRequest { key, port }))
 }
 
-/// A connection into a container as bytes. It is over once either side is.
-fn connected_to(ends: TunnelEnds) -> DuplexStream {
-    let (near, far) = tokio::io::duplex(MAX_PIECE);
-    tokio::spawn(GUARDED.scope((), pump(ends, far)));
-    near
+/// A connection into a container as bytes. It is over once either side is; where that is no
+/// end that the app made, reading fails.
+struct Inside {
+    stream: DuplexStream,
+    /// It was cut, or broke.
+    broken: Arc<AtomicBool>,
+    /// Dropped with it.
+    _gone: oneshot::Sender<()>,
 }
 
-async fn pump(ends: TunnelEnds, far: DuplexStream) {
+impl AsyncRead for Inside {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        let ended = buffer.filled().len() == before && buffer.remaining() > 0;
+        if ended && self.broken.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Inside {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// As bytes until its end, or that of the right to it; `held` is kept for as long.
+fn connected_to(
+    ends: TunnelEnds,
+    lost: impl Future<Output = Failure> + Send + 'static,
+    held: impl Send + 'static,
+) -> Inside {
+    let (stream, far) = tokio::io::duplex(MAX_PIECE);
+    let broken = Arc::new(AtomicBool::new(false));
+    let (gone, over) = oneshot::channel();
+    let flag = Arc::clone(&broken);
+    tokio::spawn(GUARDED.scope((), async move {
+        pump(ends, far, &flag, (lost, over)).await;
+        drop(held);
+    }));
+    Inside {
+        stream,
+        broken,
+        _gone: gone,
+    }
+}
+
+async fn pump(
+    ends: TunnelEnds,
+    far: DuplexStream,
+    broken: &AtomicBool,
+    (lost, gone): (impl Future<Output = Failure>, oneshot::Receiver<()>),
+) {
     let TunnelEnds { to, mut from } = ends;
     let (mut read, mut write) = tokio::io::split(far);
     let up = async {
@@ -279,15 +351,30 @@ async fn pump(ends: TunnelEnds, far: DuplexStream) {
         }
     };
     let down = async {
-        while let Some(FromTunnel::Data(bytes)) = from.recv().await {
-            if write.write_all(&bytes).await.is_err() {
-                return;
+        loop {
+            match from.recv().await {
+                Some(FromTunnel::Data(bytes)) => {
+                    if write.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Some(FromTunnel::End) => return,
+                Some(FromTunnel::Failed(_)) | None => {
+                    broken.store(true, Ordering::Release);
+                    return;
+                }
             }
         }
+    };
+    let over = async {
+        let _ = gone.await; // nothing is ever sent
+        tokio::time::sleep(LINGER).await;
     };
     tokio::select! {
         () = up => (),
         () = down => (),
+        () = over => (),
+        _ = lost => broken.store(true, Ordering::Release),
     }
 }
 

@@ -62,7 +62,9 @@ impl Lab {
             });
             answer
         };
-        tokio::time::timeout(SOON, both).await.expect("it is open")
+        let answer = tokio::time::timeout(SOON, both).await.expect("it is open");
+        assert!(answer.broke, "what is cut does not look whole");
+        answer
     }
 }
 
@@ -130,6 +132,27 @@ async fn a_held_answer_ends_with_the_role_or_membership_it_rests_on() {
         })
         .await;
     assert_eq!(lost.status, 404, "{}", lost.text());
+}
+
+#[tokio::test]
+async fn a_stream_of_an_administrator_ends_with_the_setting_it_rests_on() {
+    let lab = Lab::new().await;
+    let alice = lab.person("alice", json!({})).await;
+    let id = lab.session(&alice).await;
+    let set = async |value: Value| {
+        let values = json!({ "values": { "services.sessions.admin_exec": value } });
+        let headers = [("if-match", "*")];
+        let told = lab.with("", "PATCH", "/settings", &values, &headers).await;
+        assert_eq!(told.status, 200, "{}", told.text());
+    };
+    let path = format!("/sessions/{id}/logs/stream?follow=true");
+    let before = lab.get("", &path).await;
+    assert_eq!(before.status, 403, "{}", before.text());
+    set(json!(true)).await;
+    let open = lab
+        .follows("", &id, async { set(json!(false)).await })
+        .await;
+    assert_eq!(open.status, 200);
 }
 
 #[tokio::test]
