@@ -2,7 +2,10 @@
 
 use crate::api::tests::{Answer, Fixture, batch, ready};
 use axum::body::Body;
+use longshore_common::wire::{FromTunnel, ToTunnel};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::oneshot::error::TryRecvError;
 
 const SESSION: &str = "/api/v1/sessions/s-1";
 
@@ -164,4 +167,65 @@ async fn only_a_person_is_sent_on_to_an_app() {
         let link = "<a href=\"/s/s-1/web/a?b=1&amp;c=%22\">";
         assert!(text.contains(link), "{text}");
     }
+}
+
+/// A connection whose ends are held here, and what says that the right to it is lost.
+struct Connection {
+    inside: super::Inside,
+    app: tokio::sync::mpsc::Sender<FromTunnel>,
+    _to_app: tokio::sync::mpsc::Receiver<ToTunnel>,
+    lose: tokio::sync::oneshot::Sender<()>,
+    /// Errs once nothing is held for the connection any more.
+    held: tokio::sync::oneshot::Receiver<()>,
+}
+
+fn connection() -> Connection {
+    let (to, to_app) = tokio::sync::mpsc::channel(4);
+    let (app, from) = tokio::sync::mpsc::channel(4);
+    let (lose, lost) = tokio::sync::oneshot::channel();
+    let (guard, held) = tokio::sync::oneshot::channel::<()>();
+    let lost = async {
+        match lost.await {
+            Ok(()) => super::no_app(),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    Connection {
+        inside: super::connected_to(super::TunnelEnds { to, from }, lost, guard),
+        app,
+        _to_app: to_app,
+        lose,
+        held,
+    }
+}
+
+#[tokio::test]
+async fn only_an_end_that_the_app_made_reads_as_one() {
+    let read = async |inside: &mut super::Inside| {
+        let mut all = Vec::new();
+        inside.read_to_end(&mut all).await.map(|_| all)
+    };
+    let mut whole = connection();
+    let said = FromTunnel::Data(b"all".to_vec());
+    whole.app.send(said).await.unwrap();
+    whole.app.send(FromTunnel::End).await.unwrap();
+    assert_eq!(read(&mut whole.inside).await.unwrap(), b"all");
+
+    let mut away = connection();
+    drop(away.app);
+    assert!(read(&mut away.inside).await.is_err());
+
+    let mut lost = connection();
+    lost.lose.send(()).unwrap();
+    assert!(read(&mut lost.inside).await.is_err());
+    assert!(lost.held.await.is_err(), "nothing is held for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_for_a_connection_is_held_until_it_is_over() {
+    let mut open = connection();
+    assert!(open.held.try_recv() == Err(TryRecvError::Empty));
+    // Its browser has gone; the app takes nothing and says nothing.
+    drop(open.inside);
+    assert!(open.held.await.is_err());
 }
