@@ -155,24 +155,39 @@ async fn folders_go_in_and_out_and_what_is_the_same_stays() {
     let (status, broken) = files.put("/tmp/new", b"no archive".to_vec()).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{broken}");
 
-    // An archive that breaks off leaves nothing behind.
-    let half = futures_util::stream::iter([
-        Ok::<_, std::io::Error>(vec![0_u8; 512]),
-        Err(std::io::Error::other("gone")),
-    ]);
+    // An archive that breaks off leaves nothing behind, not even what had come whole.
+    std::fs::write(dir.path().join("whole"), "whole").expect("it can be written");
+    tar(&["-cf", text(&archive), "-C", text(dir.path()), "whole"]);
+    let mut member = std::fs::read(&archive).expect("it is there");
+    member.truncate(1024); // its header and its content
+    let (break_off, gone) = tokio::sync::oneshot::channel::<()>();
+    let half = futures_util::stream::unfold(Some((member, gone)), |next| async move {
+        let (member, gone) = next?;
+        if !member.is_empty() {
+            return Some((Ok(member), Some((Vec::new(), gone))));
+        }
+        let _ = gone.await; // it is dropped
+        Some((Err(std::io::Error::other("gone")), None))
+    });
     let url = format!("{}?path=/tmp/half", files.url);
     let sent = files.http.put(url).bearer_auth(&files.bearer);
     let sent = sent.header("content-type", "application/x-tar");
-    let sent = sent.body(reqwest::Body::wrap_stream(half)).send().await;
+    let sending = sent.body(reqwest::Body::wrap_stream(half)).send();
+    let sending = tokio::spawn(sending);
+    let prints = async |script: &str, wanted: &str| {
+        let said = cluster.cli(&["exec", &id, "--", "sh", "-c", script]).await;
+        (said.stdout.trim() == wanted).then_some(())
+    };
+    let soon = Duration::from_secs(20);
+    until("the file is written aside", soon, async || {
+        prints("cat /tmp/half/.longshore-files.*/whole", "whole").await
+    })
+    .await;
+    drop(break_off);
+    let sent = sending.await.expect("it does not panic");
     assert!(sent.is_err(), "its client is gone");
-    until(
-        "nothing is left aside",
-        Duration::from_secs(20),
-        async || {
-            let words = ["exec", &id, "--", "sh", "-c", "ls -A /tmp/half | wc -l"];
-            let left = cluster.cli(&words).await;
-            (left.stdout.trim() == "0").then_some(())
-        },
-    )
+    until("nothing is left aside", soon, async || {
+        prints("ls -A /tmp/half | wc -l", "0").await
+    })
     .await;
 }
