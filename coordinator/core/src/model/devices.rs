@@ -2,12 +2,13 @@
 
 use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
+use super::drain::in_cluster;
 use super::entities::{Agent, FailedStart, Session, Stop};
 use super::event::{Answer, Outcome, Refusal};
 use super::lifecycle::{self, agent_name};
 use super::policies::OnDeviceFault;
 use super::state::State;
-use longshore_common::agent::{AgentState, Device, Health, Inventory};
+use longshore_common::agent::{Device, Health, Inventory};
 use longshore_common::ids::{AgentId, DeviceId, SessionId};
 use longshore_common::session::{Cause, Reason, SessionState};
 use longshore_common::time::Timestamp;
@@ -78,21 +79,7 @@ pub(super) fn cordon(state: &State, order: &CordonOrder, now: Timestamp) -> Outc
 
 /// The node as it is to be; none = it is so.
 fn decided(state: &State, order: &CordonOrder, now: Timestamp) -> Result<Option<Agent>, Refusal> {
-    let node = state
-        .agents
-        .get(&order.agent)
-        .ok_or_else(|| Refusal::new("LS-NOT-FOUND", "There is no such agent."))?;
-    if node.state == AgentState::Terminated {
-        let text = format!("Agent {} has left the cluster.", node.name);
-        return Err(Refusal::new("LS-AGENT-STATE", text));
-    }
-    if order.version.is_some_and(|seen| seen != node.version) {
-        let text = format!(
-            "Agent {} has changed meanwhile: it is at version {}.",
-            node.name, node.version
-        );
-        return Err(Refusal::new("LS-VERSION-STALE", text));
-    }
+    let node = in_cluster(state, order.agent, order.version)?;
     let known = node.inventory.iter().flat_map(|i| &i.devices);
     if !known.clone().any(|device| device.id == order.device) {
         let text = format!("Agent {} has no device {}.", node.name, order.device);

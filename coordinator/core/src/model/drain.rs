@@ -66,23 +66,33 @@ pub(super) fn drain(state: &State, order: &DrainOrder, now: Timestamp) -> Outcom
     }
 }
 
-/// The node as it is to be; none = it is so.
-fn decided(state: &State, order: &DrainOrder, now: Timestamp) -> Result<Option<Agent>, Refusal> {
+/// A node that is in the cluster, at the version somebody saw if that is said.
+pub(super) fn in_cluster(
+    state: &State,
+    agent: AgentId,
+    version: Option<u64>,
+) -> Result<&Agent, Refusal> {
     let node = state
         .agents
-        .get(&order.agent)
+        .get(&agent)
         .ok_or_else(|| Refusal::new("LS-NOT-FOUND", "There is no such agent."))?;
     if node.state == AgentState::Terminated {
         let text = format!("Agent {} has left the cluster.", node.name);
         return Err(Refusal::new("LS-AGENT-STATE", text));
     }
-    if order.version.is_some_and(|seen| seen != node.version) {
+    if version.is_some_and(|seen| seen != node.version) {
         let text = format!(
             "Agent {} has changed meanwhile: it is at version {}.",
             node.name, node.version
         );
         return Err(Refusal::new("LS-VERSION-STALE", text));
     }
+    Ok(node)
+}
+
+/// The node as it is to be; none = it is so.
+fn decided(state: &State, order: &DrainOrder, now: Timestamp) -> Result<Option<Agent>, Refusal> {
+    let node = in_cluster(state, order.agent, order.version)?;
     let mut wanted = node.clone();
     let Some(begin) = &order.begin else {
         let Some(drain) = wanted.drain.take() else {

@@ -616,24 +616,10 @@ fn set_schedulable(
     schedulable: bool,
     now: Timestamp,
 ) -> Outcome {
-    let Some(node) = state.agents.get(&agent) else {
-        return Outcome::refuse(Refusal::new("LS-NOT-FOUND", "There is no such agent."));
+    let node = match super::drain::in_cluster(state, agent, version) {
+        Ok(node) => node,
+        Err(refusal) => return Outcome::refuse(refusal),
     };
-    if node.state == AgentState::Terminated {
-        return Outcome::refuse(Refusal::new(
-            "LS-AGENT-STATE",
-            format!("Agent {} has left the cluster.", node.name),
-        ));
-    }
-    if version.is_some_and(|v| v != node.version) {
-        return Outcome::refuse(Refusal::new(
-            "LS-VERSION-STALE",
-            format!(
-                "Agent {} has changed meanwhile: it is at version {}.",
-                node.name, node.version
-            ),
-        ));
-    }
     if node.drain.is_some() && schedulable {
         return Outcome::refuse(Refusal::new(
             "LS-AGENT-STATE",
