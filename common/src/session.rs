@@ -10,6 +10,7 @@ use crate::limits::SessionLimits;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// An enum whose values have one text form, used in JSON, the store and messages to people.
 ///
@@ -362,6 +363,59 @@ words! {
     }
 }
 
+/// One image, and no other that may come to bear its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExactImage {
+    /// By the SHA-256 its registry gives it: any node can get the same.
+    Registry([u8; 32]),
+    /// By the SHA-256 of its configuration: no registry has it, only this node.
+    Local([u8; 32]),
+}
+
+impl ExactImage {
+    /// Reads `repository@sha256:…` or `sha256:…`; none = neither.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let (known, digest) = match text.rsplit_once('@') {
+            Some((_, digest)) => (true, digest),
+            None => (false, text),
+        };
+        let mut bytes = [0; 32];
+        let hex = digest.strip_prefix("sha256:")?.as_bytes();
+        if hex.len() != 64 || !hex.is_ascii() {
+            return None;
+        }
+        for (byte, two) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+            let digit = |c: u8| {
+                char::from(c)
+                    .to_digit(16)
+                    .filter(|_| !c.is_ascii_uppercase())
+            };
+            let value = digit(two[0])? << 4 | digit(two[1])?;
+            *byte = u8::try_from(value).ok()?;
+        }
+        Some(match known {
+            true => Self::Registry(bytes),
+            false => Self::Local(bytes),
+        })
+    }
+}
+
+/// As registries and engines write it: `sha256:…`.
+impl fmt::Display for ExactImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Registry(bytes) | Self::Local(bytes)) = self;
+        f.write_str("sha256:")?;
+        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Default for PullRule {
+    fn default() -> Self {
+        Self::Digest
+    }
+}
+
 words! {
     /// What the coordinator wants of a container.
     Want {
@@ -530,6 +584,27 @@ pub enum End {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exact_image_reads_what_it_writes() {
+        let hex = "0f".repeat(32);
+        let local = ExactImage::read(&format!("sha256:{hex}"));
+        assert_eq!(local, Some(ExactImage::Local([0x0f; 32])));
+        let known = ExactImage::read(&format!("hub.lab:5000/a/b@sha256:{hex}"));
+        assert_eq!(known, Some(ExactImage::Registry([0x0f; 32])));
+        assert_eq!(known.unwrap().to_string(), format!("sha256:{hex}"));
+        let upper = format!("sha256:{}", hex.to_uppercase());
+        for bad in [
+            "",
+            "base:1",
+            "sha256:",
+            "sha512:0f",
+            "base@sha256:0f",
+            &upper,
+        ] {
+            assert_eq!(ExactImage::read(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn words_read_back_in_any_case() {

@@ -18,8 +18,8 @@ use longshore_common::limits::{
     UtilizationPolicy,
 };
 use longshore_common::session::{
-    AppPort, Cause, ContainerSpec, ContainerState, DeviceGrant, End, Entry, Exit, Protocol,
-    PullRule, Reason, SessionType, StopOrder, Want,
+    AppPort, Cause, ContainerSpec, ContainerState, DeviceGrant, End, Entry, ExactImage, Exit,
+    Protocol, PullRule, Reason, SessionType, StopOrder, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::*;
@@ -46,6 +46,7 @@ fn report() -> ContainerReport {
         frozen: false,
         idle: true,
         used_at: Some(Timestamp(1_500)),
+        image: Some(ExactImage::Registry([7; 32])),
     }
 }
 

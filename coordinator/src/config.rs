@@ -27,6 +27,7 @@ use longshore_common::ids::is_handle;
 use longshore_common::limits::{
     Combine, IdleAction, IdlePolicy, KEEP_MAX, Metric, Operator, UtilizationPolicy,
 };
+use longshore_common::session::PullRule;
 use longshore_config::load::{Fault, Loaded};
 use longshore_config::sources::{self, Start};
 use longshore_core::model::admin::DECLARE_LOST_MIN_S;
@@ -495,12 +496,23 @@ pub struct Services {
     pub scheduler: Scheduler,
     /// What sessions get.
     pub sessions: Sessions,
+    /// The images they are made from.
+    pub images: Images,
     /// About people.
     pub organization: Organization,
     /// What people are told outside of the product.
     pub notify: Notify,
     /// How long what happened is kept.
     pub retention: Retention,
+}
+
+/// `[services.images]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+pub struct Images {
+    /// When a node pulls an image.
+    pub auto_update: PullRule,
 }
 
 /// `[services.organization]`
@@ -544,6 +556,7 @@ impl Default for Scheduler {
             pending_timeout_s,
             idle: _,
             lives: _,
+            pull: _,
         } = SchedulerSettings::default();
         Self {
             scheduler: scheduler.to_string(),
@@ -601,6 +614,7 @@ impl Scheduler {
             pending_timeout_s: number(self.pending_timeout_s, known.pending_timeout_s),
             idle: None,                     // another section's
             lives: LifeSettings::default(), // as well
+            pull: PullRule::default(),      // as well
         }
     }
 }
@@ -880,6 +894,7 @@ impl Config {
         SchedulerSettings {
             idle: self.services.sessions.idle.policy(),
             lives: self.services.sessions.lives(),
+            pull: self.services.images.auto_update,
             ..self.services.scheduler.settings()
         }
     }

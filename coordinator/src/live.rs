@@ -435,6 +435,7 @@ mod tests {
             frozen: false,
             idle: false,
             used_at: None,
+            image: None,
         };
         let live = Live::default();
         let known = BTreeSet::from([key(1)]);

@@ -49,6 +49,9 @@ async fn an_image_is_pulled_with_progress_and_by_its_digest() {
     assert_eq!(logs.stdout.trim(), NOISE.to_string());
     let digests = registry.inspect(&image, "{{json .RepoDigests}}");
     assert!(digests.contains(&digest), "{digest} in {digests}");
+    assert_eq!(ended.image_digest.as_ref(), Some(&digest), "{ended:?}");
+    let ran = ended.containers.iter().map(|c| c.image_digest.as_ref());
+    assert!(ran.eq([Some(&digest)]), "{ended:?}");
 
     // The same by its digest alone, and one that is no image's.
     let exact = format!("{slow}/team/noise@{digest}");

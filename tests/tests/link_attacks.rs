@@ -475,6 +475,7 @@ async fn figures_are_kept_of_an_agents_own_containers_and_not_for_ever() -> Resu
         frozen: true,
         idle: false,
         used_at: None,
+        image: None,
         ..report_of(key, state)
     };
     let nobodys = (1000..1010).map(key_of);
@@ -656,6 +657,7 @@ fn report_of(key: ContainerKey, state: ContainerState) -> ContainerReport {
         frozen: false,
         idle: false,
         used_at: None,
+        image: None,
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Found {
     pub spec_hash: String,
     /// From its labels: what it holds of this machine; nothing where they do not say.
     pub claim: Claim,
+    /// From its labels: see [`ImageFacts::exact`]; empty where they do not say.
+    pub image: String,
     /// Where it stands.
     pub status: FoundStatus,
     /// When its process started; none = never.
@@ -138,6 +140,9 @@ pub struct ImageFacts {
     pub stop_signal: String,
     /// Architecture in the engine's words.
     pub arch: String,
+    /// What it is, whatever its tag is moved to: `repository@digest` as its registry names it, or
+    /// the id where no registry has it.
+    pub exact: String,
 }
 
 /// How far a pull is.

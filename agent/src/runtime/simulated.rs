@@ -199,6 +199,7 @@ impl Containers for SimulatedEngine {
                 slots: request.spec.slots.clone(),
                 devices: request.spec.devices.clone(),
             },
+            image: request.image.exact.clone(),
             status: FoundStatus::Created,
             started_at: None,
             pid: None,

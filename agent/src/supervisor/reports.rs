@@ -8,7 +8,7 @@ use crate::runtime::{Containers, Found, FoundStatus};
 use longshore_common::agent::Inventory;
 use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::ids::{ContainerKey, DeviceId};
-use longshore_common::session::{ContainerState, End};
+use longshore_common::session::{ContainerState, End, ExactImage};
 use longshore_common::wire::{ContainerReport, Notice, NoticeKind, Outcome, OutcomeNumber, Totals};
 use std::collections::BTreeSet;
 
@@ -51,6 +51,7 @@ impl<C: Containers> Supervisor<C> {
             frozen: found.is_some_and(|f| is_frozen(f, &self.past_engine)),
             idle: watching.is_some_and(|w| w.verdict.idle),
             used_at: used.map(told::to_wall),
+            image: found.and_then(|f| ExactImage::read(&f.image)),
         })
     }
 

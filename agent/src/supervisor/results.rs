@@ -154,6 +154,7 @@ impl<C: Containers> Supervisor<C> {
                 fence,
                 spec_hash: String::new(),
                 claim: claim.unwrap_or_default(),
+                image: String::new(),
                 status: FoundStatus::Created,
                 started_at: None,
                 pid: None,

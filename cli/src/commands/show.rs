@@ -189,6 +189,14 @@ fn text(session: &Session) -> String {
             if !container.docker_id.is_empty() {
                 parts.push(format!("container {}", container.docker_id));
             }
+            if let Some(digest) = &container.image_digest {
+                // That of all is a line of its own.
+                match container.image_local {
+                    true => parts.push(format!("image {digest}, of this node alone")),
+                    false if session.image_digest.as_ref() == Some(digest) => (),
+                    false => parts.push(format!("image {digest}")),
+                }
+            }
             if let Some(peak) = container.memory_peak_bytes {
                 parts.push(format!("peak memory {}", format_bytes_short(peak)));
             }

@@ -151,6 +151,13 @@ pub struct Container {
     /// Docker's id, first 12 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub docker_id: String,
+    /// What its image really is, whatever its tag is moved to: the digest its registry gives it,
+    /// or the engine's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// No registry has that image, only its node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub image_local: bool,
     /// Devices granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<HeldDevice>,
@@ -210,7 +217,7 @@ pub struct Session {
     pub kind: String,
     /// Image reference.
     pub image: String,
-    /// Digest it was resolved to.
+    /// Digest that ran, as its registry names it; before it is known, the one asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
     /// Program and arguments.

@@ -19,7 +19,7 @@ use crate::ids::{
     InstanceId,
 };
 use crate::limits::Deadline;
-use crate::session::{ContainerState, End, Entry};
+use crate::session::{ContainerState, End, Entry, ExactImage};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -254,6 +254,8 @@ pub struct ContainerReport {
     pub idle: bool,
     /// When use was last measured, by people or by its figures, in the coordinator's time.
     pub used_at: Option<Timestamp>,
+    /// Its image, whatever its tag is moved to, if that is known.
+    pub image: Option<ExactImage>,
 }
 
 impl ContainerReport {

@@ -519,6 +519,7 @@ impl Fixture {
                 frozen: false,
                 idle: false,
                 used_at: None,
+                image: None,
             };
             let event = Event::Report {
                 agent: AGENT,

@@ -6,7 +6,7 @@ use longshore_common::amount::Slots;
 use longshore_common::api;
 use longshore_common::ids::{AgentId, ContainerKey, DeviceId, SessionId, UserId};
 use longshore_common::redact::Redaction;
-use longshore_common::session::SessionState;
+use longshore_common::session::{ExactImage, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::UseReport;
 use longshore_core::model::{
@@ -100,7 +100,7 @@ pub(super) fn session(
         pool: session.queue.as_ref().and_then(|seat| seat.pool.clone()),
         kind: session.kind.to_string(),
         image: session.image.clone(),
-        image_digest: session.image_digest.clone(),
+        image_digest: session.ran_image().or_else(|| session.image_digest.clone()),
         command: redaction.arguments(&session.command),
         app_names: session.ports.iter().map(|p| p.name.clone()).collect(),
         slots: amounts(&session.slots),
@@ -464,6 +464,8 @@ fn container(state: &State, live: &Live, container: &Container) -> api::Containe
         })
         .collect();
     api::Container {
+        image_digest: container.image.map(|image| image.to_string()),
+        image_local: matches!(container.image, Some(ExactImage::Local(_))),
         rank: container.key.rank.to_string(),
         attempt: container.key.attempt.0,
         agent: container.agent.to_string(),

@@ -142,7 +142,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Listens for agents and starts the tasks of this module.
+/// Listens for agents and starts the tasks of this module, on a thread of their own: a heartbeat
+/// is a few microseconds of work, and handing it from one thread to the next, as a pool does,
+/// costs several times that.
 ///
 /// # Errors
 /// [`ClusterError::Listen`].
@@ -164,12 +166,6 @@ pub fn start(
         .transport_config(transport(Side::Coordinator, config.gso))
         .max_incoming(PENDING_MAX)
         .migration(true);
-    let endpoint = socket::bind(address)
-        .and_then(|socket| {
-            let runtime = Arc::new(quinn::TokioRuntime);
-            quinn::Endpoint::new(endpoint_config(&pki), Some(server), socket, runtime)
-        })
-        .map_err(|e| fail(e.to_string()))?;
     let shared = Arc::new(Shared {
         engine,
         pki,
@@ -181,9 +177,37 @@ pub fn start(
         failures: Mutex::new(Throttle::default()),
         taken: AtomicU64::new(0),
     });
-    tokio::spawn(accept(Arc::clone(&shared), endpoint.clone()));
-    tokio::spawn(perform(Arc::clone(&shared), effects));
-    tokio::spawn(watch_silence(Arc::clone(&shared)));
+    let endpoints = endpoint_config(&shared.pki);
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let inside = Arc::clone(&shared);
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(tell.send(Err(error))),
+        };
+        runtime.block_on(async {
+            let listening = socket::bind(address).and_then(|socket| {
+                let here = Arc::new(quinn::TokioRuntime);
+                quinn::Endpoint::new(endpoints, Some(server), socket, here)
+            });
+            let Ok(endpoint) = &listening else {
+                return drop(tell.send(listening));
+            };
+            let endpoint = endpoint.clone();
+            let _ = tell.send(listening); // whoever started us waits for it
+            tokio::spawn(perform(Arc::clone(&inside), effects));
+            tokio::spawn(watch_silence(Arc::clone(&inside)));
+            accept(inside, endpoint.clone()).await; // until it is closed
+            endpoint.wait_idle().await;
+        });
+    };
+    let thread = std::thread::Builder::new().name("agents".to_owned());
+    thread.spawn(work).map_err(|e| fail(e.to_string()))?;
+    let listening = told.recv().map_err(|e| fail(e.to_string()))?;
+    let endpoint = listening.map_err(|e| fail(e.to_string()))?;
     Ok((Cluster { shared }, endpoint))
 }
 

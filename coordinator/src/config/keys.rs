@@ -355,6 +355,12 @@ pub const SCHEMA: Schema = Schema {
             "A session PENDING for longer is cancelled; 0 = never.",
         ),
         live(
+            "services.images.auto_update",
+            Kind::OneOf(&["digest", "tag", "none"]),
+            "\"digest\"",
+            "When a node pulls an image: if it lacks what the session was resolved to, if it lacks the name, or never. What waits takes it at its start.",
+        ),
+        live(
             "services.sessions.default_image",
             Kind::Text,
             "",

@@ -51,6 +51,7 @@ pub(super) fn found(inspect: &ContainerInspectResponse) -> Option<Found> {
         docker_id: inspect.id.clone()?,
         fence: Fence(label("fence").parse().unwrap_or(0)),
         spec_hash: label("spec"),
+        image: label("image"),
         claim: serde_json::from_str(&label("claim")).unwrap_or_default(),
         pid: state
             .pid

@@ -186,13 +186,16 @@ impl Pulls {
         if let Some(found) = self.inspect(image).await?
             && wanted.is_none_or(|digest| has_digest(&found, digest))
         {
-            return Ok(Some(facts(&found)));
+            return Ok(Some(facts(&found, image)));
         }
         let Some(digest) = wanted else {
             return Ok(None);
         };
         let exact = format!("{}@{digest}", repository(image));
-        Ok(self.inspect(&exact).await?.map(|found| facts(&found)))
+        Ok(self
+            .inspect(&exact)
+            .await?
+            .map(|found| facts(&found, image)))
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<ImageInspect>, RuntimeError> {
@@ -641,10 +644,18 @@ fn checked(facts: ImageFacts) -> Result<ImageFacts, RuntimeError> {
     })
 }
 
-fn facts(found: &ImageInspect) -> ImageFacts {
+fn facts(found: &ImageInspect, image: &str) -> ImageFacts {
+    let id = found.id.clone().unwrap_or_default();
+    let asked = repository(image);
+    let exact = found.repo_digests.iter().flatten().find(|name| {
+        let own = repository(name);
+        // The engine leaves the default registry out.
+        own == asked || asked.ends_with(&format!("/{own}"))
+    });
     let config = found.config.as_ref();
     ImageFacts {
-        id: found.id.clone().unwrap_or_default(),
+        exact: exact.unwrap_or(&id).clone(),
+        id,
         environment: config.and_then(|c| c.env.clone()).unwrap_or_default(),
         stop_signal: config
             .and_then(|c| c.stop_signal.clone())
@@ -885,6 +896,29 @@ mod tests {
         }
         assert_eq!(Room::measure(Some(Path::new("/no/such/place")), 10), None);
         assert_eq!(Room::measure(None, 10), None);
+    }
+
+    #[test]
+    fn an_image_is_told_by_what_its_own_registry_calls_it() {
+        let found = ImageInspect {
+            id: Some("sha256:id".to_owned()),
+            repo_digests: Some(vec![
+                "base@sha256:aa".to_owned(),
+                "hub.lab:5000/base@sha256:bb".to_owned(),
+            ]),
+            ..ImageInspect::default()
+        };
+        for (asked, exact) in [
+            ("base:1", "base@sha256:aa"),
+            ("docker.io/library/base", "base@sha256:aa"),
+            ("hub.lab:5000/base:2", "hub.lab:5000/base@sha256:bb"),
+            ("hub.lab:5000/base@sha256:bb", "hub.lab:5000/base@sha256:bb"),
+            // Another image may have come from there under this name.
+            ("other/image:1", "sha256:id"),
+            ("database:1", "sha256:id"),
+        ] {
+            assert_eq!(facts(&found, asked).exact, exact, "{asked}");
+        }
     }
 
     #[test]

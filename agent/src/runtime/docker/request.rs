@@ -343,6 +343,7 @@ fn labels(request: &CreateRequest) -> HashMap<String, String> {
         ("spec", spec_hash(&request.spec)),
         ("fence", request.fence.to_string()),
         ("claim", claim(&request.spec)),
+        ("image", request.image.exact.clone()),
     ]
     .map(|(name, value)| (format!("{LABEL}{name}"), value))
     .into();

@@ -14,6 +14,7 @@ fn stranger(session: u64, mem: i64) -> Found {
             slots: Slots::new().with(SlotName::mem(), mem),
             devices: Vec::new(),
         },
+        image: String::new(),
         status: FoundStatus::Running,
         started_at: None,
         pid: None,

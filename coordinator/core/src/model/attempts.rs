@@ -1,8 +1,8 @@
 //! Attempts of a session: which follow each other, what becomes of the places they had.
 
 use super::entities::{Container, Session};
-use longshore_common::ids::{AgentId, GroupId};
-use longshore_common::session::{Reason, RestartOn, SessionType};
+use longshore_common::ids::{AgentId, GroupId, Rank};
+use longshore_common::session::{ExactImage, Reason, RestartOn, SessionType};
 use longshore_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -87,10 +87,23 @@ impl Session {
         })
     }
 
+    /// What the image of its main container really is, where a registry knows it.
+    #[must_use]
+    pub fn ran_image(&self) -> Option<String> {
+        let mut present = self.present();
+        let main = present.find(|container| container.key.rank == Rank::MAIN)?;
+        match main.image? {
+            known @ ExactImage::Registry(_) => Some(known.to_string()),
+            ExactImage::Local(_) => None,
+        }
+    }
+
     /// Writes down that the present attempt is over, and begins the next, which has no place.
     pub(super) fn next_attempt(&mut self, reason: &str, detail: &str, now: Timestamp) {
         let mut agents: Vec<AgentId> = self.present().map(|c| c.agent).collect();
         agents.dedup();
+        // Every attempt runs what the first one ran, whatever the tag is moved to meanwhile.
+        self.image_digest = self.image_digest.take().or_else(|| self.ran_image());
         self.attempts.push(PastAttempt {
             attempt: self.attempt.0,
             agents,

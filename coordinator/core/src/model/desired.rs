@@ -5,9 +5,7 @@ use super::loss::lease_ms;
 use super::state::State;
 use longshore_common::ids::{AgentId, InstanceId, Rank};
 use longshore_common::limits::{Deadline, Kept, SessionLimits};
-use longshore_common::session::{
-    ContainerSpec, ContainerState, Entry, PullRule, Reason, StopOrder, Want,
-};
+use longshore_common::session::{ContainerSpec, ContainerState, Entry, Reason, StopOrder, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{DesiredSet, DrainNotice, SignalBefore};
 use std::collections::BTreeMap;
@@ -183,7 +181,7 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
     ContainerSpec {
         image: session.image.clone(),
         digest: session.image_digest.clone(),
-        pull: PullRule::Digest,
+        pull: session.pull,
         // The others hold, and take connections from the main container.
         command: if main {
             session.command.clone()

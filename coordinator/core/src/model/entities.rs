@@ -17,8 +17,8 @@ use longshore_common::ids::{
 };
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{
-    AppPort, Cause, ClusterMode, ContainerState, DependOn, DeviceGrant, End, Phase, Reason,
-    ResultKind, SessionState, SessionType, Want,
+    AppPort, Cause, ClusterMode, ContainerState, DependOn, DeviceGrant, End, ExactImage, Phase,
+    PullRule, Reason, ResultKind, SessionState, SessionType, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{DeviceUse, Totals};
@@ -365,6 +365,9 @@ pub struct Session {
     pub image: String,
     /// Digest it was resolved to.
     pub image_digest: Option<String>,
+    /// When its present attempt pulls it.
+    #[serde(default)]
+    pub pull: PullRule,
     /// Program and arguments; empty = the holder.
     pub command: Vec<String>,
     /// Directory the command starts in.
@@ -845,6 +848,9 @@ pub struct Container {
     /// Those of its devices.
     #[serde(default)]
     pub used: Vec<DeviceUse>,
+    /// What its image really is, by its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ExactImage>,
 }
 
 impl Container {

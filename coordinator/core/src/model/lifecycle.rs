@@ -106,6 +106,7 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
             totals: Totals::default(),
             handed_on: false,
             used: Vec::new(),
+            image: None,
         });
     }
     session.placed_at = Some(now);
@@ -156,8 +157,10 @@ pub(super) fn take_bounds(draft: &mut Draft<'_>, id: SessionId) {
     });
     let owner = draft.state.users.get(&session.owner);
     let sudo = owner.is_some_and(|user| user.sudo_enabled);
+    let pull = draft.state.scheduler.pull;
     if let Some(session) = draft.session_mut(id) {
         session.sudo = sudo;
+        session.pull = pull;
         session.pids_max = bounds.0.unwrap_or(PIDS_MAX);
         session.root = bounds.1;
         // The policy may have become stricter while it waited.
@@ -437,7 +440,8 @@ pub(super) fn report(draft: &mut Draft<'_>, agent: AgentId, item: &ContainerRepo
     let over = known.end.is_some() || known.state == ContainerState::Lost;
     let news = (known.state != item.state && !over)
         || (known.docker_id.is_empty() && !item.docker_id.is_empty())
-        || (known.started_at.is_none() && item.started_at.is_some());
+        || (known.started_at.is_none() && item.started_at.is_some())
+        || (item.image.is_some() && known.image != item.image);
     if !news {
         return;
     }
@@ -455,6 +459,7 @@ pub(super) fn report(draft: &mut Draft<'_>, agent: AgentId, item: &ContainerRepo
     if !item.docker_id.is_empty() {
         container.docker_id.clone_from(&item.docker_id);
     }
+    container.image = item.image.or(container.image);
     if container.started_at.is_none() {
         container.started_at = item.started_at.map(storable);
     }

@@ -26,6 +26,7 @@ fn container(state: ContainerState) -> Container {
         totals: Totals::default(),
         handed_on: false,
         used: Vec::new(),
+        image: None,
     }
 }
 

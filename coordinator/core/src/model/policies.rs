@@ -4,7 +4,7 @@
 use longshore_common::amount::{SlotLimits, SlotName, Slots};
 use longshore_common::ids::{DomainId, PolicyId, PresetId, ProjectId, UserId};
 use longshore_common::limits::IdlePolicy;
-use longshore_common::session::{SessionType, words};
+use longshore_common::session::{PullRule, SessionType, words};
 use longshore_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +106,9 @@ pub struct SchedulerSettings {
     /// What policies say nothing about of the length of a life.
     #[serde(default)]
     pub lives: LifeSettings,
+    /// When an image is pulled.
+    #[serde(default)]
+    pub pull: PullRule,
 }
 
 /// How long sessions live, where no policy says so.
@@ -142,6 +145,7 @@ impl Default for SchedulerSettings {
             pending_timeout_s: 0,
             idle: None,
             lives: LifeSettings::default(),
+            pull: PullRule::default(),
         }
     }
 }

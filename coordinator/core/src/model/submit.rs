@@ -15,7 +15,7 @@ use crate::scheduler::limits::Requester;
 use longshore_common::amount::{SlotName, Slots, format_bytes_short};
 use longshore_common::api::{MemberError, NewSession};
 use longshore_common::ids::{Attempt, ProjectId, SessionId, is_session_name};
-use longshore_common::session::{ClusterMode, SessionState, SessionType};
+use longshore_common::session::{ClusterMode, PullRule, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::SIGNALS;
 use longshore_config::work::environment as rules_of;
@@ -163,6 +163,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         kind: members.kind,
         image: members.image,
         image_digest: None,
+        pull: PullRule::default(),
         command: request.command.clone(),
         workdir: request.workdir.clone(),
         tty: request.tty,

@@ -13,8 +13,8 @@ pub(super) enum NotReady<'a> {
     StartAt(Timestamp),
     /// Another session has not become what it must.
     Dependency(&'a Dependency),
-    /// A start failed a short while ago.
-    RetryWait(Timestamp),
+    /// An attempt failed a short while ago: until when it waits, and why that one failed.
+    RetryWait(Timestamp, Option<&'a str>),
     /// Its owner holds it back.
     Held,
     /// Its owner, keypair, project or domain is not active: which.
@@ -42,13 +42,14 @@ pub(super) fn reasons<'a>(
     now: Timestamp,
 ) -> impl Iterator<Item = NotReady<'a>> {
     let start = session.start_at.filter(|at| *at > now);
+    let failed = session.attempts.last().map(|past| past.reason.as_str());
     let wait = session.not_before.filter(|at| *at > now);
     let dependencies = session.depends_on.iter().filter(|d| !d.met);
     start
         .map(NotReady::StartAt)
         .into_iter()
         .chain(dependencies.map(NotReady::Dependency))
-        .chain(wait.map(NotReady::RetryWait))
+        .chain(wait.map(|at| NotReady::RetryWait(at, failed)))
         .chain(session.held.then_some(NotReady::Held))
         .chain(std::iter::once_with(|| owner(state, session).map(NotReady::Owner)).flatten())
         .chain(
@@ -112,12 +113,11 @@ impl NotReady<'_> {
                 let source = Source::new("session", entry.session.to_string());
                 ready("dependency", text).of(source)
             }
-            Self::RetryWait(at) => {
+            Self::RetryWait(at, failed) => {
                 let seconds = (at.since(now) + 999) / 1000;
-                ready(
-                    "retry-wait",
-                    format!("tried before; next try in {seconds} s"),
-                )
+                let failed = failed.map_or_else(String::new, |why| format!(" ({why})"));
+                let text = format!("tried before{failed}; next try in {seconds} s");
+                ready("retry-wait", text)
             }
             Self::Held => ready("held", "its owner holds it back".to_owned()),
             Self::Owner(text) => ready("owner-inactive", text.clone()),

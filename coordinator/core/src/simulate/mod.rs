@@ -370,6 +370,7 @@ impl<'a> Run<'a> {
                     frozen: false,
                     idle: false,
                     used_at: None,
+                    image: None,
                 });
         }
         for (agent, items) in per_agent {

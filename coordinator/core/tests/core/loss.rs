@@ -63,7 +63,7 @@ fn the_table_of_a_loss() {
             );
         } else {
             assert_eq!(shown, "s-1 PENDING a2, old n1 stop lost GPU-n1-0");
-            assert_eq!(world.why(id), "tried before; next try in 30 s");
+            assert_eq!(world.why(id), "tried before (agent-lost); next try in 30 s");
             // 630: may be placed, beside the old claims.
             world.later(29_999);
             assert!(world.is(id, SessionState::Pending));

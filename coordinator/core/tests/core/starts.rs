@@ -2,8 +2,8 @@
 
 use super::world::{World, exit, failed, job};
 use longshore_common::ids::SessionId;
-use longshore_common::session::{Cause, ContainerState, SessionState, Want};
-use longshore_core::model::Change;
+use longshore_common::session::{Cause, ContainerState, ExactImage, PullRule, SessionState, Want};
+use longshore_core::model::{Change, SchedulerSettings, desired_entries};
 
 fn placed() -> (World, SessionId) {
     let mut world = World::new();
@@ -19,7 +19,10 @@ fn three_returns_and_the_fourth_failure_ends_it() {
         world.acknowledge(id);
         world.ends(id, failed(Cause::PullNetwork));
         assert_eq!(world.show(id), format!("s-1 PENDING a{}", attempt + 1));
-        assert_eq!(world.why(id), "tried before; next try in 10 s");
+        assert_eq!(
+            world.why(id),
+            "tried before (pull-network); next try in 10 s"
+        );
         world.later(10_000);
     }
     world.acknowledge(id);
@@ -32,13 +35,68 @@ fn three_returns_and_the_fourth_failure_ends_it() {
     assert_eq!(world.rows(id), 0);
 }
 
+/// What its present container is to be made from: the digest, and when to pull.
+fn asked(world: &World, id: SessionId) -> (Option<String>, PullRule) {
+    let entries = desired_entries(world.state(), world.agent_of(id), world.now);
+    let key = world.key(id);
+    let entry = entries.into_iter().find(|entry| entry.key == key).unwrap();
+    (entry.spec.digest, entry.spec.pull)
+}
+
+#[test]
+fn every_attempt_runs_the_image_that_the_first_one_got() {
+    let (mut world, id) = placed();
+    assert_eq!(asked(&world, id), (None, PullRule::Digest));
+    world.acknowledge(id);
+    world.made_from(id, ExactImage::Registry([0xab; 32]));
+    assert_eq!(
+        asked(&world, id),
+        (None, PullRule::Digest),
+        "what a container was made from is not changed behind it"
+    );
+    world.ends(id, failed(Cause::StartFailed));
+    world.later(10_000);
+    let first = format!("sha256:{}", "ab".repeat(32));
+    assert_eq!(asked(&world, id), (Some(first.clone()), PullRule::Digest));
+    world.acknowledge(id);
+    world.made_from(id, ExactImage::Registry([0xcd; 32]));
+    world.ends(id, failed(Cause::StartFailed));
+    world.later(10_000);
+    assert_eq!(asked(&world, id).0, Some(first));
+}
+
+#[test]
+fn an_image_that_no_registry_has_is_asked_for_by_its_name() {
+    let (mut world, id) = placed();
+    world.acknowledge(id);
+    world.made_from(id, ExactImage::Local([0xab; 32]));
+    world.ends(id, failed(Cause::StartFailed));
+    world.later(10_000);
+    assert_eq!(asked(&world, id).0, None);
+}
+
+#[test]
+fn the_rule_when_an_image_is_pulled_is_that_of_the_placement() {
+    let (mut world, id) = placed();
+    world.acknowledge(id);
+    let scheduler = SchedulerSettings {
+        pull: PullRule::None,
+        ..world.state().scheduler.clone()
+    };
+    world.apply(vec![Change::Scheduler(scheduler)]);
+    assert_eq!(asked(&world, id).1, PullRule::Digest);
+    world.ends(id, failed(Cause::PullNetwork));
+    world.later(10_000);
+    assert_eq!(asked(&world, id).1, PullRule::None);
+}
+
 #[test]
 fn a_vault_that_is_away_is_waited_for_as_often_as_it_takes() {
     let (mut world, id) = placed();
     for wait_s in [10, 20, 40, 80, 160, 300, 300] {
         world.acknowledge(id);
         world.ends(id, failed(Cause::VaultUnavailable));
-        let text = format!("tried before; next try in {wait_s} s");
+        let text = format!("tried before (vault-unavailable); next try in {wait_s} s");
         assert_eq!(world.why(id), text);
         world.later(wait_s * 1000);
     }

@@ -14,7 +14,7 @@ use longshore_common::ids::{
     GroupId, InstanceId, PolicyId, ProjectId, SessionId, UserId,
 };
 use longshore_common::session::{
-    Cause, ContainerState, End, Entry, Exit, Reason, SessionState, Want,
+    Cause, ContainerState, End, Entry, ExactImage, Exit, Reason, SessionState, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
@@ -655,7 +655,24 @@ impl World {
             frozen: false,
             idle: false,
             used_at: None,
+            image: None,
         }
+    }
+
+    /// Its container is there, made from this image.
+    pub fn made_from(&mut self, id: SessionId, image: ExactImage) {
+        let (agent, key) = (self.agent_of(id), self.key(id));
+        let item = ContainerReport {
+            image: Some(image),
+            ..self.item(key, ContainerState::Created)
+        };
+        self.does(Event::Report {
+            agent,
+            applied: self.generation(agent),
+            items: vec![item],
+            whole: false,
+            rebooted: false,
+        });
     }
 
     /// From its place to RUNNING.

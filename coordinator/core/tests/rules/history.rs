@@ -296,6 +296,7 @@ impl Play {
                 frozen: false,
                 idle: false,
                 used_at: None,
+                image: None,
             };
             self.happen(&Event::Report {
                 agent,

@@ -1014,6 +1014,7 @@ async fn containers_that_no_order_names_are_listed() {
         frozen: false,
         idle: false,
         used_at: None,
+        image: None,
     };
     let reports = [report(key), report(stranger)];
     let live = &f.app.engine.live;

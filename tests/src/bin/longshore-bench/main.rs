@@ -96,7 +96,12 @@ fn main() -> Result<()> {
         .with_env_filter(tracing_subscriber::EnvFilter::new("error"))
         .with_writer(std::io::stderr)
         .init();
-    tokio::runtime::Builder::new_multi_thread()
+    // The floor has one thread, as the part of the coordinator it stands beside.
+    let mut runtime = match arguments.echo {
+        true => tokio::runtime::Builder::new_current_thread(),
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime
         .worker_threads(2)
         .enable_all()
         .build()?

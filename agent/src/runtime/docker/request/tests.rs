@@ -57,6 +57,7 @@ fn plain() -> CreateRequest {
             ports: Vec::new(),
         },
         image: ImageFacts {
+            exact: format!("hub.lab/base@sha256:{}", "ab".repeat(32)),
             id: "sha256:1234".to_owned(),
             environment: [
                 "PATH=/usr/bin:bin:/bin:",
