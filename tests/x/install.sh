@@ -23,6 +23,7 @@ packages_for() { # NEED
     iptables) apt=iptables dnf=iptables zypper=iptables pacman=iptables ;;
     python) apt='python3 python3-venv python3-pip' dnf='python3 python3-pip' zypper='python3 python3-pip' pacman='python python-pip' ;;
     registry) apt=docker-registry dnf=docker-distribution zypper=distribution-registry pacman= ;;
+    ssh) apt=openssh-client dnf=openssh-clients zypper=openssh-clients pacman=openssh ;;
     htpasswd) apt=apache2-utils dnf=httpd-tools zypper=apache2-utils pacman=apache ;;
     curl) apt='curl ca-certificates' dnf=curl zypper=curl pacman=curl ;;
     rustup) apt=rustup dnf=rustup zypper=rustup pacman=rustup ;;
@@ -46,6 +47,7 @@ present() { # NEED
     iptables) command -v iptables >/dev/null ;;
     python) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
     registry) command -v docker-registry >/dev/null || command -v registry >/dev/null ;;
+    ssh) command -v ssh >/dev/null && command -v ssh-keygen >/dev/null ;;
     htpasswd) command -v htpasswd >/dev/null ;;
     curl) command -v curl >/dev/null ;;
     rustup) command -v rustup >/dev/null || command -v rustup-init >/dev/null ;;
@@ -147,6 +149,31 @@ require() { # NEED...
   for need in "${missing[@]}"; do
     present "$need" || die "$need is still missing after installing ${packages[*]}" "install it, then ./x again"
   done
+}
+
+# An sshd for an image of the tests, unpacked beside the tools: installed it would listen here.
+require_sshd() {
+  local into=.x/tools/sshd
+  [[ ! -x /usr/sbin/sshd && ! -x $into/usr/sbin/sshd ]] || return 0
+  manager=$(package_manager)
+  [[ $manager == apt-get ]] ||
+    die "sshd is missing, which a test puts into an image" "install openssh-server, then ./x again"
+  first_lists
+  stage sshd unpacking "openssh-server, for an image" unpack_packages "$into" \
+    openssh-server libwrap0 libnsl2 libtirpc3 ||
+    die "openssh-server could not be unpacked" "apt-get download openssh-server"
+}
+
+unpack_packages() { # INTO PACKAGE...
+  local into=$1 apart f
+  shift
+  apart=$(mktemp -d)
+  (cd "$apart" && { apt-get download -q "$@" || { update_lists && apt-get download -q "$@"; }; }) || return
+  rm -rf "$into.new"
+  mkdir -p "$into.new"
+  for f in "$apart"/*.deb; do dpkg-deb -x "$f" "$into.new" || return; done
+  rm -rf "$apart" "$into"
+  mv "$into.new" "$into"
 }
 
 rust_minimum() { sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml; }

@@ -21,20 +21,40 @@ const LOOK: &str = r#"for d in "$(command -v sshd)" /usr/sbin/sshd /usr/local/sb
   if [ -n "$d" ] && [ -x "$d" ]; then id -un; exit; fi
 done
 exit 127"#;
-/// Begins it for one connection. It writes only below a directory that is its user's alone.
+/// Begins it for one connection. It writes only below a directory that is its user's alone. An
+/// sshd gives nothing of its own environment on, so the session's is named in its configuration;
+/// values it could not read back (line ends, quotes, backslashes) are left out. In memory where
+/// there is a place for it: a value of a vault has no business in a layer of the container.
 const SERVE: &str = r#"set -eu
 for d in "$(command -v sshd || true)" /usr/sbin/sshd /usr/local/sbin/sshd /sbin/sshd; do
   if [ -n "$d" ] && [ -x "$d" ]; then break; fi
 done
 umask 077
-t=${TMPDIR:-/tmp}/longshore-ssh-$(id -u)
+t=${TMPDIR:-/tmp}
+if [ -d /dev/shm ] && [ -w /dev/shm ]; then t=/dev/shm; fi
+t=$t/longshore-ssh-$(id -u)
 mkdir "$t" 2>/dev/null || [ -O "$t" ]
 if [ ! -f "$t/host" ]; then
   ssh-keygen -q -t ed25519 -N '' -f "$t/host.$$"
+  rm -f "$t/host.$$.pub"
   mv "$t/host.$$" "$t/host"
 fi
+for f in "$t"/keys.* "$t"/conf.*; do
+  kill -0 "${f##*.}" 2>/dev/null || rm -f "$f"
+done
 printf '%s\n' "$1" > "$t/keys.$$"
-exec "$d" -i -e -f /dev/null -h "$t/host" -o UsePAM=no -o StrictModes=no -o PidFile=none \
+{
+  printf SetEnv
+  cat /proc/$$/environ | tr '\n\000' '\001\n' | while IFS= read -r v; do
+    case $v in
+      *"$(printf '\001')"* | *\"* | *\\*) ;;
+      HOME=* | USER=* | LOGNAME=* | SHELL=* | MAIL=* | TERM=* | PWD=* | SHLVL=* | _=* | SSH_*) ;;
+      [A-Za-z_]*=*) printf ' "%s"' "$v" ;;
+    esac
+  done
+  echo
+} > "$t/conf.$$"
+exec "$d" -i -e -f "$t/conf.$$" -h "$t/host" -o UsePAM=no -o StrictModes=no -o PidFile=none \
   -o "AuthorizedKeysFile=$t/keys.$$" -o PasswordAuthentication=no -o LogLevel=ERROR \
   -o KbdInteractiveAuthentication=no -o Subsystem='sftp internal-sftp'"#;
 
