@@ -4,6 +4,7 @@ use super::check;
 use super::show::OneSession;
 use crate::app::App;
 use crate::client::typed;
+use crate::clock;
 use crate::error::Failure;
 use crate::output::{amount, clean};
 use longshore_common::api::{Explanation, QuotaEntry};
@@ -29,8 +30,11 @@ pub(super) fn text(explanation: &Explanation) -> String {
         text.push_str(&format!("  place #{position} in the queue\n"));
     }
     for blocker in &explanation.blocked_by {
+        let since = blocker.since.map_or_else(String::new, |at| {
+            format!(", since {} ({})", clock::short(at), clock::ago(at))
+        });
         text.push_str(&format!(
-            "  {}: {}\n",
+            "  {}: {}{since}\n",
             clean(&blocker.rule),
             clean(&blocker.text)
         ));
@@ -106,7 +110,8 @@ mod tests {
         let explanation: Explanation = serde_json::from_value(json!({
             "id": "s-40", "state": "PENDING", "text": "s-40 waits for cuda.device 4.", "position": 1,
             "class": "capacity", "retries": 3, "retries_to_skip": 3,
-            "blocked_by": [{"stage": "capacity", "rule": "free", "text": "no agent has 4 free"}],
+            "blocked_by": [{"stage": "capacity", "rule": "free", "text": "no agent has 4 free",
+                "since": "2026-01-02T03:04:05Z"}],
             "limits": [{"slot": "cuda.device", "used": "0", "layers": [
                 {"kind": "keypair-policy", "name": "x", "layer": "keypair", "limit": "8", "used": "0"},
                 {"kind": "domain", "name": "default", "layer": "domain", "used": "0"}]}],
@@ -115,8 +120,13 @@ mod tests {
                        {"agent_name": "g4", "verdict": "unschedulable", "text": ""}]
         }))
         .unwrap();
+        let at = explanation.blocked_by[0].since.unwrap();
+        let told = text(&explanation);
+        let since = format!(", since {} (", clock::short(at));
+        let (before, rest) = told.split_once(&since).unwrap();
+        let (_ago, after) = rest.split_once(")\n").unwrap();
         assert_eq!(
-            text(&explanation),
+            format!("{before}\n{after}"),
             "s-40 waits for cuda.device 4.          class: capacity\n\
              \x20 place #1 in the queue\n  free: no agent has 4 free\n\
              \x20 AGENT  VERDICT\n  gpu02  2 of 8 free\n  g4     unschedulable\n\

@@ -32,6 +32,10 @@ pub struct Blocker {
     /// What it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// From when on every decision has found it so; absent where none was made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
 }
 
 impl Blocker {
@@ -47,6 +51,7 @@ impl Blocker {
             have: None,
             limit: None,
             source: None,
+            since: None,
         }
     }
 

@@ -161,12 +161,14 @@ impl Planner {
     /// Serves the queues until nothing more can be placed.
     pub(super) fn dispatch(&mut self, state: &State, now: Timestamp, decisions: &mut Decisions) {
         if !self.books.enabled || self.queues.is_empty() {
+            self.no_fronts();
             return;
         }
         let config = &state.config.config;
         // What found no place in a pool finds none until this pass is over: amounts only fall.
         let mut hopeless = BTreeSet::new();
         while self.dispatch_one(state, config, now, &mut hopeless, decisions) {}
+        self.note_fronts(state, now, &mut hopeless);
     }
 
     fn dispatch_one(

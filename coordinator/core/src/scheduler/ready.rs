@@ -4,7 +4,7 @@
 use crate::access::{Lack, Level};
 use crate::model::{Dependency, KeypairState, Session, State, Unfit};
 use longshore_common::api::{Blocker, Source};
-use longshore_common::ids::VaultId;
+use longshore_common::ids::{SessionId, VaultId};
 use longshore_common::time::Timestamp;
 
 /// One reason.
@@ -23,6 +23,18 @@ pub(super) enum NotReady<'a> {
     Vault(VaultId),
     /// Somebody's rights are not what its start needs.
     Rights(Identity<'a>),
+}
+
+/// Which reason it is, without what is said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    StartAt,
+    Dependency(SessionId),
+    RetryWait,
+    Held,
+    Owner,
+    Vault(VaultId),
+    Rights,
 }
 
 /// A right that is not there, or no longer.
@@ -96,6 +108,18 @@ fn owner(state: &State, session: &Session) -> Option<String> {
 }
 
 impl NotReady<'_> {
+    pub(super) const fn mark(&self) -> Mark {
+        match self {
+            Self::StartAt(_) => Mark::StartAt,
+            Self::Dependency(entry) => Mark::Dependency(entry.session),
+            Self::RetryWait(_) => Mark::RetryWait,
+            Self::Held => Mark::Held,
+            Self::Owner(_) => Mark::Owner,
+            Self::Vault(id) => Mark::Vault(*id),
+            Self::Rights(_) => Mark::Rights,
+        }
+    }
+
     /// As it is told.
     pub(super) fn shown(&self, state: &State, now: Timestamp) -> Blocker {
         let ready = |rule, text| Blocker::new("ready", rule, text);

@@ -299,6 +299,7 @@ impl Lines {
         names: &BTreeMap<String, String>,
         now: Timestamp,
     ) {
+        let origin = self.origin;
         let blocked = blocked_by(planner, state, session, now);
         let mut line = self.begin("pending");
         line.text("session", name);
@@ -327,6 +328,9 @@ impl Lines {
                 let known = names.get(&source.name).filter(|_| source.kind == "session");
                 from.text("name", known.unwrap_or(&source.name));
                 entry.raw("source", &from.done());
+            }
+            if let Some(since) = blocker.since {
+                entry.raw("since", &decimal(since.since(origin)));
             }
             entry.done()
         });

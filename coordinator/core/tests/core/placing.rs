@@ -3,10 +3,11 @@
 use super::world::{World, condition, exit, gpu_job, job, slots};
 use longshore_common::agent::RuntimeState;
 use longshore_common::api::NewSession;
+use longshore_common::ids::SessionId;
 use longshore_common::session::{SessionState, Want};
 use longshore_common::time::Timestamp;
-use longshore_core::model::Event;
-use longshore_core::scheduler::{explain, position};
+use longshore_core::model::{Change, Event, Steering};
+use longshore_core::scheduler::{blocked_by, explain, position};
 use std::collections::BTreeSet;
 
 #[test]
@@ -191,4 +192,70 @@ fn explanations_name_every_node() {
     let (mut changes, mut effects) = (Vec::new(), Vec::new());
     world.core.place(world.now, &mut changes, &mut effects);
     assert_eq!(world.core.next_deadline(), None);
+}
+
+/// The rules that hold a session back, each with the second since when.
+fn since(world: &mut World, id: SessionId, zero: Timestamp) -> Vec<(String, Option<i64>)> {
+    let (state, planner) = world.core.ask();
+    blocked_by(planner, state, &world.stored[&id], world.now)
+        .into_iter()
+        .map(|b| (b.rule, b.since.map(|at| at.since(zero) / 1000)))
+        .collect()
+}
+
+#[test]
+fn each_reason_says_since_when_it_has_held() {
+    let mut world = World::new();
+    world.agent("n1", 2);
+    let zero = world.now;
+    let first = world.submit(gpu_job(2));
+    world.later(1_000);
+    let head = world.submit(gpu_job(1));
+    world.later(2_000);
+    let behind = world.submit(job());
+    let held = world.submit(NewSession {
+        hold: true,
+        ..job()
+    });
+    let told = |rule: &str, at: i64| vec![(rule.to_owned(), Some(at))];
+    world.later(4_000);
+    for _ in 0..2 {
+        assert_eq!(since(&mut world, head, zero), told("short", 1));
+        assert_eq!(since(&mut world, behind, zero), told("head-of-line", 3));
+        assert_eq!(since(&mut world, held, zero), told("held", 3));
+        // Other settings have everything read anew; nobody waits for another reason by that.
+        let mut settings = world.state().scheduler.clone();
+        settings.interval_s += 1;
+        world.core.apply(&Change::Scheduler(settings));
+        world.later(1_000);
+    }
+    // Another head, another wait: the one before it was held back, and goes.
+    world.steer(head, Steering::Hold).unwrap();
+    let second = world.submit(gpu_job(1));
+    assert!(world.is(behind, SessionState::Scheduled));
+    assert_eq!(since(&mut world, head, zero), told("held", 9));
+    assert_eq!(since(&mut world, second, zero), told("short", 9));
+    world.later(1_000);
+    world.steer(head, Steering::Release).unwrap();
+    assert_eq!(since(&mut world, head, zero), told("short", 10));
+    assert_eq!(since(&mut world, second, zero), told("head-of-line", 10));
+    world.terminate(&[first], 0, false);
+    world.closed(first);
+    assert!(world.is(head, SessionState::Scheduled) && world.is(second, SessionState::Scheduled));
+}
+
+#[test]
+fn who_is_only_asked_about_has_waited_since_never() {
+    let mut world = World::new();
+    world.agent("n1", 1);
+    world.submit(gpu_job(1));
+    let waits = world.submit(gpu_job(1));
+    let asked = longshore_core::model::Session {
+        id: SessionId(99),
+        ..world.stored[&waits].clone()
+    };
+    let (state, planner) = world.core.ask();
+    let blocked = blocked_by(planner, state, &asked, world.now);
+    assert_eq!(blocked.len(), 1);
+    assert_eq!(blocked[0].since, None);
 }

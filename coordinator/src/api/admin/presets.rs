@@ -181,5 +181,6 @@ fn refused(refusal: Refusal) -> Blocker {
         have: limit.as_ref().map(|l| l.have.clone()),
         limit: limit.as_ref().and_then(|l| l.limit.clone()),
         source: limit.and_then(|l| l.source),
+        since: None,
     }
 }

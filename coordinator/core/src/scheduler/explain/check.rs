@@ -56,7 +56,9 @@ pub(super) fn would_start(
     session: &Session,
     now: Timestamp,
 ) -> bool {
-    if !not_ready(state, session, now).is_empty() || !limits_of(state, session).is_empty() {
+    if !not_ready(planner, state, session, now).is_empty()
+        || !limits_of(planner, state, session).is_empty()
+    {
         return false;
     }
     let Some(group) = planner.group_of.get(&session.group).copied() else {
@@ -96,8 +98,8 @@ pub fn is_offered(
         session.arch.as_deref(),
     )
     .is_err();
-    let mut blocked = not_ready(state, session, now);
-    blocked.extend(limits_of(state, session));
+    let mut blocked = not_ready(planner, state, session, now);
+    blocked.extend(limits_of(planner, state, session));
     if blocked.is_empty()
         && let Some(group) = planner.group_of.get(&session.group).copied()
     {

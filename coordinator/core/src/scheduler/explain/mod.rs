@@ -15,7 +15,7 @@ pub use position::position;
 pub use quota::quota;
 
 use super::limits::{Over, Requester, layers, over_now};
-use super::planner::Planner;
+use super::planner::{Held, Planner};
 use super::ready;
 use crate::model::{Session, State};
 use capacity::capacity;
@@ -49,17 +49,23 @@ pub fn class_of(blocked_by: &[Blocker]) -> Option<&'static str> {
 }
 
 /// Why it is not considered at all, every reason.
-fn not_ready(state: &State, session: &Session, now: Timestamp) -> Vec<Blocker> {
+fn not_ready(planner: &Planner, state: &State, session: &Session, now: Timestamp) -> Vec<Blocker> {
     let rights = ready::identity(state, session).map(ready::NotReady::Rights);
     let mut blocked: Vec<Blocker> = ready::reasons(state, session, now)
         .chain(rights)
-        .map(|reason| reason.shown(state, now))
+        .map(|reason| Blocker {
+            since: planner.unready_since(session.id, &reason),
+            ..reason.shown(state, now)
+        })
         .collect();
     let group = state.groups.get(&session.group);
     if let Some(group) = group.filter(|g| session.queue.is_none() && !g.active) {
         let text = format!("resource group {} is not active", group.name);
         let source = Source::new("group", &group.name);
-        blocked.push(Blocker::new("ready", "group-inactive", text).of(source));
+        blocked.push(Blocker {
+            since: planner.inactive_since(session),
+            ..Blocker::new("ready", "group-inactive", text).of(source)
+        });
     }
     blocked
 }
@@ -98,13 +104,16 @@ fn limit_blocker(over: &Over) -> Blocker {
     }
 }
 
-fn limits_of(state: &State, session: &Session) -> Vec<Blocker> {
+fn limits_of(planner: &Planner, state: &State, session: &Session) -> Vec<Blocker> {
     let requester = Requester::of(session);
     let layers = layers(state, &requester);
     let counts = session.kind != SessionType::System;
     over_now(state, &layers, &session.total_slots(), counts)
         .iter()
-        .map(limit_blocker)
+        .map(|over| Blocker {
+            since: planner.over_since(session, over),
+            ..limit_blocker(over)
+        })
         .collect()
 }
 
@@ -115,15 +124,45 @@ pub fn blocked_by(
     session: &Session,
     now: Timestamp,
 ) -> Vec<Blocker> {
+    let mut blocked = reasons(planner, state, session, now);
+    for blocker in blocked.iter_mut().filter(|b| b.since.is_none()) {
+        blocker.since = since(planner, session, &blocker.stage, &blocker.rule);
+    }
+    blocked
+}
+
+/// Since when sessions like this one have been held back by a rule of those that are judged
+/// with them, not with each alone.
+fn since(planner: &Planner, session: &Session, stage: &str, rule: &str) -> Option<Timestamp> {
+    let held = |why| planner.held_since(session, why);
+    match (stage, rule) {
+        ("pool", "pools-disabled") => planner.unserved_since(session),
+        ("pool", "no-pool") => held(Held::NoPool),
+        ("pool", "policy-limit") => held(Held::Limit),
+        ("pool", "reserved-for-others") => held(Held::Reserved),
+        ("pool", "pool-full") if session.queue.is_none() => held(Held::Pool),
+        ("order", "queue-order") => planner.behind_front_since(session),
+        // A group without agents could hold nobody.
+        ("capacity" | "pool", _) => held(Held::Room).or_else(|| held(Held::Never)),
+        _ => None,
+    }
+}
+
+fn reasons(
+    planner: &mut Planner,
+    state: &State,
+    session: &Session,
+    now: Timestamp,
+) -> Vec<Blocker> {
     if session.state != SessionState::Pending {
         return Vec::new();
     }
     planner.refresh(state, now);
-    let mut blocked = not_ready(state, session, now);
+    let mut blocked = not_ready(planner, state, session, now);
     if !blocked.is_empty() {
         return blocked;
     }
-    blocked = limits_of(state, session);
+    blocked = limits_of(planner, state, session);
     if !blocked.is_empty() {
         return blocked;
     }
@@ -162,14 +201,12 @@ fn behind_head(planner: &Planner, state: &State, session: &Session, group: u32) 
         .sessions
         .get(&stopped.head)
         .filter(|s| s.state == SessionState::Pending)?;
-    Some(
-        Blocker::new(
-            "order",
-            "head-of-line",
-            format!("{} is before it and finds no room", head.id),
-        )
-        .of(Source::new("session", head.id.to_string())),
-    )
+    let text = format!("{} is before it and finds no room", head.id);
+    let source = Source::new("session", head.id.to_string());
+    Some(Blocker {
+        since: planner.behind_since(session),
+        ..Blocker::new("order", "head-of-line", text).of(source)
+    })
 }
 
 /// Why a session is where it is.

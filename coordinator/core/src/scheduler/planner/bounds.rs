@@ -30,6 +30,7 @@ impl Planner {
             parked: BTreeSet::new(),
             weight,
             share: Share::NONE,
+            left: Vec::new(),
         });
         self.refresh_account(state, at);
         at
@@ -46,6 +47,7 @@ impl Planner {
             sessions < row.sessions || used.iter().zip(&row.used).any(|(new, old)| new < old);
         row.used = used;
         row.sessions = sessions;
+        row.note_left(self.now);
         if let Account::InGroup(group, _) = row.account
             && let Some(group) = self.group_of.get(&group).copied()
         {
@@ -100,8 +102,13 @@ impl Planner {
             // A user's own use is bound only where a second keypair exists; the same account
             // is never bound by two different policies.
             debug_assert!(layer.kind != LayerKind::User || matches!(row.account, Account::User(_)));
+            let most = layer.max_sessions().unwrap_or(u32::MAX);
+            let other = row.limits.as_deref() != Some(&limits[..]) || row.max_sessions != most;
             row.limits = Some(limits.into());
-            row.max_sessions = layer.max_sessions().unwrap_or(u32::MAX);
+            row.max_sessions = most;
+            if other {
+                row.note_limits(self.now);
+            }
             bound.push(at);
         }
         bound

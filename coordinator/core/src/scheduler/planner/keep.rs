@@ -20,6 +20,7 @@ use std::sync::Arc;
 impl Planner {
     /// Reads anew what differs.
     pub(in crate::scheduler) fn refresh(&mut self, state: &State, now: Timestamp) {
+        self.now = now;
         if !self.stale {
             let known = |slots: &Slots| {
                 slots
@@ -83,8 +84,10 @@ impl Planner {
     fn rebuild(&mut self, state: &State, now: Timestamp) {
         let stopped: BTreeMap<GroupId, Option<Stopped>> =
             self.groups.iter().map(|g| (g.id, g.stopped)).collect();
-        *self = Self::new();
+        let before = std::mem::take(self);
         self.stale = false;
+        self.now = now;
+        self.unserved_since = (!state.config.enabled).then_some(now);
         self.interval_ms = i64::from(state.scheduler.interval_s.max(1)) * 1000;
         self.queues_touched = true;
         let mut slots = BTreeSet::from([SlotName::cpu(), SlotName::mem()]);
@@ -123,6 +126,7 @@ impl Planner {
                 stopped: stopped.get(&group.id).copied().flatten(),
                 next_charge: None,
                 pool: None,
+                inactive_since: (!group.active).then_some(now),
             });
             self.group_of.insert(group.id, at);
         }
@@ -181,6 +185,7 @@ impl Planner {
                 self.forgotten.insert((*group, *priority, shape.clone()));
             }
         }
+        self.remember(before);
     }
 
     fn arch(&mut self, name: &str) -> u16 {
@@ -324,9 +329,11 @@ impl Planner {
         let group = waiting.and_then(|s| self.group_of.get(&s.group).copied());
         let (Some(session), Some(group)) = (waiting, group) else {
             self.unseat(id);
+            self.unready.remove(&id);
             return;
         };
         let ready = ready::is(state, session, now) && self.has_rights(state, session);
+        self.note_ready(state, session, ready);
         let lane = self.lane(state, session, group);
         let number = i64::try_from(id.place()).unwrap_or(i64::MAX);
         let lifo = self.groups[group as usize].discipline == Discipline::Lifo;
@@ -367,6 +374,7 @@ impl Planner {
                 lane,
                 key,
                 ready,
+                since: now,
                 queue,
                 timer,
                 timeout,
@@ -512,6 +520,7 @@ impl Planner {
             self.groups[class.group as usize].touched = true;
             if class.ready == 0 {
                 class.full = false;
+                class.held = None;
             }
         }
     }
@@ -649,6 +658,7 @@ impl Planner {
                 stored: false,
                 full: false,
                 never: None,
+                held: None,
             };
             let at = put(&mut self.classes, &mut self.free_classes, class);
             self.class_of.insert(class_key, at);

@@ -14,8 +14,10 @@ mod bounds;
 mod keep;
 mod pass;
 mod place;
+mod since;
 
 use super::nodes::{Nodes, Place, Vector, fits};
+use super::ready::Mark;
 use super::share::Share;
 use super::{Decisions, dispatch};
 use crate::model::{
@@ -28,6 +30,8 @@ use longshore_common::ids::{AgentId, GroupId, ProjectId, SessionId, UserId};
 use longshore_common::session::{ClusterMode, SessionState};
 use longshore_common::time::Timestamp;
 use rustc_hash::FxHashMap;
+pub(super) use since::Held;
+use since::{Front, Left};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -101,6 +105,8 @@ pub(super) struct Class {
     pub(super) full: bool,
     /// Whether anybody could hold it when empty, as of this epoch of the group.
     never: Option<(u64, bool)>,
+    /// What the last try came to, and since when it has.
+    held: Option<(Held, Timestamp)>,
 }
 
 #[derive(Debug)]
@@ -144,6 +150,8 @@ struct Ledger {
     parked: BTreeSet<u32>,
     weight: i64,
     share: Share,
+    /// What its limits leave, by slot, the number of sessions last; those that limit.
+    left: Vec<(u16, Left)>,
 }
 
 /// Where a group was stopped by a session that found no room.
@@ -151,6 +159,7 @@ struct Ledger {
 pub(super) struct Stopped {
     pub(super) head: SessionId,
     pub(super) priority: u8,
+    since: Timestamp,
 }
 
 #[derive(Debug)]
@@ -171,6 +180,7 @@ pub(super) struct Queueing {
     pub(super) stopped: Option<Stopped>,
     next_charge: Option<Timestamp>,
     pub(super) pool: Option<usize>,
+    inactive_since: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -178,6 +188,8 @@ pub(super) struct Seat {
     lane: u32,
     pub(super) key: Key,
     pub(super) ready: bool,
+    /// Since when it has been so, at this place.
+    since: Timestamp,
     /// In the order of its queue, for sessions of queues.
     pub(super) queue: Option<(Reverse<u8>, Timestamp, SessionId)>,
     timer: Option<Timestamp>,
@@ -210,6 +222,8 @@ impl RightsKey {
 #[derive(Debug)]
 pub struct Planner {
     stale: bool,
+    /// Of the last look at the state.
+    now: Timestamp,
     /// Policies or totals differ from those in `accounts`.
     limits_differ: bool,
     /// Rules or groups of users differ from those that `rights` stands on.
@@ -251,6 +265,11 @@ pub struct Planner {
     /// reading of everything.
     rights: FxHashMap<RightsKey, bool>,
     pub(super) books: dispatch::Books,
+    /// Why sessions are not ready, and since when; those that are not.
+    unready: FxHashMap<SessionId, Vec<(Mark, Timestamp)>>,
+    fronts: BTreeMap<String, Front>,
+    /// Queues are not served.
+    unserved_since: Option<Timestamp>,
 }
 
 impl Default for Planner {
@@ -265,6 +284,7 @@ impl Planner {
     pub fn new() -> Self {
         Self {
             stale: true,
+            now: Timestamp(0),
             limits_differ: false,
             rights_differ: false,
             slots: Vec::new(),
@@ -300,6 +320,9 @@ impl Planner {
             cursors: FxHashMap::default(),
             rights: FxHashMap::default(),
             books: dispatch::Books::default(),
+            unready: FxHashMap::default(),
+            fronts: BTreeMap::new(),
+            unserved_since: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! One pass: who is served, in which order, and what a try costs.
 
 use super::keep::pending_timeout_s;
-use super::{Class, Key, Lane, Planner, Shape, Stopped, session_of};
+use super::{Class, Held, Key, Lane, Planner, Shape, Stopped, session_of};
 use crate::bugs;
 use crate::model::{Account, Change, Charge, Discipline, State};
 use crate::scheduler::dispatch::Admits;
@@ -95,7 +95,7 @@ impl Planner {
         decisions: &mut Decisions,
     ) {
         let row = &mut self.groups[group as usize];
-        row.stopped = None;
+        let before = row.stopped.take();
         row.next_charge = None;
         let skip_after = row.skip_after;
         let drf = row.discipline == Discipline::Drf;
@@ -123,8 +123,14 @@ impl Planner {
                     self.serve_in_order(state, group, &part, stops, now, decisions)
                 };
                 if let Some(head) = head.filter(|_| !bugs::is(3)) {
+                    let same = before.filter(|b| b.head == head && b.priority == priority);
+                    let since = same.map_or(now, |before| before.since);
                     let row = &mut self.groups[group as usize];
-                    row.stopped = Some(Stopped { head, priority });
+                    row.stopped = Some(Stopped {
+                        head,
+                        priority,
+                        since,
+                    });
                     return;
                 }
             }
@@ -287,13 +293,17 @@ impl Planner {
         let (shape_at, known_full) = (class.shape, class.full);
         let epoch = self.groups[group as usize].epoch;
         if matches!(class.never, Some((at, true)) if at == epoch) {
+            self.note_held(class_at, Some(Held::Never));
             return Served::Never;
         }
         let mut pool_is_full = false;
         if self.groups[group as usize].pool.is_some() {
             match self.pool_admits(state, group, id) {
                 Admits::Yes => (),
-                Admits::Reserved => return Served::Passed,
+                Admits::Reserved => {
+                    self.note_held(class_at, Some(Held::Reserved));
+                    return Served::Passed;
+                }
                 Admits::Full => pool_is_full = true,
             }
         }
@@ -304,16 +314,23 @@ impl Planner {
             if let Some(spots) = self.place(session, shape_at, group, now) {
                 let start = self.book(state, session, group, shape_at, spots, decisions);
                 decisions.starts.push(start);
+                self.note_held(class_at, None);
                 return Served::Placed;
             }
         }
         // Also of one that is known to find no room: what its agents could hold may differ.
         if self.never_fits(class_at) && !bugs::is(17) {
+            self.note_held(class_at, Some(Held::Never));
             return Served::Never;
         }
         if !pool_is_full && let Some(class) = &mut self.classes[class_at as usize] {
             class.full = true;
         }
+        let held = match pool_is_full {
+            true => Held::Pool,
+            false => Held::Room,
+        };
+        self.note_held(class_at, Some(held));
         self.charge(group, class_at, now, decisions);
         Served::Full
     }

@@ -295,6 +295,7 @@ impl Planner {
                     *used = used.saturating_add(*need);
                 }
                 row.sessions += u32::from(lane.counts);
+                row.note_left(self.now);
                 self.dirty_accounts.push(at);
             }
         }
