@@ -159,7 +159,10 @@ pub(crate) fn build(
         request.command = command.to_vec();
     }
     let defaults = app.contexts()?.client;
-    request.image = request.image.or(defaults.image);
+    // The image of a system session is the installation's.
+    if kind != "system" {
+        request.image = request.image.or(defaults.image);
+    }
     // A queue has groups of its own.
     if request.queue.is_none() {
         request.group = request.group.or(defaults.group);

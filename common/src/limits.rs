@@ -132,7 +132,32 @@ const fn keep_max() -> u32 {
     KEEP_MAX
 }
 
+/// Whether the check for use by people looks at sessions of this type.
+#[must_use]
+pub const fn used_by_people(kind: SessionType) -> bool {
+    matches!(kind, SessionType::Interactive | SessionType::System)
+}
+
+/// A system session ends after so many seconds without a connection: time to lose one and take
+/// it up again.
+const SYSTEM_IDLE_S: u32 = 600;
+
 impl IdlePolicy {
+    /// The rule of system sessions: they end when nobody has had a connection for a while.
+    #[must_use]
+    pub fn of_system() -> Self {
+        Self {
+            action: IdleAction::Stop,
+            combine: Combine::All,
+            initial_grace_s: 0,
+            warn_s: vec![SYSTEM_IDLE_S / 2],
+            interaction_timeout_s: Some(SYSTEM_IDLE_S),
+            utilization: None,
+            timeout_s: 0,
+            keep_max: KEEP_MAX,
+        }
+    }
+
     /// Seconds for which one `keep` holds a session.
     #[must_use]
     pub fn hold_s(&self) -> u32 {
@@ -145,8 +170,7 @@ impl IdlePolicy {
     /// Whether any check looks at sessions of this type.
     #[must_use]
     pub fn judges(&self, kind: SessionType) -> bool {
-        let by_people =
-            kind == SessionType::Interactive && self.interaction_timeout_s.is_some_and(|s| s > 0);
+        let by_people = used_by_people(kind) && self.interaction_timeout_s.is_some_and(|s| s > 0);
         by_people || self.utilization.as_ref().is_some_and(|u| u.judges(kind))
     }
 }

@@ -326,6 +326,8 @@ impl Default for Agents {
 pub struct Sessions {
     /// Image of a session that names none; empty = there is none.
     pub default_image: String,
+    /// Image of system sessions; empty = there are none.
+    pub system_image: String,
     /// Cores of a session that names none.
     pub default_cpu: String,
     /// Memory of a session that names none.
@@ -474,6 +476,7 @@ impl Default for Sessions {
     fn default() -> Self {
         Self {
             default_image: String::new(),
+            system_image: String::new(),
             default_cpu: "1".to_owned(),
             default_mem: "2g".to_owned(),
             default_priority: 10,
@@ -930,6 +933,7 @@ impl Config {
             })?;
         Ok(SessionDefaults {
             image: self.services.sessions.default_image.clone(),
+            system_image: self.services.sessions.system_image.clone(),
             cpu_milli,
             mem_bytes,
             priority: self.services.sessions.default_priority,

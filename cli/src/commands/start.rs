@@ -18,6 +18,10 @@ pub(crate) struct Args {
     /// Return as soon as the session is accepted
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// A session of the installation's own image to bring files in and out: it starts at once or
+    /// is refused, has no GPU, and ends ten minutes after the last connection
+    #[arg(long)]
+    pub(crate) system: bool,
     /// What to run instead of only keeping the session
     #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
@@ -25,7 +29,11 @@ pub(crate) struct Args {
 
 /// Starts it, and watches until it runs. Ctrl-C leaves the view, not the session.
 pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
-    let request = request::build(app, &args.session, "interactive", &args.command)?;
+    let kind = match args.system {
+        true => "system",
+        false => "interactive",
+    };
+    let request = request::build(app, &args.session, kind, &args.command)?;
     let client = app.client()?;
     let mut signals = Signals::new()?;
     let (session, early) = request::submit(app, &client, &request, &mut signals).await?;

@@ -36,7 +36,7 @@ pub struct KeypairPolicyRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 100)]
     pub max_concurrent_sessions: Member<i64>,
-    /// System sessions at once; default 1. Stored; has no effect yet.
+    /// System sessions at once; default 1.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 100)]
     pub max_concurrent_sftp_sessions: Member<i64>,
@@ -267,7 +267,7 @@ pub struct KeypairPolicyView {
     /// Sessions from SCHEDULED to RUNNING at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_sessions: Option<u32>,
-    /// System sessions at once. Stored; has no effect yet.
+    /// System sessions at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_sftp_sessions: Option<u32>,
     /// Containers of one session.

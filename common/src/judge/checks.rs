@@ -2,7 +2,7 @@
 
 use super::history::{IdleHistory, Shape, Source};
 use super::{Check, SessionClock};
-use crate::limits::{Combine, IdlePolicy, Metric, Operator, UtilizationPolicy};
+use crate::limits::{Combine, IdlePolicy, Metric, Operator, UtilizationPolicy, used_by_people};
 use crate::session::SessionType;
 
 /// What one check says.
@@ -66,7 +66,7 @@ impl Question<'_> {
 
     fn by_people(&self, history: &IdleHistory) -> Option<Opinion> {
         let timeout_s = self.policy.interaction_timeout_s.filter(|s| *s > 0)?;
-        if self.kind != SessionType::Interactive {
+        if !used_by_people(self.kind) {
             return None;
         }
         let length_ms = i64::from(timeout_s) * 1000;

@@ -1,18 +1,56 @@
 //! State and planner together: what the daemon, `simulate` and tests all drive.
 
 use crate::model::{
-    Answer, AuditLine, Audited, Change, Effect, Event, Outcome, Refusal, State, audited,
+    Answer, AuditLine, Audited, Change, Effect, Event, Outcome, Refusal, Session, State, audited,
     cancel_session, notes_about, react, start_session,
 };
-use crate::scheduler::{Decisions, Planner};
+use crate::scheduler::{Decisions, Planner, Start, begin};
+use longshore_common::api::{Blocker, LimitMet};
+use longshore_common::session::SessionType;
 use longshore_common::time::Timestamp;
 use std::sync::Arc;
+
+/// A place that was found at once, and what else differs by that.
+type Begins = (Start, Vec<Change>);
+
+/// The session a submit made, if it is one that does not wait.
+fn submitted_system<'a>(event: &Event, outcome: &'a Outcome) -> Option<&'a Session> {
+    if !matches!(event, Event::Submit(_)) || outcome.answer.is_err() {
+        return None;
+    }
+    outcome.changes.iter().find_map(|change| match change {
+        Change::Session(session) if session.kind == SessionType::System => Some(&**session),
+        _ => None,
+    })
+}
+
+/// What a session that does not wait is told where it finds no place.
+fn no_place(blocked: &[Blocker]) -> Refusal {
+    let why: Vec<&str> = blocked.iter().map(|b| b.text.as_str()).collect();
+    let detail = format!("A system session does not wait: {}.", why.join("; "));
+    let limit = blocked.iter().find(|b| b.stage == "limit").map(|met| {
+        Box::new(LimitMet {
+            rule: met.rule.clone(),
+            slot: met.slot.clone(),
+            limit: met.limit.clone(),
+            have: met.have.clone().unwrap_or_default(),
+            need: met.need.clone().unwrap_or_default(),
+            source: met.source.clone(),
+        })
+    });
+    Refusal {
+        limit,
+        ..Refusal::new("LS-SYSTEM-SESSION", detail)
+    }
+}
 
 /// See the module. Every change goes through [`Core::apply`], so that the planner hears of it.
 #[derive(Debug)]
 pub struct Core {
     state: State,
     planner: Planner,
+    /// Sessions that do not wait, placed since the last pass.
+    begun: Vec<Start>,
 }
 
 impl Core {
@@ -22,6 +60,7 @@ impl Core {
         Self {
             state,
             planner: Planner::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -53,10 +92,39 @@ impl Core {
         changes: &mut Vec<Change>,
         effects: &mut Vec<Effect>,
     ) -> Result<Answer, Refusal> {
-        let mut outcome = react(&self.state, event, now);
+        let (mut outcome, begins) = self.react(event, now);
         self.tell(event, &mut outcome, now);
         self.take(outcome.changes, outcome.effects, changes, effects);
+        self.begin(begins, now, changes, effects);
         outcome.answer
+    }
+
+    /// What follows from an event. A session that does not wait is asked for a place at once:
+    /// without one nothing is stored.
+    fn react(&mut self, event: &Event, now: Timestamp) -> (Outcome, Option<Begins>) {
+        let outcome = react(&self.state, event, now);
+        let Some(session) = submitted_system(event, &outcome) else {
+            return (outcome, None);
+        };
+        match begin(&mut self.planner, &self.state, session, now) {
+            Ok(begins) => (outcome, Some(begins)),
+            Err(blocked) => (Outcome::refuse(no_place(&blocked)), None),
+        }
+    }
+
+    /// Carries the start of a session out that did not wait.
+    fn begin(
+        &mut self,
+        begins: Option<Begins>,
+        now: Timestamp,
+        changes: &mut Vec<Change>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((start, more)) = begins else { return };
+        let (new, starts) = start_session(&self.state, now, &start);
+        self.take(new, starts, changes, effects);
+        self.take(more, Vec::new(), changes, effects);
+        self.begun.push(start);
     }
 
     /// [`Self::happen`], and what the audit log has to say about it. The caller makes records
@@ -68,10 +136,11 @@ impl Core {
         changes: &mut Vec<Change>,
         effects: &mut Vec<Effect>,
     ) -> (Result<Answer, Refusal>, Vec<Audited>) {
-        let mut outcome = react(&self.state, event, now);
+        let (mut outcome, begins) = self.react(event, now);
         let audited = audited(&self.state, event, &outcome);
         self.tell(event, &mut outcome, now);
         self.take(outcome.changes, outcome.effects, changes, effects);
+        self.begin(begins, now, changes, effects);
         (outcome.answer, audited)
     }
 
@@ -97,7 +166,8 @@ impl Core {
         changes.push(change);
     }
 
-    /// One pass: who starts, who waits no longer. Says what it decided.
+    /// One pass: who starts, who waits no longer. Says what it decided, and who began to run
+    /// without waiting since the last one.
     pub fn place(
         &mut self,
         now: Timestamp,
@@ -105,6 +175,7 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) -> Decisions {
         let mut decisions = self.planner.plan(&self.state, now);
+        let begun = std::mem::take(&mut self.begun);
         for cancel in &decisions.cancels {
             let (mut new, more) = cancel_session(&self.state, now, cancel);
             new.extend(notes_about(&self.state, None, &new, now));
@@ -122,6 +193,7 @@ impl Core {
             decisions.passed.extend(more.passed);
             decisions.next_deadline = more.next_deadline;
         }
+        decisions.starts.splice(0..0, begun);
         decisions
     }
 

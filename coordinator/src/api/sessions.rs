@@ -28,7 +28,7 @@ use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Skipped, TerminateAnswer, TerminateRequest};
 use longshore_common::ids::{Rank, SessionId, UserId};
 use longshore_common::redact::Redaction;
-use longshore_common::session::ResultKind;
+use longshore_common::session::{ResultKind, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{SIGNALS, SignalRequest};
 use longshore_core::access::{Caller as Rights, Decision, Operation};
@@ -174,7 +174,11 @@ async fn of_vaults(
     let merged = app.vaults.configure(&all, asked).merged;
     let redact = crate::vaults::hidden(&merged);
     let of = |path: &str| merged.text(path).map(str::to_owned);
-    request.image = request.image.take().or_else(|| of("agent.default_image"));
+    // The image of a system session is nobody's choice.
+    let system = request.kind.as_deref() == Some(SessionType::System.as_str());
+    if !system {
+        request.image = request.image.take().or_else(|| of("agent.default_image"));
+    }
     request.workdir = request.workdir.take().or_else(|| of("agent.working_dir"));
     let held = merged.locked();
     let one = |held: longshore_config::work::layers::Locked| Adjusted {
@@ -197,9 +201,16 @@ pub(super) async fn check(State(app): State<App>, request: Request) -> Result<Re
     let look = move |state: &model::State, planner: &mut Planner, now: Timestamp| {
         let session = model::check_submit(state, &submit, now)?;
         let checked = scheduler::check(planner, state, &session, now);
+        // One that does not wait is refused instead.
+        let refused = session.kind == SessionType::System && checked.verdict != "now";
         let agents = scheduler::verdicts(planner, state, &session);
         Ok::<_, Refusal>(api::SessionCheck {
-            verdict: checked.verdict.to_owned(),
+            verdict: match refused {
+                true => "never".to_owned(),
+                false => checked.verdict.to_owned(),
+            },
+            code: refused.then(|| "LS-SYSTEM-SESSION".to_owned()),
+            detail: refused.then(|| "A system session does not wait.".to_owned()),
             class: scheduler::class_of(&checked.blocked_by).map(str::to_owned),
             blocked_by: checked.blocked_by,
             agents,

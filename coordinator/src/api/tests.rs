@@ -9,6 +9,7 @@ mod outside;
 mod prolong;
 mod redaction;
 mod steer;
+mod system;
 mod usage;
 
 use super::Signalling;
@@ -341,6 +342,7 @@ async fn made(
         identity,
         defaults: Held::new(SessionDefaults {
             image: "longshore/base".to_owned(),
+            system_image: "longshore/files".to_owned(),
             ..SessionDefaults::default()
         }),
         rights: Held::new(rights),

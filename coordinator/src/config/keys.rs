@@ -367,6 +367,12 @@ pub const SCHEMA: Schema = Schema {
             "Image of a session that names none; empty = there is none.",
         ),
         live(
+            "services.sessions.system_image",
+            Kind::Text,
+            "",
+            "Image of system sessions, which bring files in and out; empty = there are no such sessions.",
+        ),
+        live(
             "services.sessions.default_cpu",
             Kind::Text,
             "\"1\"",

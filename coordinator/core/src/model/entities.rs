@@ -735,6 +735,19 @@ impl Session {
         total
     }
 
+    /// What of its amounts counts against the limits of its owner: of a system session its
+    /// memory alone.
+    #[must_use]
+    pub fn limited_slots(&self) -> Slots {
+        let mut slots = self.total_slots();
+        if self.kind == SessionType::System {
+            let mem = slots.mem_bytes();
+            slots = Slots::new();
+            slots.set(SlotName::mem(), mem);
+        }
+        slots
+    }
+
     /// Whether every session it waits for has become what it must.
     #[must_use]
     pub fn dependencies_met(&self) -> bool {

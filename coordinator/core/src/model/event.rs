@@ -370,6 +370,8 @@ pub struct PastSession {
 pub struct SessionDefaults {
     /// Image reference; empty = there is none.
     pub image: String,
+    /// Image of system sessions; empty = there are none.
+    pub system_image: String,
     /// Cores in thousandths; 0 = none are filled in.
     pub cpu_milli: i64,
     /// Memory in bytes; 0 = none is filled in.
@@ -386,6 +388,7 @@ impl Default for SessionDefaults {
     fn default() -> Self {
         Self {
             image: String::new(),
+            system_image: String::new(),
             cpu_milli: 1000,
             mem_bytes: 2 << 30,
             mem_minimum: 6 << 20,

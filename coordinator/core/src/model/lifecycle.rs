@@ -999,6 +999,12 @@ pub(super) fn retry(
     let Some(session) = draft.session_mut(id) else {
         return;
     };
+    if session.kind == SessionType::System {
+        // It is no use to wait for: who wants one asks again.
+        let detail = format!("{}: {}", failed.cause, failed.detail);
+        cancel(draft, id, Reason::FailedToStart, &detail, by);
+        return;
+    }
     let of_vault = failed.cause == Cause::VaultUnavailable;
     let wait = match of_vault {
         true => {

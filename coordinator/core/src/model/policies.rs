@@ -261,7 +261,7 @@ pub struct KeypairPolicy {
     pub default_for_unspecified: Unspecified,
     /// Sessions at once from SCHEDULED to RUNNING, system ones not counted; 1 to 100.
     pub max_concurrent_sessions: Option<u32>,
-    /// System sessions at once; 1 to 100. Has no effect yet.
+    /// System sessions at once; 1 to 100.
     pub max_concurrent_sftp_sessions: Option<u32>,
     /// Containers of one session, 1 to 100; absent = 100.
     pub max_containers_per_session: Option<u32>,

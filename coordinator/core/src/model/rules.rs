@@ -521,7 +521,10 @@ pub(super) fn bind(
     cluster_size(&session, &layers)?;
     priority(state, &session, &layers)?;
     session.depends_on = dependencies(state, order, &session)?;
-    pending(state, &session, &layers)?;
+    // What never waits is under no limit of what does.
+    if session.kind != SessionType::System {
+        pending(state, &session, &layers)?;
+    }
     elsewhere(state, &session, queue)?;
     never_fits(state, &session, queue)?;
     never_allowed(state, &session, &layers, queue)?;
@@ -863,7 +866,10 @@ pub(super) fn policy_of<'a>(state: &'a State, access_key: &str) -> Option<&'a Ke
 
 /// When a session counts as unused: as the policy of its keypair says, else as the
 /// installation does.
-pub(super) fn idle(state: &State, access_key: &str) -> Option<IdlePolicy> {
+pub(super) fn idle(state: &State, access_key: &str, kind: SessionType) -> Option<IdlePolicy> {
+    if kind == SessionType::System {
+        return Some(IdlePolicy::of_system());
+    }
     policy_of(state, access_key)
         .and_then(super::admin::idle_rules)
         .or_else(|| state.scheduler.idle.clone())
@@ -1110,7 +1116,7 @@ fn never_allowed(
     layers: &[Layer<'_>],
     queue: Option<&Queue<'_>>,
 ) -> Result<(), Refusal> {
-    let mut met: Vec<(LimitMet, String)> = over_alone(state, layers, &session.total_slots())
+    let mut met: Vec<(LimitMet, String)> = over_alone(state, layers, &session.limited_slots())
         .iter()
         .map(|over| (limit_met(over), never_text(over)))
         .collect();

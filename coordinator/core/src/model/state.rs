@@ -107,13 +107,17 @@ pub struct Usage {
     pub slots: Slots,
     /// Sessions, those of type system left out.
     pub sessions: u32,
+    /// Those of type system.
+    pub system_sessions: u32,
     /// Allotments of sessions that came through queues, in thousandths.
     pub allotted: i64,
 }
 
 impl Usage {
     fn is_nothing(&self) -> bool {
-        self.slots.is_empty() && self.sessions == 0 && self.allotted == 0
+        self.slots.is_empty()
+            && (self.sessions, self.system_sessions) == (0, 0)
+            && self.allotted == 0
     }
 }
 
@@ -154,6 +158,19 @@ impl Payer {
             held: 0,
             open: 0,
         }
+    }
+
+    /// Whether a slot of its counts against its owner.
+    fn pays(&self, slot: &SlotName) -> bool {
+        self.counts || *slot == SlotName::mem()
+    }
+
+    /// How many sessions of its kind, and system ones, begin or end with it.
+    fn sessions(&self, any: bool) -> (u32, u32) {
+        (
+            u32::from(any && self.counts),
+            u32::from(any && !self.counts),
+        )
     }
 
     fn accounts(&self) -> [Account; 5] {
@@ -559,12 +576,16 @@ impl State {
         }
         let first_held = payer.held == 0;
         payer.held += u32::from(!held_before);
-        let counted = u32::from(payer.counts && first_held);
+        let (counted, system) = payer.sessions(first_held);
+        let pays = payer.pays(&row.slot);
         let seat = payer.seat.clone().filter(|_| first_held);
         for account in payer.accounts() {
             let usage = self.usage.entry(account.clone()).or_default();
             usage.sessions += counted;
-            add_to(&mut self.usage, account, &row.slot, row.amount);
+            usage.system_sessions += system;
+            if pays {
+                add_to(&mut self.usage, account, &row.slot, row.amount);
+            }
         }
         if let Some(seat) = seat {
             let usage = self.usage.entry(Account::Policy(seat.policy)).or_default();
@@ -590,7 +611,11 @@ impl State {
         };
         payer.held = payer.held.saturating_sub(1);
         let last = payer.held == 0;
-        let counted = u32::from(payer.counts && last);
+        let (counted, system) = payer.sessions(last);
+        let held: Vec<_> = held
+            .into_iter()
+            .filter(|(slot, _)| payer.pays(slot))
+            .collect();
         let seat = payer.seat.clone().filter(|_| last);
         for account in payer.accounts() {
             for (slot, amount) in &held {
@@ -598,6 +623,7 @@ impl State {
             }
             if let Some(usage) = self.usage.get_mut(&account) {
                 usage.sessions = usage.sessions.saturating_sub(counted);
+                usage.system_sessions = usage.system_sessions.saturating_sub(system);
             }
             self.drop_empty(&account);
         }

@@ -121,6 +121,13 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
     let mut ranks = Vec::new();
     let named = rules::named_slots(request, preset, queue.as_ref())?;
     let slots = slots(state, &named, "/slots", order, &mut adjusted)?;
+    if members.kind == SessionType::System
+        && let Some((slot, _)) = slots.iter().find(|(slot, _)| slot.is_accelerator())
+    {
+        let text = "A system session has no accelerator.";
+        let at = pointer("/slots", slot.as_str());
+        return Err(Refusal::new("LS-INVALID", text).at(at, text));
+    }
     let containers = request.cluster.as_ref().map_or(&[][..], |c| &c.containers);
     for (at, container) in containers.iter().enumerate() {
         let at = format!("/cluster/containers/{at}");
@@ -196,7 +203,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         lifetime_s: request.lifetime_s,
         life: rules::life(state, &order.caller.access_key, owner, now),
         batch_timeout_s: request.batch_timeout_s.and_then(|s| u32::try_from(s).ok()),
-        idle: rules::idle(state, &order.caller.access_key),
+        idle: rules::idle(state, &order.caller.access_key, members.kind),
         adjusted,
         state: SessionState::Pending,
         phase: None,
@@ -277,11 +284,18 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
             SessionType::Batch
         }),
     };
-    let image = request
-        .image
-        .clone()
-        .unwrap_or_else(|| defaults.image.clone());
-    if image.is_empty() {
+    let system = kind == SessionType::System;
+    if system {
+        system_members(request, defaults, &mut wrong);
+    }
+    let image = match &request.image {
+        _ if system => defaults.system_image.clone(),
+        Some(image) => image.clone(),
+        None => defaults.image.clone(),
+    };
+    if system && image.is_empty() {
+        // It was said what is missing.
+    } else if image.is_empty() {
         wrong(
             "/image",
             "No image is named and the installation has no default image.".to_owned(),
@@ -412,6 +426,36 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
         "LS-INVALID"
     };
     Err(Refusal::of_members(code, errors))
+}
+
+/// What a session cannot have that is the installation's, and never waits.
+fn system_members(
+    request: &NewSession,
+    defaults: &SessionDefaults,
+    wrong: &mut impl FnMut(&str, String),
+) {
+    if defaults.system_image.is_empty() {
+        let text =
+            "The installation has no image for system sessions (services.sessions.system_image).";
+        wrong("/type", text.to_owned());
+    }
+    if request.image.is_some() {
+        let text = "The image of system sessions is that of the installation.";
+        wrong("/image", text.to_owned());
+    }
+    let waits = [
+        ("/queue", request.queue.is_some()),
+        ("/start_at", request.start_at.is_some()),
+        ("/hold", request.hold),
+        ("/depends_on", !request.depends_on.is_empty()),
+    ];
+    for (pointer, _) in waits.iter().filter(|(_, given)| *given) {
+        wrong(pointer, "A system session does not wait.".to_owned());
+    }
+    if request.cluster.as_ref().is_some_and(|c| c.size != 1) {
+        let text = "A system session has one container.";
+        wrong("/cluster/size", text.to_owned());
+    }
 }
 
 /// How many containers, and where they may be.

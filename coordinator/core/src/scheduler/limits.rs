@@ -1,9 +1,10 @@
 //! The limits that bind a request, computed in one place: submit, the pass, `check`,
 //! `explain`, presets and the view of one's quota all ask here.
 
-use crate::model::{Account, KeypairPolicy, State, Usage};
+use crate::model::{Account, KeypairPolicy, Session, State, Usage};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{DomainId, ProjectId, UserId};
+use longshore_common::session::SessionType;
 
 /// Whose limits are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Requester {
 impl Requester {
     /// Who asked for a session.
     #[must_use]
-    pub fn of(session: &crate::model::Session) -> Self {
+    pub fn of(session: &Session) -> Self {
         Self {
             keypair: session.access_key.clone(),
             user: session.owner,
@@ -62,6 +63,15 @@ impl LayerKind {
         match self {
             Self::Keypair => "concurrent-sessions",
             _ => "user-sessions",
+        }
+    }
+
+    /// The rule by which its count of system sessions has one refused.
+    #[must_use]
+    pub const fn system_rule(self) -> &'static str {
+        match self {
+            Self::Keypair => "system-sessions",
+            _ => "user-system-sessions",
         }
     }
 
@@ -113,6 +123,13 @@ impl Layer<'_> {
             Limits::Policy(policy) => policy.max_concurrent_sessions.filter(|n| *n > 0),
             Limits::Total(_) => None,
         }
+    }
+
+    /// The most system sessions at once; none = no limit.
+    #[must_use]
+    pub fn max_system_sessions(&self) -> Option<u32> {
+        let most = self.policy()?.max_concurrent_sftp_sessions;
+        most.filter(|n| *n > 0)
     }
 
     /// The policy behind it, where it is one.
@@ -209,29 +226,48 @@ pub struct Over {
     pub id: String,
 }
 
-/// Every limit that use and request together are over; all layers, and in each only the
-/// slots that are asked for.
+/// Every limit that a session is over together with what is in use; all layers, and in each
+/// only the slots that are asked for.
 #[must_use]
-pub fn over_now(state: &State, layers: &[Layer<'_>], request: &Slots, counts: bool) -> Vec<Over> {
+pub fn over_now(state: &State, layers: &[Layer<'_>], session: &Session) -> Vec<Over> {
     let mut over = Vec::new();
     let nothing = Usage::default();
-    for layer in layers.iter().filter(|_| counts) {
+    for layer in layers {
         let usage = state.usage_ref(&layer.account).unwrap_or(&nothing);
-        if let Some(max) = layer.max_sessions()
-            && usage.sessions + 1 > max
+        let (rule, most, have) = match session.kind {
+            SessionType::System => (
+                layer.kind.system_rule(),
+                layer.max_system_sessions(),
+                usage.system_sessions,
+            ),
+            _ => (
+                layer.kind.count_rule(),
+                layer.max_sessions(),
+                usage.sessions,
+            ),
+        };
+        if let Some(max) = most
+            && have + 1 > max
         {
             over.push(Over {
                 kind: layer.kind,
-                rule: layer.kind.count_rule(),
+                rule,
                 slot: None,
                 need: 1000,
-                have: i64::from(usage.sessions) * 1000,
+                have: i64::from(have) * 1000,
                 limit: i64::from(max) * 1000,
                 name: layer.name.to_owned(),
                 id: layer.id.clone(),
             });
         }
     }
+    over.extend(over_slots(state, layers, &session.limited_slots()));
+    over
+}
+
+fn over_slots(state: &State, layers: &[Layer<'_>], request: &Slots) -> Vec<Over> {
+    let mut over = Vec::new();
+    let nothing = Usage::default();
     for layer in layers {
         let usage = state.usage_ref(&layer.account).unwrap_or(&nothing);
         for (slot, need) in request.iter().filter(|(_, need)| *need > 0) {
@@ -258,7 +294,7 @@ pub fn over_now(state: &State, layers: &[Layer<'_>], request: &Slots, counts: bo
 /// Every limit that the request alone is over: it can never be within it.
 #[must_use]
 pub fn over_alone(state: &State, layers: &[Layer<'_>], request: &Slots) -> Vec<Over> {
-    let mut over = over_now(state, layers, request, false);
+    let mut over = over_slots(state, layers, request);
     over.retain(|o| o.need > o.limit);
     over
 }

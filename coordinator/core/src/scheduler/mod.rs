@@ -14,6 +14,7 @@
 //! | `ready` | what keeps a session from being considered at all |
 //! | `limits` | which limits a request is over |
 //! | `dispatch` | which queue goes into which pool |
+//! | `system` | sessions that do not wait |
 //! | `explain` | what a waiting session is told |
 
 mod dispatch;
@@ -24,6 +25,7 @@ mod planner;
 mod ready;
 mod room;
 mod share;
+mod system;
 
 pub use dispatch::{pool_count, pool_used};
 pub use explain::{
@@ -31,6 +33,7 @@ pub use explain::{
 };
 pub use planner::Planner;
 pub use room::{Never, could_ever_hold, free_slots};
+pub use system::begin;
 
 use crate::model::{Change, State};
 use longshore_common::amount::Slots;

@@ -316,7 +316,9 @@ impl<'a> Run<'a> {
     /// A session got its places: it runs at once, or fails at once.
     fn started(&mut self, start: &Start) {
         let id = start.session;
-        let Some(session) = self.core.state().sessions.get(&id).cloned() else {
+        let session = self.core.state().sessions.get(&id).cloned();
+        // One that did not wait may have been stopped in the same instant.
+        let Some(session) = session.filter(|s| s.stop.is_none()) else {
             return;
         };
         let script = self.scripts.get(&id).cloned().unwrap_or_default();

@@ -325,7 +325,7 @@ impl Run<'_> {
             });
         let request = NewSession {
             kind: Some(submit.kind.clone().unwrap_or_else(|| "batch".to_owned())),
-            image: Some("simulated".to_owned()),
+            image: (submit.kind.as_deref() != Some("system")).then(|| "simulated".to_owned()),
             command: vec!["simulated".to_owned()],
             slots: submit
                 .slots
@@ -357,6 +357,7 @@ impl Run<'_> {
         };
         let defaults = SessionDefaults {
             image: String::new(),
+            system_image: "simulated".to_owned(),
             cpu_milli: 0,
             mem_bytes: 0,
             mem_minimum: 0,

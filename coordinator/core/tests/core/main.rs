@@ -20,6 +20,7 @@ mod random;
 mod starts;
 mod steering;
 mod submit;
+mod system;
 mod unclaimed;
 mod vaults;
 mod world;

@@ -428,9 +428,13 @@ impl World {
         idempotency: Option<(String, [u8; 32])>,
     ) -> Result<Accepted, Refusal> {
         let caller = self.caller();
+        let defaults = SessionDefaults {
+            system_image: "files".to_owned(),
+            ..SessionDefaults::default()
+        };
         let submit = Submit {
             idempotency,
-            ..Submit::new(caller, request, SessionDefaults::default())
+            ..Submit::new(caller, request, defaults)
         };
         match self.happen(Event::Submit(Box::new(submit)))? {
             Answer::Session(accepted) => Ok(accepted),

@@ -361,7 +361,7 @@ fn could_ever_be(
         ));
     }
     let layers = layers(state, &Requester::of(session));
-    if let Some(over) = over_alone(state, &layers, &session.total_slots()).first() {
+    if let Some(over) = over_alone(state, &layers, &session.limited_slots()).first() {
         return Err(format!(
             "profile {} was changed to {}, more than {} {} allows in all",
             profile.name,

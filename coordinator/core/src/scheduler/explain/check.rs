@@ -89,7 +89,7 @@ pub fn is_offered(
     }
     let requester = Requester::of(session);
     let layers = layers(state, &requester);
-    let alone = over_alone(state, &layers, &session.total_slots());
+    let alone = over_alone(state, &layers, &session.limited_slots());
     let never = could_ever_hold(
         state,
         session.group,
@@ -98,17 +98,37 @@ pub fn is_offered(
         session.arch.as_deref(),
     )
     .is_err();
-    let mut blocked = not_ready(planner, state, session, now);
-    blocked.extend(limits_of(planner, state, session));
+    let mut blocked = in_the_way(planner, state, session, now);
     if blocked.is_empty()
         && let Some(group) = planner.group_of.get(&session.group).copied()
     {
-        blocked = pool_blockers(planner, state, session, group);
-        if blocked.is_empty() {
-            blocked = capacity(planner, state, session, group, now);
-        }
+        blocked = capacity(planner, state, session, group, now);
     }
     Err((blocked, never || !alone.is_empty()))
+}
+
+/// What keeps a session that stands first from starting, but for want of room on agents where
+/// there is room for it.
+pub(in crate::scheduler) fn in_the_way(
+    planner: &mut Planner,
+    state: &State,
+    session: &Session,
+    now: Timestamp,
+) -> Vec<Blocker> {
+    let mut blocked = not_ready(planner, state, session, now);
+    blocked.extend(limits_of(planner, state, session));
+    let group = planner.group_of.get(&session.group).copied();
+    let Some(group) = group.filter(|_| blocked.is_empty()) else {
+        return blocked;
+    };
+    if planner.groups[group as usize].pool.is_some() {
+        blocked = pool_blockers(planner, state, session, group);
+    }
+    let known = planner.knows(&session.total_slots());
+    if blocked.is_empty() && !(known && planner.could_place(session, group, now).is_some()) {
+        blocked = capacity(planner, state, session, group, now);
+    }
+    blocked
 }
 
 /// The largest request like this one that could start now: less of one slot, then in

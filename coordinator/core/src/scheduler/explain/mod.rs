@@ -10,6 +10,7 @@ mod position;
 mod quota;
 
 pub use capacity::verdicts;
+pub(super) use check::in_the_way;
 pub use check::{Check, check, is_offered};
 pub use position::position;
 pub use quota::quota;
@@ -23,7 +24,7 @@ use check::nearest;
 use longshore_common::amount::{SlotKind, SlotName, format_bytes_short, format_milli};
 use longshore_common::api::{Blocker, Explanation, Source};
 use longshore_common::ids::SessionId;
-use longshore_common::session::{SessionState, SessionType};
+use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
 use pools::{pool_blockers, queue_blockers};
 
@@ -80,7 +81,11 @@ fn limit_blocker(over: &Over) -> Blocker {
         Some(slot) => slot.format_amount(v),
         None => format_milli(v),
     };
-    let what = slot.map_or_else(|| "sessions".to_owned(), ToString::to_string);
+    let what = match slot {
+        Some(slot) => slot.to_string(),
+        None if over.rule == over.kind.system_rule() => "system sessions".to_owned(),
+        None => "sessions".to_owned(),
+    };
     let excess = over.have.saturating_add(over.need) - over.limit;
     let text = format!(
         "{} {}: {what} {} of {} used, {what} over by {}",
@@ -107,8 +112,7 @@ fn limit_blocker(over: &Over) -> Blocker {
 fn limits_of(planner: &Planner, state: &State, session: &Session) -> Vec<Blocker> {
     let requester = Requester::of(session);
     let layers = layers(state, &requester);
-    let counts = session.kind != SessionType::System;
-    over_now(state, &layers, &session.total_slots(), counts)
+    over_now(state, &layers, session)
         .iter()
         .map(|over| Blocker {
             since: planner.over_since(session, over),

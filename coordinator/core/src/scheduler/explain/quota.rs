@@ -75,6 +75,23 @@ pub fn quota(state: &State, who: &Requester, slots: Option<&Slots>) -> Vec<Quota
         of,
         &format_milli,
     ));
+    let of = |layer: &Layer<'_>| {
+        let usage = state.usage_ref(&layer.account).unwrap_or(&nothing);
+        (
+            layer.max_system_sessions().map(|n| i64::from(n) * 1000),
+            i64::from(usage.system_sessions) * 1000,
+        )
+    };
+    let used = state
+        .usage_ref(&Account::User(who.user))
+        .map_or(0, |u| i64::from(u.system_sessions) * 1000);
+    entries.push(entry(
+        &counted,
+        "system-sessions".to_owned(),
+        used,
+        of,
+        &format_milli,
+    ));
     entries
 }
 

@@ -8,7 +8,7 @@ use crate::scheduler::dispatch::Admits;
 use crate::scheduler::room::hold_when_empty;
 use crate::scheduler::share::Share;
 use crate::scheduler::{Cancel, Decisions};
-use longshore_common::amount::Slots;
+use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::SessionId;
 use longshore_common::session::{ClusterMode, Reason};
 use longshore_common::time::Timestamp;
@@ -46,17 +46,18 @@ impl Planner {
     /// The account at whose limit the sessions of a lane are, if any.
     pub(in crate::scheduler) fn at_limit(&self, lane: &Lane) -> Option<u32> {
         let request = &self.shapes[lane.shape as usize].as_ref()?.total;
+        let mem = self.slots.binary_search(&SlotName::mem()).ok();
         lane.layers.iter().copied().find(|at| {
             let row = &self.accounts[*at as usize];
             (lane.counts && row.sessions >= row.max_sessions)
                 || row.limits.as_ref().is_some_and(|limits| {
                     // The last number is containers, which no account limits.
                     let slots = limits.len() - 1;
-                    request[..slots]
-                        .iter()
-                        .zip(&row.used[..slots])
-                        .zip(&limits[..slots])
-                        .any(|((need, used), limit)| {
+                    (0..slots)
+                        .filter(|slot| lane.counts || Some(*slot) == mem)
+                        .any(|slot| {
+                            let (need, used) = (&request[slot], &row.used[slot]);
+                            let limit = &limits[slot];
                             let need = *need + i64::from(*need > 0 && bugs::is(1));
                             need > 0 && used.saturating_add(need) > *limit
                         })

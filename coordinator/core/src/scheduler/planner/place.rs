@@ -358,6 +358,26 @@ impl Planner {
         }
     }
 
+    /// Takes places for a session that does not wait, and books nothing else: it is not among
+    /// those that wait. None = there is no room, and nothing differs.
+    pub(in crate::scheduler) fn start_at_once(
+        &mut self,
+        state: &State,
+        session: &Session,
+        group: u32,
+        now: Timestamp,
+        decisions: &mut Decisions,
+    ) -> Option<Start> {
+        self.with_shape(session, |planner, shape_at| {
+            let spots = planner.place(session, shape_at, group, now)?;
+            // Memory it takes may put a head at a limit, which sets free those behind it.
+            for row in planner.groups.iter_mut().filter(|g| g.stopped.is_some()) {
+                row.touched = true;
+            }
+            Some(planner.book(state, session, group, shape_at, spots, decisions))
+        })
+    }
+
     pub(in crate::scheduler) fn shape_at_of(&self, id: SessionId) -> Option<u32> {
         self.lane_of_session(id).map(|lane| lane.shape)
     }

@@ -1,0 +1,165 @@
+//! Sessions that do not wait.
+
+use super::world::{World, failed, gpu_job, job, slots};
+use longshore_common::api::NewSession;
+use longshore_common::ids::{PolicyId, SessionId};
+use longshore_common::limits::IdlePolicy;
+use longshore_common::session::{Cause, Reason, SessionState, SessionType};
+use longshore_core::model::{
+    Account, Change, Event, KeypairPolicy, Refusal, SessionDefaults, Submit,
+};
+
+fn system() -> NewSession {
+    NewSession {
+        kind: Some("system".to_owned()),
+        ..NewSession::default()
+    }
+}
+
+/// A group that takes them, on a node with 16 cores.
+fn world() -> World {
+    let mut world = World::new();
+    world.agent("n1", 1);
+    let mut group = super::world::group();
+    group.allowed_session_types.insert(SessionType::System);
+    let policy = KeypairPolicy::new(PolicyId::new(4), "default", world.now);
+    world.apply(vec![
+        Change::Group(group),
+        Change::KeypairPolicy(Box::new(policy)),
+    ]);
+    world
+}
+
+/// Refused, and nothing differs.
+fn refused(world: &mut World, request: NewSession) -> Refusal {
+    let before = world.state().clone();
+    let refusal = world.ask(request).expect_err("it is refused");
+    assert_eq!(*world.state(), before);
+    refusal
+}
+
+#[test]
+fn it_starts_before_a_head_that_finds_no_room() {
+    let mut world = world();
+    world.submit(gpu_job(1));
+    let head = world.submit(gpu_job(1));
+    let id = world.submit(system());
+    assert!(world.is(head, SessionState::Pending));
+    assert!(world.is(id, SessionState::Scheduled));
+    let session = &world.stored[&id];
+    assert_eq!(
+        (session.image.as_str(), &session.idle),
+        ("files", &Some(IdlePolicy::of_system()))
+    );
+    assert_eq!(world.path(id), "PENDING SCHEDULED");
+}
+
+#[test]
+fn there_is_one_for_each_person_unless_the_policy_says_otherwise() {
+    let mut world = world();
+    let first = world.submit(system());
+    let refusal = refused(&mut world, system());
+    assert_eq!(refusal.code, "LS-SYSTEM-SESSION");
+    let met = refusal.limit.unwrap();
+    let numbers = (met.have.as_str(), met.limit.as_deref());
+    assert_eq!(
+        (met.rule.as_str(), numbers),
+        ("system-sessions", ("1", Some("1")))
+    );
+    world.run(first);
+    world.terminate(&[first], 0, false);
+    // It is the owner's no longer as soon as its end is decided.
+    let second = world.submit(system());
+    assert!(world.is(second, SessionState::Scheduled));
+}
+
+#[test]
+fn it_counts_with_its_memory_alone_and_gives_that_back() {
+    let mut world = world();
+    let who = Account::User(world.caller().user);
+    let id = world.submit(slots(system(), &[("cpu", "2"), ("mem", "1g")]));
+    let usage = world.state().usage(&who);
+    assert_eq!(
+        (usage.slots.cpu_milli(), usage.slots.mem_bytes()),
+        (0, 1 << 30)
+    );
+    assert_eq!((usage.sessions, usage.system_sessions), (0, 1));
+    let node = world.agent_of(id);
+    assert_eq!(world.state().agent_use(node).slots.cpu_milli(), 2000);
+    world.terminate(&[id], 0, true);
+    assert_eq!(world.state().usage(&who), Default::default());
+}
+
+#[test]
+fn without_room_it_is_refused_and_a_start_that_fails_is_its_end() {
+    let mut world = world();
+    let refusal = refused(&mut world, slots(system(), &[("cpu", "17"), ("mem", "1g")]));
+    assert_eq!(refusal.code, "LS-FIT-NEVER");
+    let all = world.submit(slots(job(), &[("cpu", "15")]));
+    assert!(
+        world.is(all, SessionState::Scheduled),
+        "{}",
+        world.show_all()
+    );
+    let refusal = refused(&mut world, slots(system(), &[("cpu", "8")]));
+    assert_eq!(refusal.code, "LS-SYSTEM-SESSION");
+    assert!(refusal.detail.contains("cpu 8"), "{}", refusal.detail);
+    let id = world.submit(system());
+    world.acknowledge(id);
+    world.ended(id, failed(Cause::PullNetwork));
+    world.closed(id);
+    assert_eq!(world.reason(id), Some(Reason::FailedToStart));
+    assert!(world.is(id, SessionState::Cancelled));
+}
+
+#[test]
+fn what_it_cannot_have_is_said() {
+    let mut world = world();
+    let wrong = |request: NewSession| refused(&mut world, request).errors[0].pointer.clone();
+    let table = [
+        (
+            slots(system(), &[("cuda.device", "1")]),
+            "/slots/cuda.device",
+        ),
+        (
+            NewSession {
+                image: Some("own".to_owned()),
+                ..system()
+            },
+            "/image",
+        ),
+        (
+            NewSession {
+                hold: true,
+                ..system()
+            },
+            "/hold",
+        ),
+        (
+            NewSession {
+                queue: Some("q".to_owned()),
+                ..system()
+            },
+            "/queue",
+        ),
+    ];
+    let pointers: Vec<&str> = table.iter().map(|(_, at)| *at).collect();
+    let said: Vec<String> = table
+        .clone()
+        .into_iter()
+        .map(|(r, _)| r)
+        .map(wrong)
+        .collect();
+    assert_eq!(said, pointers);
+    // An installation without an image for them has none.
+    let submit = Submit::new(world.caller(), system(), SessionDefaults::default());
+    let refusal = world.happen(Event::Submit(Box::new(submit))).unwrap_err();
+    assert_eq!(
+        (refusal.code, refusal.errors[0].pointer.as_str()),
+        ("LS-INVALID", "/type")
+    );
+    // Nor has a group that does not list the type.
+    world.apply(vec![Change::Group(super::world::group())]);
+    assert_eq!(refused(&mut world, system()).code, "LS-GROUP-DENIED");
+    assert_eq!(world.state().sessions.get(&SessionId(1)), None);
+}
