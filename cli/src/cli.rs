@@ -275,6 +275,9 @@ pub(crate) enum Admin {
     /// Amounts under a name
     #[command(subcommand)]
     Preset(admin::preset::Verb),
+    /// The least that sessions of an image get
+    #[command(subcommand)]
+    Image(admin::image::Verb),
     /// Domains
     #[command(subcommand)]
     Domain(admin::tenant::DomainVerb),
@@ -489,6 +492,7 @@ async fn administer(app: &App, noun: Admin) -> Result<u8, Failure> {
         Admin::Action(verb) => admin::action::run(app, verb).await,
         Admin::Announce(verb) => admin::announce::run(app, verb).await,
         Admin::Watchdog => admin::watchdog::run(app).await,
+        Admin::Image(verb) => admin::image::run(app, verb).await,
         Admin::Preset(verb) => admin::preset::run(app, verb).await,
         Admin::Domain(verb) => tenant::domain(app, verb).await,
         Admin::Project(verb) => tenant::project(app, verb).await,

@@ -389,18 +389,19 @@ pub(crate) fn adjustment_text(adjustment: &Adjustment) -> String {
         .trim_start_matches('/')
         .replace("slots/", "");
     let to = amount(&what, &adjustment.to);
+    let why = match &adjustment.source {
+        Some(image) if adjustment.reason == "image-minimum" => {
+            format!("minimum of image {}", clean(&image.name))
+        }
+        _ => clean(&adjustment.reason),
+    };
     match &adjustment.from {
         Some(from) => format!(
-            "{} changed from {} to {to}: {}",
+            "{} changed from {} to {to}: {why}",
             clean(&what),
             amount(&what, from),
-            clean(&adjustment.reason)
         ),
-        None => format!(
-            "{} set to {to}: {}",
-            clean(&what),
-            clean(&adjustment.reason)
-        ),
+        None => format!("{} set to {to}: {why}", clean(&what),),
     }
 }
 
@@ -504,11 +505,11 @@ mod tests {
             from: Some("4294967296".into()),
             to: "8589934592".into(),
             reason: "image-minimum".into(),
-            source: None,
+            source: Some(longshore_common::api::Source::new("image", "cuda:12.6")),
         };
         assert_eq!(
             adjustment_text(&adjustment),
-            "mem changed from 4 GB to 8 GB: image-minimum"
+            "mem changed from 4 GB to 8 GB: minimum of image cuda:12.6"
         );
     }
 }

@@ -183,6 +183,9 @@ object_id!(
     /// A preset.
     PresetId, "pre_");
 object_id!(
+    /// What is said of an image.
+    ImageId, "img_");
+object_id!(
     /// An announcement.
     AnnouncementId, "ann_");
 object_id!(
@@ -607,6 +610,7 @@ mod tests {
             ProjectId::PREFIX,
             PolicyId::PREFIX,
             PresetId::PREFIX,
+            ImageId::PREFIX,
             ExecId::PREFIX,
             InstanceId::PREFIX,
             RequestId::PREFIX,

@@ -8,6 +8,7 @@
 mod audit;
 mod effects;
 mod groups;
+mod images;
 mod invitations;
 mod keypairs;
 mod member;
@@ -22,6 +23,7 @@ mod vaults;
 pub use audit::{UsageAuditRequest, UsageAuditView, UsageDrift};
 pub use effects::{AccessShift, Difference, Finding, Impact, InTheWay, InUse, SessionImpact};
 pub use groups::{AllowedRequest, AllowedView, GroupAccess, GroupRequest, GroupView};
+pub use images::{ImageRequest, ImageView};
 pub use invitations::{
     AcceptRequest, AcceptedAnswer, InvitationLookup, InvitationRequest, InvitationView, InvitedTo,
     NewInvitationAnswer, PendingUser,

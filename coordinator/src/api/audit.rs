@@ -314,6 +314,7 @@ fn named_thing(template: &str, path: &str) -> Option<(&'static str, String)> {
         "keypair-policies" => "keypair_policy",
         "keypairs" => "keypair",
         "logins" => "login",
+        "images" => "image",
         "presets" => "preset",
         "project-policies" => "project_policy",
         "projects" => "project",
@@ -448,6 +449,7 @@ fn ids_of(state: &model::State, text: &str) -> Vec<String> {
         state.agent_by_ref(text).map(|a| a.id.to_string()),
         state.group_by_ref(text).map(|g| g.id.to_string()),
         state.preset_by_ref(text).map(|p| p.id.to_string()),
+        state.image_by_ref(text).map(|i| i.id.to_string()),
     ]
     .into_iter()
     .flatten()

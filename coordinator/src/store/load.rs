@@ -121,6 +121,8 @@ fn scheduling(from: &Transaction<'_>, apply: &mut impl FnMut(Change)) -> Result<
     bodies(from, "preset", "SELECT id, body FROM presets", |preset| {
         apply(Change::Preset(preset));
     })?;
+    let sql = "SELECT reference, body FROM images";
+    bodies(from, "image", sql, |image| apply(Change::Image(image)))?;
     let sql = "SELECT version, body FROM resource_config ORDER BY version DESC LIMIT 1";
     bodies(from, "pools and queues", sql, |config| {
         apply(Change::Config(config));

@@ -20,14 +20,16 @@ use crate::secrets::{Keyring, MasterKey};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::announcements::AnnouncementLevel;
 use longshore_common::ids::AnnouncementId;
-use longshore_common::ids::{AgentId, GroupId, PolicyId, PresetId, ProjectId, SessionId, UserId};
+use longshore_common::ids::{
+    AgentId, GroupId, ImageId, PolicyId, PresetId, ProjectId, SessionId, UserId,
+};
 use longshore_common::notify::NoteEvent;
 use longshore_common::session::{ContainerState, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_core::access::Rule;
 use longshore_core::model::{
     Announcement, AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig,
-    FACTORY_RULE, Group, Idempotency, JoinToken, KeypairPolicy, KeypairState, LiveConfig,
+    FACTORY_RULE, Group, Idempotency, Image, JoinToken, KeypairPolicy, KeypairState, LiveConfig,
     Membership, Meta, NotifyChoice, NotifySettings, PeopleSettings, PolicyKind, Pool, Preset,
     ProjectPolicy, ResourceConfig, SchedulerSettings, State, StoredSettings, Stretch, UsageRow,
     UserPolicy, UserStatus,
@@ -768,6 +770,17 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
             created_at: at,
         })
     };
+    let image = |n: u128, reference: &str, version| {
+        Change::Image(Image {
+            id: ImageId::new(n),
+            version,
+            reference: reference.to_owned(),
+            description: String::new(),
+            min_slots: Slots::new().with(SlotName::cpu(), 2000),
+            shm_bytes: None,
+            created_at: at,
+        })
+    };
     let config = |version, enabled| {
         Change::Config(Box::new(LiveConfig {
             version,
@@ -822,6 +835,8 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
             Change::UserPolicy(UserPolicy::new(PolicyId::new(31), "Student", at)),
             Change::ProjectPolicy(ProjectPolicy::new(PolicyId::new(32), "Student", at)),
             preset(40, "small"),
+            image(60, "docker.io/library/a:latest", 1),
+            image(61, "docker.io/library/b:latest", 1),
             config(1, true),
             config(2, true),
             draft(1),
@@ -883,6 +898,8 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
             Change::PolicyDeleted(PolicyKind::User, "student".to_owned()),
             Change::PolicyDeleted(PolicyKind::Project, "Student".to_owned()),
             Change::PresetDeleted(PresetId::new(40)),
+            Change::ImageForgotten("docker.io/library/a:latest".to_owned()),
+            image(61, "docker.io/library/b:latest", 2),
             preset(41, "Small"),
             Change::ConfigDraft(None),
             Change::AnnouncementDeleted(AnnouncementId::new(50)),

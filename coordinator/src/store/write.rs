@@ -12,9 +12,9 @@ use longshore_common::ids::{
 };
 use longshore_core::model::{
     Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, GivenText, Group, History,
-    Idempotency, JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings, PolicyKind,
-    Preset, Project, ProjectPolicy, Reached, SchedulerSettings, Session, State, StoredSettings,
-    UsageChange, UserPolicy, may_follow,
+    Idempotency, Image, JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings,
+    PolicyKind, Preset, Project, ProjectPolicy, Reached, SchedulerSettings, Session, State,
+    StoredSettings, UsageChange, UserPolicy, may_follow,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -158,6 +158,7 @@ struct Batch<'a> {
     /// By kind and name in lower case.
     policies: BTreeMap<(PolicyKind, String), Option<Policy<'a>>>,
     presets: BTreeMap<PresetId, Option<&'a Preset>>,
+    images: BTreeMap<&'a str, Option<&'a Image>>,
     configs: BTreeMap<u64, &'a LiveConfig>,
     draft: Option<Option<&'a DraftConfig>>,
     charges: BTreeMap<(GroupId, u8, &'a str), Option<&'a Charge>>,
@@ -233,6 +234,8 @@ impl<'a> Batch<'a> {
                 }
                 Change::PolicyDeleted(kind, name) => batch.policy(*kind, name, None),
                 Change::Preset(preset) => drop(batch.presets.insert(preset.id, Some(preset))),
+                Change::Image(image) => drop(batch.images.insert(&image.reference, Some(image))),
+                Change::ImageForgotten(name) => drop(batch.images.insert(name, None)),
                 Change::PresetDeleted(id) => drop(batch.presets.insert(*id, None)),
                 Change::Config(config) => drop(batch.configs.insert(config.version, config)),
                 Change::ConfigDraft(draft) => batch.draft = Some(draft.as_deref()),
@@ -440,6 +443,15 @@ impl<'a> Batch<'a> {
             let json = body("preset", preset.id, preset)?;
             let values = params![preset.id.to_string(), preset.name, json];
             execute(to, PRESET, values, "store a preset")?;
+        }
+        for (name, image) in &self.images {
+            let Some(image) = image else {
+                execute(to, IMAGE_FORGOTTEN, [name], "forget an image")?;
+                continue;
+            };
+            let json = body("image", image.id, image)?;
+            let values = params![name, image.id.to_string(), json];
+            execute(to, IMAGE, values, "store what is said of an image")?;
         }
         for config in self.configs.values() {
             let version = number("pools and queues", config.version, config.version)?;
@@ -685,6 +697,9 @@ const USER_POLICY_DELETED: &str = "DELETE FROM user_policies WHERE name = ?1";
 const PROJECT_POLICY: &str = "INSERT INTO project_policies (name, id, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (name) DO UPDATE SET name = ?1, id = ?2, body = ?3";
 const PROJECT_POLICY_DELETED: &str = "DELETE FROM project_policies WHERE name = ?1";
+const IMAGE: &str = "INSERT INTO images (reference, id, body) VALUES (?1, ?2, ?3)
+    ON CONFLICT (reference) DO UPDATE SET id = ?2, body = ?3";
+const IMAGE_FORGOTTEN: &str = "DELETE FROM images WHERE reference = ?1";
 const PRESET: &str = "INSERT INTO presets (id, name, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (id) DO UPDATE SET name = ?2, body = ?3";
 const PRESET_DELETED: &str = "DELETE FROM presets WHERE id = ?1";

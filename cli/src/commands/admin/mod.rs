@@ -15,6 +15,7 @@ pub(crate) mod config;
 pub(crate) mod document;
 pub(crate) mod export;
 pub(crate) mod group;
+pub(crate) mod image;
 pub(crate) mod invitation;
 pub(crate) mod key;
 pub(crate) mod policy;

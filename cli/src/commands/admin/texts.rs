@@ -8,6 +8,8 @@ const TEXTS: &[&str] = &[
     "total_slots",
     "max_pending_session_slots",
     "slots",
+    "min_slots",
+    "reference",
     "reservation",
     "limit",
     "count",

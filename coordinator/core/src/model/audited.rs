@@ -5,7 +5,7 @@
 
 use super::admin::{
     AdminAnswer, AdminObject, AdminOrder, AdminVerb, RightsObject, access_rule_view, domain_view,
-    group_view, keypair_policy_view, operation as admin_operation, preset_view,
+    group_view, image_view, keypair_policy_view, operation as admin_operation, preset_view,
     project_policy_view, project_view, user_group_view, user_policy_view, vault_view,
 };
 use super::change::{Change, PolicyKind};
@@ -592,6 +592,9 @@ pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
         }
         AdminVerb::SetKeypairActive { .. } => (Operation::KeypairState, "keypair"),
         AdminVerb::SetMainKeypair { .. } => (Operation::KeypairState, "user"),
+        AdminVerb::CreateImage(..) | AdminVerb::PatchImage(..) | AdminVerb::ForgetImage(_) => {
+            (Operation::ImageWrite, "image")
+        }
         AdminVerb::CreatePreset(..) | AdminVerb::PatchPreset(..) | AdminVerb::DeletePreset(_) => {
             (Operation::PresetWrite, "preset")
         }
@@ -729,6 +732,7 @@ fn deleted(state: &State, changes: &[Change]) -> Option<Value> {
         }
         Change::DomainDeleted(id) => value(&domain_view(state, state.domains.get(id)?)),
         Change::ProjectDeleted(id) => value(&project_view(state, state.projects.get(id)?)),
+        Change::ImageForgotten(name) => value(&image_view(state.images.get(name)?)),
         Change::PresetDeleted(id) => value(&preset_view(state.presets.get(id)?)),
         Change::PolicyDeleted(kind, name) => {
             let name = name.to_ascii_lowercase();

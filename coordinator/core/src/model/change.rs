@@ -7,6 +7,7 @@ use super::entities::{
     Session,
 };
 use super::given::GivenText;
+use super::images::Image;
 use super::notify::{Note, NoteTried, NotifyChoice, NotifySettings};
 use super::people::{AccessRule, Invitation, Keypair, Login, User, UserGroup};
 use super::policies::{
@@ -110,6 +111,10 @@ pub enum Change {
     Preset(Preset),
     /// A preset is gone.
     PresetDeleted(PresetId),
+    /// Something is said of an image, or something else.
+    Image(Image),
+    /// Nothing is said of an image any more, by its canonical name.
+    ImageForgotten(String),
     /// Pools and queues were provisioned, or switched on or off.
     Config(Box<LiveConfig>),
     /// The draft of pools and queues was saved; absent = it is gone.

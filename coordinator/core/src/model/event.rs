@@ -16,7 +16,7 @@ use super::watchdog::{WatchdogVerdict, Watched};
 use crate::access::Operation;
 use longshore_common::admin::InUse;
 use longshore_common::agent::{Inventory, RuntimeState};
-use longshore_common::amount::{SlotName, Slots};
+use longshore_common::amount::SlotName;
 use longshore_common::api::{LimitMet, MemberError, NewSession, TerminateAnswer};
 use longshore_common::ids::{
     AgentId, Attempt, ContainerKey, DeviceId, DomainId, Fence, Generation, GroupId, PolicyId,
@@ -307,8 +307,6 @@ pub struct Submit {
     pub idempotency: Option<(String, [u8; 32])>,
     /// The installation's defaults for what the request leaves out.
     pub defaults: SessionDefaults,
-    /// What the image needs, where that is known.
-    pub image: Option<ImageNeeds>,
     /// Sessions it depends on that memory has forgotten.
     pub past: Vec<PastSession>,
     /// Tries it begins with; for scenarios.
@@ -333,7 +331,6 @@ impl Submit {
             request,
             idempotency: None,
             defaults,
-            image: None,
             past: Vec::new(),
             retries: None,
             held: Vec::new(),
@@ -341,17 +338,6 @@ impl Submit {
             known_slots: Vec::new(),
         }
     }
-}
-
-/// The least an image needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageNeeds {
-    /// Its name, for the answer.
-    pub name: String,
-    /// The least of each slot.
-    pub minimum: Slots,
-    /// Shared memory it wants, in bytes.
-    pub shm_bytes: Option<i64>,
 }
 
 /// A session that ended and is settled.

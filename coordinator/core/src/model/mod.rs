@@ -20,6 +20,7 @@ mod entities;
 mod event;
 mod exec;
 mod given;
+mod images;
 mod lifecycle;
 pub mod logins;
 mod loss;
@@ -58,12 +59,13 @@ pub use devices::{CordonOrder, DeviceCordon, faulty};
 pub use drain::{DrainOrder, NewDrain, drain_deadline, may_move, sessions_on};
 pub use entities::*;
 pub use event::{
-    Accepted, Answer, Beginning, Called, Caller, Effect, Enrol, Event, HelloFacts, ImageNeeds,
-    JoinTokenOrder, Outcome, PastSession, Refusal, SessionDefaults, SessionUse, SettingsOrder,
-    SetupOrder, SetupPlace, Submit, Terminate, UseSession, WelcomeFacts,
+    Accepted, Answer, Beginning, Called, Caller, Effect, Enrol, Event, HelloFacts, JoinTokenOrder,
+    Outcome, PastSession, Refusal, SessionDefaults, SessionUse, SettingsOrder, SetupOrder,
+    SetupPlace, Submit, Terminate, UseSession, WelcomeFacts,
 };
 pub use exec::{ExecWish, exec_container, exec_wish};
 pub use given::{Given, GivenText, GivenTrees};
+pub use images::{Image, canonical as canonical_image};
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
 pub use loss::lease_ms;
 pub use notify::{

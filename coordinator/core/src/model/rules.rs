@@ -3,7 +3,7 @@
 
 use super::arrays::ArrayPlan;
 use super::entities::{Adjusted, Agent, Dependency, Designated, Group, Life, Session};
-use super::event::{ImageNeeds, Refusal, Submit};
+use super::event::{Refusal, Submit};
 use super::people::{Role, User};
 use super::policies::{DirectSubmits, KeypairPolicy, LifetimeBase, Preset, Project};
 use super::pools::Queue;
@@ -289,6 +289,11 @@ pub(super) fn named_slots(
     Ok(named)
 }
 
+/// Whether a requester may use a group, by its lists and by rights.
+pub(super) fn usable(state: &State, group: &Group, (who, rights): (&Requester, &Rights)) -> bool {
+    is_open_to(state, group, who) && level_on(state, rights, group) == Level::Rw
+}
+
 /// Rules 6 to 8: a group that exists, is active, is open to the requester, takes direct
 /// submits and the type. For a queue the group of the first linked pool that takes the type.
 pub(super) fn group<'a>(
@@ -299,7 +304,7 @@ pub(super) fn group<'a>(
     queue: Option<&Queue<'_>>,
     preset: Option<&Preset>,
 ) -> Result<&'a Group, Refusal> {
-    let usable = |g: &Group| is_open_to(state, g, who) && level_on(state, rights, g) == Level::Rw;
+    let usable = |g: &Group| usable(state, g, (who, rights));
     let open = || {
         let mut open: Vec<&str> = state
             .groups
@@ -418,37 +423,6 @@ pub(super) fn shm_asked(
             Refusal::new("LS-INVALID", format!("{error}.")).at("/shm", format!("{error}."))
         }),
     }
-}
-
-/// Rule 9: what an image needs at least is given, never refused.
-pub(super) fn raise(
-    mut slots: Slots,
-    image: Option<&ImageNeeds>,
-    shm_asked: Option<i64>,
-    adjusted: &mut Vec<Adjusted>,
-) -> Slots {
-    let Some(image) = image else { return slots };
-    for (slot, least) in image.minimum.iter() {
-        // Shared memory is part of mem: the image's own need comes on top of it.
-        let shm = shm_asked.or(image.shm_bytes).unwrap_or(0);
-        let least = match slot.kind() {
-            SlotKind::Bytes => least.saturating_add(shm),
-            _ => least,
-        };
-        let asked = slots.amount(slot);
-        if asked >= least {
-            continue;
-        }
-        adjusted.push(Adjusted {
-            path: pointer("/slots", slot.as_str()),
-            from: (asked > 0).then(|| slot.format_amount(asked)),
-            to: slot.format_amount(least),
-            reason: "image-minimum".to_owned(),
-            source: Some(image.name.clone()),
-        });
-        slots.set(slot.clone(), least);
-    }
-    slots
 }
 
 /// Agents named in the request.

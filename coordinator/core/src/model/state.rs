@@ -11,6 +11,7 @@ use super::change::PolicyKind;
 use super::entities::{
     Agent, Charge, Group, Idempotency, JoinToken, LedgerRow, Meta, QueueSeat, Session,
 };
+use super::images::Image;
 use super::notify::{NotifyChoice, NotifySettings};
 use super::people::{AccessRule, Invitation, Keypair, KeypairState, Login, User, UserGroup};
 use super::policies::{
@@ -244,6 +245,8 @@ pub struct State {
     pub project_policies: BTreeMap<String, ProjectPolicy>,
     /// Presets.
     pub presets: BTreeMap<PresetId, Preset>,
+    /// What is said of images, by their canonical names.
+    pub images: BTreeMap<String, Image>,
     /// Pools and queues.
     pub config: LiveConfig,
     /// What is being prepared of them.
@@ -313,6 +316,7 @@ impl State {
             user_policies: BTreeMap::new(),
             project_policies: BTreeMap::new(),
             presets: BTreeMap::new(),
+            images: BTreeMap::new(),
             config: LiveConfig::default(),
             config_draft: None,
             charges: BTreeMap::new(),
@@ -451,6 +455,12 @@ impl State {
             }
             Change::Preset(preset) => {
                 self.presets.insert(preset.id, preset.clone());
+            }
+            Change::Image(image) => {
+                self.images.insert(image.reference.clone(), image.clone());
+            }
+            Change::ImageForgotten(reference) => {
+                self.images.remove(reference);
             }
             Change::PresetDeleted(id) => {
                 self.presets.remove(id);

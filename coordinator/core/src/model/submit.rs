@@ -8,6 +8,7 @@ use super::entities::SignalWish;
 use super::entities::{Adjusted, Cluster, PIDS_MAX, QueueSeat, Session};
 use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
 use super::given::{Given, GivenText};
+use super::images;
 use super::rules;
 use super::state::State;
 use super::steer::restart_wish;
@@ -136,12 +137,17 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
     let asker = (&who, &rights);
     let group = rules::group(state, request, asker, members.kind, queue.as_ref(), preset)?;
     let shm_asked = rules::shm_asked(request, preset)?;
-    let slots = rules::raise(slots, order.image.as_ref(), shm_asked, &mut adjusted);
+    let image = state.image(&members.image);
+    let offered = image.map_or_else(BTreeSet::new, |_| state.offered_in(group));
+    let mut raised =
+        |slots, path: &str| images::raise(slots, image, &offered, shm_asked, path, &mut adjusted);
+    let slots = raised(slots, "/slots");
     let ranks = ranks
         .into_iter()
-        .map(|slots| rules::raise(slots, order.image.as_ref(), shm_asked, &mut adjusted))
+        .enumerate()
+        .map(|(at, slots)| raised(slots, &format!("/cluster/containers/{at}")))
         .collect();
-    let image_shm = order.image.as_ref().and_then(|i| i.shm_bytes);
+    let image_shm = image.and_then(|i| i.shm_bytes);
     let policy = rules::policy_of(state, &order.caller.access_key);
     let shm_max = policy.and_then(|p| Some((p.max_shm?, p.name.as_str())));
     let shm_bytes = shm(shm_asked.or(image_shm), &slots, shm_max)?;
@@ -245,7 +251,8 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         }),
         spent: super::Spent::default(),
     };
-    rules::bind(state, order, session, &who, queue.as_ref())
+    let bound = rules::bind(state, order, session, &who, queue.as_ref());
+    bound.map_err(|refusal| images::elsewhere(state, refusal, image, group, (&who, &rights)))
 }
 
 /// A program gets the signal it wants before its end so many seconds before, where it does not
@@ -535,7 +542,7 @@ pub(super) fn pointer(map: &str, key: &str) -> String {
 
 /// `[host[:port]/]path[:tag][@sha256:…]`, lower case but for host and tag.
 #[must_use]
-fn is_image_reference(text: &str) -> bool {
+pub(super) fn is_image_reference(text: &str) -> bool {
     if text.len() > 512 {
         return false;
     }

@@ -11,6 +11,7 @@
 //! | `rights` | groups of users, access rules, service accounts |
 //! | `invitations` | who is asked to join |
 //! | `accounts` | logins, passwords and second factors of others |
+//! | `images` | the least that sessions of an image get |
 //! | `presets` | amounts under a name, and which of them could start now |
 //! | `config` | pools, profiles, allocation policies and queues |
 //! | `quota` | what a person may use |
@@ -24,6 +25,7 @@ pub(super) mod accounts;
 pub(super) mod config;
 pub(super) mod exports;
 pub(super) mod groups;
+pub(super) mod images;
 pub(super) mod invitations;
 pub(super) mod policies;
 pub(super) mod presets;

@@ -9,6 +9,7 @@ mod announcements;
 mod audit;
 mod books;
 mod groups;
+mod images;
 mod invitations;
 mod keypairs;
 mod logins;
@@ -152,6 +153,7 @@ const TABLES: &[&[Operation]] = &[
     keypairs::ROWS,
     rights::ROWS,
     vaults::ROWS,
+    images::ROWS,
     presets::ROWS,
     pools::ROWS,
     books::ROWS,

@@ -12,6 +12,7 @@
 //! | `accounts` | logins, passwords and second factors of others |
 //! | `invitations` | who is asked to join, and what a link that came with it does |
 //! | `presets` | amounts under a name |
+//! | `images` | the least that sessions of an image get |
 //! | `config` | pools, profiles, allocation policies and queues: views and the draft |
 //! | `findings` | what is wrong with a draft, and what is remarkable |
 //! | `provision` | what becomes live, the switch, names of queues |
@@ -30,6 +31,7 @@ mod config;
 mod export;
 mod findings;
 mod groups;
+mod images;
 mod impact;
 mod invitations;
 mod members;
@@ -48,6 +50,7 @@ pub use config::{document, draft_view, live_view, queue_view, queue_views};
 pub use export::{ExportKind, Table, export, export_keys};
 pub use findings::validate;
 pub use groups::{DECLARE_LOST_MIN_S, group_view};
+pub use images::image_view;
 pub use invitations::{
     Accept, Chosen, DrawnLink, MOST_LINK_S, find_link, invitation_view, invited_by_name,
     pending_user, sees_invitation,
@@ -79,15 +82,17 @@ use super::policies::{KeypairPolicy, ProjectPolicy, UserPolicy};
 use super::pools::ResourceConfig;
 use super::state::State;
 use longshore_common::admin::{
-    ConfigVerdict, DomainRequest, DomainView, GroupRequest, GroupView, Impact, ImportAnswer,
-    InvitationRequest, InvitationView, KeypairPatch, KeypairPolicyRequest, KeypairPolicyView,
-    KeypairView, MemberRequest, MemberView, NewKeypair, NewUser, PresetRequest, PresetView,
-    ProjectPolicyRequest, ProjectPolicyView, ProjectRequest, ProjectView, QueuePatch, QueueView,
-    RequireChangeRequest, ResourceConfigRequest, ResourceConfigView, RotateRequest, Touched,
-    UsageAuditView, UserDomainRequest, UserPatch, UserPolicyAssignment, UserPolicyRequest,
+    ConfigVerdict, DomainRequest, DomainView, GroupRequest, GroupView, ImageRequest, ImageView,
+    Impact, ImportAnswer, InvitationRequest, InvitationView, KeypairPatch, KeypairPolicyRequest,
+    KeypairPolicyView, KeypairView, MemberRequest, MemberView, NewKeypair, NewUser, PresetRequest,
+    PresetView, ProjectPolicyRequest, ProjectPolicyView, ProjectRequest, ProjectView, QueuePatch,
+    QueueView, RequireChangeRequest, ResourceConfigRequest, ResourceConfigView, RotateRequest,
+    Touched, UsageAuditView, UserDomainRequest, UserPatch, UserPolicyAssignment, UserPolicyRequest,
     UserPolicyView, UserRoleRequest, UserStatusRequest, UserSudoRequest, UserView, VaultView,
 };
-use longshore_common::ids::{AgentId, DomainId, GroupId, PolicyId, PresetId, ProjectId, UserId};
+use longshore_common::ids::{
+    AgentId, DomainId, GroupId, ImageId, PolicyId, PresetId, ProjectId, UserId,
+};
 use longshore_common::session::UnknownWord;
 use longshore_common::time::Timestamp;
 use longshore_identity::Secret;
@@ -284,6 +289,12 @@ pub enum AdminVerb {
         /// Access key.
         keypair: String,
     },
+    /// Says something of an image.
+    CreateImage(ImageId, Box<ImageRequest>),
+    /// Says something else of an image.
+    PatchImage(String, Box<ImageRequest>),
+    /// Forgets what was said of an image.
+    ForgetImage(String),
     /// Makes a preset.
     CreatePreset(PresetId, Box<PresetRequest>),
     /// Changes a preset.
@@ -433,6 +444,8 @@ pub enum AdminObject {
     Parted(Box<MemberView>),
     /// A keypair.
     Keypair(Box<KeypairView>),
+    /// What is said of an image.
+    Image(Box<ImageView>),
     /// A preset.
     Preset(Box<PresetView>),
     /// The draft of pools and queues.
@@ -520,6 +533,7 @@ impl AdminObject {
             Self::Invitation(view) => serde_json::to_value(view),
             Self::Member(view) => serde_json::to_value(view),
             Self::Keypair(view) => serde_json::to_value(view),
+            Self::Image(view) => serde_json::to_value(view),
             Self::Preset(view) => serde_json::to_value(view),
             Self::Draft(view) | Self::Config(view) => serde_json::to_value(view),
             Self::Verdict(view) => serde_json::to_value(view),
@@ -707,6 +721,9 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         AdminVerb::RevokeKeypair(key) => tenants::revoke_keypair(state, key),
         AdminVerb::DeleteKeypair(key) => tenants::delete_keypair(state, key),
         AdminVerb::SetMainKeypair { user, keypair } => tenants::set_main(state, user, keypair, now),
+        AdminVerb::CreateImage(id, request) => images::create(state, *id, request, now),
+        AdminVerb::PatchImage(name, request) => images::patch(state, name, expected, request, now),
+        AdminVerb::ForgetImage(name) => images::forget(state, name, expected),
         AdminVerb::CreatePreset(id, request) => presets::create(state, *id, request, now),
         AdminVerb::PatchPreset(name, request) => {
             presets::patch(state, name, expected, request, now)

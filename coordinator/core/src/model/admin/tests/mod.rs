@@ -3,6 +3,7 @@
 mod config;
 mod fixed;
 mod groups;
+mod images;
 mod invitations;
 mod keypairs;
 mod people;
@@ -12,8 +13,9 @@ mod tables;
 
 use super::{
     AdminAnswer, AdminObject, AdminOrder, AdminVerb, DrawnLink, domain_view, draft_view,
-    group_view, invitation_view, keypair_policy_view, keypair_view, live_view, member_view,
-    preset_view, project_policy_view, project_view, queue_view, user_policy_view, user_view,
+    group_view, image_view, invitation_view, keypair_policy_view, keypair_view, live_view,
+    member_view, preset_view, project_policy_view, project_view, queue_view, user_policy_view,
+    user_view,
 };
 use crate::core::Core;
 use crate::model::{
@@ -255,6 +257,9 @@ impl World {
             AdminObject::Keypair(v) => {
                 let keypair = &state.keypairs[&v.access_key];
                 AdminObject::Keypair(Box::new(keypair_view(state, keypair)))
+            }
+            AdminObject::Image(v) => {
+                AdminObject::Image(Box::new(image_view(state.image_by_ref(&v.id).unwrap())))
             }
             AdminObject::Preset(v) => {
                 AdminObject::Preset(Box::new(preset_view(state.preset_by_ref(&v.id).unwrap())))
