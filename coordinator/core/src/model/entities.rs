@@ -457,8 +457,12 @@ pub struct Session {
     /// are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redact: Vec<String>,
-    /// Lifetime in seconds, extensions not counted.
+    /// Lifetime in seconds, extensions not counted: the shorter one of what was asked for and what
+    /// policies allow.
     pub lifetime_s: Option<i64>,
+    /// The lifetime that was asked for, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_asked_s: Option<i64>,
     /// From when that counts, and what people added to it.
     #[serde(default)]
     pub life: Life,

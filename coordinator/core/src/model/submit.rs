@@ -207,6 +207,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         priority: members.priority,
         labels: request.labels.clone(),
         lifetime_s: request.lifetime_s,
+        lifetime_asked_s: request.lifetime_s,
         life: rules::life(state, &order.caller.access_key, owner, now),
         batch_timeout_s: request.batch_timeout_s.and_then(|s| u32::try_from(s).ok()),
         idle: rules::idle(state, &order.caller.access_key, members.kind),

@@ -556,7 +556,7 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
     };
     let Decision {
         mut changes,
-        effects,
+        mut effects,
         mut object,
         before,
         scope,
@@ -565,6 +565,7 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
     rights::follow(state, &order.verb, &mut changes);
     vaults::unbound(state, &mut changes);
     if !order.dry_run {
+        policies::follow(state, &mut changes, &mut effects, now);
         let answer = AdminAnswer {
             object,
             before,

@@ -5,14 +5,17 @@
 //! | `keypair` | limits on what runs |
 //! | `idle` | rules of idleness |
 //! | `kept` | user and project policies: limits on what is kept |
+//! | `follow` | what a change does to sessions that are there |
 //! | `delete` | deletion, and what its users get instead |
 
 mod delete;
+mod follow;
 mod idle;
 mod kept;
 mod keypair;
 
 pub(super) use delete::delete;
+pub(super) use follow::follow;
 pub use idle::{idle_from, idle_rules};
 pub use kept::{project_policy_view, user_policy_view};
 pub use keypair::keypair_policy_view;

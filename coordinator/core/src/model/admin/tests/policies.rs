@@ -405,3 +405,61 @@ fn limits_that_may_surprise_are_said() {
         .collect();
     assert_eq!(rules, ["limit-without-effect", "limit-above-cluster"]);
 }
+
+#[test]
+fn lifetimes_and_rules_of_idleness_reach_sessions_that_are_there() {
+    let mut world = World::new();
+    let lives = |world: &World, id| {
+        let session = world.session(id).unwrap();
+        let idle = session.idle.as_ref().map(|idle| idle.timeout_s);
+        (session.lifetime_s, idle)
+    };
+    let default = |members| patch("default", members);
+    let plain = world.submit(2, json!({})).unwrap();
+    let short = world.submit(2, json!({"lifetime_s": 100})).unwrap();
+    assert_eq!(
+        (lives(&world, plain), lives(&world, short)),
+        ((None, None), (Some(100), None))
+    );
+    world
+        .admin(default(
+            json!({"max_session_lifetime_s": 50, "idle_timeout_s": 600}),
+        ))
+        .unwrap();
+    for id in [plain, short] {
+        assert_eq!(lives(&world, id), (Some(50), Some(600)));
+    }
+    // Longer again, and each has what it asked for, or what the policy has.
+    world
+        .admin(default(json!({"max_session_lifetime_s": 200})))
+        .unwrap();
+    assert_eq!(lives(&world, plain), (Some(200), Some(600)));
+    assert_eq!(lives(&world, short), (Some(100), Some(600)));
+    // What reaches no session writes none anew; nor does a rehearsal.
+    let version = world.session(plain).unwrap().version;
+    world
+        .admin(default(json!({"description": "x", "max_priority": 50})))
+        .unwrap();
+    assert_eq!(world.session(plain).unwrap().version, version);
+    world
+        .admin(default(
+            json!({"max_session_lifetime_s": null, "idle_timeout_s": null}),
+        ))
+        .unwrap();
+    assert_eq!(
+        (lives(&world, plain), lives(&world, short)),
+        ((None, None), (Some(100), None))
+    );
+    // Another policy of its keypair is another rule.
+    world
+        .admin(create(
+            json!({"name": "tight", "max_session_lifetime_s": 30}),
+        ))
+        .unwrap();
+    let key = world.session(plain).unwrap().access_key.clone();
+    let assign = json!({"policy": "tight"});
+    world
+        .admin(AdminVerb::PatchKeypair(key, Box::new(from(assign))))
+        .unwrap();
+    assert_eq!(lives(&world, plain).0, Some(30));
+}
