@@ -99,7 +99,7 @@ pub struct Group {
     /// Whether that account acts for owners, which it must be allowed to.
     #[serde(default = "yes")]
     pub use_owner: bool,
-    /// What becomes of sessions whose device turns bad. Has no effect yet.
+    /// What becomes of sessions whose device turns bad.
     #[serde(default = "fault_told")]
     pub on_device_fault: OnDeviceFault,
     /// How containers of one session reach each other. Has no effect yet.

@@ -44,7 +44,7 @@ words! {
 }
 
 words! {
-    /// What becomes of sessions whose device turns bad. Has no effect yet.
+    /// What becomes of sessions whose device turns bad.
     OnDeviceFault {
         /// Their owner is told.
         Told = "told",
