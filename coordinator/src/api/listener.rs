@@ -1,6 +1,7 @@
 //! Connections of people and programs: TLS, limits, an end within seconds.
 
 use super::GUARDED;
+use super::framing::Framed;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -167,9 +168,19 @@ async fn connection(
     });
     // The protocol is known, so no bytes are waited for to guess it.
     let builder = builder(h2);
-    let served = watcher
-        .watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service))
-        .await;
+    // Frames of HTTP/2 say one length.
+    let served = match h2 {
+        true => {
+            let io = TokioIo::new(stream);
+            let served = builder.serve_connection_with_upgrades(io, service);
+            watcher.watch(served).await
+        }
+        false => {
+            let io = TokioIo::new(Framed::new(stream));
+            let served = builder.serve_connection_with_upgrades(io, service);
+            watcher.watch(served).await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended");
     }
@@ -205,6 +216,7 @@ fn builder(h2: bool) -> Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[test]
     fn connections_of_one_address_are_counted() {
@@ -218,5 +230,75 @@ mod tests {
         drop(held);
         assert!(counts.enter(address).is_some());
         assert!(counts.per_address.lock().unwrap().is_empty());
+    }
+
+    /// What a server answers on one connection to bytes that are no library's making.
+    async fn answer(to: &str) -> String {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        let certificate = made.cert.der().clone();
+        let tls = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key.unwrap())
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let echo = |body: String| async move { body };
+        let router = Router::new().route("/", axum::routing::any(echo));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(serve(listener, tls, router, stopped));
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        stream.write_all(to.as_bytes()).await.unwrap();
+        let mut all = Vec::new();
+        // It ends when the server closes: none of these asks for anything else.
+        let read = stream.read_to_end(&mut all);
+        let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+        let _ = read.expect("the server closes"); // without a goodbye of TLS it is closed too
+        stop.send(true).unwrap();
+        server.await.unwrap();
+        String::from_utf8(all).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_that_says_its_length_twice_is_refused_and_nothing_behind_it_is_read() {
+        const BEHIND: &str = "0\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nConnection: close\r\n\r\nbehind";
+        for (first, second) in [
+            ("Content-Length: 5", "Transfer-Encoding: chunked"),
+            ("transfer-encoding: chunked", "CONTENT-LENGTH: 5"),
+            ("Content-Length: 5", "Transfer-Encoding: identity, chunked"),
+        ] {
+            let to = format!("POST / HTTP/1.1\r\nHost: a\r\n{first}\r\n{second}\r\n\r\n{BEHIND}");
+            let told = answer(&to).await;
+            assert!(told.starts_with("HTTP/1.1 400 "), "{told}");
+            assert_eq!(told.matches("HTTP/1.1").count(), 1, "{told}");
+        }
+        // One that stands behind a good one is found as well, and good ones are served.
+        let good = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst";
+        let chunked =
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nsecond\r\n";
+        let told = answer(&format!("{good}{chunked}{BEHIND}")).await;
+        assert_eq!(told.matches("HTTP/1.1 200 ").count(), 3, "{told}");
+        for body in ["first", "second", "behind"] {
+            assert!(told.contains(body), "{told}");
+        }
+        let both =
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let told = answer(&format!("{good}{both}{BEHIND}")).await;
+        assert_eq!(told.matches("HTTP/1.1 200 ").count(), 1, "{told}");
+        assert_eq!(told.matches("HTTP/1.1 400 ").count(), 1, "{told}");
+        assert!(!told.contains("behind"), "{told}");
     }
 }

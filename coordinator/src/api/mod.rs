@@ -21,6 +21,7 @@ pub mod errors;
 mod exec;
 mod extract;
 mod files;
+mod framing;
 mod held;
 pub mod links;
 pub mod listener;

@@ -19,14 +19,10 @@ pub(super) fn wrong(
     version: Version,
     headers: &HeaderMap,
 ) -> Option<&'static str> {
-    let both = headers.contains_key(header::CONTENT_LENGTH)
-        && headers.contains_key(header::TRANSFER_ENCODING);
     if method == Method::CONNECT {
         Some("CONNECT is not served here.")
     } else if version < Version::HTTP_2 && uri.authority().is_some() {
         Some("The target of a request here is a path.")
-    } else if both {
-        Some("A request has a Content-Length or a Transfer-Encoding, not both.")
     } else if version < Version::HTTP_2 && headers.get_all(header::HOST).iter().count() != 1 {
         Some("A request has one Host.")
     } else {
@@ -378,12 +374,6 @@ mod tests {
         assert!(is(Method::GET, "http://h/a", &one));
         assert!(is(Method::GET, "/a", &headers(&[])));
         assert!(is(Method::GET, "/a", &headers(&[host, host])));
-        let both = [
-            host,
-            ("content-length", "1"),
-            ("transfer-encoding", "chunked"),
-        ];
-        assert!(is(Method::POST, "/a", &headers(&both)));
     }
 
     #[test]
