@@ -108,6 +108,17 @@ impl Node {
         }
     }
 
+    /// Shows every text and number in it to `wipe`: for values that nobody shall find in memory
+    /// that was given back.
+    pub fn wipe(&mut self, wipe: &mut dyn FnMut(&mut String)) {
+        match &mut self.value {
+            Value::Text(text) | Value::Number(text) => wipe(text),
+            Value::List(items) => items.iter_mut().for_each(|item| item.wipe(wipe)),
+            Value::Map(entries) => entries.iter_mut().for_each(|e| e.node.wipe(wipe)),
+            Value::Null | Value::Bool(_) => (),
+        }
+    }
+
     /// Its members, if it is a map.
     #[must_use]
     pub fn entries(&self) -> Option<&[Entry]> {

@@ -1,7 +1,8 @@
 //! Answers agents that ask what a container is given.
 //!
-//! It is worked out for each question and kept nowhere: an agent that was restarted asks again
-//! and gets the same, as long as nobody has changed a vault meanwhile.
+//! What the first question of an attempt was answered with is the answer to all later ones of the
+//! same attempt: an agent that was restarted asks again and gets the same, whatever became of the
+//! vaults meanwhile.
 
 use crate::engine::{Engine, EngineError};
 use crate::vaults::{NotGiven, Vaults};
@@ -23,18 +24,20 @@ pub async fn given(
     if !engine.read_when_room(look).await? {
         return Ok(Given::Unknown);
     }
-    let found = match vaults.deliver(engine, key.session).await {
+    let mut found = match vaults.deliver(engine, key.session).await {
         Ok(found) => found,
         Err(NotGiven::Unknown) => return Ok(Given::Unknown),
         Err(NotGiven::Engine(error)) => return Err(error),
-        Err(gone @ NotGiven::Request { .. }) => return Ok(Given::Unavailable(gone.to_string())),
+        Err(gone @ (NotGiven::Request { .. } | NotGiven::Gone { .. })) => {
+            return Ok(Given::Unavailable(gone.to_string()));
+        }
         Err(NotGiven::Vault { vault, why }) => {
             return Ok(Given::Unavailable(format!("vault {vault}: {why}")));
         }
     };
     // An agent would take more for a broken peer and end the connection.
     Ok(match found.check() {
-        Ok(()) => Given::Delivery(Box::new(found)),
+        Ok(()) => Given::Delivery(Box::new(std::mem::take(&mut *found))),
         Err(what) => Given::Unavailable(format!("what it is given is too large: {what}")),
     })
 }

@@ -7,18 +7,20 @@
 //! | a vault and what it holds | its text, its document |
 //! | whose sessions, and a request | the configuration that comes of it, and what a container gets |
 
-use crate::engine::{Engine, EngineError};
+mod given;
+
+pub use given::NotGiven;
+
+use crate::engine::Engine;
 use crate::pki::fill_random;
 use crate::secrets::{Keyring, Locked, OpenError, Place, Sealed};
 use crate::settings::Held;
 use crate::store::Reader;
 use longshore_common::api::MemberError;
-use longshore_common::ids::{SessionId, VaultId};
+use longshore_common::ids::VaultId;
 use longshore_common::redact;
-use longshore_common::wire::Delivery;
 use longshore_config::read::Format;
 use longshore_config::tree::{Node, Value};
-use longshore_config::work::delivery;
 use longshore_config::work::layers::{self, Document, Layer, Merged, Warning};
 use longshore_config::work::{self, Finding};
 use longshore_core::model::admin::NewContent;
@@ -28,6 +30,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 /// The table and the column of contents.
 const TABLE: &str = "vaults";
@@ -93,6 +96,15 @@ pub struct Configuration {
     pub hash: String,
 }
 
+/// Vaults as layers.
+#[derive(Default)]
+struct Opened {
+    documents: Vec<Document>,
+    warnings: Vec<Warning>,
+    used: Vec<(VaultId, u64)>,
+    in_the_way: Option<(VaultId, Unusable)>,
+}
+
 /// Opens and seals, and knows the layers that stand in files and variables.
 #[derive(Debug, Clone)]
 pub struct Vaults {
@@ -126,9 +138,9 @@ impl Vaults {
     ///
     /// # Errors
     /// Its key is not there, or it is damaged.
-    pub fn text(&self, content: Option<&VaultContent>) -> Result<String, Unusable> {
+    pub fn text(&self, content: Option<&VaultContent>) -> Result<Zeroizing<String>, Unusable> {
         let Some(content) = content else {
-            return Ok(String::new());
+            return Ok(Zeroizing::default());
         };
         let sealed = Sealed::from_bytes(&content.sealed).map_err(|_| Unusable::Damaged)?;
         let row = content.vault.to_string();
@@ -137,7 +149,8 @@ impl Vaults {
             OpenError::Locked(locked) => Unusable::Locked(locked),
             OpenError::Damaged => Unusable::Damaged,
         })?;
-        String::from_utf8(clear.to_vec()).map_err(|_| Unusable::Damaged)
+        let text = std::str::from_utf8(&clear).map_err(|_| Unusable::Damaged)?;
+        Ok(Zeroizing::new(text.to_owned()))
     }
 
     /// The document of a vault.
@@ -202,8 +215,8 @@ impl Vaults {
         let format = format_of(&new.format)?;
         let old = present.map(|kept| self.text(kept.content.as_ref()));
         let text = match (text, &old) {
-            (Some(text), _) => text.to_owned(),
-            (None, None) => String::new(),
+            (Some(text), _) => Zeroizing::new(text.to_owned()),
+            (None, None) => Zeroizing::default(),
             (None, Some(Ok(text))) => text.clone(),
             (None, Some(Err(error))) => return Err(Box::new(error.clone().into())),
         };
@@ -230,45 +243,58 @@ impl Vaults {
     /// Merges the coordinator's layers, vaults and a request.
     #[must_use]
     pub fn configure(&self, vaults: &[Kept], request: Vec<Document>) -> Configuration {
+        let opened = self.opened(vaults);
         let mut documents = self.work.get();
-        let mut warnings = Vec::new();
-        let mut used = Vec::new();
-        let mut in_the_way = None;
+        documents.extend(opened.documents);
+        documents.extend(request);
+        let merged = layers::merge(documents);
+        let mut warnings = opened.warnings;
+        warnings.extend(merged.warnings.iter().cloned());
+        Configuration {
+            hash: self.hash_of(&merged),
+            merged,
+            warnings,
+            used: opened.used,
+            in_the_way: opened.in_the_way,
+        }
+    }
+
+    /// Opens vaults, as far as they can be.
+    fn opened(&self, vaults: &[Kept]) -> Opened {
+        let mut opened = Opened::default();
         for kept in vaults {
             let vault = &kept.vault;
-            let tree = match self.tree(kept) {
-                Ok(tree) => tree,
+            let id = vault.id.to_string();
+            match self.tree(kept) {
+                Ok(tree) => {
+                    let (document, left_out) =
+                        layers::vault(kept.layer, &id, vault.version, vault.priority, &tree);
+                    opened.documents.push(document);
+                    opened.warnings.extend(left_out);
+                    opened.used.push((vault.id, vault.version));
+                }
                 Err(why) => {
-                    let id = vault.id.to_string();
-                    warnings.push(Warning {
+                    opened.warnings.push(Warning {
                         source: Some(id),
                         ..Warning::of("vault-skipped", String::new())
                     });
-                    if vault.required && in_the_way.is_none() {
-                        in_the_way = Some((vault.id, why));
+                    if vault.required && opened.in_the_way.is_none() {
+                        opened.in_the_way = Some((vault.id, why));
                     }
-                    continue;
                 }
-            };
-            let id = vault.id.to_string();
-            let (document, left_out) =
-                layers::vault(kept.layer, &id, vault.version, vault.priority, &tree);
-            documents.push(document);
-            warnings.extend(left_out);
-            used.push((vault.id, vault.version));
+            }
         }
-        documents.extend(request);
-        let merged = layers::merge(documents);
-        warnings.extend(merged.warnings.iter().cloned());
-        let tag = hmac::sign(&self.hash, merged.canonical().as_bytes());
-        let hash = tag.as_ref().iter().map(|byte| format!("{byte:02x}"));
-        Configuration {
-            hash: hash.collect(),
-            merged,
-            warnings,
-            used,
-            in_the_way,
-        }
+        opened
+    }
+
+    /// Names a configuration.
+    fn hash_of(&self, merged: &Merged) -> String {
+        let canonical = Zeroizing::new(merged.canonical());
+        let tag = hmac::sign(&self.hash, canonical.as_bytes());
+        tag.as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// The vaults among these that cannot be used now.
@@ -457,31 +483,6 @@ pub fn hidden(merged: &Merged) -> Vec<String> {
     names.take(redact::MAX_NAMES).map(str::to_owned).collect()
 }
 
-/// Why a container gets nothing yet.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotGiven {
-    /// There is no such session, or it has ended.
-    #[error("there is no such session")]
-    Unknown,
-    /// A vault that is required cannot be opened or delivered.
-    #[error("vault {vault}: {why}")]
-    Vault {
-        /// Which.
-        vault: String,
-        /// One sentence, without any value.
-        why: String,
-    },
-    /// What its request gave it cannot be read.
-    #[error("files and keys of its request: {why}")]
-    Request {
-        /// One sentence, without any value.
-        why: String,
-    },
-    /// The engine gave no answer.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
 impl Vaults {
     /// Whether something could be encrypted now.
     ///
@@ -489,82 +490,5 @@ impl Vaults {
     /// There is no master key.
     pub fn can_seal(&self) -> Result<(), Locked> {
         self.keyring.present().map(drop)
-    }
-
-    /// What a session was given with its request. Tasks have what their array was given.
-    async fn given(&self, id: SessionId) -> Result<Given, NotGiven> {
-        let gone = |why: String| NotGiven::Request { why };
-        let kept = self.reader.given(id.array().unwrap_or(id)).await;
-        let kept = kept.map_err(|error| gone(error.to_string()))?;
-        let kept = kept.ok_or_else(|| gone("it is not stored".to_owned()))?;
-        kept.open(&self.keyring).map_err(|error| {
-            gone(match error {
-                OpenError::Locked(locked) => locked.to_string(),
-                OpenError::Damaged => "what is stored of it is damaged".to_owned(),
-            })
-        })
-    }
-
-    /// What the containers of a session get, merged for whom it runs as; which vaults and versions
-    /// were used is kept with the session before anything is handed out.
-    ///
-    /// # Errors
-    /// [`NotGiven`].
-    pub async fn deliver(&self, engine: &Engine, id: SessionId) -> Result<Delivery, NotGiven> {
-        let found = engine
-            .read_when_room(move |state, _| {
-                let session = state.sessions.get(&id)?;
-                let user = state.identity_of(session)?;
-                let vaults = Kept::all_for(state, user);
-                let asked = (session.environment.clone(), session.given);
-                Some((vaults, asked, session.attempt))
-            })
-            .await?;
-        let (vaults, (asked, is_given), attempt) = found.ok_or(NotGiven::Unknown)?;
-        let given = match is_given {
-            true => Some(self.given(id).await?),
-            false => None,
-        };
-        let configuration = self.configure(&vaults, request(asked.iter(), given.as_ref()));
-        if let Some((vault, why)) = &configuration.in_the_way {
-            return Err(NotGiven::Vault {
-                vault: vault.to_string(),
-                why: why.to_string(),
-            });
-        }
-        let required: BTreeSet<String> = vaults
-            .iter()
-            .filter(|kept| kept.vault.required)
-            .map(|kept| kept.vault.id.to_string())
-            .collect();
-        let made = delivery::deliver(&configuration.merged, |id| required.contains(id));
-        let (delivery, left_out) = made.map_err(|error| NotGiven::Vault {
-            vault: error.vault,
-            why: error.why,
-        })?;
-        let used: BTreeSet<VaultId> = configuration.used.iter().map(|(id, _)| *id).collect();
-        let skipped = vaults.iter().map(|kept| kept.vault.id);
-        let skipped: Vec<VaultId> = skipped.filter(|id| !used.contains(id)).collect();
-        let vaults = skipped
-            .iter()
-            .map(|id| format!("vault-skipped: vault {id} cannot be opened; it is left out."));
-        let parts = left_out.iter().map(|one| match &one.vault {
-            Some(vault) => format!("{} of vault {vault}: {}", one.what, one.why),
-            None => format!("{}: {}", one.what, one.why),
-        });
-        let left_out = vaults.chain(parts).collect();
-        let redact = hidden(&configuration.merged);
-        let event = Event::Configured {
-            session: id,
-            attempt,
-            hash: configuration.hash,
-            vaults: configuration.used,
-            skipped,
-            redact,
-            left_out,
-        };
-        // Not refused: a session that has ended meanwhile is left as it is.
-        let _answer = engine.ask(event).await?;
-        Ok(delivery)
     }
 }

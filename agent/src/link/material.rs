@@ -7,6 +7,7 @@ use longshore_common::wire::{Given, Material};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
+use zeroize::Zeroize as _;
 
 /// Who waits for what.
 #[derive(Debug, Default)]
@@ -55,11 +56,12 @@ impl Desk {
     }
 
     /// The coordinator has answered: all who wait for this container are told.
-    pub fn answer(&self, material: Material) {
+    pub fn answer(&self, mut material: Material) {
         let askers = self.waiting().remove(&material.key).unwrap_or_default();
         for asker in askers {
             let _ = asker.send(material.given.clone()); // it may have gone
         }
+        material.given.zeroize();
     }
 }
 

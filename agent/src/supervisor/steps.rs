@@ -20,6 +20,7 @@ use longshore_common::wire::{
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use zeroize::Zeroizing;
 
 /// Pieces of output between engine and store.
 const OUTPUT_QUEUE: usize = 256;
@@ -84,10 +85,10 @@ pub(super) async fn prepare<C: Containers>(
 }
 
 /// What the coordinator has for a container. Waits for the link if need be.
-async fn given(shared: &Shared, key: ContainerKey) -> Result<Box<Delivery>, RuntimeError> {
+async fn given(shared: &Shared, key: ContainerKey) -> Result<Zeroizing<Delivery>, RuntimeError> {
     let failed = |cause, detail| Err(RuntimeError::Failed { cause, detail });
     match shared.material(key).await {
-        Given::Delivery(delivery) => Ok(delivery),
+        Given::Delivery(delivery) => Ok(Zeroizing::new(*delivery)),
         Given::Unavailable(text) => failed(Cause::VaultUnavailable, text),
         Given::Unknown => {
             let text = "the coordinator does not know this container any more";

@@ -8,6 +8,7 @@ use super::message::{MAX_ENVIRONMENT, MAX_LIST, MAX_TEXT, Message};
 use crate::ids::ContainerKey;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use zeroize::Zeroize;
 
 /// Largest delivered file, in bytes.
 pub const MAX_DELIVERED_FILE: usize = 64 * 1024;
@@ -105,6 +106,29 @@ impl fmt::Debug for RegistryLogin {
         f.debug_struct("RegistryLogin")
             .field("host", &self.host)
             .finish_non_exhaustive()
+    }
+}
+
+impl Zeroize for Delivery {
+    fn zeroize(&mut self) {
+        for (_, value) in &mut self.environment {
+            value.zeroize();
+        }
+        for file in &mut self.files {
+            file.contents.zeroize();
+        }
+        self.config_json.zeroize();
+        for login in &mut self.registries {
+            login.password.zeroize();
+        }
+    }
+}
+
+impl Zeroize for Given {
+    fn zeroize(&mut self) {
+        if let Self::Delivery(delivery) = self {
+            delivery.zeroize();
+        }
     }
 }
 

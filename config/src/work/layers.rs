@@ -42,6 +42,21 @@ impl Layer {
         }
     }
 
+    /// The layer of a word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        const ALL: [Layer; 7] = [
+            Layer::BuiltIn,
+            Layer::File,
+            Layer::GroupVault,
+            Layer::PersonalVault,
+            Layer::Environment,
+            Layer::CommandLine,
+            Layer::LockedVault,
+        ];
+        ALL.into_iter().find(|layer| layer.as_str() == word)
+    }
+
     /// Whether its documents are vaults.
     #[must_use]
     pub const fn is_vault(self) -> bool {
@@ -61,11 +76,16 @@ impl fmt::Display for Layer {
 /// A document of a layer.
 pub type Document = merge::Layer<Layer>;
 
+/// Whether the key at this path is replaced whole.
+pub(super) fn is_atomic(path: &[String]) -> bool {
+    matches!(path, [first, _] if first == "files")
+}
+
 struct Work;
 
 impl Rules<Layer> for Work {
     fn is_atomic(&self, path: &[String]) -> bool {
-        matches!(path, [first, _] if first == "files")
+        is_atomic(path)
     }
 
     fn is_built_in(&self, kind: &Layer) -> bool {
@@ -212,7 +232,7 @@ fn built_in() -> Document {
 }
 
 /// Where a key is text, a scalar is the letters of its source: `1.10` stays that.
-fn keep_letters(node: &mut Node, path: &mut Vec<String>) {
+pub(super) fn keep_letters(node: &mut Node, path: &mut Vec<String>) {
     if let Value::Map(entries) = &mut node.value {
         for entry in entries {
             path.push(entry.name.clone());

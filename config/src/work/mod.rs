@@ -8,12 +8,14 @@
 //! | `check` | whether a text can be a vault |
 //! | `mask` | what is hidden where values are shown |
 //! | `layers` | who wins, and what is told about it |
+//! | `flat` | a document as it is kept and sent |
 //! | `delivery` | what a container gets of the outcome |
 
 mod check;
 pub mod delivery;
 pub mod environment;
 pub mod files;
+pub mod flat;
 pub mod keys;
 pub mod layers;
 pub mod mask;

@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 use tracing::{error, info, warn};
+use zeroize::Zeroize as _;
 
 /// The first frame comes within this time.
 const FIRST_FRAME: Duration = Duration::from_secs(5);
@@ -612,7 +613,11 @@ async fn state_stream(
                     set.set(newest(true));
                 }
                 Some(ack) = acks.recv() => send_within(&mut out, &ack, TAKES_NOTHING).await?,
-                Some(given) = given.recv() => send_within(&mut out, &given, TAKES_NOTHING).await?,
+                Some(mut material) = given.recv() => {
+                    let sent = send_within(&mut out, &material, TAKES_NOTHING).await;
+                    material.given.zeroize();
+                    sent?;
+                }
                 Some(issued) = issued.recv() => send_within(&mut out, &issued, TAKES_NOTHING).await?,
             }
         }

@@ -108,6 +108,14 @@ impl Reader {
         self.run(move |db| super::sealed::given(db, id)).await
     }
 
+    /// What the present attempt of a session is given, still encrypted; none = it is not kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delivered(&self, id: SessionId) -> Result<Option<KeptGiven>, StoreError> {
+        self.run(move |db| super::sealed::delivered(db, id)).await
+    }
+
     /// Sessions, newest first.
     ///
     /// # Errors

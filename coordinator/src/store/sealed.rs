@@ -6,7 +6,7 @@ use super::{Doing, Inner, Store, StoreError};
 use crate::pki::fill_random;
 use crate::secrets::{COLUMNS, Keyring, Locked, OpenError, Place as Where, Sealed};
 use longshore_common::ids::{SessionId, UserId};
-use longshore_core::model::{FactorKey, Given, GivenText};
+use longshore_core::model::{FactorKey, GivenText};
 use longshore_identity::totp::TotpSecret;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ const BATCH: usize = 100;
 const FACTOR: &str = "users.totp";
 /// The kind of what sessions are given with their requests.
 const GIVEN: &str = "sessions.given";
+/// The kind of what their present attempts are given, vaults and all.
+const DELIVERED: &str = "sessions.delivered";
 
 /// How far a change of the master key has come: nothing is behind the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -291,13 +293,45 @@ pub(super) fn forget_given(to: &Transaction<'_>, session: SessionId) -> Result<(
     forget(to, GIVEN, &session.to_string())
 }
 
-/// What is kept for a session, still encrypted.
+/// Keeps what the present attempt of a session is given.
+pub(super) fn keep_delivered(
+    to: &Transaction<'_>,
+    keyring: &Keyring,
+    given: &GivenText,
+) -> Result<(), StoreError> {
+    let (id, text) = (given.session.to_string(), given.text.expose());
+    put(to, keyring, DELIVERED, &id, text.as_bytes())
+}
+
+/// Forgets what the last attempt of a session was given.
+pub(super) fn forget_delivered(to: &Transaction<'_>, session: SessionId) -> Result<(), StoreError> {
+    forget(to, DELIVERED, &session.to_string())
+}
+
+/// What a session is given with its request, still encrypted.
 pub(super) fn given(db: &Connection, session: SessionId) -> Result<Option<KeptGiven>, StoreError> {
+    kept_for(db, GIVEN, session)
+}
+
+/// What the present attempt of a session is given, still encrypted.
+pub(super) fn delivered(
+    db: &Connection,
+    session: SessionId,
+) -> Result<Option<KeptGiven>, StoreError> {
+    kept_for(db, DELIVERED, session)
+}
+
+fn kept_for(
+    db: &Connection,
+    kind: &'static str,
+    session: SessionId,
+) -> Result<Option<KeptGiven>, StoreError> {
     let id = session.to_string();
     let sql = "SELECT version, value FROM secrets WHERE kind = ?1 AND id = ?2";
     let mut statement = db.prepare_cached(sql).doing("read a secret")?;
-    let row = statement.query_row([GIVEN, &id], |row| {
+    let row = statement.query_row([kind, &id], |row| {
         Ok(KeptGiven {
+            kind,
             session,
             version: row.get(0)?,
             sealed: row.get(1)?,
@@ -306,22 +340,23 @@ pub(super) fn given(db: &Connection, session: SessionId) -> Result<Option<KeptGi
     row.optional().doing("read a secret")
 }
 
-/// What a session is given with its request, as the file has it.
+/// What a session is given, as the file has it.
 #[derive(Debug, Clone)]
 pub struct KeptGiven {
+    kind: &'static str,
     session: SessionId,
     version: i64,
     sealed: Vec<u8>,
 }
 
 impl KeptGiven {
-    /// Opens it.
+    /// Opens it: JSON of what was kept.
     ///
     /// # Errors
     /// Its key is not there, or it is damaged.
-    pub fn open(&self, keyring: &Keyring) -> Result<Given, OpenError> {
+    pub fn open<T: serde::de::DeserializeOwned>(&self, keyring: &Keyring) -> Result<T, OpenError> {
         let id = self.session.to_string();
-        let clear = open(keyring, &place(GIVEN, &id, self.version), &self.sealed)?;
+        let clear = open(keyring, &place(self.kind, &id, self.version), &self.sealed)?;
         serde_json::from_slice(&clear).map_err(|_| OpenError::Damaged)
     }
 }

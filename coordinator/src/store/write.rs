@@ -168,6 +168,7 @@ struct Batch<'a> {
     sessions: BTreeMap<SessionId, &'a Session>,
     idempotency: BTreeMap<(UserId, &'a str), Option<&'a Idempotency>>,
     given: Vec<&'a GivenText>,
+    delivered: Vec<&'a GivenText>,
     lines: Vec<Line<'a>>,
 }
 
@@ -212,6 +213,7 @@ impl<'a> Batch<'a> {
                     batch.vaults.take(change);
                 }
                 Change::Given(given) => batch.given.push(given),
+                Change::Delivered(text) => batch.delivered.push(text),
                 Change::Group(group) => drop(batch.groups.insert(group.id, Some(group))),
                 Change::GroupDeleted(id) => drop(batch.groups.insert(*id, None)),
                 Change::Scheduler(settings) => batch.scheduler = Some(settings),
@@ -309,10 +311,17 @@ impl<'a> Batch<'a> {
         }
         self.people.write(to, keyring)?;
         self.vaults.write(to, keyring)?;
+        for text in &self.delivered {
+            sealed::keep_delivered(to, keyring, text)?;
+        }
         // What has ended for good needs nothing any more.
-        for session in self.sessions.values() {
-            if session.given && session.state.is_final() && !session.is_releasing() {
+        let over = |session: &&&Session| session.state.is_final() && !session.is_releasing();
+        for session in self.sessions.values().filter(over) {
+            if session.given {
                 sealed::forget_given(to, session.id)?;
+            }
+            if session.delivered.is_some() {
+                sealed::forget_delivered(to, session.id)?;
             }
         }
         for given in &self.given {

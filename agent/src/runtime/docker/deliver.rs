@@ -9,6 +9,7 @@ use bollard::query_parameters::ContainerArchiveInfoOptions;
 use longshore_common::session::Cause;
 use longshore_common::wire::Delivery;
 use std::collections::BTreeMap;
+use zeroize::Zeroize as _;
 
 /// The bit of a directory in the modes the engine tells.
 const DIRECTORY: u32 = 1 << 31;
@@ -102,13 +103,15 @@ fn make(
     let home = files.make_home(request).map_err(broken)?;
     let filling = Filling::begin(&files.given(request.key), user).map_err(broken)?;
     let (mut bound, mut notes) = (Vec::new(), Vec::new());
-    for placed in placed {
+    for mut placed in placed {
         let rest = placed.target.strip_prefix(HOME);
         let point = match rest.and_then(|rest| rest.strip_prefix('/')) {
             Some(rest) => make_mount_point(&home, rest, user),
             None => Ok(()),
         };
-        match point.and_then(|()| filling.put(&placed)) {
+        let put = point.and_then(|()| filling.put(&placed));
+        placed.file.contents.zeroize();
+        match put {
             Ok(found) => bound.extend(found),
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 return Err(broken(error));

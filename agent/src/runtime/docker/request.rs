@@ -266,7 +266,11 @@ fn command(request: &CreateRequest) -> (Vec<String>, String) {
     (request.spec.command.clone(), signal)
 }
 
-/// Image's own, what was delivered, the order's, ours; each later one wins.
+/// What launchers of several processes look for: people may know better than Longshore.
+const LAUNCHERS: [&str; 4] = ["MASTER_ADDR", "MASTER_PORT", "NNODES", "NODE_RANK"];
+
+/// Image's own, what was delivered, the order's, ours; each later one wins, but for what people
+/// gave [`LAUNCHERS`].
 fn environment(request: &CreateRequest) -> Result<Vec<String>, Refusal> {
     let mut merged: BTreeMap<String, String> = BTreeMap::new();
     for line in &request.image.environment {
@@ -291,10 +295,15 @@ fn environment(request: &CreateRequest) -> Result<Vec<String>, Refusal> {
             merged.insert(name.clone(), value);
         }
     }
+    let given = |name: &String| {
+        let mut all = request.delivered.environment.iter();
+        all.any(|(known, value)| known == name && is_settable(known, value))
+    };
     for (name, value) in &request.spec.environment {
         let form = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+        let kept = LAUNCHERS.contains(&name.as_str()) && given(name);
         // Refused at submit already; this is the second wall.
-        if form && !steers_from_order(name) {
+        if form && !kept && !steers_from_order(name) {
             merged.insert(name.clone(), value.clone());
         }
     }

@@ -58,6 +58,9 @@ pub enum Change {
     /// What a session is given with its request. Not part of the State: it is read when somebody
     /// needs it.
     Given(GivenText),
+    /// What the present attempt of a session is given, vaults and all. Not part of the State
+    /// either.
+    Delivered(GivenText),
     /// A vault is gone, and its content.
     VaultDeleted(VaultId),
     /// Failed logins were counted, or count no longer.

@@ -438,6 +438,14 @@ pub struct Session {
     /// The signal its program wants before its lifetime or a drain stops it.
     #[serde(default)]
     pub signal_before: Option<SignalWish>,
+    /// The attempt whose configuration was worked out last. Whatever asks for it later, it stays
+    /// what it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<Attempt>,
+    /// The attempt whose delivery lies encrypted beside it, because more went into it than its
+    /// request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Attempt>,
     /// Names the configuration that its present attempt got.
     #[serde(default)]
     pub config_hash: Option<String>,

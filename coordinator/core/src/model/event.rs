@@ -26,6 +26,7 @@ use longshore_common::time::Timestamp;
 use longshore_common::wire::{
     CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode, UnclaimedItem,
 };
+use longshore_identity::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The configuration that is to be in force, as far as decisions rest on it. It was checked as a
@@ -225,6 +226,9 @@ pub enum Event {
         redact: Vec<String>,
         /// What it does not get, and why: a sentence each, without values.
         left_out: Vec<String>,
+        /// What it is given, to be kept for later questions of the same attempt; none = its
+        /// request alone says it.
+        keep: Option<Secret>,
     },
     /// Something about logins.
     Login(Box<LoginEvent>),

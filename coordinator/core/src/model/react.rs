@@ -132,6 +132,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
             skipped,
             redact,
             left_out,
+            keep,
         } => {
             let got = super::vaults::Got {
                 hash,
@@ -139,6 +140,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
                 skipped,
                 redact,
                 left_out,
+                keep: keep.as_ref(),
             };
             with_draft(state, now, |draft| {
                 super::vaults::configured(draft, *session, *attempt, got);

@@ -397,7 +397,7 @@ impl State {
             Change::VaultContent(content) => {
                 self.vault_contents.insert(content.vault, content.clone());
             }
-            Change::Given(_) => (), // memory does not keep it
+            Change::Given(_) | Change::Delivered(_) => (), // memory does not keep it
             Change::VaultDeleted(id) => {
                 self.vaults.remove(id);
                 self.vault_contents.remove(id);

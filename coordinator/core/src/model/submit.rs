@@ -238,6 +238,8 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         containers: Vec::new(),
         history_len: 0,
         config_hash: None,
+        configured: None,
+        delivered: None,
         vaults: Vec::new(),
         vaults_skipped: Vec::new(),
         given: Given::of(request).is_some(),

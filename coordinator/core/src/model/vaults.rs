@@ -4,11 +4,13 @@
 use super::change::Change;
 use super::draft::Draft;
 use super::entities::Session;
+use super::given::GivenText;
 use super::people::User;
 use super::state::{BUILTIN, State};
 use longshore_common::ids::{Attempt, SessionId, UserGroupId, UserId, VaultId};
 use longshore_common::time::Timestamp;
 use longshore_config::work::layers::Layer;
+use longshore_identity::Secret;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -145,37 +147,38 @@ pub(super) struct Got<'a> {
     pub(super) skipped: &'a [VaultId],
     pub(super) redact: &'a [String],
     pub(super) left_out: &'a [String],
+    pub(super) keep: Option<&'a Secret>,
 }
 
-/// Keeps with a session what its present attempt got.
+/// Keeps with a session what its present attempt got. Of two who ask at the same time the first
+/// one says it, and the other finds what was kept: no vault that is saved between them makes
+/// their containers differ.
 pub(super) fn configured(draft: &mut Draft<'_>, id: SessionId, attempt: Attempt, got: Got<'_>) {
-    let Got {
-        hash,
-        vaults,
-        skipped,
-        redact,
-        left_out,
-    } = got;
-    let present = |session: &Session| session.attempt == attempt && !session.state.is_final();
-    let differs = |session: &Session| {
-        let same = session.config_hash.as_deref() == Some(hash)
-            && session.vaults == vaults
-            && session.vaults_skipped == skipped
-            && session.redact == redact;
-        !same
+    let first = |session: &Session| {
+        session.attempt == attempt
+            && !session.state.is_final()
+            && session.configured != Some(attempt)
     };
-    if !draft.session(id).is_some_and(present) {
+    if !draft.session(id).is_some_and(first) {
         return;
     }
-    if draft.session(id).is_some_and(differs)
-        && let Some(session) = draft.session_mut(id)
-    {
-        session.config_hash = Some(hash.to_owned());
-        session.vaults = vaults.to_vec();
-        session.vaults_skipped = skipped.to_vec();
-        session.redact = redact.to_vec();
+    if let Some(session) = draft.session_mut(id) {
+        session.configured = Some(attempt);
+        session.config_hash = Some(got.hash.to_owned());
+        session.vaults = got.vaults.to_vec();
+        session.vaults_skipped = got.skipped.to_vec();
+        session.redact = got.redact.to_vec();
+        if got.keep.is_some() {
+            session.delivered = Some(attempt);
+        }
     }
-    for text in left_out {
+    if let Some(text) = got.keep {
+        draft.push(Change::Delivered(GivenText {
+            session: id,
+            text: text.clone(),
+        }));
+    }
+    for text in got.left_out {
         super::delivery::not_given(draft, id, text, "coordinator");
     }
 }
@@ -234,6 +237,17 @@ impl State {
             .collect();
         all.sort_by_key(|one| (one.layer, one.vault.priority, one.vault.id));
         all
+    }
+
+    /// The vaults of a configuration as they stand now; none where one of them is not what it
+    /// was: changed, or gone.
+    #[must_use]
+    pub fn vaults_at(&self, versions: &[(VaultId, u64)]) -> Option<Vec<&Vault>> {
+        let one = |(id, version): &(VaultId, u64)| {
+            let vault = self.vaults.get(id)?;
+            (vault.version == *version).then_some(vault)
+        };
+        versions.iter().map(one).collect()
     }
 
     /// As whom a session runs: its owner, or the service account of its resource group where that

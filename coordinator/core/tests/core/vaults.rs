@@ -5,6 +5,7 @@ use longshore_common::ids::{Attempt, SessionId, UserGroupId, VaultId};
 use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
 use longshore_core::model::{BUILTIN, Change, Event, Vault, personal_vault};
+use longshore_identity::Secret;
 use std::collections::BTreeSet;
 
 const ID: VaultId = VaultId::new(77);
@@ -76,6 +77,7 @@ fn a_session_keeps_what_it_got() {
         skipped: vec![VaultId::new(78)],
         redact: vec!["LAB_*".to_owned()],
         left_out: vec!["Vault x is left out.".to_owned()],
+        keep: Some(Secret::new("kept".to_owned())),
     };
     world.does(configured(Attempt(9)));
     assert_eq!(world.state().sessions.get(&id).unwrap().config_hash, None);
@@ -88,11 +90,39 @@ fn a_session_keeps_what_it_got() {
     );
     assert_eq!(session.redact, ["LAB_*"]);
     assert_eq!(session.not_given, ["Vault x is left out."]);
-    // Asked again, as by a second container, nothing is news.
-    let lines = session.history_len;
+    assert_eq!(
+        (session.configured, session.delivered),
+        (Some(Attempt::FIRST), Some(Attempt::FIRST))
+    );
+    // Said again, as by a second container that asked at the same time, nothing is news: not
+    // even what is otherwise.
+    let before = session.clone();
     world.does(configured(Attempt::FIRST));
-    let session = world.state().sessions.get(&id).unwrap();
-    assert_eq!((session.history_len, session.not_given.len()), (lines, 1));
+    world.does(Event::Configured {
+        session: id,
+        attempt: Attempt::FIRST,
+        hash: "other".to_owned(),
+        vaults: vec![(ID, 4)],
+        skipped: Vec::new(),
+        redact: Vec::new(),
+        left_out: vec!["Something else.".to_owned()],
+        keep: None,
+    });
+    assert_eq!(world.state().sessions.get(&id).unwrap(), &before);
+}
+
+#[test]
+fn vaults_are_found_as_long_as_they_are_what_they_were() {
+    let mut world = World::new();
+    world.apply(vec![Change::Vault(Box::new(vault(&[BUILTIN.admins])))]);
+    let at = |world: &World, version| {
+        let found = world.state().vaults_at(&[(ID, version)]);
+        found.map(|all| all.len())
+    };
+    // Whom it reaches now is not asked.
+    assert_eq!((at(&world, 1), at(&world, 2)), (Some(1), None));
+    assert_eq!(world.state().vaults_at(&[(VaultId::new(78), 1)]), None);
+    assert_eq!(world.state().vaults_at(&[]), Some(Vec::new()));
 }
 
 #[test]

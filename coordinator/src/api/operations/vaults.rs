@@ -18,6 +18,11 @@ const KEY: Parameter = query(
     Holds::Text,
     "A path, such as environment.STAGE. Required.",
 );
+const SESSION: Parameter = query(
+    "session",
+    Holds::Text,
+    "A session that has not ended: what its present attempt was given.",
+);
 
 const REVEALED: &[&str] = &["LS-NOT-FOUND", "LS-REAUTH", "LS-SECRETS-LOCKED"];
 
@@ -233,9 +238,9 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/me/config",
         row: Some(Access::MeVault),
         summary: "What one's sessions get beside what is asked for them, and where it comes from",
-        parameters: &[REVEAL],
+        parameters: &[SESSION, REVEAL],
         gives: Gives::Json(shape::<admin::ConfigView>),
-        codes: &["LS-REAUTH"],
+        codes: &["LS-NOT-FOUND", "LS-STATE", "LS-REAUTH"],
         handler: || get(merged::mine),
         ..READ
     },
@@ -244,9 +249,9 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/me/config/explain",
         row: Some(Access::MeVault),
         summary: "Where one value of it comes from, and what it stands before",
-        parameters: &[KEY, REVEAL],
+        parameters: &[KEY, SESSION, REVEAL],
         gives: Gives::Json(shape::<admin::ConfigLeaf>),
-        codes: REVEALED,
+        codes: &["LS-NOT-FOUND", "LS-STATE", "LS-REAUTH", "LS-SECRETS-LOCKED"],
         handler: || get(merged::explain_mine),
         ..READ
     },
@@ -255,9 +260,9 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/users/{id}/config",
         row: Some(Access::UserConfig),
         summary: "What somebody's sessions get, masked",
-        parameters: &[REVEAL],
+        parameters: &[SESSION, REVEAL],
         gives: Gives::Json(shape::<admin::ConfigView>),
-        codes: &["LS-NOT-FOUND", "LS-REAUTH"],
+        codes: &["LS-NOT-FOUND", "LS-STATE", "LS-REAUTH"],
         handler: || get(merged::of_person),
         ..READ
     },
@@ -266,9 +271,9 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/users/{id}/config/explain",
         row: Some(Access::UserConfig),
         summary: "Where one value of somebody's sessions comes from, masked",
-        parameters: &[KEY, REVEAL],
+        parameters: &[KEY, SESSION, REVEAL],
         gives: Gives::Json(shape::<admin::ConfigLeaf>),
-        codes: &["LS-NOT-FOUND", "LS-REAUTH"],
+        codes: &["LS-NOT-FOUND", "LS-STATE", "LS-REAUTH"],
         handler: || get(merged::explain_person),
         ..READ
     },

@@ -15,7 +15,7 @@ async fn vault(f: &Fixture, content: &Value) {
 
 async fn delivery(f: &Fixture, id: SessionId) -> Delivery {
     let given = f.app.vaults.deliver(&f.app.engine, id).await;
-    given.unwrap()
+    (*given.unwrap()).clone()
 }
 
 fn config(delivery: &Delivery) -> Value {
@@ -163,4 +163,167 @@ async fn what_is_not_given_is_told_once() {
     let lines = history["items"].as_array().unwrap().iter();
     let lines = lines.filter(|line| line["detail"] == told[0]);
     assert_eq!(lines.count(), 1, "{history}");
+}
+
+async fn kept(f: &Fixture, id: SessionId) -> bool {
+    f.app.reader.delivered(id).await.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn whoever_asks_later_for_an_attempt_is_given_the_same() {
+    let f = ready().await;
+    vault(
+        &f,
+        &json!({
+            "environment": { "A": "first", "TOKEN": "hunter2" },
+            "files": { "x": { "path": "/tmp/x", "contents": "hunter2" } },
+            "agent": { "registries": [{ "host": "r.lab", "username": "u", "password": "hunter2" }] },
+        }),
+    )
+    .await;
+    let given = json!({ "command": ["true"], "environment": { "B": "request" } });
+    let id = f.submit(given).await.json()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let first = delivery(&f, SessionId(1)).await;
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(first.environment[0], pair("A", "first"));
+    assert!(kept(&f, SessionId(1)).await);
+    let stored = f.app.reader.delivered(SessionId(1)).await.unwrap();
+    assert!(!format!("{stored:?}").contains("hunter2"));
+    let shown = f.get(&format!("/api/v1/sessions/{id}")).await.json();
+
+    // Edits, switches and layers of the coordinator act on what starts afterwards.
+    vault(&f, &json!({ "environment": { "A": "second" } })).await;
+    assert_eq!(delivery(&f, SessionId(1)).await, first);
+    f.patch(MINE, "*", &json!({ "enabled": false })).await;
+    assert_eq!(delivery(&f, SessionId(1)).await, first);
+    let after = f.get(&format!("/api/v1/sessions/{id}")).await.json();
+    assert_eq!(
+        (&after["config_hash"], &after["vaults"]),
+        (&shown["config_hash"], &shown["vaults"])
+    );
+
+    // The next attempt is merged anew, and takes the place of the one before.
+    f.runs(&id).await;
+    vault(&f, &json!({ "environment": { "A": "third" } })).await;
+    let again = f
+        .post(&format!("/api/v1/sessions/{id}/restart"), &json!({}))
+        .await;
+    assert_eq!(again.status, 200, "{}", again.text());
+    let next = delivery(&f, SessionId(1)).await;
+    let next = next.environment.into_iter().find(|(name, _)| name == "A");
+    assert_eq!(next, Some(pair("A", "third")));
+}
+
+#[tokio::test]
+async fn what_has_ended_keeps_nothing() {
+    let f = ready().await;
+    vault(&f, &json!({ "environment": { "A": "1" } })).await;
+    f.submit(json!({ "command": ["true"] })).await;
+    delivery(&f, SessionId(1)).await;
+    assert!(kept(&f, SessionId(1)).await);
+    f.runs("s-1").await;
+    f.ends("s-1", 0).await;
+    let state = f.get("/api/v1/sessions/s-1").await.json()["state"].clone();
+    assert_eq!(state, "TERMINATED");
+    assert!(!kept(&f, SessionId(1)).await);
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_what_the_request_says_by_itself() {
+    let f = ready().await;
+    let asked = json!({
+        "command": ["true"], "environment": { "A": "1" }, "config": { "note": 7 },
+    });
+    f.submit(asked).await;
+    let first = delivery(&f, SessionId(1)).await;
+    assert!(!kept(&f, SessionId(1)).await);
+    // Neither a vault nor what a reload brings gets into it.
+    vault(&f, &json!({ "environment": { "A": "2", "B": "3" } })).await;
+    let node = longshore_config::read::read(longshore_config::read::Format::Json, br#"{"x": 1}"#);
+    let work = longshore_config::work::layers::document(
+        longshore_config::work::layers::Layer::File,
+        "coordinator:/etc/x".to_owned(),
+        true,
+        0,
+        node.unwrap(),
+    );
+    f.app.vaults.set_work(vec![work]);
+    assert_eq!(delivery(&f, SessionId(1)).await, first);
+    assert_eq!(config(&first), json!({ "note": 7 }));
+}
+
+#[tokio::test]
+async fn what_was_given_and_is_gone_is_not_replaced_by_something_else() {
+    let f = ready().await;
+    vault(&f, &json!({ "environment": { "A": "first" } })).await;
+    f.submit(json!({ "command": ["true"] })).await;
+    // Nothing can be encrypted while a key is lacking, so nothing is kept.
+    let keyring = f.app.secrets.keyring();
+    keyring.hold_against(["00000000"]);
+    delivery(&f, SessionId(1)).await;
+    keyring.hold_against([]);
+    assert!(!kept(&f, SessionId(1)).await);
+    assert_eq!(
+        delivery(&f, SessionId(1)).await.environment,
+        [("A".to_owned(), "first".to_owned())]
+    );
+    vault(&f, &json!({ "environment": { "A": "second" } })).await;
+    let gone = f.app.vaults.deliver(&f.app.engine, SessionId(1)).await;
+    assert_eq!(
+        gone.unwrap_err().to_string(),
+        "what attempt 1 was given: the vaults have changed since, and it was not kept"
+    );
+}
+
+#[tokio::test]
+async fn what_a_session_was_given_is_shown_to_its_owner_with_where_it_comes_from() {
+    let f = ready().await;
+    vault(
+        &f,
+        &json!({ "environment": { "A": "first" }, "agent": { "git": { "user": "first" } } }),
+    )
+    .await;
+    let asked = json!({ "command": ["true"], "environment": { "A": "request" } });
+    f.submit(asked).await;
+    let config = "/api/v1/me/config?session=s-1";
+    let early = f.get(config).await;
+    assert_eq!(early.status, 409);
+    assert_eq!(early.code(), "LS-STATE");
+    delivery(&f, SessionId(1)).await;
+    let before = f.get(config).await.json();
+    assert_eq!(before["config"]["agent"]["git"]["user"], "first");
+    assert_eq!(before["config"]["environment"]["A"], "********");
+    let version = f.get(MINE).await.json()["version"].clone();
+    assert_eq!(before["vaults"][0]["version"], version);
+    let session = f.get("/api/v1/sessions/s-1").await.json();
+    assert_eq!(before["hash"], session["config_hash"]);
+    // The vault is another one by now; what the session got is not.
+    vault(&f, &json!({ "environment": { "A": "second" } })).await;
+    assert_eq!(f.get(config).await.json(), before);
+    let leaf = "/api/v1/me/config/explain?key=environment.A&reveal=true&session=s-1";
+    let leaf = f.get(leaf).await.json();
+    assert_eq!(
+        (&leaf["value"], &leaf["layer"], &leaf["source"]),
+        (
+            &json!("request"),
+            &json!("command-line"),
+            &json!("environment.A")
+        )
+    );
+    let shadowed = &leaf["shadowed"][0];
+    assert_eq!(
+        (&shadowed["value"], &shadowed["layer"]),
+        (&json!("first"), &json!("personal-vault"))
+    );
+    // Others have no such session.
+    let none = f.get("/api/v1/me/config?session=s-2").await;
+    assert_eq!(none.code(), "LS-NOT-FOUND");
+    let none = f.get("/api/v1/me/config?session=x").await;
+    assert_eq!(none.code(), "LS-NOT-FOUND");
+    f.runs("s-1").await;
+    f.ends("s-1", 0).await;
+    assert_eq!(f.get(config).await.code(), "LS-STATE");
 }

@@ -494,6 +494,36 @@ fn assert_environment(request: &CreateRequest, body: &Value) {
 }
 
 #[test]
+fn what_people_give_to_launchers_wins_and_nothing_else_does() {
+    let mut request = plain();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    request.spec.environment.extend([
+        pair("MASTER_ADDR", "main1"),
+        pair("MASTER_PORT", "29500"),
+        pair("NNODES", "2"),
+        pair("NODE_RANK", "0"),
+        pair("LONGSHORE_CLUSTER_RANK", "0"),
+    ]);
+    request.delivered.environment = vec![
+        pair("MASTER_PORT", "4000"),
+        pair("NODE_RANK", "7"),
+        pair("EPOCHS", "9"),
+        pair("LONGSHORE_CLUSTER_RANK", "5"),
+    ];
+    let lines = environment(&request).unwrap();
+    for line in [
+        "MASTER_ADDR=main1",
+        "MASTER_PORT=4000",
+        "NNODES=2",
+        "NODE_RANK=7",
+        "EPOCHS=3",
+        "LONGSHORE_CLUSTER_RANK=0",
+    ] {
+        assert!(lines.iter().any(|found| found == line), "{line}: {lines:?}");
+    }
+}
+
+#[test]
 fn hashes_tell_orders_apart_and_stay() {
     let spec = plain().spec;
     let mut other = spec.clone();

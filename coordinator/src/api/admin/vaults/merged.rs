@@ -7,26 +7,56 @@ use super::super::super::{App, json, person};
 use super::super::missing;
 use super::{record_reveal, reveals, warnings};
 use crate::identity::Person;
-use crate::vaults::{Configuration, Kept};
+use crate::vaults::{Kept, NotGiven};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use longshore_common::admin::{ConfigLeaf, ConfigShadowed, ConfigVault, ConfigView};
+use longshore_common::ids::{SessionId, VaultId};
 use longshore_config::merge::{Leaf, Origin};
 use longshore_config::tree::{Node, dotted};
-use longshore_config::work::layers::Layer;
+use longshore_config::work::layers::{Layer, Merged, Warning};
 use longshore_config::work::mask::masked_at;
 use longshore_core::access::{self, Intent, Operation};
 use longshore_core::model::admin::{at_person, vault_target};
+use longshore_core::model::{State as Core, Vault};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Whose configuration, and how much of it is shown.
 struct Asked {
-    configuration: Configuration,
-    vaults: Vec<Kept>,
+    merged: Merged,
+    hash: String,
+    warnings: Vec<Warning>,
+    vaults: Vec<Shown>,
     /// Vaults of administrators that the caller may not read.
     closed: BTreeSet<String>,
     reveal: bool,
+}
+
+/// A vault that is in it.
+struct Shown {
+    id: VaultId,
+    version: u64,
+    /// None = it is there no more.
+    vault: Option<Vault>,
+}
+
+impl Shown {
+    fn of(state: &Core, (id, version): (VaultId, u64)) -> Self {
+        Self {
+            id,
+            version,
+            vault: state.vaults.get(&id).cloned(),
+        }
+    }
+}
+
+/// What a session has been given, as far as the state knows it.
+struct Had {
+    hash: String,
+    skipped: Vec<VaultId>,
+    /// It has ended: what it was given is not kept.
+    over: bool,
 }
 
 /// Reads what a route is about; without a name it is the caller's own.
@@ -38,9 +68,17 @@ async fn asked(
 ) -> Result<(Asked, Query, Person), Failure> {
     let person = person(request.extensions())?;
     let origin = origin(request.extensions())?;
-    let mut known = vec!["reveal"];
+    let mut known = vec!["reveal", "session"];
     known.extend(parameters);
     let query = Query::read(request.uri().query(), &known)?;
+    let session = query.one("session")?.map(str::to_owned);
+    let id = match &session {
+        None => None,
+        Some(text) => Some(
+            text.parse::<SessionId>()
+                .map_err(|_| missing("session", text))?,
+        ),
+    };
     let (me, rights, wanted) = (person.caller.user, person.rights.clone(), whose.clone());
     let found = app
         .engine
@@ -55,17 +93,41 @@ async fn asked(
             {
                 return None;
             }
-            let vaults = Kept::all_for(state, user);
-            let closed = vaults.iter().map(|kept| &kept.vault).filter(|vault| {
-                let target = vault_target(state, vault).intent(Intent::Read);
-                vault.owner.is_none()
-                    && !access::decide(Operation::VaultRead, &rights, &target).is_allowed()
+            let all = Kept::all_for(state, user);
+            // Of a session of one's own one sees what it got, whoever it runs as.
+            let session = id.map(|id| state.sessions.get(&id).filter(|s| s.owner == user.id));
+            let had = session.map(|found| {
+                found.map(|session| Had {
+                    hash: session.config_hash.clone().unwrap_or_default(),
+                    skipped: session.vaults_skipped.clone(),
+                    over: session.state.is_final(),
+                })
             });
-            let closed: BTreeSet<String> = closed.map(|vault| vault.id.to_string()).collect();
-            Some((vaults, closed, user.id == me))
+            let shown: Vec<Shown> = match session.flatten() {
+                Some(session) => {
+                    let used = session.vaults.iter();
+                    used.map(|used| Shown::of(state, *used)).collect()
+                }
+                None => {
+                    let all = all.iter().map(|kept| (kept.vault.id, kept.vault.version));
+                    all.map(|one| Shown::of(state, one)).collect()
+                }
+            };
+            let closed = shown.iter().filter(|one| {
+                one.vault.as_ref().is_none_or(|vault| {
+                    let target = vault_target(state, vault).intent(Intent::Read);
+                    let seen = match vault.owner {
+                        Some(owner) => owner == user.id,
+                        None => access::decide(Operation::VaultRead, &rights, &target).is_allowed(),
+                    };
+                    !seen
+                })
+            });
+            let closed: BTreeSet<String> = closed.map(|one| one.id.to_string()).collect();
+            Some((all, shown, closed, user.id == me, had))
         })
         .await?;
-    let (vaults, closed, mine) = found.ok_or_else(|| match &whose {
+    let (all, vaults, closed, mine, had) = found.ok_or_else(|| match &whose {
         None => Failure::internal(),
         Some(name) => missing("user", name),
     })?;
@@ -76,17 +138,58 @@ async fn asked(
             "Only its owner may reveal a configuration.",
         ));
     }
-    let configuration = app.vaults.configure(&vaults, Vec::new());
+    let (merged, hash, warnings) = match (id, had) {
+        (Some(id), Some(had)) => {
+            let name = session.unwrap_or_default();
+            let had = had.ok_or_else(|| missing("session", &name))?;
+            of_session(app, id, had).await?
+        }
+        _ => {
+            let made = app.vaults.configure(&all, Vec::new());
+            (made.merged, made.hash, made.warnings)
+        }
+    };
     if reveal {
         record_reveal(app, &origin, ("config", "")).await?;
     }
     let asked = Asked {
-        configuration,
+        merged,
+        hash,
+        warnings,
         vaults,
         closed,
         reveal,
     };
     Ok((asked, query, person))
+}
+
+/// What the present attempt of a session got.
+async fn of_session(
+    app: &App,
+    id: SessionId,
+    had: Had,
+) -> Result<(Merged, String, Vec<Warning>), Failure> {
+    let state = |text: String| Failure::new("LS-STATE", text);
+    if had.over {
+        let text = format!("Session {id} has ended; what it was given is not kept.");
+        return Err(state(text));
+    }
+    let merged = match app.vaults.given_to(&app.engine, id).await {
+        Ok(Some(merged)) => merged,
+        Ok(None) => {
+            let text = format!("Session {id} has not been given anything yet.");
+            return Err(state(text));
+        }
+        Err(NotGiven::Engine(error)) => return Err(error.into()),
+        Err(NotGiven::Unknown) => return Err(missing("session", &id.to_string())),
+        Err(why) => return Err(state(format!("Session {id}: {why}."))),
+    };
+    let skipped = had.skipped.iter().map(|vault| Warning {
+        source: Some(vault.to_string()),
+        ..Warning::of("vault-skipped", String::new())
+    });
+    let warnings = skipped.chain(merged.warnings.iter().cloned()).collect();
+    Ok((merged, had.hash, warnings))
 }
 
 impl Asked {
@@ -129,15 +232,19 @@ impl Asked {
     }
 
     fn view(&self) -> ConfigView {
-        let merged = &self.configuration.merged;
-        let vaults = self.vaults.iter().map(|kept| {
-            let vault = &kept.vault;
-            let id = vault.id.to_string();
+        let merged = &self.merged;
+        let vaults = self.vaults.iter().map(|one| {
+            let id = one.id.to_string();
             let open = !self.closed.contains(&id);
+            let vault = one.vault.as_ref();
             ConfigVault {
-                name: vault.owner.is_none().then(|| vault.name.clone()),
-                version: open.then_some(vault.version),
-                layer: open.then(|| kept.layer.to_string()),
+                name: vault
+                    .filter(|vault| vault.owner.is_none())
+                    .map(|vault| vault.name.clone()),
+                version: open.then_some(one.version),
+                layer: vault
+                    .filter(|_| open)
+                    .map(|vault| vault.layer().to_string()),
                 id,
             }
         });
@@ -147,7 +254,7 @@ impl Asked {
         };
         ConfigView {
             config,
-            hash: self.configuration.hash.clone(),
+            hash: self.hash.clone(),
             leaves: merged
                 .leaves
                 .iter()
@@ -155,7 +262,7 @@ impl Asked {
                 .map(|leaf| self.leaf(leaf))
                 .collect(),
             vaults: vaults.collect(),
-            warnings: warnings(&self.configuration.warnings),
+            warnings: warnings(&self.warnings),
         }
     }
 }
@@ -171,7 +278,7 @@ async fn explain(app: App, whose: Option<String>, request: Request) -> Result<Re
     if key.is_empty() {
         return Err(Failure::new("LS-PARAMETER", "key is required."));
     }
-    let leaves = &asked.configuration.merged.leaves;
+    let leaves = &asked.merged.leaves;
     let found = leaves.iter().find(|leaf| dotted(&leaf.path) == key);
     match found {
         Some(leaf) => json(&asked.leaf(leaf)),

@@ -29,6 +29,7 @@ use longshore_core::model::{Refusal, State};
 use longshore_identity::audit::Outcome;
 use serde_json::Value;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// The age of a login of the console up to which it may see what is secret.
 const FRESH_MS: i64 = 15 * 60 * 1000;
@@ -114,9 +115,9 @@ impl Save {
         let request = &self.write.body;
         let old = present.and_then(|kept| app.vaults.text(kept.content.as_ref()).ok());
         let text = match &request.content {
-            Member::Value(text) => Some(text.clone()),
-            Member::Null => Some(String::new()),
-            _ => old.or_else(|| present.is_none().then(String::new)),
+            Member::Value(text) => Some(Zeroizing::new(text.clone())),
+            Member::Null => Some(Zeroizing::default()),
+            _ => old.or_else(|| present.is_none().then(Zeroizing::default)),
         };
         if let (Some(text), Ok(format), false) = (text, format_of(&view.format), of_others) {
             view.content = masked(format, &text);
@@ -167,7 +168,7 @@ async fn with_content(
                 .map_err(Refusal::from)?;
             let name = view.name.clone().unwrap_or_default();
             record_reveal(app, origin, (&view.id, &name)).await?;
-            Some(text)
+            Some((*text).clone())
         }
         None => match app.vaults.masked(kept) {
             Ok(text) => Some(text),

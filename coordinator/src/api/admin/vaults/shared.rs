@@ -116,7 +116,8 @@ pub(in super::super::super) async fn download(
     let content = match reveal {
         true => {
             may_reveal(may)?;
-            app.vaults.text(kept.content.as_ref())
+            let text = app.vaults.text(kept.content.as_ref());
+            text.map(|text| (*text).clone())
         }
         false => app.vaults.masked(&kept),
     };
