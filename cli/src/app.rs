@@ -6,7 +6,7 @@ use crate::contexts::{self, Context, File};
 use crate::error::Failure;
 use crate::output::{Format, Output};
 use crate::values;
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -92,6 +92,23 @@ impl App {
         Self {
             global,
             started: Instant::now(),
+        }
+    }
+
+    /// Takes `client.output` where it is not said with `-o`, or a locked vault holds it. What is
+    /// wrong with the defaults is told by the commands that go by them.
+    pub(crate) fn take_output(&mut self) {
+        let said = self
+            .global
+            .output
+            .and_then(|format| format.to_possible_value());
+        let said = said.map(|value| value.get_name().to_owned());
+        let Ok(defaults) = crate::defaults::known(self) else {
+            return;
+        };
+        let (held, _) = defaults.pick("output", said);
+        if let Some(format) = held.and_then(|word| Format::from_str(&word, true).ok()) {
+            self.global.output = Some(format);
         }
     }
 

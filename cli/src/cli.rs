@@ -2,9 +2,10 @@
 
 use crate::app::{App, Global, most};
 use crate::commands::{
-    admin, api, attach, check, context, cp, down, exec, explain, forward, gpus, history, idle,
-    join, key, links, login, logs, nodes, notify, preset, prolong, ps, queue, quota, run, show,
-    simulate, ssh, start, status, steer, stop, token, top, up, usage, vault, version, wait, whoami,
+    admin, api, attach, check, config, context, cp, down, exec, explain, forward, gpus, history,
+    idle, join, key, links, login, logs, nodes, notify, preset, prolong, ps, queue, quota, run,
+    show, simulate, ssh, start, status, steer, stop, token, top, up, usage, vault, version, wait,
+    whoami,
 };
 use crate::error::Failure;
 use clap::error::ErrorKind;
@@ -125,6 +126,9 @@ pub(crate) enum Command {
     /// What one's sessions get: a document of one's own, and what comes of all of them
     #[command(subcommand)]
     Vault(vault::Verb),
+    /// What the flags of this program default to, and who says so
+    #[command(subcommand)]
+    Config(config::Verb),
     /// What one is told of by mail and by calls
     #[command(subcommand)]
     Notify(notify::Verb),
@@ -446,6 +450,7 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Projects { verb } => Box::pin(admin::tenant::own(app, verb)).await,
         Command::Key(verb) => Box::pin(key::run(app, verb)).await,
         Command::Vault(verb) => Box::pin(vault::run(app, verb)).await,
+        Command::Config(verb) => Box::pin(config::run(app, verb)).await,
         Command::Notify(verb) => Box::pin(notify::run(app, verb)).await,
         Command::Preset(verb) => Box::pin(preset::run(app, verb)).await,
         Command::Gpus => Box::pin(gpus::run(app)).await,

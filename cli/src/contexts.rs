@@ -83,6 +83,19 @@ pub(crate) struct ClientDefaults {
 }
 
 impl ClientDefaults {
+    /// What each of [`crate::defaults::KEYS`] is set to.
+    pub(crate) fn values(&self) -> [Option<&str>; 6] {
+        let Self {
+            project,
+            group,
+            image,
+            preset,
+            output,
+            notify,
+        } = self;
+        [project, group, image, preset, output, notify].map(Option::as_deref)
+    }
+
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }

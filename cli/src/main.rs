@@ -10,6 +10,7 @@ mod clock;
 mod columns;
 mod commands;
 mod contexts;
+mod defaults;
 mod describe;
 mod error;
 mod follow;
@@ -37,7 +38,8 @@ fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let attached = cli::is_attached(&cli.command);
     let keeps_time = cli::keeps_time(&cli.command);
-    let app = App::new(cli.global);
+    let mut app = App::new(cli.global);
+    app.take_output();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

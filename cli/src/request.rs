@@ -158,18 +158,25 @@ pub(crate) fn build(
     if !command.is_empty() {
         request.command = command.to_vec();
     }
-    let defaults = app.contexts()?.client;
+    let defaults = crate::defaults::present(app)?;
+    let pick = |key: &str, flag: &mut Option<String>| {
+        let (held, note) = defaults.pick(key, flag.take());
+        *flag = held;
+        if let Some(note) = note.filter(|_| !app.global.quiet) {
+            eprintln!("{}", clean(&note));
+        }
+    };
     // The image of a system session is the installation's.
     if kind != "system" {
-        request.image = request.image.or(defaults.image);
+        pick("image", &mut request.image);
     }
     // A queue has groups of its own.
     if request.queue.is_none() {
-        request.group = request.group.or(defaults.group);
+        pick("group", &mut request.group);
     }
-    request.project = request.project.or(defaults.project);
+    pick("project", &mut request.project);
     if request.slots.is_empty() && request.queue.is_none() {
-        request.preset = request.preset.or(defaults.preset);
+        pick("preset", &mut request.preset);
     }
     Ok(request)
 }

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod api;
 pub(crate) mod attach;
 pub(crate) mod check;
+pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod cp;
 pub(crate) mod down;

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::client::{Call, Client, encode};
 use crate::error::Failure;
 use crate::output::{clean, print};
-use crate::values;
+use crate::values::{self, SessionRef};
 use longshore_config::read::Format;
 use longshore_config::work::layers::value_of;
 use longshore_config::work::parse;
@@ -51,12 +51,18 @@ pub(crate) enum Verb {
     Explain {
         /// Such as environment.STAGE
         key: String,
+        /// Of what this session was given
+        #[arg(long, value_name = "ID")]
+        session: Option<SessionRef>,
         /// Show secrets too; it is recorded
         #[arg(long)]
         reveal: bool,
     },
     /// Show what one's sessions get of all vaults and files together
     Preview {
+        /// What this session was given
+        #[arg(long, value_name = "ID")]
+        session: Option<SessionRef>,
         /// Show secrets too; it is recorded
         #[arg(long)]
         reveal: bool,
@@ -116,12 +122,35 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             switch(app, &client, MINE, &body).await
         }
         Verb::Disable => switch(app, &client, MINE, &json!({ "enabled": false })).await,
-        Verb::Explain { key, reveal } => {
+        Verb::Explain {
+            key,
+            session,
+            reveal,
+        } => {
             let path = format!("/me/config/explain?key={}", encode(&key));
+            let path = of_session(&client, path, session.as_ref()).await?;
             explain(app, &client, &path, reveal).await
         }
-        Verb::Preview { reveal } => preview(app, &client, "/me/config", reveal).await,
+        Verb::Preview { session, reveal } => {
+            let path = "/me/config".to_owned();
+            let path = of_session(&client, path, session.as_ref()).await?;
+            preview(app, &client, &path, reveal).await
+        }
     }
+}
+
+/// The same of what a session was given.
+async fn of_session(
+    client: &Client,
+    path: String,
+    session: Option<&SessionRef>,
+) -> Result<String, Failure> {
+    let Some(session) = session else {
+        return Ok(path);
+    };
+    let id = client.session_id(session).await?;
+    let sign = if path.contains('?') { '&' } else { '?' };
+    Ok(format!("{path}{sign}session={id}"))
 }
 
 fn revealed(path: &str, reveal: bool) -> String {
@@ -193,6 +222,7 @@ async fn save(
     let write = Write::new(Method::PUT, path, "the vault is saved");
     let saved = send(app, client, write.version(version).body(body)).await?;
     warn(&saved["warnings"]);
+    crate::defaults::learn_if_possible(app, client).await;
     let size = saved["size"].as_u64().unwrap_or(0);
     let off = match saved["enabled"].as_bool() {
         Some(true) => "",
@@ -214,6 +244,7 @@ pub(crate) async fn switch(
     let what = if on { "switched on" } else { "switched off" };
     let write = Write::new(Method::PATCH, path, format!("the vault is {what}"));
     send(app, client, write.version(tag(&present)).body(body)).await?;
+    crate::defaults::learn_if_possible(app, client).await;
     say(app, what);
     Ok(0)
 }
@@ -269,7 +300,7 @@ pub(crate) async fn explain(
     Ok(0)
 }
 
-fn leaf_text(leaf: &Value) -> String {
+pub(super) fn leaf_text(leaf: &Value) -> String {
     let of = |one: &Value| {
         let value = match (one["state"].as_str(), one.get("value")) {
             (Some("unset"), _) => "taken away".to_owned(),
