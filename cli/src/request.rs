@@ -175,7 +175,7 @@ pub(crate) fn build(
         pick("group", &mut request.group);
     }
     pick("project", &mut request.project);
-    if request.slots.is_empty() && request.queue.is_none() {
+    if request.slots.is_empty() && request.queue.is_none() && kind != "system" {
         pick("preset", &mut request.preset);
     }
     Ok(request)

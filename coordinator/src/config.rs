@@ -729,22 +729,35 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         overrides: Overrides,
     ) -> Result<(Self, Loaded), ConfigError> {
-        let start = Start {
-            file: file.map(|file| (file, Vec::new())),
-            settings,
-            environment: environment.into_iter().collect(),
-            arguments: overrides.arguments(),
-        };
-        let loaded = sources::start(&SCHEMA, start).map_err(|faults| {
-            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            ConfigError(lines.join("\n"))
-        })?;
+        let loaded = Self::sources(file, settings, environment, overrides)?;
         // The schema has judged keys and types; what is left are texts with a form of their own.
         let placed = |fault: &Fault| ConfigError(fault.to_string());
         let config: Self = loaded.typed().map_err(|fault| placed(&fault))?;
         let config = config.checked();
         let config = config.map_err(|error| placed(&loaded.placed(&error.0)))?;
         Ok((config, loaded))
+    }
+
+    /// What the sources say, as far as the schema judges it.
+    ///
+    /// # Errors
+    /// All that is wrong, a line each.
+    pub fn sources(
+        file: Option<&Path>,
+        settings: Vec<(String, serde_json::Value)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: Overrides,
+    ) -> Result<Loaded, ConfigError> {
+        let start = Start {
+            file: file.map(|file| (file, Vec::new())),
+            settings,
+            environment: environment.into_iter().collect(),
+            arguments: overrides.arguments(),
+        };
+        sources::start(&SCHEMA, start).map_err(|faults| {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            ConfigError(lines.join("\n"))
+        })
     }
 
     fn checked(mut self) -> Result<Self, ConfigError> {

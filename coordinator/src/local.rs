@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// Longest line, in bytes: a password and some names, and room.
 pub const LONGEST: u64 = 16 << 10;
+/// Longest answer, in bytes: the stored settings have the size of a request at most.
+pub const LONGEST_ANSWER: u64 = 4 << 20;
 /// How long an answer may take: it waits for the disk, and for other passwords.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -46,6 +48,9 @@ pub enum Ask {
     },
     /// How many stored secrets each master key protects.
     SecretsStatus,
+    /// What is stored over the files of the configuration: one line of JSON, values by key, those
+    /// that are secret as masks.
+    Settings,
     /// Bring stored secrets under a new master key.
     SecretsRotate {
         /// The key, in base64.
@@ -127,7 +132,7 @@ fn converse(stream: &mut UnixStream, question: &Ask) -> std::io::Result<Option<T
     // One that is not heard finds the socket closed already.
     let _ = stream.write_all(&line);
     let mut text = String::new();
-    BufReader::new(stream.take(LONGEST)).read_line(&mut text)?;
+    BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut text)?;
     if text.is_empty() {
         return Ok(None);
     }

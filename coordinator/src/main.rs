@@ -9,6 +9,7 @@ use longshore_common::ids::{
     ClusterId, CoordinatorGeneration, DomainId, GroupId, InstanceId, PolicyId, ProjectId,
 };
 use longshore_common::redact::{Hiding, Names};
+use longshore_config::load::Loaded;
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig};
 use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, manual, reference};
@@ -285,6 +286,7 @@ fn start() -> Result<(), End> {
         Some(Verb::Config {
             verb: ConfigVerb::Show { key, origin, json },
         }) => {
+            let loaded = shown(&source, &config.daemon.data_dir).unwrap_or(loaded);
             let text = longshore_config::show::print(
                 &SCHEMA,
                 &loaded,
@@ -321,6 +323,33 @@ fn start() -> Result<(), End> {
     let ended = runtime.block_on(run(config, source, (level, names)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+/// The configuration with what the coordinator that runs here has stored of it, to be shown; none
+/// if none runs, or if it does not go with what stands in the files by now.
+fn shown(source: &Source, data_dir: &Path) -> Option<Loaded> {
+    let lines = match local::ask(data_dir, &Ask::Settings) {
+        Ok(lines) => lines,
+        Err(local::LocalError::Nobody(_)) => return None,
+        Err(error) => {
+            eprintln!("warning: without stored settings: {error}");
+            return None;
+        }
+    };
+    let stored: BTreeMap<String, serde_json::Value> = serde_json::from_str(lines.first()?).ok()?;
+    let loaded = Config::sources(
+        source.file.as_deref(),
+        stored.into_iter().collect(),
+        source.environment.iter().cloned(),
+        source.overrides.clone(),
+    );
+    match loaded {
+        Ok(loaded) => Some(loaded),
+        Err(error) => {
+            eprintln!("warning: stored settings are left out: {error}");
+            None
+        }
+    }
 }
 
 /// Prints what the coordinator of this machine answers.
@@ -488,7 +517,7 @@ fn panics_end_the_process() {
 /// The configuration with what is stored of it. Stored settings that do not go with the rest any
 /// more are left out, and said: a start must not hang on them.
 fn with_stored(config: Config, source: &Source, state: &State) -> Result<InForce, End> {
-    match source.read(&state.settings.values) {
+    match source.read(&state.settings.open()) {
         Ok(read) => Ok(read),
         Err(wrong) => {
             for one in wrong {

@@ -9,6 +9,7 @@ use crate::local::{Ask, LONGEST, PATIENCE, Told, socket};
 use crate::pki::fill_random;
 use crate::secrets::{MasterKey, rotate};
 use longshore_common::ids::InvitationId;
+use longshore_common::redact::MASK;
 use longshore_core::model::Event;
 use longshore_core::model::logins::{LoginEvent, NewLink};
 use longshore_identity::audit::{Actor, ActorKind, Outcome};
@@ -115,6 +116,15 @@ async fn told(app: &App, uid: u32, question: Ask) -> Result<Vec<String>, Failure
         request_id: String::new(),
     }));
     match question {
+        Ask::Settings => {
+            let stored = app.engine.read(|state, _| state.settings.clone()).await?;
+            let mut values = stored.values;
+            for key in stored.secrets.into_keys() {
+                values.insert(key, MASK.into());
+            }
+            let line = serde_json::to_string(&values).map_err(|_| Failure::internal())?;
+            Ok(vec![line])
+        }
         Ask::SecretsStatus => rotate::status(&app.secrets).await.map_err(Into::into),
         Ask::SecretsRotate { key } => {
             let key = MasterKey::parse(&key);

@@ -540,7 +540,7 @@ pub const SCHEMA: Schema = Schema {
             "",
             "Sender, such as Longshore <gpu@lab.example>.",
         ),
-        reload(
+        live(
             "services.notify.webhooks",
             Kind::Free,
             "[]",

@@ -1,15 +1,19 @@
 //! Rows to the state. Reads what is live and nothing else.
 
 use super::write::write_meta;
-use super::{Doing, StoreError, audit, notes, people, vaults};
+use super::{Doing, StoreError, audit, notes, people, sealed, vaults};
 use crate::secrets::Keyring;
 use longshore_common::agent::Inventory;
 use longshore_common::ids::{Attempt, ContainerKey, CoordinatorGeneration, Rank, SessionId};
 use longshore_common::time::Timestamp;
-use longshore_core::model::{Agent, Change, Charge, Cursor, Idempotency, LedgerRow, Meta, State};
+use longshore_core::model::{
+    Agent, Change, Charge, Cursor, Idempotency, LedgerRow, Meta, SettingSecret, State,
+    StoredSettings,
+};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -38,6 +42,7 @@ pub(super) fn state(db: &mut Connection, keyring: &Keyring) -> Result<State, Sto
     let meta = meta(&from)?.ok_or_else(|| unreadable("meta", "1", "the row is missing"))?;
     let mut state = State::new(meta);
     let mut apply = |change: Change| state.apply(&change);
+    let setting_secrets = sealed::settings(&from, keyring)?;
     people::load(&from, keyring, &mut apply)?;
     vaults::load(&from, &mut apply)?;
     notes::load(&from, &mut apply)?;
@@ -49,7 +54,7 @@ pub(super) fn state(db: &mut Connection, keyring: &Keyring) -> Result<State, Sto
             apply(Change::Group(group));
         },
     )?;
-    scheduling(&from, &mut apply)?;
+    scheduling(&from, &setting_secrets, &mut apply)?;
     agents(&from, |agent| apply(Change::Agent(Box::new(agent))))?;
     bodies(
         &from,
@@ -76,7 +81,11 @@ pub(super) fn state(db: &mut Connection, keyring: &Keyring) -> Result<State, Sto
 }
 
 /// Settings, domains, projects, policies, presets, pools and queues.
-fn scheduling(from: &Transaction<'_>, apply: &mut impl FnMut(Change)) -> Result<(), StoreError> {
+fn scheduling(
+    from: &Transaction<'_>,
+    secrets: &BTreeMap<String, SettingSecret>,
+    apply: &mut impl FnMut(Change),
+) -> Result<(), StoreError> {
     let sql = "SELECT id, body FROM scheduler";
     bodies(from, "scheduler settings", sql, |settings| {
         apply(Change::Scheduler(settings));
@@ -86,8 +95,11 @@ fn scheduling(from: &Transaction<'_>, apply: &mut impl FnMut(Change)) -> Result<
         apply(Change::PeopleSettings(settings));
     })?;
     let sql = "SELECT id, body FROM settings";
-    bodies(from, "stored settings", sql, |settings| {
-        apply(Change::Settings(settings));
+    bodies(from, "stored settings", sql, |settings: StoredSettings| {
+        apply(Change::Settings(StoredSettings {
+            secrets: secrets.clone(),
+            ..settings
+        }));
     })?;
     bodies(from, "domain", "SELECT id, body FROM domains", |domain| {
         apply(Change::Domain(domain));

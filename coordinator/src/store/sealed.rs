@@ -6,7 +6,8 @@ use super::{Doing, Inner, Store, StoreError};
 use crate::pki::fill_random;
 use crate::secrets::{COLUMNS, Keyring, Locked, OpenError, Place as Where, Sealed};
 use longshore_common::ids::{SessionId, UserId};
-use longshore_core::model::{FactorKey, GivenText};
+use longshore_core::model::{FactorKey, GivenText, SettingSecret};
+use longshore_identity::Secret;
 use longshore_identity::totp::TotpSecret;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ const FACTOR: &str = "users.totp";
 const GIVEN: &str = "sessions.given";
 /// The kind of what their present attempts are given, vaults and all.
 const DELIVERED: &str = "sessions.delivered";
+/// The kind of stored settings that are secret, by their keys.
+const SETTING: &str = "settings.value";
 
 /// How far a change of the master key has come: nothing is behind the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -276,6 +279,55 @@ pub(super) fn keep_factor(
         }
         Some(FactorKey::Shut(_)) => Ok(()),
     }
+}
+
+/// Keeps the stored settings that are secret, and forgets those that are stored no more. One that
+/// cannot be read stays as it is.
+pub(super) fn keep_settings(
+    to: &Transaction<'_>,
+    keyring: &Keyring,
+    secrets: &BTreeMap<String, SettingSecret>,
+) -> Result<(), StoreError> {
+    let doing = "read secrets";
+    let stored: Vec<String> = {
+        let sql = "SELECT id FROM secrets WHERE kind = ?1";
+        let mut statement = to.prepare_cached(sql).doing(doing)?;
+        let rows = statement.query_map([SETTING], |row| row.get(0));
+        rows.and_then(Iterator::collect).doing(doing)?
+    };
+    for key in stored.iter().filter(|key| !secrets.contains_key(*key)) {
+        forget(to, SETTING, key)?;
+    }
+    for (key, secret) in secrets {
+        if let SettingSecret::Open(text) = secret {
+            put(to, keyring, SETTING, key, text.expose().as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// The stored settings that are secret.
+pub(super) fn settings(
+    from: &Transaction<'_>,
+    keyring: &Keyring,
+) -> Result<BTreeMap<String, SettingSecret>, StoreError> {
+    let values = of_kind(from, keyring, SETTING)?.into_iter();
+    let one = |(key, value): (String, Result<Zeroizing<Vec<u8>>, OpenError>)| {
+        let damaged = || SettingSecret::Shut("The stored secret is damaged.".to_owned());
+        let secret = match value {
+            Ok(bytes) => match std::str::from_utf8(&bytes) {
+                Ok(text) => SettingSecret::Open(Secret::new(text.to_owned())),
+                Err(_) => damaged(),
+            },
+            Err(OpenError::Locked(locked)) => SettingSecret::Shut(locked.to_string()),
+            Err(OpenError::Damaged) => damaged(),
+        };
+        if let SettingSecret::Shut(why) = &secret {
+            error!(setting = key, "a stored setting is left out: {why}");
+        }
+        (key, secret)
+    };
+    Ok(values.map(one).collect())
 }
 
 /// Keeps what a session is given with its request.

@@ -31,9 +31,10 @@ use longshore_core::model::{
     Announcement, AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig,
     FACTORY_RULE, Group, Idempotency, Image, JoinToken, KeypairPolicy, KeypairState, LiveConfig,
     Membership, Meta, NotifyChoice, NotifySettings, PeopleSettings, PolicyKind, Pool, Preset,
-    ProjectPolicy, ResourceConfig, SchedulerSettings, State, StoredSettings, Stretch, UsageRow,
-    UserPolicy, UserStatus,
+    ProjectPolicy, ResourceConfig, SchedulerSettings, SettingSecret, State, StoredSettings,
+    Stretch, UsageRow, UserPolicy, UserStatus,
 };
+use longshore_identity::Secret;
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome, Report};
 use rusqlite::Connection;
@@ -866,6 +867,12 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
             Change::Settings(StoredSettings {
                 version: 2,
                 values: BTreeMap::from([("a.b".to_owned(), serde_json::json!(true))]),
+                secrets: ["a.c", "a.d"]
+                    .map(|key| {
+                        let text = Secret::new("\"hunter2\"".to_owned());
+                        (key.to_owned(), SettingSecret::Open(text))
+                    })
+                    .into(),
             }),
             Change::Scheduler(SchedulerSettings {
                 retries_to_skip: 0,
@@ -877,6 +884,20 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
         &mut world,
         vec![config(2, false), draft(2), charge(2), cursor("n2")],
     );
+    // What is stored no more is forgotten, and nothing of it is in the clear.
+    store_and_compare(
+        &mut world,
+        vec![Change::Settings(StoredSettings {
+            version: 3,
+            values: BTreeMap::new(),
+            secrets: BTreeMap::from([(
+                "a.c".to_owned(),
+                SettingSecret::Open(Secret::new("\"hunter3\"".to_owned())),
+            )]),
+        })],
+    );
+    let bytes = std::fs::read(file(&dir)).expect("read");
+    assert!(!bytes.windows(6).any(|part| part == b"hunter"));
     let kept: i64 = Connection::open(file(&dir))
         .expect("opened")
         .query_row("SELECT count(*) FROM resource_config", [], |row| row.get(0))

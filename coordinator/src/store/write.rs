@@ -328,7 +328,7 @@ impl<'a> Batch<'a> {
             sealed::keep_given(to, keyring, given)?;
         }
         self.write_groups(to)?;
-        self.write_scheduling(to)?;
+        self.write_scheduling(to, keyring)?;
         for agent in self.agents.values() {
             let values = params![
                 agent.id.to_string(),
@@ -423,7 +423,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn write_scheduling(&self, to: &Transaction<'_>) -> Result<(), StoreError> {
+    fn write_scheduling(&self, to: &Transaction<'_>, keyring: &Keyring) -> Result<(), StoreError> {
         if let Some(settings) = self.scheduler {
             let json = body("scheduler settings", 1, settings)?;
             execute(to, SCHEDULER, [json], "store settings of the scheduler")?;
@@ -435,6 +435,7 @@ impl<'a> Batch<'a> {
         if let Some(settings) = self.settings {
             let json = body("stored settings", 1, settings)?;
             execute(to, SETTINGS, [json], "store settings")?;
+            sealed::keep_settings(to, keyring, &settings.secrets)?;
         }
         self.write_tenants(to)?;
         for ((kind, name), policy) in &self.policies {

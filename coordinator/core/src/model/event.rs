@@ -9,7 +9,7 @@ use super::entities::{Adjusted, Group, JoinToken, Session};
 use super::logins::{LoginAnswer, LoginEvent};
 use super::notify::NotifyOrder;
 use super::people::{Keypair, User};
-use super::policies::SchedulerSettings;
+use super::policies::{SchedulerSettings, StoredSettings};
 use super::prolong::{Prolong, Prolonged};
 use super::steer::Steer;
 use super::watchdog::{WatchdogVerdict, Watched};
@@ -27,14 +27,14 @@ use longshore_common::wire::{
     CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode, UnclaimedItem,
 };
 use longshore_identity::Secret;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The configuration that is to be in force, as far as decisions rest on it. It was checked as a
 /// whole at the rim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsOrder {
-    /// What is to be stored of it; none = what is stored stays.
-    pub stored: Option<BTreeMap<String, serde_json::Value>>,
+    /// What is to be stored of it; none = what is stored stays. Its version does not count.
+    pub stored: Option<StoredSettings>,
     /// The version of the stored settings the caller saw; none = whatever it is.
     pub expected_version: Option<u64>,
     /// What groups do that do not say.

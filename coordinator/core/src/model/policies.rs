@@ -6,6 +6,7 @@ use longshore_common::ids::{DomainId, PolicyId, PresetId, ProjectId, UserId};
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{PullRule, SessionType, words};
 use longshore_common::time::Timestamp;
+use longshore_identity::Secret;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -169,6 +170,47 @@ pub struct StoredSettings {
     pub version: u64,
     /// By dotted key, as they were given. No secrets.
     pub values: BTreeMap<String, serde_json::Value>,
+    /// Those that are secret. They are stored apart from the others, encrypted.
+    #[serde(skip)]
+    pub secrets: BTreeMap<String, SettingSecret>,
+}
+
+/// A stored setting that is secret.
+#[derive(Debug, Clone)]
+pub enum SettingSecret {
+    /// As JSON.
+    Open(Secret),
+    /// It cannot be read, and why: a sentence. It stays as it is.
+    Shut(String),
+}
+
+impl PartialEq for SettingSecret {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Open(one), Self::Open(other)) => one.expose() == other.expose(),
+            (Self::Shut(one), Self::Shut(other)) => one == other,
+            (Self::Open(_), Self::Shut(_)) | (Self::Shut(_), Self::Open(_)) => false,
+        }
+    }
+}
+
+impl Eq for SettingSecret {}
+
+impl StoredSettings {
+    /// All that can be read, secrets in the clear.
+    #[must_use]
+    pub fn open(&self) -> BTreeMap<String, serde_json::Value> {
+        let secrets = self.secrets.iter().filter_map(|(key, secret)| {
+            let SettingSecret::Open(text) = secret else {
+                return None;
+            };
+            let value = serde_json::from_str(text.expose()).ok()?;
+            Some((key.clone(), value))
+        });
+        let mut all = self.values.clone();
+        all.extend(secrets);
+        all
+    }
 }
 
 impl Default for StoredSettings {
@@ -176,6 +218,7 @@ impl Default for StoredSettings {
         Self {
             version: 1,
             values: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 }

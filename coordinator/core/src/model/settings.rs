@@ -6,7 +6,8 @@ use super::event::{Answer, Outcome, Refusal, SettingsOrder};
 use super::policies::{PeopleSettings, StoredSettings};
 use super::state::State;
 use crate::access::Operation;
-use serde_json::json;
+use longshore_common::redact::MASK;
+use serde_json::{Value, json};
 
 pub(super) fn decide(state: &State, order: &SettingsOrder) -> Outcome {
     let version = state.settings.version;
@@ -15,13 +16,17 @@ pub(super) fn decide(state: &State, order: &SettingsOrder) -> Outcome {
         return Outcome::refuse(Refusal::new("LS-VERSION-STALE", text));
     }
     let mut changes = Vec::new();
-    if let Some(values) = &order.stored
-        && *values != state.settings.values
-    {
-        changes.push(Change::Settings(StoredSettings {
-            version: version.saturating_add(1),
-            values: values.clone(),
-        }));
+    if let Some(stored) = &order.stored {
+        let new = StoredSettings {
+            version,
+            ..stored.clone()
+        };
+        if new != state.settings {
+            changes.push(Change::Settings(StoredSettings {
+                version: version.saturating_add(1),
+                ..new
+            }));
+        }
     }
     if state.scheduler != order.scheduler {
         changes.push(Change::Scheduler(order.scheduler.clone()));
@@ -43,6 +48,18 @@ pub(super) fn decide(state: &State, order: &SettingsOrder) -> Outcome {
     }
 }
 
+/// Stored settings as they are recorded. Of a secret one stands there that it is set, and that it
+/// is another one than before.
+fn shown(settings: &StoredSettings, before: &StoredSettings) -> Value {
+    let mut all = settings.values.clone();
+    for (key, secret) in &settings.secrets {
+        let differs = before.secrets.get(key).is_some_and(|old| old != secret);
+        let text = if differs { "******** (another)" } else { MASK };
+        all.insert(key.clone(), json!(text));
+    }
+    json!(all)
+}
+
 /// A record for each kind of settings that differs.
 pub(super) fn recorded(state: &State, changes: &[Change]) -> Vec<Audited> {
     let record = |id: &str, before, after| {
@@ -52,8 +69,8 @@ pub(super) fn recorded(state: &State, changes: &[Change]) -> Vec<Audited> {
     let of = |change: &Change| match change {
         Change::Settings(new) => Some(record(
             "stored",
-            json!(state.settings.values),
-            json!(new.values),
+            shown(&state.settings, &StoredSettings::default()),
+            shown(new, &state.settings),
         )),
         Change::Scheduler(new) => Some(record("scheduler", json!(state.scheduler), json!(new))),
         Change::PeopleSettings(new) => {
@@ -67,9 +84,10 @@ pub(super) fn recorded(state: &State, changes: &[Change]) -> Vec<Audited> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Event, Meta, react};
+    use crate::model::{Event, Meta, SettingSecret, react};
     use longshore_common::ids::{ClusterId, CoordinatorGeneration};
     use longshore_common::time::Timestamp;
+    use longshore_identity::Secret;
     use std::collections::BTreeMap;
 
     fn order(state: &State) -> SettingsOrder {
@@ -96,7 +114,11 @@ mod tests {
         assert!(give(&state, order(&state)).changes.is_empty());
         let values = BTreeMap::from([("a.b".to_owned(), json!(5))]);
         let mut first = order(&state);
-        first.stored = Some(values.clone());
+        first.stored = Some(StoredSettings {
+            version: 7,
+            values: values.clone(),
+            ..StoredSettings::default()
+        });
         first.expected_version = Some(1);
         first.scheduler.interval_s = 20;
         let mut rehearsed = first.clone();
@@ -114,5 +136,38 @@ mod tests {
         assert_eq!(stale.code, "LS-VERSION-STALE");
         first.expected_version = None;
         assert!(give(&state, first).changes.is_empty(), "nothing differs");
+    }
+
+    #[test]
+    fn secrets_are_recorded_as_masks() {
+        let mut state = State::new(Meta {
+            cluster: ClusterId::new(1),
+            generation: CoordinatorGeneration(1),
+            next_session: 1,
+            next_uid: 20_000,
+        });
+        let with = |text: &str| StoredSettings {
+            secrets: BTreeMap::from([(
+                "a.password".to_owned(),
+                SettingSecret::Open(Secret::new(format!("\"{text}\""))),
+            )]),
+            ..StoredSettings::default()
+        };
+        let mut seen = Vec::new();
+        for text in ["hunter1", "hunter1", "hunter2"] {
+            let mut order = order(&state);
+            order.stored = Some(with(text));
+            let told = react(&state, &Event::Settings(Box::new(order)), Timestamp(1));
+            let records = recorded(&state, &told.changes);
+            assert!(!format!("{told:?}{records:?}").contains("hunter"));
+            seen.push(records.len());
+            told.changes.iter().for_each(|change| state.apply(change));
+        }
+        assert_eq!(seen, [1, 0, 1]);
+        assert_eq!(state.settings.open()["a.password"], json!("hunter2"));
+        let was = shown(&with("hunter1"), &StoredSettings::default());
+        assert_eq!(was, json!({ "a.password": "********" }));
+        let now = shown(&with("hunter2"), &with("hunter1"));
+        assert_eq!(now, json!({ "a.password": "******** (another)" }));
     }
 }

@@ -15,8 +15,9 @@ use axum::response::Response;
 use longshore_common::admin::{Difference, Impact};
 use longshore_common::redact;
 use longshore_common::settings::{NewRedaction, Redaction, Setting, Settings, SettingsPatch};
-use longshore_config::schema::{Acts, Kind};
-use longshore_core::model::{Event, NotifyOrder, SettingsOrder, StoredSettings};
+use longshore_config::schema::{Acts, Key, Kind};
+use longshore_core::model::{Event, NotifyOrder, SettingSecret, SettingsOrder, StoredSettings};
+use longshore_identity::Secret;
 use longshore_identity::audit::Outcome;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -65,40 +66,85 @@ pub(in super::super) async fn read(
     tagged(&value_of(&view(&app, version)).ok_or_else(Failure::internal)?)
 }
 
+/// Whether what is stored of a key is encrypted: it is secret, or may hold what is.
+fn is_sealed(key: &Key) -> bool {
+    matches!(key.kind, Kind::Secret | Kind::Free)
+}
+
+/// Whether a value has a mask in it: somebody gives back what was shown.
+fn is_masked(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(redact::MASK),
+        Value::Array(items) => items.iter().any(is_masked),
+        Value::Object(members) => members.values().any(is_masked),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// A secret as it is stored. What came as text and is a list is one.
+fn sealed(name: &str, key: &Key, value: &Value) -> Result<SettingSecret, String> {
+    if is_masked(value) {
+        return Err(format!("{name} has a mask in it, not a value."));
+    }
+    let value = match (&key.kind, value) {
+        (Kind::Secret, Value::String(_)) => value.clone(),
+        // A path would let whoever may store settings read the files of this machine.
+        (Kind::Secret, _) => return Err(format!("{name} must be text.")),
+        (_, Value::String(text)) => {
+            serde_json::from_str(text).map_err(|_| format!("{name} must be JSON."))?
+        }
+        _ => value.clone(),
+    };
+    Ok(SettingSecret::Open(Secret::new(value.to_string())))
+}
+
 /// The stored settings as they would be, or all that stands against it.
 fn patched(
     app: &App,
     stored: &StoredSettings,
     asked: &BTreeMap<String, Value>,
-) -> Result<BTreeMap<String, Value>, Failure> {
+) -> Result<StoredSettings, Failure> {
     let now = app.settings.now();
-    let mut values = stored.values.clone();
+    let mut next = stored.clone();
     let mut failure = Failure::new("LS-SETTING", "Settings are not accepted.");
     for (name, value) in asked {
-        let shown = now.shown.iter().find(|shown| shown.key == *name);
+        // Of a list each item is shown below its key.
+        let below = format!("{name}.");
+        let mut shown = now.shown.iter();
+        let shown = shown.find(|shown| shown.key == *name || shown.key.starts_with(&below));
         let no = match SCHEMA.key(name) {
             None => Some(format!("{}.", SCHEMA.unknown(name))),
-            Some(_) if value.is_null() => None,
-            Some(key) if matches!(key.kind, Kind::Secret) => {
-                Some(format!("{name} is a secret; set it in a file."))
+            Some(_) if value.is_null() => {
+                next.values.remove(name);
+                next.secrets.remove(name);
+                None
             }
             Some(key) if key.acts != Acts::Live => Some(format!(
                 "{name} cannot be stored; set it in a file or the environment."
             )),
-            Some(_) => shown
-                .and_then(overriding)
-                .map(|by| format!("{name} is set by {by}, which stands over what is stored.")),
+            Some(key) => match shown.and_then(overriding) {
+                Some(by) => Some(format!(
+                    "{name} is set by {by}, which stands over what is stored."
+                )),
+                None if is_sealed(key) => match sealed(name, key, value) {
+                    Ok(secret) => {
+                        next.secrets.insert(name.clone(), secret);
+                        None
+                    }
+                    Err(why) => Some(why),
+                },
+                None => {
+                    next.values.insert(name.clone(), value.clone());
+                    None
+                }
+            },
         };
         if let Some(message) = no {
             failure = failure.at(format!("/values/{name}"), message);
-        } else if value.is_null() {
-            values.remove(name);
-        } else {
-            values.insert(name.clone(), value.clone());
         }
     }
     match failure.errors.is_empty() {
-        true => Ok(values),
+        true => Ok(next),
         false => Err(told(failure)),
     }
 }
@@ -126,11 +172,7 @@ struct Next {
     order: SettingsOrder,
 }
 
-fn prepared(
-    app: &App,
-    in_force: InForce,
-    stored: Option<BTreeMap<String, Value>>,
-) -> Result<Next, Failure> {
+fn prepared(app: &App, in_force: InForce, stored: Option<StoredSettings>) -> Result<Next, Failure> {
     let config = &in_force.config;
     let order = SettingsOrder {
         stored,
@@ -219,8 +261,11 @@ async fn store<T>(
         let current = view(stored.version).ok_or_else(Failure::internal)?;
         return Err(failure.current(current));
     }
-    let values = patched(app, &stored, asked)?;
-    let read = app.settings.source().read(&values).map_err(refused)?;
+    let new = patched(app, &stored, asked)?;
+    if new.secrets != stored.secrets {
+        app.secrets.keyring().present()?;
+    }
+    let read = app.settings.source().read(&new.open()).map_err(refused)?;
     let before = app.settings.now();
     let diff = before.differing(&read);
     // Files and variables are read with it, and what they say by now comes into force too.
@@ -233,13 +278,17 @@ async fn store<T>(
         let shown = from.shown.iter().find(|shown| shown.key == key);
         shown.map(|shown| text(&shown.value))
     };
-    let diff = diff.iter().map(|key| Difference {
+    // Of secrets a mask is shown before and after.
+    let hidden = asked
+        .keys()
+        .filter(|key| new.secrets.get(*key) != stored.secrets.get(*key) && !diff.contains(*key));
+    let diff = diff.iter().chain(hidden).map(|key| Difference {
         path: format!("/values/{key}"),
         from: of(&before, key),
         to: of(&read, key),
     });
     let diff = diff.collect();
-    let mut next = prepared(app, read, Some(values))?;
+    let mut next = prepared(app, read, Some(new))?;
     next.order.dry_run = write.dry_run;
     give(app, &write.origin, next.order.clone()).await?;
     if write.dry_run {
@@ -381,7 +430,7 @@ async fn record(app: &App, origin: &Arc<Origin>, changed: &[String]) -> Result<(
 pub async fn read_again(app: &App, origin: &Arc<Origin>, dry_run: bool) -> Result<u64, Failure> {
     let _turn = app.settings.turn().await;
     let stored = app.engine.read(|state, _| state.settings.clone()).await?;
-    let read = app.settings.source().read(&stored.values).map_err(refused);
+    let read = app.settings.source().read(&stored.open()).map_err(refused);
     let read = match read {
         Ok(read) => read,
         Err(failure) => {
@@ -486,7 +535,7 @@ mod tests {
             "services.sessions.admin_exec": true,
             "services.sessions.admin_exce": true,
             "daemon.data_dir": "/x",
-            "services.notify.mail.password": "x",
+            "services.notify.mail.password": { "file": "/etc/shadow" },
         });
         let (status, told) = patch(&f, "/api/v1/settings", values).await;
         assert_eq!((status, &told["code"]), (422, &json!("LS-SETTING")));
@@ -555,5 +604,69 @@ mod tests {
             records["items"][1]["detail"],
             "read again: daemon.cors.origins, daemon.name, daemon.trusted_proxies, secure.totp.issuer, services.sessions.admin_exec"
         );
+    }
+
+    #[tokio::test]
+    async fn secrets_are_stored_encrypted_and_shown_as_masks() {
+        let f = ready().await;
+        let (password, webhooks) = ("services.notify.mail.password", "services.notify.webhooks");
+        let hooks = |secret: &str| {
+            json!([{ "name": "desk", "url": "https://desk.lab/hook/hunter2", "secret": secret,
+                "headers": { "X-Token": "hunter2" } }])
+        };
+        let values = json!({
+            "services.notify.mail.username": "u",
+            password: "hunter2",
+            webhooks: hooks("hunter2"),
+        });
+        let rehearsed = patch(&f, "/api/v1/settings?dry_run=true", values.clone()).await;
+        assert_eq!(rehearsed.0, 200, "{}", rehearsed.1);
+        let (status, told) = patch(&f, "/api/v1/settings", values).await;
+        assert_eq!(status, 200, "{told}");
+        let held = f.app.settings.now();
+        let notify = &held.config.services.notify;
+        assert_eq!(notify.mail.password.read("k").unwrap().expose(), "hunter2");
+        assert_eq!(
+            notify.webhooks[0].secret.as_ref().unwrap().expose(),
+            "hunter2"
+        );
+        assert_eq!(item(&told, password)["value"], "********");
+        assert_eq!(item(&told, password)["source"], "settings");
+        assert_eq!(item(&told, webhooks)["source"], "settings");
+        // Another secret is another one, though it looks the same.
+        let again = json!({ password: "hunter3" });
+        let (_, rehearsed) = patch(&f, "/api/v1/settings?dry_run=true", again.clone()).await;
+        let diff = rehearsed["impact"]["diff"].as_array().unwrap();
+        assert_eq!(diff.len(), 1, "{rehearsed}");
+        let (status, _) = patch(&f, "/api/v1/settings", again).await;
+        assert_eq!(status, 200);
+        let everything = [
+            told.to_string(),
+            rehearsed.to_string(),
+            f.get("/api/v1/settings").await.text(),
+            f.get("/api/v1/audit").await.text(),
+        ];
+        for text in everything {
+            assert!(!text.contains("hunter"), "{text}");
+        }
+        // What was shown cannot be given back as if it were the value.
+        for value in [
+            json!({ password: "********" }),
+            json!({ webhooks: hooks("********") }),
+        ] {
+            let (status, told) = patch(&f, "/api/v1/settings", value).await;
+            assert_eq!(status, 422);
+            assert!(told["detail"].as_str().unwrap().contains("mask"), "{told}");
+        }
+        // Without a key nothing is stored, and what is stored can be taken out.
+        let keyring = f.app.secrets.keyring();
+        keyring.hold_against(["00000000"]);
+        let (status, told) = patch(&f, "/api/v1/settings", json!({ password: "x" })).await;
+        assert_eq!((status, &told["code"]), (503, &json!("LS-SECRETS-LOCKED")));
+        keyring.hold_against([]);
+        let out = json!({ password: null, webhooks: null, "services.notify.mail.username": null });
+        let (status, told) = patch(&f, "/api/v1/settings", out).await;
+        assert_eq!(status, 200, "{told}");
+        assert_eq!(item(&told, password)["source"], "default");
     }
 }

@@ -26,7 +26,12 @@ pub(super) const ROWS: &[Operation] = &[
         parameters: &[DRY_RUN, IF_MATCH],
         takes: Some(shape::<SettingsPatch>),
         gives: Gives::Json(shape::<Settings>),
-        codes: &["LS-VERSION-MISSING", "LS-VERSION-STALE", "LS-SETTING"],
+        codes: &[
+            "LS-VERSION-MISSING",
+            "LS-VERSION-STALE",
+            "LS-SETTING",
+            "LS-SECRETS-LOCKED",
+        ],
         handler: || patch(settings::patch),
         ..PATCH
     },

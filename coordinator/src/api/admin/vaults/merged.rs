@@ -124,15 +124,15 @@ async fn asked(
                 })
             });
             let closed: BTreeSet<String> = closed.map(|one| one.id.to_string()).collect();
-            Some((all, shown, closed, user.id == me, had))
+            Some((all, shown, closed, user.id, had))
         })
         .await?;
-    let (all, vaults, closed, mine, had) = found.ok_or_else(|| match &whose {
+    let (all, vaults, closed, user, had) = found.ok_or_else(|| match &whose {
         None => Failure::internal(),
         Some(name) => missing("user", name),
     })?;
     let reveal = reveals(app, &person, &query).await?;
-    if reveal && !mine {
+    if reveal && user != me {
         return Err(Failure::new(
             "LS-FORBIDDEN",
             "Only its owner may reveal a configuration.",
@@ -141,7 +141,14 @@ async fn asked(
     let (merged, hash, warnings) = match (id, had) {
         (Some(id), Some(had)) => {
             let name = session.unwrap_or_default();
-            let had = had.ok_or_else(|| missing("session", &name))?;
+            let Some(had) = had else {
+                // What has ended is not in memory.
+                let past = app.reader.session(id).await?;
+                return Err(match past.is_some_and(|past| past.owner == user) {
+                    true => ended(id),
+                    false => missing("session", &name),
+                });
+            };
             of_session(app, id, had).await?
         }
         _ => {
@@ -163,6 +170,11 @@ async fn asked(
     Ok((asked, query, person))
 }
 
+fn ended(id: SessionId) -> Failure {
+    let text = format!("Session {id} has ended; what it was given is not kept.");
+    Failure::new("LS-STATE", text)
+}
+
 /// What the present attempt of a session got.
 async fn of_session(
     app: &App,
@@ -171,8 +183,7 @@ async fn of_session(
 ) -> Result<(Merged, String, Vec<Warning>), Failure> {
     let state = |text: String| Failure::new("LS-STATE", text);
     if had.over {
-        let text = format!("Session {id} has ended; what it was given is not kept.");
-        return Err(state(text));
+        return Err(ended(id));
     }
     let merged = match app.vaults.given_to(&app.engine, id).await {
         Ok(Some(merged)) => merged,
