@@ -7,6 +7,7 @@ const VAULT: &str = r#"
 environment: {TOKEN_OF_TEST: sesame-by-environment, STAGE: dev}
 files: {key: {path: /tmp/key-of-test, contents: sesame-by-file, mode: "0440"}}
 agent: {git: {user: a, password: sesame-by-git, host: git.lab}}
+client: {notify: end}
 "#;
 
 async fn cli(cluster: &Cluster, words: &[&str]) -> String {
@@ -26,6 +27,11 @@ async fn a_session_gets_what_the_vault_of_its_owner_holds_and_nobody_else_sees_i
     let before = cluster.run(&[], &["sh", "-c", "echo \"-$STAGE\""]).await;
     assert_eq!(before.stdout.trim(), "-", "it is switched off: {before:?}");
     cli(&cluster, &["vault", "enable"]).await;
+    let told = cli(&cluster, &["config", "explain", "client.notify"]).await;
+    assert!(
+        told.starts_with("client.notify = end  # personal-vault"),
+        "{told}"
+    );
     // What it prints is kept, so it prints what only they come to.
     let script = "printf %s $TOKEN_OF_TEST | md5sum; md5sum < /tmp/key-of-test; \
         md5sum < /run/longshore/secrets/git-credentials; stat -c %a /tmp/key-of-test; echo $STAGE";
