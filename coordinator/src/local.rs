@@ -8,7 +8,11 @@
 //! Only root and the user the coordinator runs as are heard, by the credentials of the peer:
 //! either could change the database itself.
 
+use crate::config::Config;
+use crate::settings::Source;
+use longshore_config::load::Loaded;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -121,6 +125,34 @@ pub fn ask(data_dir: &Path, question: &Ask) -> Result<Vec<String>, LocalError> {
         Some(Told::Done(lines)) => Ok(lines),
         Some(Told::No(code, why)) => Err(LocalError::Refused(format!("{code}: {}", why.join(" ")))),
         None => Err(LocalError::Denied(shown)),
+    }
+}
+
+/// The configuration with what the coordinator that runs here has stored of it, to be shown; none
+/// if none runs, or if it does not go with what stands in the files by now.
+#[must_use]
+pub fn with_stored(source: &Source, data_dir: &Path) -> Option<Loaded> {
+    let lines = match ask(data_dir, &Ask::Settings) {
+        Ok(lines) => lines,
+        Err(LocalError::Nobody(_)) => return None,
+        Err(error) => {
+            eprintln!("warning: without stored settings: {error}");
+            return None;
+        }
+    };
+    let stored: BTreeMap<String, serde_json::Value> = serde_json::from_str(lines.first()?).ok()?;
+    let loaded = Config::sources(
+        source.file.as_deref(),
+        stored.into_iter().collect(),
+        source.environment.iter().cloned(),
+        source.overrides.clone(),
+    );
+    match loaded {
+        Ok(loaded) => Some(loaded),
+        Err(error) => {
+            eprintln!("warning: stored settings are left out: {error}");
+            None
+        }
     }
 }
 

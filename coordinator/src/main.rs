@@ -9,7 +9,6 @@ use longshore_common::ids::{
     ClusterId, CoordinatorGeneration, DomainId, GroupId, InstanceId, PolicyId, ProjectId,
 };
 use longshore_common::redact::{Hiding, Names};
-use longshore_config::load::Loaded;
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig};
 use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, manual, reference};
@@ -286,7 +285,8 @@ fn start() -> Result<(), End> {
         Some(Verb::Config {
             verb: ConfigVerb::Show { key, origin, json },
         }) => {
-            let loaded = shown(&source, &config.daemon.data_dir).unwrap_or(loaded);
+            let stored = local::with_stored(&source, &config.daemon.data_dir);
+            let loaded = stored.unwrap_or(loaded);
             let text = longshore_config::show::print(
                 &SCHEMA,
                 &loaded,
@@ -323,33 +323,6 @@ fn start() -> Result<(), End> {
     let ended = runtime.block_on(run(config, source, (level, names)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
-}
-
-/// The configuration with what the coordinator that runs here has stored of it, to be shown; none
-/// if none runs, or if it does not go with what stands in the files by now.
-fn shown(source: &Source, data_dir: &Path) -> Option<Loaded> {
-    let lines = match local::ask(data_dir, &Ask::Settings) {
-        Ok(lines) => lines,
-        Err(local::LocalError::Nobody(_)) => return None,
-        Err(error) => {
-            eprintln!("warning: without stored settings: {error}");
-            return None;
-        }
-    };
-    let stored: BTreeMap<String, serde_json::Value> = serde_json::from_str(lines.first()?).ok()?;
-    let loaded = Config::sources(
-        source.file.as_deref(),
-        stored.into_iter().collect(),
-        source.environment.iter().cloned(),
-        source.overrides.clone(),
-    );
-    match loaded {
-        Ok(loaded) => Some(loaded),
-        Err(error) => {
-            eprintln!("warning: stored settings are left out: {error}");
-            None
-        }
-    }
 }
 
 /// Prints what the coordinator of this machine answers.
