@@ -112,7 +112,7 @@ impl NotReady<'_> {
         match self {
             Self::StartAt(_) => Mark::StartAt,
             Self::Dependency(entry) => Mark::Dependency(entry.session),
-            Self::RetryWait(_) => Mark::RetryWait,
+            Self::RetryWait(..) => Mark::RetryWait,
             Self::Held => Mark::Held,
             Self::Owner(_) => Mark::Owner,
             Self::Vault(id) => Mark::Vault(*id),
