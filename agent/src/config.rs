@@ -46,6 +46,10 @@ pub struct Config {
     pub gpu_way: String,
     /// Session networks.
     pub network: Network,
+    /// How this node and others reach each other for sessions on several of them.
+    pub overlay: Overlay,
+    /// What no coordinator may widen.
+    pub local_policy: LocalPolicy,
     /// Images.
     pub images: Images,
     /// Stored output.
@@ -76,6 +80,8 @@ impl Default for Config {
             allocation: AllocationSection::default(),
             gpu_way: "auto".to_owned(),
             network: Network::default(),
+            overlay: Overlay::default(),
+            local_policy: LocalPolicy::default(),
             images: Images::default(),
             logs: Logs::default(),
             local_cordon: false,
@@ -314,6 +320,44 @@ impl Default for Network {
             pool: "10.213.0.0/16".to_owned(),
             prefix: 27,
             ready: 4,
+        }
+    }
+}
+
+/// What this node allows, whatever it is ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalPolicy {
+    /// `deny` or `allow`: containers in the network of the node.
+    pub host_network: String,
+}
+
+impl Default for LocalPolicy {
+    fn default() -> Self {
+        Self {
+            host_network: "deny".to_owned(),
+        }
+    }
+}
+
+/// How this node and others reach each other for sessions on several of them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub struct Overlay {
+    /// The link with the address that others are told; empty = the one that leads to the
+    /// coordinator.
+    pub interface: String,
+    /// The UDP port for what comes from other nodes.
+    pub port: u16,
+}
+
+impl Default for Overlay {
+    fn default() -> Self {
+        Self {
+            interface: String::new(),
+            port: longshore_common::network::PORT,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::identity::{Files, Identity};
 use crate::journal::{Condition, Journal};
 use crate::link::{self, LinkConfig, Shared};
 use crate::logs::{LogLimits, LogStore};
-use crate::network::PoolConfig;
+use crate::network::{OverlayConfig, PoolConfig};
 use crate::runtime::docker::{Docker, DockerConfig, given_root};
 use crate::runtime::{Containers, EngineInfo};
 use crate::supervisor::{self, ForeignRules, SupervisorConfig};
@@ -187,6 +187,12 @@ pub fn docker_config(config: &Config, identity: &Identity) -> Result<DockerConfi
             .firewall
             .parse()
             .map_err(|e| anyhow!("firewall: {e}"))?,
+        overlay: OverlayConfig {
+            interface: config.overlay.interface.clone(),
+            port: config.overlay.port,
+            host_network: config.local_policy.host_network == "allow",
+            coordinators: identity.coordinator.clone(),
+        },
     };
     Ok(DockerConfig {
         socket: config.docker.socket_path(),

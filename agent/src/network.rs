@@ -16,25 +16,29 @@ use crate::runtime::docker::engine::{CallError, Engine};
 use crate::runtime::docker::request::LABEL;
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
 use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions};
+use cluster::{Of, Shared};
+use firewall::Firewall;
 use longshore_common::ids::{AgentId, Attempt, ClusterId, ContainerKey, SessionId};
+use longshore_common::network::{NoSubnet, Subnet};
 use longshore_common::session::Cause;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+mod cluster;
+mod firewall;
+mod links;
+mod probe;
+
 /// Making and removing networks: the engine sets up links and rules, under locks that
 /// other calls hold too.
 const NETWORK_S: u64 = 60;
 /// Lists.
 const LIST_S: u64 = 5;
-/// One run of iptables, which itself waits 5 s for its lock.
-const IPTABLES_S: u64 = 10;
 /// The number of free networks is brought right this long after one was taken or given
 /// back, so that a short session's network serves the next one and none is made or removed
 /// for it. Sooner only when none is free, and then not while a session that took one is
@@ -77,6 +81,32 @@ pub struct PoolConfig {
     pub warm: usize,
     /// See [`FirewallMode`].
     pub firewall: FirewallMode,
+    /// How this node and others reach each other.
+    pub overlay: OverlayConfig,
+}
+
+/// How nodes reach each other for sessions that are on several of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayConfig {
+    /// The link whose address others are told; empty = the one that leads to the coordinator.
+    pub interface: String,
+    /// The UDP port for what comes from other nodes.
+    pub port: u16,
+    /// The coordinator's addresses, `host:port`.
+    pub coordinators: Vec<String>,
+    /// Whether containers may be in the network of this node.
+    pub host_network: bool,
+}
+
+impl Default for OverlayConfig {
+    fn default() -> Self {
+        Self {
+            interface: String::new(),
+            port: longshore_common::network::PORT,
+            coordinators: Vec::new(),
+            host_network: false,
+        }
+    }
 }
 
 impl Default for PoolConfig {
@@ -89,6 +119,7 @@ impl Default for PoolConfig {
             prefix: 27,
             warm: 4,
             firewall: FirewallMode::default(),
+            overlay: OverlayConfig::default(),
         }
     }
 }
@@ -97,8 +128,11 @@ impl Default for PoolConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// Not a range of addresses.
-    #[error("\"{0}\" is not a range of addresses such as 10.213.0.0/16")]
-    Range(String),
+    #[error(transparent)]
+    Range(#[from] NoSubnet),
+    /// Networks of sessions are cut from larger ones.
+    #[error("network.pool {0} must have 8 to 30 fixed bits")]
+    Size(Subnet),
     /// Subnets of that size cannot be cut from the range.
     #[error(
         "network.prefix {prefix} does not fit network.pool {range}: it must lie between {min} and 29"
@@ -114,55 +148,6 @@ pub enum PoolError {
     /// No such mode.
     #[error("network.firewall \"{0}\" is neither \"require\" nor \"off\"")]
     Firewall(String),
-}
-
-/// A range of IPv4 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Subnet {
-    /// Its first address.
-    pub base: Ipv4Addr,
-    /// How many leading bits are fixed.
-    pub prefix: u8,
-}
-
-impl Subnet {
-    /// The `n`th subnet of the given size, counted from 0.
-    #[must_use]
-    pub fn nth(self, prefix: u8, n: u32) -> Option<Self> {
-        let size = 1u64.checked_shl(32 - u32::from(prefix))?;
-        let start = u64::from(u32::from(self.base)) + u64::from(n) * size;
-        let end = u64::from(u32::from(self.base)) + (1u64 << (32 - u32::from(self.prefix)));
-        let base = u32::try_from(start).ok().filter(|_| start + size <= end)?;
-        Some(Self {
-            base: Ipv4Addr::from(base),
-            prefix,
-        })
-    }
-}
-
-impl std::fmt::Display for Subnet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
-    }
-}
-
-impl FromStr for Subnet {
-    type Err = PoolError;
-    fn from_str(text: &str) -> Result<Self, PoolError> {
-        let error = || PoolError::Range(text.chars().take(64).collect());
-        let (base, prefix) = text.split_once('/').ok_or_else(error)?;
-        let base: Ipv4Addr = base.parse().map_err(|_| error())?;
-        let prefix: u8 = prefix
-            .parse()
-            .ok()
-            .filter(|p| (8..=30).contains(p))
-            .ok_or_else(error)?;
-        let host_bits = u32::MAX >> prefix;
-        if u32::from(base) & host_bits != 0 {
-            return Err(error());
-        }
-        Ok(Self { base, prefix })
-    }
 }
 
 /// The networks of one agent's sessions. Clones share everything.
@@ -191,6 +176,8 @@ struct State {
     firewall: Option<Result<(), String>>,
     /// Networks by number.
     networks: BTreeMap<u32, Slot>,
+    /// Those of sessions of several containers.
+    shared: BTreeMap<Of, Shared>,
     /// Subnets in which somebody else sits, and since when.
     foreign: HashMap<u32, Instant>,
     /// Whether a task is about to bring the number of free ones right.
@@ -296,9 +283,10 @@ impl Pool {
                 min: range.prefix,
             });
         }
-        let firewall = Firewall {
-            bridges: format!("{}+", link_prefix(cluster)),
-        };
+        if !(8..=30).contains(&config.range.prefix) {
+            return Err(PoolError::Size(config.range));
+        }
+        let firewall = Firewall::new(&link_prefix(cluster), config.overlay.port);
         let (state, work) = Default::default();
         Ok(Self(Arc::new(Inner {
             engine,
@@ -403,6 +391,7 @@ impl Pool {
         while let Some((number, id)) = self.pick_free() {
             self.remove(number, &id).await?;
         }
+        self.dispose_shared().await?;
         if self.0.config.firewall == FirewallMode::Require {
             self.0.firewall.withdraw().await;
         }
@@ -438,11 +427,16 @@ impl Pool {
         let users = self.list_users().await?;
         let mut found = BTreeMap::new();
         let mut useless = Vec::new();
+        let mut shared = Vec::new();
         for network in listed {
             let Some(id) = network.id.clone() else {
                 continue;
             };
             let keys = users.get(&id).cloned().unwrap_or_default();
+            if let Some((of, number)) = cluster::of(&network) {
+                shared.push((of, Shared { id, number, keys }));
+                continue;
+            }
             match self.number_of(&network).filter(|n| !found.contains_key(n)) {
                 Some(number) => {
                     let holder = keys.first().copied().map(|first| Holder {
@@ -459,7 +453,7 @@ impl Pool {
         for id in useless {
             self.remove(u32::MAX, &id).await?;
         }
-        Ok(())
+        self.adopt_shared(shared).await
     }
 
     async fn list_networks(&self) -> Result<Vec<Network>, RuntimeError> {
@@ -529,7 +523,7 @@ impl Pool {
     }
 
     fn name_prefix(&self) -> String {
-        format!("longshore-{}-", self.0.cluster.short())
+        cluster_name(self.0.cluster)
     }
 
     /// Makes a network in the first subnet that nobody uses. The caller holds `work`.
@@ -723,164 +717,14 @@ fn is_taken(message: &str) -> bool {
     .any(|part| message.contains(part))
 }
 
+/// What the names of a cluster's networks begin with.
+fn cluster_name(cluster: ClusterId) -> String {
+    format!("longshore-{}-", cluster.short())
+}
+
 /// What the names of a cluster's links begin with. The kernel allows 15 bytes in all.
 fn link_prefix(cluster: ClusterId) -> String {
     format!("ls{}-", &cluster.short()[4..])
-}
-
-/// The rules of one cluster, by the links they match.
-#[derive(Debug)]
-struct Firewall {
-    bridges: String,
-}
-
-/// Chain for what is forwarded, hooked into the chain Docker leaves to administrators.
-const FORWARD_CHAIN: &str = "LONGSHORE";
-/// Chain for what is meant for the node itself.
-const INPUT_CHAIN: &str = "LONGSHORE-IN";
-
-impl Firewall {
-    /// Makes chains, jumps and rules that are missing; the rest stays untouched.
-    async fn ensure(&self) -> Result<(), String> {
-        let tables = Iptables::find()?;
-        // Without Docker's own rules the administrators' chain does not exist.
-        let hook = if tables.holds(&["-S", "DOCKER-USER"]).await? {
-            "DOCKER-USER"
-        } else {
-            "FORWARD"
-        };
-        for (chain, from) in [(FORWARD_CHAIN, hook), (INPUT_CHAIN, "INPUT")] {
-            if !tables.holds(&["-S", chain]).await? {
-                tables.change(&["-N", chain]).await?;
-            }
-            if !tables.holds(&["-C", from, "-j", chain]).await? {
-                tables.change(&["-I", from, "1", "-j", chain]).await?;
-            }
-        }
-        for (chain, rule) in self.rules() {
-            let rule: Vec<&str> = rule.iter().map(String::as_str).collect();
-            if !tables.holds(&[&["-C", chain], &rule[..]].concat()).await? {
-                tables.change(&[&["-A", chain], &rule[..]].concat()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes this cluster's rules away, and the chains once they are empty. Failures are
-    /// left to the administrator.
-    async fn withdraw(&self) {
-        let Ok(tables) = Iptables::find() else { return };
-        for (chain, rule) in self.rules() {
-            let rule: Vec<&str> = rule.iter().map(String::as_str).collect();
-            let _ = tables.holds(&[&["-D", chain], &rule[..]].concat()).await;
-        }
-        for (chain, from) in [
-            (FORWARD_CHAIN, "DOCKER-USER"),
-            (FORWARD_CHAIN, "FORWARD"),
-            (INPUT_CHAIN, "INPUT"),
-        ] {
-            if tables.is_empty_chain(chain).await {
-                let _ = tables.holds(&["-D", from, "-j", chain]).await;
-                let _ = tables.holds(&["-X", chain]).await;
-            }
-        }
-    }
-
-    /// Every rule with its chain, in order.
-    fn rules(&self) -> Vec<(&'static str, Vec<String>)> {
-        let from_us = |rest: &[&str]| {
-            let start = ["-i", self.bridges.as_str()];
-            start
-                .iter()
-                .chain(rest)
-                .map(|word| (*word).to_owned())
-                .collect::<Vec<String>>()
-        };
-        vec![
-            (
-                FORWARD_CHAIN,
-                from_us(&["-d", "169.254.0.0/16", "-j", "DROP"]),
-            ),
-            // Between two of our bridges, but not what is bridged within one.
-            (
-                FORWARD_CHAIN,
-                from_us(&[
-                    "-o",
-                    "ls+",
-                    "-m",
-                    "physdev",
-                    "!",
-                    "--physdev-is-bridged",
-                    "-j",
-                    "DROP",
-                ]),
-            ),
-            (
-                INPUT_CHAIN,
-                from_us(&[
-                    "-m",
-                    "conntrack",
-                    "--ctstate",
-                    "RELATED,ESTABLISHED",
-                    "-j",
-                    "RETURN",
-                ]),
-            ),
-            (INPUT_CHAIN, from_us(&["-j", "DROP"])),
-        ]
-    }
-}
-
-/// The program that sets rules.
-struct Iptables(PathBuf);
-
-impl Iptables {
-    fn find() -> Result<Self, String> {
-        ["/usr/sbin/iptables", "/sbin/iptables", "/usr/bin/iptables"]
-            .into_iter()
-            .map(PathBuf::from)
-            .find(|path| path.is_file())
-            .map(Self)
-            .ok_or_else(|| {
-                "iptables is not installed (or set network.firewall to \"off\")".to_owned()
-            })
-    }
-
-    async fn run(&self, words: &[&str]) -> Result<std::process::Output, String> {
-        let output = tokio::process::Command::new(&self.0)
-            .args(["-w", "5"])
-            .args(words)
-            .env_clear()
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        match tokio::time::timeout(Duration::from_secs(IPTABLES_S), output).await {
-            Ok(Ok(output)) => Ok(output),
-            Ok(Err(error)) => Err(format!("{}: {error}", self.0.display())),
-            Err(_) => Err(format!("{} does not return", self.0.display())),
-        }
-    }
-
-    /// Whether a question is answered with yes.
-    async fn holds(&self, words: &[&str]) -> Result<bool, String> {
-        Ok(self.run(words).await?.status.success())
-    }
-
-    async fn change(&self, words: &[&str]) -> Result<(), String> {
-        let output = self.run(words).await?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("iptables {}: {}", words.join(" "), said.trim()))
-    }
-
-    async fn is_empty_chain(&self, chain: &str) -> bool {
-        let Ok(output) = self.run(&["-S", chain]).await else {
-            return false;
-        };
-        output.status.success() && String::from_utf8_lossy(&output.stdout).lines().count() == 1
-    }
 }
 
 #[cfg(test)]
@@ -907,18 +751,9 @@ mod tests {
     }
 
     #[test]
-    fn subnets_fill_the_range_and_stop_there() {
-        let range: Subnet = "10.213.0.0/16".parse().unwrap();
-        assert_eq!(range.nth(27, 0).unwrap().to_string(), "10.213.0.0/27");
-        assert_eq!(range.nth(27, 9).unwrap().to_string(), "10.213.1.32/27");
-        assert_eq!(
-            range.nth(27, 2047).unwrap().to_string(),
-            "10.213.255.224/27"
-        );
-        assert_eq!(range.nth(27, 2048), None);
-        assert_eq!(range.nth(27, u32::MAX), None);
-        for bad in ["10.213.0.1/16", "10.213.0.0", "10.0.0.0/31", "x/16", "::/8"] {
-            assert!(bad.parse::<Subnet>().is_err(), "{bad}");
+    fn ranges_of_which_no_subnets_can_be_cut_are_refused() {
+        for bad in ["10.213.0.1/16", "10.0.0.0/31", "0.0.0.0/0"] {
+            assert!(pool(bad, 29).is_err(), "{bad}");
         }
         assert!(pool("10.0.0.0/24", 23).is_err());
         assert!(pool("10.0.0.0/24", 30).is_err());
@@ -931,7 +766,7 @@ mod tests {
         let body = pool.body(2_097_151, pool.0.config.range);
         let link = &body.options.unwrap()["com.docker.network.bridge.name"];
         assert!(link.len() <= 15, "{link}");
-        assert!(link.starts_with(pool.0.firewall.bridges.trim_end_matches('+')));
+        assert!(link.starts_with(&link_prefix(ClusterId::new(7))));
     }
 
     #[test]
@@ -1061,17 +896,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_match_only_our_links() {
-        let pool = pool("10.213.0.0/16", 27).unwrap();
-        for (_, rule) in pool.0.firewall.rules() {
-            assert_eq!(
-                rule[..2],
-                [
-                    "-i".to_owned(),
-                    format!("{}+", link_prefix(ClusterId::new(7)))
-                ]
-            );
-        }
+    fn modes_of_the_firewall_are_two() {
         assert_eq!("require".parse(), Ok(FirewallMode::Require));
         assert!("maybe".parse::<FirewallMode>().is_err());
     }

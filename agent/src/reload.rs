@@ -267,6 +267,7 @@ mod tests {
                 "agent.gpu_way" => "cdi".to_owned(),
                 "agent.firewall" => "off".to_owned(),
                 "agent.network.prefix" => "28".to_owned(),
+                "agent.local_policy.host_network" => "allow".to_owned(),
                 "agent.network.pool" => "10.0.0.0/16".to_owned(),
                 _ => match default {
                     "true" => "false".to_owned(),

@@ -6,6 +6,7 @@ pub use links::Links;
 
 use crate::amount::{SlotName, Slots, format_milli};
 use crate::ids::DeviceId;
+use crate::network::NodeNetworks;
 use crate::session::words;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -198,6 +199,9 @@ pub struct Inventory {
     /// How they are given out.
     #[serde(default)] // inventories stored before there was a choice
     pub allocation: Allocation,
+    /// Where other nodes reach it, and what addresses are taken there.
+    #[serde(default)] // as above
+    pub networks: NodeNetworks,
 }
 
 impl Inventory {

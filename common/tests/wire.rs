@@ -17,6 +17,7 @@ use longshore_common::limits::{
     Combine, Deadline, IdleAction, IdlePolicy, Kept, Metric, Operator, SessionLimits,
     UtilizationPolicy,
 };
+use longshore_common::network::{NodeNetworks, OwnNetwork, Peer, SessionNetwork, Underlay};
 use longshore_common::session::{
     AppPort, Cause, ContainerSpec, ContainerState, DeviceGrant, End, Entry, ExactImage, Exit,
     Protocol, PullRule, Reason, SessionType, StopOrder, Want,
@@ -26,6 +27,7 @@ use longshore_common::wire::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
 fn key() -> ContainerKey {
     ContainerKey {
@@ -174,6 +176,36 @@ fn set() -> DesiredSet {
             lead_s: 300,
         }],
         lease_ms: 540_000,
+        networks: vec![
+            network(Some(OwnNetwork {
+                number: 77,
+                subnet: "10.214.0.8/29".parse().unwrap(),
+                gateway: Ipv4Addr::new(10, 214, 0, 9),
+                mtu: 1450,
+                peers: vec![
+                    Peer {
+                        name: "gpu02".into(),
+                        at: Some((Ipv4Addr::new(192, 0, 2, 2), 4789)),
+                        gateway: Ipv4Addr::new(10, 214, 0, 10),
+                    },
+                    Peer {
+                        name: "gpu03".into(),
+                        at: None,
+                        gateway: Ipv4Addr::new(10, 214, 0, 11),
+                    },
+                ],
+            })),
+            network(None),
+        ],
+    }
+}
+
+fn network(own: Option<OwnNetwork>) -> SessionNetwork {
+    SessionNetwork {
+        session: SessionId(42),
+        attempt: Attempt(3),
+        own,
+        hosts: vec![(Rank(1), Ipv4Addr::new(10, 214, 0, 12))],
     }
 }
 
@@ -208,6 +240,15 @@ fn inventory() -> Inventory {
             health_detail: "XID 79".into(),
         }],
         allocation: Allocation::default(),
+        networks: NodeNetworks {
+            underlay: Some(Underlay {
+                link: "eth0".into(),
+                address: Ipv4Addr::new(192, 0, 2, 1),
+                port: 4789,
+                mtu: 1500,
+            }),
+            ranges: vec!["10.213.0.0/16".parse().unwrap()],
+        },
     }
 }
 

@@ -5,6 +5,7 @@ mod actions;
 mod fixed;
 mod hidden;
 mod keys;
+mod networks;
 mod notify;
 mod retention;
 mod secure;
@@ -13,6 +14,7 @@ pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
 pub use keys::{SCHEMA, manual, reference};
+pub use networks::ClusterNetworks;
 pub use notify::{MailSettings, Notify, Tls, Webhook, is_public_url};
 pub use retention::Retention;
 pub use secure::{
@@ -32,7 +34,8 @@ use longshore_config::load::{Fault, Loaded};
 use longshore_config::sources::{self, Start};
 use longshore_core::model::admin::DECLARE_LOST_MIN_S;
 use longshore_core::model::{
-    Discipline, LifeSettings, SchedulerSettings, Selection, SessionDefaults, WatchdogSettings,
+    Discipline, LifeSettings, NetworkSettings, SchedulerSettings, Selection, SessionDefaults,
+    WatchdogSettings,
 };
 use longshore_identity::bucket::{LIMIT_MAX, LIMIT_MIN};
 use serde::Deserialize;
@@ -497,6 +500,8 @@ impl Default for Sessions {
 pub struct Services {
     /// What resource groups do that do not say.
     pub scheduler: Scheduler,
+    /// How containers of one session reach each other.
+    pub network: ClusterNetworks,
     /// What sessions get.
     pub sessions: Sessions,
     /// The images they are made from.
@@ -560,6 +565,7 @@ impl Default for Scheduler {
             idle: _,
             lives: _,
             pull: _,
+            network: _,
         } = SchedulerSettings::default();
         Self {
             scheduler: scheduler.to_string(),
@@ -615,9 +621,10 @@ impl Scheduler {
             interval_s: number(self.interval_s, known.interval_s),
             creation_retries: number(self.creation_retries, known.creation_retries),
             pending_timeout_s: number(self.pending_timeout_s, known.pending_timeout_s),
-            idle: None,                     // another section's
-            lives: LifeSettings::default(), // as well
-            pull: PullRule::default(),      // as well
+            idle: None,                          // another section's
+            lives: LifeSettings::default(),      // as well
+            pull: PullRule::default(),           // as well
+            network: NetworkSettings::default(), // as well
         }
     }
 }
@@ -822,6 +829,7 @@ impl Config {
             return wrong("logging.level", error.to_string());
         }
         self.services.scheduler.check()?;
+        self.services.network.check()?;
         let idle = &self.services.sessions.idle;
         if idle.combine.parse::<Combine>().is_err() {
             return wrong(
@@ -911,6 +919,7 @@ impl Config {
             idle: self.services.sessions.idle.policy(),
             lives: self.services.sessions.lives(),
             pull: self.services.images.auto_update,
+            network: self.services.network.settings(),
             ..self.services.scheduler.settings()
         }
     }

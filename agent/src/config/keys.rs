@@ -193,6 +193,24 @@ pub const SCHEMA: Schema = Schema {
             "4",
             "Networks kept ready.",
         ),
+        key(
+            "agent.overlay.interface",
+            Kind::Text,
+            "",
+            "The link whose address other nodes are told for sessions on several nodes; empty = the one that leads to the coordinator.",
+        ),
+        key(
+            "agent.overlay.port",
+            Kind::Integer(1, 65535),
+            "4789",
+            "The UDP port at which this node takes packets of such sessions; open for the other nodes, and for nobody else.",
+        ),
+        key(
+            "agent.local_policy.host_network",
+            Kind::OneOf(&["deny", "allow"]),
+            "\"deny\"",
+            "Whether containers may be in the network of this node, for groups whose cluster_network is host.",
+        ),
         reload(
             "agent.images.low_water",
             Kind::Integer(0, 95),

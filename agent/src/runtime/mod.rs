@@ -7,6 +7,7 @@
 use crate::delivery::Delivered;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey, Fence};
+use longshore_common::network::{NodeNetworks, SessionNetwork};
 use longshore_common::session::{ContainerSpec, Exit, PullRule};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{Claim, Delivery, OutputKind, RegistryLogin, TerminalSize};
@@ -43,6 +44,8 @@ pub struct EngineInfo {
     pub gpu_ways: Vec<(GpuWay, Result<(), String>)>,
     /// Ids of GPUs and of parts of them that the engine's CDI specs name.
     pub cdi_names: BTreeSet<String>,
+    /// Where other nodes reach this one, and what addresses are taken on it.
+    pub networks: NodeNetworks,
 }
 
 /// A container of ours, as the engine tells it.
@@ -107,6 +110,8 @@ pub struct CreateRequest {
     pub gpu_way: Option<GpuWay>,
     /// What [`Containers::deliver`] made for it.
     pub delivered: Delivered,
+    /// How it reaches the other containers of its session, and they it; none = it is alone.
+    pub network: Option<SessionNetwork>,
 }
 
 /// A device node to be let into a container.
@@ -319,6 +324,25 @@ pub trait Containers: Send + Sync + 'static {
         login: Option<&RegistryLogin>,
         progress: mpsc::Sender<PullState>,
     ) -> impl Future<Output = Result<ImageFacts, RuntimeError>> + Send;
+
+    /// Makes the network of a session of several containers (deadline 60 s). Made already is
+    /// made.
+    ///
+    /// An engine that has no networks makes none.
+    fn join(
+        &self,
+        _request: &CreateRequest,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Waits until the other nodes of a session answer over its network (deadline 60 s).
+    fn reach(
+        &self,
+        _request: &CreateRequest,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send {
+        async { Ok(()) }
+    }
 
     /// Makes the files a container is given, anew if they are there. Without an image in the
     /// request what the image holds is not looked at: for a container that exists.

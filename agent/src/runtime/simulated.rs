@@ -12,6 +12,7 @@ use super::{
 use crate::host::wall_clock;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::ContainerKey;
+use longshore_common::network::NodeNetworks;
 use longshore_common::session::{Cause, Exit, PullRule, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{Claim, OutputKind, TerminalSize};
@@ -151,6 +152,7 @@ impl Containers for SimulatedEngine {
             live_restore: true,
             gpu_ways: vec![(GpuWay::Nodes, Ok(()))],
             cdi_names: BTreeSet::new(),
+            networks: NodeNetworks::default(),
         })
     }
 

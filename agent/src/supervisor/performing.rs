@@ -12,6 +12,7 @@ use crate::reconcile::{Known, Step, next_step};
 use crate::runtime::{Containers, CreateRequest, Found, FoundStatus, ImageFacts, RuntimeError};
 use longshore_common::agent::{Device, GpuWay};
 use longshore_common::ids::ContainerKey;
+use longshore_common::network::SessionNetwork;
 use longshore_common::session::{End, Entry, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::OutcomeNumber;
@@ -294,7 +295,15 @@ impl<C: Containers> Supervisor<C> {
             },
             gpu_way,
             delivered: Delivered::default(),
+            network: self.network_of(entry.key),
         }
+    }
+
+    /// How a container and the others of its session reach each other.
+    fn network_of(&self, key: ContainerKey) -> Option<SessionNetwork> {
+        let mut networks = self.set.iter().flat_map(|set| &set.networks);
+        let of = networks.find(|of| (of.session, of.attempt) == (key.session, key.attempt));
+        of.cloned()
     }
 
     /// The first way that passed its self-test and knows every GPU of this node.

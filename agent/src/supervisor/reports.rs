@@ -125,6 +125,7 @@ impl<C: Containers> Supervisor<C> {
             max_containers: self.config.max_containers,
             devices,
             allocation: self.config.allocation,
+            networks: self.engine.networks.clone(),
         }
     }
 }

@@ -40,6 +40,18 @@ pub(super) async fn prepare<C: Containers>(
 ) -> Done {
     let key = request.key;
     let mut tried = false;
+    // First of all: the other nodes of its session look for this one. Like a create, what was
+    // asked of the engine is waited for.
+    if let Err(error) = runtime.join(&request).await {
+        return Done::Prepared(Err(error));
+    }
+    let reached = tokio::select! {
+        reached = runtime.reach(&request) => reached,
+        _ = &mut cancelled => return Done::Prepared(Err(unwanted())),
+    };
+    if let Err(error) = reached {
+        return Done::Prepared(Err(error));
+    }
     let delivery = tokio::select! {
         given = given(&shared, key) => match given {
             Ok(delivery) => delivery,

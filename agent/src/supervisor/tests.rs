@@ -435,6 +435,7 @@ impl Coordinator {
             drain: None,
             signals: self.wishes.clone(),
             lease_ms: self.lease_ms,
+            networks: Vec::new(),
         });
         let signature = self.keys.sign(&SigningInput::desired_set(&bytes));
         let signature = signature.as_ref().to_vec();

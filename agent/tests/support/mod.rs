@@ -104,6 +104,7 @@ impl Bench {
             device_nodes: Vec::new(),
             gpu_way: None,
             delivered: Default::default(),
+            network: None,
         }
     }
 

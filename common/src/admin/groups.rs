@@ -81,7 +81,7 @@ pub struct GroupRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 32)]
     pub on_device_fault: Member<String>,
-    /// How containers of one session reach each other: `private` (default) or `host`. Stored; has no effect yet.
+    /// How containers of a session that may be on several nodes reach each other: `private` (default), a network of their own, or `host`, that of their nodes, which keeps them apart less.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 32)]
     pub cluster_network: Member<String>,
@@ -159,7 +159,7 @@ pub struct GroupView {
     pub use_owner: bool,
     /// What becomes of sessions whose device turns bad: `told` or `stop`. Stored; has no effect yet.
     pub on_device_fault: String,
-    /// How containers of one session reach each other: `private` or `host`. Stored; has no effect yet.
+    /// How containers of a session that may be on several nodes reach each other: `private` or `host`.
     pub cluster_network: String,
     /// Whether containers may reach the coordinator's API. Stored; has no effect yet.
     pub sessions_may_call_api: bool,

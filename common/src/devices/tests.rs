@@ -47,6 +47,7 @@ fn node(rows: &[Row<'_>], allocation: Allocation) -> Inventory {
         max_containers: 0,
         devices: rows.iter().enumerate().map(device).collect(),
         allocation,
+        networks: crate::network::NodeNetworks::default(),
     }
 }
 

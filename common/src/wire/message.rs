@@ -19,6 +19,7 @@ use crate::ids::{
     InstanceId,
 };
 use crate::limits::Deadline;
+use crate::network::{MAX_RANGES, SessionNetwork};
 use crate::session::{ContainerState, End, Entry, ExactImage};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -357,6 +358,8 @@ pub struct DesiredSet {
     /// How long restartable work may go on unacknowledged, in milliseconds; 0 = for ever. It
     /// holds from when this set is applied on, and stands in for that of [`Welcome`].
     pub lease_ms: u64,
+    /// How containers reach each other whose session has several.
+    pub networks: Vec<SessionNetwork>,
 }
 
 /// When a node is to be empty, and why.
@@ -406,7 +409,17 @@ impl DesiredSet {
         }
         list(&self.signals, "signals")?;
         let mut signals = self.signals.iter();
-        signals.try_for_each(|wish| text(&wish.signal, "signal"))
+        signals.try_for_each(|wish| text(&wish.signal, "signal"))?;
+        list(&self.networks, "networks")?;
+        self.networks.iter().try_for_each(|network| {
+            list(&network.hosts, "hosts")?;
+            let mut peers = network.own.iter().flat_map(|own| &own.peers);
+            list(
+                network.own.as_ref().map_or(&[], |own| &own.peers[..]),
+                "peers",
+            )?;
+            peers.try_for_each(|peer| text(&peer.name, "name of a peer"))
+        })
     }
 }
 message!(SignedSet = 11, self => {
@@ -470,6 +483,8 @@ pub struct InventoryReport {
 message!(InventoryReport = 14, self => {
     let inventory = &self.inventory;
     if inventory.devices.len() > MAX_DEVICES { return Err("devices"); }
+    if inventory.networks.ranges.len() > MAX_RANGES { return Err("ranges"); }
+    inventory.networks.underlay.iter().try_for_each(|at| text(&at.link, "link"))?;
     inventory.devices.iter().try_for_each(|d| {
         text(&d.model, "model")?;
         text(&d.pci, "pci")?;

@@ -182,6 +182,7 @@ pub(super) fn inventory() -> Inventory {
         max_containers: 0,
         devices: vec![device(0), device(1)],
         allocation: Allocation::default(),
+        networks: longshore_common::network::NodeNetworks::default(),
     }
 }
 

@@ -364,6 +364,10 @@ fn conditions(state: &State, session: &Session, live: &Live) -> Vec<String> {
     if session.held && session.state == SessionState::Pending {
         conditions.push("held".to_owned());
     }
+    let mut networks = session.live_networks();
+    if networks.any(|n| n.attempt == session.attempt && n.own.is_none()) {
+        conditions.push("host-network".to_owned());
+    }
     let said = session.present().map(|c| live.idle(c.agent, c.key));
     let said: Vec<_> = said.collect();
     if said.iter().flatten().any(|said| said.frozen) {

@@ -361,6 +361,18 @@ pub const SCHEMA: Schema = Schema {
             "When a node pulls an image: if it lacks what the session was resolved to, if it lacks the name, or never. What waits takes it at its start.",
         ),
         live(
+            "services.network.overlay_mtu",
+            Kind::Integer(576, 9000),
+            "1450",
+            "Largest packet between containers of one session on several nodes; at most that of the network between the nodes less 50.",
+        ),
+        live(
+            "services.network.overlay_pool",
+            Kind::Text,
+            "\"10.214.0.0/16\"",
+            "Where ranges of addresses for sessions of several containers are cut from.",
+        ),
+        live(
             "services.sessions.default_image",
             Kind::Text,
             "",

@@ -14,6 +14,7 @@ use bollard::query_parameters::{
 };
 use futures_util::TryStreamExt;
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey};
+use longshore_common::network::SessionNetwork;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
@@ -36,6 +37,8 @@ pub(super) struct Paths {
     pub group: PathBuf,
     /// Becomes the entry of `sudo`.
     pub sudoers: Option<PathBuf>,
+    /// Becomes `/etc/hosts`.
+    pub hosts: Option<PathBuf>,
 }
 
 /// The directories under which everything is made.
@@ -67,7 +70,12 @@ impl Files {
             let line = format!("#{uid} ALL=(ALL:ALL) NOPASSWD: ALL\n");
             write_with_mode(&sudoers, line.as_bytes(), 0o440)?;
         }
+        let hosts = self.session_dir(request.key).join("hosts");
+        if let Some(network) = &request.network {
+            write_aside(&hosts, hosts_file(network).as_bytes())?;
+        }
         Ok(Paths {
+            hosts: request.network.is_some().then_some(hosts),
             sudoers: sudo.then_some(sudoers),
             home,
             run,
@@ -202,6 +210,15 @@ fn merged(line: &str, original: &[u8]) -> Vec<u8> {
     text.extend_from_slice(original);
     if !text.ends_with(b"\n") {
         text.push(b'\n');
+    }
+    text
+}
+
+/// Names of all containers of a session, in place of what the engine would write.
+fn hosts_file(network: &SessionNetwork) -> String {
+    let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    for (rank, at) in &network.hosts {
+        text.push_str(&format!("{at}\t{rank}\n"));
     }
     text
 }
@@ -397,6 +414,8 @@ fn first_file(archive: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_common::ids::{Attempt, Rank, SessionId};
+    use std::net::Ipv4Addr;
 
     fn entry(kind: u8, content: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 512];
@@ -431,6 +450,23 @@ mod tests {
         directory(&path, 0o755).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
+    }
+
+    #[test]
+    fn every_container_of_a_session_has_its_name_in_the_hosts_file() {
+        let network = SessionNetwork {
+            session: SessionId(1),
+            attempt: Attempt(1),
+            own: None,
+            hosts: vec![
+                (Rank(0), Ipv4Addr::new(10, 214, 0, 3)),
+                (Rank(1), Ipv4Addr::new(10, 214, 0, 4)),
+            ],
+        };
+        let text = hosts_file(&network);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "127.0.0.1\tlocalhost");
+        assert_eq!(lines[2..], ["10.214.0.3\tmain1", "10.214.0.4\tsub1"]);
     }
 
     #[test]

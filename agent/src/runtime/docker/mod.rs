@@ -658,6 +658,7 @@ impl Containers for Docker {
             root: PathBuf::from(info.docker_root_dir.unwrap_or_default()),
             id: info.id.unwrap_or_default(),
             version: info.server_version.unwrap_or_default(),
+            networks: self.0.networks.networks().await,
             storage: info.driver.unwrap_or_default(),
         })
     }
@@ -706,6 +707,20 @@ impl Containers for Docker {
         Ok(facts)
     }
 
+    async fn join(&self, request: &CreateRequest) -> Result<(), RuntimeError> {
+        match &request.network {
+            Some(network) => self.0.networks.join(request.key, network).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    async fn reach(&self, request: &CreateRequest) -> Result<(), RuntimeError> {
+        match &request.network {
+            Some(network) => self.0.networks.reach(network).await,
+            None => Ok(()),
+        }
+    }
+
     async fn deliver(
         &self,
         request: &CreateRequest,
@@ -745,7 +760,10 @@ impl Containers for Docker {
             .acquire()
             .await
             .expect("the semaphore is never closed");
-        let network = self.0.networks.acquire(request.key).await?;
+        let network = match &request.network {
+            None => self.0.networks.acquire(request.key).await?,
+            Some(network) => self.0.networks.join(request.key, network).await?,
+        };
         let result = self.create_with(request, network).await;
         match &result {
             // The container exists, or may exist, and holds its network.
@@ -890,6 +908,7 @@ impl Containers for Docker {
             self.cache().found.remove(id);
         }
         self.0.networks.release(key);
+        self.0.networks.leave(key).await?;
         let files = self.0.files.clone();
         tokio::task::spawn_blocking(move || files.remove(key))
             .await
@@ -1049,6 +1068,7 @@ fn node_facts(facts: Facts, network: String, paths: Paths) -> NodeFacts {
         passwd: paths.passwd,
         group: paths.group,
         sudoers: paths.sudoers,
+        hosts: paths.hosts,
     }
 }
 

@@ -8,9 +8,10 @@
 use crate::delivery::is_settable;
 use crate::runtime::{CreateRequest, DeviceNode};
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigCgroupnsModeEnum,
-    HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointIpamConfig, EndpointSettings,
+    HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, NetworkingConfig, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use longshore_common::agent::GpuWay;
 use longshore_common::session::{Cause, ContainerSpec};
@@ -41,6 +42,8 @@ pub struct NodeFacts {
     pub group: PathBuf,
     /// The file that becomes the entry of `sudo`; of a user who has that right alone.
     pub sudoers: Option<PathBuf>,
+    /// The file that becomes `/etc/hosts`; of a session of several containers alone.
+    pub hosts: Option<PathBuf>,
 }
 
 /// The order asks for something that no container of ours may be.
@@ -117,7 +120,25 @@ pub fn build(request: &CreateRequest, node: &NodeFacts) -> Result<ContainerCreat
         stop_signal: Some(stop_signal),
         stop_timeout: Some(i64::from(request.grace_s)),
         host_config: Some(host_config(request, node)?),
+        networking_config: fixed_address(request, node),
         ..ContainerCreateBody::default()
+    })
+}
+
+/// The address by which the other containers of its session know it.
+fn fixed_address(request: &CreateRequest, node: &NodeFacts) -> Option<NetworkingConfig> {
+    let network = request.network.as_ref()?;
+    network.own.as_ref()?;
+    let address = network.address(request.key.rank)?;
+    let endpoint = EndpointSettings {
+        ipam_config: Some(EndpointIpamConfig {
+            ipv4_address: Some(address.to_string()),
+            ..EndpointIpamConfig::default()
+        }),
+        ..EndpointSettings::default()
+    };
+    Some(NetworkingConfig {
+        endpoints_config: Some([(node.network.clone(), endpoint)].into()),
     })
 }
 
@@ -176,6 +197,9 @@ fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, 
     ];
     if let Some(sudoers) = node.sudoers.as_ref().filter(|_| spec.sudo) {
         mounts.push(bind(sudoers, SUDOERS, Access::ReadOnly));
+    }
+    if let Some(hosts) = &node.hosts {
+        mounts.push(bind(hosts, "/etc/hosts", Access::ReadOnly));
     }
     for file in &request.delivered.files {
         let access = match file.read_only {

@@ -425,6 +425,7 @@ fn task(template: &Session, plan: &ArrayPlan, now: longshore_common::time::Times
         placed_at: None,
         started_at: None,
         ended_at: None,
+        networks: Vec::new(),
         history_len: 0,
         spent: Spent::default(),
         ..template.clone()

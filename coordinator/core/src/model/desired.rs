@@ -2,6 +2,7 @@
 
 use super::entities::{Container, Session};
 use super::loss::lease_ms;
+use super::network;
 use super::state::State;
 use longshore_common::ids::{AgentId, InstanceId, Rank};
 use longshore_common::limits::{Deadline, Kept, SessionLimits};
@@ -45,6 +46,7 @@ pub fn desired_set(
         }),
         signals: signals(state, agent),
         lease_ms: lease_ms(group.map_or(0, |g| g.declare_lost_s)),
+        networks: network::desired(state, agent),
     })
 }
 
@@ -197,9 +199,6 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
         shm_bytes: session.shm_bytes,
         pids_max: session.pids_max,
         devices: container.devices.clone(),
-        // Containers on one node share the network of their session. Between nodes there is
-        // no network of the session yet: such a cluster is placed and runs, but its ranks
-        // do not reach each other, nor does an agent write their names into a hosts file.
         hostname: if size > 1 {
             rank.to_string()
         } else {

@@ -3,6 +3,7 @@
 use super::arrays::ArrayPlan;
 use super::attempts::{PastAttempt, Restart};
 use super::devices::DeviceCordon;
+use super::network::AttemptNetwork;
 use super::policies::{
     Allowed, ClusterNetwork, DirectSubmits, Discipline, LifetimeBase, OnDeviceFault, Selection,
     default_session_types,
@@ -102,7 +103,7 @@ pub struct Group {
     /// What becomes of sessions whose device turns bad.
     #[serde(default = "fault_told")]
     pub on_device_fault: OnDeviceFault,
-    /// How containers of one session reach each other. Has no effect yet.
+    /// How containers of a session that may be on several nodes reach each other.
     #[serde(default = "network_private")]
     pub cluster_network: ClusterNetwork,
     /// Whether containers may reach the coordinator's API. Has no effect yet.
@@ -531,6 +532,10 @@ pub struct Session {
     pub deadline: Option<Timestamp>,
     /// Containers of the present attempt, and of older ones until they are closed.
     pub containers: Vec<Container>,
+    /// How containers reach each other, by attempt; of attempts that are over until their last
+    /// container is closed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<AttemptNetwork>,
     /// Lines of history so far.
     pub history_len: u64,
     /// Times and accelerator hours so far.

@@ -8,6 +8,7 @@ use super::delivery::wait_for_vault_s;
 use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
 use super::entities::{Container, FailedStart, LedgerRow, PIDS_MAX, Session, Stop};
+use super::network;
 use super::policies::LifetimeBase;
 use super::rules::policy_of;
 use super::usage;
@@ -143,6 +144,7 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
         }
         draft.touch(place.agent);
     }
+    network::give(draft, id, order.group);
 }
 
 /// Reads what policies and its owner's rights allow inside its containers: at a placement and

@@ -24,6 +24,7 @@ mod images;
 mod lifecycle;
 pub mod logins;
 mod loss;
+mod network;
 mod notify;
 mod people;
 mod policies;
@@ -68,6 +69,7 @@ pub use given::{Given, GivenText, GivenTrees};
 pub use images::{Image, canonical as canonical_image};
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
 pub use loss::lease_ms;
+pub use network::{AttemptNetwork, OwnRange};
 pub use notify::{
     Channel, Note, NoteTried, NotifyChoice, NotifyOrder, NotifySettings, StoredNote, Tried, TryEnd,
     events_of, told as notes_about,

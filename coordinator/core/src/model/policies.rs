@@ -4,6 +4,7 @@
 use longshore_common::amount::{SlotLimits, SlotName, Slots};
 use longshore_common::ids::{DomainId, PolicyId, PresetId, ProjectId, UserId};
 use longshore_common::limits::IdlePolicy;
+use longshore_common::network::{Ipv4Addr, Subnet};
 use longshore_common::session::{PullRule, SessionType, words};
 use longshore_common::time::Timestamp;
 use longshore_identity::Secret;
@@ -55,7 +56,7 @@ words! {
 }
 
 words! {
-    /// How containers of one session reach each other. Has no effect yet.
+    /// How containers of a session that may be on several nodes reach each other.
     ClusterNetwork {
         /// Through a network of their own.
         Private = "private",
@@ -110,6 +111,32 @@ pub struct SchedulerSettings {
     /// When an image is pulled.
     #[serde(default)]
     pub pull: PullRule,
+    /// Networks of sessions of several containers.
+    #[serde(default)]
+    pub network: NetworkSettings,
+}
+
+/// What networks of sessions of several containers are made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkSettings {
+    /// Largest packet between nodes, in bytes, 576 to 9,000.
+    pub overlay_mtu: u32,
+    /// Where their ranges are cut from.
+    pub overlay_pool: Subnet,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        Self {
+            overlay_mtu: 1450,
+            // Beside the range of which agents make networks on one node.
+            overlay_pool: Subnet {
+                base: Ipv4Addr::new(10, 214, 0, 0),
+                prefix: 16,
+            },
+        }
+    }
 }
 
 /// How long sessions live, where no policy says so.
@@ -147,6 +174,7 @@ impl Default for SchedulerSettings {
             idle: None,
             lives: LifeSettings::default(),
             pull: PullRule::default(),
+            network: NetworkSettings::default(),
         }
     }
 }

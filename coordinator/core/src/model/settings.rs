@@ -6,6 +6,8 @@ use super::event::{Answer, Outcome, Refusal, SettingsOrder};
 use super::policies::{PeopleSettings, StoredSettings};
 use super::state::State;
 use crate::access::Operation;
+use longshore_common::agent::AgentState;
+use longshore_common::network::OVERHEAD;
 use longshore_common::redact::MASK;
 use serde_json::{Value, json};
 
@@ -14,6 +16,9 @@ pub(super) fn decide(state: &State, order: &SettingsOrder) -> Outcome {
     if order.expected_version.is_some_and(|seen| seen != version) {
         let text = "The settings have changed since you read them.";
         return Outcome::refuse(Refusal::new("LS-VERSION-STALE", text));
+    }
+    if let Some(refusal) = wider_than_nodes(state, order) {
+        return Outcome::refuse(refusal);
     }
     let mut changes = Vec::new();
     if let Some(stored) = &order.stored {
@@ -58,6 +63,29 @@ fn shown(settings: &StoredSettings, before: &StoredSettings) -> Value {
         all.insert(key.clone(), json!(text));
     }
     json!(all)
+}
+
+/// Packets between containers that would not fit into those between their nodes. Only a change is
+/// looked at: a node that came with less room is told of when a session is placed there.
+fn wider_than_nodes(state: &State, order: &SettingsOrder) -> Option<Refusal> {
+    let mtu = order.scheduler.network.overlay_mtu;
+    if mtu == state.scheduler.network.overlay_mtu {
+        return None;
+    }
+    let present = state.agents.values();
+    let present = present.filter(|agent| agent.state != AgentState::Terminated);
+    let underlays = present.filter_map(|agent| {
+        let underlay = agent.inventory.as_ref()?.networks.underlay.as_ref()?;
+        Some((underlay.mtu.saturating_sub(OVERHEAD), underlay, agent))
+    });
+    let (room, underlay, agent) = underlays.min_by_key(|(room, ..)| *room)?;
+    (mtu > room).then(|| {
+        let text = format!(
+            "services.network.overlay_mtu can be {room} at most: {} of {} carries packets of {}, of which {OVERHEAD} are the envelope.",
+            underlay.link, agent.name, underlay.mtu
+        );
+        Refusal::new("LS-SETTING", text.clone()).at("/values/services.network.overlay_mtu", text)
+    })
 }
 
 /// A record for each kind of settings that differs.

@@ -282,6 +282,8 @@ pub struct State {
     payers: BTreeMap<(SessionId, Attempt), Payer>,
     dependants: BTreeMap<SessionId, BTreeSet<SessionId>>,
     open_arrays: BTreeMap<UserId, BTreeSet<SessionId>>,
+    /// Sessions of which a network may be there.
+    networked: BTreeSet<SessionId>,
     /// How many nodes have devices of a slot.
     device_slots: BTreeMap<SlotName, u32>,
     people: people::Index,
@@ -341,6 +343,7 @@ impl State {
             payers: BTreeMap::new(),
             dependants: BTreeMap::new(),
             open_arrays: BTreeMap::new(),
+            networked: BTreeSet::new(),
             device_slots: BTreeMap::new(),
             people: people::Index::default(),
         }
@@ -743,6 +746,9 @@ impl State {
                 .or_default()
                 .insert(container.key);
         }
+        if session.live_networks().next().is_some() {
+            self.networked.insert(session.id);
+        }
     }
 
     fn count_waiting(&mut self, session: &Session, sign: i64) {
@@ -766,6 +772,7 @@ impl State {
     }
 
     fn unindex(&mut self, session: &Session) {
+        self.networked.remove(&session.id);
         if session.waits() {
             self.count_waiting(session, -1);
         }
@@ -996,6 +1003,11 @@ impl State {
         self.queues.get(&group).map_or(0, BTreeSet::len)
     }
 
+    /// Sessions that have a network for containers that are not closed.
+    pub fn networked(&self) -> impl Iterator<Item = SessionId> {
+        self.networked.iter().copied()
+    }
+
     /// Containers on an agent that are not closed.
     pub fn on_agent(&self, agent: AgentId) -> impl Iterator<Item = ContainerKey> {
         self.on_agent.get(&agent).into_iter().flatten().copied()
@@ -1097,6 +1109,7 @@ impl State {
         if rebuilt.waiting != self.waiting
             || rebuilt.dependants != self.dependants
             || rebuilt.open_arrays != self.open_arrays
+            || rebuilt.networked != self.networked
         {
             return Err("what waits differs from the sessions".to_owned());
         }

@@ -236,6 +236,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         ended_at: None,
         deadline: None,
         containers: Vec::new(),
+        networks: Vec::new(),
         history_len: 0,
         config_hash: None,
         configured: None,

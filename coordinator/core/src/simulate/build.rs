@@ -526,6 +526,7 @@ pub(super) fn inventory(input: &input::Agent, path: &str) -> Result<Inventory, I
         max_containers: input.max_containers,
         devices,
         allocation,
+        networks: longshore_common::network::NodeNetworks::default(),
     };
     check_inventory(&inventory).map_err(|error| wrong(path, error))?;
     Ok(inventory)

@@ -1,11 +1,14 @@
 //! Sessions of several containers.
 
-use super::world::{World, exit, failed, job, slots};
+use super::world::{World, exit, failed, inventory, job, slots};
 use longshore_common::api::{NewCluster, NewSession};
-use longshore_common::ids::{AgentId, ContainerKey, SessionId};
+use longshore_common::ids::{AgentId, ContainerKey, InstanceId, SessionId};
+use longshore_common::network::{NodeNetworks, SessionNetwork, Underlay};
 use longshore_common::session::{Cause, ContainerState, End, SessionState, Want};
 use longshore_common::wire::OutcomeNumber;
-use longshore_core::model::is_given;
+use longshore_core::model::{Change, ClusterNetwork, Event, SettingsOrder, desired_set, is_given};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 /// Two nodes of 16 cores, and a session of three containers that got its places.
 fn placed(mode: &str) -> (World, SessionId) {
@@ -87,8 +90,7 @@ fn over_several_nodes_when_that_is_asked_for() {
     world.agent("n1", 0);
     world.agent("n2", 0);
     let id = world.submit(three("multi-node", "8"));
-    let agents: std::collections::BTreeSet<AgentId> =
-        containers(&world, id).iter().map(|c| c.0).collect();
+    let agents: BTreeSet<AgentId> = containers(&world, id).iter().map(|c| c.0).collect();
     assert_eq!(agents.len(), 2);
     let refusal = world.ask(three("single-node", "8")).expect_err("24 cores");
     assert_eq!(refusal.code, "LS-FIT-NEVER");
@@ -246,4 +248,178 @@ fn a_node_that_is_given_up_ends_it_everywhere() {
     for (agent, key) in there.into_iter().filter(|(agent, _)| *agent != lost) {
         assert_eq!(world.order(agent, key).map(|o| o.want), Some(Want::Stop));
     }
+}
+
+/// The networks that the agents of a session are told, with the names of the agents.
+fn networks(world: &World, id: SessionId) -> Vec<(String, SessionNetwork)> {
+    let agents: BTreeSet<AgentId> = containers(world, id).iter().map(|c| c.0).collect();
+    let told = agents.into_iter().flat_map(|agent| {
+        let set = desired_set(world.state(), agent, InstanceId::new(1), world.now);
+        let networks = set.expect("a known agent").networks.into_iter();
+        let of = networks.filter(move |network| network.session == id);
+        of.map(move |network| (world.state().agents[&agent].name.clone(), network))
+    });
+    told.collect()
+}
+
+/// Says where a node is reached, and what it uses.
+fn has_networks(world: &mut World, name: &str, networks: NodeNetworks) {
+    let agent = world.state().agent_by_ref(name).expect("it is there").id;
+    let mut inventory = inventory(name, 0);
+    inventory.networks = networks;
+    world.does(Event::Inventory {
+        agent,
+        inventory: inventory.into(),
+    });
+}
+
+fn at(last: u8, ranges: &[&str]) -> NodeNetworks {
+    NodeNetworks {
+        underlay: Some(Underlay {
+            link: "eth0".to_owned(),
+            address: Ipv4Addr::new(192, 0, 2, last),
+            port: 4789,
+            mtu: 1500,
+        }),
+        ranges: ranges.iter().map(|r| r.parse().expect("a range")).collect(),
+    }
+}
+
+#[test]
+fn the_nodes_of_a_session_are_told_of_one_network_each_with_its_part() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    world.agent("n2", 0);
+    has_networks(&mut world, "n1", at(1, &["10.214.0.0/24"]));
+    has_networks(&mut world, "n2", at(2, &["10.214.1.0/29"]));
+    let id = world.submit(three("multi-node", "8"));
+    let told = networks(&world, id);
+    let own: Vec<_> = told.iter().filter_map(|(_, n)| n.own.as_ref()).collect();
+    assert_eq!((told.len(), own.len()), (2, 2));
+    assert!(
+        own.iter()
+            .all(|o| o.number == own[0].number && o.mtu == 1450)
+    );
+    // What either of them uses is left out.
+    assert!(own.iter().all(|o| o.subnet.to_string() == "10.214.1.8/29"));
+    assert_ne!(own[0].gateway, own[1].gateway);
+    for (part, other) in [(0, 1), (1, 0)] {
+        let peers = &own[part].peers;
+        assert_eq!((peers.len(), &peers[0].name), (1, &told[other].0));
+        assert_eq!(peers[0].gateway, own[other].gateway);
+        let last = if told[other].0 == "n1" { 1 } else { 2 };
+        assert_eq!(peers[0].at, Some((Ipv4Addr::new(192, 0, 2, last), 4789)));
+    }
+    assert_eq!(told[0].1.hosts, told[1].1.hosts);
+    let mut addresses: BTreeSet<Ipv4Addr> = told[0].1.hosts.iter().map(|h| h.1).collect();
+    assert_eq!(addresses.len(), 3);
+    addresses.extend(own.iter().map(|o| o.gateway));
+    assert_eq!(addresses.len(), 5, "none is given twice");
+    let alone = world.submit(job());
+    assert!(networks(&world, alone).is_empty());
+}
+
+#[test]
+fn no_two_live_sessions_have_a_number_or_an_address_in_common() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    world.agent("n2", 0);
+    let ids: Vec<SessionId> = (0..3)
+        .map(|_| world.submit(three("multi-node", "1")))
+        .collect();
+    let parts = |world: &World, id| networks(world, id).remove(0).1.own.expect("its own");
+    let own: Vec<_> = ids.iter().map(|id| parts(&world, *id)).collect();
+    for (n, one) in own.iter().enumerate() {
+        for other in &own[..n] {
+            assert_ne!(one.number, other.number);
+            assert!(!one.subnet.overlaps(other.subnet));
+        }
+    }
+    // Ended is not enough: what is left on a node may still have the addresses.
+    let gone = containers(&world, ids[0]);
+    all(&mut world, ids[0], ContainerState::Created);
+    all(&mut world, ids[0], ContainerState::Running);
+    ended(&mut world, gone[0], exit(0));
+    let next = world.submit(three("multi-node", "1"));
+    assert!(!parts(&world, next).subnet.overlaps(own[0].subnet));
+    for container in &gone[1..] {
+        ended(&mut world, *container, exit(143));
+    }
+    let last = world.submit(three("multi-node", "1"));
+    assert_eq!(parts(&world, last).subnet, own[0].subnet);
+}
+
+#[test]
+fn a_start_without_a_range_fails_and_says_which_was_looked_for() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    world.agent("n2", 0);
+    has_networks(&mut world, "n2", at(2, &["10.0.0.0/8"]));
+    let id = world.submit(three("multi-node", "6"));
+    let failed = world.stored[&id].failed.clone().expect("it failed");
+    assert_eq!(failed.cause, Cause::NetworkFailed);
+    assert!(failed.detail.contains("10.214.0.0/16"), "{}", failed.detail);
+    // On the other node alone there is room.
+    let narrow = world.state().agent_by_ref("n2").expect("it is there").id;
+    world.schedulable(narrow, false);
+    let single = world.submit(three("single-node", "1"));
+    assert!(world.stored[&single].failed.is_none());
+    let told = networks(&world, single).remove(0).1;
+    assert!(told.own.expect("its own").peers.is_empty());
+    assert_eq!(told.hosts.len(), 3);
+}
+
+#[test]
+fn packets_wider_than_those_between_nodes_are_not_set() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    has_networks(&mut world, "n1", at(1, &[]));
+    let set = |world: &mut World, mtu| {
+        let mut scheduler = world.state().scheduler.clone();
+        scheduler.network.overlay_mtu = mtu;
+        world.happen(Event::Settings(Box::new(SettingsOrder {
+            stored: None,
+            expected_version: None,
+            scheduler,
+            service_account_admins: false,
+            dry_run: false,
+        })))
+    };
+    let refusal = set(&mut world, 1451).expect_err("1500 less 50");
+    assert_eq!(refusal.code, "LS-SETTING");
+    assert!(
+        refusal.detail.contains("1450 at most: eth0 of n1"),
+        "{}",
+        refusal.detail
+    );
+    set(&mut world, 1400).expect("it fits");
+    assert_eq!(world.state().scheduler.network.overlay_mtu, 1400);
+}
+
+#[test]
+fn a_group_may_give_sessions_the_network_of_their_nodes() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    world.agent("n2", 0);
+    has_networks(&mut world, "n1", at(1, &[]));
+    has_networks(&mut world, "n2", at(2, &[]));
+    let mut group = world.state().groups.values().next().expect("one").clone();
+    group.cluster_network = ClusterNetwork::Host;
+    world.apply(vec![Change::Group(group)]);
+    let id = world.submit(three("multi-node", "8"));
+    for (_, network) in networks(&world, id) {
+        assert_eq!(network.own, None);
+        for (agent, key) in containers(&world, id) {
+            let last = if world.state().agents[&agent].name == "n1" {
+                1
+            } else {
+                2
+            };
+            let address = network.address(key.rank);
+            assert_eq!(address, Some(Ipv4Addr::new(192, 0, 2, last)));
+        }
+    }
+    // One that is on one node whatever happens needs nothing of it.
+    let single = world.submit(three("single-node", "1"));
+    assert!(networks(&world, single).remove(0).1.own.is_some());
 }

@@ -919,6 +919,7 @@ pub fn inventory(name: &str, gpus: u32) -> Inventory {
             })
             .collect(),
         allocation: Allocation::default(),
+        networks: longshore_common::network::NodeNetworks::default(),
     }
 }
 

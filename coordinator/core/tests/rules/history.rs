@@ -103,6 +103,7 @@ pub(crate) fn node(number: u32, gpus: u32, cpu: i64) -> Inventory {
             })
             .collect(),
         allocation: Allocation::default(),
+        networks: longshore_common::network::NodeNetworks::default(),
     }
 }
 

@@ -218,6 +218,7 @@ fn inventory(agent: u32) -> Result<Inventory> {
         max_containers: 0,
         devices,
         allocation: Allocation::default(),
+        networks: longshore_common::network::NodeNetworks::default(),
     }
     .sharing_names())
 }

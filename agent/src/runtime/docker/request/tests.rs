@@ -4,9 +4,11 @@ use super::*;
 use crate::runtime::ImageFacts;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{AgentId, Attempt, ClusterId, ContainerKey, Fence, Rank, SessionId};
+use longshore_common::network::{OwnNetwork, SessionNetwork};
 use longshore_common::session::{DeviceGrant, PullRule, SessionType};
 use longshore_common::time::Timestamp;
 use serde_json::Value;
+use std::net::Ipv4Addr;
 
 fn grant(id: &str) -> DeviceGrant {
     DeviceGrant {
@@ -75,6 +77,7 @@ fn plain() -> CreateRequest {
         device_nodes: Vec::new(),
         gpu_way: None,
         delivered: Default::default(),
+        network: None,
     }
 }
 
@@ -90,6 +93,7 @@ fn node() -> NodeFacts {
         passwd: "/var/lib/longshore-agent/accounts/00/passwd-20000-20000".into(),
         group: "/var/lib/longshore-agent/accounts/00/group-20000".into(),
         sudoers: None,
+        hosts: None,
     }
 }
 
@@ -126,7 +130,14 @@ fn pinned() -> Vec<(&'static str, CreateRequest, NodeFacts)> {
         sudoers: Some("/var/lib/longshore-agent/sessions/s-42-main1-a1/sudoers".into()),
         ..node()
     };
+    let mut one_of_two = plain();
+    one_of_two.network = Some(network(true));
+    let named = NodeFacts {
+        hosts: Some("/var/lib/longshore-agent/sessions/s-42-main1-a1/hosts".into()),
+        ..node()
+    };
     vec![
+        ("one of two containers", one_of_two, named),
         ("command", plain(), node()),
         ("a user with sudo", sudo, entry),
         ("holder with a terminal, cgroup version 2", holder, second),
@@ -531,6 +542,42 @@ fn hashes_tell_orders_apart_and_stay() {
     assert_ne!(spec_hash(&spec), spec_hash(&other));
     assert_eq!(spec_hash(&spec), spec_hash(&spec.clone()));
     assert_eq!(spec_hash(&spec).len(), 16);
+}
+
+/// The network of a session of two containers.
+fn network(own: bool) -> SessionNetwork {
+    let own = own.then(|| OwnNetwork {
+        number: 7,
+        subnet: "10.214.0.0/29".parse().unwrap(),
+        gateway: Ipv4Addr::new(10, 214, 0, 1),
+        mtu: 1450,
+        peers: Vec::new(),
+    });
+    SessionNetwork {
+        session: SessionId(42),
+        attempt: Attempt(1),
+        own,
+        hosts: vec![
+            (Rank(0), Ipv4Addr::new(10, 214, 0, 2)),
+            (Rank(1), Ipv4Addr::new(10, 214, 0, 3)),
+        ],
+    }
+}
+
+#[test]
+fn only_in_a_network_of_its_own_has_a_container_an_address_of_its_own() {
+    let mut request = plain();
+    let fixed = |request: &CreateRequest| {
+        let networks = build(request, &node()).unwrap().networking_config?;
+        let (name, endpoint) = networks.endpoints_config?.into_iter().next()?;
+        Some((name, endpoint.ipam_config?.ipv4_address?))
+    };
+    assert_eq!(fixed(&request), None);
+    request.network = Some(network(false));
+    assert_eq!(fixed(&request), None);
+    request.network = Some(network(true));
+    let own = (node().network, "10.214.0.2".to_owned());
+    assert_eq!(fixed(&request), Some(own));
 }
 
 /// How a container is started, as far as becoming root inside goes: options of security, and

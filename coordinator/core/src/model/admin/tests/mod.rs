@@ -85,6 +85,7 @@ fn inventory(cpu: i64, mem_gib: i64, gpus: u32, name: &str) -> Inventory {
         max_containers: 0,
         devices: (0..gpus).map(device).collect(),
         allocation: longshore_common::agent::Allocation::default(),
+        networks: longshore_common::network::NodeNetworks::default(),
     }
 }
 

@@ -1,0 +1,498 @@
+//! Networks of sessions of several containers: made as the coordinator says, joined to the
+//! parts of other nodes, gone with the last container here.
+//!
+//! | what | how it is called | by what it is known again |
+//! |---|---|---|
+//! | network of the engine | `longshore-<cluster>-s-42-a1` | labels |
+//! | its bridge | `ls<cluster>-c<number>` | the network |
+//! | link to other nodes | `ls<cluster>v<number>` | its name |
+
+use super::{Pool, cluster_name, is_taken, link_prefix, links, network_error, probe};
+use crate::runtime::RuntimeError;
+use crate::runtime::docker::engine::CallError;
+use crate::runtime::docker::request::LABEL;
+use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
+use longshore_common::ids::{Attempt, ContainerKey, SessionId};
+use longshore_common::network::{NodeNetworks, OVERHEAD, OwnNetwork, SessionNetwork, Underlay};
+use longshore_common::session::Cause;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Other nodes make their parts within this time, or the attempt fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whose a network is.
+pub(super) type Of = (SessionId, Attempt);
+
+/// One of them on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shared {
+    /// The engine's id.
+    pub(super) id: String,
+    /// What tells it from others between nodes.
+    pub(super) number: u32,
+    /// Containers that have it or are about to.
+    pub(super) keys: BTreeSet<ContainerKey>,
+}
+
+/// Whose a network of the engine is, and its number; none = one that any session may get.
+pub(super) fn of(network: &Network) -> Option<(Of, u32)> {
+    let labels = network.labels.as_ref()?;
+    let label = |name: &str| labels.get(&format!("{LABEL}{name}"));
+    let of = (
+        label("session")?.parse().ok()?,
+        Attempt(label("attempt")?.parse().ok()?),
+    );
+    Some((of, label("number")?.parse().ok()?))
+}
+
+fn failed(detail: String) -> RuntimeError {
+    RuntimeError::Failed {
+        cause: Cause::NetworkFailed,
+        detail,
+    }
+}
+
+impl Pool {
+    /// What this node says of its networks.
+    pub async fn networks(&self) -> NodeNetworks {
+        let own = link_prefix(self.0.cluster);
+        match links::look(&self.0.config.overlay, &own).await {
+            Ok(mut found) => {
+                let ranges = found.ranges.into_iter().chain([self.0.config.range]);
+                found.ranges = links::widest(ranges);
+                found
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the networks of this machine are not known");
+                NodeNetworks::default()
+            }
+        }
+    }
+
+    /// The network of a session of several containers, as the engine knows it: made, or as it
+    /// was made before.
+    ///
+    /// # Errors
+    /// When the engine is down or does not make it, when this node cannot reach the others by
+    /// its own settings or does not allow it, or when the firewall is required and not there.
+    pub async fn join(
+        &self,
+        key: ContainerKey,
+        network: &SessionNetwork,
+    ) -> Result<String, RuntimeError> {
+        let Some(own) = &network.own else {
+            return match self.0.config.overlay.host_network {
+                true => Ok("host".to_owned()),
+                false => Err(RuntimeError::Failed {
+                    cause: Cause::LocalPolicy,
+                    detail: "local_policy.host_network of this node is \"deny\"".to_owned(),
+                }),
+            };
+        };
+        let of = (network.session, network.attempt);
+        let _work = self.0.work.lock().await;
+        if !self.is_ready() {
+            self.secure().await?;
+            self.adopt().await?;
+        }
+        if let Some(shared) = self.state().shared.get_mut(&of)
+            && shared.number == own.number
+        {
+            shared.keys.insert(key);
+            return Ok(shared.id.clone());
+        }
+        let underlay = match own.peers.is_empty() {
+            true => None,
+            false => Some(self.underlay(own).await?),
+        };
+        let id = self.make_shared(of, own).await?;
+        let shared = Shared {
+            id,
+            number: own.number,
+            keys: [key].into(),
+        };
+        let id = shared.id.clone();
+        self.state().shared.insert(of, shared.clone());
+        if let Some(underlay) = underlay {
+            let (link, bridge) = (self.link_name(own.number), self.bridge_name(own.number));
+            if let Err(error) = links::join(&link, &bridge, own, &underlay).await {
+                self.unmake(of, shared).await?;
+                return Err(failed(format!(
+                    "the network of the session cannot be joined to other nodes: {error}"
+                )));
+            }
+        }
+        Ok(id)
+    }
+
+    /// This node's own end of what carries packets to others.
+    async fn underlay(&self, own: &OwnNetwork) -> Result<Underlay, RuntimeError> {
+        let found = self.networks().await.underlay;
+        usable(own, found).map_err(failed)
+    }
+
+    /// Waits until every other node of a session answers over its network.
+    ///
+    /// # Errors
+    /// When one does not within a minute; it is named.
+    pub async fn reach(&self, network: &SessionNetwork) -> Result<(), RuntimeError> {
+        let Some(own) = network.own.as_ref().filter(|own| !own.peers.is_empty()) else {
+            return Ok(()); // that of the nodes, or all are here
+        };
+        let others: Vec<Ipv4Addr> = own.peers.iter().map(|peer| peer.gateway).collect();
+        // Which of several of this machine asks; two of one network may be answered alike.
+        let id = u16::try_from(own.number & 0xffff).unwrap_or(0);
+        let silent = probe::reach(own.gateway, &others, own.mtu, (id, PATIENCE)).await;
+        let silent =
+            silent.map_err(|error| failed(format!("no socket to look for nodes: {error}")))?;
+        match unreached(own, &silent) {
+            None => Ok(()),
+            Some(detail) => Err(failed(detail)),
+        }
+    }
+
+    /// A container that had its session's network is gone: so is the network, after the last.
+    ///
+    /// # Errors
+    /// When the engine is down.
+    pub async fn leave(&self, key: ContainerKey) -> Result<(), RuntimeError> {
+        let of = (key.session, key.attempt);
+        let known = {
+            let state = self.state();
+            !state.trusted || state.shared.contains_key(&of)
+        };
+        if !known {
+            return Ok(());
+        }
+        let _work = self.0.work.lock().await;
+        if !self.state().trusted {
+            self.adopt().await?;
+        }
+        let last = {
+            let mut state = self.state();
+            let Some(shared) = state.shared.get_mut(&of) else {
+                return Ok(());
+            };
+            shared.keys.remove(&key);
+            shared.keys.is_empty().then(|| shared.clone())
+        };
+        match last {
+            Some(shared) => self.unmake(of, shared).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Believes the engine's list of these networks, and removes what nobody needs: of sessions
+    /// that ended while no agent was here, and of an agent that died between two steps. The
+    /// caller holds `work`.
+    pub(super) async fn adopt_shared(&self, found: Vec<(Of, Shared)>) -> Result<(), RuntimeError> {
+        let (kept, useless) = sorted(&self.state().shared, found);
+        let numbers: BTreeSet<u32> = kept.values().map(|shared| shared.number).collect();
+        self.state().shared = kept;
+        for (of, shared) in useless {
+            self.unmake(of, shared).await?;
+        }
+        let prefix = self.link_name_prefix();
+        let names = links::names(&prefix).await.unwrap_or_default(); // looked for again
+        for name in names {
+            let number = u32::from_str_radix(&name[prefix.len()..], 16);
+            if number.is_ok_and(|number| !numbers.contains(&number))
+                && let Err(error) = links::remove(&name).await
+            {
+                tracing::warn!(%error, name, "a link that nobody needs stays");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those that no container has. The caller holds `work` and has adopted.
+    pub(super) async fn dispose_shared(&self) -> Result<(), RuntimeError> {
+        let unused: Vec<(Of, Shared)> = {
+            let state = self.state();
+            let all = state.shared.iter();
+            let unused = all.filter(|(_, shared)| shared.keys.is_empty());
+            unused.map(|(of, shared)| (*of, shared.clone())).collect()
+        };
+        for (of, shared) in unused {
+            self.unmake(of, shared).await?;
+        }
+        Ok(())
+    }
+
+    /// The caller holds `work`.
+    async fn unmake(&self, of: Of, shared: Shared) -> Result<(), RuntimeError> {
+        self.state().shared.remove(&of);
+        if let Err(error) = links::remove(&self.link_name(shared.number)).await {
+            tracing::warn!(%error, "a link to other nodes stays until the next look");
+        }
+        self.remove(shared.number, &shared.id).await
+    }
+
+    /// The caller holds `work`.
+    async fn make_shared(&self, of: Of, own: &OwnNetwork) -> Result<String, RuntimeError> {
+        let body = self.shared_body(of, own);
+        let made = self
+            .0
+            .engine
+            .call("network", super::NETWORK_S, |client| async move {
+                client.create_network(body).await
+            })
+            .await;
+        match made {
+            Ok(made) => Ok(made.id),
+            Err(CallError::Refused { message, .. }) if is_taken(&message) => Err(failed(format!(
+                "{} or its name is in use on this node: {message}",
+                own.subnet
+            ))),
+            Err(error) => Err(network_error(error)),
+        }
+    }
+
+    fn shared_body(&self, (session, attempt): Of, own: &OwnNetwork) -> NetworkCreateRequest {
+        let mut options = vec![
+            (
+                "com.docker.network.bridge.name",
+                self.bridge_name(own.number),
+            ),
+            ("com.docker.network.bridge.enable_icc", "true".to_owned()),
+        ];
+        if !own.peers.is_empty() {
+            options.push(("com.docker.network.driver.mtu", own.mtu.to_string()));
+        }
+        let options = options
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        let labels = [
+            ("cluster", self.0.cluster.to_string()),
+            ("agent", self.0.agent.to_string()),
+            ("session", session.to_string()),
+            ("attempt", attempt.to_string()),
+            ("number", own.number.to_string()),
+        ];
+        NetworkCreateRequest {
+            name: format!("{}{session}-a{attempt}", cluster_name(self.0.cluster)),
+            driver: Some("bridge".to_owned()),
+            enable_ipv6: Some(false),
+            ipam: Some(Ipam {
+                config: Some(vec![IpamConfig {
+                    subnet: Some(own.subnet.to_string()),
+                    gateway: Some(own.gateway.to_string()),
+                    ..IpamConfig::default()
+                }]),
+                ..Ipam::default()
+            }),
+            options: Some(options.collect()),
+            labels: Some(
+                labels
+                    .map(|(name, value)| (format!("{LABEL}{name}"), value))
+                    .into(),
+            ),
+            ..NetworkCreateRequest::default()
+        }
+    }
+
+    fn bridge_name(&self, number: u32) -> String {
+        format!("{}c{number:06x}", link_prefix(self.0.cluster))
+    }
+
+    fn link_name(&self, number: u32) -> String {
+        format!("{}{number:06x}", self.link_name_prefix())
+    }
+
+    fn link_name_prefix(&self) -> String {
+        format!("{}v", link_prefix(self.0.cluster).trim_end_matches('-'))
+    }
+}
+
+/// Whether this node can carry a network to its peers, as far as its own settings tell.
+fn usable(own: &OwnNetwork, underlay: Option<Underlay>) -> Result<Underlay, String> {
+    let underlay = underlay.ok_or(
+        "this node has no address at which others reach it; set overlay.interface of its agent",
+    )?;
+    let room = underlay.mtu.saturating_sub(OVERHEAD);
+    if own.mtu > room {
+        return Err(format!(
+            "network.overlay_mtu is {}, but {} of this node carries packets of {}, so it can be {room} at most",
+            own.mtu, underlay.link, underlay.mtu
+        ));
+    }
+    for peer in &own.peers {
+        match peer.at {
+            None => {
+                return Err(format!(
+                    "{} names no address at which others reach it; set overlay.interface of its agent",
+                    peer.name
+                ));
+            }
+            Some((at, _)) if at == underlay.address => {
+                return Err(format!(
+                    "{} names {at}, the address of this node; set overlay.interface of both agents",
+                    peer.name
+                ));
+            }
+            Some(_) => (),
+        }
+    }
+    Ok(underlay)
+}
+
+/// What is told of nodes that did not answer.
+fn unreached(own: &OwnNetwork, silent: &[Ipv4Addr]) -> Option<String> {
+    let named = own
+        .peers
+        .iter()
+        .filter(|peer| silent.contains(&peer.gateway));
+    let named: Vec<String> = named
+        .map(|peer| match peer.at {
+            Some((at, port)) => format!("{} ({at}, UDP port {port})", peer.name),
+            None => peer.name.clone(),
+        })
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "no answer over the session's network in {} s from {}; packets of {} bytes must pass between the nodes",
+            PATIENCE.as_secs(),
+            named.join(", "),
+            own.mtu + OVERHEAD
+        )
+    })
+}
+
+/// Of what the engine has: what is kept, with who has it or is about to, and what is not.
+fn sorted(
+    known: &BTreeMap<Of, Shared>,
+    found: Vec<(Of, Shared)>,
+) -> (BTreeMap<Of, Shared>, Vec<(Of, Shared)>) {
+    let (mut kept, mut useless) = (BTreeMap::new(), Vec::new());
+    for (of, mut shared) in found {
+        // Whoever was given it a moment ago has no container in it yet.
+        if let Some(known) = known.get(&of).filter(|known| known.id == shared.id) {
+            shared.keys.extend(&known.keys);
+        }
+        match shared.keys.is_empty() || kept.contains_key(&of) {
+            true => useless.push((of, shared)),
+            false => drop(kept.insert(of, shared)),
+        }
+    }
+    (kept, useless)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PoolConfig;
+    use super::*;
+    use crate::runtime::docker::engine::Engine;
+    use longshore_common::ids::{AgentId, ClusterId, Rank};
+    use longshore_common::network::Peer;
+    use std::sync::Arc;
+
+    fn own(mtu: u32, at: &[Option<u8>]) -> OwnNetwork {
+        let peers = at.iter().zip(3u8..).map(|(at, n)| Peer {
+            name: format!("gpu{n}"),
+            at: at.map(|last| (Ipv4Addr::new(192, 0, 2, last), 4789)),
+            gateway: Ipv4Addr::new(10, 214, 0, n),
+        });
+        OwnNetwork {
+            number: 0x00ff_ff01,
+            subnet: "10.214.0.0/28".parse().unwrap(),
+            gateway: Ipv4Addr::new(10, 214, 0, 1),
+            mtu,
+            peers: peers.collect(),
+        }
+    }
+
+    fn underlay(mtu: u32) -> Option<Underlay> {
+        Some(Underlay {
+            link: "eth0".to_owned(),
+            address: Ipv4Addr::new(192, 0, 2, 1),
+            port: 4789,
+            mtu,
+        })
+    }
+
+    #[tokio::test]
+    async fn the_network_of_the_node_is_given_where_the_node_allows_it() {
+        let pool = |host_network| {
+            let engine = Arc::new(Engine::new("/nowhere.sock".as_ref()));
+            let mut config = PoolConfig::default();
+            config.overlay.host_network = host_network;
+            Pool::new(engine, ClusterId::new(7), AgentId::new(9), config).unwrap()
+        };
+        let key = ContainerKey {
+            session: SessionId(1),
+            rank: Rank(0),
+            attempt: Attempt(1),
+        };
+        let network = SessionNetwork {
+            session: SessionId(1),
+            attempt: Attempt(1),
+            own: None,
+            hosts: Vec::new(),
+        };
+        assert_eq!(pool(true).join(key, &network).await, Ok("host".to_owned()));
+        let refused = pool(false).join(key, &network).await.unwrap_err();
+        let RuntimeError::Failed { cause, detail } = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(cause, Cause::LocalPolicy);
+        assert!(detail.contains("local_policy.host_network"), "{detail}");
+    }
+
+    #[test]
+    fn a_node_says_why_it_cannot_carry_a_network() {
+        assert!(usable(&own(1450, &[Some(2)]), underlay(1500)).is_ok());
+        let why = |own, underlay| usable(&own, underlay).unwrap_err();
+        assert!(why(own(1450, &[Some(2)]), None).contains("overlay.interface"));
+        let narrow = why(own(1450, &[Some(2)]), underlay(1400));
+        assert!(
+            narrow.contains("eth0") && narrow.contains("1350 at most"),
+            "{narrow}"
+        );
+        let nowhere = why(own(1450, &[Some(2), None]), underlay(1500));
+        assert!(nowhere.starts_with("gpu4 names no address"), "{nowhere}");
+        let same = why(own(1450, &[Some(1)]), underlay(1500));
+        assert!(
+            same.contains("192.0.2.1, the address of this node"),
+            "{same}"
+        );
+    }
+
+    #[test]
+    fn who_did_not_answer_is_named() {
+        let own = own(1450, &[Some(2), Some(3)]);
+        assert_eq!(unreached(&own, &[]), None);
+        let told = unreached(&own, &[Ipv4Addr::new(10, 214, 0, 4)]).unwrap();
+        assert!(told.contains("gpu4 (192.0.2.3, UDP port 4789)"), "{told}");
+        assert!(!told.contains("gpu3"), "{told}");
+    }
+
+    #[test]
+    fn networks_that_nobody_has_or_waits_for_go() {
+        let key = |rank| ContainerKey {
+            session: SessionId(1),
+            rank: Rank(rank),
+            attempt: Attempt(1),
+        };
+        let of = |session| (SessionId(session), Attempt(1));
+        let shared = |id: &str, keys: &[ContainerKey]| Shared {
+            id: id.to_owned(),
+            number: 7,
+            keys: keys.iter().copied().collect(),
+        };
+        let known = BTreeMap::from([(of(1), shared("a", &[key(1)]))]);
+        let found = vec![
+            (of(1), shared("a", &[key(0)])),
+            (of(2), shared("b", &[])),
+            (of(3), shared("c", &[key(0)])),
+        ];
+        let (kept, useless) = sorted(&known, found);
+        assert_eq!(kept[&of(1)], shared("a", &[key(0), key(1)]));
+        assert_eq!(kept.len(), 2);
+        assert_eq!(useless, [(of(2), shared("b", &[]))]);
+        // Made anew under the same name: who waited for the old one does not have it.
+        let (kept, useless) = sorted(&known, vec![(of(1), shared("z", &[]))]);
+        assert!(kept.is_empty() && useless.len() == 1);
+    }
+}

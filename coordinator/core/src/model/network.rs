@@ -1,0 +1,266 @@
+//! Networks of sessions of several containers: numbers and ranges that no other has, and what
+//! each agent is told of its part.
+//!
+//! A network belongs to one attempt and is its own until the last container of that attempt is
+//! closed: an agent that comes back late must not find its addresses with another session.
+
+use super::draft::Draft;
+use super::entities::{FailedStart, Session};
+use super::lifecycle::fail_attempt;
+use super::policies::ClusterNetwork;
+use super::state::State;
+use longshore_common::ids::{AgentId, Attempt, ClusterId, GroupId, SessionId};
+use longshore_common::network::{Ipv4Addr, MAX_NUMBER, OwnNetwork, Peer, SessionNetwork, Subnet};
+use longshore_common::session::{Cause, ClusterMode};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The smallest range: one container, one node, the range itself and its broadcast do not fill
+/// it, and the engine takes none that is smaller.
+const LONGEST_PREFIX: u8 = 29;
+
+/// How the containers of one attempt reach each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptNetwork {
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// A network of their own; none = that of their nodes.
+    #[serde(default)]
+    pub own: Option<OwnRange>,
+    /// Where its containers are. With a network of their own, node n has its address n + 1.
+    pub agents: Vec<AgentId>,
+}
+
+/// What tells a network from others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnRange {
+    /// Between nodes, 1 to [`MAX_NUMBER`].
+    pub number: u32,
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// Largest packet between nodes, in bytes, as the settings said at the placement.
+    pub mtu: u32,
+}
+
+impl AttemptNetwork {
+    /// The address of a container, by its rank.
+    fn address(&self, own: &OwnRange, rank: u16) -> Option<Ipv4Addr> {
+        let nodes = u32::try_from(self.agents.len()).ok()?;
+        own.subnet.address(1 + nodes + u32::from(rank))
+    }
+
+    /// The address of a node.
+    fn gateway(&self, own: &OwnRange, agent: AgentId) -> Option<Ipv4Addr> {
+        let at = self.agents.iter().position(|id| *id == agent)?;
+        own.subnet.address(1 + u32::try_from(at).ok()?)
+    }
+}
+
+impl Session {
+    /// Networks of attempts of which a container is not closed.
+    pub fn live_networks(&self) -> impl Iterator<Item = &AttemptNetwork> {
+        self.networks.iter().filter(|network| {
+            let mut containers = self.containers.iter();
+            containers.any(|c| c.key.attempt == network.attempt && !c.is_closed())
+        })
+    }
+}
+
+/// Leading bits of the smallest range for so many containers on so many nodes.
+fn prefix_for(containers: usize, nodes: usize) -> u8 {
+    let addresses = (containers + nodes + 2).next_power_of_two();
+    let bits = u8::try_from(addresses.trailing_zeros()).unwrap_or(32);
+    32u8.saturating_sub(bits).min(LONGEST_PREFIX)
+}
+
+/// A number that no live session has. Two clusters on the same machines begin to look at
+/// different places, and so does the next attempt after one whose number was taken by others.
+fn free_number(
+    cluster: ClusterId,
+    (session, attempt): (SessionId, Attempt),
+    taken: &BTreeSet<u32>,
+) -> u32 {
+    let parts = [cluster.bits(), u128::from(session.0), attempt.0.into()];
+    let bytes = parts.iter().flat_map(|part| part.to_le_bytes());
+    // FNV-1a: spreads, and is the same in every release.
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    let first = hash % MAX_NUMBER;
+    let mut numbers = (0..MAX_NUMBER).map(|n| (first + n) % MAX_NUMBER + 1);
+    numbers.find(|n| !taken.contains(n)).unwrap_or(1)
+}
+
+/// Gives the present attempt of a session of several containers its network, or takes the
+/// attempt back if there is none.
+pub(super) fn give(draft: &mut Draft<'_>, id: SessionId, group: GroupId) {
+    let Some(session) = draft.session(id) else {
+        return;
+    };
+    if session.cluster.size < 2 {
+        return;
+    }
+    let attempt = session.attempt;
+    let mut agents: Vec<AgentId> = Vec::new();
+    for container in session.present() {
+        if !agents.contains(&container.agent) {
+            agents.push(container.agent);
+        }
+    }
+    let open = draft.state.groups.get(&group).map(|g| g.cluster_network);
+    let host = open == Some(ClusterNetwork::Host) && session.cluster.mode == ClusterMode::MultiNode;
+    let own = match host {
+        true => Ok(None),
+        false => choose(draft, session, &agents).map(Some),
+    };
+    match own {
+        Ok(own) => {
+            let Some(session) = draft.session_mut(id) else {
+                return;
+            };
+            let live: BTreeSet<Attempt> = session.live_networks().map(|n| n.attempt).collect();
+            session.networks.retain(|n| live.contains(&n.attempt));
+            session.networks.push(AttemptNetwork {
+                attempt,
+                own,
+                agents,
+            });
+        }
+        Err(detail) => {
+            let Some(agent) = agents.first().copied() else {
+                return;
+            };
+            let failed = FailedStart {
+                cause: Cause::NetworkFailed,
+                detail,
+                agent,
+            };
+            fail_attempt(draft, id, failed, "scheduler");
+        }
+    }
+}
+
+/// Number and range of a network over these agents.
+fn choose(draft: &Draft<'_>, session: &Session, agents: &[AgentId]) -> Result<OwnRange, String> {
+    let (mut numbers, mut taken) = (BTreeSet::new(), Vec::new());
+    let others = draft.state.networked().chain([session.id]);
+    for other in others.filter_map(|id| draft.session(id)) {
+        for own in other.live_networks().filter_map(|n| n.own.as_ref()) {
+            numbers.insert(own.number);
+            taken.push(own.subnet);
+        }
+    }
+    for agent in agents {
+        let inventory = draft.agent(*agent).and_then(|a| a.inventory.as_ref());
+        taken.extend(inventory.iter().flat_map(|i| &i.networks.ranges));
+    }
+    let settings = &draft.state.scheduler.network;
+    let prefix = prefix_for(usize::from(session.cluster.size), agents.len());
+    let pool = settings.overlay_pool;
+    let subnet = pool.free(prefix, &taken).ok_or_else(|| {
+        format!(
+            "no range of /{prefix} is left in network.overlay_pool {pool} that its nodes do not use"
+        )
+    })?;
+    let named = (session.id, session.attempt);
+    Ok(OwnRange {
+        number: free_number(draft.state.meta.cluster, named, &numbers),
+        subnet,
+        mtu: settings.overlay_mtu,
+    })
+}
+
+/// What an agent is told of the networks of its sessions.
+pub(super) fn desired(state: &State, agent: AgentId) -> Vec<SessionNetwork> {
+    let ids: BTreeSet<SessionId> = state.on_agent(agent).map(|key| key.session).collect();
+    let sessions = ids.iter().filter_map(|id| state.sessions.get(id));
+    let told = sessions.flat_map(|session| {
+        let live = session.live_networks();
+        let here = live.filter(|network| network.agents.contains(&agent));
+        here.filter_map(|network| part(state, session, network, agent))
+    });
+    told.collect()
+}
+
+/// The part of one agent in one network.
+fn part(
+    state: &State,
+    session: &Session,
+    network: &AttemptNetwork,
+    agent: AgentId,
+) -> Option<SessionNetwork> {
+    let underlay = |id: &AgentId| {
+        let inventory = state.agents.get(id)?.inventory.as_ref()?;
+        inventory.networks.underlay.as_ref()
+    };
+    let containers = session.containers.iter();
+    let hosts = containers
+        .filter(|c| c.key.attempt == network.attempt)
+        .filter_map(|c| {
+            let address = match &network.own {
+                Some(own) => network.address(own, c.key.rank.0),
+                None => underlay(&c.agent).map(|at| at.address),
+            };
+            Some((c.key.rank, address?))
+        })
+        .collect();
+    let own = match &network.own {
+        None => None,
+        Some(own) => Some(OwnNetwork {
+            number: own.number,
+            subnet: own.subnet,
+            gateway: network.gateway(own, agent)?,
+            mtu: own.mtu,
+            peers: network
+                .agents
+                .iter()
+                .filter(|id| **id != agent)
+                .filter_map(|id| {
+                    Some(Peer {
+                        name: state.agents.get(id)?.name.clone(),
+                        at: underlay(id).map(|at| (at.address, at.port)),
+                        gateway: network.gateway(own, *id)?,
+                    })
+                })
+                .collect(),
+        }),
+    };
+    Some(SessionNetwork {
+        session: session.id,
+        attempt: network.attempt,
+        own,
+        hosts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_holds_its_containers_and_nodes_and_is_no_larger() {
+        let shown: Vec<u8> = [(2, 1), (2, 2), (3, 3), (4, 3), (13, 1), (14, 1), (100, 100)]
+            .into_iter()
+            .map(|(containers, nodes)| prefix_for(containers, nodes))
+            .collect();
+        assert_eq!(shown, [29, 29, 29, 28, 28, 27, 24]);
+    }
+
+    #[test]
+    fn numbers_are_in_their_range_and_none_is_given_twice() {
+        let mut taken = BTreeSet::new();
+        for session in 0..500 {
+            for attempt in 1..3 {
+                let of = (SessionId(session), Attempt(attempt));
+                let number = free_number(ClusterId::new(9), of, &taken);
+                assert!((1..=MAX_NUMBER).contains(&number) && taken.insert(number));
+            }
+        }
+        let of = (SessionId(1), Attempt(1));
+        let first = free_number(ClusterId::new(9), of, &BTreeSet::new());
+        assert_eq!(first, free_number(ClusterId::new(9), of, &BTreeSet::new()));
+        let beside = free_number(ClusterId::new(9), of, &BTreeSet::from([first]));
+        assert_eq!(beside, first % MAX_NUMBER + 1);
+        assert_ne!(first, free_number(ClusterId::new(8), of, &BTreeSet::new()));
+    }
+}
