@@ -704,6 +704,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let ended = tokio::select! {
         () = told_to_stop() => Ok(()),
         _ = engine_task => Err(End::Failed(anyhow::anyhow!("the engine ended"))),
+        () = cluster.ended() => Err(End::Failed(anyhow::anyhow!("agents are served no more"))),
     };
     tell_systemd(&[NotifyState::Stopping]);
     watchdog.abort();

@@ -54,6 +54,8 @@ printf '%s\n' "$1" > "$t/keys.$$"
   done
   echo
 } > "$t/conf.$$"
+# Before OpenSSH 7.8 nothing could be given on.
+"$d" -t -f "$t/conf.$$" -h "$t/host" 2>/dev/null || : > "$t/conf.$$"
 exec "$d" -i -e -f "$t/conf.$$" -h "$t/host" -o UsePAM=no -o StrictModes=no -o PidFile=none \
   -o "AuthorizedKeysFile=$t/keys.$$" -o PasswordAuthentication=no -o LogLevel=ERROR \
   -o KbdInteractiveAuthentication=no -o Subsystem='sftp internal-sftp'"#;

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use throttle::Throttle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 /// Handshakes in progress above which a peer has to show that its address is its own.
@@ -118,6 +118,8 @@ struct Shared {
     failures: Mutex<Throttle>,
     /// Agents taken in so far.
     taken: AtomicU64,
+    /// Its other end is held by the thread that serves agents.
+    serving: watch::Receiver<()>,
 }
 
 /// The open connection of one agent.
@@ -166,6 +168,7 @@ pub fn start(
         .transport_config(transport(Side::Coordinator, config.gso))
         .max_incoming(PENDING_MAX)
         .migration(true);
+    let (serves, serving) = watch::channel(());
     let shared = Arc::new(Shared {
         engine,
         pki,
@@ -176,6 +179,7 @@ pub fn start(
         pending: AtomicU64::new(0),
         failures: Mutex::new(Throttle::default()),
         taken: AtomicU64::new(0),
+        serving,
     });
     let endpoints = endpoint_config(&shared.pki);
     let (tell, told) = std::sync::mpsc::sync_channel(1);
@@ -203,6 +207,7 @@ pub fn start(
             accept(inside, endpoint.clone()).await; // until it is closed
             endpoint.wait_idle().await;
         });
+        drop(serves);
     };
     let thread = std::thread::Builder::new().name("agents".to_owned());
     thread.spawn(work).map_err(|e| fail(e.to_string()))?;
@@ -580,6 +585,13 @@ impl Cluster {
                 .await;
         });
         Ok(TunnelEnds { to, from })
+    }
+
+    /// Returns when agents are served no more: after the endpoint was closed, or because its
+    /// socket is gone.
+    pub async fn ended(&self) {
+        let mut serving = self.shared.serving.clone();
+        while serving.changed().await.is_ok() {}
     }
 
     /// Closes every connection with the reason: the coordinator stops, containers run on.

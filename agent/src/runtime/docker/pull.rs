@@ -646,12 +646,10 @@ fn checked(facts: ImageFacts) -> Result<ImageFacts, RuntimeError> {
 
 fn facts(found: &ImageInspect, image: &str) -> ImageFacts {
     let id = found.id.clone().unwrap_or_default();
-    let asked = repository(image);
-    let exact = found.repo_digests.iter().flatten().find(|name| {
-        let own = repository(name);
-        // The engine leaves the default registry out.
-        own == asked || asked.ends_with(&format!("/{own}"))
-    });
+    let asked = canonical(repository(image));
+    let mut names = found.repo_digests.iter().flatten();
+    // Under another name it may be unknown to the registry that is asked.
+    let exact = names.find(|name| canonical(repository(name)) == asked);
     let config = found.config.as_ref();
     ImageFacts {
         exact: exact.unwrap_or(&id).clone(),
