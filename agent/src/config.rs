@@ -494,14 +494,6 @@ impl Config {
         }
     }
 
-    /// The names whose values the log hides.
-    #[must_use]
-    pub fn hidden_names(&self) -> Vec<String> {
-        let mut names = redact::default_names();
-        names.extend(self.redact.iter().cloned());
-        names
-    }
-
     fn check(&self) -> Result<(), ConfigError> {
         if let Some((_, why)) = redact::faults(&self.redact).first() {
             return Err(ConfigError(format!("redact: {why}")));

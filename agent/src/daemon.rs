@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::delivery::store;
 use crate::devices::{Snapshots, nvml};
+use crate::hidden::Hidden;
 use crate::host::wall_clock;
 use crate::host::{self, Host};
 use crate::identity::{Files, Identity};
@@ -46,6 +47,8 @@ pub struct Agent {
     files: Files,
     /// What it tells the coordinator.
     pub shared: Arc<Shared>,
+    /// What its log hides.
+    pub hidden: Hidden,
     supervisor: SupervisorConfig,
     events: tokio::sync::mpsc::Sender<supervisor::Event>,
     logs: Arc<LogStore>,
@@ -71,6 +74,8 @@ pub struct Parts {
     pub machine: String,
     /// See [`crate::journal::AHEAD`], in bytes.
     pub journal_ahead: u64,
+    /// What its log hides.
+    pub hidden: Hidden,
 }
 
 /// Makes a directory with mode 0700 if it is absent.
@@ -298,7 +303,10 @@ pub async fn start<C: Containers>(
         fingerprint,
         machine,
         journal_ahead,
+        hidden,
     } = parts;
+    hidden.set_own(config.redact.clone());
+    hidden.set_told(files.hidden_names());
     let (journal, condition) = Journal::open(
         &config.state_dir,
         identity.cluster,
@@ -363,6 +371,7 @@ pub async fn start<C: Containers>(
             machine,
             journal_rebuilt: condition == Condition::SetAside || condition == Condition::Missing,
             gso: config.quic.gso,
+            hidden: hidden.clone(),
         },
         Arc::clone(&shared),
         logs,
@@ -374,6 +383,7 @@ pub async fn start<C: Containers>(
         keeper: tokio::spawn(keep_audit_end(Arc::clone(&shared), kept.clone())),
         files: kept,
         shared,
+        hidden,
         supervisor: begun,
         events: handles.events,
         logs: output,
@@ -444,6 +454,7 @@ impl Agent {
     /// Goes by a configuration that was read again; keys that act on restart are as before.
     pub async fn reload(&self, config: &Config) {
         self.logs.set_limits(log_limits(config));
+        self.hidden.set_own(config.redact.clone());
         let offering = offering(&self.supervisor, config);
         let event = supervisor::Event::Reloaded(Box::new(offering));
         // A supervisor that is gone ends the process.

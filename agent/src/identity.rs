@@ -142,6 +142,8 @@ fn with_request(key: KeyPair) -> Result<(KeyPair, Vec<u8>), IdentityError> {
 const JOINING: &str = "joining.pem";
 /// Where the end of the coordinator's audit log is kept.
 const AUDIT_END: &str = "audit-end.json";
+/// Names the coordinator told to hide.
+const HIDDEN: &str = "hidden-names.json";
 
 /// The files of an identity.
 #[derive(Debug, Clone)]
@@ -216,6 +218,24 @@ impl Files {
     pub fn store_audit_end(&self, end: AuditEnd) -> Result<(), IdentityError> {
         let json = serde_json::to_vec(&end).map_err(|e| file(&self.path(AUDIT_END), e))?;
         self.write(AUDIT_END, &json)
+    }
+
+    /// The names the coordinator last told to hide; none if there is no file, or it is damaged:
+    /// they are told anew with the next link.
+    #[must_use]
+    pub fn hidden_names(&self) -> Vec<String> {
+        let bytes = fs::read(self.path(HIDDEN)).ok();
+        let names = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        names.unwrap_or_default()
+    }
+
+    /// Keeps them, for what is logged before the next link.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn store_hidden_names(&self, names: &[String]) -> Result<(), IdentityError> {
+        let json = serde_json::to_vec(names).map_err(|e| file(&self.path(HIDDEN), e))?;
+        self.write(HIDDEN, &json)
     }
 
     /// A key and a certificate request over it for joining with this token: kept until the

@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 pub mod delivery;
 pub mod devices;
+pub mod hidden;
 pub mod host;
 pub mod identity;
 pub mod journal;

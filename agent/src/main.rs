@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use longshore_agent::config::{Config, SCHEMA, manual, reference};
 use longshore_agent::daemon;
+use longshore_agent::hidden::Hidden;
 use longshore_agent::host::{self, freezer::Freezer};
 use longshore_agent::identity::{Files, Identity, IdentityError, Token};
 use longshore_agent::lease::{Freezable, Lease, freeze_all};
@@ -108,8 +109,8 @@ fn main() -> ExitCode {
         eprintln!("error: the TLS provider was installed twice");
         return ExitCode::from(1);
     }
-    let names = Names::default();
-    set_up_log(&names);
+    let hidden = Hidden::default();
+    set_up_log(&hidden.names());
     // A variable that is not Unicode cannot be one of ours.
     let environment = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
@@ -133,7 +134,7 @@ fn main() -> ExitCode {
     if let Command::Config { what } = &arguments.command {
         return look(what, &config, &loaded);
     }
-    names.set(config.hidden_names());
+    hidden.set_own(config.redact.clone());
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -151,7 +152,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Run => return run(source, config, names).await,
+            Command::Run => return run(source, config, hidden).await,
             Command::Join {
                 coordinator,
                 token,
@@ -250,7 +251,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-async fn run(source: Source, config: Config, names: Names) -> Result<ExitCode> {
+async fn run(source: Source, config: Config, hidden: Hidden) -> Result<ExitCode> {
     let lock = daemon::lock_state(&config.state_dir)?;
     daemon::private_dir(&config.run_dir)?;
     let files = Files::new(&config.state_dir);
@@ -274,13 +275,13 @@ async fn run(source: Source, config: Config, names: Names) -> Result<ExitCode> {
         fingerprint,
         machine,
         journal_ahead: longshore_agent::journal::AHEAD,
+        hidden,
     };
     let agent = daemon::start(parts, Arc::new(docker.clone()), Some(lock)).await?;
     keep(&begun);
     let mut running = Running {
         source,
         now: begun,
-        names,
         agent: &agent,
         docker,
         identity: as_begun,
@@ -302,7 +303,6 @@ async fn run(source: Source, config: Config, names: Names) -> Result<ExitCode> {
 struct Running<'a> {
     source: Source,
     now: InForce,
-    names: Names,
     agent: &'a daemon::Agent,
     docker: Docker,
     identity: Identity,
@@ -345,7 +345,6 @@ impl Running<'_> {
         }
         self.docker.reload(&docker);
         self.agent.reload(&again.now.config).await;
-        self.names.set(again.now.config.hidden_names());
         match again.taken.as_slice() {
             [] => info!("the configuration was read again; nothing differs that can act now"),
             keys => info!("the configuration was read again: {}", keys.join(", ")),

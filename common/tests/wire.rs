@@ -593,6 +593,12 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 }],
             }),
         ),
+        (
+            "terms",
+            encode(&Terms {
+                redaction: vec!["LAB_*".into()],
+            }),
+        ),
         ("material-request", encode(&MaterialRequest { key: key() })),
         (
             "material",

@@ -588,6 +588,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         addresses: config.daemon.agents.addresses.clone(),
         gso: config.daemon.agents.gso,
         vaults: opened.clone(),
+        terms: cluster::terms_of(settings.watch()),
     };
     let instance = InstanceId::new(identity::new_id());
     let (cluster, endpoint) = cluster::start(link, Arc::clone(&pki), engine.clone(), instance, due)

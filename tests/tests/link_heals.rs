@@ -2,8 +2,10 @@
 //! stored. Everything over real QUIC.
 
 use anyhow::{Context as _, Result, ensure};
+use longshore_agent::identity::Files;
 use longshore_common::agent::AgentState;
 use longshore_common::ids::SessionId;
+use longshore_common::redact::Redaction;
 use longshore_common::session::SessionState;
 use longshore_core::model::Event;
 use longshore_tests::load::fleet::{Fleet, FleetConfig};
@@ -130,4 +132,41 @@ async fn reports_that_could_not_be_stored_are_made_again() -> Result<()> {
 async fn session_state(coordinator: &InProcess, id: SessionId) -> Result<SessionState> {
     let state = coordinator.look(move |state| state.sessions.get(&id).map(|s| s.state));
     state.await?.context("the session is not known")
+}
+
+/// Names of values to hide reach an agent that is linked, one that comes back, and what the next
+/// process of it hides before it is linked.
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_hide_what_the_coordinator_says() -> Result<()> {
+    let (dir, coordinator, fleet) = one_agent().await?;
+    let names = fleet.members[0].agent.hidden.names();
+    let hides = |name: &str| Redaction::new(&names.get(), &[], &[]).hides(name);
+    ensure!(hides("HF_TOKEN") && !hides("LAB_KEY"));
+    let tell = |name: &str| {
+        let redaction = vec![name.to_owned()];
+        coordinator
+            .terms
+            .send_modify(|terms| terms.redaction = redaction);
+    };
+    tell("LAB_*");
+    until("it hides what is new", async || Ok(hides("LAB_KEY"))).await?;
+    ensure!(hides("HF_TOKEN"), "the usual ones stay");
+    tell("DESK_*");
+    until("it hides another", async || Ok(hides("DESK_KEY"))).await?;
+    ensure!(!hides("LAB_KEY"));
+    let files = Files::new(&dir.path().join("agent-00000"));
+    until(
+        "it is kept",
+        async || Ok(files.hidden_names() == ["DESK_*"]),
+    )
+    .await?;
+    // The next coordinator tells its own list with the link.
+    let coordinator = coordinator.restart().await?;
+    until("it hides what this one says", async || {
+        Ok(!hides("DESK_KEY"))
+    })
+    .await?;
+    fleet.stop().await;
+    coordinator.stop().await;
+    Ok(())
 }

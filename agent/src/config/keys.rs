@@ -257,7 +257,7 @@ pub const SCHEMA: Schema = Schema {
             "agent.redact",
             Kind::List(&Kind::Text),
             "[]",
-            "Variables whose values the log shows as a mask, beside those that it always does; * at either end of a name stands for anything.",
+            "Variables whose values the log shows as a mask, beside those that it always does and those of the coordinator; * at either end of a name stands for anything.",
         ),
         key(
             "agent.quic.gso",

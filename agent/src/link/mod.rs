@@ -14,6 +14,7 @@ pub use join::{JoinError, JoinOrder, join};
 pub use material::Desk;
 pub use outbox::{Outbox, Shared};
 
+use crate::hidden::Hidden;
 use crate::host::wall_clock;
 use crate::identity::{Files, Identity};
 use crate::logs::LogStore;
@@ -85,6 +86,8 @@ pub struct LinkConfig {
     pub journal_rebuilt: bool,
     /// Segmentation offload.
     pub gso: bool,
+    /// What the log hides.
+    pub hidden: Hidden,
 }
 
 /// Pauses before dialling again: doubling from half a second to fifteen seconds, each
@@ -315,6 +318,7 @@ mod tests {
             machine: String::new(),
             journal_rebuilt: false,
             gso: false,
+            hidden: Hidden::default(),
         };
         let logs = LogStore::open(&dir.path().join("logs"), Default::default()).unwrap();
         let shared = Arc::new(Shared::new());

@@ -12,8 +12,8 @@ use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Figures, Frame, Goodbye,
     Heartbeat, HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Material,
     MaterialRequest, Message, OutcomeAck, OutcomeNumber, PullProgress, Refused, SignedSet,
-    StreamAccept, StreamEnd, StreamOpen, StreamRefuse, TunnelRequest, UnclaimedReport, UseReport,
-    Welcome,
+    StreamAccept, StreamEnd, StreamOpen, StreamRefuse, Terms, TunnelRequest, UnclaimedReport,
+    UseReport, Welcome,
 };
 use longshore_link::{
     FrameReader, INTERACTIVE, LinkError, Side, boot_ms, close, pass_on, send, send_within,
@@ -577,6 +577,12 @@ async fn read_state(
                     }
                 }
             }
+            Terms::KIND => {
+                let terms: Terms = frame.decode().map_err(LinkError::from)?;
+                if config.hidden.set_told(terms.redaction.clone()) {
+                    keep_hidden(config, terms.redaction).await;
+                }
+            }
             _ if frame.is_skippable() => (),
             _ => {
                 return Err(Ended::Failed(format!(
@@ -585,6 +591,17 @@ async fn read_state(
                 )));
             }
         }
+    }
+}
+
+/// The next process hides them before it is linked.
+async fn keep_hidden(config: &LinkConfig, names: Vec<String>) {
+    info!("the coordinator told which values to hide");
+    let files = config.files.clone();
+    let stored = tokio::task::spawn_blocking(move || files.store_hidden_names(&names)).await;
+    // A panic there has been logged.
+    if let Ok(Err(error)) = stored {
+        warn!(%error, "the names of values to hide could not be kept");
     }
 }
 

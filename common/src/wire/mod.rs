@@ -12,6 +12,7 @@ mod frame;
 mod keeping;
 mod message;
 mod signed;
+mod terms;
 mod tunnel;
 
 pub use delivery::{
@@ -29,6 +30,7 @@ pub use frame::{Cap, Frame, FrameDecoder, FrameError, encode};
 pub use keeping::{Claim, UnclaimedItem, UnclaimedReport};
 pub use message::*;
 pub use signed::{SignedSet, SigningInput};
+pub use terms::Terms;
 pub use tunnel::{FromTunnel, ToTunnel, TunnelRequest};
 
 /// ALPN of the ordinary link, protocol version 1.

@@ -601,6 +601,8 @@ async fn state_stream(
         shared.engine.read_when_room(look).await
     };
     let write = async {
+        let mut terms = shared.config.terms.clone();
+        terms.mark_changed();
         // Asked for beside the rest: acknowledgements and certificates do not wait for the
         // engine to have room for a question.
         let mut set = pin!(newest(false));
@@ -611,6 +613,10 @@ async fn state_stream(
                         send_set(shared, link, &mut out, &found).await?;
                     }
                     set.set(newest(true));
+                }
+                Ok(()) = terms.changed() => {
+                    let told = terms.borrow_and_update().clone();
+                    send_within(&mut out, &told, TAKES_NOTHING).await?;
                 }
                 Some(ack) = acks.recv() => send_within(&mut out, &ack, TAKES_NOTHING).await?,
                 Some(mut material) = given.recv() => {

@@ -14,15 +14,17 @@ mod link;
 mod socket;
 mod throttle;
 
+use crate::config::Config;
 use crate::engine::{Engine, EngineError};
 use crate::pki::{Pki, random};
+use crate::settings::InForce;
 use crate::vaults::Vaults;
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, DeviceId, InstanceId};
 use longshore_common::wire::{
     ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, ExecRequest, FromExec, FromTunnel, LogsRequest,
-    Message, OutcomeAck, SignalRequest, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, ToExec,
-    ToTunnel, TunnelRequest,
+    Message, OutcomeAck, SignalRequest, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, Terms,
+    ToExec, ToTunnel, TunnelRequest,
 };
 use longshore_core::model::{Effect, Event};
 use longshore_link::{FrameReader, INTERACTIVE, Side, boot_ms, close, pass_on, send, transport};
@@ -74,6 +76,35 @@ pub struct ClusterConfig {
     pub gso: bool,
     /// What containers are given.
     pub vaults: Vaults,
+    /// What agents go by, now and when it differs.
+    pub terms: watch::Receiver<Terms>,
+}
+
+/// What a configuration tells agents to go by.
+#[must_use]
+pub fn terms(config: &Config) -> Terms {
+    Terms {
+        redaction: config.secure.redaction.names.clone(),
+    }
+}
+
+/// The same of the configuration in force, as it becomes another one.
+#[must_use]
+pub fn terms_of(mut settings: watch::Receiver<Arc<InForce>>) -> watch::Receiver<Terms> {
+    let first = terms(&settings.borrow_and_update().config);
+    let (tell, told) = watch::channel(first);
+    tokio::spawn(async move {
+        // Until the configuration is held no more: the program ends.
+        while settings.changed().await.is_ok() {
+            let next = terms(&settings.borrow_and_update().config);
+            tell.send_if_modified(|known| {
+                let differs = *known != next;
+                *known = next;
+                differs
+            });
+        }
+    });
+    told
 }
 
 /// What cannot be done at an agent.

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, anyhow};
 use longshore_agent::config::Config;
 use longshore_agent::daemon::{self, Agent, Parts};
 use longshore_agent::devices::simulated::{SimulatedConfig, SimulatedGpus, start};
+use longshore_agent::hidden::Hidden;
 use longshore_agent::identity::{Files, Token};
 use longshore_agent::link::{JoinOrder, join};
 use longshore_agent::runtime::simulated::{SimulatedEngine, SimulatedEngineConfig};
@@ -215,6 +216,7 @@ async fn member(config: &FleetConfig, number: u32) -> Result<Member> {
         machine,
         // Thousands of them share one disk, or one memory.
         journal_ahead: 1 << 16,
+        hidden: Hidden::default(),
     };
     let agent = daemon::start(parts, Arc::new(engine.clone()), None).await?;
     Ok(Member {

@@ -10,7 +10,9 @@ use longshore_common::ids::{
     ClusterId, CoordinatorGeneration, DomainId, GroupId, InstanceId, PolicyId, ProjectId,
     SessionId, UserId,
 };
+use longshore_common::wire::Terms;
 use longshore_coordinator::cluster::{self, Cluster, ClusterConfig};
+use longshore_coordinator::config::Config;
 use longshore_coordinator::engine::{self, Engine, wall_clock};
 use longshore_coordinator::identity::new_id;
 use longshore_coordinator::live::Live;
@@ -26,7 +28,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Image that no engine of a test pulls.
@@ -110,6 +112,8 @@ pub struct InProcess {
     pub port: u16,
     /// Who asks for sessions.
     pub caller: Caller,
+    /// What agents are told to go by.
+    pub terms: watch::Sender<Terms>,
     endpoint: quinn::Endpoint,
     engine_task: JoinHandle<()>,
     dir: PathBuf,
@@ -166,6 +170,7 @@ impl InProcess {
             engine::start(state, store, Arc::new(Live::default()), effects, Vec::new());
         let instance = InstanceId::new(new_id());
         leave(port).await?;
+        let (terms, told) = watch::channel(cluster::terms(&Config::default()));
         let config = ClusterConfig {
             listen: ([127, 0, 0, 1], port).into(),
             heartbeat_ms: 1000,
@@ -173,6 +178,7 @@ impl InProcess {
             addresses: Vec::new(),
             gso: true,
             vaults: Vaults::new(keyring, reader.clone(), Vec::new(), &[0; 32]),
+            terms: told,
         };
         let (cluster, endpoint) =
             cluster::start(config, Arc::clone(&pki), engine.clone(), instance, due)?;
@@ -195,6 +201,7 @@ impl InProcess {
                 user,
                 access_key: "LSTEST".to_owned(),
             },
+            terms,
             endpoint,
             engine_task,
             dir: dir.to_owned(),
