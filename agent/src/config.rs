@@ -5,6 +5,7 @@ mod keys;
 
 pub use keys::{SCHEMA, manual, reference};
 
+use crate::logging;
 use longshore_common::agent::{Affinity, Allocation, Strategy};
 use longshore_common::amount::parse_milli;
 use longshore_common::redact;
@@ -54,6 +55,8 @@ pub struct Config {
     pub images: Images,
     /// Stored output.
     pub logs: Logs,
+    /// What the agent itself writes.
+    pub logging: Logging,
     /// Refuse new work, whatever the coordinator says.
     pub local_cordon: bool,
     /// Packets.
@@ -84,6 +87,7 @@ impl Default for Config {
             local_policy: LocalPolicy::default(),
             images: Images::default(),
             logs: Logs::default(),
+            logging: Logging::default(),
             local_cordon: false,
             redact: Vec::new(),
             quic: Quic::default(),
@@ -389,6 +393,23 @@ impl Default for Images {
     }
 }
 
+/// The agent's own log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or filters per module.
+    pub level: String,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+        }
+    }
+}
+
 /// Stored output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -488,6 +509,7 @@ impl Config {
             foreign: new.foreign,
             images: new.images,
             logs: new.logs,
+            logging: new.logging,
             local_cordon: new.local_cordon,
             redact: new.redact,
             ..self.clone()
@@ -497,6 +519,9 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         if let Some((_, why)) = redact::faults(&self.redact).first() {
             return Err(ConfigError(format!("redact: {why}")));
+        }
+        if let Err(why) = logging::filter(&self.logging.level) {
+            return Err(ConfigError(format!("logging.level: {why}")));
         }
         if !matches!(self.gpu_way.as_str(), "auto" | "cdi" | "request" | "nodes") {
             return Err(ConfigError(format!(
@@ -606,6 +631,7 @@ mod tests {
             ("LONGSHORE__AGENT__RESERVED__CPU", "-1"),
             ("LONGSHORE__AGENT__RESERVED__CPU", "many"),
             ("LONGSHORE__AGENT__GPU_WAY", "magic"),
+            ("LONGSHORE__AGENT__LOGGING__LEVEL", "longshore_agent=loud"),
             ("LONGSHORE__AGENT__ALLOCATION__STRATEGY", "odd"),
             ("LONGSHORE__AGENT__ALLOCATION__AFFINITY", "any"),
             ("LONGSHORE__AGENT__ALLOCATION__FRAGMENTATION", "0"),

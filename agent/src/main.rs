@@ -9,14 +9,14 @@ use longshore_agent::host::{self, freezer::Freezer};
 use longshore_agent::identity::{Files, Identity, IdentityError, Token};
 use longshore_agent::lease::{Freezable, Lease, freeze_all};
 use longshore_agent::link::{JoinError, JoinOrder, join};
+use longshore_agent::logging::{self, Level};
 use longshore_agent::reload::{InForce, Source, waiting};
 use longshore_agent::runtime::docker::Docker;
 use longshore_agent::runtime::{Containers as _, RuntimeError};
-use longshore_common::redact::{Hiding, Names};
 use longshore_config::load::Loaded;
 use longshore_config::show;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Read as _};
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -110,7 +110,10 @@ fn main() -> ExitCode {
         return ExitCode::from(1);
     }
     let hidden = Hidden::default();
-    set_up_log(&hidden.names());
+    let level = logging::begin(
+        hidden.names(),
+        std::env::var("LONGSHORE_LOG").ok().as_deref(),
+    );
     // A variable that is not Unicode cannot be one of ours.
     let environment = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
@@ -135,6 +138,7 @@ fn main() -> ExitCode {
         return look(what, &config, &loaded);
     }
     hidden.set_own(config.redact.clone());
+    take_level(&level, &config);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -152,7 +156,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Run => return run(source, config, hidden).await,
+            Command::Run => return run(source, config, (level, hidden)).await,
             Command::Join {
                 coordinator,
                 token,
@@ -204,20 +208,9 @@ fn look(what: &ConfigVerb, config: &Config, loaded: &Loaded) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn set_up_log(names: &Names) {
-    let level = std::env::var("LONGSHORE_LOG").unwrap_or_else(|_| "info".to_owned());
-    let filter = tracing_subscriber::EnvFilter::try_new(&level)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let names = names.clone();
-    let hiding = move || Hiding::new(std::io::stderr(), names.clone());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(hiding);
-    let plain = std::io::stderr().is_terminal();
-    if std::env::var("LONGSHORE_LOG_FORMAT").as_deref() == Ok("json") {
-        builder.json().init();
-    } else {
-        builder.with_ansi(plain).init();
+fn take_level(level: &Level, config: &Config) {
+    if let Err(error) = level.set(&config.logging.level) {
+        error!(%error, "agent.logging.level is not taken");
     }
 }
 
@@ -251,7 +244,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-async fn run(source: Source, config: Config, hidden: Hidden) -> Result<ExitCode> {
+async fn run(source: Source, config: Config, (level, hidden): (Level, Hidden)) -> Result<ExitCode> {
     let lock = daemon::lock_state(&config.state_dir)?;
     daemon::private_dir(&config.run_dir)?;
     let files = Files::new(&config.state_dir);
@@ -282,6 +275,7 @@ async fn run(source: Source, config: Config, hidden: Hidden) -> Result<ExitCode>
     let mut running = Running {
         source,
         now: begun,
+        level,
         agent: &agent,
         docker,
         identity: as_begun,
@@ -303,6 +297,7 @@ async fn run(source: Source, config: Config, hidden: Hidden) -> Result<ExitCode>
 struct Running<'a> {
     source: Source,
     now: InForce,
+    level: Level,
     agent: &'a daemon::Agent,
     docker: Docker,
     identity: Identity,
@@ -344,6 +339,7 @@ impl Running<'_> {
             warn!("{warning}");
         }
         self.docker.reload(&docker);
+        take_level(&self.level, &again.now.config);
         self.agent.reload(&again.now.config).await;
         match again.taken.as_slice() {
             [] => info!("the configuration was read again; nothing differs that can act now"),

@@ -265,6 +265,7 @@ mod tests {
                 "agent.allocation.quantum" => "0.5".to_owned(),
                 "agent.allocation.affinity" => "interleaved".to_owned(),
                 "agent.gpu_way" => "cdi".to_owned(),
+                "agent.logging.level" => "debug".to_owned(),
                 "agent.firewall" => "off".to_owned(),
                 "agent.network.prefix" => "28".to_owned(),
                 "agent.local_policy.host_network" => "allow".to_owned(),

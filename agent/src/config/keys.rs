@@ -248,6 +248,12 @@ pub const SCHEMA: Schema = Schema {
             "Days output is kept after the end.",
         ),
         reload(
+            "agent.logging.level",
+            Kind::Text,
+            "\"info\"",
+            "error, warn, info, debug, trace, or filters per module. LONGSHORE_LOG wins over it.",
+        ),
+        reload(
             "agent.local_cordon",
             Kind::Bool,
             "false",
