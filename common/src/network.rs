@@ -71,13 +71,19 @@ impl Subnet {
         u32::from(self.base) <= other.last() && u32::from(other.base) <= self.last()
     }
 
-    /// The first range of this size in which none of `taken` has an address.
+    /// The first range of this size in which none of `taken` has an address, from the one with
+    /// number `from` on, and then from the beginning.
     #[must_use]
-    pub fn free(self, prefix: u8, taken: &[Self]) -> Option<Self> {
+    pub fn free(self, prefix: u8, taken: &[Self], from: u32) -> Option<Self> {
         if prefix < self.prefix || prefix > 32 {
             return None;
         }
-        let mut n = 0;
+        let behind = self.free_behind(prefix, taken, from);
+        behind.or_else(|| self.free_behind(prefix, taken, 0))
+    }
+
+    fn free_behind(self, prefix: u8, taken: &[Self], from: u32) -> Option<Self> {
+        let mut n = from;
         loop {
             let candidate = self.nth(prefix, n)?;
             let Some(last) = taken
@@ -261,22 +267,26 @@ mod tests {
     #[test]
     fn the_first_free_range_is_taken_and_no_address_twice() {
         let range = net("10.214.0.0/24");
-        assert_eq!(range.free(29, &[]), Some(net("10.214.0.0/29")));
+        assert_eq!(range.free(29, &[], 0), Some(net("10.214.0.0/29")));
         let taken = [
             net("10.214.0.0/29"),
             net("10.214.0.16/28"),
             net("192.168.0.0/16"),
         ];
-        assert_eq!(range.free(29, &taken), Some(net("10.214.0.8/29")));
-        assert_eq!(range.free(28, &taken), Some(net("10.214.0.32/28")));
-        assert_eq!(range.free(29, &[net("10.0.0.0/8")]), None);
+        assert_eq!(range.free(29, &taken, 0), Some(net("10.214.0.8/29")));
+        assert_eq!(range.free(28, &taken, 0), Some(net("10.214.0.32/28")));
+        assert_eq!(range.free(29, &[net("10.0.0.0/8")], 0), None);
         assert_eq!(
-            range.free(29, &[net("10.214.0.0/25")]),
+            range.free(29, &[net("10.214.0.0/25")], 0),
             Some(net("10.214.0.128/29"))
         );
-        assert_eq!(range.free(23, &[]), None);
+        // On from a place, and around the end.
+        assert_eq!(range.free(29, &taken, 5), Some(net("10.214.0.40/29")));
+        assert_eq!(range.free(29, &all[1..], 7), Some(all[0]));
+        assert_eq!(range.free(29, &[], 1 << 31), Some(net("10.214.0.0/29")));
+        assert_eq!(range.free(23, &[], 0), None);
         let all: Vec<Subnet> = (0..32).filter_map(|n| range.nth(29, n)).collect();
-        assert_eq!(range.free(30, &all), None);
-        assert_eq!(range.free(29, &all[..31]), Some(all[31]));
+        assert_eq!(range.free(30, &all, 0), None);
+        assert_eq!(range.free(29, &all[..31], 0), Some(all[31]));
     }
 }

@@ -10,7 +10,9 @@ use super::lifecycle::fail_attempt;
 use super::policies::ClusterNetwork;
 use super::state::State;
 use longshore_common::ids::{AgentId, Attempt, ClusterId, GroupId, SessionId};
-use longshore_common::network::{Ipv4Addr, MAX_NUMBER, OwnNetwork, Peer, SessionNetwork, Subnet};
+use longshore_common::network::{
+    Ipv4Addr, MAX_NUMBER, OwnNetwork, Peer, SessionNetwork, Subnet, Underlay,
+};
 use longshore_common::session::{Cause, ClusterMode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -109,9 +111,16 @@ pub(super) fn give(draft: &mut Draft<'_>, id: SessionId, group: GroupId) {
     }
     let open = draft.state.groups.get(&group).map(|g| g.cluster_network);
     let host = open == Some(ClusterNetwork::Host) && session.cluster.mode == ClusterMode::MultiNode;
-    let own = match host {
-        true => Ok(None),
-        false => choose(draft, session, &agents).map(Some),
+    let without = agents.iter().find(|id| underlay(draft, **id).is_none());
+    let own = match (host, without) {
+        (true, Some(agent)) => {
+            let agent = draft.agent(*agent).map_or("a node", |a| a.name.as_str());
+            Err(format!(
+                "{agent} tells of no address of its own for other nodes (overlay.interface)"
+            ))
+        }
+        (true, None) => Ok(None),
+        (false, _) => choose(draft, session, &agents).map(Some),
     };
     match own {
         Ok(own) => {
@@ -140,6 +149,11 @@ pub(super) fn give(draft: &mut Draft<'_>, id: SessionId, group: GroupId) {
     }
 }
 
+fn underlay<'a>(draft: &'a Draft<'_>, agent: AgentId) -> Option<&'a Underlay> {
+    let inventory = draft.agent(agent)?.inventory.as_ref()?;
+    inventory.networks.underlay.as_ref()
+}
+
 /// Number and range of a network over these agents.
 fn choose(draft: &Draft<'_>, session: &Session, agents: &[AgentId]) -> Result<OwnRange, String> {
     let (mut numbers, mut taken) = (BTreeSet::new(), Vec::new());
@@ -157,7 +171,9 @@ fn choose(draft: &Draft<'_>, session: &Session, agents: &[AgentId]) -> Result<Ow
     let settings = &draft.state.scheduler.network;
     let prefix = prefix_for(usize::from(session.cluster.size), agents.len());
     let pool = settings.overlay_pool;
-    let subnet = pool.free(prefix, &taken).ok_or_else(|| {
+    // A node may have left something in a range that nobody tells of: the next attempt goes on.
+    let tried = session.attempt.0.saturating_sub(1);
+    let subnet = pool.free(prefix, &taken, tried).ok_or_else(|| {
         format!(
             "no range of /{prefix} is left in network.overlay_pool {pool} that its nodes do not use"
         )

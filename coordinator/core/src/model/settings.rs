@@ -65,19 +65,24 @@ fn shown(settings: &StoredSettings, before: &StoredSettings) -> Value {
     json!(all)
 }
 
-/// Packets between containers that would not fit into those between their nodes. Only a change is
-/// looked at: a node that came with less room is told of when a session is placed there.
+/// What IPv4 asks of every network, in bytes (RFC 791).
+const LEAST_MTU: u32 = 576;
+
+/// Packets between containers that would not fit into those between the nodes there are. Only
+/// larger ones than until now are looked at: a node that came with less room is told of when a
+/// session is placed there. One that says it carries next to nothing has no say in it.
 fn wider_than_nodes(state: &State, order: &SettingsOrder) -> Option<Refusal> {
     let mtu = order.scheduler.network.overlay_mtu;
-    if mtu == state.scheduler.network.overlay_mtu {
+    if mtu <= state.scheduler.network.overlay_mtu {
         return None;
     }
     let present = state.agents.values();
-    let present = present.filter(|agent| agent.state != AgentState::Terminated);
+    let present = present.filter(|agent| agent.state == AgentState::Alive);
     let underlays = present.filter_map(|agent| {
         let underlay = agent.inventory.as_ref()?.networks.underlay.as_ref()?;
         Some((underlay.mtu.saturating_sub(OVERHEAD), underlay, agent))
     });
+    let underlays = underlays.filter(|(room, ..)| *room >= LEAST_MTU);
     let (room, underlay, agent) = underlays.min_by_key(|(room, ..)| *room)?;
     (mtu > room).then(|| {
         let text = format!(

@@ -9,6 +9,7 @@ use super::draft::{Draft, Why};
 use super::entities::{Container, LedgerRow, Session};
 use super::event::{Answer, Outcome, Refusal};
 use super::lifecycle::{ACKNOWLEDGE_MS, close_deadline, take_bounds};
+use super::network;
 use super::rules;
 use super::state::State;
 use super::submit::{BAD_NAME, labels};
@@ -337,6 +338,9 @@ fn restart(draft: &mut Draft<'_>, id: SessionId, by: &str) {
     }
     for agent in agents {
         draft.touch(agent);
+    }
+    if let Some(group) = draft.session(id).map(|session| session.group) {
+        network::give(draft, id, group);
     }
 }
 

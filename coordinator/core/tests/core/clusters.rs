@@ -6,7 +6,9 @@ use longshore_common::ids::{AgentId, ContainerKey, InstanceId, SessionId};
 use longshore_common::network::{NodeNetworks, SessionNetwork, Underlay};
 use longshore_common::session::{Cause, ContainerState, End, SessionState, Want};
 use longshore_common::wire::OutcomeNumber;
-use longshore_core::model::{Change, ClusterNetwork, Event, SettingsOrder, desired_set, is_given};
+use longshore_core::model::{
+    Change, ClusterNetwork, Event, SettingsOrder, Steering, desired_set, is_given,
+};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -394,6 +396,65 @@ fn packets_wider_than_those_between_nodes_are_not_set() {
     );
     set(&mut world, 1400).expect("it fits");
     assert_eq!(world.state().scheduler.network.overlay_mtu, 1400);
+    // One that says it carries nothing does not keep the others from anything.
+    world.agent("n2", 0);
+    let mut broken = at(2, &[]);
+    broken.underlay.as_mut().expect("it tells").mtu = 0;
+    has_networks(&mut world, "n2", broken);
+    set(&mut world, 1450).expect("it fits");
+    assert!(set(&mut world, 1451).is_err());
+    set(&mut world, 600).expect("less is always possible");
+}
+
+#[test]
+fn a_restarted_session_has_a_network_for_its_new_containers() {
+    for (mode, host) in [
+        ("single-node", false),
+        ("multi-node", false),
+        ("multi-node", true),
+    ] {
+        let mut world = World::new();
+        for (name, last) in [("n1", 1), ("n2", 2)] {
+            world.agent(name, 0);
+            has_networks(&mut world, name, at(last, &[]));
+        }
+        let mut group = world.state().groups.values().next().expect("one").clone();
+        group.cluster_network = if host {
+            ClusterNetwork::Host
+        } else {
+            ClusterNetwork::Private
+        };
+        world.apply(vec![Change::Group(group)]);
+        let id = world.submit(three(mode, "4"));
+        let before = networks(&world, id);
+        all(&mut world, id, ContainerState::Created);
+        all(&mut world, id, ContainerState::Running);
+        world.steer(id, Steering::Restart).expect("it runs");
+        let told = networks(&world, id);
+        let new: Vec<_> = told.iter().filter(|(_, n)| n.attempt.0 == 2).collect();
+        assert_eq!(new.len(), before.len(), "{mode}: {told:?}");
+        for (_, network) in new {
+            assert_eq!((network.hosts.len(), network.own.is_none()), (3, host));
+            // What is left of the first attempt still has its addresses.
+            let others = before.iter().filter_map(|(_, n)| n.own.as_ref());
+            let mut others = others.zip(&network.own);
+            assert!(others.all(|(old, new)| !old.subnet.overlaps(new.subnet)));
+        }
+    }
+}
+
+#[test]
+fn a_range_in_which_a_node_has_something_untold_is_left_by_the_next_attempt() {
+    let (mut world, id) = placed("single-node");
+    let first = networks(&world, id).remove(0).1.own.expect("its own");
+    let (agent, key) = containers(&world, id)[0];
+    ended(&mut world, (agent, key), failed(Cause::NetworkFailed));
+    for rest in containers(&world, id) {
+        ended(&mut world, rest, exit(143));
+    }
+    world.later(10_000);
+    let second = networks(&world, id).remove(0).1.own.expect("its own");
+    assert!(!second.subnet.overlaps(first.subnet));
 }
 
 #[test]
@@ -419,6 +480,15 @@ fn a_group_may_give_sessions_the_network_of_their_nodes() {
             assert_eq!(address, Some(Ipv4Addr::new(192, 0, 2, last)));
         }
     }
+    // Who has no address for others is named.
+    for name in ["n1", "n2"] {
+        has_networks(&mut world, name, NodeNetworks::default());
+    }
+    let lost = world.submit(three("multi-node", "1"));
+    let failed = world.stored[&lost].failed.clone().expect("it failed");
+    assert_eq!(failed.cause, Cause::NetworkFailed);
+    let named = ["n1", "n2"].map(|name| failed.detail.starts_with(&format!("{name} tells")));
+    assert!(named[0] || named[1], "{}", failed.detail);
     // One that is on one node whatever happens needs nothing of it.
     let single = world.submit(three("single-node", "1"));
     assert!(networks(&world, single).remove(0).1.own.is_some());
