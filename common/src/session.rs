@@ -353,8 +353,10 @@ impl Cause {
 
 words! {
     /// When an image is pulled.
+    #[derive(Default)]
     PullRule {
         /// When it is absent or differs from the recorded digest.
+        #[default]
         Digest = "digest",
         /// Only when it is absent.
         Tag = "tag",
@@ -407,12 +409,6 @@ impl fmt::Display for ExactImage {
         let (Self::Registry(bytes) | Self::Local(bytes)) = self;
         f.write_str("sha256:")?;
         bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl Default for PullRule {
-    fn default() -> Self {
-        Self::Digest
     }
 }
 
