@@ -1,16 +1,13 @@
-//! A document in a form that can be kept and sent: its ends, each with its place.
+//! A document in a form that can be kept and sent: its values, each with its place.
 //!
-//! Merged with others it comes to what the document itself comes to, provenance included.
+//! Merged with others it comes to what the document itself comes to, provenance included. It is no
+//! JSON of the document: that loses the letters of numbers, and `0o640` as the mode of a file or
+//! `1.10` as what is in it would come back as something else.
 
-use super::layers::{Document, Layer, is_atomic, keep_letters};
+use super::layers::{Document, Layer};
+use crate::read::MAX_DEPTH;
 use crate::tree::{Entry, Mark, Node, Value};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
-
-/// Most ends of one document: as many as a vault has values.
-const MAX_ENDS: usize = 10_000;
-/// Deepest end.
-const MAX_DEPTH: usize = 32;
 
 /// A document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,59 +25,106 @@ pub struct Flat {
     /// Among documents of its layer.
     pub priority: i64,
     /// All that it sets or takes away.
-    pub ends: Vec<End>,
+    pub tree: Part,
 }
 
-/// Something that a document sets, or with `null` takes away.
+/// A value as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
-    /// From the top.
-    pub path: Vec<String>,
-    /// The line, from 1; 0 = none.
-    #[serde(default)]
-    pub line: u32,
-    /// The value.
-    pub value: Json,
+pub enum Part {
+    /// Takes something away.
+    #[serde(rename = "0")]
+    Null,
+    /// `true`, `false`.
+    #[serde(rename = "b")]
+    Bool(bool),
+    /// A number in the letters of its source.
+    #[serde(rename = "n")]
+    Number(String),
+    /// A text.
+    #[serde(rename = "t")]
+    Text(String),
+    /// A list.
+    #[serde(rename = "l")]
+    List(Vec<Self>),
+    /// A map: of each member its name, its line, from 1, 0 = none, and its value.
+    #[serde(rename = "m")]
+    Map(Vec<(String, u32, Self)>),
+}
+
+impl Part {
+    /// None where it is nested too deep to be read again.
+    fn of(node: &Node, depth: usize) -> Option<Self> {
+        let below = depth.checked_sub(1)?;
+        Some(match &node.value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(text) => Self::Number(text.clone()),
+            Value::Text(text) => Self::Text(text.clone()),
+            Value::List(items) => {
+                let items = items.iter().map(|item| Self::of(item, below));
+                Self::List(items.collect::<Option<_>>()?)
+            }
+            Value::Map(entries) => {
+                let entries = entries.iter().map(|entry| {
+                    let part = Self::of(&entry.node, below)?;
+                    Some((entry.name.clone(), entry.at.line, part))
+                });
+                Self::Map(entries.collect::<Option<_>>()?)
+            }
+        })
+    }
+
+    fn node(self) -> Node {
+        Node::bare(match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(value),
+            Self::Number(text) => Value::Number(text),
+            Self::Text(text) => Value::Text(text),
+            Self::List(items) => Value::List(items.into_iter().map(Self::node).collect()),
+            Self::Map(entries) => {
+                let entries = entries.into_iter().map(|(name, line, part)| Entry {
+                    name,
+                    at: Mark {
+                        line,
+                        column: u32::from(line > 0),
+                    },
+                    node: part.node(),
+                });
+                Value::Map(entries.collect())
+            }
+        })
+    }
 }
 
 impl Flat {
-    /// Of a document.
+    /// Of a document; none where it is nested deeper than any that was read as one text, and one
+    /// level for the key that it belongs under.
     #[must_use]
-    pub fn of(document: &Document) -> Self {
-        let mut ends = Vec::new();
-        // JSON would lose the letters of numbers where they are text.
-        let mut tree = document.tree.clone();
-        keep_letters(&mut tree, &mut Vec::new());
-        gather(&tree, 0, &mut Vec::new(), &mut ends);
-        Self {
+    pub fn of(document: &Document) -> Option<Self> {
+        Some(Self {
             layer: document.kind.as_str().to_owned(),
             source: document.source.clone(),
             version: document.version,
             places: document.places,
             priority: document.priority,
-            ends,
-        }
+            // The document itself is the first level, what is at its ends the last.
+            tree: Part::of(&document.tree, MAX_DEPTH + 2)?,
+        })
     }
 
     /// The document.
     ///
     /// # Errors
-    /// It has too many ends, one that is too deep, or a layer nobody knows.
-    pub fn document(&self) -> Result<Document, &'static str> {
+    /// It is no map, or has a layer nobody knows.
+    pub fn document(self) -> Result<Document, &'static str> {
         let kind = Layer::of(&self.layer).ok_or("a layer that is not known")?;
-        if self.ends.len() > MAX_ENDS {
-            return Err("too many values");
-        }
-        let mut tree = Node::bare(Value::Map(Vec::new()));
-        for end in &self.ends {
-            if end.path.is_empty() || end.path.len() > MAX_DEPTH {
-                return Err("a value at no depth that there is");
-            }
-            put(&mut tree, &end.path, end.line, &end.value);
+        let tree = self.tree.node();
+        if tree.entries().is_none() {
+            return Err("no map at the top");
         }
         Ok(Document {
             kind,
-            source: self.source.clone(),
+            source: self.source,
             version: self.version,
             places: self.places,
             priority: self.priority,
@@ -89,55 +133,11 @@ impl Flat {
     }
 }
 
-fn gather(node: &Node, line: u32, path: &mut Vec<String>, ends: &mut Vec<End>) {
-    match &node.value {
-        Value::Map(entries) if path.is_empty() || !(entries.is_empty() || is_atomic(path)) => {
-            for entry in entries {
-                path.push(entry.name.clone());
-                gather(&entry.node, entry.at.line, path, ends);
-                path.pop();
-            }
-        }
-        _ => ends.push(End {
-            path: path.clone(),
-            line,
-            value: node.to_json(),
-        }),
-    }
-}
-
-fn put(node: &mut Node, path: &[String], line: u32, value: &Json) {
-    let [name, rest @ ..] = path else {
-        *node = Node::from_json(value);
-        return;
-    };
-    if node.entries().is_none() {
-        node.value = Value::Map(Vec::new());
-    }
-    let Value::Map(entries) = &mut node.value else {
-        return;
-    };
-    // The ends of a map stand together, so the last one is nearly always it.
-    let at = entries.iter().rposition(|entry| entry.name == *name);
-    let at = at.unwrap_or_else(|| {
-        entries.push(Entry {
-            name: name.clone(),
-            at: Mark::default(),
-            node: Node::bare(Value::Map(Vec::new())),
-        });
-        entries.len() - 1
-    });
-    if rest.is_empty() {
-        let column = u32::from(line > 0);
-        entries[at].at = Mark { line, column };
-    }
-    put(&mut entries[at].node, rest, line, value);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::read::{Format, read};
+    use crate::work::delivery::deliver;
     use crate::work::layers::{document, merge};
 
     fn documents() -> Vec<Document> {
@@ -170,14 +170,17 @@ mod tests {
         ]
     }
 
+    /// Kept, and read again.
+    fn again(one: &Document) -> Document {
+        let text = serde_json::to_string(&Flat::of(one).unwrap()).unwrap();
+        let flat: Flat = serde_json::from_str(&text).unwrap();
+        flat.document().unwrap()
+    }
+
     #[test]
     fn what_was_flat_merges_as_it_did_before() {
         let before = documents();
-        let after = before.iter().map(|one| {
-            let text = serde_json::to_string(&Flat::of(one)).unwrap();
-            let flat: Flat = serde_json::from_str(&text).unwrap();
-            flat.document().unwrap()
-        });
+        let after = before.iter().map(again);
         let (before, after) = (merge(before.clone()), merge(after.collect()));
         assert_eq!(before.canonical(), after.canonical());
         assert_eq!(before.warnings, after.warnings);
@@ -199,22 +202,85 @@ mod tests {
     }
 
     #[test]
+    fn what_was_flat_is_delivered_as_it_was_before() {
+        let text = "\
+files:
+  mode: {path: /tmp/a, contents: 1.10, mode: 0o640}
+  octal: {path: /tmp/b, contents: 0x1F, mode: 0o600}
+  large: {path: /tmp/c, contents: 123456789012345678901234567890, mode: 0440}
+  made:
+    path: /tmp/d
+    target_format: yaml
+    contents: {version: 1.10, list: [0x1F, {deep: 1e2}]}
+agent:
+  registries: [{host: r.lab, username: 007, password: 0123}]
+note: {version: 1.10}
+";
+        let tree = read(Format::Yaml, text.as_bytes()).unwrap();
+        let before = document(Layer::PersonalVault, "v".to_owned(), false, 0, tree);
+        let of = |one: Document| deliver(&merge(vec![one]), |_| false).unwrap();
+        let (after, left_out) = of(again(&before));
+        assert_eq!((after.clone(), left_out), of(before));
+        let file = |path: &str| after.files.iter().find(|file| file.path == path).unwrap();
+        let told = |path: &str| {
+            let file = file(path);
+            (String::from_utf8(file.contents.clone()).unwrap(), file.mode)
+        };
+        assert_eq!(told("/tmp/a"), ("1.10".to_owned(), 0o640));
+        assert_eq!(told("/tmp/b"), ("0x1F".to_owned(), 0o600));
+        let large = "123456789012345678901234567890";
+        assert_eq!(told("/tmp/c"), (large.to_owned(), 0o440));
+        assert!(told("/tmp/d").0.contains("1.10"), "{}", told("/tmp/d").0);
+        assert_eq!(after.registries[0].password, "0123");
+    }
+
+    #[test]
+    fn a_long_name_is_kept_once() {
+        let name = "n".repeat(4000);
+        let leaves: Vec<String> = (0..1000).map(|n| format!("\"k{n}\":{n}")).collect();
+        let text = format!("{{\"{name}\":{{{}}}}}", leaves.join(","));
+        let tree = read(Format::Json, text.as_bytes()).unwrap();
+        let one = document(Layer::PersonalVault, "v".to_owned(), false, 0, tree);
+        let kept = serde_json::to_string(&Flat::of(&one).unwrap()).unwrap();
+        assert!(kept.len() < 3 * text.len(), "{}", kept.len());
+        assert_eq!(
+            merge(vec![again(&one)]).canonical(),
+            merge(vec![one]).canonical()
+        );
+    }
+
+    #[test]
     fn what_is_no_document_is_refused() {
-        let flat = |layer: &str, path: Vec<String>| Flat {
+        let flat = |layer: &str, tree: Part| Flat {
             layer: layer.to_owned(),
             source: String::new(),
             version: None,
             places: false,
             priority: 0,
-            ends: vec![End {
-                path,
-                line: 0,
-                value: Json::Null,
-            }],
+            tree,
         };
-        assert!(flat("file", vec!["a".to_owned()]).document().is_ok());
-        assert!(flat("flie", vec!["a".to_owned()]).document().is_err());
-        assert!(flat("file", Vec::new()).document().is_err());
-        assert!(flat("file", vec!["a".to_owned(); 33]).document().is_err());
+        assert!(flat("file", Part::Map(Vec::new())).document().is_ok());
+        assert!(flat("flie", Part::Map(Vec::new())).document().is_err());
+        assert!(flat("file", Part::Null).document().is_err());
+    }
+
+    #[test]
+    fn as_deep_as_it_may_be_it_is_read_again_and_deeper_it_is_not_kept() {
+        let of = |depth: usize| {
+            let leaf = Node::bare(Value::Number("1".to_owned()));
+            let tree = (0..depth).fold(leaf, |node, _| {
+                let name = "a".to_owned();
+                let at = Mark::default();
+                Node::bare(Value::Map(vec![Entry { name, at, node }]))
+            });
+            document(Layer::Environment, "X".to_owned(), false, 0, tree)
+        };
+        let deepest = of(MAX_DEPTH + 1);
+        // Where it is kept it stands in a list in a map.
+        let text = serde_json::to_string(&[[[Flat::of(&deepest).unwrap()]]]).unwrap();
+        let kept: [[[Flat; 1]; 1]; 1] = serde_json::from_str(&text).unwrap();
+        let [[[kept]]] = kept;
+        assert_eq!(kept.document().unwrap(), deepest);
+        assert_eq!(Flat::of(&of(MAX_DEPTH + 2)), None);
     }
 }

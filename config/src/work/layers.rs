@@ -77,8 +77,16 @@ impl fmt::Display for Layer {
 pub type Document = merge::Layer<Layer>;
 
 /// Whether the key at this path is replaced whole.
-pub(super) fn is_atomic(path: &[String]) -> bool {
+fn is_atomic(path: &[String]) -> bool {
     matches!(path, [first, _] if first == "files")
+}
+
+/// Whether this path is about logins at registries. They are for the agent that pulls; no container
+/// gets them.
+#[must_use]
+pub fn is_of_registries(path: &[String]) -> bool {
+    let begin = path.iter().map(String::as_str).take(2);
+    begin.eq(["agent", "registries"])
 }
 
 struct Work;
@@ -232,7 +240,7 @@ fn built_in() -> Document {
 }
 
 /// Where a key is text, a scalar is the letters of its source: `1.10` stays that.
-pub(super) fn keep_letters(node: &mut Node, path: &mut Vec<String>) {
+fn keep_letters(node: &mut Node, path: &mut Vec<String>) {
     if let Value::Map(entries) = &mut node.value {
         for entry in entries {
             path.push(entry.name.clone());
@@ -316,9 +324,7 @@ impl Merged {
                 .path
                 .first()
                 .is_some_and(|root| FREE.contains(&root.as_str()));
-            let registries = leaf.path.iter().map(String::as_str).take(2);
-            let registries = registries.eq(["agent", "registries"]);
-            leaf.origin.kind != Layer::BuiltIn && !free && !registries
+            leaf.origin.kind != Layer::BuiltIn && !free && !is_of_registries(&leaf.path)
         })
     }
 
@@ -343,14 +349,21 @@ impl Merged {
         self.tree().to_json().to_string()
     }
 
-    /// The document as it is shown.
+    /// The document as it is shown: with masks in place of what is secret, but for the leaves
+    /// that are revealed.
     #[must_use]
-    pub fn shown(&self, reveal: bool) -> Json {
-        let tree = self.tree();
-        match reveal {
-            true => tree.to_json(),
-            false => super::mask::masked(&tree).to_json(),
+    pub fn shown(&self, reveals: impl Fn(&Leaf<Layer>) -> bool) -> Json {
+        let mut tree = Node::bare(Value::Map(Vec::new()));
+        for leaf in &self.leaves {
+            if let (Some(value), true) = (&leaf.value, leaf.origin.kind != Layer::BuiltIn) {
+                let value = match reveals(leaf) {
+                    true => value.clone(),
+                    false => masked_at(&leaf.path, value),
+                };
+                tree.set(&leaf.path, Some(value));
+            }
         }
+        tree.to_json()
     }
 
     /// What a request set in vain since a locked vault says otherwise.

@@ -21,6 +21,10 @@ use zeroize::{Zeroize as _, Zeroizing};
 /// So often it is looked again at what another one said first. Once is enough, as what was said
 /// of an attempt stays; the second time an attempt has ended in between.
 const LOOKS: usize = 3;
+/// Most bytes of what is kept of an attempt: several vaults as large as they may be, with names
+/// and places. What is kept is written together with whatever else happens at that moment, and
+/// must hold up nothing of it.
+const MOST_KEPT: usize = 4 << 20;
 
 /// Why a container gets nothing yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -246,7 +250,11 @@ impl Vaults {
         let keep = !documents.is_empty() && self.can_seal().is_ok();
         documents.extend(request);
         let sources = Sources::new(documents, vaults);
-        let text = keep.then(|| Stored::of(attempt, &sources).text());
+        let text = keep.then(|| Stored::of(attempt, &sources).and_then(|stored| stored.text()));
+        let too_large = matches!(text, Some(None)).then(|| {
+            "too much is set for it to be kept: containers that ask after a vault was changed are given nothing."
+                .to_owned()
+        });
         let made = sources.made()?;
         let skipped: Vec<VaultId> = vaults
             .iter()
@@ -272,9 +280,9 @@ impl Vaults {
             hash: said.hash.clone().unwrap_or_default(),
             vaults: said.vaults.clone(),
             redact: hidden(&made.merged),
-            left_out: absent.chain(parts).collect(),
+            left_out: absent.chain(parts).chain(too_large).collect(),
             skipped,
-            keep: text,
+            keep: text.flatten(),
         };
         let look = move |state: &State, _, _: &_| state.sessions.get(&id).map(Said::of);
         let now = engine.ask_then(event, look).await?;
@@ -372,25 +380,52 @@ struct Stored {
 }
 
 impl Stored {
-    fn of(attempt: Attempt, sources: &Sources) -> Self {
-        Self {
+    /// None where it cannot be read again.
+    fn of(attempt: Attempt, sources: &Sources) -> Option<Self> {
+        let documents = sources.documents.iter().map(Flat::of);
+        Some(Self {
             attempt,
-            documents: sources.documents.iter().map(Flat::of).collect(),
+            documents: documents.collect::<Option<_>>()?,
             required: sources.required.clone(),
-        }
+        })
     }
 
-    fn text(&self) -> Secret {
+    /// None where it is larger than what is kept.
+    fn text(&self) -> Option<Secret> {
         // Texts, numbers, lists and maps of them: nothing can fail to be written.
-        Secret::new(serde_json::to_string(self).unwrap_or_default())
+        let text = Secret::new(serde_json::to_string(self).unwrap_or_default());
+        (text.expose().len() <= MOST_KEPT).then_some(text)
     }
 
     fn sources(self) -> Result<Sources, &'static str> {
-        let documents = self.documents.iter().map(Flat::document);
+        let documents = self.documents.into_iter().map(Flat::document);
         let documents: Result<Vec<Document>, _> = documents.collect();
         Ok(Sources {
             documents: documents.map_err(|_| "what is stored of it is damaged")?,
             required: self.required,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_config::tree::{Node, Value};
+
+    #[test]
+    fn what_is_too_large_or_too_deep_is_not_kept() {
+        let stored = |path: &[String], bytes: usize| {
+            let value = Value::Text("x".repeat(bytes));
+            let tree = layers::under(path, Node::bare(value));
+            let one = layers::document(layers::Layer::File, String::new(), false, 0, tree);
+            let sources = Sources::new(vec![one], &[]);
+            Stored::of(Attempt::FIRST, &sources).and_then(|stored| stored.text())
+        };
+        let of = |bytes: usize| stored(&["a".to_owned()], bytes);
+        let text = of(MOST_KEPT - 4096).unwrap();
+        let again: Stored = serde_json::from_str(text.expose()).unwrap();
+        assert_eq!(again.sources().unwrap().documents.len(), 1);
+        assert!(of(MOST_KEPT).is_none());
+        assert!(stored(&vec!["a".to_owned(); 100], 1).is_none());
     }
 }

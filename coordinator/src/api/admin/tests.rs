@@ -1,5 +1,6 @@
 //! Administration as its callers meet it.
 
+mod closed;
 mod images;
 mod invitations;
 mod people;

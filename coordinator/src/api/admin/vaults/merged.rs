@@ -14,7 +14,7 @@ use longshore_common::admin::{ConfigLeaf, ConfigShadowed, ConfigVault, ConfigVie
 use longshore_common::ids::{SessionId, VaultId};
 use longshore_config::merge::{Leaf, Origin};
 use longshore_config::tree::{Node, dotted};
-use longshore_config::work::layers::{Layer, Merged, Warning};
+use longshore_config::work::layers::{Layer, Merged, Warning, is_of_registries};
 use longshore_config::work::mask::masked_at;
 use longshore_core::access::{self, Intent, Operation};
 use longshore_core::model::admin::{at_person, vault_target};
@@ -28,7 +28,7 @@ struct Asked {
     hash: String,
     warnings: Vec<Warning>,
     vaults: Vec<Shown>,
-    /// Vaults of administrators that the caller may not read.
+    /// Vaults that the caller may not read.
     closed: BTreeSet<String>,
     reveal: bool,
 }
@@ -39,14 +39,17 @@ struct Shown {
     version: u64,
     /// None = it is there no more.
     vault: Option<Vault>,
+    /// It is switched on and reaches the sessions of whom it is shown to.
+    applies: bool,
 }
 
 impl Shown {
-    fn of(state: &Core, (id, version): (VaultId, u64)) -> Self {
+    fn of(state: &Core, all: &[Kept], (id, version): (VaultId, u64)) -> Self {
         Self {
             id,
             version,
             vault: state.vaults.get(&id).cloned(),
+            applies: all.iter().any(|kept| kept.vault.id == id),
         }
     }
 }
@@ -106,11 +109,11 @@ async fn asked(
             let shown: Vec<Shown> = match session.flatten() {
                 Some(session) => {
                     let used = session.vaults.iter();
-                    used.map(|used| Shown::of(state, *used)).collect()
+                    used.map(|used| Shown::of(state, &all, *used)).collect()
                 }
                 None => {
-                    let all = all.iter().map(|kept| (kept.vault.id, kept.vault.version));
-                    all.map(|one| Shown::of(state, one)).collect()
+                    let each = all.iter().map(|kept| (kept.vault.id, kept.vault.version));
+                    each.map(|one| Shown::of(state, &all, one)).collect()
                 }
             };
             let closed = shown.iter().filter(|one| {
@@ -204,11 +207,19 @@ async fn of_session(
 }
 
 impl Asked {
-    fn value(&self, path: &[String], node: &Node) -> Value {
-        match self.reveal {
+    fn value(&self, path: &[String], origin: &Origin<Layer>, node: &Node) -> Value {
+        match self.reveals(path, origin) {
             true => node.to_json(),
             false => masked_at(path, node).to_json(),
         }
+    }
+
+    /// Whether a value is shown in the clear. Never so what comes from the personal vault of
+    /// another one, such as the account that a session runs as, and logins at registries of any
+    /// vault that the caller may not read: no container gets those.
+    fn reveals(&self, path: &[String], origin: &Origin<Layer>) -> bool {
+        let kept_back = origin.kind == Layer::PersonalVault || is_of_registries(path);
+        self.reveal && !(self.closed(origin) && kept_back)
     }
 
     fn closed(&self, origin: &Origin<Layer>) -> bool {
@@ -228,13 +239,16 @@ impl Asked {
             value: node
                 .as_ref()
                 .filter(|_| !self.closed(origin))
-                .map(|node| self.value(&leaf.path, node)),
+                .map(|node| self.value(&leaf.path, origin, node)),
         });
         let origin = &leaf.origin;
         ConfigLeaf {
             path: dotted(&leaf.path),
             state: state(&leaf.value),
-            value: leaf.value.as_ref().map(|node| self.value(&leaf.path, node)),
+            value: leaf
+                .value
+                .as_ref()
+                .map(|node| self.value(&leaf.path, origin, node)),
             layer: origin.kind.to_string(),
             source: origin.source.clone(),
             version: origin.version.filter(|_| !self.closed(origin)),
@@ -250,7 +264,7 @@ impl Asked {
             let vault = one.vault.as_ref();
             ConfigVault {
                 name: vault
-                    .filter(|vault| vault.owner.is_none())
+                    .filter(|vault| vault.owner.is_none() && (open || one.applies))
                     .map(|vault| vault.name.clone()),
                 version: open.then_some(one.version),
                 layer: vault
@@ -259,7 +273,7 @@ impl Asked {
                 id,
             }
         });
-        let config = match merged.shown(self.reveal) {
+        let config = match merged.shown(|leaf| self.reveals(&leaf.path, &leaf.origin)) {
             Value::Object(members) => members,
             _ => serde_json::Map::new(),
         };

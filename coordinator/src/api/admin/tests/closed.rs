@@ -1,0 +1,100 @@
+//! What is shown of a session whose vaults are not the caller's own.
+
+use super::{Fixture, ready};
+use longshore_common::ids::SessionId;
+use longshore_common::wire::Delivery;
+use serde_json::{Value, json};
+
+async fn given(f: &Fixture) -> Delivery {
+    let given = f.app.vaults.deliver(&f.app.engine, SessionId(1)).await;
+    (*given.unwrap()).clone()
+}
+
+#[tokio::test]
+async fn what_an_account_has_of_its_own_is_not_revealed_to_those_it_runs_for() {
+    let f = ready().await;
+    let good = async |method: &str, path: &str, body: Value| {
+        let bearer = f.bearer_text();
+        let told = f.send_as(&bearer, method, path, &body).await;
+        assert!(told.status.is_success(), "{path}: {}", told.text());
+        told.json()
+    };
+    let account = json!({ "name": "svc", "projects": ["default"] });
+    good("POST", "/api/v1/service-accounts", account).await;
+    for (kind, level) in [("project", "rw"), ("queue", "rw")] {
+        let rule = json!({
+            "resource": { "type": kind, "id": "default" }, "level": level, "subjects": ["svc"],
+        });
+        good("POST", "/api/v1/access-rules", rule).await;
+    }
+    let content = json!({
+        "environment": { "TOKEN": "hunter2" },
+        "agent": {
+            "git": { "host": "h" },
+            "registries": [{ "host": "r.lab", "username": "u", "password": "hunter2" }],
+        },
+    });
+    let content = json!({ "format": "json", "content": content.to_string(), "enabled": true });
+    good("PUT", "/api/v1/service-accounts/svc/vault", content).await;
+    let serve = json!({ "service_account": "svc", "use_owner": false });
+    good("PATCH", "/api/v1/resource-groups/default", serve).await;
+    f.submit(json!({ "command": ["true"], "environment": { "B": "request" } }))
+        .await;
+    let first = given(&f).await;
+    assert_eq!(first.registries[0].password, "hunter2");
+
+    let config = "/api/v1/me/config?session=s-1&reveal=true";
+    let told = f.get(config).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    assert!(!told.text().contains("hunter2"), "{}", told.text());
+    let told = told.json()["config"].clone();
+    assert_eq!(told["agent"]["git"]["host"], "h");
+    assert_eq!(told["agent"]["registries"][0]["password"], "********");
+    assert_eq!(
+        told["environment"],
+        json!({ "B": "request", "TOKEN": "********" })
+    );
+    for key in ["agent.registries", "environment.TOKEN"] {
+        let path = format!("/api/v1/me/config/explain?key={key}&session=s-1&reveal=true");
+        let told = f.get(&path).await;
+        assert_eq!(told.status, 200, "{}", told.text());
+        assert!(!told.text().contains("hunter2"), "{}", told.text());
+    }
+}
+
+#[tokio::test]
+async fn of_vaults_that_reach_them_no_more_members_see_no_names_and_of_none_its_logins() {
+    let f = ready().await;
+    let alice = f.person("alice", json!({})).await;
+    let content = json!({
+        "environment": { "STAGE": "dev" },
+        "agent": { "registries": [{ "host": "r.lab", "username": "u", "password": "hunter2" }] },
+    });
+    let body = json!({
+        "name": "Merger", "groups": ["users"], "enabled": true, "format": "json",
+        "content": content.to_string(),
+    });
+    let made = f.post("/api/v1/vaults", &body).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let asked = json!({ "command": ["true"] });
+    let made = f.send_as(&alice, "POST", "/api/v1/sessions", &asked).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    given(&f).await;
+    let config = "/api/v1/me/config?session=s-1&reveal=true";
+    for (enabled, name) in [(true, json!("Merger")), (false, Value::Null)] {
+        let path = format!("/api/v1/vaults/{id}");
+        f.patch(&path, "*", &json!({ "enabled": enabled })).await;
+        let told = f.get_as(&alice, config).await;
+        assert_eq!(told.status, 200, "{}", told.text());
+        assert!(!told.text().contains("hunter2"), "{}", told.text());
+        let told = told.json();
+        assert_eq!(told["vaults"][0]["id"], json!(id));
+        assert_eq!(told["vaults"][0]["name"], name);
+        assert_eq!(told["config"]["environment"]["STAGE"], "dev");
+    }
+    let told = f
+        .get(&format!("/api/v1/vaults/{id}/content?reveal=true"))
+        .await;
+    assert!(told.text().contains("hunter2"), "{}", told.text());
+}
