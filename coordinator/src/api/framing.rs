@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const LENGTH: &[u8] = b"content-length";
 const ENCODING: &[u8] = b"transfer-encoding";
+const UPGRADE: &[u8] = b"upgrade";
 /// So many letters of a name tell it from all others.
 const NAME: usize = ENCODING.len() + 1;
 /// No name of a header has it, and no reader passes over it.
@@ -46,7 +47,12 @@ enum At {
     Trailer {
         /// The line has letters.
         begun: bool,
+        /// The last of them is one that a line feed makes an end of. The library takes no other
+        /// end of these lines.
+        ends: bool,
     },
+    /// Behind the last request: what comes is none any more.
+    Over,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +72,8 @@ pub(super) struct Framing {
     /// What the present request said of its length.
     length: Option<u64>,
     encoded: bool,
+    /// It asks for another protocol on this connection.
+    upgrades: bool,
 }
 
 impl Framing {
@@ -77,12 +85,24 @@ impl Framing {
             named: 0,
             length: None,
             encoded: false,
+            upgrades: false,
+        }
+    }
+
+    /// Looks at what is answered. Where a request asked for another protocol and is granted it,
+    /// what follows is not ours to look at, still less to change.
+    pub(super) fn answered(&mut self, bytes: &[u8]) {
+        if self.upgrades && bytes.starts_with(b"HTTP/1.1 101") {
+            self.at = At::Over;
         }
     }
 
     /// Looks at what came, and spoils what is to be refused.
     pub(super) fn look(&mut self, mut bytes: &mut [u8]) {
         while let Some((byte, rest)) = bytes.split_first_mut() {
+            if self.at == At::Over {
+                return;
+            }
             // What stands in bodies is passed over at once.
             if let At::Body(left) | At::Chunk(left) = &mut self.at {
                 let all = rest.len() as u64 + 1;
@@ -109,6 +129,7 @@ impl Framing {
         self.at = match self.at {
             At::Request { begun: true } if end => {
                 (self.named, self.length, self.encoded) = (0, None, false);
+                self.upgrades = false;
                 At::Name
             }
             // Empty lines in front of a request do not count.
@@ -124,7 +145,10 @@ impl Framing {
                 self.digit(*byte);
                 At::Value(Header::Length)
             }
-            At::Size { size: 0, .. } if end => At::Trailer { begun: false },
+            At::Size { size: 0, .. } if end => At::Trailer {
+                begun: false,
+                ends: false,
+            },
             At::Size { size, .. } if end => At::Chunk(size),
             At::Size { size, over } => match char::from(*byte).to_digit(16) {
                 Some(digit) if !over => At::Size {
@@ -137,12 +161,19 @@ impl Framing {
                 size: 0,
                 over: false,
             },
-            At::Trailer { begun: false } if end => At::Request { begun: false },
-            At::Trailer { .. } if end => At::Trailer { begun: false },
-            At::Trailer { begun } => At::Trailer {
-                begun: begun || *byte != b'\r',
+            At::Trailer {
+                begun: false,
+                ends: true,
+            } if end => At::Request { begun: false },
+            At::Trailer { ends: true, .. } if end => At::Trailer {
+                begun: false,
+                ends: false,
             },
-            same @ (At::Value(_) | At::ChunkEnd | At::Body(_) | At::Chunk(_)) => same,
+            At::Trailer { begun, .. } => At::Trailer {
+                begun: begun || *byte != b'\r',
+                ends: *byte == b'\r',
+            },
+            same @ (At::Value(_) | At::ChunkEnd | At::Body(_) | At::Chunk(_) | At::Over) => same,
         };
     }
 
@@ -153,6 +184,10 @@ impl Framing {
                 let header = match &self.name[..self.named] {
                     LENGTH => Header::Length,
                     ENCODING => Header::Encoding,
+                    UPGRADE => {
+                        self.upgrades = true;
+                        Header::Other
+                    }
                     _ => Header::Other,
                 };
                 let twice = match header {
@@ -238,6 +273,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
+        self.framing.answered(bytes);
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
@@ -246,6 +282,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
         cx: &mut Context<'_>,
         parts: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        if let Some(first) = parts.iter().find(|part| !part.is_empty()) {
+            self.framing.answered(first);
+        }
         Pin::new(&mut self.inner).poll_write_vectored(cx, parts)
     }
 
@@ -297,6 +336,9 @@ mod tests {
             "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\nA\r\n\r\n\r\n456789\r\n0\r\nX-T: 1\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            // A line behind the last chunk ends where the library ends it.
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: a\n\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: a\n\nPOST / HTTP/1.1\nContent-Length: 99999\n\n\r\n\r\n",
         ] {
             assert!(
                 !spoilt(&format!("{begin}GET / HTTP/1.1\r\nHost: a\r\n\r\n")),
@@ -306,6 +348,25 @@ mod tests {
                 assert!(spoilt(&format!("{begin}{end}")), "{begin}{end}");
             }
         }
+    }
+
+    #[test]
+    fn what_follows_another_protocol_is_left_as_it_is() {
+        let both = "POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let after = |request: &str, answer: &str| {
+            let (mut framing, mut request) = (Framing::new(), request.as_bytes().to_vec());
+            framing.look(&mut request);
+            framing.answered(answer.as_bytes());
+            let mut bytes = both.as_bytes().to_vec();
+            framing.look(&mut bytes);
+            bytes != both.as_bytes()
+        };
+        let asks = "GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let granted = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+        assert!(!after(asks, granted));
+        assert!(after(asks, "HTTP/1.1 200 OK\r\n\r\n"));
+        // A body that looks like it is no grant.
+        assert!(after("GET / HTTP/1.1\r\nHost: a\r\n\r\n", granted));
     }
 
     #[test]
