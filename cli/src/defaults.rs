@@ -21,6 +21,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -281,7 +282,16 @@ fn of(app: &App, ask: bool) -> Result<Defaults, Failure> {
             }
         }
     }
-    Defaults::new((&path, &file.client), &learned, std::env::vars())
+    let variables = unicode(std::env::vars_os());
+    Defaults::new((&path, &file.client), &learned, variables)
+}
+
+/// The variables that can be ours: one that is not Unicode cannot.
+fn unicode(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (String, String)> {
+    variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Starts a process that learns, and does not wait for it.
@@ -356,6 +366,20 @@ mod tests {
             group: Some(group.to_owned()),
             ..ClientDefaults::default()
         }
+    }
+
+    #[test]
+    fn a_variable_that_is_not_unicode_is_none_of_ours() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let broken = || OsString::from_vec(b"caf\xe9".to_vec());
+        let whole = |text: &str| OsString::from(text);
+        let all = [
+            (broken(), whole("x")),
+            (whole("SOMETHING"), broken()),
+            (whole("A"), whole("b")),
+        ];
+        let left: Vec<_> = unicode(all.into_iter()).collect();
+        assert_eq!(left, [("A".to_owned(), "b".to_owned())]);
     }
 
     #[test]
