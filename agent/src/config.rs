@@ -486,7 +486,7 @@ impl Config {
             ConfigError(lines.join("\n"))
         })?;
         let placed = |fault: &Fault| ConfigError(fault.to_string());
-        let Whole { agent } = loaded.typed().map_err(|fault| placed(&fault))?;
+        let Whole { agent } = loaded.typed(&SCHEMA).map_err(|fault| placed(&fault))?;
         if let Err(ConfigError(text)) = agent.check() {
             return Err(placed(&loaded.placed(&format!("agent.{text}"))));
         }

@@ -21,6 +21,9 @@ pub struct Setting {
     /// What stands over the stored setting, so that it cannot be changed here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overridden_by: Option<String>,
+    /// It is secret or may hold what is: it is stored encrypted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
 }
 
 /// All keys.

@@ -98,13 +98,21 @@ impl Loaded {
     /// The configuration as the program's own type.
     ///
     /// # Errors
-    /// A value that type does not take, with the key and where it was set.
-    pub fn typed<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+    /// A value that type does not take, with the key and where it was set. Of keys that may hold
+    /// what is secret no more is said: what the reader says of a value may be a part of it.
+    pub fn typed<T: DeserializeOwned>(&self, schema: &Schema) -> Result<T, Fault> {
         serde_path_to_error::deserialize(&self.tree).map_err(|error| {
             let key = error.path().to_string();
+            let known = schema.key_of(key.split('[').next().unwrap_or_default());
+            let why = match known.map(|key| key.kind) {
+                Some(Kind::Secret | Kind::Free | Kind::List(Kind::Free)) => {
+                    "is not of the form that is wanted".to_owned()
+                }
+                _ => error.inner().to_string(),
+            };
             Fault {
                 place: self.place_of(&key).map(shown).unwrap_or_default(),
-                message: format!("{key}: {}", error.inner()),
+                message: format!("{key}: {why}"),
             }
         })
     }

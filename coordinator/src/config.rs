@@ -30,7 +30,7 @@ use longshore_common::limits::{
     Combine, IdleAction, IdlePolicy, KEEP_MAX, Metric, Operator, UtilizationPolicy,
 };
 use longshore_common::session::PullRule;
-use longshore_config::load::{Fault, Loaded};
+use longshore_config::load::{Fault, Loaded, default_of};
 use longshore_config::sources::{self, Start};
 use longshore_core::model::admin::DECLARE_LOST_MIN_S;
 use longshore_core::model::{
@@ -723,14 +723,41 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         overrides: Overrides,
     ) -> Result<(Self, Loaded), ConfigError> {
-        Self::load_with(file, Vec::new(), environment, overrides)
+        Self::load_with(file, (Vec::new(), &[]), environment, overrides)
     }
 
-    /// The same with settings that are stored, by their dotted keys.
+    /// The same with settings that are stored, by their dotted keys, and the keys of those that
+    /// are stored and cannot be read: what needs one of these is off.
     ///
     /// # Errors
     /// All that is wrong, a line each.
     pub fn load_with(
+        file: Option<&Path>,
+        (settings, shut): (Vec<(String, serde_json::Value)>, &[&str]),
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: Overrides,
+    ) -> Result<(Self, Loaded), ConfigError> {
+        // They stand over files, and variables stand over them, as if they could be read.
+        let empty = shut.iter().filter_map(|path| {
+            let key = SCHEMA.key(path)?;
+            Some(((*path).to_owned(), default_of(key.default)))
+        });
+        let settings = settings.into_iter().chain(empty).collect();
+        let (mut config, mut loaded) = Self::unchecked(file, settings, environment, overrides)?;
+        for text in config.without(shut) {
+            loaded.warnings.push(loaded.placed(&text));
+        }
+        let config = config.checked();
+        let config = config.map_err(|error| ConfigError(loaded.placed(&error.0).to_string()))?;
+        Ok((config, loaded))
+    }
+
+    /// What the sources say, without the rules that hold between several keys: some of what those
+    /// are about may be stored, where the files alone do not keep to them.
+    ///
+    /// # Errors
+    /// All that is wrong, a line each.
+    pub fn unchecked(
         file: Option<&Path>,
         settings: Vec<(String, serde_json::Value)>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -738,11 +765,30 @@ impl Config {
     ) -> Result<(Self, Loaded), ConfigError> {
         let loaded = Self::sources(file, settings, environment, overrides)?;
         // The schema has judged keys and types; what is left are texts with a form of their own.
-        let placed = |fault: &Fault| ConfigError(fault.to_string());
-        let config: Self = loaded.typed().map_err(|fault| placed(&fault))?;
-        let config = config.checked();
-        let config = config.map_err(|error| placed(&loaded.placed(&error.0)))?;
+        let config: Result<Self, Fault> = loaded.typed(&SCHEMA);
+        let config = config.map_err(|fault| ConfigError(fault.to_string()))?;
         Ok((config, loaded))
+    }
+
+    /// Switches off what needs settings that are stored and cannot be read; a line for each.
+    fn without(&mut self, shut: &[&str]) -> Vec<String> {
+        let mut off = Vec::new();
+        let mail = &mut self.services.notify.mail;
+        let key = "services.notify.mail.password";
+        let lacking = mail.password == SecretText::default() && shut.contains(&key);
+        if mail.enabled && lacking {
+            mail.enabled = false;
+            off.push(format!(
+                "{key}: it is stored and cannot be read; no mail is sent"
+            ));
+        }
+        let key = "services.notify.webhooks";
+        if self.services.notify.webhooks.is_empty() && shut.contains(&key) {
+            off.push(format!(
+                "{key}: they are stored and cannot be read; none is called"
+            ));
+        }
+        off
     }
 
     /// What the sources say, as far as the schema judges it.
@@ -996,6 +1042,15 @@ mod tests {
         assert_eq!(config.daemon.agents.heartbeat_s, 3);
         assert_eq!(config.daemon.hosts, ["a", "b"]);
         assert_eq!(config.agents_listen(), config.daemon.listen);
+    }
+
+    #[test]
+    fn of_a_webhook_that_does_not_read_nothing_is_told() {
+        let text = "[[services.notify.webhooks]]\nname = \"a\"\nurl = \"https://a.lab/\"\nheaders = \"X-Token: hunter2\"\n";
+        let told = load(text, &[]).unwrap_err().to_string();
+        assert!(told.contains("services.notify.webhooks"), "{told}");
+        assert!(told.contains("is not of the form that is wanted"), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
     }
 
     #[test]

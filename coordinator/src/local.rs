@@ -8,9 +8,10 @@
 //! Only root and the user the coordinator runs as are heard, by the credentials of the peer:
 //! either could change the database itself.
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError, SCHEMA};
 use crate::settings::Source;
-use longshore_config::load::Loaded;
+use longshore_config::load::{Loaded, MASK};
+use longshore_config::schema::Kind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -132,15 +133,7 @@ pub fn ask(data_dir: &Path, question: &Ask) -> Result<Vec<String>, LocalError> {
 /// if none runs, or if it does not go with what stands in the files by now.
 #[must_use]
 pub fn with_stored(source: &Source, data_dir: &Path) -> Option<Loaded> {
-    let lines = match ask(data_dir, &Ask::Settings) {
-        Ok(lines) => lines,
-        Err(LocalError::Nobody(_)) => return None,
-        Err(error) => {
-            eprintln!("warning: without stored settings: {error}");
-            return None;
-        }
-    };
-    let stored: BTreeMap<String, serde_json::Value> = serde_json::from_str(lines.first()?).ok()?;
+    let stored = stored(data_dir)?;
     let loaded = Config::sources(
         source.file.as_deref(),
         stored.into_iter().collect(),
@@ -154,6 +147,49 @@ pub fn with_stored(source: &Source, data_dir: &Path) -> Option<Loaded> {
             None
         }
     }
+}
+
+/// The configuration if it is valid, with what the coordinator that runs here has stored of it
+/// where the files alone are not.
+///
+/// # Errors
+/// All that is wrong, a line each.
+pub fn checked(source: &Source, data_dir: &Path) -> Result<Loaded, ConfigError> {
+    let load = |settings| {
+        let environment = source.environment.iter().cloned();
+        let overrides = source.overrides.clone();
+        let loaded = Config::load_with(
+            source.file.as_deref(),
+            (settings, &[]),
+            environment,
+            overrides,
+        );
+        loaded.map(|(_, loaded)| loaded)
+    };
+    let alone = load(Vec::new());
+    if alone.is_ok() {
+        return alone;
+    }
+    let Some(mut stored) = stored(data_dir) else {
+        return alone;
+    };
+    // A mask does for a password, but is no list of webhooks.
+    let is_text = |key: &str| SCHEMA.key(key).is_some_and(|key| key.kind != Kind::Free);
+    stored.retain(|key, value| value != MASK || is_text(key));
+    load(stored.into_iter().collect())
+}
+
+/// What the coordinator that runs here has stored, secrets as masks; none if none runs.
+fn stored(data_dir: &Path) -> Option<BTreeMap<String, serde_json::Value>> {
+    let lines = match ask(data_dir, &Ask::Settings) {
+        Ok(lines) => lines,
+        Err(LocalError::Nobody(_)) => return None,
+        Err(error) => {
+            eprintln!("warning: without stored settings: {error}");
+            return None;
+        }
+    };
+    serde_json::from_str(lines.first()?).ok()
 }
 
 fn converse(stream: &mut UnixStream, question: &Ask) -> std::io::Result<Option<Told>> {

@@ -259,12 +259,9 @@ fn start() -> Result<(), End> {
         environment: environment.collect(),
         overrides,
     };
-    let (config, loaded) = Config::load(
-        source.file.as_deref(),
-        source.environment.iter().cloned(),
-        source.overrides.clone(),
-    )
-    .map_err(|error| End::Settings(error.to_string()))?;
+    // What goes together is judged where what is stored is known.
+    let begun = source.begin();
+    let (config, loaded) = begun.map_err(|error| End::Settings(error.to_string()))?;
     match arguments.verb {
         None | Some(Verb::Run) => (),
         Some(Verb::Audit {
@@ -276,6 +273,8 @@ fn start() -> Result<(), End> {
         Some(Verb::Config {
             verb: ConfigVerb::Check,
         }) => {
+            let checked = local::checked(&source, &config.daemon.data_dir);
+            let loaded = checked.map_err(|error| End::Settings(error.to_string()))?;
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
             }
@@ -307,9 +306,6 @@ fn start() -> Result<(), End> {
     }
     let names = Names::default();
     let level = log(&config, &names)?;
-    for warning in &loaded.warnings {
-        warn!("{warning}");
-    }
     panics_end_the_process();
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
@@ -488,23 +484,20 @@ fn panics_end_the_process() {
 }
 
 /// The configuration with what is stored of it. Stored settings that do not go with the rest any
-/// more are left out, and said: a start must not hang on them.
-fn with_stored(config: Config, source: &Source, state: &State) -> Result<InForce, End> {
-    match source.read(&state.settings.open()) {
-        Ok(read) => Ok(read),
-        Err(wrong) => {
-            for one in wrong {
-                error!("stored settings are left out: {}", one.text);
-            }
-            let (_, loaded) = Config::load(
-                source.file.as_deref(),
-                source.environment.iter().cloned(),
-                source.overrides.clone(),
-            )
-            .map_err(|error| End::Settings(error.to_string()))?;
-            Ok(InForce::new(config, &loaded))
-        }
+/// more are left out, and said.
+fn with_stored(source: &Source, state: &State) -> Result<InForce, End> {
+    let read = source.read_as_far(&state.settings);
+    let (read, left_out) = read.map_err(|wrong| {
+        let lines: Vec<String> = wrong.into_iter().map(|one| one.text).collect();
+        End::Settings(lines.join("\n"))
+    })?;
+    for one in left_out {
+        error!("a stored setting is left out: {}", one.text);
     }
+    for warning in &read.warnings {
+        warn!("{warning}");
+    }
+    Ok(read)
 }
 
 async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> Result<(), End> {
@@ -515,7 +508,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let keyring = sources.ring().map_err(End::Settings)?;
     let (store, mut state) = Store::open(&data_dir.join(DATABASE), &keyring, new_meta)?;
     let secrets = store.secrets();
-    let begun = with_stored(config, &source, &state)?;
+    let begun = with_stored(&source, &state)?;
     let config = begun.config.clone();
     let data_dir = &config.daemon.data_dir;
     let work = begun.work.clone();

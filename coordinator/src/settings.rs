@@ -8,13 +8,14 @@
 //! Parts of the program keep what they need in a [`Held`], which whoever takes a configuration
 //! into force sets; those that wait for time look at [`Settings::watch`].
 
-use crate::config::{Config, Overrides, SCHEMA};
+use crate::config::{Config, ConfigError, Overrides, SCHEMA};
 use longshore_config::load::{Loaded, SETTINGS, Shown, show};
 use longshore_config::schema::{Acts, Key};
 use longshore_config::show::differing;
 use longshore_config::work::layers::Document;
+use longshore_core::model::StoredSettings;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -67,17 +68,29 @@ pub struct Wrong {
 }
 
 impl Source {
+    /// What there is before anything stored can be read: keys and types are judged, and not what
+    /// goes together.
+    ///
+    /// # Errors
+    /// All that is wrong, a line each.
+    pub fn begin(&self) -> Result<(Config, Loaded), ConfigError> {
+        Config::unchecked(
+            self.file.as_deref(),
+            Vec::new(),
+            self.environment.iter().cloned(),
+            self.overrides.clone(),
+        )
+    }
+
     /// Reads everything.
     ///
     /// # Errors
     /// All that is wrong.
-    pub fn read(&self, stored: &BTreeMap<String, Value>) -> Result<InForce, Vec<Wrong>> {
-        let settings = stored
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()));
+    pub fn read(&self, stored: &StoredSettings) -> Result<InForce, Vec<Wrong>> {
+        let settings = stored.open().into_iter().collect();
         let read = Config::load_with(
             self.file.as_deref(),
-            settings.collect(),
+            (settings, &stored.shut()),
             self.environment.iter().cloned(),
             self.overrides.clone(),
         );
@@ -86,6 +99,66 @@ impl Source {
             Err(error) => Err(error.to_string().lines().map(wrong).collect()),
         }
     }
+
+    /// Reads everything, without the stored settings that do not go with the rest any more: a
+    /// start must not hang on them, and the others stay in force. The second is what is wrong
+    /// with those that are left out.
+    ///
+    /// # Errors
+    /// All that is wrong with what is not stored.
+    pub fn read_as_far(
+        &self,
+        stored: &StoredSettings,
+    ) -> Result<(InForce, Vec<Wrong>), Vec<Wrong>> {
+        let mut left = stored.clone();
+        let mut told = Vec::new();
+        // Each round takes at least one out.
+        loop {
+            let wrong = match self.read(&left) {
+                Ok(read) => return Ok((read, told)),
+                Err(wrong) => wrong,
+            };
+            let keys: Vec<&str> = left
+                .values
+                .keys()
+                .chain(left.secrets.keys())
+                .map(String::as_str)
+                .collect();
+            let out: BTreeSet<String> = wrong
+                .iter()
+                .flat_map(|one| to_blame(&one.text, &keys))
+                .collect();
+            if out.is_empty() {
+                return Err(wrong);
+            }
+            left.values.retain(|key, _| !out.contains(key));
+            left.secrets.retain(|key, _| !out.contains(key));
+            told.extend(wrong);
+        }
+    }
+}
+
+/// The stored keys that a line about something wrong speaks of: the key it names, or else those
+/// that stand nearest to it. Rules between keys hold within a section.
+fn to_blame(line: &str, stored: &[&str]) -> Vec<String> {
+    let within = |key: &str, section: &str| {
+        let rest = key.strip_prefix(section);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let known = |part: &&str| SCHEMA.keys.iter().any(|key| within(key.path, part));
+    let mut about = line.split(": ").find(known);
+    while let Some(section) = about {
+        let found: Vec<String> = stored
+            .iter()
+            .filter(|key| within(key, section))
+            .map(|key| (*key).to_owned())
+            .collect();
+        if !found.is_empty() {
+            return found;
+        }
+        about = section.rsplit_once('.').map(|(above, _)| above);
+    }
+    Vec::new()
 }
 
 /// `settings: KEY: text` is about what is stored.
@@ -232,6 +305,8 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_core::model::SettingSecret;
+    use longshore_identity::Secret;
     use serde_json::json;
 
     fn source(dir: &tempfile::TempDir, text: &str) -> Source {
@@ -247,6 +322,101 @@ mod tests {
         }
     }
 
+    fn keep(values: BTreeMap<String, Value>) -> StoredSettings {
+        StoredSettings {
+            values,
+            ..StoredSettings::default()
+        }
+    }
+
+    /// Mail whose login stands in the file and whose password is stored.
+    const MAIL: &str = "[services.notify.mail]\nenabled = true\nhost = \"mail.lab\"\nfrom = \"gpu@lab.example\"\nusername = \"gpu\"\n";
+    const PASSWORD: &str = "services.notify.mail.password";
+
+    fn with_password(secret: SettingSecret) -> StoredSettings {
+        let values = BTreeMap::from([
+            ("services.sessions.admin_exec".to_owned(), json!(true)),
+            ("daemon.auth.logins.idle_s".to_owned(), json!(300)),
+        ]);
+        StoredSettings {
+            secrets: BTreeMap::from([(PASSWORD.to_owned(), secret)]),
+            ..keep(values)
+        }
+    }
+
+    #[test]
+    fn of_a_secret_that_cannot_be_read_only_what_needs_it_is_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = source(&dir, MAIL);
+        let open = SettingSecret::Open(Secret::new("\"hunter2\"".to_owned()));
+        let read = source.read(&with_password(open)).unwrap();
+        assert!(read.config.services.notify.mail.enabled);
+        let shut = with_password(SettingSecret::Shut("no key".to_owned()));
+        let read = source.read(&shut).unwrap();
+        assert!(!read.config.services.notify.mail.enabled);
+        assert!(read.config.services.sessions.admin_exec);
+        assert_eq!(read.config.daemon.auth.logins.idle_s, 300);
+        assert!(
+            read.warnings.iter().any(|text| text.contains(PASSWORD)),
+            "{:?}",
+            read.warnings
+        );
+        // A variable stands over it, as over one that can be read.
+        let mut over = source.clone();
+        let name = "LONGSHORE__SERVICES__NOTIFY__MAIL__PASSWORD";
+        over.environment.push((name.to_owned(), "other".to_owned()));
+        let read = over.read(&shut).unwrap();
+        assert!(read.config.services.notify.mail.enabled);
+        // Webhooks of files do not come in the place of those that are stored.
+        let hooks = "[[services.notify.webhooks]]\nname = \"a\"\nurl = \"https://a.lab/\"\n";
+        std::fs::write(dir.path().join("all.toml"), hooks).unwrap();
+        let key = "services.notify.webhooks".to_owned();
+        let stored = StoredSettings {
+            secrets: BTreeMap::from([(key, SettingSecret::Shut("no key".to_owned()))]),
+            ..StoredSettings::default()
+        };
+        let read = source.read(&stored).unwrap();
+        assert!(read.config.services.notify.webhooks.is_empty());
+    }
+
+    #[test]
+    fn a_start_leaves_out_what_is_wrong_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = source(&dir, "");
+        let stored = keep(BTreeMap::from([
+            ("services.sessions.admin_exec".to_owned(), json!(true)),
+            ("services.scheduler.interval_s".to_owned(), json!(0)),
+            ("services.notify.mail.enabled".to_owned(), json!(true)),
+            ("services.notify.mail.port".to_owned(), json!(25)),
+            ("daemon.auth.logins.idle_s".to_owned(), json!(300)),
+        ]));
+        let (read, told) = source.read_as_far(&stored).unwrap();
+        assert!(read.config.services.sessions.admin_exec);
+        assert_eq!(read.config.daemon.auth.logins.idle_s, 300);
+        assert!(!read.config.services.notify.mail.enabled);
+        assert_ne!(read.config.services.scheduler.interval_s, 0);
+        assert_eq!(told.len(), 2, "{told:?}");
+        // What is wrong in the file is no fault of what is stored.
+        std::fs::write(dir.path().join("all.toml"), "[daemon]\nhosts = [\"a b\"]\n").unwrap();
+        let stored = keep(BTreeMap::from([(
+            "services.sessions.admin_exec".to_owned(),
+            json!(true),
+        )]));
+        assert!(source.read_as_far(&stored).is_err());
+    }
+
+    #[test]
+    fn what_holds_with_stored_settings_can_be_begun_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = source(&dir, MAIL);
+        let open = SettingSecret::Open(Secret::new("\"hunter2\"".to_owned()));
+        assert!(source.read(&with_password(open)).is_ok());
+        assert!(source.read(&StoredSettings::default()).is_err());
+        assert!(source.begin().is_ok());
+        std::fs::write(dir.path().join("all.toml"), "[daemon]\nx = 1\n").unwrap();
+        assert!(source.begin().is_err());
+    }
+
     #[test]
     fn stored_settings_stand_between_files_and_environment() {
         let dir = tempfile::tempdir().unwrap();
@@ -259,7 +429,7 @@ mod tests {
             ("services.sessions.extend_max".to_owned(), json!(5)),
             ("daemon.auth.logins.idle_s".to_owned(), json!("1h30m")),
         ]);
-        let read = source.read(&stored).unwrap();
+        let read = source.read(&keep(stored)).unwrap();
         assert!(read.config.services.sessions.admin_exec);
         assert_eq!(read.config.services.sessions.extend_max, 7);
         assert_eq!(read.config.daemon.auth.logins.idle_s, 5400);
@@ -282,7 +452,7 @@ mod tests {
             ("services.sessions.admin_exec".to_owned(), json!("perhaps")),
             ("services.scheduler.interval_s".to_owned(), json!(0)),
         ]);
-        let wrong = source.read(&stored).unwrap_err();
+        let wrong = source.read(&keep(stored)).unwrap_err();
         let keys: Vec<_> = wrong
             .iter()
             .filter_map(|wrong| wrong.key.as_deref())
@@ -296,6 +466,6 @@ mod tests {
         );
         // What two keys say together is told as well.
         let stored = BTreeMap::from([("services.notify.mail.enabled".to_owned(), json!(true))]);
-        assert_eq!(source.read(&stored).unwrap_err().len(), 1);
+        assert_eq!(source.read(&keep(stored)).unwrap_err().len(), 1);
     }
 }

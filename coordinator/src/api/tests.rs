@@ -280,7 +280,7 @@ fn settings(dir: &std::path::Path) -> Settings {
         file: Some(file),
         ..Source::default()
     };
-    let begun = source.read(&BTreeMap::new()).unwrap();
+    let begun = source.read(&model::StoredSettings::default()).unwrap();
     Settings::new(source, begun, Box::new(|_| Ok(())))
 }
 

@@ -288,18 +288,17 @@ pub(super) fn keep_settings(
     keyring: &Keyring,
     secrets: &BTreeMap<String, SettingSecret>,
 ) -> Result<(), StoreError> {
-    let doing = "read secrets";
-    let stored: Vec<String> = {
-        let sql = "SELECT id FROM secrets WHERE kind = ?1";
-        let mut statement = to.prepare_cached(sql).doing(doing)?;
-        let rows = statement.query_map([SETTING], |row| row.get(0));
-        rows.and_then(Iterator::collect).doing(doing)?
-    };
-    for key in stored.iter().filter(|key| !secrets.contains_key(*key)) {
+    let stored = of_kind(to, keyring, SETTING)?;
+    for key in stored.keys().filter(|key| !secrets.contains_key(*key)) {
         forget(to, SETTING, key)?;
     }
     for (key, secret) in secrets {
-        if let SettingSecret::Open(text) = secret {
+        let SettingSecret::Open(text) = secret else {
+            continue;
+        };
+        // What is there stays: while a key is lacking nothing can be encrypted.
+        let there = stored.get(key).and_then(|value| value.as_ref().ok());
+        if there.is_none_or(|there| there.as_slice() != text.expose().as_bytes()) {
             put(to, keyring, SETTING, key, text.expose().as_bytes())?;
         }
     }

@@ -30,7 +30,8 @@ pub(crate) enum Verb {
     },
     /// Store settings; they act at once
     Set {
-        /// Which: times as 90 or 1h30m, sizes as 64K, lists as JSON
+        /// Which: times as 90 or 1h30m, sizes as 64K, lists as JSON; KEY=@FILE reads a file and
+        /// KEY=- what is piped in, as secrets are given
         #[arg(required = true, value_name = "KEY=VALUE", value_parser = values::pair)]
         pairs: Vec<(String, String)>,
     },
@@ -75,12 +76,22 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Ls { section, set } => ls(app, section.as_deref(), set).await,
         Verb::Get { key } => get(app, &key).await,
         Verb::Set { pairs } => {
-            let values = pairs.into_iter().map(|(key, text)| (key, json!(text)));
-            change(app, values.collect()).await
+            let given = given(pairs, &|path| std::fs::read_to_string(path), &|| {
+                std::io::read_to_string(std::io::stdin())
+            })?;
+            change(app, given).await
         }
         Verb::Reset { keys } => {
             let values = keys.into_iter().map(|key| (key, Value::Null));
-            change(app, values.collect()).await
+            let values = values.collect();
+            change(
+                app,
+                Given {
+                    values,
+                    typed: Vec::new(),
+                },
+            )
+            .await
         }
         Verb::Redaction { verb } => redaction(app, verb).await,
         Verb::Reload => {
@@ -205,9 +216,74 @@ async fn get(app: &App, key: &str) -> Result<u8, Failure> {
     Ok(0)
 }
 
-async fn change(app: &App, values: Map<String, Value>) -> Result<u8, Failure> {
+/// What is to be stored.
+#[derive(Debug)]
+struct Given {
+    values: Map<String, Value>,
+    /// The keys whose values stood on the command line.
+    typed: Vec<String>,
+}
+
+/// Values as they were given: as such, as `@FILE`, or as `-` for what is piped in. One line feed
+/// at the end of what is read does not count.
+fn given(
+    pairs: Vec<(String, String)>,
+    file: &dyn Fn(&str) -> std::io::Result<String>,
+    piped: &dyn Fn() -> std::io::Result<String>,
+) -> Result<Given, Failure> {
+    let (mut values, mut typed, mut is_read) = (Map::new(), Vec::new(), false);
+    for (key, text) in pairs {
+        let read = match text.strip_prefix('@') {
+            Some(path) => {
+                let read = file(path);
+                Some(read.map_err(|error| Failure::usage(format!("{path}: {error}")))?)
+            }
+            None if text == "-" && is_read => {
+                let text = "what is piped in can be the value of one key";
+                return Err(Failure::usage(text));
+            }
+            None if text == "-" => {
+                is_read = true;
+                Some(piped()?)
+            }
+            None => None,
+        };
+        let value = match read {
+            Some(read) => {
+                let line = read.strip_suffix('\n').unwrap_or(&read);
+                line.strip_suffix('\r').unwrap_or(line).to_owned()
+            }
+            None => {
+                typed.push(key.clone());
+                text
+            }
+        };
+        values.insert(key, json!(value));
+    }
+    Ok(Given { values, typed })
+}
+
+/// A secret that stood on the command line: whoever may list processes reads it there.
+fn typed_secret<'a>(now: &Settings, typed: &'a [String]) -> Option<&'a str> {
+    let is_secret = |key: &str| {
+        let mut items = now.items.iter();
+        items.any(|item| item.secret && is_in(&item.key, key))
+    };
+    typed.iter().map(String::as_str).find(|key| is_secret(key))
+}
+
+async fn change(app: &App, given: Given) -> Result<u8, Failure> {
     let client = app.client()?;
     let now: Settings = typed(client.get(PATH).await?)?;
+    let Given {
+        values,
+        typed: on_line,
+    } = given;
+    if let Some(key) = typed_secret(&now, &on_line) {
+        let text = format!("{key} is secret, and others see what stands on a command line");
+        let hint = format!("longshore admin settings set {key}=@FILE, or {key}=- to pipe it in");
+        return Err(Failure::usage(text).hint(hint));
+    }
     let keys: Vec<&str> = values.keys().map(String::as_str).collect();
     let what = format!("{} changes", keys.join(", "));
     let done = format!("changed: {}", keys.join(", "));
@@ -248,6 +324,43 @@ mod tests {
         assert_eq!(with(list(&["A"]), list(&["B", "A", "B"])), ["A", "B"]);
         assert_eq!(without(list(&["A", "B"]), &list(&["A"])).unwrap(), ["B"]);
         assert!(without(list(&["A"]), &list(&["A", "C"])).is_err());
+    }
+
+    #[test]
+    fn values_come_from_the_line_from_files_and_from_what_is_piped_in() {
+        let file = |path: &str| match path {
+            "/x" => Ok("of the file\r\n".to_owned()),
+            _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        };
+        let piped = || Ok("piped\n\n".to_owned());
+        let of = |pairs: &[(&str, &str)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            given(pairs.collect(), &file, &piped)
+        };
+        let all = of(&[("a", "1"), ("b", "@/x"), ("c", "-"), ("d", "-1")]).unwrap();
+        let wanted = json!({ "a": "1", "b": "of the file", "c": "piped\n", "d": "-1" });
+        assert_eq!(Value::Object(all.values), wanted);
+        assert_eq!(all.typed, ["a", "d"]);
+        assert!(of(&[("a", "@/none")]).is_err());
+        assert!(of(&[("a", "-"), ("b", "-")]).is_err());
+    }
+
+    #[test]
+    fn a_secret_does_not_stand_on_the_line() {
+        let now: Settings = serde_json::from_value(json!({
+            "version": 1, "pending_restart": [],
+            "items": [
+                { "key": "a.host", "value": "", "source": "default", "acts": "live" },
+                { "key": "a.password", "value": "", "source": "default", "acts": "live", "secret": true },
+            ],
+        }))
+        .unwrap();
+        let keys = |keys: &[&str]| keys.iter().map(|k| (*k).to_owned()).collect::<Vec<_>>();
+        assert_eq!(typed_secret(&now, &keys(&["a.host"])), None);
+        let both = keys(&["a.host", "a.password"]);
+        assert_eq!(typed_secret(&now, &both), Some("a.password"));
     }
 
     #[test]

@@ -239,6 +239,14 @@ impl StoredSettings {
         all.extend(secrets);
         all
     }
+
+    /// The keys of those that cannot be read.
+    #[must_use]
+    pub fn shut(&self) -> Vec<&str> {
+        let shut = |secret: &SettingSecret| matches!(secret, SettingSecret::Shut(_));
+        let secrets = self.secrets.iter().filter(|(_, secret)| shut(secret));
+        secrets.map(|(key, _)| key.as_str()).collect()
+    }
 }
 
 impl Default for StoredSettings {

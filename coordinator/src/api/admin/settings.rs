@@ -46,6 +46,7 @@ fn view(app: &App, version: u64) -> Settings {
             }
             .to_owned(),
             overridden_by: overriding(shown).map(str::to_owned),
+            secret: is_sealed(key),
         })
     });
     Settings {
@@ -262,10 +263,14 @@ async fn store<T>(
         return Err(failure.current(current));
     }
     let new = patched(app, &stored, asked)?;
-    if new.secrets != stored.secrets {
+    // What is taken out, and what cannot be read and stays, needs no key.
+    let is_new = |(key, secret): (&String, &SettingSecret)| {
+        matches!(secret, SettingSecret::Open(_)) && stored.secrets.get(key) != Some(secret)
+    };
+    if new.secrets.iter().any(is_new) {
         app.secrets.keyring().present()?;
     }
-    let read = app.settings.source().read(&new.open()).map_err(refused)?;
+    let read = app.settings.source().read(&new).map_err(refused)?;
     let before = app.settings.now();
     let diff = before.differing(&read);
     // Files and variables are read with it, and what they say by now comes into force too.
@@ -430,7 +435,7 @@ async fn record(app: &App, origin: &Arc<Origin>, changed: &[String]) -> Result<(
 pub async fn read_again(app: &App, origin: &Arc<Origin>, dry_run: bool) -> Result<u64, Failure> {
     let _turn = app.settings.turn().await;
     let stored = app.engine.read(|state, _| state.settings.clone()).await?;
-    let read = app.settings.source().read(&stored.open()).map_err(refused);
+    let read = app.settings.source().read(&stored).map_err(refused);
     let read = match read {
         Ok(read) => read,
         Err(failure) => {
@@ -459,7 +464,7 @@ pub async fn read_again(app: &App, origin: &Arc<Origin>, dry_run: bool) -> Resul
 #[cfg(test)]
 mod tests {
     use super::super::super::tests::ready;
-    use serde_json::{Value, json};
+    use super::*;
 
     async fn patch(
         f: &super::super::super::tests::Fixture,
@@ -631,6 +636,8 @@ mod tests {
             "hunter2"
         );
         assert_eq!(item(&told, password)["value"], "********");
+        assert_eq!(item(&told, password)["secret"], true);
+        assert_eq!(item(&told, "services.notify.mail.host").get("secret"), None);
         assert_eq!(item(&told, password)["source"], "settings");
         assert_eq!(item(&told, webhooks)["source"], "settings");
         // Another secret is another one, though it looks the same.
@@ -658,13 +665,60 @@ mod tests {
             assert_eq!(status, 422);
             assert!(told["detail"].as_str().unwrap().contains("mask"), "{told}");
         }
-        // Without a key nothing is stored, and what is stored can be taken out.
+        // Without a key nothing is stored; what is stored can be taken out, and all else changed.
         let keyring = f.app.secrets.keyring();
         keyring.hold_against(["00000000"]);
         let (status, told) = patch(&f, "/api/v1/settings", json!({ password: "x" })).await;
         assert_eq!((status, &told["code"]), (503, &json!("LS-SECRETS-LOCKED")));
-        keyring.hold_against([]);
-        let out = json!({ password: null, webhooks: null, "services.notify.mail.username": null });
+        let other = json!({ "services.sessions.admin_exec": true });
+        let (status, told) = patch(&f, "/api/v1/settings", other).await;
+        assert_eq!(status, 200, "{told}");
+        let out = json!({ webhooks: null });
+        let (status, told) = patch(&f, "/api/v1/settings", out).await;
+        assert_eq!(status, 200, "{told}");
+        assert_eq!(item(&told, webhooks)["source"], "default");
+        assert_eq!(item(&told, password)["source"], "settings");
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_cannot_be_read_can_be_taken_out_and_holds_up_nothing() {
+        let f = ready().await;
+        let password = "services.notify.mail.password";
+        let file = f.dir.path().join("conf/all.toml");
+        let mail = "[services.notify.mail]\nenabled = true\nhost = \"mail.lab\"\nfrom = \"gpu@lab.example\"\nusername = \"gpu\"\n";
+        std::fs::write(&file, mail).unwrap();
+        let (status, told) = patch(&f, "/api/v1/settings", json!({ password: "hunter2" })).await;
+        assert_eq!(status, 200, "{told}");
+        assert!(f.app.settings.now().config.services.notify.mail.enabled);
+        // As a start without the key finds it.
+        let order = SettingsOrder {
+            stored: Some(StoredSettings {
+                secrets: BTreeMap::from([(
+                    password.to_owned(),
+                    SettingSecret::Shut("no key".to_owned()),
+                )]),
+                ..StoredSettings::default()
+            }),
+            expected_version: None,
+            scheduler: f.app.settings.now().config.scheduling(),
+            service_account_admins: false,
+            dry_run: false,
+        };
+        f.app
+            .engine
+            .ask(Event::Settings(Box::new(order)))
+            .await
+            .unwrap()
+            .unwrap();
+        f.app.secrets.keyring().hold_against(["00000000"]);
+        let told = f.post("/api/v1/settings/reload", &json!({})).await;
+        assert_eq!(told.status, 200, "{}", told.text());
+        assert!(!f.app.settings.now().config.services.notify.mail.enabled);
+        let other = json!({ "services.sessions.admin_exec": true });
+        let (status, told) = patch(&f, "/api/v1/settings", other).await;
+        assert_eq!(status, 200, "{told}");
+        assert!(f.app.rights.get().admin_exec);
+        let out = json!({ password: null, "services.notify.mail.enabled": false });
         let (status, told) = patch(&f, "/api/v1/settings", out).await;
         assert_eq!(status, 200, "{told}");
         assert_eq!(item(&told, password)["source"], "default");
