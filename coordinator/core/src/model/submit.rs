@@ -122,13 +122,6 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
     let mut ranks = Vec::new();
     let named = rules::named_slots(request, preset, queue.as_ref())?;
     let slots = slots(state, &named, "/slots", order, &mut adjusted)?;
-    if members.kind == SessionType::System
-        && let Some((slot, _)) = slots.iter().find(|(slot, _)| slot.is_accelerator())
-    {
-        let text = "A system session has no accelerator.";
-        let at = pointer("/slots", slot.as_str());
-        return Err(Refusal::new("LS-INVALID", text).at(at, text));
-    }
     let containers = request.cluster.as_ref().map_or(&[][..], |c| &c.containers);
     for (at, container) in containers.iter().enumerate() {
         let at = format!("/cluster/containers/{at}");
@@ -142,11 +135,14 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
     let mut raised =
         |slots, path: &str| images::raise(slots, image, &offered, shm_asked, path, &mut adjusted);
     let slots = raised(slots, "/slots");
-    let ranks = ranks
+    let ranks: Vec<Slots> = ranks
         .into_iter()
         .enumerate()
         .map(|(at, slots)| raised(slots, &format!("/cluster/containers/{at}")))
         .collect();
+    if members.kind == SessionType::System {
+        without_accelerators(&slots, &ranks, &adjusted)?;
+    }
     let image_shm = image.and_then(|i| i.shm_bytes);
     let policy = rules::policy_of(state, &order.caller.access_key);
     let shm_max = policy.and_then(|p| Some((p.max_shm?, p.name.as_str())));
@@ -467,6 +463,43 @@ fn system_members(
         let text = "A system session has one container.";
         wrong("/cluster/size", text.to_owned());
     }
+    if request
+        .cluster
+        .as_ref()
+        .is_some_and(|c| !c.containers.is_empty())
+    {
+        let text = "A system session lists no containers: what it gets is said in slots.";
+        wrong("/cluster/containers", text.to_owned());
+    }
+}
+
+/// Devices of a system session would count against nobody. Looked at when everything that adds
+/// to a request has: what its image needs at least, too.
+fn without_accelerators(
+    slots: &Slots,
+    ranks: &[Slots],
+    adjusted: &[Adjusted],
+) -> Result<(), Refusal> {
+    let paths = (0..ranks.len()).map(|at| format!("/cluster/containers/{at}"));
+    let all = std::iter::once((slots, "/slots".to_owned())).chain(ranks.iter().zip(paths));
+    for (slots, path) in all {
+        let Some((slot, _)) = slots.iter().find(|(slot, _)| slot.is_accelerator()) else {
+            continue;
+        };
+        let at = pointer(&path, slot.as_str());
+        let image = adjusted
+            .iter()
+            .find(|a| a.path == at && a.reason == "image-minimum")
+            .and_then(|a| a.source.as_deref());
+        let text = match image {
+            Some(image) => format!(
+                "A system session has no accelerator, and the image {image} has a minimum of {slot}."
+            ),
+            None => "A system session has no accelerator.".to_owned(),
+        };
+        return Err(Refusal::new("LS-INVALID", &text).at(at, text));
+    }
+    Ok(())
 }
 
 /// How many containers, and where they may be.

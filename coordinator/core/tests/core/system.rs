@@ -1,12 +1,14 @@
 //! Sessions that do not wait.
 
 use super::world::{World, failed, gpu_job, job, slots};
-use longshore_common::api::NewSession;
-use longshore_common::ids::{PolicyId, SessionId};
+use longshore_common::amount::{SlotName, Slots};
+use longshore_common::api::{NewCluster, NewSession};
+use longshore_common::ids::{ImageId, PolicyId, SessionId};
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{Cause, Reason, SessionState, SessionType};
+use longshore_common::time::Timestamp;
 use longshore_core::model::{
-    Account, Change, Event, KeypairPolicy, Refusal, SessionDefaults, Submit,
+    Account, Change, Event, Image, KeypairPolicy, Refusal, SessionDefaults, Submit,
 };
 
 fn system() -> NewSession {
@@ -28,6 +30,25 @@ fn world() -> World {
         Change::KeypairPolicy(Box::new(policy)),
     ]);
     world
+}
+
+/// What is said of the image of system sessions.
+fn image(least: &[(&str, &str)]) -> Image {
+    let mut min_slots = Slots::new();
+    for (name, text) in least {
+        let slot: SlotName = name.parse().unwrap();
+        let amount = slot.parse_amount(text).unwrap();
+        min_slots.set(slot, amount);
+    }
+    Image {
+        id: ImageId::new(1),
+        version: 1,
+        reference: "docker.io/library/files:latest".to_owned(),
+        description: String::new(),
+        min_slots,
+        shm_bytes: None,
+        created_at: Timestamp(0),
+    }
 }
 
 /// Refused, and nothing differs.
@@ -123,6 +144,17 @@ fn what_it_cannot_have_is_said() {
         ),
         (
             NewSession {
+                cluster: Some(NewCluster {
+                    size: 1,
+                    mode: None,
+                    containers: vec![[("cuda.device".to_owned(), "1".to_owned())].into()],
+                }),
+                ..system()
+            },
+            "/cluster/containers",
+        ),
+        (
+            NewSession {
                 image: Some("own".to_owned()),
                 ..system()
             },
@@ -151,6 +183,23 @@ fn what_it_cannot_have_is_said() {
         .map(wrong)
         .collect();
     assert_eq!(said, pointers);
+    // What its image needs at least gives it no devices either, and cores all the same.
+    world.apply(vec![Change::Image(image(&[("cuda.device", "1")]))]);
+    let refusal = refused(&mut world, system());
+    assert_eq!(
+        (refusal.code, refusal.errors[0].pointer.as_str()),
+        ("LS-INVALID", "/slots/cuda.device")
+    );
+    assert!(
+        refusal.detail.contains("files:latest"),
+        "{}",
+        refusal.detail
+    );
+    world.apply(vec![Change::Image(image(&[("cpu", "2")]))]);
+    let id = world.submit(system());
+    assert_eq!(world.stored[&id].slots.cpu_milli(), 2000);
+    world.run(id);
+    world.terminate(&[id], 0, false);
     // An installation without an image for them has none.
     let submit = Submit::new(world.caller(), system(), SessionDefaults::default());
     let refusal = world.happen(Event::Submit(Box::new(submit))).unwrap_err();
@@ -161,5 +210,5 @@ fn what_it_cannot_have_is_said() {
     // Nor has a group that does not list the type.
     world.apply(vec![Change::Group(super::world::group())]);
     assert_eq!(refused(&mut world, system()).code, "LS-GROUP-DENIED");
-    assert_eq!(world.state().sessions.get(&SessionId(1)), None);
+    assert!(!world.state().sessions.contains_key(&SessionId(id.0 + 1)));
 }
