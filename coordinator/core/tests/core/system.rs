@@ -8,8 +8,9 @@ use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{Cause, Reason, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_core::model::{
-    Account, Change, Event, Image, KeypairPolicy, Refusal, SessionDefaults, Submit,
+    Account, Change, Event, Image, KeypairPolicy, Refusal, SessionDefaults, Submit, check_submit,
 };
+use longshore_core::scheduler;
 
 fn system() -> NewSession {
     NewSession {
@@ -51,6 +52,21 @@ fn image(least: &[(&str, &str)]) -> Image {
     }
 }
 
+/// What a check says of a request, and why.
+fn checked(world: &mut World, request: NewSession) -> (&'static str, Vec<String>) {
+    let defaults = SessionDefaults {
+        system_image: "files".to_owned(),
+        ..SessionDefaults::default()
+    };
+    let submit = Submit::new(world.caller(), request, defaults);
+    let now = world.now;
+    let (state, planner) = world.core.ask();
+    let session = check_submit(state, &submit, now).expect("it may be asked for");
+    let checked = scheduler::check(planner, state, &session, now);
+    let why = checked.blocked_by.into_iter().map(|b| b.rule).collect();
+    (checked.verdict, why)
+}
+
 /// Refused, and nothing differs.
 fn refused(world: &mut World, request: NewSession) -> Refusal {
     let before = world.state().clone();
@@ -73,6 +89,29 @@ fn it_starts_before_a_head_that_finds_no_room() {
         ("files", &Some(IdlePolicy::of_system()))
     );
     assert_eq!(world.path(id), "PENDING SCHEDULED");
+}
+
+#[test]
+fn a_check_says_what_submit_does_with_it_behind_a_head() {
+    let mut world = world();
+    world.submit(slots(gpu_job(1), &[("cpu", "8")]));
+    let head = world.submit(gpu_job(1));
+    assert!(world.is(head, SessionState::Pending));
+    // Those who wait are behind it.
+    assert_eq!(
+        checked(&mut world, job()),
+        ("later", vec!["head-of-line".to_owned()])
+    );
+    assert_eq!(checked(&mut world, system()), ("now", Vec::new()));
+    // It is told what it lacks, and not whom it would wait for.
+    let (verdict, why) = checked(&mut world, slots(system(), &[("cpu", "12")]));
+    assert_eq!(verdict, "later");
+    assert!(
+        !why.is_empty() && !why.contains(&"head-of-line".to_owned()),
+        "{why:?}"
+    );
+    let id = world.submit(system());
+    assert!(world.is(id, SessionState::Scheduled));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::scheduler::limits::{Requester, layers, over_alone};
 use crate::scheduler::planner::Planner;
 use longshore_common::amount::{SlotKind, SlotName, Slots};
 use longshore_common::api::{Blocker, Nearest};
+use longshore_common::session::SessionType;
 use longshore_common::time::Timestamp;
 
 /// What would become of a session that is asked about.
@@ -26,10 +27,11 @@ pub struct Check {
 pub fn check(planner: &mut Planner, state: &State, session: &Session, now: Timestamp) -> Check {
     planner.refresh(state, now);
     let starts = session.queue.is_none() && would_start(planner, state, session, now);
-    let behind = planner
-        .group_of
-        .get(&session.group)
-        .copied()
+    // Nobody is before one that does not wait, here as when it is submitted.
+    let waits = session.kind != SessionType::System;
+    let group = planner.group_of.get(&session.group).copied();
+    let behind = group
+        .filter(|_| waits)
         .and_then(|group| behind_head(planner, state, session, group));
     if starts && behind.is_none() {
         return Check {
@@ -40,6 +42,7 @@ pub fn check(planner: &mut Planner, state: &State, session: &Session, now: Times
     }
     let blocked = match behind {
         Some(behind) if starts => vec![behind],
+        _ if !waits => in_the_way(planner, state, session, now),
         _ => blocked_by(planner, state, session, now),
     };
     Check {
