@@ -272,7 +272,8 @@ fn lifetime_end(
     verdict: &mut Verdict,
 ) -> Option<End> {
     let Some(deadline_ms) = clock.lifetime_deadline_ms else {
-        warned.lifetime = Notice::default();
+        // One that appears later is stricter than none.
+        warned.lifetime = Notice::of_none();
         return None;
     };
     let length_ms = deadline_ms.saturating_sub(clock.created_at_ms).max(0);

@@ -57,6 +57,16 @@ pub(super) struct Paced {
 }
 
 impl Notice {
+    /// What is known where it was judged that there is no deadline: whatever comes is earlier.
+    pub(super) const fn of_none() -> Self {
+        Self {
+            fired: Vec::new(),
+            warned_at_ms: None,
+            strict_ms: None,
+            told_ms: Some(i64::MAX),
+        }
+    }
+
     /// Whether a warning stands.
     pub(super) fn is_warned(&self) -> bool {
         self.warned_at_ms.is_some()

@@ -467,6 +467,28 @@ fn a_stricter_policy_leaves_300_s() {
 }
 
 #[test]
+fn a_lifetime_that_appears_or_shortens_leaves_300_s() {
+    // A minute suffices where it was there from the beginning.
+    let mut scene = Scene::new(None);
+    scene.clock.lifetime_deadline_ms = Some(100_000);
+    scene.at = 0;
+    scene.run(1000);
+    assert_eq!(scene.stop, Some((100, Reason::LifetimeExceeded)));
+
+    for before_ms in [None, Some(5_000_000)] {
+        let mut scene = Scene::new(None);
+        scene.clock.lifetime_deadline_ms = before_ms;
+        scene.run(1000);
+        assert_eq!(scene.stop, None);
+        scene.clock.lifetime_deadline_ms = Some(600_000);
+        scene.warnings.clear();
+        scene.run(2000);
+        assert_eq!(scene.warnings, [(1001, 300)], "{before_ms:?}");
+        assert_eq!(scene.stop, Some((1301, Reason::LifetimeExceeded)));
+    }
+}
+
+#[test]
 fn no_warning_while_it_works() {
     // Low in the mean from the first window on, but just working when the warning is due.
     let mut scene = Scene::new(Some(gpu(600, 10)));

@@ -556,11 +556,12 @@ impl Session {
         self.whole_life_s().map(|s| base.plus_s(s))
     }
 
-    /// Seconds of its life with all extensions, if it is limited.
+    /// Seconds of its life with all extensions and what it was put off by, if it is limited.
     #[must_use]
     pub fn whole_life_s(&self) -> Option<i64> {
         let life = self.lifetime_s?;
-        Some(life.saturating_add(self.life.extended_s))
+        let more = self.life.extended_s.saturating_add(self.life.notice_s);
+        Some(life.saturating_add(more))
     }
 
     /// The rules of idleness that are judged. An agent judges each container alone, and one
@@ -650,6 +651,8 @@ pub struct Life {
     pub extended_s: i64,
     /// How many there were.
     pub extensions: u32,
+    /// Seconds by which its end was put off when a policy became stricter before it ran.
+    pub notice_s: i64,
     /// The last `keep`.
     pub kept: Option<Keep>,
 }

@@ -1,6 +1,6 @@
 //! What a change of keypair policies does to sessions that are there: from the next decision on
 //! their rules of idleness and their lifetimes are those of the policy. Agents see to it that
-//! nobody is stopped by that without notice.
+//! nobody is stopped by that without notice; of what does not run yet the end is put off here.
 
 use super::super::super::change::Change;
 use super::super::super::draft::Draft;
@@ -10,11 +10,15 @@ use super::super::super::people::Keypair;
 use super::super::super::policies::KeypairPolicy;
 use super::super::super::state::State;
 use super::idle_rules;
-use longshore_common::ids::AgentId;
+use longshore_common::ids::{AgentId, SessionId};
 use longshore_common::limits::IdlePolicy;
-use longshore_common::session::SessionType;
+use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Seconds that a session has left at least when a policy became stricter: as many as agents
+/// leave one that runs.
+const NOTICE_S: i64 = 300;
 
 /// Adds to the changes of an order what follows from them for sessions.
 pub(in super::super) fn follow(
@@ -27,21 +31,41 @@ pub(in super::super) fn follow(
     if after.is_as_before() {
         return;
     }
+    // One that the order itself changes would lose that by a second change.
+    let own: BTreeSet<SessionId> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Session(session) => Some(session.id),
+            _ => None,
+        })
+        .collect();
     let mut draft = Draft::new(state, now);
     for session in state.sessions.values() {
-        if session.state.is_final() || session.stop.is_some() {
+        if session.state.is_final() || session.stop.is_some() || own.contains(&session.id) {
             continue;
         }
-        let idle = after.idle(session);
-        let lifetime_s = after.lifetime_s(session, before.longest_s(session));
-        if session.idle == idle && session.lifetime_s == lifetime_s {
+        // Only what this order makes differ: what a session has may be of older settings.
+        let idle = (before.idle(session) != after.idle(session)).then(|| after.idle(session));
+        let longest_s = before.longest_s(session);
+        let lifetime_s = (longest_s != after.longest_s(session))
+            .then(|| after.lifetime_s(session, longest_s))
+            .filter(|lifetime_s| session.lifetime_s != *lifetime_s);
+        let idle = idle.filter(|idle| session.idle != *idle);
+        if idle.is_none() && lifetime_s.is_none() {
             continue;
         }
         let there = session.present().filter(|c| !c.is_closed());
         let agents: BTreeSet<AgentId> = there.map(|c| c.agent).collect();
+        let old_end = session.lifetime_deadline();
         if let Some(session) = draft.session_mut(session.id) {
-            session.idle = idle;
-            session.lifetime_s = lifetime_s;
+            if let Some(idle) = idle {
+                session.idle = idle;
+            }
+            if let Some(lifetime_s) = lifetime_s {
+                session.lifetime_s = lifetime_s;
+                session.life.notice_s = 0;
+                session.life.notice_s = notice_s(session, old_end, now);
+            }
         }
         for agent in agents {
             draft.touch(agent);
@@ -50,6 +74,22 @@ pub(in super::super) fn follow(
     let (more, told) = draft.finish();
     changes.extend(more);
     effects.extend(told);
+}
+
+/// How many seconds more one that does not run yet has for nobody knew: until then at least, or
+/// until it would have ended anyway. Those that run are warned by their agents.
+fn notice_s(session: &Session, old_end: Option<Timestamp>, now: Timestamp) -> i64 {
+    let runs_not = matches!(
+        session.state,
+        SessionState::Pending | SessionState::Scheduled | SessionState::Preparing
+    );
+    let Some(end) = session.lifetime_deadline().filter(|_| runs_not) else {
+        return 0;
+    };
+    let least = now.plus_s(NOTICE_S);
+    let least = old_end.map_or(least, |old| old.min(least));
+    let ms = least.since(end).max(0);
+    ms / 1000 + i64::from(ms % 1000 > 0)
 }
 
 /// Which policies bind whom: as the state says, but for what differs.

@@ -4,7 +4,8 @@ use super::super::{AdminObject, AdminVerb, idle_rules};
 use super::{World, errors, from, keypair, shown};
 use crate::model::{Change, KeypairState, PolicyKind, UserStatus};
 use longshore_common::ids::{PolicyId, UserId};
-use longshore_common::limits::{Combine, Metric};
+use longshore_common::limits::{Combine, IdlePolicy, Metric};
+use longshore_common::session::SessionState;
 use serde_json::{Value, json};
 
 fn create(members: Value) -> AdminVerb {
@@ -462,4 +463,77 @@ fn lifetimes_and_rules_of_idleness_reach_sessions_that_are_there() {
         .admin(AdminVerb::PatchKeypair(key, Box::new(from(assign))))
         .unwrap();
     assert_eq!(lives(&world, plain).0, Some(30));
+}
+
+#[test]
+fn what_an_order_does_not_change_stays_with_sessions_that_are_there() {
+    let mut world = World::new();
+    let id = world.submit(2, json!({})).unwrap();
+    let aside = world.submit(3, json!({})).unwrap();
+    // The rules of the installation came later: they are for what is submitted from then on.
+    let mut settings = world.state().scheduler.clone();
+    settings.idle = Some(IdlePolicy::of_system());
+    world.core.apply(&Change::Scheduler(settings));
+    // A lifetime of its own that no policy of now explains.
+    let mut other = world.session(aside).unwrap().clone();
+    other.lifetime_s = Some(77);
+    world.core.apply(&Change::Session(Box::new(other)));
+    let version = world.session(aside).unwrap().version;
+    world
+        .admin(create(
+            json!({"name": "own", "max_session_lifetime_s": 900}),
+        ))
+        .unwrap();
+    let key = world.session(id).unwrap().access_key.clone();
+    world.admin(assign(&key, "own")).unwrap();
+    let session = world.session(id).unwrap();
+    assert_eq!((session.lifetime_s, &session.idle), (Some(900), &None));
+    // Rules of idleness that change do not touch a lifetime, nor those of others anything.
+    world
+        .admin(patch("own", json!({"idle_timeout_s": 600})))
+        .unwrap();
+    let timeout = |id| {
+        let session = world.session(id).unwrap();
+        session.idle.as_ref().map(|idle| idle.timeout_s)
+    };
+    assert_eq!((timeout(id), timeout(aside)), (Some(600), None));
+    let session = world.session(aside).unwrap();
+    assert_eq!((session.lifetime_s, session.version), (Some(77), version));
+}
+
+#[test]
+fn a_shorter_lifetime_ends_what_does_not_run_yet_with_notice() {
+    let mut world = World::new();
+    let plain = world.submit(2, json!({})).unwrap();
+    let short = world.submit(2, json!({"lifetime_s": 100})).unwrap();
+    let ends = |world: &World, id| {
+        let end = world.session(id).unwrap().lifetime_deadline();
+        end.map(|at| at.since(super::NOW) / 1000)
+    };
+    let most = |world: &mut World, most: Value| {
+        let members = json!({ "max_session_lifetime_s": most });
+        world.admin(patch("default", members)).unwrap();
+    };
+    most(&mut world, json!(50));
+    assert_eq!(world.session(plain).unwrap().lifetime_s, Some(50));
+    assert_eq!(ends(&world, plain), Some(300));
+    assert_eq!(ends(&world, short), Some(100), "not later than without it");
+    // What is put off is so once.
+    most(&mut world, json!(40));
+    assert_eq!(ends(&world, plain), Some(300));
+    most(&mut world, json!(500));
+    assert_eq!(
+        (ends(&world, plain), ends(&world, short)),
+        (Some(500), Some(100))
+    );
+    // One that runs is warned by its agent.
+    world.place();
+    let mut runs = world.session(plain).unwrap().clone();
+    runs.state = SessionState::Running;
+    world.core.apply(&Change::Session(Box::new(runs)));
+    most(&mut world, json!(50));
+    assert_eq!(
+        (ends(&world, plain), ends(&world, short)),
+        (Some(50), Some(50 + 50))
+    );
 }
