@@ -161,9 +161,10 @@ impl Payer {
         }
     }
 
-    /// Whether a slot of its counts against its owner.
-    fn pays(&self, slot: &SlotName) -> bool {
-        self.counts || *slot == SlotName::mem()
+    /// Whether a slot of its counts in an account: where shares are made of what somebody has,
+    /// all does; against limits of a system session its memory alone.
+    fn pays(&self, account: &Account, slot: &SlotName) -> bool {
+        self.counts || matches!(account, Account::InGroup(..)) || *slot == SlotName::mem()
     }
 
     /// How many sessions of its kind, and system ones, begin or end with it.
@@ -590,13 +591,12 @@ impl State {
         let first_held = payer.held == 0;
         payer.held += u32::from(!held_before);
         let (counted, system) = payer.sessions(first_held);
-        let pays = payer.pays(&row.slot);
         let seat = payer.seat.clone().filter(|_| first_held);
         for account in payer.accounts() {
             let usage = self.usage.entry(account.clone()).or_default();
             usage.sessions += counted;
             usage.system_sessions += system;
-            if pays {
+            if payer.pays(&account, &row.slot) {
                 add_to(&mut self.usage, account, &row.slot, row.amount);
             }
         }
@@ -624,14 +624,11 @@ impl State {
         };
         payer.held = payer.held.saturating_sub(1);
         let last = payer.held == 0;
+        let payer = payer.clone();
         let (counted, system) = payer.sessions(last);
-        let held: Vec<_> = held
-            .into_iter()
-            .filter(|(slot, _)| payer.pays(slot))
-            .collect();
         let seat = payer.seat.clone().filter(|_| last);
         for account in payer.accounts() {
-            for (slot, amount) in &held {
+            for (slot, amount) in held.iter().filter(|(slot, _)| payer.pays(&account, slot)) {
                 add_to(&mut self.usage, account.clone(), slot, -amount);
             }
             if let Some(usage) = self.usage.get_mut(&account) {

@@ -144,10 +144,15 @@ fn it_counts_with_its_memory_alone_and_gives_that_back() {
         (0, 1 << 30)
     );
     assert_eq!((usage.sessions, usage.system_sessions), (0, 1));
+    // A share of what there is is what somebody has of it, cores too.
+    let group = world.stored[&id].group;
+    let share = Account::InGroup(group, world.caller().user);
+    assert_eq!(world.state().usage(&share).slots.cpu_milli(), 2000);
     let node = world.agent_of(id);
     assert_eq!(world.state().agent_use(node).slots.cpu_milli(), 2000);
     world.terminate(&[id], 0, true);
     assert_eq!(world.state().usage(&who), Default::default());
+    assert_eq!(world.state().usage(&share), Default::default());
 }
 
 #[test]

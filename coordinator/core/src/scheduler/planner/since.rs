@@ -38,12 +38,15 @@ pub(super) struct Front {
     since: Timestamp,
 }
 
+/// Most amounts that are kept of one thing: as long as use only grows there would be one for
+/// each session, and few who wait ask for amounts that differ.
+const MOST: usize = 64;
+
 /// How much is left of something, and when there was more.
 #[derive(Debug, Clone)]
 pub(super) struct Left {
     amount: i64,
-    /// So much was left until then: amounts fall, instants rise. As long as use only grows there
-    /// is one entry for each thing that is used.
+    /// So much was left until then: amounts fall, instants rise. At most [`MOST`].
     more: Vec<(i64, Timestamp)>,
     begun: Timestamp,
 }
@@ -66,6 +69,11 @@ impl Left {
         }
         self.more.push((self.amount, now));
         self.amount = amount;
+        if self.more.len() > MOST {
+            // Nobody is told of want before it began: the more of the two until the later.
+            let (amount, _) = self.more.remove(0);
+            self.more[0].0 = amount;
+        }
     }
 
     /// Since when there has always been less than is needed; none where there is enough.
@@ -381,6 +389,21 @@ impl Planner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_has_a_bound() {
+        let at = Timestamp;
+        let mut left = Left::new(1000, at(0));
+        for now in 1..=200 {
+            left.is_now(1000 - now, at(now));
+        }
+        assert_eq!(left.more.len(), MOST);
+        // The newest are exact; of the oldest no want is told before it began.
+        assert_eq!(left.less_since(801), Some(at(200)));
+        assert_eq!(left.less_since(863), Some(at(138)));
+        assert_eq!(left.less_since(1000), Some(at(137)));
+        assert_eq!(left.less_since(1001), Some(at(0)));
+    }
 
     #[test]
     fn when_there_was_last_enough() {
