@@ -2,6 +2,7 @@
 
 use super::entities::{Adjusted, Group};
 use super::event::Refusal;
+use super::pools::{Pool, Queue};
 use super::rules;
 use super::state::State;
 use super::submit::pointer;
@@ -33,7 +34,11 @@ pub struct Image {
     pub created_at: Timestamp,
 }
 
-/// An image by the one name that all its spellings have: host, path and tag.
+/// Names of the registry that an image without a host comes from.
+const OF_DOCKER: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+
+/// An image by the one name that all its spellings have: host and path, with the digest where
+/// there is one, otherwise with the tag.
 #[must_use]
 pub fn canonical(reference: &str) -> String {
     let (name, digest) = match reference.split_once('@') {
@@ -42,24 +47,38 @@ pub fn canonical(reference: &str) -> String {
     };
     let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
     let (host, path) = match name.split_once('/') {
-        Some((host, path)) if is_host(host) => (host.to_ascii_lowercase(), path.to_owned()),
-        Some(_) => ("docker.io".to_owned(), name.to_owned()),
-        None => ("docker.io".to_owned(), format!("library/{name}")),
+        Some((host, path)) if is_host(host) => (host.to_ascii_lowercase(), path),
+        _ => (OF_DOCKER[0].to_owned(), name),
+    };
+    let (host, path) = match OF_DOCKER.contains(&host.as_str()) {
+        true if path.contains('/') => (OF_DOCKER[0].to_owned(), path.to_owned()),
+        true => (OF_DOCKER[0].to_owned(), format!("library/{path}")),
+        false => (host, path.to_owned()),
     };
     let last = path.rfind('/').map_or(0, |at| at + 1);
-    let tagged = path[last..].contains(':');
-    match digest {
-        Some(digest) => format!("{host}/{path}@{digest}"),
-        None if tagged => format!("{host}/{path}"),
-        None => format!("{host}/{path}:latest"),
+    let tag = path[last..].find(':').map(|at| last + at);
+    match (digest, tag) {
+        // The digest says which it is, whatever the tag was.
+        (Some(digest), tag) => format!("{host}/{}@{digest}", &path[..tag.unwrap_or(path.len())]),
+        (None, Some(_)) => format!("{host}/{path}"),
+        (None, None) => format!("{host}/{path}:latest"),
     }
 }
 
+/// The name with its tag of a reference that has a tag and a digest.
+fn tagged(reference: &str) -> Option<&str> {
+    let (name, _) = reference.split_once('@')?;
+    let last = name.rfind('/').map_or(0, |at| at + 1);
+    name[last..].contains(':').then_some(name)
+}
+
 impl State {
-    /// What is said of an image, by any spelling of its name.
+    /// What is said of an image, by any spelling of its name. What is said of a tag holds for
+    /// a digest that is named with it, too, if nothing is said of the digest.
     #[must_use]
     pub fn image(&self, reference: &str) -> Option<&Image> {
-        self.images.get(&canonical(reference))
+        let exact = self.images.get(&canonical(reference));
+        exact.or_else(|| self.images.get(&canonical(tagged(reference)?)))
     }
 
     /// The same by the id of what is said, too.
@@ -67,7 +86,7 @@ impl State {
     pub fn image_by_ref(&self, text: &str) -> Option<&Image> {
         match text.parse::<ImageId>() {
             Ok(id) => self.images.values().find(|image| image.id == id),
-            Err(_) => self.image(text),
+            Err(_) => self.images.get(&canonical(text)),
         }
     }
 
@@ -116,6 +135,46 @@ pub(super) fn raise(
         slots.set(slot, least);
     }
     slots
+}
+
+/// What jobs of a queue count for is their profile's to say: an image that needs more of what
+/// is counted would get that uncounted.
+///
+/// # Errors
+/// The queue gives less than the image needs of an accelerator, or of what a pool counts.
+pub(super) fn within_profile(
+    state: &State,
+    queue: &Queue<'_>,
+    image: Option<&Image>,
+    given: &Slots,
+    raised: &Slots,
+) -> Result<(), Refusal> {
+    let Some(image) = image else { return Ok(()) };
+    let pools = queue.profile.pools.iter();
+    let pools: Vec<&Pool> = pools
+        .filter_map(|name| state.config.config.pool(name))
+        .collect();
+    let counted = |slot: &SlotName, amount: i64| {
+        let only = Slots::new().with(slot.clone(), amount);
+        slot.is_accelerator() || pools.iter().any(|pool| pool.counted(&only) > 0)
+    };
+    let more = raised.iter().find(|(slot, amount)| {
+        let has = given.amount(slot);
+        *amount > has && counted(slot, amount - has)
+    });
+    let Some((slot, amount)) = more else {
+        return Ok(());
+    };
+    let text = format!(
+        "The image {} needs {slot} {}, and a job of queue {} has {}.",
+        image.reference,
+        slot.format_amount(amount),
+        queue.name,
+        slot.format_amount(given.amount(slot))
+    );
+    Err(Refusal::new("LS-INVALID", &text)
+        .at("/image", text)
+        .hint("Choose a queue whose jobs have as much, or another image."))
 }
 
 /// A request that fits nowhere because of what its image needs is told where that is offered.
@@ -327,6 +386,11 @@ mod tests {
             ),
             ("reg.lab:5000/cuda", "reg.lab:5000/cuda:latest"),
             ("localhost/x", "localhost/x:latest"),
+            ("docker.io/ubuntu", "docker.io/library/ubuntu:latest"),
+            ("Index.docker.io/ubuntu:1", "docker.io/library/ubuntu:1"),
+            ("registry-1.docker.io/lab/tool", "docker.io/lab/tool:latest"),
+            ("reg.lab:5000/a:1@sha256:00", "reg.lab:5000/a@sha256:00"),
+            ("a:1@sha256:00", "docker.io/library/a@sha256:00"),
             ("a@sha256:00", "docker.io/library/a@sha256:00"),
         ] {
             assert_eq!(canonical(text), name);

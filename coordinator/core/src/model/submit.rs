@@ -134,7 +134,11 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
     let offered = image.map_or_else(BTreeSet::new, |_| state.offered_in(group));
     let mut raised =
         |slots, path: &str| images::raise(slots, image, &offered, shm_asked, path, &mut adjusted);
+    let given = slots.clone();
     let slots = raised(slots, "/slots");
+    if let Some(queue) = &queue {
+        images::within_profile(state, queue, image, &given, &slots)?;
+    }
     let ranks: Vec<Slots> = ranks
         .into_iter()
         .enumerate()

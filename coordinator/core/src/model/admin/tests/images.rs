@@ -118,3 +118,78 @@ fn sessions_get_at_least_what_their_image_needs() {
     world.admin(patch(needs)).unwrap();
     assert_eq!(world.submit(2, json!({})).unwrap_err().code, "LS-FIT-NEVER");
 }
+
+#[test]
+fn a_digest_with_a_tag_gets_what_is_said_of_the_tag() {
+    let mut world = World::new();
+    let said = json!({"reference": "base:1", "min_slots": {"cpu": "3"}});
+    world.admin(create(said)).unwrap();
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let mut cpu = |image: String| {
+        let id = world.submit(2, json!({"image": image})).unwrap();
+        world.session(id).unwrap().slots.cpu_milli()
+    };
+    assert_eq!(cpu(format!("index.docker.io/base:1@{digest}")), 3000);
+    let other = cpu(format!("base:2@{digest}"));
+    assert_eq!(cpu(format!("base@{digest}")), other);
+    assert!(other < 3000, "{other}");
+    // What is said of the digest itself is nearer.
+    let image = format!("docker.io/base:9@{digest}");
+    let said = json!({"reference": image, "min_slots": {"cpu": "4"}});
+    let said = AdminVerb::CreateImage(ImageId::new(2), Box::new(from(said)));
+    world.admin(said).unwrap();
+    let id = world
+        .submit(2, json!({"image": format!("base:1@{digest}")}))
+        .unwrap();
+    assert_eq!(world.session(id).unwrap().slots.cpu_milli(), 4000);
+}
+
+#[test]
+fn in_a_queue_an_image_gets_no_more_than_what_counts() {
+    let mut world = World::new();
+    let document = json!({
+        "pools": [{"name": "gpus", "group": "h100"}, {"name": "memory", "group": "bare", "counts": "mem"}],
+        "profiles": [
+            {"name": "2x", "slots": {"cuda.device": "2", "mem": "1g"}, "pools": ["gpus"]},
+            {"name": "small", "slots": {"mem": "1g"}, "allotment": "1", "pools": ["memory"]},
+        ],
+        "allocation_policies": [{"name": "Dev", "limit": "8", "profiles": [
+            {"profile": "2x", "queue": "gpu"}, {"profile": "small", "queue": "mem"},
+        ]}],
+    });
+    let save = AdminVerb::SaveDraft(Box::new(from(document)));
+    world.admin(save).unwrap();
+    let expected_version = world.state().config.version;
+    world
+        .admin(AdminVerb::Provision { expected_version })
+        .unwrap();
+    let asked = |queue: &str| json!({ "queue": queue });
+    let least = |world: &mut World, least: Value| {
+        world.admin(patch(json!({ "min_slots": least }))).unwrap();
+    };
+    let said = json!({"reference": "base", "min_slots": {"cuda.device": "4"}});
+    world.admin(create(said)).unwrap();
+    for queue in ["gpu", "mem"] {
+        let refusal = world.submit(2, asked(queue)).unwrap_err();
+        assert_eq!(
+            (refusal.code, errors(&refusal).1[0].0),
+            ("LS-INVALID", "/image")
+        );
+        assert!(
+            refusal.detail.contains("cuda.device 4"),
+            "{}",
+            refusal.detail
+        );
+    }
+    // What its jobs have is enough, and what nobody counts is raised.
+    least(&mut world, json!({"cuda.device": "2", "mem": "2g"}));
+    let id = world.submit(2, asked("gpu")).unwrap();
+    let session = world.session(id).unwrap();
+    assert_eq!(session.slots.mem_bytes(), 2 << 30);
+    assert_eq!(session.queue.as_ref().unwrap().allotment, 2000);
+    // Memory is what the other pool counts.
+    least(&mut world, json!({"cuda.device": null}));
+    let refusal = world.submit(2, asked("mem")).unwrap_err();
+    assert!(refusal.detail.contains("needs mem"), "{}", refusal.detail);
+    assert!(world.submit(2, asked("gpu")).is_ok());
+}
