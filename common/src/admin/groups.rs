@@ -77,7 +77,7 @@ pub struct GroupRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<bool>)]
     pub use_owner: Member<bool>,
-    /// What becomes of sessions whose device turns bad: `told` (default) or `stop`. Stored; has no effect yet.
+    /// What becomes of sessions whose device turns bad: `told` (default) or `stop`, which ends them or tries them again.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 32)]
     pub on_device_fault: Member<String>,
@@ -153,11 +153,11 @@ pub struct GroupView {
     pub declare_lost_s: u32,
     /// Where people reach applications; empty = through the coordinator. Stored; has no effect yet.
     pub app_proxy_address: String,
-    /// Who acts for the owners; empty = the coordinator. Stored; has no effect yet.
+    /// Id of the service account that serves the group; empty = the coordinator, for each owner.
     pub service_account: String,
-    /// Whether the owner's own rights are used. Stored; has no effect yet.
+    /// Whether the account acts for owners, which it must be allowed to. Whose vaults are used: stored; has no effect yet.
     pub use_owner: bool,
-    /// What becomes of sessions whose device turns bad: `told` or `stop`. Stored; has no effect yet.
+    /// What becomes of sessions whose device turns bad: `told`, or `stop`, which ends them or tries them again.
     pub on_device_fault: String,
     /// How containers of a session that may be on several nodes reach each other: `private` or `host`.
     pub cluster_network: String,
