@@ -78,7 +78,7 @@ pub struct SessionImpact {
     /// `s-42`.
     pub id: String,
     /// `stopped`: runs and would be stopped; `cancelled`: would end; `waits`: would start now and no longer would; `starts`: would
-    /// start now and did not; `kept`: as it is.
+    /// start now and did not; `earlier`: its lifetime would be over earlier; `kept`: as it is.
     pub effect: String,
 }
 

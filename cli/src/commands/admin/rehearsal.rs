@@ -263,6 +263,7 @@ pub(crate) fn effects(impact: &Impact, more: impl Fn(&str) -> String) -> Vec<Str
         "cancelled" => "would be cancelled".to_owned(),
         "waits" => "would have to wait longer".to_owned(),
         "starts" => "would start".to_owned(),
+        "earlier" => "would be stopped earlier".to_owned(),
         other => format!("would be {}", clean(other)),
     };
     let touched: Vec<_> = impact
@@ -278,7 +279,7 @@ pub(crate) fn effects(impact: &Impact, more: impl Fn(&str) -> String) -> Vec<Str
         })
         .collect();
     // The coordinator names a few hundred and counts them all.
-    for effect in ["stopped", "cancelled", "waits", "starts"] {
+    for effect in ["stopped", "cancelled", "waits", "starts", "earlier"] {
         let all = impact.counts.get(effect).copied().unwrap_or_default();
         let named = touched.iter().filter(|s| s.effect == effect).count() as u64;
         if all > named {
@@ -296,9 +297,10 @@ mod tests {
     #[test]
     fn a_question_names_what_is_lost() {
         let answer = json!({ "impact": {
-                "counts": { "users": 1, "keypairs": 3, "sessions": 3, "stopped": 1, "cancelled": 1 },
+                "counts": { "users": 1, "keypairs": 3, "sessions": 5, "stopped": 1, "cancelled": 1,
+                    "earlier": 2 },
                 "sessions": [{ "id": "s-2", "effect": "stopped" }, { "id": "s-3", "effect": "cancelled" },
-                    { "id": "s-4", "effect": "kept" }],
+                    { "id": "s-5", "effect": "earlier" }, { "id": "s-4", "effect": "kept" }],
                 "keypairs": ["LSA"],
                 "loses": [{ "subject": "usr_1", "subject_name": "alice", "type": "project",
                     "id": "prj_1", "name": "vision", "from": "rw", "to": "none" }] },
@@ -311,6 +313,8 @@ mod tests {
             [
                 "s-2 would be stopped",
                 "s-3 would be cancelled",
+                "s-5 would be stopped earlier",
+                "1 more would be stopped earlier",
                 "keypair LSA would open nothing",
                 "2 more keypairs would open nothing",
                 "1 login would end",

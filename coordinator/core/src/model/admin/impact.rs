@@ -100,8 +100,10 @@ pub(super) fn impact(state: &State, changes: &[Change], scope: &Scope, now: Time
             (1, "waits")
         } else if starts_with.contains(&id) && !starts_without.contains(&id) {
             (2, "starts")
+        } else if then.is_some_and(|then| ends_earlier(session, then)) {
+            (3, "earlier")
         } else if scope.sessions.contains(&id) {
-            (3, "kept")
+            (4, "kept")
         } else {
             continue;
         };
@@ -136,6 +138,20 @@ pub(super) fn impact(state: &State, changes: &[Change], scope: &Scope, now: Time
         gains: Vec::new(),
         loses: Vec::new(),
         diff: Vec::new(),
+    }
+}
+
+/// Whether the lifetime of a session would be over earlier; one without an end has none, and
+/// that of a life that counts from a start to come is judged by its length.
+fn ends_earlier(session: &Session, then: &Session) -> bool {
+    let earlier = |was: Option<i64>, is: Option<i64>| match (was, is) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(was), Some(is)) => is < was,
+    };
+    match (session.lifetime_deadline(), then.lifetime_deadline()) {
+        (None, None) => earlier(session.whole_life_s(), then.whole_life_s()),
+        (was, is) => earlier(was.map(|at| at.0), is.map(|at| at.0)),
     }
 }
 

@@ -564,8 +564,9 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
     } = decision;
     rights::follow(state, &order.verb, &mut changes);
     vaults::unbound(state, &mut changes);
+    // A rehearsal as well: what follows is what people would feel of it.
+    policies::follow(state, &mut changes, &mut effects, now);
     if !order.dry_run {
-        policies::follow(state, &mut changes, &mut effects, now);
         let answer = AdminAnswer {
             object,
             before,

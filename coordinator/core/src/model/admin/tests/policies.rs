@@ -1,9 +1,10 @@
 //! Keypair, user and project policies.
 
+use super::super::policies::follow;
 use super::super::{AdminObject, AdminVerb, idle_rules};
 use super::{World, errors, from, keypair, shown};
 use crate::model::{Change, KeypairState, PolicyKind, UserStatus};
-use longshore_common::ids::{PolicyId, UserId};
+use longshore_common::ids::{PolicyId, SessionId, UserId};
 use longshore_common::limits::{Combine, IdlePolicy, Metric};
 use longshore_common::session::SessionState;
 use serde_json::{Value, json};
@@ -514,6 +515,14 @@ fn a_shorter_lifetime_ends_what_does_not_run_yet_with_notice() {
         let members = json!({ "max_session_lifetime_s": most });
         world.admin(patch("default", members)).unwrap();
     };
+    // It is told first, and a rehearsal leaves everything as it is.
+    let members = json!({ "max_session_lifetime_s": 50 });
+    let told = world.rehearse(patch("default", members)).unwrap();
+    let told = told.impact.unwrap().sessions.into_iter();
+    let told: Vec<_> = told.map(|s| (s.id, s.effect)).collect();
+    let pair = |id: SessionId, effect: &str| (id.to_string(), effect.to_owned());
+    assert_eq!(told, [pair(plain, "earlier"), pair(short, "kept")]);
+    assert_eq!(ends(&world, plain), None);
     most(&mut world, json!(50));
     assert_eq!(world.session(plain).unwrap().lifetime_s, Some(50));
     assert_eq!(ends(&world, plain), Some(300));
@@ -536,4 +545,26 @@ fn a_shorter_lifetime_ends_what_does_not_run_yet_with_notice() {
         (ends(&world, plain), ends(&world, short)),
         (Some(50), Some(50 + 50))
     );
+}
+
+#[test]
+fn what_an_order_does_to_a_session_itself_stays() {
+    let mut world = World::new();
+    let own = world.submit(2, json!({})).unwrap();
+    let other = world.submit(2, json!({})).unwrap();
+    let mut policy = world.state().keypair_policies["default"].clone();
+    policy.max_session_lifetime_s = Some(900);
+    let mut renamed = world.session(own).unwrap().clone();
+    renamed.owner_name = "alicia".to_owned();
+    let mut changes = vec![
+        Change::KeypairPolicy(Box::new(policy)),
+        Change::Session(Box::new(renamed)),
+    ];
+    follow(world.state(), &mut changes, &mut Vec::new(), super::NOW);
+    for change in &changes {
+        world.core.apply(change);
+    }
+    let lives = |id| world.session(id).unwrap().lifetime_s;
+    assert_eq!((lives(own), lives(other)), (None, Some(900)));
+    assert_eq!(world.session(own).unwrap().owner_name, "alicia");
 }
