@@ -37,8 +37,8 @@ fn world() -> World {
 fn image(least: &[(&str, &str)]) -> Image {
     let mut min_slots = Slots::new();
     for (name, text) in least {
-        let slot: SlotName = name.parse().unwrap();
-        let amount = slot.parse_amount(text).unwrap();
+        let slot: SlotName = name.parse().expect("a slot");
+        let amount = slot.parse_amount(text).expect("an amount of it");
         min_slots.set(slot, amount);
     }
     Image {
