@@ -39,7 +39,10 @@ fn three_returns_and_the_fourth_failure_ends_it() {
 fn asked(world: &World, id: SessionId) -> (Option<String>, PullRule) {
     let entries = desired_entries(world.state(), world.agent_of(id), world.now);
     let key = world.key(id);
-    let entry = entries.into_iter().find(|entry| entry.key == key).unwrap();
+    let entry = entries
+        .into_iter()
+        .find(|entry| entry.key == key)
+        .expect("it is ordered");
     (entry.spec.digest, entry.spec.pull)
 }
 
