@@ -226,7 +226,6 @@ impl State {
             }
         }
         self.networks = found;
-        self.trusted = true;
     }
 
     fn free(&self) -> usize {
@@ -450,10 +449,11 @@ impl Pool {
             }
         }
         self.state().replace(found);
+        self.adopt_shared(shared).await?;
         for id in useless {
             self.remove(u32::MAX, &id).await?;
         }
-        self.adopt_shared(shared).await
+        Ok(())
     }
 
     async fn list_networks(&self) -> Result<Vec<Network>, RuntimeError> {

@@ -97,34 +97,41 @@ impl Pool {
             self.secure().await?;
             self.adopt().await?;
         }
-        if let Some(shared) = self.state().shared.get_mut(&of)
-            && shared.number == own.number
-        {
-            shared.keys.insert(key);
-            return Ok(shared.id.clone());
-        }
         let underlay = match own.peers.is_empty() {
             true => None,
             false => Some(self.underlay(own).await?),
         };
-        let id = self.make_shared(of, own).await?;
-        let shared = Shared {
-            id,
-            number: own.number,
-            keys: [key].into(),
+        let known = self.state().shared.get(&of).cloned();
+        let known = known.filter(|shared| shared.number == own.number);
+        let is_new = known.is_none();
+        let shared = match known {
+            Some(known) => known,
+            None => {
+                let made = Shared {
+                    id: self.make_shared(of, own).await?,
+                    number: own.number,
+                    keys: [key].into(),
+                };
+                self.state().shared.insert(of, made.clone());
+                made
+            }
         };
-        let id = shared.id.clone();
-        self.state().shared.insert(of, shared.clone());
         if let Some(underlay) = underlay {
+            // Also of one that is known: its link may have vanished.
             let (link, bridge) = (self.link_name(own.number), self.bridge_name(own.number));
             if let Err(error) = links::join(&link, &bridge, own, &underlay).await {
-                self.unmake(of, shared).await?;
+                if is_new {
+                    self.unmake(of, shared).await?;
+                }
                 return Err(failed(format!(
                     "the network of the session cannot be joined to other nodes: {error}"
                 )));
             }
         }
-        Ok(id)
+        if let Some(shared) = self.state().shared.get_mut(&of) {
+            shared.keys.insert(key);
+        }
+        Ok(shared.id)
     }
 
     /// This node's own end of what carries packets to others.
@@ -188,9 +195,16 @@ impl Pool {
     /// that ended while no agent was here, and of an agent that died between two steps. The
     /// caller holds `work`.
     pub(super) async fn adopt_shared(&self, found: Vec<(Of, Shared)>) -> Result<(), RuntimeError> {
-        let (kept, useless) = sorted(&self.state().shared, found);
-        let numbers: BTreeSet<u32> = kept.values().map(|shared| shared.number).collect();
-        self.state().shared = kept;
+        let (useless, numbers) = {
+            let mut state = self.state();
+            let (kept, useless) = sorted(&state.shared, found);
+            let numbers: BTreeSet<u32> = kept.values().map(|shared| shared.number).collect();
+            state.shared = kept;
+            // Not before the table is there: whoever leaves a network that a trusted table does
+            // not name goes away at once, and the older list would then keep it for ever.
+            state.trusted = true;
+            (useless, numbers)
+        };
         for (of, shared) in useless {
             self.unmake(of, shared).await?;
         }
@@ -246,7 +260,12 @@ impl Pool {
                 "{} or its name is in use on this node: {message}",
                 own.subnet
             ))),
-            Err(error) => Err(network_error(error)),
+            Err(error @ CallError::Refused { .. }) => Err(network_error(error)),
+            // It may have been made all the same, and would be in the way of the next try.
+            Err(error) => {
+                self.distrust();
+                Err(network_error(error))
+            }
         }
     }
 
@@ -380,119 +399,4 @@ fn sorted(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::PoolConfig;
-    use super::*;
-    use crate::runtime::docker::engine::Engine;
-    use longshore_common::ids::{AgentId, ClusterId, Rank};
-    use longshore_common::network::Peer;
-    use std::sync::Arc;
-
-    fn own(mtu: u32, at: &[Option<u8>]) -> OwnNetwork {
-        let peers = at.iter().zip(3u8..).map(|(at, n)| Peer {
-            name: format!("gpu{n}"),
-            at: at.map(|last| (Ipv4Addr::new(192, 0, 2, last), 4789)),
-            gateway: Ipv4Addr::new(10, 214, 0, n),
-        });
-        OwnNetwork {
-            number: 0x00ff_ff01,
-            subnet: "10.214.0.0/28".parse().unwrap(),
-            gateway: Ipv4Addr::new(10, 214, 0, 1),
-            mtu,
-            peers: peers.collect(),
-        }
-    }
-
-    fn underlay(mtu: u32) -> Option<Underlay> {
-        Some(Underlay {
-            link: "eth0".to_owned(),
-            address: Ipv4Addr::new(192, 0, 2, 1),
-            port: 4789,
-            mtu,
-        })
-    }
-
-    #[tokio::test]
-    async fn the_network_of_the_node_is_given_where_the_node_allows_it() {
-        let pool = |host_network| {
-            let engine = Arc::new(Engine::new("/nowhere.sock".as_ref()));
-            let mut config = PoolConfig::default();
-            config.overlay.host_network = host_network;
-            Pool::new(engine, ClusterId::new(7), AgentId::new(9), config).unwrap()
-        };
-        let key = ContainerKey {
-            session: SessionId(1),
-            rank: Rank(0),
-            attempt: Attempt(1),
-        };
-        let network = SessionNetwork {
-            session: SessionId(1),
-            attempt: Attempt(1),
-            own: None,
-            hosts: Vec::new(),
-        };
-        assert_eq!(pool(true).join(key, &network).await, Ok("host".to_owned()));
-        let refused = pool(false).join(key, &network).await.unwrap_err();
-        let RuntimeError::Failed { cause, detail } = refused else {
-            panic!("{refused:?}");
-        };
-        assert_eq!(cause, Cause::LocalPolicy);
-        assert!(detail.contains("local_policy.host_network"), "{detail}");
-    }
-
-    #[test]
-    fn a_node_says_why_it_cannot_carry_a_network() {
-        assert!(usable(&own(1450, &[Some(2)]), underlay(1500)).is_ok());
-        let why = |own, underlay| usable(&own, underlay).unwrap_err();
-        assert!(why(own(1450, &[Some(2)]), None).contains("overlay.interface"));
-        let narrow = why(own(1450, &[Some(2)]), underlay(1400));
-        assert!(
-            narrow.contains("eth0") && narrow.contains("1350 at most"),
-            "{narrow}"
-        );
-        let nowhere = why(own(1450, &[Some(2), None]), underlay(1500));
-        assert!(nowhere.starts_with("gpu4 names no address"), "{nowhere}");
-        let same = why(own(1450, &[Some(1)]), underlay(1500));
-        assert!(
-            same.contains("192.0.2.1, the address of this node"),
-            "{same}"
-        );
-    }
-
-    #[test]
-    fn who_did_not_answer_is_named() {
-        let own = own(1450, &[Some(2), Some(3)]);
-        assert_eq!(unreached(&own, &[]), None);
-        let told = unreached(&own, &[Ipv4Addr::new(10, 214, 0, 4)]).unwrap();
-        assert!(told.contains("gpu4 (192.0.2.3, UDP port 4789)"), "{told}");
-        assert!(!told.contains("gpu3"), "{told}");
-    }
-
-    #[test]
-    fn networks_that_nobody_has_or_waits_for_go() {
-        let key = |rank| ContainerKey {
-            session: SessionId(1),
-            rank: Rank(rank),
-            attempt: Attempt(1),
-        };
-        let of = |session| (SessionId(session), Attempt(1));
-        let shared = |id: &str, keys: &[ContainerKey]| Shared {
-            id: id.to_owned(),
-            number: 7,
-            keys: keys.iter().copied().collect(),
-        };
-        let known = BTreeMap::from([(of(1), shared("a", &[key(1)]))]);
-        let found = vec![
-            (of(1), shared("a", &[key(0)])),
-            (of(2), shared("b", &[])),
-            (of(3), shared("c", &[key(0)])),
-        ];
-        let (kept, useless) = sorted(&known, found);
-        assert_eq!(kept[&of(1)], shared("a", &[key(0), key(1)]));
-        assert_eq!(kept.len(), 2);
-        assert_eq!(useless, [(of(2), shared("b", &[]))]);
-        // Made anew under the same name: who waited for the old one does not have it.
-        let (kept, useless) = sorted(&known, vec![(of(1), shared("z", &[]))]);
-        assert!(kept.is_empty() && useless.len() == 1);
-    }
-}
+mod tests;
