@@ -203,7 +203,7 @@ pub const SCHEMA: Schema = Schema {
             "agent.overlay.port",
             Kind::Integer(1, 65535),
             "4789",
-            "The UDP port at which this node takes packets of such sessions; open for the other nodes, and for nobody else.",
+            "The UDP port at which nodes take packets of such sessions, the same on all of them; open for the other nodes, and for nobody else.",
         ),
         key(
             "agent.local_policy.host_network",

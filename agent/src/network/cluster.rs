@@ -351,6 +351,14 @@ fn usable(own: &OwnNetwork, underlay: Option<Underlay>) -> Result<Underlay, Stri
                     peer.name
                 ));
             }
+            // The kernel sends all of a link's packets to one port, and sessions are kept from
+            // that port alone.
+            Some((_, port)) if port != underlay.port => {
+                return Err(format!(
+                    "{} takes packets at UDP port {port}, this node at {}; overlay.port must be the same on all nodes",
+                    peer.name, underlay.port
+                ));
+            }
             Some(_) => (),
         }
     }

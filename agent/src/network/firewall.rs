@@ -60,7 +60,42 @@ impl Firewall {
                     .await?;
             }
         }
+        for rule in self.of_another_port(&tables.list(FORWARD_CHAIN).await?) {
+            let rule: Vec<&str> = rule.iter().map(String::as_str).collect();
+            tables.change(&[&["-D"], &rule[..]].concat()).await?;
+        }
         Ok(())
+    }
+
+    /// Of the rules of a chain, as iptables lists them, ours in front of a port that was
+    /// configured before: each with its chain.
+    fn of_another_port(&self, listed: &str) -> Vec<Vec<String>> {
+        let port = self.port.to_string();
+        let rules = listed.lines().filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                [
+                    "-A",
+                    chain,
+                    "-i",
+                    link,
+                    "-p",
+                    "udp",
+                    "-m",
+                    "udp",
+                    "--dport",
+                    other,
+                    "-j",
+                    "DROP",
+                ] if link == self.bridges && other != port => {
+                    let rule = ["-i", link, "-p", "udp", "--dport", other, "-j", "DROP"];
+                    let rule = [&[chain][..], &rule[..]].concat();
+                    Some(rule.into_iter().map(str::to_owned).collect())
+                }
+                _ => None,
+            }
+        });
+        rules.collect()
     }
 
     /// Takes this cluster's rules away, and the chains once they are empty. Failures are
@@ -200,11 +235,21 @@ impl Iptables {
         Err(format!("iptables {}: {}", words.join(" "), said.trim()))
     }
 
+    /// The rules of a chain, a line each, after one of the chain itself.
+    async fn list(&self, chain: &str) -> Result<String, String> {
+        let output = self.run(&["-S", chain]).await?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                Err(format!("iptables -S {chain}: {}", said.trim()))
+            }
+        }
+    }
+
     async fn is_empty_chain(&self, chain: &str) -> bool {
-        let Ok(output) = self.run(&["-S", chain]).await else {
-            return false;
-        };
-        output.status.success() && String::from_utf8_lossy(&output.stdout).lines().count() == 1
+        let listed = self.list(chain).await;
+        listed.is_ok_and(|listed| listed.lines().count() == 1)
     }
 }
 
@@ -225,5 +270,18 @@ mod tests {
         assert_eq!(of("-i ls0007-c+"), 1, "only nodes look for each other");
         let last = firewall.rules().pop().unwrap().1;
         assert_eq!(last, ["-i", "ls0007-+", "-j", "DROP"]);
+    }
+
+    #[test]
+    fn rules_of_a_port_that_was_configured_before_go_and_no_others() {
+        let listed = "-N LONGSHORE\n\
+            -A LONGSHORE -i ls0007-+ -d 169.254.0.0/16 -j DROP\n\
+            -A LONGSHORE -i ls0007-+ -p udp -m udp --dport 8472 -j DROP\n\
+            -A LONGSHORE -i ls0007-+ -p udp -m udp --dport 4789 -j DROP\n\
+            -A LONGSHORE -i ls0008-+ -p udp -m udp --dport 8472 -j DROP\n\
+            -A LONGSHORE -i ls0007-+ -p udp -m udp --dport 53 -j ACCEPT\n";
+        let stale = Firewall::new("ls0007-", 4789).of_another_port(listed);
+        let stale: Vec<String> = stale.iter().map(|rule| rule.join(" ")).collect();
+        assert_eq!(stale, ["LONGSHORE -i ls0007-+ -p udp --dport 8472 -j DROP"]);
     }
 }

@@ -74,6 +74,13 @@ fn a_node_says_why_it_cannot_carry_a_network() {
         same.contains("192.0.2.1, the address of this node"),
         "{same}"
     );
+    let mut elsewhere = own(1450, &[Some(2)]);
+    elsewhere.peers[0].at = Some((Ipv4Addr::new(192, 0, 2, 2), 8472));
+    let port = why(elsewhere, underlay(1500));
+    assert!(
+        port.contains("gpu3 takes packets at UDP port 8472, this node at 4789"),
+        "{port}"
+    );
 }
 
 #[test]
