@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 
 /// Questions and orders to the kernel, which answers at once unless it is in deep trouble.
 const KERNEL: Duration = Duration::from_secs(5);
+/// A name is resolved within this time, or passed over.
+const LOOK_UP: Duration = Duration::from_secs(1);
 /// Where no coordinator tells by its address which link leads to others: an address of nobody,
 /// to which nothing is sent.
 const AWAY: &str = "192.0.2.1:9";
@@ -225,9 +227,11 @@ pub(super) fn widest(ranges: impl Iterator<Item = Subnet>) -> Vec<Subnet> {
 /// on the way to everybody.
 async fn leading_away(coordinators: &[String]) -> Option<Ipv4Addr> {
     for to in coordinators.iter().map(String::as_str).chain([AWAY]) {
-        let found = tokio::net::lookup_host(to).await;
-        for to in found
+        // A resolver that does not answer must not take the node's networks out of its report.
+        let asked = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(to)).await;
+        for to in asked
             .into_iter()
+            .flatten()
             .flatten()
             .filter(std::net::SocketAddr::is_ipv4)
         {
