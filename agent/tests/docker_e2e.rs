@@ -533,7 +533,7 @@ async fn the_firewall_keeps_sessions_from_the_node() {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.lines().filter(|line| line.contains(&prefix)).count()
     };
-    assert_eq!(rules(), 4, "each rule once");
+    assert_eq!(rules(), 5, "each rule once");
 
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

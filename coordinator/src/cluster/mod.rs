@@ -175,6 +175,80 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What agents are served with, before anybody listens.
+struct Parts {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    server: quinn::ServerConfig,
+    effects: mpsc::UnboundedReceiver<Effect>,
+    /// Held as long as agents are served.
+    serves: watch::Sender<()>,
+}
+
+impl Parts {
+    fn new(
+        config: ClusterConfig,
+        pki: Arc<Pki>,
+        engine: Engine,
+        instance: InstanceId,
+        effects: mpsc::UnboundedReceiver<Effect>,
+    ) -> Result<Self, ClusterError> {
+        let address = config.listen;
+        let fail = |detail: String| ClusterError::Listen { address, detail };
+        let tls = pki
+            .agents_config(&[ALPN_AGENT, ALPN_ENROL])
+            .map_err(|e| fail(e.to_string()))?;
+        let crypto = QuicServerConfig::try_from(tls).map_err(|e| fail(e.to_string()))?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .transport_config(transport(Side::Coordinator, config.gso))
+            .max_incoming(PENDING_MAX)
+            .migration(true);
+        let (serves, serving) = watch::channel(());
+        let shared = Arc::new(Shared {
+            engine,
+            pki,
+            instance,
+            config,
+            links: Mutex::new(HashMap::new()),
+            next_link: AtomicU64::new(1),
+            pending: AtomicU64::new(0),
+            failures: Mutex::new(Throttle::default()),
+            taken: AtomicU64::new(0),
+            serving,
+        });
+        Ok(Self {
+            shared,
+            address,
+            server,
+            effects,
+            serves,
+        })
+    }
+
+    /// Listens, on the runtime it is called on.
+    fn listen(&self) -> Result<quinn::Endpoint, ClusterError> {
+        let made = socket::bind(self.address).and_then(|socket| {
+            let config = endpoint_config(&self.shared.pki);
+            let here = Arc::new(quinn::TokioRuntime);
+            quinn::Endpoint::new(config, Some(self.server.clone()), socket, here)
+        });
+        made.map_err(|error| ClusterError::Listen {
+            address: self.address,
+            detail: error.to_string(),
+        })
+    }
+
+    /// Serves agents until the endpoint is closed and nobody is left.
+    async fn serve(self, endpoint: quinn::Endpoint) {
+        tokio::spawn(perform(Arc::clone(&self.shared), self.effects));
+        tokio::spawn(watch_silence(Arc::clone(&self.shared)));
+        accept(self.shared, endpoint.clone()).await;
+        endpoint.wait_idle().await;
+        drop(self.serves);
+    }
+}
+
 /// Listens for agents and starts the tasks of this module, on a thread of their own: a heartbeat
 /// is a few microseconds of work, and handing it from one thread to the next, as a pool does,
 /// costs several times that.
@@ -188,62 +262,46 @@ pub fn start(
     instance: InstanceId,
     effects: mpsc::UnboundedReceiver<Effect>,
 ) -> Result<(Cluster, quinn::Endpoint), ClusterError> {
-    let address = config.listen;
+    let parts = Parts::new(config, pki, engine, instance, effects)?;
+    let shared = Arc::clone(&parts.shared);
+    let address = parts.address;
     let fail = |detail: String| ClusterError::Listen { address, detail };
-    let tls = pki
-        .agents_config(&[ALPN_AGENT, ALPN_ENROL])
-        .map_err(|e| fail(e.to_string()))?;
-    let crypto = QuicServerConfig::try_from(tls).map_err(|e| fail(e.to_string()))?;
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    server
-        .transport_config(transport(Side::Coordinator, config.gso))
-        .max_incoming(PENDING_MAX)
-        .migration(true);
-    let (serves, serving) = watch::channel(());
-    let shared = Arc::new(Shared {
-        engine,
-        pki,
-        instance,
-        config,
-        links: Mutex::new(HashMap::new()),
-        next_link: AtomicU64::new(1),
-        pending: AtomicU64::new(0),
-        failures: Mutex::new(Throttle::default()),
-        taken: AtomicU64::new(0),
-        serving,
-    });
-    let endpoints = endpoint_config(&shared.pki);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|e| fail(e.to_string()))?;
     let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let inside = Arc::clone(&shared);
     let work = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(tell.send(Err(error))),
-        };
         runtime.block_on(async {
-            let listening = socket::bind(address).and_then(|socket| {
-                let here = Arc::new(quinn::TokioRuntime);
-                quinn::Endpoint::new(endpoints, Some(server), socket, here)
-            });
-            let Ok(endpoint) = &listening else {
-                return drop(tell.send(listening));
-            };
-            let endpoint = endpoint.clone();
+            let listening = parts.listen();
+            let endpoint = listening.as_ref().ok().cloned();
             let _ = tell.send(listening); // whoever started us waits for it
-            tokio::spawn(perform(Arc::clone(&inside), effects));
-            tokio::spawn(watch_silence(Arc::clone(&inside)));
-            accept(inside, endpoint.clone()).await; // until it is closed
-            endpoint.wait_idle().await;
+            if let Some(endpoint) = endpoint {
+                parts.serve(endpoint).await;
+            }
         });
-        drop(serves);
     };
     let thread = std::thread::Builder::new().name("agents".to_owned());
     thread.spawn(work).map_err(|e| fail(e.to_string()))?;
-    let listening = told.recv().map_err(|e| fail(e.to_string()))?;
-    let endpoint = listening.map_err(|e| fail(e.to_string()))?;
+    let endpoint = told.recv().map_err(|e| fail(e.to_string()))??;
+    Ok((Cluster { shared }, endpoint))
+}
+
+/// [`start`] on the runtime it is called on, which can end as a killed process would.
+///
+/// # Errors
+/// [`ClusterError::Listen`].
+pub fn start_here(
+    config: ClusterConfig,
+    pki: Arc<Pki>,
+    engine: Engine,
+    instance: InstanceId,
+    effects: mpsc::UnboundedReceiver<Effect>,
+) -> Result<(Cluster, quinn::Endpoint), ClusterError> {
+    let parts = Parts::new(config, pki, engine, instance, effects)?;
+    let shared = Arc::clone(&parts.shared);
+    let endpoint = parts.listen()?;
+    tokio::spawn(parts.serve(endpoint.clone()));
     Ok((Cluster { shared }, endpoint))
 }
 

@@ -181,7 +181,7 @@ impl InProcess {
             terms: told,
         };
         let (cluster, endpoint) =
-            cluster::start(config, Arc::clone(&pki), engine.clone(), instance, due)?;
+            cluster::start_here(config, Arc::clone(&pki), engine.clone(), instance, due)?;
         let user = match known {
             Some(user) => user,
             None => {
