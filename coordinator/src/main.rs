@@ -10,7 +10,7 @@ use longshore_common::ids::{
 };
 use longshore_common::redact::{Hiding, Names};
 use longshore_coordinator::api::{self, App, Cursors};
-use longshore_coordinator::cluster::{self, ClusterConfig};
+use longshore_coordinator::cluster::{self, ClusterConfig, Prepared};
 use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, manual, reference};
 use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
@@ -584,7 +584,8 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         terms: cluster::terms_of(settings.watch()),
     };
     let instance = InstanceId::new(identity::new_id());
-    let (cluster, endpoint) = cluster::start(link, Arc::clone(&pki), engine.clone(), instance, due)
+    let (cluster, endpoint) = Prepared::new(link, Arc::clone(&pki), engine.clone(), instance, due)
+        .and_then(Prepared::start)
         .context("agents cannot be served")?;
     let (stop, stopping) = watch::channel(false);
     let mailer = match config.services.notify.mail.enabled {

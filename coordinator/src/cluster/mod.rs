@@ -30,6 +30,7 @@ use longshore_core::model::{Effect, Event};
 use longshore_link::{FrameReader, INTERACTIVE, Side, boot_ms, close, pass_on, send, transport};
 use quinn::crypto::rustls::QuicServerConfig;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -132,8 +133,8 @@ pub struct Cluster {
     shared: Arc<Shared>,
 }
 
-impl std::fmt::Debug for Cluster {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster").finish_non_exhaustive()
     }
 }
@@ -176,7 +177,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What agents are served with, before anybody listens.
-struct Parts {
+pub struct Prepared {
     shared: Arc<Shared>,
     address: SocketAddr,
     server: quinn::ServerConfig,
@@ -185,8 +186,18 @@ struct Parts {
     serves: watch::Sender<()>,
 }
 
-impl Parts {
-    fn new(
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Checks what it takes to listen for agents.
+    ///
+    /// # Errors
+    /// [`ClusterError::Listen`].
+    pub fn new(
         config: ClusterConfig,
         pki: Arc<Pki>,
         engine: Engine,
@@ -226,6 +237,48 @@ impl Parts {
         })
     }
 
+    /// Listens and starts the tasks of this module, on a thread of their own: a heartbeat is a few
+    /// microseconds of work, and handing it from one thread to the next, as a pool does, costs
+    /// several times that.
+    ///
+    /// # Errors
+    /// [`ClusterError::Listen`].
+    pub fn start(self) -> Result<(Cluster, quinn::Endpoint), ClusterError> {
+        let shared = Arc::clone(&self.shared);
+        let address = self.address;
+        let fail = |detail: String| ClusterError::Listen { address, detail };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|e| fail(e.to_string()))?;
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let work = move || {
+            runtime.block_on(async {
+                let listening = self.listen();
+                let endpoint = listening.as_ref().ok().cloned();
+                let _ = tell.send(listening); // whoever started us waits for it
+                if let Some(endpoint) = endpoint {
+                    self.serve(endpoint).await;
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("agents".to_owned());
+        thread.spawn(work).map_err(|e| fail(e.to_string()))?;
+        let endpoint = told.recv().map_err(|e| fail(e.to_string()))??;
+        Ok((Cluster { shared }, endpoint))
+    }
+
+    /// [`Self::start`] on the runtime it is called on, which can end as a killed process would.
+    ///
+    /// # Errors
+    /// [`ClusterError::Listen`].
+    pub fn start_here(self) -> Result<(Cluster, quinn::Endpoint), ClusterError> {
+        let shared = Arc::clone(&self.shared);
+        let endpoint = self.listen()?;
+        tokio::spawn(self.serve(endpoint.clone()));
+        Ok((Cluster { shared }, endpoint))
+    }
+
     /// Listens, on the runtime it is called on.
     fn listen(&self) -> Result<quinn::Endpoint, ClusterError> {
         let made = socket::bind(self.address).and_then(|socket| {
@@ -247,62 +300,6 @@ impl Parts {
         endpoint.wait_idle().await;
         drop(self.serves);
     }
-}
-
-/// Listens for agents and starts the tasks of this module, on a thread of their own: a heartbeat
-/// is a few microseconds of work, and handing it from one thread to the next, as a pool does,
-/// costs several times that.
-///
-/// # Errors
-/// [`ClusterError::Listen`].
-pub fn start(
-    config: ClusterConfig,
-    pki: Arc<Pki>,
-    engine: Engine,
-    instance: InstanceId,
-    effects: mpsc::UnboundedReceiver<Effect>,
-) -> Result<(Cluster, quinn::Endpoint), ClusterError> {
-    let parts = Parts::new(config, pki, engine, instance, effects)?;
-    let shared = Arc::clone(&parts.shared);
-    let address = parts.address;
-    let fail = |detail: String| ClusterError::Listen { address, detail };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|e| fail(e.to_string()))?;
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let work = move || {
-        runtime.block_on(async {
-            let listening = parts.listen();
-            let endpoint = listening.as_ref().ok().cloned();
-            let _ = tell.send(listening); // whoever started us waits for it
-            if let Some(endpoint) = endpoint {
-                parts.serve(endpoint).await;
-            }
-        });
-    };
-    let thread = std::thread::Builder::new().name("agents".to_owned());
-    thread.spawn(work).map_err(|e| fail(e.to_string()))?;
-    let endpoint = told.recv().map_err(|e| fail(e.to_string()))??;
-    Ok((Cluster { shared }, endpoint))
-}
-
-/// [`start`] on the runtime it is called on, which can end as a killed process would.
-///
-/// # Errors
-/// [`ClusterError::Listen`].
-pub fn start_here(
-    config: ClusterConfig,
-    pki: Arc<Pki>,
-    engine: Engine,
-    instance: InstanceId,
-    effects: mpsc::UnboundedReceiver<Effect>,
-) -> Result<(Cluster, quinn::Endpoint), ClusterError> {
-    let parts = Parts::new(config, pki, engine, instance, effects)?;
-    let shared = Arc::clone(&parts.shared);
-    let endpoint = parts.listen()?;
-    tokio::spawn(parts.serve(endpoint.clone()));
-    Ok((Cluster { shared }, endpoint))
 }
 
 /// An agent whose coordinator was killed learns of it with its next packet, not after ten

@@ -11,7 +11,7 @@ use longshore_common::ids::{
     SessionId, UserId,
 };
 use longshore_common::wire::Terms;
-use longshore_coordinator::cluster::{self, Cluster, ClusterConfig};
+use longshore_coordinator::cluster::{self, Cluster, ClusterConfig, Prepared};
 use longshore_coordinator::config::Config;
 use longshore_coordinator::engine::{self, Engine, wall_clock};
 use longshore_coordinator::identity::new_id;
@@ -181,7 +181,7 @@ impl InProcess {
             terms: told,
         };
         let (cluster, endpoint) =
-            cluster::start_here(config, Arc::clone(&pki), engine.clone(), instance, due)?;
+            Prepared::new(config, Arc::clone(&pki), engine.clone(), instance, due)?.start_here()?;
         let user = match known {
             Some(user) => user,
             None => {
