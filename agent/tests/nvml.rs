@@ -38,16 +38,13 @@ fn two_gpus() {
     assert_eq!((one.slot.as_str(), one.capacity), ("cuda.device", 1000));
     assert_eq!(&*one.model, "NVIDIA RTX A6000");
     assert_eq!(one.memory_bytes, 48 << 30);
-    assert_eq!((one.pci.as_str(), one.minor), ("0000:3b:00.0", Some(0)));
+    assert_eq!((&*one.pci, one.minor), ("0000:3b:00.0", Some(0)));
     assert!(one.numa.is_some());
     assert_eq!(
         (&one.links, &other.links),
         (&vec![other.id.clone()].into(), &vec![one.id.clone()].into())
     );
-    assert_eq!(
-        (one.health, one.health_detail.as_str()),
-        (Health::Healthy, "")
-    );
+    assert_eq!((one.health, &*one.health_detail), (Health::Healthy, ""));
     let sample = &snapshot.samples[&one.id];
     assert_eq!((sample.utilization, sample.memory_used), (Some(0), Some(0)));
     assert_eq!(
@@ -310,7 +307,7 @@ fn instances_are_offered_and_their_parent_is_not() {
     let instance = &snapshot.devices[1];
     // The node of its GPU, which it needs beside those of its own.
     assert_eq!((instance.capacity, instance.minor), (1000, Some(0)));
-    assert_eq!(instance.pci, "0000:07:00.0");
+    assert_eq!(&*instance.pci, "0000:07:00.0");
     assert_eq!(instance.memory_bytes, 42_681_237_504);
     let sample = &snapshot.samples[&instance.id];
     assert_eq!(
@@ -334,7 +331,7 @@ fn dividing_a_gpu_replaces_it_by_its_instances() {
     let snapshot = until(&mut snapshots, |s| s.devices.len() == 5);
     assert_eq!(health(&snapshot, GPU), Health::Lost);
     assert_eq!(
-        device(&snapshot, GPU).health_detail,
+        &*device(&snapshot, GPU).health_detail,
         "it is divided into instances"
     );
 }

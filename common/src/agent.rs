@@ -64,7 +64,8 @@ words! {
     }
 }
 
-/// A GPU, or an instance of a divided one.
+/// A GPU, or an instance of a divided one. Texts are as small as can be: a coordinator keeps
+/// eight of these for each of many nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Stable hardware id (UUID).
@@ -80,7 +81,7 @@ pub struct Device {
     /// Memory in bytes; 0 = unknown.
     pub memory_bytes: i64,
     /// PCI address.
-    pub pci: String,
+    pub pci: Box<str>,
     /// Number of the device node `/dev/nvidia<n>`, for a MIG instance that of its GPU; none =
     /// unknown.
     pub minor: Option<u32>,
@@ -91,7 +92,7 @@ pub struct Device {
     /// Whether it may be given out.
     pub health: Health,
     /// Why not, in words; empty when healthy.
-    pub health_detail: String,
+    pub health_detail: Box<str>,
 }
 
 impl Device {
@@ -167,27 +168,27 @@ impl Allocation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
     /// Host name.
-    pub hostname: String,
+    pub hostname: Box<str>,
     /// Processor architecture in Docker's words: `amd64`, `arm64`.
-    pub arch: String,
+    pub arch: Box<str>,
     /// Operating system, in words.
-    pub os: String,
+    pub os: Box<str>,
     /// Kernel release.
-    pub kernel: String,
+    pub kernel: Box<str>,
     /// Version of the agent.
-    pub agent_version: String,
+    pub agent_version: Box<str>,
     /// Version of the container engine; empty = unknown.
-    pub engine_version: String,
+    pub engine_version: Box<str>,
     /// Storage driver of the engine; empty = unknown.
-    pub engine_storage: String,
+    pub engine_storage: Box<str>,
     /// 1 or 2; 0 = unknown.
     pub cgroup_version: u8,
     /// Version of the GPU driver; empty = none.
-    pub driver_version: String,
+    pub driver_version: Box<str>,
     /// How GPUs reach containers; none = no way, or no GPU.
     pub gpu_way: Option<GpuWay>,
     /// What the self-test of the ways said.
-    pub gpu_way_detail: String,
+    pub gpu_way_detail: Box<str>,
     /// What can be given out besides devices: cpu and mem, what the node keeps already taken off.
     pub offered: Slots,
     /// What the machine has in all.

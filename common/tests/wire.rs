@@ -822,12 +822,12 @@ fn inventories_are_bounded() {
     assert!(refused(
         &|i| i.devices[0].links = links(MAX_LINKS + 1).into()
     ));
-    assert!(refused(&|i| i.devices[0].pci = long()));
-    assert!(refused(&|i| i.arch = long()));
-    assert!(refused(&|i| i.agent_version = long()));
-    assert!(refused(&|i| i.engine_version = long()));
-    assert!(refused(&|i| i.engine_storage = long()));
-    assert!(refused(&|i| i.driver_version = long()));
+    assert!(refused(&|i| i.devices[0].pci = long().into()));
+    assert!(refused(&|i| i.arch = long().into()));
+    assert!(refused(&|i| i.agent_version = long().into()));
+    assert!(refused(&|i| i.engine_version = long().into()));
+    assert!(refused(&|i| i.engine_storage = long().into()));
+    assert!(refused(&|i| i.driver_version = long().into()));
 }
 
 #[test]

@@ -67,12 +67,12 @@ fn device(config: &SimulatedConfig, index: u32) -> Option<Device> {
         capacity: UNIT,
         model: config.model.as_str().into(),
         memory_bytes: config.memory_bytes,
-        pci: format!("0000:{:02x}:{:02x}.0", index / 32 + 1, index % 32),
+        pci: format!("0000:{:02x}:{:02x}.0", index / 32 + 1, index % 32).into(),
         minor: Some(index),
         numa: None,
         links: Links::default(),
         health: Health::Healthy,
-        health_detail: String::new(),
+        health_detail: Box::default(),
     })
 }
 
@@ -109,7 +109,7 @@ impl SimulatedGpus {
         self.sender.send_modify(|snapshot| {
             if let Some(device) = snapshot.devices.iter_mut().find(|d| d.id == *id) {
                 device.health = health;
-                detail.clone_into(&mut device.health_detail);
+                device.health_detail = detail.into();
             }
         });
     }

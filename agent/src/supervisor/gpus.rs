@@ -82,7 +82,7 @@ impl<C: Containers> Supervisor<C> {
         let mut devices = self.gpus.borrow().devices.clone();
         for device in devices.iter_mut().filter(|d| d.health == Health::Healthy) {
             if let Some(why) = self.foreign.why(&device.id) {
-                device.health_detail = why;
+                device.health_detail = why.into();
                 if self.config.foreign.hold {
                     device.health = Health::Foreign;
                 }

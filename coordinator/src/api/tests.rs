@@ -152,12 +152,12 @@ pub(super) fn device(index: u32) -> Device {
         capacity: 1000,
         model: "Test GPU".into(),
         memory_bytes: 1 << 34,
-        pci: String::new(),
+        pci: Box::default(),
         minor: Some(index),
         numa: None,
         links: Links::default(),
         health: Health::Healthy,
-        health_detail: String::new(),
+        health_detail: Box::default(),
     }
 }
 
@@ -166,17 +166,17 @@ pub(super) fn inventory() -> Inventory {
         .with(SlotName::cpu(), 8000)
         .with(SlotName::mem(), 1 << 34);
     Inventory {
-        hostname: "gpu01".to_owned(),
-        arch: "amd64".to_owned(),
-        os: String::new(),
-        kernel: String::new(),
-        agent_version: "0.1.0".to_owned(),
-        engine_version: String::new(),
-        engine_storage: String::new(),
+        hostname: "gpu01".into(),
+        arch: "amd64".into(),
+        os: Box::default(),
+        kernel: Box::default(),
+        agent_version: "0.1.0".into(),
+        engine_version: Box::default(),
+        engine_storage: Box::default(),
         cgroup_version: 2,
-        driver_version: String::new(),
+        driver_version: Box::default(),
         gpu_way: Some(GpuWay::Cdi),
-        gpu_way_detail: String::new(),
+        gpu_way_detail: Box::default(),
         total: offered.clone(),
         offered,
         max_containers: 0,

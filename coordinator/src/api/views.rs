@@ -579,7 +579,7 @@ pub(super) fn devices(state: &State, live: &Live, agent: &Agent) -> Vec<api::Dev
                 model: device.model.to_string(),
                 memory_bytes: Some(device.memory_bytes).filter(|b| *b > 0),
                 health: device.health.to_string(),
-                health_detail: device.health_detail.clone(),
+                health_detail: device.health_detail.to_string(),
                 holders: holders.remove(&device.id).unwrap_or_default(),
                 utilization_percent: sample.utilization,
                 memory_used_bytes: sample.memory_used,
@@ -600,8 +600,9 @@ pub(super) fn agent(state: &State, live: &Live, agent: &Agent, detail: Detail) -
     let details = figures.details();
     let usage = state.agent_use(agent.id);
     let inventory = agent.inventory.as_ref();
-    let text =
-        |get: fn(&Inventory) -> &String| inventory.map_or_else(String::new, |i| get(i).clone());
+    let text = |get: fn(&Inventory) -> &Box<str>| {
+        inventory.map_or_else(String::new, |i| get(i).to_string())
+    };
     api::Agent {
         id: agent.id.to_string(),
         version: agent.version,

@@ -346,12 +346,12 @@ impl Tracker {
             capacity: UNIT,
             model: facts.model.as_str().into(),
             memory_bytes: facts.memory_bytes,
-            pci: facts.pci.clone(),
+            pci: facts.pci.clone().into(),
             minor: facts.minor,
             numa: facts.numa,
             links: facts.links.iter().cloned().collect(),
             health,
-            health_detail: detail,
+            health_detail: detail.into(),
         }
     }
 }
@@ -465,7 +465,7 @@ mod tests {
         let devices = tracker.snapshot().devices;
         devices
             .into_iter()
-            .map(|d| (d.health, d.health_detail))
+            .map(|d| (d.health, d.health_detail.into()))
             .collect()
     }
 

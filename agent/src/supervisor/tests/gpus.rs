@@ -44,7 +44,7 @@ async fn with_gpu() -> (Driven, watch::Sender<Snapshot>, DeviceId) {
 fn shown(driven: &Driven) -> (Health, String) {
     let outbox = driven.supervisor.shared.outbox();
     let device = &outbox.inventory.1.as_ref().unwrap().devices[0];
-    (device.health, device.health_detail.clone())
+    (device.health, device.health_detail.to_string())
 }
 
 /// One more look at the GPUs, and at who is on them.

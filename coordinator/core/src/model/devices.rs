@@ -123,7 +123,7 @@ pub(super) fn cover(inventory: &mut Inventory, cordons: &BTreeMap<DeviceId, Devi
         let cordon = cordons.get(&device.id);
         if let Some(cordon) = cordon.filter(|_| device.health == Health::Healthy) {
             device.health = Health::Cordoned;
-            device.health_detail = cordon.shown();
+            device.health_detail = cordon.shown().into();
         }
     }
 }
@@ -136,13 +136,13 @@ fn uncover(inventory: &mut Inventory, cordons: &BTreeMap<DeviceId, DeviceCordon>
             .is_some_and(|c| is_covered(device, c))
         {
             device.health = Health::Healthy;
-            device.health_detail.clear();
+            device.health_detail = Box::default();
         }
     }
 }
 
 fn is_covered(device: &Device, cordon: &DeviceCordon) -> bool {
-    device.health == Health::Cordoned && device.health_detail == cordon.shown()
+    device.health == Health::Cordoned && *device.health_detail == *cordon.shown()
 }
 
 /// Whether a device is broken, in the words of its node: not one that a person keeps back or
@@ -223,7 +223,7 @@ pub(super) fn changed(draft: &mut Draft<'_>, agent: AgentId, before: &Agent) {
     let gone: Vec<Device> = gone
         .map(|device| Device {
             health: Health::Lost,
-            health_detail: "its node does not list it any more".to_owned(),
+            health_detail: "its node does not list it any more".into(),
             ..device.clone()
         })
         .collect();

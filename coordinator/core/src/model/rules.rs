@@ -935,7 +935,7 @@ impl<'a> Place<'a> {
         let agents = state.agents.values();
         let archs: BTreeSet<&str> = agents
             .filter(|a| a.group == group.id && a.state != AgentState::Terminated)
-            .filter_map(|a| Some(a.inventory.as_deref()?.arch.as_str()))
+            .filter_map(|a| Some(&*a.inventory.as_deref()?.arch))
             .collect();
         Self {
             group,

@@ -100,7 +100,7 @@ pub fn could_ever_hold(
     if all().next().is_none() {
         return Ok(());
     }
-    let right = all().filter(|i| arch.is_none_or(|arch| arch == i.arch));
+    let right = all().filter(|i| arch.is_none_or(|arch| *arch == *i.arch));
     hold_when_empty(right, ranks, together)
 }
 

@@ -426,12 +426,12 @@ pub(super) fn inventory(input: &input::Agent, path: &str) -> Result<Inventory, I
             capacity,
             model: "".into(),
             memory_bytes: 0,
-            pci: String::new(),
+            pci: Box::default(),
             minor: None,
             numa: None,
             links: Links::default(),
             health: Health::Healthy,
-            health_detail: String::new(),
+            health_detail: Box::default(),
         })
     };
     for (index, raw) in input.devices.iter().enumerate() {
@@ -510,17 +510,17 @@ pub(super) fn inventory(input: &input::Agent, path: &str) -> Result<Inventory, I
         .check()
         .map_err(|error| wrong(&at("allocation.quantum"), error))?;
     let inventory = Inventory {
-        hostname: input.name.clone(),
-        arch: input.arch.clone().unwrap_or_else(|| "x86_64".to_owned()),
-        os: String::new(),
-        kernel: String::new(),
-        agent_version: String::new(),
-        engine_version: String::new(),
-        engine_storage: String::new(),
+        hostname: input.name.clone().into(),
+        arch: input.arch.clone().unwrap_or_else(|| "x86_64".into()).into(),
+        os: Box::default(),
+        kernel: Box::default(),
+        agent_version: Box::default(),
+        engine_version: Box::default(),
+        engine_storage: Box::default(),
         cgroup_version: 2,
-        driver_version: String::new(),
+        driver_version: Box::default(),
         gpu_way: None,
-        gpu_way_detail: String::new(),
+        gpu_way_detail: Box::default(),
         total: slots.clone(),
         offered: slots,
         max_containers: input.max_containers,

@@ -13,7 +13,7 @@ use longshore_core::model::{CordonOrder, Event, Refusal, faulty};
 fn told(world: &mut World, agent: AgentId, health: Health, detail: &str) {
     let mut inventory = inventory("n1", 1);
     inventory.devices[0].health = health;
-    detail.clone_into(&mut inventory.devices[0].health_detail);
+    inventory.devices[0].health_detail = detail.into();
     world.does(Event::Inventory {
         agent,
         inventory: Box::new(inventory),
@@ -43,7 +43,7 @@ fn order(world: &mut World, agent: AgentId, reason: Option<&str>) -> Result<(), 
 fn shown(world: &World, agent: AgentId) -> (Health, String) {
     let node = &world.state().agents[&agent];
     let device = &node.inventory.as_ref().expect("it said what it is").devices[0];
-    (device.health, device.health_detail.clone())
+    (device.health, device.health_detail.to_string())
 }
 
 /// The group wants sessions stopped whose device breaks.

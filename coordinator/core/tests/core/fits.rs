@@ -20,7 +20,7 @@ fn with(other: Inventory) -> World {
 
 fn arm(cpu: i64) -> Inventory {
     let mut arm = inventory("n2", 0);
-    arm.arch = "arm64".to_owned();
+    arm.arch = "arm64".into();
     arm.offered = arm.offered.with(SlotName::cpu(), cpu * UNIT);
     arm
 }

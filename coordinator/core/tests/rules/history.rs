@@ -70,17 +70,17 @@ fn name(text: &str) -> SlotName {
 
 pub(crate) fn node(number: u32, gpus: u32, cpu: i64) -> Inventory {
     Inventory {
-        hostname: String::new(),
-        arch: "amd64".to_owned(),
-        os: String::new(),
-        kernel: String::new(),
-        agent_version: String::new(),
-        engine_version: String::new(),
-        engine_storage: String::new(),
+        hostname: Box::default(),
+        arch: "amd64".into(),
+        os: Box::default(),
+        kernel: Box::default(),
+        agent_version: Box::default(),
+        engine_version: Box::default(),
+        engine_storage: Box::default(),
         cgroup_version: 2,
-        driver_version: String::new(),
+        driver_version: Box::default(),
         gpu_way: None,
-        gpu_way_detail: String::new(),
+        gpu_way_detail: Box::default(),
         offered: Slots::new()
             .with(SlotName::cpu(), cpu * UNIT)
             .with(SlotName::mem(), 64 << 30),
@@ -94,12 +94,12 @@ pub(crate) fn node(number: u32, gpus: u32, cpu: i64) -> Inventory {
                 capacity: UNIT,
                 model: "".into(),
                 memory_bytes: 0,
-                pci: String::new(),
+                pci: Box::default(),
                 minor: None,
                 numa: Some(index / 2),
                 links: Links::default(),
                 health: Health::Healthy,
-                health_detail: String::new(),
+                health_detail: Box::default(),
             })
             .collect(),
         allocation: Allocation::default(),

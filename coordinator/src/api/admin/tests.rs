@@ -108,7 +108,7 @@ impl Fixture {
             .with(SlotName::cpu(), 64_000)
             .with(SlotName::mem(), 1 << 38);
         let inventory = Inventory {
-            hostname: name.to_owned(),
+            hostname: name.into(),
             offered: offered.clone(),
             total: offered,
             devices: (0..gpus).map(super::super::tests::device).collect(),

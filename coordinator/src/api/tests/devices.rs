@@ -48,7 +48,7 @@ async fn what_the_node_keeps_back_is_released_there() {
         f.set_up().await;
         let mut inventory = super::inventory();
         inventory.devices[0].health = Health::Cordoned;
-        inventory.devices[0].health_detail = "XID 48".to_owned();
+        inventory.devices[0].health_detail = "XID 48".into();
         let event = Event::Inventory {
             agent: super::agent().id,
             inventory: Box::new(inventory),

@@ -188,7 +188,7 @@ fn inventory(agent: u32) -> Result<Inventory> {
             capacity: UNIT,
             model: "NVIDIA H100 80GB HBM3".into(),
             memory_bytes: 80 << 30,
-            pci: format!("00000000:{index:02X}:00.0"),
+            pci: format!("00000000:{index:02X}:00.0").into(),
             minor: Some(index),
             numa: Some(index / 4),
             links: (0..8)
@@ -196,21 +196,21 @@ fn inventory(agent: u32) -> Result<Inventory> {
                 .map(|other| gpu(agent, other))
                 .collect::<Result<_>>()?,
             health: Health::Healthy,
-            health_detail: String::new(),
+            health_detail: Box::default(),
         });
     }
     Ok(Inventory {
-        hostname: format!("n{agent:05}.lab.example"),
-        arch: "amd64".to_owned(),
-        os: "Debian GNU/Linux 12".to_owned(),
-        kernel: "6.1.0-30-amd64".to_owned(),
-        agent_version: "0.1.0".to_owned(),
-        engine_version: "28.0.4".to_owned(),
-        engine_storage: "overlay2".to_owned(),
+        hostname: format!("n{agent:05}.lab.example").into(),
+        arch: "amd64".into(),
+        os: "Debian GNU/Linux 12".into(),
+        kernel: "6.1.0-30-amd64".into(),
+        agent_version: "0.1.0".into(),
+        engine_version: "28.0.4".into(),
+        engine_storage: "overlay2".into(),
         cgroup_version: 2,
-        driver_version: "550.127.05".to_owned(),
+        driver_version: "550.127.05".into(),
         gpu_way: None,
-        gpu_way_detail: String::new(),
+        gpu_way_detail: Box::default(),
         offered: Slots::new()
             .with(SlotName::cpu(), 128 * UNIT)
             .with(SlotName::mem(), 1 << 40),

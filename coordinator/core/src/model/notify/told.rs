@@ -352,7 +352,7 @@ fn newly_sick(before: Option<&Arc<Inventory>>, after: Option<&Arc<Inventory>>) -
     });
     let shown = sick.take(DEVICES).map(|device| {
         let (id, health, why) = (&device.id, device.health, &device.health_detail);
-        match why.as_str() {
+        match &**why {
             "" => format!("device {id} is {health}"),
             why => format!("device {id} is {health}: {why}"),
         }

@@ -22,7 +22,7 @@ fn of_another_processor(state: &State, session: &Session, group: GroupId) -> boo
         .agents
         .values()
         .filter(|a| a.group == group && a.state == AgentState::Alive && a.schedulable)
-        .filter_map(|a| Some(a.inventory.as_ref()?.arch.as_str()))
+        .filter_map(|a| Some(&*a.inventory.as_ref()?.arch))
         .peekable();
     let Some(arch) = session.arch.as_deref() else {
         return false;
@@ -200,7 +200,7 @@ fn may_be_asked(agent: &Agent, session: &Session) -> Result<(), (&'static str, C
         return Err(("unschedulable", "takes no new sessions".into()));
     }
     if let Some(arch) = &session.arch
-        && *arch != inventory.arch
+        && **arch != *inventory.arch
     {
         return Err(("arch", format!("is {}, not {arch}", inventory.arch).into()));
     }

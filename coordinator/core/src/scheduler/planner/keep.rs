@@ -225,7 +225,7 @@ impl Planner {
         let same_machine = old.inventory == agent.inventory;
         let was_capacity = old.capacity.clone();
         let was_free = self.places[index].free.clone();
-        let arch = self.arch(agent.inventory.as_ref().map_or("", |i| i.arch.as_str()));
+        let arch = self.arch(agent.inventory.as_ref().map_or("", |i| &*i.arch));
         let group = self.group_of.get(&agent.group).copied().unwrap_or(u32::MAX);
         let dims = self.slots.len();
         let mut capacity = vec![0i64; dims + 1];
