@@ -5,7 +5,7 @@ use crate::client::{encode, typed};
 use crate::clock;
 use crate::error::Failure;
 use crate::output::{Table, amount, clean};
-use longshore_common::admin::LimitsView;
+use longshore_common::admin::{BoundView, LimitsView};
 use longshore_common::amount::{SlotKind, SlotName, format_milli, parse_milli};
 use longshore_common::api::{QuotaEntry, QuotaLayer};
 
@@ -100,16 +100,26 @@ fn text(view: &LimitsView) -> String {
         table.row(row);
     }
     let mut text = table.render(true, None);
-    let policy = &view.policy;
+    let (policy, lives) = (&view.policy, &view.lives);
+    // What another policy than that of the keypair says is named.
+    let by = |bound: &BoundView| match &bound.policy {
+        Some(name) if *name != policy.name => format!(" (keypair policy {})", clean(name)),
+        _ => String::new(),
+    };
     let mut rules = Vec::new();
-    if let Some(s) = policy.max_session_lifetime_s {
-        rules.push(format!("longest lifetime {}", seconds(s)));
+    if let Some(bound) = &lives.lifetime_s {
+        let most = seconds(bound.value);
+        rules.push(format!("longest lifetime {most}{}", by(bound)));
     }
-    if let Some(s) = policy.idle_timeout_s {
-        rules.push(format!("idle stop after {}", seconds(s)));
+    if let Some(bound) = &lives.idle_timeout_s {
+        rules.push(format!("idle stop after {}", seconds(bound.value)));
     }
-    if let (Some(n), Some(s)) = (policy.extension_max_count, policy.extension_max_s) {
-        rules.push(format!("{n} extensions of {}", seconds(s)));
+    if lives.lifetime_s.is_some() && lives.extension_count.value > 0 {
+        let (count, step) = (lives.extension_count.value, lives.extension_s.value);
+        rules.push(format!("{count} extensions of {}", seconds(step)));
+    }
+    if let Some(bound) = &lives.total_lifetime_s {
+        rules.push(format!("{} with all extensions", seconds(bound.value)));
     }
     if let Some(n) = policy.max_priority {
         rules.push(format!("priority up to {n}"));
@@ -154,6 +164,9 @@ mod tests {
                   "layers": [
                     { "kind": "keypair-policy", "layer": "keypair", "name": "student", "limit": "2", "used": "1" },
                     { "kind": "keypair-policy", "layer": "user", "name": "student", "limit": "2", "used": "3" }] } ],
+            "lives": { "lifetime_s": { "value": 43200, "policy": "main" },
+                "extension_count": { "value": 3 }, "extension_s": { "value": 14400, "policy": "student" },
+                "idle_timeout_s": { "value": 3600, "policy": "student" } },
             "policy": { "id": "pol_x", "version": 1, "name": "student", "description": "", "total_slots": {},
                 "default_for_unspecified": "unlimited", "lifetime_base": "created", "root_in_container": false,
                 "max_session_lifetime_s": 86400, "used_by": { "active": 1, "inactive": 0 },
@@ -169,7 +182,7 @@ mod tests {
              mem          no limit                                   1 GB\n\
              sessions     keypair policy student  this keypair       1     2      1\n\
              sessions     keypair policy student  all your keypairs  3     2      0     tightest\n\
-             longest lifetime 1d\n\
+             longest lifetime 12h (keypair policy main); idle stop after 1h; 3 extensions of 4h\n\
              keypair LSX with policy student, project vision, domain default\n"
         );
     }

@@ -36,8 +36,8 @@ pub use people::{
     UserStatusRequest, UserSudoRequest, UserTouchedAnswer, UserView,
 };
 pub use policies::{
-    IdleRequest, IdleView, InteractionRequest, InteractionView, KeypairPolicyRequest,
-    KeypairPolicyView, LimitsView, ProjectPolicyRequest, ProjectPolicyView, UsedBy,
+    BoundView, IdleRequest, IdleView, InteractionRequest, InteractionView, KeypairPolicyRequest,
+    KeypairPolicyView, LimitsView, LivesView, ProjectPolicyRequest, ProjectPolicyView, UsedBy,
     UserPolicyRequest, UserPolicyView, UtilizationRequest, UtilizationView,
 };
 pub use pools::{

@@ -449,8 +449,39 @@ pub struct LimitsView {
     /// Name of the project whose limits are told, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_name: Option<String>,
-    /// Slots in resource order, then `sessions` and `pending`.
+    /// Slots in resource order, then `sessions`, `pending`, `pending:` and a slot, and
+    /// `system-sessions`.
     pub entries: Vec<QuotaEntry>,
-    /// The policy of the keypair: lifetime and idleness come from it.
+    /// How long sessions may live.
+    pub lives: LivesView,
+    /// The policy of the keypair.
     pub policy: KeypairPolicyView,
+}
+
+/// How long sessions of a keypair may live, and be idle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LivesView {
+    /// Longest lifetime in seconds; absent = as long as it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_s: Option<BoundView>,
+    /// How often a life may be extended.
+    pub extension_count: BoundView,
+    /// Seconds of one extension.
+    pub extension_s: BoundView,
+    /// Longest life with all extensions, in seconds; absent = not bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_lifetime_s: Option<BoundView>,
+    /// Seconds without use by people after which a session counts as idle; absent = it never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_s: Option<BoundView>,
+}
+
+/// A bound, and what says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BoundView {
+    /// The bound.
+    pub value: i64,
+    /// The keypair policy it comes from; absent = from the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }

@@ -126,7 +126,11 @@ pub struct AllocationPolicyRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 500)]
     pub description: Member<String>,
-    /// Who may use it, by login name; null or absent = everybody.
+    /// The group of users who may use it, by its name or id; not together with `users`.
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<String>, max_length = 64)]
+    pub user_group: Member<String>,
+    /// Who may use it, by login name; null or absent = everybody, or the group of users.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<Vec<String>>, max_items = 10_000)]
     pub users: Member<Vec<String>>,
@@ -274,7 +278,10 @@ pub struct AllocationPolicyView {
     pub name: String,
     /// For people.
     pub description: String,
-    /// Who may use it, by login name; absent = everybody.
+    /// Name of the group of users who may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_group: Option<String>,
+    /// Who may use it, by login name; absent = everybody, or the group of users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<Vec<String>>,
     /// What is kept for it.

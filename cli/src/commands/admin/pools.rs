@@ -60,6 +60,7 @@ const ALLOCATION: Kind = Kind {
         ("NAME", "name"),
         ("RESERVATION", "reservation"),
         ("LIMIT", "limit"),
+        ("USER_GROUP", "user_group"),
         ("USERS", "users"),
         ("PROFILES", "profiles"),
         ("TIMEOUT_S", "pending_timeout_s"),
@@ -105,6 +106,9 @@ pub(crate) struct Flags {
     /// Of an allocation policy: the most it may use; null: no limit
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<String>,
+    /// Of an allocation policy: the group of users who may use it, in place of --users
+    #[arg(long, value_name = "GROUP", conflicts_with = "users")]
+    pub(crate) user_group: Option<String>,
     /// Of an allocation policy: who may use it; absent or null: everybody
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     pub(crate) users: Vec<String>,
@@ -130,13 +134,14 @@ impl Flags {
             Pool | Profile => names(&self.profiles),
             Allocation => names(&self.profiles).map(|named| with_queues(&named, present)),
         };
-        let given: [(&str, Option<Value>, &[Part]); 7] = [
+        let given: [(&str, Option<Value>, &[Part]); 8] = [
             ("group", text(&self.group), &[Pool]),
             ("count", text(&self.count), &[Pool]),
             ("pools", names(&self.pools), &[Profile]),
             ("profiles", profiles, &[Pool, Allocation]),
             ("reservation", text(&self.reservation), &[Allocation]),
             ("limit", text(&self.limit), &[Allocation]),
+            ("user_group", text(&self.user_group), &[Allocation]),
             ("users", names(&self.users), &[Allocation]),
         ];
         for (name, value, of) in given {

@@ -1,6 +1,8 @@
 //! Pools, profiles, links, allocation policies and their queues: one versioned document.
 
+use super::state::{BUILTIN, State};
 use longshore_common::amount::{SlotName, Slots};
+use longshore_common::ids::{UserGroupId, UserId};
 use longshore_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -67,7 +69,11 @@ pub struct AllocationPolicy {
     /// For people.
     #[serde(default)]
     pub description: String,
-    /// Login names of those who may use it; absent = everybody.
+    /// The group of users who may use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_group: Option<UserGroupId>,
+    /// Those who may use it, by their ids; absent = those of the group, else everybody. One that
+    /// was stored before may hold login names.
     pub users: Option<BTreeSet<String>>,
     /// What is kept for it, in thousandths.
     pub reservation: i64,
@@ -178,12 +184,16 @@ impl Profile {
 }
 
 impl AllocationPolicy {
-    /// Whether a person of this login name may use it.
+    /// Whether a person may use it.
     #[must_use]
-    pub fn admits(&self, username: &str) -> bool {
-        self.users
-            .as_ref()
-            .is_none_or(|users| users.contains(username))
+    pub fn admits(&self, state: &State, user: UserId) -> bool {
+        if let Some(group) = self.user_group {
+            return group == BUILTIN.users || state.groups_of(user).any(|of| of.id == group);
+        }
+        self.users.as_ref().is_none_or(|users| {
+            let user = state.users.get(&user);
+            user.is_some_and(|u| users.contains(&u.printed_id()) || users.contains(&u.username))
+        })
     }
 }
 

@@ -352,7 +352,7 @@ impl State {
             }
             Resource::Queue(QueueKey::Other(key)) => {
                 let queue = self.config.config.queue(key.as_str())?;
-                Self::queue_object(queue.name, queue.policy.admits(&asker.username))
+                Self::queue_object(queue.name, queue.policy.admits(self, asker.id))
             }
             Resource::Everything | Resource::All(_) | Resource::Model(_) | Resource::Folder(_) => {
                 None

@@ -39,8 +39,27 @@ pub fn is_open_to(state: &State, group: &Group, who: &Requester) -> bool {
     let domain = state.domains.get(&who.domain);
     let project = state.projects.get(&who.project);
     domain.is_some_and(|d| named(&allowed.domains, &d.name))
-        || project.is_some_and(|p| named(&allowed.projects, &p.name))
+        || project.is_some_and(|p| allowed.projects.iter().any(|n| is_project(state, n, p)))
         || allowed.keypairs.contains(&who.keypair)
+}
+
+/// Whether an entry of a list of projects, `DOMAIN/NAME`, is this one. A name alone is one that
+/// was listed before entries had domains: it is good for as long as it can mean one project only.
+fn is_project(state: &State, listed: &str, project: &Project) -> bool {
+    let Some((domain, name)) = listed.split_once('/') else {
+        let same = |p: &&Project| p.name.eq_ignore_ascii_case(listed);
+        return same(&project) && state.projects.values().filter(same).count() == 1;
+    };
+    let home = state.domains.get(&project.domain);
+    name.eq_ignore_ascii_case(&project.name)
+        && home.is_some_and(|home| home.name.eq_ignore_ascii_case(domain))
+}
+
+/// The entry of a list of projects that means this one.
+pub(super) fn listed_project(state: &State, project: &Project) -> String {
+    let home = state.domains.get(&project.domain);
+    let home = home.map_or("", |home| home.name.as_str());
+    format!("{home}/{}", project.name)
 }
 
 /// A session in somebody's name that asks for amounts in a group; for questions such as
@@ -152,7 +171,7 @@ pub(super) fn project<'a>(
                 Level::Ro | Level::Rw => read_only("project", &project.name),
             });
         }
-        return Ok(first);
+        return active(first);
     };
     let wrong =
         |message: String| Refusal::new("LS-INVALID", message.clone()).at("/project", message);
@@ -224,7 +243,7 @@ pub(super) fn queue<'a>(
     let own = || {
         let names: Vec<&str> = config
             .queues()
-            .filter(|q| q.policy.admits(&owner.username) && level(q) == Level::Rw)
+            .filter(|q| q.policy.admits(state, owner.id) && level(q) == Level::Rw)
             .map(|q| q.name)
             .collect();
         format!("Your queues: {}.", names.join(", "))
@@ -238,7 +257,7 @@ pub(super) fn queue<'a>(
         .at("/queue", "No such queue.")
         .hint(own())
     })?;
-    if !queue.policy.admits(&owner.username) {
+    if !queue.policy.admits(state, owner.id) {
         return Err(Refusal::new(
             "LS-QUEUE-DENIED",
             format!(
@@ -323,6 +342,16 @@ pub(super) fn group<'a>(
             .iter()
             .filter_map(|name| state.group_by_ref(&config.pool(name)?.group))
             .collect();
+        if let Some(preset) = preset
+            && let Some(bound) = &preset.group
+            && let Some(other) = linked.iter().find(|g| !bound.eq_ignore_ascii_case(&g.name))
+        {
+            let message = format!(
+                "Preset {} is for group {bound}; queue {} leads to group {}.",
+                preset.name, queue.name, other.name
+            );
+            return Err(Refusal::new("LS-INVALID", message.clone()).at("/preset", message));
+        }
         let fitting = linked
             .iter()
             .find(|g| g.allowed_session_types.contains(&kind));
@@ -379,15 +408,13 @@ pub(super) fn group<'a>(
         return Err(read_only("resource group", &group.name));
     }
     if group.direct_submits == DirectSubmits::Closed {
-        let name = state
-            .users
-            .get(&who.user)
-            .map_or("", |u| u.username.as_str());
         let queues: Vec<&str> = state
             .config
             .config
             .queues()
-            .filter(|q| q.policy.admits(name) && queue_level(state, rights, q) == Level::Rw)
+            .filter(|q| {
+                q.policy.admits(state, who.user) && queue_level(state, rights, q) == Level::Rw
+            })
             .map(|q| q.name)
             .collect();
         let detail = format!(
@@ -568,7 +595,7 @@ fn priority(state: &State, session: &Session, layers: &[Layer<'_>]) -> Result<()
     let admin = state
         .users
         .get(&session.owner)
-        .is_some_and(|u| u.role == Role::Superadmin);
+        .is_some_and(|u| matches!(u.role, Role::Superadmin | Role::DomainAdmin));
     let named = layers
         .iter()
         .filter_map(|l| Some((l.policy()?.max_priority?, l)))
@@ -669,6 +696,7 @@ fn dependencies(
     Err(Refusal {
         errors,
         ..Refusal::new("LS-DEPENDENCY", detail)
+            .hint("Name sessions of your own that can still end so, or leave them out.")
     })
 }
 
@@ -861,7 +889,8 @@ pub(super) fn life(state: &State, access_key: &str, owner: &User, now: Timestamp
     }
 }
 
-/// Rule 15: agents of the group, taken as empty, could hold it.
+/// Rule 15: agents of the group, taken as empty, could hold it. What is below the smallest part
+/// that any of them gives is refused also where the group waits for larger agents.
 fn never_fits(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Result<(), Refusal> {
     let ranks: Vec<Slots> = (0..session.cluster.size)
         .map(|rank| session.rank_slots(rank).clone())
@@ -870,11 +899,9 @@ fn never_fits(state: &State, session: &Session, queue: Option<&Queue<'_>>) -> Re
     let arch = session.arch.as_deref();
     let mut first = None;
     for group in groups_of(state, session, queue) {
-        if !group.refuse_never_fits {
-            return Ok(());
-        }
         match could_ever_hold(state, group.id, &ranks, together, arch) {
             Ok(()) => return Ok(()),
+            Err(never) if !group.refuse_never_fits && !never.is_below_quantum() => return Ok(()),
             Err(never) => {
                 first.get_or_insert((group, never));
             }
@@ -1002,8 +1029,10 @@ impl<'a> Place<'a> {
                     slot.format_amount(need),
                     slot.format_amount(quantum)
                 );
+                let hint = format!("Ask for {slot} {} or more.", slot.format_amount(quantum));
                 return Refusal::new("LS-SLOT-AMOUNT", message.clone())
-                    .at(pointer("/slots", slot.as_str()), message);
+                    .at(pointer("/slots", slot.as_str()), message)
+                    .hint(hint);
             }
             DeviceRefusal::Short { slot, need, have }
             | DeviceRefusal::Fragmented { slot, need, have } => (slot, need, have),
@@ -1170,11 +1199,11 @@ fn never_text(over: &Over) -> String {
 
 /// The lifetime that binds: the policy's, or the session's own where that is shorter.
 fn lifetime(session: &mut Session, layers: &[Layer<'_>]) {
-    let most = layers
+    let least = layers
         .iter()
-        .filter_map(|l| l.policy()?.max_session_lifetime_s.filter(|s| *s > 0))
-        .min();
-    if let Some(most) = most
+        .filter_map(|l| Some((l.policy()?.max_session_lifetime_s.filter(|s| *s > 0)?, l)))
+        .min_by_key(|(most, _)| *most);
+    if let Some((most, layer)) = least
         && session.lifetime_s.is_none_or(|own| own > most)
     {
         if let Some(own) = session.lifetime_s {
@@ -1183,7 +1212,7 @@ fn lifetime(session: &mut Session, layers: &[Layer<'_>]) {
                 from: Some(own.to_string()),
                 to: most.to_string(),
                 reason: "policy-lifetime".to_owned(),
-                source: layers.first().map(|l| l.name.to_owned()),
+                source: Some(layer.name.to_owned()),
             });
         }
         session.lifetime_s = Some(most);

@@ -729,6 +729,7 @@ pub(super) fn amounts(
         return Err(Refusal {
             errors,
             ..Refusal::new("LS-SLOT-AMOUNT", detail)
+                .hint("Amounts are like 4 of cpu, 1 of a GPU, 0.5 of shares, 512m or 2g of mem.")
         });
     }
     Ok(slots)
@@ -753,7 +754,10 @@ pub(super) fn families(slots: &Slots, path: &str) -> Result<(), Refusal> {
             .at(
                 pointer(path, slot.as_str()),
                 format!("{other} is asked for already."),
-            ));
+            )
+            .hint(format!(
+                "Ask for {other} or for {slot}, or for a container of each."
+            )));
         }
     }
     Ok(())

@@ -79,6 +79,13 @@ pub enum Never {
     Containers(usize),
 }
 
+impl Never {
+    /// Whether the amount itself is one that no agent gives, however large it is.
+    pub(crate) const fn is_below_quantum(&self) -> bool {
+        matches!(self, Self::Devices(Refusal::BelowQuantum { .. }))
+    }
+}
+
 /// Whether agents of a group, taken as empty, could hold a session's containers. Agents
 /// that are LOST or unschedulable count; a group without agents says yes, since one may come.
 ///

@@ -301,6 +301,7 @@ pub(super) fn allocation_policy(
     Ok(AllocationPolicy {
         name: input.name.clone(),
         description: String::new(),
+        user_group: None,
         users: input.users.clone(),
         reservation: match &input.reservation {
             None => 0,

@@ -57,6 +57,64 @@ pub(crate) enum Step {
     Wait(u16),
 }
 
+impl Step {
+    /// What is asked for, where somebody asks.
+    pub(crate) fn request(&self) -> Option<NewSession> {
+        let Self::Submit {
+            group,
+            gpus,
+            cpu,
+            priority,
+            cluster,
+            multi,
+            agent,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        Some(NewSession {
+            command: vec!["work".to_owned()],
+            group: Some(format!("g{}", group % 2)),
+            slots: BTreeMap::from([
+                ("cuda.device".to_owned(), (gpus % 5).to_string()),
+                ("cpu".to_owned(), (cpu % 6 + 1).to_string()),
+                ("mem".to_owned(), "1g".to_owned()),
+            ]),
+            priority: Some(i64::from(priority % 2) * 10),
+            cluster: (cluster % 4 > 1).then(|| NewCluster {
+                size: i64::from(cluster % 4),
+                mode: multi.then(|| "multi-node".to_owned()),
+                containers: Vec::new(),
+            }),
+            designated: agent.map(|(number, strict)| NewDesignation {
+                agents: vec![format!("n{}", number % 4)],
+                mode: strict.then(|| "strict".to_owned()),
+            }),
+            ..NewSession::default()
+        })
+    }
+}
+
+/// A request as one of the people makes it.
+pub(crate) fn order(user: u8, key: u8, request: NewSession) -> Submit {
+    let (user, key) = match (user % 3, key % 2) {
+        (0, _) => (1, "k0"),
+        (1, _) => (2, "k1"),
+        (_, 0) => (3, "k2"),
+        _ => (3, "k3"),
+    };
+    let caller = Caller {
+        user: UserId::new(user),
+        access_key: key.to_owned(),
+    };
+    let defaults = SessionDefaults {
+        image: "base".to_owned(),
+        ..SessionDefaults::default()
+    };
+    Submit::new(caller, request, defaults)
+}
+
 /// A small cluster with two groups, three people and four keypairs.
 pub(crate) struct Play {
     pub(crate) core: Core,
@@ -310,60 +368,16 @@ impl Play {
     }
 
     pub(crate) fn submit(&mut self, user: u8, key: u8, request: NewSession) -> bool {
-        let (user, key) = match (user % 3, key % 2) {
-            (0, _) => (1, "k0"),
-            (1, _) => (2, "k1"),
-            (_, 0) => (3, "k2"),
-            _ => (3, "k3"),
-        };
-        let caller = Caller {
-            user: UserId::new(user),
-            access_key: key.to_owned(),
-        };
-        let defaults = SessionDefaults {
-            image: "base".to_owned(),
-            ..SessionDefaults::default()
-        };
-        self.happen(&Event::Submit(Box::new(Submit::new(
-            caller, request, defaults,
-        ))))
+        self.happen(&Event::Submit(Box::new(order(user, key, request))))
     }
 
     pub(crate) fn step(&mut self, step: &Step) {
         let agent = |number: u8| AgentId::new(u128::from(number % 4) + 1);
         match step {
-            Step::Submit {
-                user,
-                key,
-                group,
-                gpus,
-                cpu,
-                priority,
-                cluster,
-                multi,
-                agent,
-            } => {
-                let request = NewSession {
-                    command: vec!["work".to_owned()],
-                    group: Some(format!("g{}", group % 2)),
-                    slots: BTreeMap::from([
-                        ("cuda.device".to_owned(), (gpus % 5).to_string()),
-                        ("cpu".to_owned(), (cpu % 6 + 1).to_string()),
-                        ("mem".to_owned(), "1g".to_owned()),
-                    ]),
-                    priority: Some(i64::from(priority % 2) * 10),
-                    cluster: (cluster % 4 > 1).then(|| NewCluster {
-                        size: i64::from(cluster % 4),
-                        mode: multi.then(|| "multi-node".to_owned()),
-                        containers: Vec::new(),
-                    }),
-                    designated: agent.map(|(number, strict)| NewDesignation {
-                        agents: vec![format!("n{}", number % 4)],
-                        mode: strict.then(|| "strict".to_owned()),
-                    }),
-                    ..NewSession::default()
-                };
-                self.submit(*user, *key, request);
+            Step::Submit { user, key, .. } => {
+                if let Some(request) = step.request() {
+                    self.submit(*user, *key, request);
+                }
             }
             Step::End(number) => {
                 if let Some(id) = self.chosen(*number, |s| s == SessionState::Running) {

@@ -4,6 +4,7 @@
 
 mod history;
 mod shares;
+mod told;
 
 #[cfg(feature = "seeded-bugs")]
 mod seeded;

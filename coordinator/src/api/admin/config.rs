@@ -60,6 +60,10 @@ fn open_part(
     let own = state.users.get(&viewer.user).map(|user| user.domain);
     for policy in &mut all.allocation_policies {
         policy.profiles.retain(|of| queues.contains(&of.queue));
+        policy.user_group = policy
+            .user_group
+            .take()
+            .filter(|_| viewer.is_administrator());
         match (viewer.is_administrator(), &mut policy.users) {
             (true, Some(users)) => users.retain(|name| {
                 let user = state.user_by_ref(name);
@@ -163,12 +167,11 @@ pub(in super::super) async fn switch(
 
 /// The queues a person may use.
 fn queues(state: &model::State, viewer: &Viewer) -> Vec<QueueView> {
-    let username = state.users.get(&viewer.user).map(|u| u.username.as_str());
     let policies = &state.config.config.allocation_policies;
     let mut views = queue_views(state);
     views.retain(|view| {
         let policy = policies.iter().find(|p| p.name == view.policy);
-        let admitted = policy.zip(username).is_some_and(|(p, name)| p.admits(name));
+        let admitted = policy.is_some_and(|p| p.admits(state, viewer.user));
         viewer.all || viewer.sees_queue(state, &view.name, admitted)
     });
     views

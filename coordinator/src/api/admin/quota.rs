@@ -9,7 +9,7 @@ use axum::response::Response;
 use longshore_common::admin::LimitsView;
 use longshore_common::ids::ProjectId;
 use longshore_core::access::View;
-use longshore_core::model::admin::keypair_policy_view;
+use longshore_core::model::admin::{keypair_policy_view, lives_view};
 use longshore_core::model::{self, Keypair, User};
 use longshore_core::scheduler;
 use longshore_core::scheduler::limits::Requester;
@@ -109,6 +109,7 @@ fn limits(
             .map_or_else(String::new, |d| d.name.clone()),
         project_name: project.map(|p| p.name.clone()),
         entries: scheduler::quota(state, &who, None),
+        lives: lives_view(state, &who),
         policy: keypair_policy_view(state, policy),
     })
 }

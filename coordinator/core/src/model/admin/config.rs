@@ -100,7 +100,11 @@ pub fn document(state: &State, config: &ResourceConfig) -> ResourceConfigView {
             })
             .collect(),
         links: links(config),
-        allocation_policies: config.allocation_policies.iter().map(policy_view).collect(),
+        allocation_policies: config
+            .allocation_policies
+            .iter()
+            .map(|policy| policy_view(state, policy))
+            .collect(),
     }
 }
 
@@ -120,14 +124,27 @@ fn pool_view(state: &State, pool: &Pool) -> PoolView {
     }
 }
 
-fn policy_view(policy: &AllocationPolicy) -> AllocationPolicyView {
+fn policy_view(state: &State, policy: &AllocationPolicy) -> AllocationPolicyView {
+    let login_name = |user: &String| {
+        let user = state.user_by_ref(user);
+        user.map(|user| user.username.clone())
+    };
+    let group_name = |id| match state.user_groups.get(&id) {
+        Some(group) => group.name.clone(),
+        None => id.to_string(),
+    };
     AllocationPolicyView {
         name: policy.name.clone(),
         description: policy.description.clone(),
-        users: policy
-            .users
-            .as_ref()
-            .map(|users| users.iter().cloned().collect()),
+        users: policy.users.as_ref().map(|users| {
+            let mut names: Vec<String> = users
+                .iter()
+                .map(|user| login_name(user).unwrap_or_else(|| user.clone()))
+                .collect();
+            names.sort();
+            names
+        }),
+        user_group: policy.user_group.map(group_name),
         reservation: format_milli(policy.reservation),
         limit: policy.limit.map(format_milli),
         profiles: policy
@@ -514,12 +531,21 @@ fn read_policy(
     r: &mut Reader,
 ) -> AllocationPolicy {
     let name = r.title("name", &policy.name).unwrap_or_default();
+    let user_group = r.text("user_group", &policy.user_group, 64).flatten();
+    let user_group = user_group.and_then(|name| {
+        let found = state.user_group_by_ref(name.trim());
+        if found.is_none() {
+            let known = state.user_groups.values().map(|group| group.name.as_str());
+            r.wrong("/user_group", unknown("group of users", name.trim(), known));
+        }
+        found.map(|group| group.id)
+    });
     let users = match r.list("users", &policy.users) {
         Some(Some(given)) => {
             let mut users = BTreeSet::new();
             for (at, name) in given.iter().enumerate() {
                 match state.user_by_ref(name.trim()) {
-                    Some(user) => drop(users.insert(user.username.clone())),
+                    Some(user) => drop(users.insert(user.printed_id())),
                     None => {
                         let known = state.users.values().map(|u| u.username.as_str());
                         r.wrong(&format!("/users/{at}"), unknown("user", name.trim(), known));
@@ -530,6 +556,9 @@ fn read_policy(
         }
         _ => None,
     };
+    if user_group.is_some() && users.is_some() {
+        r.wrong("/users", "Give user_group or users, not both.");
+    }
     let mut profiles: Vec<PolicyProfile> = Vec::new();
     if let Some(Some(given)) = r.list("profiles", &policy.profiles) {
         for (at, entry) in given.iter().enumerate() {
@@ -565,6 +594,7 @@ fn read_policy(
             .text("description", &policy.description, DESCRIPTION)
             .flatten()
             .unwrap_or_default(),
+        user_group,
         users,
         reservation: amount(r, "reservation", &policy.reservation, parse_milli)
             .flatten()

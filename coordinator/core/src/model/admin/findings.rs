@@ -279,13 +279,14 @@ fn policy_warnings(state: &State, config: &ResourceConfig, warnings: &mut Findin
                 message,
             );
         }
-        let nobody = policy.users.as_ref().is_some_and(|users| {
-            let known = |name: &String| state.users.values().any(|u| u.username == *name);
-            !users.iter().any(known)
-        });
+        let nobody = !state.users.keys().any(|user| policy.admits(state, *user));
         if nobody {
             let message = format!("Nobody may use allocation policy {}.", policy.name);
-            warnings.add("users-empty", format!("{here}/users"), message);
+            let member = match policy.user_group {
+                Some(_) => "user_group",
+                None => "users",
+            };
+            warnings.add("users-empty", format!("{here}/{member}"), message);
         }
     }
 }

@@ -6,8 +6,10 @@ use super::super::entities::Group;
 use super::super::event::Refusal;
 use super::super::loss;
 use super::super::people::{KeypairState, User};
-use super::super::policies::{Allowed, DirectSubmits, Discipline, Selection};
+
+use super::super::policies::{Allowed, DirectSubmits, Discipline, Project, Selection};
 use super::super::rights::Unfit;
+use super::super::rules::listed_project;
 use super::super::state::State;
 use super::super::submit::cut;
 use super::impact::Scope;
@@ -20,7 +22,7 @@ use longshore_common::admin::{
 };
 use longshore_common::agent::AgentState;
 use longshore_common::amount::Slots;
-use longshore_common::ids::GroupId;
+use longshore_common::ids::{GroupId, ProjectId};
 use longshore_common::session::SessionType;
 use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +74,11 @@ pub fn group_view(state: &State, group: &Group) -> GroupView {
         default: group.default,
         allowed: group.allowed.as_ref().map(|allowed| AllowedView {
             domains: allowed.domains.iter().cloned().collect(),
-            projects: allowed.projects.iter().cloned().collect(),
+            projects: allowed
+                .projects
+                .iter()
+                .map(|listed| shown_project(state, listed))
+                .collect(),
             keypairs: allowed.keypairs.iter().cloned().collect(),
         }),
         allowed_session_types: group
@@ -455,22 +461,69 @@ fn resolve(state: &State, kind: AllowKind, name: &str) -> Result<String, String>
                     state.domains.values().map(|d| d.name.as_str()),
                 )
             }),
-        AllowKind::Project => state
-            .project_by_ref(name, None)
-            .map(|p| p.name.clone())
-            .ok_or_else(|| {
-                unknown(
-                    "project",
-                    name,
-                    state.projects.values().map(|p| p.name.as_str()),
-                )
-            }),
+        AllowKind::Project => project(state, name),
         AllowKind::Keypair => state
             .keypairs
             .get(name)
             .filter(|k| k.state != KeypairState::Revoked)
             .map(|_| name.to_owned())
             .ok_or_else(|| unknown("keypair", name, std::iter::empty())),
+    }
+}
+
+/// The entry of a project, which is given by its id, as `DOMAIN/NAME`, or by its name where only
+/// one has it.
+fn project(state: &State, text: &str) -> Result<String, String> {
+    let (domain, name) = match text.split_once('/') {
+        Some((domain, name)) => (Some(domain), name),
+        None => (None, text),
+    };
+    let home = domain.map(|domain| {
+        let names = state.domains.values().map(|d| d.name.as_str());
+        state
+            .domain_by_ref(domain)
+            .ok_or_else(|| unknown("domain", domain, names))
+    });
+    let home = home.transpose()?.map(|home| home.id);
+    let listed = |p: &Project| listed_project(state, p);
+    if home.is_none()
+        && let Ok(id) = text.parse::<ProjectId>()
+        && let Some(project) = state.projects.get(&id)
+    {
+        return Ok(listed(project));
+    }
+    let found: Vec<&Project> = state
+        .projects
+        .values()
+        .filter(|p| p.name.eq_ignore_ascii_case(name) && home.is_none_or(|id| id == p.domain))
+        .collect();
+    match found[..] {
+        [] => {
+            let names = state.projects.values().map(|p| p.name.as_str());
+            Err(unknown("project", name, names))
+        }
+        [one] => Ok(listed(one)),
+        _ => {
+            let which: Vec<String> = found.iter().map(|p| listed(p)).collect();
+            Err(format!(
+                "Several domains have a project {}: say {}.",
+                cut(name),
+                which.join(" or ")
+            ))
+        }
+    }
+}
+
+/// An entry as it is shown: by its name where only one project has it.
+fn shown_project(state: &State, listed: &str) -> String {
+    let name = listed.split_once('/').map_or(listed, |(_, name)| name);
+    let same = state
+        .projects
+        .values()
+        .filter(|p| p.name.eq_ignore_ascii_case(name));
+    match same.count() {
+        1 => name.to_owned(),
+        _ => listed.to_owned(),
     }
 }
 
@@ -494,7 +547,10 @@ pub(super) fn allow(
             // What is gone itself can still be taken off by the name it had.
             let name = found.unwrap_or_else(|_| who.trim().to_owned());
             if let Some(allowed) = &mut group.allowed {
-                set_of(allowed, kind).retain(|known| !known.eq_ignore_ascii_case(&name));
+                let same = |known: &str| {
+                    known.eq_ignore_ascii_case(&name) || known.eq_ignore_ascii_case(who.trim())
+                };
+                set_of(allowed, kind).retain(|known| !same(known));
             }
         }
     }

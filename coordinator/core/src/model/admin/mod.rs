@@ -59,7 +59,7 @@ pub(super) use invitations::{accept, accepted, link_for, void_links};
 pub use permit::operation;
 pub use permit::{at_project, person as at_person};
 pub use policies::{
-    idle_from, idle_rules, keypair_policy_view, project_policy_view, user_policy_view,
+    idle_from, idle_rules, keypair_policy_view, lives_view, project_policy_view, user_policy_view,
 };
 pub use presets::preset_view;
 pub use rights::{
@@ -564,6 +564,7 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
     } = decision;
     rights::follow(state, &order.verb, &mut changes);
     vaults::unbound(state, &mut changes);
+    provision::removed(state, &order.caller, &mut changes, &mut effects, now);
     // A rehearsal as well: what follows is what people would feel of it.
     policies::follow(state, &mut changes, &mut effects, now);
     if !order.dry_run {

@@ -3,7 +3,7 @@
 use super::super::change::Change;
 use super::super::draft::Draft;
 use super::super::entities::{Adjusted, Group, QueueSeat, Session};
-use super::super::event::{Caller, Refusal};
+use super::super::event::{Caller, Effect, Refusal};
 use super::super::lifecycle;
 use super::super::pools::{LiveConfig, PolicyProfile, Profile, ResourceConfig};
 use super::super::state::State;
@@ -18,7 +18,7 @@ use crate::scheduler::limits::{Requester, layers, over_alone};
 use longshore_common::admin::{ConfigVerdict, Finding, Member, QueueView};
 use longshore_common::amount::Slots;
 use longshore_common::api::MemberError;
-use longshore_common::ids::SessionId;
+use longshore_common::ids::{SessionId, UserGroupId, UserId};
 use longshore_common::session::{Reason, SessionState};
 use longshore_common::time::Timestamp;
 use std::collections::BTreeSet;
@@ -182,6 +182,52 @@ fn becomes_live(
     (decision, (live, cancelled))
 }
 
+/// What follows when groups of users lose members: who waits in a queue of a policy of such a
+/// group, and is in it no longer, waits no longer.
+pub(super) fn removed(
+    state: &State,
+    caller: &Caller,
+    changes: &mut Vec<Change>,
+    effects: &mut Vec<Effect>,
+    now: Timestamp,
+) {
+    let mut left: BTreeSet<(UserGroupId, UserId)> = BTreeSet::new();
+    for change in changes.iter() {
+        if let Change::UserGroup(new) = change
+            && let Some(old) = state.user_groups.get(&new.id)
+        {
+            let gone = old
+                .members
+                .keys()
+                .filter(|id| !new.members.contains_key(id));
+            left.extend(gone.map(|id| (new.id, *id)));
+        }
+    }
+    if left.is_empty() {
+        return;
+    }
+    let mut draft = Draft::new(state, now);
+    let waiting = state
+        .sessions
+        .values()
+        .filter(|s| s.state == SessionState::Pending);
+    for (session, seat) in waiting.filter_map(|s| Some((s, s.queue.as_ref()?))) {
+        let policy = state.config.config.policy(&seat.policy);
+        let group = policy.and_then(|policy| policy.user_group);
+        if group.is_some_and(|group| left.contains(&(group, session.owner))) {
+            let detail = format!(
+                "allocation policy {} no longer includes {}",
+                seat.policy, session.owner_name
+            );
+            let by = super::by(state, caller);
+            lifecycle::cancel(&mut draft, session.id, Reason::QueueRemoved, &detail, &by);
+        }
+    }
+    let (more, told) = draft.finish();
+    changes.extend(more);
+    effects.extend(told);
+}
+
 fn next_version(
     state: &State,
     caller: &Caller,
@@ -242,7 +288,7 @@ fn seat_in(
         .users
         .get(&session.owner)
         .map_or(session.owner_name.as_str(), |u| u.username.as_str());
-    if !policy.admits(name) {
+    if !policy.admits(state, session.owner) {
         return Err(format!(
             "allocation policy {} no longer includes {name}",
             policy.name

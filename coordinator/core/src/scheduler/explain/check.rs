@@ -1,14 +1,15 @@
 //! Whether a session that is not there could start now, and what like it could.
 
 use super::capacity::capacity;
-use super::pools::pool_blockers;
+use super::pools::{pool_blockers, queue_blockers};
 use super::{behind_head, blocked_by, limits_of, not_ready};
-use crate::model::{Session, State, is_open_to};
+use crate::model::{DirectSubmits, Session, State, is_open_to};
 use crate::scheduler::could_ever_hold;
 use crate::scheduler::limits::{Requester, layers, over_alone};
 use crate::scheduler::planner::Planner;
 use longshore_common::amount::{SlotKind, SlotName, Slots};
 use longshore_common::api::{Blocker, Nearest};
+use longshore_common::ids::SessionId;
 use longshore_common::session::SessionType;
 use longshore_common::time::Timestamp;
 
@@ -26,12 +27,12 @@ pub struct Check {
 /// Whether a session that is not there could start now. It passed the checks of submit.
 pub fn check(planner: &mut Planner, state: &State, session: &Session, now: Timestamp) -> Check {
     planner.refresh(state, now);
-    let starts = session.queue.is_none() && would_start(planner, state, session, now);
+    let starts = would_start(planner, state, session, now);
     // Nobody is before one that does not wait, here as when it is submitted.
     let waits = session.kind != SessionType::System;
     let group = planner.group_of.get(&session.group).copied();
     let behind = group
-        .filter(|_| waits)
+        .filter(|_| waits && session.queue.is_none())
         .and_then(|group| behind_head(planner, state, session, group));
     if starts && behind.is_none() {
         return Check {
@@ -63,6 +64,9 @@ pub(super) fn would_start(
         || !limits_of(planner, state, session).is_empty()
     {
         return false;
+    }
+    if session.queue.is_some() {
+        return queue_blockers(planner, state, session, now).is_empty();
     }
     let Some(group) = planner.group_of.get(&session.group).copied() else {
         return false;
@@ -145,8 +149,24 @@ pub(super) fn nearest(
     if session.queue.is_some() || !session.cluster.ranks.is_empty() {
         return None;
     }
-    let tries =
-        |planner: &mut Planner, candidate: &Session| would_start(planner, state, candidate, now);
+    let replaced = session.id;
+    // It would be asked for now, in place of this one.
+    let asked = Session {
+        id: SessionId(state.meta.next_session),
+        created_at: now,
+        pending_since: now,
+        ..session.clone()
+    };
+    let session = &asked;
+    let tries = |planner: &mut Planner, candidate: &Session| {
+        let Some(group) = planner.group_of.get(&candidate.group).copied() else {
+            return false;
+        };
+        would_start(planner, state, candidate, now)
+            && planner
+                .held_up_by(state, candidate, group, Some(replaced))
+                .is_none()
+    };
     let found = |session: &Session| Nearest {
         group: session.group_name.clone(),
         slots: session
@@ -183,6 +203,7 @@ pub(super) fn nearest(
         .filter(|g| {
             g.id != session.group
                 && g.active
+                && g.direct_submits == DirectSubmits::Open
                 && is_open_to(state, g, &Requester::of(session))
                 && g.allowed_session_types.contains(&session.kind)
         })

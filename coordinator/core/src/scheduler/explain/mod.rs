@@ -171,7 +171,12 @@ fn reasons(
         return blocked;
     }
     if session.queue.is_some() {
-        return queue_blockers(planner, state, session, now);
+        blocked = queue_blockers(planner, state, session, now);
+        if blocked.is_empty() {
+            let text = "it is about to be placed".to_owned();
+            blocked.push(Blocker::new("order", "queue-order", text));
+        }
+        return blocked;
     }
     let Some(group) = planner.group_of.get(&session.group).copied() else {
         return vec![Blocker::new(
@@ -180,11 +185,12 @@ fn reasons(
             "its group is gone".to_owned(),
         )];
     };
-    if let Some(behind) = behind_head(planner, state, session, group) {
-        return vec![behind];
-    }
+    // Who can never be held is behind nobody: waiting does not help them.
     if planner.session_never_fits(session, group) {
         return capacity(planner, state, session, group, now);
+    }
+    if let Some(behind) = behind_head(planner, state, session, group) {
+        return vec![behind];
     }
     if planner.groups[group as usize].pool.is_some() {
         let pool = pool_blockers(planner, state, session, group);
@@ -195,18 +201,20 @@ fn reasons(
     capacity(planner, state, session, group, now)
 }
 
-/// Whether the last pass ended before it came to this session.
-fn behind_head(planner: &Planner, state: &State, session: &Session, group: u32) -> Option<Blocker> {
-    let stopped = planner.groups[group as usize].stopped?;
-    if stopped.head == session.id || session.priority > stopped.priority {
-        return None;
-    }
-    let head = state
-        .sessions
-        .get(&stopped.head)
-        .filter(|s| s.state == SessionState::Pending)?;
-    let text = format!("{} is before it and finds no room", head.id);
-    let source = Source::new("session", head.id.to_string());
+/// Who is tried before this session and holds it up, if anybody does.
+fn behind_head(
+    planner: &mut Planner,
+    state: &State,
+    session: &Session,
+    group: u32,
+) -> Option<Blocker> {
+    let head = planner.held_up_by(state, session, group, None)?;
+    let stopped = planner.groups[group as usize].stopped;
+    let text = match stopped.is_some_and(|stopped| stopped.head == head) {
+        true => format!("{head} is before it and finds no room"),
+        false => format!("{head} is tried before it"),
+    };
+    let source = Source::new("session", head.to_string());
     Some(Blocker {
         since: planner.behind_since(session),
         ..Blocker::new("order", "head-of-line", text).of(source)

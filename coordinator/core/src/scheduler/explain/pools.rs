@@ -1,12 +1,14 @@
 //! What queues and pools say to a waiting session.
 
 use super::capacity::capacity;
-use crate::model::{Queue, Session, State};
+use crate::model::{Group, Queue, Session, State};
 use crate::scheduler::dispatch::Admits;
 use crate::scheduler::planner::Planner;
 use longshore_common::amount::format_milli;
 use longshore_common::api::{Blocker, Source};
+use longshore_common::ids::SessionId;
 use longshore_common::time::Timestamp;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 fn pool_entry(
@@ -78,6 +80,7 @@ fn full_pool(name: &str, asked: i64, count: i64, used: i64) -> Blocker {
     )
 }
 
+/// What keeps a session from being taken from its queue; nothing = it is about to be placed.
 pub(super) fn queue_blockers(
     planner: &mut Planner,
     state: &State,
@@ -115,8 +118,13 @@ pub(super) fn queue_blockers(
             .of(Source::new("profile", &profile.name)),
         ];
     }
+    let place = (Reverse(session.priority), session.created_at, session.id);
     let head = planner.takeable(&seat.name).next();
-    if let Some(head) = head.filter(|head| *head != session.id) {
+    let before = |head: &SessionId| {
+        let seat = planner.seats.get(head).and_then(|seat| seat.queue);
+        seat.is_some_and(|at| at < place)
+    };
+    if let Some(head) = head.filter(before) {
         return vec![
             Blocker::new(
                 "order",
@@ -161,10 +169,6 @@ pub(super) fn queue_blockers(
                 ));
             }
         }
-        if blocked.is_empty() {
-            let text = "it is about to be placed".to_owned();
-            blocked.push(Blocker::new("order", "queue-order", text));
-        }
         return blocked;
     }
     if used + asked <= policy.reservation {
@@ -189,13 +193,39 @@ pub(super) fn queue_blockers(
             ));
         }
     }
+    let mut closed = Vec::new();
     for name in linked {
         let (count, used) = planner.books.pool_state(name).unwrap_or((0, 0));
-        if (count - used).max(0) < asked {
+        let Some(at) = planner.books.group_of(name) else {
+            continue;
+        };
+        let group = state.groups.get(&planner.groups[at as usize].id);
+        if let Some(reason) = group.and_then(|group| takes_none(group, name, session)) {
+            closed.push(reason);
+        } else if (count - used).max(0) < asked {
             blocked.push(full_pool(name, asked, count, used));
-        } else if let Some(group) = planner.books.group_of(name) {
-            blocked.extend(capacity(planner, state, session, group, now));
+        } else {
+            blocked.extend(capacity(planner, state, session, at, now));
         }
     }
+    // The first reason says what kind of wait it is: a pool that could serve comes first.
+    blocked.extend(closed);
     blocked
+}
+
+/// Why the group behind a pool takes no session of this kind at present, if so.
+fn takes_none(group: &Group, pool: &str, session: &Session) -> Option<Blocker> {
+    if !group.active {
+        let text = format!(
+            "resource group {} behind pool {pool} is not active",
+            group.name
+        );
+        let source = Source::new("group", &group.name);
+        return Some(Blocker::new("ready", "group-inactive", text).of(source));
+    }
+    let kind = session.kind;
+    (!group.allowed_session_types.contains(&kind)).then(|| {
+        let text = format!("pool {pool} takes no {kind} sessions");
+        Blocker::new("pool", "no-pool", text).of(Source::new("pool", pool))
+    })
 }

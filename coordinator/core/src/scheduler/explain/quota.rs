@@ -75,6 +75,29 @@ pub fn quota(state: &State, who: &Requester, slots: Option<&Slots>) -> Vec<Quota
         of,
         &format_milli,
     ));
+    let limited: BTreeSet<SlotName> = counted
+        .iter()
+        .filter_map(Layer::policy)
+        .flat_map(|p| {
+            p.max_pending_session_slots
+                .iter()
+                .map(|(slot, _)| slot.clone())
+        })
+        .collect();
+    for slot in &limited {
+        let of = |layer: &Layer<'_>| {
+            let limit = layer
+                .policy()
+                .and_then(|p| p.max_pending_session_slots.get(slot));
+            (
+                limit.flatten(),
+                state.waiting(&layer.account).slots.amount(slot),
+            )
+        };
+        let used = state.waiting(&Account::User(who.user)).slots.amount(slot);
+        let name = format!("pending:{slot}");
+        entries.push(entry(&counted, name, used, of, &|v| slot.format_amount(v)));
+    }
     let of = |layer: &Layer<'_>| {
         let usage = state.usage_ref(&layer.account).unwrap_or(&nothing);
         (

@@ -335,12 +335,7 @@ impl Planner {
         let ready = ready::is(state, session, now) && self.has_rights(state, session);
         self.note_ready(state, session, ready);
         let lane = self.lane(state, session, group);
-        let number = i64::try_from(id.place()).unwrap_or(i64::MAX);
-        let lifo = self.groups[group as usize].discipline == Discipline::Lifo;
-        let key = match lifo {
-            true => (-session.created_at.0, -number),
-            false => (session.created_at.0, number),
-        };
+        let key = key_of(session, self.groups[group as usize].discipline);
         let timer = [session.not_before, session.start_at]
             .into_iter()
             .flatten()
@@ -753,8 +748,17 @@ fn pending_timeout(state: &State, session: &Session) -> Option<Timestamp> {
     (seconds > 0).then(|| since.plus_s(i64::from(seconds)))
 }
 
+/// Where a session stands among those of its lane.
+pub(super) fn key_of(session: &Session, discipline: Discipline) -> Key {
+    let number = i64::try_from(session.id.place()).unwrap_or(i64::MAX);
+    match discipline {
+        Discipline::Lifo => (-session.created_at.0, -number),
+        Discipline::Fifo | Discipline::Drf => (session.created_at.0, number),
+    }
+}
+
 /// The text of a shape: equal texts, equal shapes.
-fn shape_key(session: &Session) -> String {
+pub(super) fn shape_key(session: &Session) -> String {
     use std::fmt::Write as _;
     let mut key = String::with_capacity(64);
     key.push_str(session.arch.as_deref().unwrap_or("*"));

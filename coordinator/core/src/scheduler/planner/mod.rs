@@ -12,6 +12,7 @@
 
 mod bounds;
 mod keep;
+mod order;
 mod pass;
 mod place;
 mod since;

@@ -6,6 +6,7 @@
 //! | `idle` | rules of idleness |
 //! | `kept` | user and project policies: limits on what is kept |
 //! | `follow` | what a change does to sessions that are there |
+//! | `lives` | how long sessions may live, and which policy says so |
 //! | `delete` | deletion, and what its users get instead |
 
 mod delete;
@@ -13,12 +14,14 @@ mod follow;
 mod idle;
 mod kept;
 mod keypair;
+mod lives;
 
 pub(super) use delete::delete;
 pub(super) use follow::follow;
 pub use idle::{idle_from, idle_rules};
 pub use kept::{project_policy_view, user_policy_view};
 pub use keypair::keypair_policy_view;
+pub use lives::lives_view;
 
 use super::super::change::PolicyKind;
 use super::super::event::Refusal;

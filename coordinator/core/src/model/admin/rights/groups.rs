@@ -336,6 +336,20 @@ pub(super) fn delete(
         let detail = format!("Group {} is built in.", present.name);
         return Err(Refusal::new("LS-GROUP-BUILTIN", detail));
     }
+    let live = state.config.config.allocation_policies.iter();
+    let draft = state.config_draft.iter();
+    let drafted = draft.flat_map(|draft| &draft.config.allocation_policies);
+    let user = live
+        .chain(drafted)
+        .find(|policy| policy.user_group == Some(present.id));
+    if let Some(policy) = user {
+        let detail = format!(
+            "Group {} is the one of allocation policy {}.",
+            present.name, policy.name
+        );
+        return Err(Refusal::new("LS-IN-USE", detail)
+            .hint("Give that policy another group of users, provision it, and delete again."));
+    }
     let gone = super::super::AdminObject::Gone;
     let decision = Decision::new(gone, vec![Change::UserGroupDeleted(present.id)]);
     Ok(decision.touching(Scope {

@@ -103,7 +103,7 @@ fn objects(state: &State, user: &User, concerned: &Concerned) -> Vec<Object> {
     let queues = state.config.config.queues();
     objects.extend(
         queues.filter_map(|queue| {
-            State::queue_object(queue.name, queue.policy.admits(&user.username))
+            State::queue_object(queue.name, queue.policy.admits(state, user.id))
         }),
     );
     let things = concerned.things.iter();

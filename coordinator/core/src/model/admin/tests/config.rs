@@ -626,6 +626,7 @@ mod any_edit {
     use super::super::World;
     use super::{AdminVerb, document, save};
     use crate::model::State;
+    use longshore_common::ids::UserId;
     use longshore_common::session::SessionState;
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -678,7 +679,7 @@ mod any_edit {
                 (&seat.policy, &seat.profile)
             );
             assert_eq!(queue.profile.allotment(), seat.allotment);
-            assert!(queue.policy.admits(&session.owner_name));
+            assert!(queue.policy.admits(state, session.owner));
             for (slot, amount) in queue.profile.slots.iter() {
                 assert_eq!(session.slots.amount(slot), amount);
             }
@@ -698,7 +699,7 @@ mod any_edit {
                 for user in [2, 3] {
                     if let Some(name) = names.get(at % names.len().max(1)) {
                         let admitted = world.state().config.config.queue(name).is_some_and(|q| {
-                            q.policy.admits(if user == 2 { "alice" } else { "bob" })
+                            q.policy.admits(world.state(), UserId::new(user))
                         });
                         let fits = world.submit(user, json!({"queue": name})).is_ok();
                         prop_assert!(admitted || !fits);

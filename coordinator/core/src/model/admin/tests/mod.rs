@@ -8,6 +8,7 @@ mod invitations;
 mod keypairs;
 mod people;
 mod policies;
+mod queues;
 mod standing;
 mod tables;
 
