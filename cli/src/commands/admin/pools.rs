@@ -157,6 +157,15 @@ impl Flags {
             }
             patch[name] = value;
         }
+        // A policy is for a group or for people: one takes the place of the other.
+        for (name, other) in [("user_group", "users"), ("users", "user_group")] {
+            if patch.get(name).is_some_and(|v| !v.is_null())
+                && present.get(other).is_some_and(|v| !v.is_null())
+                && patch.get(other).is_none()
+            {
+                patch[other] = Value::Null;
+            }
+        }
         Ok(patch)
     }
 }

@@ -180,6 +180,7 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
     if state.groups.is_empty() {
         changes.push(Change::Group(order.group.clone()));
     }
+    changes.extend(super::admin::with_domains(state).map(Change::Group));
     if state.scheduler != order.scheduler {
         changes.push(Change::Scheduler(order.scheduler.clone()));
     }

@@ -202,7 +202,11 @@ impl State {
         let group = self.groups.get(&session.group)?;
         // Whether the group is open to it is judged elsewhere.
         let queue = match &session.queue {
-            Some(seat) => Self::queue_object(&seat.name, true)?,
+            Some(seat) => {
+                let policy = self.config.config.policy(&seat.policy);
+                let open = policy.is_none_or(|policy| policy.admits(self, owner.id));
+                Self::queue_object(&seat.name, open)?
+            }
             None => Self::group_object(group, true),
         };
         self.lacks(&rights, project, &queue).into_iter().next()

@@ -60,10 +60,11 @@ fn open_part(
     let own = state.users.get(&viewer.user).map(|user| user.domain);
     for policy in &mut all.allocation_policies {
         policy.profiles.retain(|of| queues.contains(&of.queue));
-        policy.user_group = policy
-            .user_group
-            .take()
-            .filter(|_| viewer.is_administrator());
+        policy.user_group = policy.user_group.take().filter(|name| {
+            let group = state.user_group_by_ref(name);
+            let near = group.is_some_and(|g| g.domain.is_none() || g.domain == own);
+            viewer.is_administrator() && near
+        });
         match (viewer.is_administrator(), &mut policy.users) {
             (true, Some(users)) => users.retain(|name| {
                 let user = state.user_by_ref(name);

@@ -514,15 +514,44 @@ fn project(state: &State, text: &str) -> Result<String, String> {
     }
 }
 
-/// An entry as it is shown: by its name where only one project has it.
+/// Groups whose lists name projects without their domains, as they were kept once: each such
+/// entry becomes all that it has meant.
+pub(crate) fn with_domains(state: &State) -> impl Iterator<Item = Group> {
+    let bare = |entry: &&String| !entry.contains('/');
+    let old = state.groups.values().filter(move |group| {
+        let allowed = group.allowed.as_ref();
+        allowed.is_some_and(|allowed| allowed.projects.iter().any(|entry| bare(&entry)))
+    });
+    old.map(move |group| {
+        let mut group = group.clone();
+        if let Some(allowed) = &mut group.allowed {
+            for entry in std::mem::take(&mut allowed.projects) {
+                let named = |p: &&Project| p.name.eq_ignore_ascii_case(&entry);
+                if bare(&&entry) {
+                    let meant = state.projects.values().filter(named);
+                    allowed
+                        .projects
+                        .extend(meant.map(|p| listed_project(state, p)));
+                } else {
+                    allowed.projects.insert(entry);
+                }
+            }
+        }
+        group
+    })
+}
+
+/// An entry as it is shown: by its name where it means the only project that has it.
 fn shown_project(state: &State, listed: &str) -> String {
     let name = listed.split_once('/').map_or(listed, |(_, name)| name);
-    let same = state
+    let mut same = state
         .projects
         .values()
         .filter(|p| p.name.eq_ignore_ascii_case(name));
-    match same.count() {
-        1 => name.to_owned(),
+    match (same.next(), same.next()) {
+        (Some(only), None) if listed_project(state, only).eq_ignore_ascii_case(listed) => {
+            name.to_owned()
+        }
         _ => listed.to_owned(),
     }
 }

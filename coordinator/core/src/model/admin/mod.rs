@@ -49,6 +49,7 @@ pub use audit::{Reported, ReportedContainer, usage_audit};
 pub use config::{document, draft_view, live_view, queue_view, queue_views};
 pub use export::{ExportKind, Table, export, export_keys};
 pub use findings::validate;
+pub(super) use groups::with_domains;
 pub use groups::{DECLARE_LOST_MIN_S, group_view};
 pub use images::image_view;
 pub use invitations::{

@@ -147,11 +147,7 @@ fn becomes_live(
     let live = next_version(state, caller, config.clone(), now);
     let mut draft = Draft::new(state, now);
     let mut cancelled = Vec::new();
-    let queued = state
-        .sessions
-        .values()
-        .filter(|s| s.state == SessionState::Pending);
-    for (session, seat) in queued.filter_map(|s| Some((s, s.queue.as_ref()?))) {
+    for (session, seat) in in_queues(state).filter_map(|s| Some((s, s.queue.as_ref()?))) {
         match seat_in(state, config, session, seat) {
             Ok(None) => (),
             Ok(Some(moved)) => {
@@ -182,6 +178,14 @@ fn becomes_live(
     (decision, (live, cancelled))
 }
 
+/// Sessions that wait, and arrays of which tasks are still to be made.
+fn in_queues(state: &State) -> impl Iterator<Item = &Session> {
+    state
+        .sessions
+        .values()
+        .filter(|s| s.state == SessionState::Pending || s.is_open_array())
+}
+
 /// What follows when groups of users lose members: who waits in a queue of a policy of such a
 /// group, and is in it no longer, waits no longer.
 pub(super) fn removed(
@@ -206,11 +210,16 @@ pub(super) fn removed(
     if left.is_empty() {
         return;
     }
+    // One that the order itself changes would be told of twice.
+    let own: BTreeSet<SessionId> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Session(session) => Some(session.id),
+            _ => None,
+        })
+        .collect();
     let mut draft = Draft::new(state, now);
-    let waiting = state
-        .sessions
-        .values()
-        .filter(|s| s.state == SessionState::Pending);
+    let waiting = in_queues(state).filter(|s| !own.contains(&s.id));
     for (session, seat) in waiting.filter_map(|s| Some((s, s.queue.as_ref()?))) {
         let policy = state.config.config.policy(&seat.policy);
         let group = policy.and_then(|policy| policy.user_group);

@@ -12,6 +12,7 @@ use longshore_common::api::{Blocker, Nearest};
 use longshore_common::ids::SessionId;
 use longshore_common::session::SessionType;
 use longshore_common::time::Timestamp;
+use std::collections::BTreeMap;
 
 /// What would become of a session that is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,14 +159,21 @@ pub(super) fn nearest(
         ..session.clone()
     };
     let session = &asked;
-    let tries = |planner: &mut Planner, candidate: &Session| {
+    // Who is tried before it depends on where and whether it had its tries, not on amounts.
+    let mut free: BTreeMap<(u32, bool), bool> = BTreeMap::new();
+    let mut tries = |planner: &mut Planner, candidate: &Session| {
         let Some(group) = planner.group_of.get(&candidate.group).copied() else {
             return false;
         };
-        would_start(planner, state, candidate, now)
-            && planner
-                .held_up_by(state, candidate, group, Some(replaced))
-                .is_none()
+        let place = (group, planner.had_its_tries(candidate, group));
+        let waits = candidate.kind != SessionType::System;
+        let free = *free.entry(place).or_insert_with(|| {
+            !waits
+                || planner
+                    .held_up_by(state, candidate, group, Some(replaced))
+                    .is_none()
+        });
+        free && would_start(planner, state, candidate, now)
     };
     let found = |session: &Session| Nearest {
         group: session.group_name.clone(),

@@ -185,12 +185,11 @@ fn reasons(
             "its group is gone".to_owned(),
         )];
     };
-    // Who can never be held is behind nobody: waiting does not help them.
-    if planner.session_never_fits(session, group) {
-        return capacity(planner, state, session, group, now);
-    }
     if let Some(behind) = behind_head(planner, state, session, group) {
         return vec![behind];
+    }
+    if planner.session_never_fits(session, group) {
+        return capacity(planner, state, session, group, now);
     }
     if planner.groups[group as usize].pool.is_some() {
         let pool = pool_blockers(planner, state, session, group);

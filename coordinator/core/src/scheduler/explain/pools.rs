@@ -209,7 +209,14 @@ pub(super) fn queue_blockers(
         }
     }
     // The first reason says what kind of wait it is: a pool that could serve comes first.
-    blocked.extend(closed);
+    let some_serve = !blocked.is_empty();
+    blocked.extend(closed.into_iter().map(|reason| match some_serve {
+        true => Blocker {
+            stage: "pool".to_owned(),
+            ..reason
+        },
+        false => reason,
+    }));
     blocked
 }
 

@@ -1,11 +1,12 @@
 //! Who is tried before whom, of those that wait and of one that might.
 
 use super::keep::{key_of, shape_key};
-use super::{Class, Key, Planner};
+use super::{Class, Key, Planner, session_of};
 use crate::model::{Account, Discipline, Session, State};
+use crate::scheduler::dispatch::Admits;
 use crate::scheduler::share::Share;
 use longshore_common::ids::SessionId;
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 
 /// The place of a session in its band. What is less is tried first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,41 +83,77 @@ impl Planner {
         without: Option<SessionId>,
     ) -> Option<SessionId> {
         let own = self.turn(state, session, group);
-        let epoch = self.groups[group as usize].epoch;
-        let mut first = Vec::new();
-        for (priority, classes) in self.bands(group) {
-            if priority < session.priority {
-                break;
-            }
-            for class in classes {
-                if self.is_spent(class) || matches!(class.never, Some((at, true)) if at == epoch) {
+        let drf = own.share.is_some();
+        let bands = self.groups[group as usize]
+            .bands
+            .range(..=Reverse(session.priority));
+        let bands: Vec<(u8, Vec<u32>)> = bands
+            .map(|(Reverse(priority), classes)| (*priority, classes.iter().copied().collect()))
+            .collect();
+        for (priority, classes) in bands {
+            let mut first: Option<(Turn, SessionId)> = None;
+            for at in classes {
+                let spent = |class: &Class| self.is_spent(class);
+                let class = self.classes[at as usize].as_ref();
+                if class.is_none_or(spent) || self.never_fits(at) {
                     continue;
                 }
+                let Some(class) = &self.classes[at as usize] else {
+                    continue;
+                };
                 for (_, lane) in &class.lanes {
-                    let lane = self.lanes[*lane as usize].as_ref();
-                    let mut waiting = lane.into_iter().flat_map(|lane| &lane.sessions);
-                    let head = waiting.find(|key| Some(super::session_of(**key)) != without);
-                    first.extend(head.map(|key| (priority, super::session_of(*key))));
+                    let Some(lane) = &self.lanes[*lane as usize] else {
+                        continue;
+                    };
+                    let mut waiting = lane.sessions.iter();
+                    let head = waiting.find(|key| Some(session_of(**key)) != without);
+                    let Some(key) = head.filter(|_| self.at_limit(lane).is_none()) else {
+                        continue;
+                    };
+                    let turn = Turn {
+                        spent: false,
+                        share: drf.then(|| self.accounts[lane.user as usize].share),
+                        key: *key,
+                    };
+                    let before = priority > session.priority || turn < own;
+                    if before && first.is_none_or(|(first, _)| turn < first) {
+                        let id = session_of(*key);
+                        // What is left is kept for queues: that holds up nobody.
+                        if !matches!(self.pool_admits(state, group, id), Admits::Reserved) {
+                            first = Some((turn, id));
+                        }
+                    }
+                    // All of a class come or none does: the first of it says when.
+                    if !drf {
+                        break;
+                    }
                 }
             }
+            if let Some((_, id)) = first {
+                return Some(id);
+            }
         }
-        let before = first.into_iter().filter_map(|(priority, id)| {
-            let turn = self.turn(state, state.sessions.get(&id)?, group);
-            let first = priority > session.priority || turn < own;
-            first.then_some((std::cmp::Reverse(priority), turn, id))
-        });
-        before.min().map(|(.., id)| id)
+        None
+    }
+
+    /// Whether a session had its tries, or would share those of the ones like it.
+    pub(in crate::scheduler) fn had_its_tries(&self, session: &Session, group: u32) -> bool {
+        self.class_for(session, group)
+            .is_some_and(|class| self.is_spent(class))
+    }
+
+    fn class_for(&self, session: &Session, group: u32) -> Option<&Class> {
+        self.class_of_session(session.id).or_else(|| {
+            let shape = self.shape_of.get(&shape_key(session))?;
+            let class = self.class_of.get(&(group, session.priority, *shape, 0))?;
+            self.classes[*class as usize].as_ref()
+        })
     }
 
     fn turn(&mut self, state: &State, session: &Session, group: u32) -> Turn {
         let row = &self.groups[group as usize];
         let (id, discipline) = (row.id, row.discipline);
-        let class = self.class_of_session(session.id).or_else(|| {
-            let shape = self.shape_of.get(&shape_key(session))?;
-            let class = self.class_of.get(&(group, session.priority, *shape, 0))?;
-            self.classes[*class as usize].as_ref()
-        });
-        let spent = class.is_some_and(|class| self.is_spent(class));
+        let spent = self.had_its_tries(session, group);
         let share = (discipline == Discipline::Drf).then(|| {
             let account = self.account(state, Account::InGroup(id, session.owner));
             self.accounts[account as usize].share

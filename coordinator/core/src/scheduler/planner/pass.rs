@@ -396,7 +396,7 @@ impl Planner {
     }
 
     /// Whether no candidate could hold a session of this class even when empty.
-    fn never_fits(&mut self, class_at: u32) -> bool {
+    pub(super) fn never_fits(&mut self, class_at: u32) -> bool {
         let Some(class) = &self.classes[class_at as usize] else {
             return false;
         };

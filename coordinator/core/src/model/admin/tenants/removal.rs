@@ -4,6 +4,7 @@ use super::super::super::change::Change;
 use super::super::super::event::Refusal;
 use super::super::super::people::{LinkPurpose, User};
 use super::super::super::policies::Allowed;
+use super::super::super::rules::listed_project;
 use super::super::super::state::State;
 use super::super::groups::NAMED;
 use super::super::impact::Scope;
@@ -177,7 +178,10 @@ pub(in super::super) fn delete_project(about: &About<'_>) -> Result<Decision, Re
     }
     let mut found = Blockers::default();
     found.sessions(state, |session| session.project == project.id);
-    // The lists go by names: one that another project has too stays good for that.
+    found.lists(state, &listed_project(state, project), |allowed| {
+        &allowed.projects
+    });
+    // An old entry has a name alone: one that another project has too means neither.
     let others = state.projects.values();
     let shared = others
         .filter(|other| other.id != project.id)

@@ -309,3 +309,54 @@ fn the_view_of_limits_says_who_bounds_lives() {
         })
     );
 }
+
+#[test]
+fn a_listed_project_stays_until_it_is_off_the_list() {
+    let mut world = World::new();
+    let list = |who: &str, within: bool| {
+        let (group, kind, who) = ("bare".to_owned(), AllowKind::Project, who.to_owned());
+        match within {
+            true => AdminVerb::Allow { group, kind, who },
+            false => AdminVerb::Disallow { group, kind, who },
+        }
+    };
+    world.admin(list("vision", true)).unwrap();
+    let delete = || AdminVerb::DeleteProject("vision".to_owned());
+    assert_eq!(world.admin(delete()).unwrap_err().code, "LS-IN-USE");
+    world.admin(list("vision", false)).unwrap();
+    world.admin(delete()).unwrap();
+}
+
+/// Entries were kept without domains once: at a start they become what they have meant.
+#[test]
+fn old_lists_of_projects_get_their_domains() {
+    let mut world = World::new();
+    let mut group = world.state().group_by_ref("bare").unwrap().clone();
+    group.allowed = Some(crate::model::Allowed {
+        projects: ["Vision".to_owned(), "gone".to_owned()].into(),
+        ..crate::model::Allowed::default()
+    });
+    world.take(&[Change::Group(group)]);
+    let [new] = &super::super::with_domains(world.state()).collect::<Vec<_>>()[..] else {
+        panic!("one group has such a list");
+    };
+    let listed = &new.allowed.as_ref().unwrap().projects;
+    assert_eq!(*listed, ["default/vision".to_owned()].into());
+    world.take(&[Change::Group(new.clone())]);
+    assert_eq!(super::super::with_domains(world.state()).count(), 0);
+}
+
+/// Of an array what has a place goes on, and the rest is never made.
+#[test]
+fn an_array_of_who_leaves_the_group_makes_no_more_tasks() {
+    let mut world = World::new();
+    group(&mut world, 10, "dev", &["bob"]);
+    provision(&mut world, document("user_group", json!("dev")));
+    let asked = json!({"queue": "Dev/4x", "type": "batch", "command": ["x"],
+        "array": {"range": "0-9", "parallel": 1}});
+    let array = world.submit(3, asked).unwrap();
+    world.place();
+    member(&mut world, "bob", false);
+    let plan = world.session(array).unwrap().array.clone().unwrap();
+    assert_eq!((plan.unmade(), plan.cancelled), (0, 9));
+}
