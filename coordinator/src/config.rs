@@ -2,46 +2,48 @@
 //! between several of them. Where values come from is decided in `longshore-config`.
 
 mod actions;
+mod agents;
+mod apps;
 mod fixed;
 mod hidden;
 mod keys;
+mod logging;
 mod networks;
 mod notify;
 mod retention;
+mod scheduler;
 mod secure;
+mod sessions;
 
 pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
+pub use agents::Agents;
+pub use apps::Apps;
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
 pub use keys::{SCHEMA, manual, reference};
+pub use logging::{LogFormat, Logging};
 pub use networks::ClusterNetworks;
 pub use notify::{MailSettings, Notify, Tls, Webhook, is_public_url};
 pub use retention::Retention;
+pub use scheduler::Scheduler;
 pub use secure::{
     Argon2, Auth, Cookies, Invitations, Logins, Password, Redacted, Secure, TotpSettings,
 };
+pub use sessions::{Idle, Sessions, WatchdogSection};
 
 use crate::api::cors::{Cors, is_origin};
 use crate::outbound::is_entry;
 use crate::rates::Network;
 use longshore_common::amount::{SlotName, parse_bytes};
 use longshore_common::ids::is_handle;
-use longshore_common::limits::{
-    Combine, IdleAction, IdlePolicy, KEEP_MAX, Metric, Operator, UtilizationPolicy,
-};
 use longshore_common::session::PullRule;
 use longshore_config::load::{Fault, Loaded, default_of};
 use longshore_config::sources::{self, Start};
-use longshore_core::model::admin::DECLARE_LOST_MIN_S;
-use longshore_core::model::{
-    Discipline, LifeSettings, NetworkSettings, SchedulerSettings, Selection, SessionDefaults,
-    WatchdogSettings,
-};
+use longshore_core::model::{SchedulerSettings, SessionDefaults};
 use longshore_identity::bucket::{LIMIT_MAX, LIMIT_MIN};
 use serde::Deserialize;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use url::Url;
 
 /// A setting that is not accepted, in one sentence that says where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,73 +96,6 @@ pub struct Daemon {
     pub egress: Egress,
     /// Apps in browsers.
     pub apps: Apps,
-}
-
-/// Where apps are served if nothing is said.
-const APPS_PORT: u16 = 7422;
-
-/// `[daemon.apps]`: where browsers reach apps of sessions, never on the origin of the API.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, deny_unknown_fields)]
-pub struct Apps {
-    /// Each app gets a name of its own below it, served where the API is; empty = they are
-    /// served on `listen`.
-    pub domain: String,
-    /// TCP addresses for apps alone; none = without a domain no browser sees them.
-    pub listen: Vec<SocketAddr>,
-}
-
-impl Default for Apps {
-    fn default() -> Self {
-        Self {
-            domain: String::new(),
-            listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, APPS_PORT))],
-        }
-    }
-}
-
-impl Apps {
-    /// `public` is the address of the API for people, `cookies` the domain of their cookies.
-    fn check(&self, public: &str, cookies: &str) -> Result<(), ConfigError> {
-        let wrong = |key: &str, text: String| Err(ConfigError(format!("{key}: {text}")));
-        if self.listen.len() > 16 {
-            return wrong(
-                "daemon.apps.listen",
-                "must be at most 16 addresses".to_owned(),
-            );
-        }
-        if self.domain.is_empty() {
-            return Ok(());
-        }
-        let label = |part: &str| {
-            let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-            !part.is_empty() && part.len() <= 63 && part.bytes().all(good)
-        };
-        let domain = self.domain.to_ascii_lowercase();
-        if !domain.contains('.') || domain.len() > 200 || !domain.split('.').all(label) {
-            let text = "must be a name of at least two parts, such as apps.gpu.lab";
-            return wrong("daemon.apps.domain", text.to_owned());
-        }
-        let within = |name: &str, parent: &str| {
-            let rest = name.strip_suffix(parent);
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        let cookies = cookies.trim_start_matches('.').to_ascii_lowercase();
-        if !cookies.is_empty() && within(&domain, &cookies) {
-            let text = format!(
-                "lies within daemon.auth.cookies.domain ({cookies}): apps would get the cookies of logins"
-            );
-            return wrong("daemon.apps.domain", text);
-        }
-        let public = Url::parse(public).ok();
-        let host = public.as_ref().and_then(Url::host_str).unwrap_or("");
-        if host.ends_with(&format!(".{domain}")) {
-            let text = format!("daemon.public_url ({host}) lies within it");
-            return wrong("daemon.apps.domain", text);
-        }
-        Ok(())
-    }
 }
 
 /// `[daemon.rate_limit]`: requests in any 900 s, 1 to 1000000.
@@ -286,213 +221,6 @@ impl Egress {
     }
 }
 
-/// `[daemon.agents]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, deny_unknown_fields)]
-pub struct Agents {
-    /// UDP address; absent = as the API.
-    pub listen: Option<SocketAddr>,
-    /// Addresses agents may use besides the one they have.
-    pub addresses: Vec<String>,
-    /// Seconds between heartbeats.
-    pub heartbeat_s: u32,
-    /// T1: seconds of silence after which an agent is LOST.
-    pub lost_after_s: u32,
-    /// T2: seconds of silence after which its sessions are given up; 0 = never. Of the
-    /// group that the first start makes; after that administrators set it, group by group.
-    pub declare_lost_s: u32,
-    /// Days a certificate of an agent is good.
-    pub certificate_days: u32,
-    /// Segmentation offload; off where a network card gets it wrong.
-    pub gso: bool,
-}
-
-impl Default for Agents {
-    fn default() -> Self {
-        Self {
-            listen: None,
-            addresses: Vec::new(),
-            heartbeat_s: 2,
-            lost_after_s: 15,
-            declare_lost_s: 600,
-            certificate_days: 90,
-            gso: true,
-        }
-    }
-}
-
-/// `[services.sessions]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, deny_unknown_fields)]
-pub struct Sessions {
-    /// Image of a session that names none; empty = there is none.
-    pub default_image: String,
-    /// Image of system sessions; empty = there are none.
-    pub system_image: String,
-    /// Cores of a session that names none.
-    pub default_cpu: String,
-    /// Memory of a session that names none.
-    pub default_mem: String,
-    /// Priority of a session that names none.
-    pub default_priority: u8,
-    /// Tasks an array may have.
-    pub array_tasks: u32,
-    /// Administrators may reach into sessions of others; each use is recorded.
-    pub admin_exec: bool,
-    /// How often a lifetime may be extended whose keypair policy does not say.
-    pub extend_max: u32,
-    /// By how many seconds at once.
-    pub extend_step_s: i64,
-    /// When sessions count as unused whose keypair policy does not say. In force for what is
-    /// submitted after the start.
-    pub idle: Idle,
-    /// Stops sessions without a sign of life.
-    pub watchdog: WatchdogSection,
-}
-
-impl Sessions {
-    /// How long sessions live where no policy says so.
-    #[must_use]
-    pub fn lives(&self) -> LifeSettings {
-        LifeSettings {
-            extend_max: self.extend_max,
-            extend_step_s: self.extend_step_s,
-            new_user_grace_s: self.idle.new_user_grace_s,
-        }
-    }
-}
-
-/// `[services.sessions.watchdog]`, in seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, deny_unknown_fields)]
-pub struct WatchdogSection {
-    /// False: nothing is looked at.
-    pub enabled: bool,
-    /// Without a sign of life for longer a RUNNING session is stopped; at least 60.
-    pub threshold_sec: i64,
-    /// Between two looks; at least 60.
-    pub watch_interval_sec: i64,
-    /// Without output and use for so long a session counts as stalled; 0 = none does, else at
-    /// least 60.
-    pub stalled_after_sec: i64,
-}
-
-impl Default for WatchdogSection {
-    fn default() -> Self {
-        let known = WatchdogSettings::default();
-        Self {
-            enabled: known.enabled,
-            threshold_sec: known.threshold_s,
-            watch_interval_sec: known.interval_s,
-            stalled_after_sec: known.stalled_after_s,
-        }
-    }
-}
-
-impl WatchdogSection {
-    fn check(&self) -> Result<(), ConfigError> {
-        let key = "services.sessions.watchdog.stalled_after_sec";
-        match self.stalled_after_sec {
-            0 | 60.. => Ok(()),
-            _ => Err(ConfigError(format!("{key}: must be 0 or at least 60"))),
-        }
-    }
-
-    /// As data.
-    #[must_use]
-    pub const fn settings(&self) -> WatchdogSettings {
-        WatchdogSettings {
-            enabled: self.enabled,
-            threshold_s: self.threshold_sec,
-            interval_s: self.watch_interval_sec,
-            stalled_after_s: self.stalled_after_sec,
-        }
-    }
-}
-
-/// `[services.sessions.idle]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, deny_unknown_fields)]
-pub struct Idle {
-    /// Seconds without use; 0 = nobody is stopped for it.
-    pub timeout_s: u32,
-    /// Seconds of running before any verdict.
-    pub initial_grace_s: u32,
-    /// Seconds over which work is averaged; 0 = only use counts, not work.
-    pub window_s: u32,
-    /// Below this mean share of the granted cores a session does no work, in percent.
-    pub cpu_pct: u32,
-    /// The same for its GPUs.
-    pub gpu_pct: u32,
-    /// `all`: stopped when nobody uses it and it does no work; `any`: when one of them holds.
-    pub combine: String,
-    /// Seconds before the stop at which its user is warned.
-    pub warn_s: Vec<u32>,
-    /// For so many seconds after a person was made no lifetime and no rule of idleness counts
-    /// for its sessions; 0 = they count from the beginning.
-    pub new_user_grace_s: i64,
-}
-
-impl Default for Idle {
-    fn default() -> Self {
-        Self {
-            timeout_s: 0,
-            initial_grace_s: 300,
-            window_s: 900,
-            cpu_pct: 5,
-            gpu_pct: 5,
-            combine: "all".to_owned(),
-            warn_s: vec![3600, 900, 300],
-            new_user_grace_s: 0,
-        }
-    }
-}
-
-impl Idle {
-    /// The rules as data; none when nobody is stopped.
-    #[must_use]
-    pub fn policy(&self) -> Option<IdlePolicy> {
-        let utilization = (self.window_s > 0).then(|| UtilizationPolicy {
-            window_s: self.window_s,
-            operator: Operator::And,
-            applies_to_batch: false,
-            thresholds: vec![(Metric::Cpu, self.cpu_pct), (Metric::Gpu, self.gpu_pct)],
-        });
-        (self.timeout_s > 0).then(|| IdlePolicy {
-            action: IdleAction::Stop,
-            combine: self.combine.parse().unwrap_or(Combine::All),
-            initial_grace_s: self.initial_grace_s,
-            warn_s: self.warn_s.clone(),
-            interaction_timeout_s: Some(self.timeout_s),
-            utilization,
-            timeout_s: self.timeout_s,
-            keep_max: KEEP_MAX,
-        })
-    }
-}
-
-impl Default for Sessions {
-    fn default() -> Self {
-        Self {
-            default_image: String::new(),
-            system_image: String::new(),
-            default_cpu: "1".to_owned(),
-            default_mem: "2g".to_owned(),
-            default_priority: 10,
-            array_tasks: SessionDefaults::default().array_tasks,
-            admin_exec: false,
-            extend_max: LifeSettings::default().extend_max,
-            extend_step_s: LifeSettings::default().extend_step_s,
-            idle: Idle::default(),
-            watchdog: WatchdogSection::default(),
-        }
-    }
-}
-
 /// `[services]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -532,132 +260,6 @@ pub struct Organization {
     pub allow_service_account_admins: bool,
     /// Calls that people may have made about an object, by its type.
     pub ui_actions: UiActions,
-}
-
-/// `[services.scheduler]`: the defaults of every resource group.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, deny_unknown_fields)]
-pub struct Scheduler {
-    /// `fifo`, `lifo`, `drf` in any case: order inside a priority.
-    pub scheduler: String,
-    /// `concentrated`, `dispersed`, `round-robin` in any case: which agent is taken.
-    pub agent_selection: String,
-    /// How often the head is tried before others pass it; 0 = they never do.
-    pub retries_to_skip: i64,
-    /// A head is charged at most one try per so many seconds.
-    pub interval_s: i64,
-    /// How often a session whose start failed goes back to PENDING; 0 = never.
-    pub creation_retries: i64,
-    /// A session PENDING for longer is cancelled, in seconds; 0 = never.
-    pub pending_timeout_s: i64,
-}
-
-impl Default for Scheduler {
-    fn default() -> Self {
-        let SchedulerSettings {
-            scheduler,
-            agent_selection,
-            retries_to_skip,
-            interval_s,
-            creation_retries,
-            pending_timeout_s,
-            idle: _,
-            lives: _,
-            pull: _,
-            network: _,
-        } = SchedulerSettings::default();
-        Self {
-            scheduler: scheduler.to_string(),
-            agent_selection: agent_selection.to_string(),
-            retries_to_skip: i64::from(retries_to_skip),
-            interval_s: i64::from(interval_s),
-            creation_retries: i64::from(creation_retries),
-            pending_timeout_s: i64::from(pending_timeout_s),
-        }
-    }
-}
-
-impl Scheduler {
-    /// Text and numbers are read here, not by the file's reader, so that what is said
-    /// about a bad one names the range.
-    fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &str, text: String| {
-            let key = format!("services.scheduler.{key}");
-            Err(ConfigError(format!("{key}: {text}")))
-        };
-        if let Err(error) = self.scheduler.parse::<Discipline>() {
-            return wrong("scheduler", error.to_string());
-        }
-        if let Err(error) = self.agent_selection.parse::<Selection>() {
-            return wrong("agent_selection", error.to_string());
-        }
-        for (key, value, range) in [
-            ("retries_to_skip", self.retries_to_skip, 0..=1_000_000),
-            ("interval_s", self.interval_s, 1..=86_400),
-            ("creation_retries", self.creation_retries, 0..=100),
-            ("pending_timeout_s", self.pending_timeout_s, 0..=315_360_000),
-        ] {
-            if !range.contains(&value) {
-                let (low, high) = (range.start(), range.end());
-                return wrong(key, format!("must be {low} to {high}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The settings as data; what [`Config::load`] refuses falls back to its default.
-    #[must_use]
-    pub fn settings(&self) -> SchedulerSettings {
-        let known = SchedulerSettings::default();
-        let number = |value: i64, known: u32| u32::try_from(value).unwrap_or(known);
-        SchedulerSettings {
-            scheduler: self.scheduler.parse().unwrap_or(known.scheduler),
-            agent_selection: self
-                .agent_selection
-                .parse()
-                .unwrap_or(known.agent_selection),
-            retries_to_skip: number(self.retries_to_skip, known.retries_to_skip),
-            interval_s: number(self.interval_s, known.interval_s),
-            creation_retries: number(self.creation_retries, known.creation_retries),
-            pending_timeout_s: number(self.pending_timeout_s, known.pending_timeout_s),
-            idle: None,                          // another section's
-            lives: LifeSettings::default(),      // as well
-            pull: PullRule::default(),           // as well
-            network: NetworkSettings::default(), // as well
-        }
-    }
-}
-
-/// `[logging]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, deny_unknown_fields)]
-pub struct Logging {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or filters per module.
-    pub level: String,
-    /// `text`, or `json` (on a terminal it is text all the same).
-    pub format: LogFormat,
-}
-
-impl Default for Logging {
-    fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-            format: LogFormat::Text,
-        }
-    }
-}
-
-/// How lines of the log look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// JSON when the output is no terminal.
-    Json,
 }
 
 /// What the command line sets.
@@ -819,7 +421,6 @@ impl Config {
         self.daemon.cors.check()?;
         actions::check(&self.services.organization.ui_actions)?;
         self.daemon.egress.check()?;
-        self.services.sessions.watchdog.check()?;
         self.services.retention.check()?;
         self.services.notify.check()?;
         let listen = self.daemon.listen;
@@ -832,85 +433,11 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key: &str, text: String| Err(ConfigError(format!("{key}: {text}")));
-        let agents = &self.daemon.agents;
-        if !(1..=60).contains(&agents.heartbeat_s) {
-            return wrong("daemon.agents.heartbeat_s", "must be 1 to 60".to_owned());
-        }
-        if agents.lost_after_s < 5 * agents.heartbeat_s || agents.lost_after_s > 3600 {
-            let least = 5 * agents.heartbeat_s;
-            return wrong(
-                "daemon.agents.lost_after_s",
-                format!("must be {least} (five heartbeats) to 3600"),
-            );
-        }
-        let least = i64::from(agents.lost_after_s).max(DECLARE_LOST_MIN_S);
-        if agents.declare_lost_s != 0 && i64::from(agents.declare_lost_s) < least {
-            return wrong(
-                "daemon.agents.declare_lost_s",
-                format!(
-                    "must be 0 or at least {least}: {DECLARE_LOST_MIN_S}, and daemon.agents.lost_after_s"
-                ),
-            );
-        }
-        if !(1..=3650).contains(&agents.certificate_days) {
-            return wrong(
-                "daemon.agents.certificate_days",
-                "must be 1 to 3650".to_owned(),
-            );
-        }
-        if self.services.sessions.default_priority > 100 {
-            return wrong(
-                "services.sessions.default_priority",
-                "must be 0 to 100".to_owned(),
-            );
-        }
-        if !(1..=1_000_000).contains(&self.services.sessions.array_tasks) {
-            return wrong(
-                "services.sessions.array_tasks",
-                "must be 1 to 1000000".to_owned(),
-            );
-        }
-        let filter = tracing_subscriber::EnvFilter::builder().parse(&self.logging.level);
-        if let Err(error) = filter {
-            return wrong("logging.level", error.to_string());
-        }
+        self.daemon.agents.check()?;
+        self.logging.check()?;
         self.services.scheduler.check()?;
         self.services.network.check()?;
-        let idle = &self.services.sessions.idle;
-        if idle.combine.parse::<Combine>().is_err() {
-            return wrong(
-                "services.sessions.idle.combine",
-                "must be all or any".to_owned(),
-            );
-        }
-        if self.services.sessions.extend_max > 100 {
-            return wrong(
-                "services.sessions.extend_max",
-                "must be 0 to 100".to_owned(),
-            );
-        }
-        if !(1..=604_800).contains(&self.services.sessions.extend_step_s) {
-            return wrong(
-                "services.sessions.extend_step_s",
-                "must be 1 to 604800".to_owned(),
-            );
-        }
-        if !(0..=15_552_000).contains(&idle.new_user_grace_s) {
-            let range = "must be 0 to 15552000".to_owned();
-            return wrong("services.sessions.idle.new_user_grace_s", range);
-        }
-        if idle.timeout_s > 15_552_000 || idle.window_s > 15_552_000 {
-            return wrong(
-                "services.sessions.idle",
-                "times must be at most 15552000 seconds".to_owned(),
-            );
-        }
-        if idle.cpu_pct > 100 || idle.gpu_pct > 100 || idle.warn_s.len() > 16 {
-            return wrong(
-                "services.sessions.idle",
-                "percents are 0 to 100, and there are at most 16 warnings".to_owned(),
-            );
-        }
+        self.services.sessions.check()?;
         if !self.daemon.name.is_empty() && !is_handle(&self.daemon.name) {
             return wrong(
                 "daemon.name",
@@ -1014,6 +541,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_core::model::{Discipline, Selection};
 
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
