@@ -21,10 +21,6 @@ mod tests;
 
 pub use history::{IdleHistory, MetricReport, Source, WHOLE, mean_tenths, tenths};
 
-/// Leads of the warnings before the end of a lifetime, in seconds, where no idle policy
-/// names others.
-const WARN_S: [u32; 3] = [3600, 900, 300];
-
 /// The instants of one attempt, on the boot clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionClock {
@@ -198,10 +194,11 @@ pub fn judge(
 
 /// The warning that is due of a stop because the node of a session has to be empty at an
 /// instant; none = nothing is to be said now. Nothing is stopped by it: whoever empties the
-/// node does that. `since_ms` is when that was decided.
+/// node does that. `since_ms` is when that was decided, `warn_s` says how many seconds before.
 #[must_use]
 pub fn warn_of_drain(
     warned: &mut WarnState,
+    warn_s: &[u32],
     deadline_ms: Option<i64>,
     since_ms: i64,
     now_ms: i64,
@@ -217,7 +214,7 @@ pub fn warn_of_drain(
     let due = Due {
         deadline_ms,
         length_ms,
-        warn_s: &WARN_S,
+        warn_s,
         quiet: true,
     };
     let paced = warned.drain.pace(due, now_ms);
@@ -283,7 +280,7 @@ fn lifetime_end(
         length_ms,
         warn_s: match &limits.idle {
             Some(idle) => &idle.warn_s,
-            None => &WARN_S,
+            None => &limits.warn_s,
         },
         quiet: true,
     };

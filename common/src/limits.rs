@@ -6,7 +6,7 @@ use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What one agent enforces on one session without asking anybody.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionLimits {
     /// Whether and when the session's life ends.
     pub lifetime: Option<Deadline>,
@@ -23,6 +23,32 @@ pub struct SessionLimits {
     pub new_user_until: Option<Deadline>,
     /// Somebody wants it kept.
     pub kept: Option<Kept>,
+    /// When to warn of the end of its lifetime, unless `idle` says it, and of a node that is
+    /// emptied: seconds before the stop, longest first.
+    #[serde(default = "warn_s")]
+    pub warn_s: Vec<u32>,
+}
+
+/// When to warn of a stop where nothing else is said: seconds before it.
+pub const WARN_S: [u32; 3] = [3600, 900, 300];
+
+fn warn_s() -> Vec<u32> {
+    WARN_S.to_vec()
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            lifetime: None,
+            batch_timeout_s: None,
+            idle: None,
+            grace_s: 0,
+            from_start_s: None,
+            new_user_until: None,
+            kept: None,
+            warn_s: warn_s(),
+        }
+    }
 }
 
 /// That somebody wanted a session kept, and for how long.

@@ -77,6 +77,8 @@ pub struct LoginAnswer {
 /// How one can log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LoginMethods {
+    /// Whose installation it is: `services.organization.name`.
+    pub organization: String,
     /// Whether people log in with a password.
     pub password: bool,
     /// Whether only the people of the configuration do.

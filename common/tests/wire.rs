@@ -117,6 +117,7 @@ fn entry(want: Want) -> Entry {
                 ago_ms: 1,
                 hold_s: 3600,
             }),
+            warn_s: vec![600],
         },
         stop: Some(StopOrder {
             reason: Reason::UserRequested,
@@ -597,6 +598,8 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
             "terms",
             encode(&Terms {
                 redaction: vec!["LAB_*".into()],
+                heartbeat_ms: 3000,
+                lost_after_ms: 20_000,
             }),
         ),
         ("material-request", encode(&MaterialRequest { key: key() })),

@@ -4,8 +4,10 @@
 mod actions;
 mod agents;
 mod apps;
+mod database;
 mod fixed;
 mod hidden;
+mod http;
 mod keys;
 mod logging;
 mod networks;
@@ -14,12 +16,15 @@ mod retention;
 mod scheduler;
 mod secure;
 mod sessions;
+mod throttle;
 
 pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
 pub use agents::Agents;
 pub use apps::Apps;
+pub use database::Database;
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
+pub use http::Http;
 pub use keys::{SCHEMA, manual, reference};
 pub use logging::{LogFormat, Logging};
 pub use networks::ClusterNetworks;
@@ -30,6 +35,7 @@ pub use secure::{
     Argon2, Auth, Cookies, Invitations, Logins, Password, Redacted, Secure, TotpSettings,
 };
 pub use sessions::{Idle, Sessions, WatchdogSection};
+pub use throttle::Throttling;
 
 use crate::api::cors::{Cors, is_origin};
 use crate::outbound::is_entry;
@@ -96,6 +102,12 @@ pub struct Daemon {
     pub egress: Egress,
     /// Apps in browsers.
     pub apps: Apps,
+    /// What connections may ask.
+    pub http: Http,
+    /// Where everything is stored.
+    pub database: Database,
+    /// The socket for commands of root; empty = in the data directory.
+    pub local_socket: PathBuf,
 }
 
 /// `[daemon.rate_limit]`: requests in any 900 s, 1 to 1000000.
@@ -142,6 +154,9 @@ impl Default for Daemon {
             cors: CorsSection::default(),
             egress: Egress::default(),
             apps: Apps::default(),
+            http: Http::default(),
+            database: Database::default(),
+            local_socket: PathBuf::new(),
         }
     }
 }
@@ -252,14 +267,41 @@ pub struct Images {
 }
 
 /// `[services.organization]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Organization {
+    /// Whose installation it is: stands in mails and where people log in.
+    pub name: String,
+    /// Whose the work of others is that waits or holds a device is not shown to users.
+    pub hide_owners: bool,
     /// Service accounts may act as administrators of their domain.
     pub allow_service_account_admins: bool,
     /// Calls that people may have made about an object, by its type.
     pub ui_actions: UiActions,
+}
+
+impl Default for Organization {
+    fn default() -> Self {
+        Self {
+            name: "Longshore".to_owned(),
+            hide_owners: false,
+            allow_service_account_admins: false,
+            ui_actions: UiActions::default(),
+        }
+    }
+}
+
+impl Organization {
+    fn check(&self) -> Result<(), ConfigError> {
+        let length = self.name.chars().count();
+        if !(1..=64).contains(&length) || self.name.chars().any(char::is_control) {
+            let key = "services.organization.name";
+            let text = "must have 1 to 64 characters, none of them a control character";
+            return Err(ConfigError(format!("{key}: {text}")));
+        }
+        actions::check(&self.ui_actions)
+    }
 }
 
 /// What the command line sets.
@@ -419,7 +461,7 @@ impl Config {
         self.check()?;
         self.secure.check()?;
         self.daemon.cors.check()?;
-        actions::check(&self.services.organization.ui_actions)?;
+        self.services.organization.check()?;
         self.daemon.egress.check()?;
         self.services.retention.check()?;
         self.services.notify.check()?;
@@ -434,6 +476,8 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key: &str, text: String| Err(ConfigError(format!("{key}: {text}")));
         self.daemon.agents.check()?;
+        self.daemon.http.check()?;
+        self.daemon.check_paths()?;
         self.logging.check()?;
         self.services.scheduler.check()?;
         self.services.network.check()?;
@@ -493,6 +537,7 @@ impl Config {
             lives: self.services.sessions.lives(),
             pull: self.services.images.auto_update,
             network: self.services.network.settings(),
+            declare_lost_s: self.daemon.agents.declare_lost_s,
             ..self.services.scheduler.settings()
         }
     }

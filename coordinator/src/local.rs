@@ -1,5 +1,5 @@
 //! What the administrator of the machine may ask the coordinator for without a login: over a
-//! socket in the data directory, a line of JSON each way.
+//! socket, a line of JSON each way.
 //!
 //! | input | output |
 //! |---|---|
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Longest line, in bytes: a password and some names, and room.
@@ -25,12 +25,6 @@ pub const LONGEST: u64 = 16 << 10;
 pub const LONGEST_ANSWER: u64 = 4 << 20;
 /// How long an answer may take: it waits for the disk, and for other passwords.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where the socket lies.
-#[must_use]
-pub fn socket(data_dir: &Path) -> PathBuf {
-    data_dir.join("local.sock")
-}
 
 /// A question.
 #[derive(Clone, Serialize, Deserialize)]
@@ -110,14 +104,13 @@ pub enum LocalError {
     Refused(String),
 }
 
-/// Puts a question to the coordinator of a data directory, and waits for the lines it answers.
+/// Puts a question to the coordinator that has this socket, and waits for the lines it answers.
 ///
 /// # Errors
 /// [`LocalError`].
-pub fn ask(data_dir: &Path, question: &Ask) -> Result<Vec<String>, LocalError> {
-    let path = socket(data_dir);
-    let shown = path.display().to_string();
-    let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
+pub fn ask(socket: &Path, question: &Ask) -> Result<Vec<String>, LocalError> {
+    let shown = socket.display().to_string();
+    let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => LocalError::Denied(shown.clone()),
         _ => LocalError::Nobody(shown.clone()),
     })?;
@@ -132,8 +125,8 @@ pub fn ask(data_dir: &Path, question: &Ask) -> Result<Vec<String>, LocalError> {
 /// The configuration with what the coordinator that runs here has stored of it, to be shown; none
 /// if none runs, or if it does not go with what stands in the files by now.
 #[must_use]
-pub fn with_stored(source: &Source, data_dir: &Path) -> Option<Loaded> {
-    let stored = stored(data_dir)?;
+pub fn with_stored(source: &Source, socket: &Path) -> Option<Loaded> {
+    let stored = stored(socket)?;
     let loaded = Config::sources(
         source.file.as_deref(),
         stored.into_iter().collect(),
@@ -154,7 +147,7 @@ pub fn with_stored(source: &Source, data_dir: &Path) -> Option<Loaded> {
 ///
 /// # Errors
 /// All that is wrong, a line each.
-pub fn checked(source: &Source, data_dir: &Path) -> Result<Loaded, ConfigError> {
+pub fn checked(source: &Source, socket: &Path) -> Result<Loaded, ConfigError> {
     let load = |settings| {
         let environment = source.environment.iter().cloned();
         let overrides = source.overrides.clone();
@@ -170,7 +163,7 @@ pub fn checked(source: &Source, data_dir: &Path) -> Result<Loaded, ConfigError> 
     if alone.is_ok() {
         return alone;
     }
-    let Some(mut stored) = stored(data_dir) else {
+    let Some(mut stored) = stored(socket) else {
         return alone;
     };
     // A mask does for a password, but is no list of webhooks.
@@ -180,8 +173,8 @@ pub fn checked(source: &Source, data_dir: &Path) -> Result<Loaded, ConfigError> 
 }
 
 /// What the coordinator that runs here has stored, secrets as masks; none if none runs.
-fn stored(data_dir: &Path) -> Option<BTreeMap<String, serde_json::Value>> {
-    let lines = match ask(data_dir, &Ask::Settings) {
+fn stored(socket: &Path) -> Option<BTreeMap<String, serde_json::Value>> {
+    let lines = match ask(socket, &Ask::Settings) {
         Ok(lines) => lines,
         Err(LocalError::Nobody(_)) => return None,
         Err(error) => {

@@ -42,8 +42,6 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 use url::{Host, Url};
 
-/// The database in the data directory.
-const DATABASE: &str = "longshore.db";
 /// How often the end of the audit log is logged: what was cut off since is not missed.
 const AUDIT_HEAD_EVERY: Duration = Duration::from_secs(3600);
 /// After a signal everything has ended within this time.
@@ -266,14 +264,14 @@ fn start() -> Result<(), End> {
         None | Some(Verb::Run) => (),
         Some(Verb::Audit {
             verb: AuditVerb::Verify { witness },
-        }) => return verify_audit(&config.daemon.data_dir, witness),
-        Some(Verb::SetupToken) => return print_setup_link(&config.daemon.data_dir),
-        Some(Verb::Admin { verb }) => return administer(&config.daemon.data_dir, verb),
-        Some(Verb::Secrets { verb }) => return secrets(&config.daemon.data_dir, verb),
+        }) => return verify_audit(&config.daemon.database_file(), witness),
+        Some(Verb::SetupToken) => return print_setup_link(&config.daemon.socket()),
+        Some(Verb::Admin { verb }) => return administer(&config.daemon.socket(), verb),
+        Some(Verb::Secrets { verb }) => return secrets(&config.daemon.socket(), verb),
         Some(Verb::Config {
             verb: ConfigVerb::Check,
         }) => {
-            let checked = local::checked(&source, &config.daemon.data_dir);
+            let checked = local::checked(&source, &config.daemon.socket());
             let loaded = checked.map_err(|error| End::Settings(error.to_string()))?;
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
@@ -284,7 +282,7 @@ fn start() -> Result<(), End> {
         Some(Verb::Config {
             verb: ConfigVerb::Show { key, origin, json },
         }) => {
-            let stored = local::with_stored(&source, &config.daemon.data_dir);
+            let stored = local::with_stored(&source, &config.daemon.socket());
             let loaded = stored.unwrap_or(loaded);
             let text = longshore_config::show::print(
                 &SCHEMA,
@@ -322,19 +320,19 @@ fn start() -> Result<(), End> {
 }
 
 /// Prints what the coordinator of this machine answers.
-fn ask_locally(data_dir: &Path, question: &Ask) -> Result<(), End> {
-    let lines = local::ask(data_dir, question).map_err(anyhow::Error::new)?;
+fn ask_locally(socket: &Path, question: &Ask) -> Result<(), End> {
+    let lines = local::ask(socket, question).map_err(anyhow::Error::new)?;
     for line in lines {
         println!("{line}");
     }
     Ok(())
 }
 
-fn print_setup_link(data_dir: &Path) -> Result<(), End> {
-    ask_locally(data_dir, &Ask::SetupToken)
+fn print_setup_link(socket: &Path) -> Result<(), End> {
+    ask_locally(socket, &Ask::SetupToken)
 }
 
-fn secrets(data_dir: &Path, verb: SecretsVerb) -> Result<(), End> {
+fn secrets(socket: &Path, verb: SecretsVerb) -> Result<(), End> {
     let question = match verb {
         SecretsVerb::Status => Ask::SecretsStatus,
         SecretsVerb::Rotate { new_key } => {
@@ -343,10 +341,10 @@ fn secrets(data_dir: &Path, verb: SecretsVerb) -> Result<(), End> {
             Ask::SecretsRotate { key }
         }
     };
-    ask_locally(data_dir, &question)
+    ask_locally(socket, &question)
 }
 
-fn administer(data_dir: &Path, verb: AdminVerb) -> Result<(), End> {
+fn administer(socket: &Path, verb: AdminVerb) -> Result<(), End> {
     let question = match verb {
         AdminVerb::Create {
             email,
@@ -373,7 +371,7 @@ fn administer(data_dir: &Path, verb: AdminVerb) -> Result<(), End> {
         }
         AdminVerb::Recover { email } => Ask::AdminRecover { email },
     };
-    ask_locally(data_dir, &question)
+    ask_locally(socket, &question)
 }
 
 /// `SEQ:HASH`, as the log has it.
@@ -386,8 +384,8 @@ fn witness(text: &str) -> Result<Head, String> {
     })
 }
 
-fn verify_audit(data_dir: &Path, witnesses: Vec<Head>) -> Result<(), End> {
-    let report = verify_audit_file(&data_dir.join(DATABASE), witnesses)?;
+fn verify_audit(database: &Path, witnesses: Vec<Head>) -> Result<(), End> {
+    let report = verify_audit_file(database, witnesses)?;
     let Head { seq, hash } = report.head;
     let Some(bad) = report.first_bad_seq else {
         println!(
@@ -425,7 +423,8 @@ fn log(config: &Config, names: &Names) -> Result<Level, End> {
         let filter = tracing_subscriber::EnvFilter::builder().parse(level);
         filter.map_err(|error| format!("logging.level: {error}"))
     };
-    let filter = parse(fixed.as_ref().unwrap_or(&config.logging.level));
+    let filters = config.logging.filters();
+    let filter = parse(fixed.as_ref().unwrap_or(&filters));
     let filter = filter.map_err(End::Settings)?;
     let terminal = std::io::stderr().is_terminal();
     let names = names.clone();
@@ -506,7 +505,9 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let sources = config.secure.key_sources(data_dir);
     let sources = sources.map_err(|error| End::Settings(error.to_string()))?;
     let keyring = sources.ring().map_err(End::Settings)?;
-    let (store, mut state) = Store::open(&data_dir.join(DATABASE), &keyring, new_meta)?;
+    let database = config.daemon.database_file();
+    let (store, mut state) =
+        Store::open_waiting(&database, &keyring, config.daemon.database.busy(), new_meta)?;
     let secrets = store.secrets();
     let begun = with_stored(&source, &state)?;
     let config = begun.config.clone();
@@ -531,13 +532,8 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         name => name.to_owned(),
     };
     let address = config.public_url(&name);
-    let pki = Pki::open(
-        data_dir,
-        state.meta.cluster,
-        &hosts(&config, &name),
-        i64::from(config.daemon.agents.certificate_days),
-    )
-    .context("the authority cannot be opened")?;
+    let pki = Pki::open(data_dir, state.meta.cluster, &hosts(&config, &name))
+        .context("the authority cannot be opened")?;
     let pki = Arc::new(pki);
     let identity = Arc::new(Identity::with_limits(
         &state,
@@ -559,11 +555,8 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         .with_context(|| format!("cannot listen on TCP {}", config.daemon.listen))?;
     let apps = listen_for_apps(&config).await;
     let apps_port = apps.first().and_then(|one| one.local_addr().ok());
-    let origins = api::Origins::new(
-        &config.daemon.apps.domain,
-        &address,
-        apps_port.map(|address| address.port()),
-    );
+    let apps_port = apps_port.map(|address| address.port());
+    let browsers = api::Browsers::at(&config.daemon.apps.domain, apps_port, &address);
     let (effects, due) = mpsc::unbounded_channel();
     let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
     let live = Arc::new(Live::hiding(names));
@@ -576,12 +569,11 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let opened = Vaults::new(keyring, reader.clone(), work, &secret);
     let link = ClusterConfig {
         listen: config.agents_listen(),
-        heartbeat_ms: config.daemon.agents.heartbeat_s * 1000,
-        lost_after_ms: config.daemon.agents.lost_after_s * 1000,
         addresses: config.daemon.agents.addresses.clone(),
         gso: config.daemon.agents.gso,
         vaults: opened.clone(),
-        terms: cluster::terms_of(settings.watch()),
+        terms: cluster::picked(settings.watch(), cluster::terms),
+        certificate_days: cluster::picked(settings.watch(), cluster::certificate_days),
     };
     let instance = InstanceId::new(identity::new_id());
     let (cluster, endpoint) = Prepared::new(link, Arc::clone(&pki), engine.clone(), instance, due)
@@ -607,7 +599,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let app = App::new(api::Parts {
         execs: api::Execs::default(),
         tunnels: api::Tunnels::default(),
-        browsers: api::Browsers::new(origins),
+        browsers,
         engine: engine.clone(),
         reader,
         secrets: secrets.clone(),
@@ -624,13 +616,16 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         settings,
         actions: Held::new(config.services.organization.ui_actions.clone()),
         outbound: Held::new(Outbound::new(Allowed::of(&config.daemon.egress.allow))),
+        http: Arc::new(Held::new(config.daemon.http.bounds())),
         cors: Held::new(config.daemon.cors.cors()),
         cluster: cluster_id,
         ca_pem: pki.ca_pem(),
         pin: pki.pin().context("the authority has no pin")?,
-        address: address.clone(),
+        host: name.clone(),
+        address: Held::new(address.clone()),
         agents_address: format!("{name}:{}", config.agents_listen().port()),
-        data_dir: data_dir.clone(),
+        // A file has a directory: its path is a whole one.
+        data_dir: database.parent().unwrap_or(data_dir).to_owned(),
         cursors: Cursors::new(&secret),
         audit: api::audit::Auditing::default(),
         vaults: opened,
@@ -669,7 +664,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
     let sending = tokio::spawn(api::notify::keep_sending(app.clone(), stopping.clone()));
     let retention = tokio::spawn(api::audit::keep_retention(app.clone(), stopping.clone()));
-    match api::local::bind(data_dir) {
+    match api::local::bind(&config.daemon.socket()) {
         Ok(socket) => drop(tokio::spawn(api::local::serve(
             app.clone(),
             socket,
@@ -688,10 +683,16 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     for listener in apps {
         let router = api::apps_router(app.clone());
         let (tls, stopping) = (tls.clone(), stopping.clone());
-        servers.spawn(api::listener::serve(listener, tls, router, stopping));
+        let bounds = Arc::clone(&app.http);
+        servers.spawn(api::listener::serve(
+            listener, tls, router, bounds, stopping,
+        ));
     }
+    let bounds = Arc::clone(&app.http);
     let router = api::router(app);
-    servers.spawn(api::listener::serve(listener, tls, router, stopping));
+    servers.spawn(api::listener::serve(
+        listener, tls, router, bounds, stopping,
+    ));
     let watchdog = watchdog(engine.clone());
     let audit_head = say_audit_head(engine.clone());
     tell_systemd(&[NotifyState::Ready]);
@@ -747,6 +748,7 @@ fn beginning(config: &Config) -> Beginning {
         project_policy: PolicyId::new(identity::new_id()),
         scheduler: config.scheduling(),
         service_account_admins: config.services.organization.allow_service_account_admins,
+        throttle: config.daemon.auth.throttle.limits(),
     }
 }
 

@@ -75,7 +75,6 @@ pub struct Pki {
     server_chain: Vec<CertificateDer<'static>>,
     server_key: Vec<u8>,
     work: Ed25519KeyPair,
-    agent_days: i64,
 }
 
 impl std::fmt::Debug for Pki {
@@ -102,12 +101,7 @@ impl Pki {
     ///
     /// # Errors
     /// Files that cannot be used, keys that others may read.
-    pub fn open(
-        dir: &Path,
-        cluster: ClusterId,
-        hosts: &[String],
-        agent_days: i64,
-    ) -> Result<Self, PkiError> {
+    pub fn open(dir: &Path, cluster: ClusterId, hosts: &[String]) -> Result<Self, PkiError> {
         let ca_key_path = dir.join("ca.key");
         let ca_path = dir.join("ca.pem");
         let work_path = dir.join("work.key");
@@ -143,7 +137,6 @@ impl Pki {
             server_chain: Vec::new(),
             server_key: Vec::new(),
             work,
-            agent_days,
         };
         pki.make_server_certificate(hosts)?;
         Ok(pki)
@@ -258,13 +251,19 @@ impl Pki {
         self.sign(b"longshore stateless reset 1")
     }
 
-    /// Issues a certificate for an agent over the public key of its request.
+    /// Issues a certificate for an agent over the public key of its request, good for so many
+    /// days from now on.
     ///
     /// # Errors
     /// A request that is damaged or not signed by its own key.
-    pub fn issue_agent(&self, agent: AgentId, csr_der: &[u8]) -> Result<String, PkiError> {
+    pub fn issue_agent(
+        &self,
+        agent: AgentId,
+        csr_der: &[u8],
+        days: u32,
+    ) -> Result<String, PkiError> {
         let request = parse_request(csr_der)?;
-        let mut params = leaf_params(self.agent_days)?;
+        let mut params = leaf_params(i64::from(days))?;
         params
             .distinguished_name
             .push(DnType::CommonName, agent.to_string());
@@ -484,11 +483,11 @@ mod tests {
     fn keys_survive_a_restart_and_requests_give_only_their_key() {
         let dir = tempfile::tempdir().unwrap();
         let cluster = ClusterId::new(7);
-        let pki = Pki::open(dir.path(), cluster, &[], 30).unwrap();
+        let pki = Pki::open(dir.path(), cluster, &[]).unwrap();
         let pin = pki.pin().unwrap();
         let csr = agent_csr();
         let agent = AgentId::new(9);
-        let pem = pki.issue_agent(agent, &csr).unwrap();
+        let pem = pki.issue_agent(agent, &csr, 2).unwrap();
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         let identity = pki.identify(&der).unwrap();
         assert_eq!(identity.agent, agent);
@@ -499,22 +498,25 @@ mod tests {
             "nothing but the key is taken from a request"
         );
         assert!(!pem.contains("evil"));
+        let validity = parsed.validity();
+        let life = validity.not_after.timestamp() - validity.not_before.timestamp();
+        assert_eq!(life, 2 * 86_400 + BACKDATED_S);
         drop(pki);
-        let again = Pki::open(dir.path(), cluster, &[], 30).unwrap();
+        let again = Pki::open(dir.path(), cluster, &[]).unwrap();
         assert_eq!(again.pin().unwrap(), pin);
         assert!(again.check_issued(&der).is_ok());
         let other = tempfile::tempdir().unwrap();
-        let foreign = Pki::open(other.path(), cluster, &[], 30).unwrap();
+        let foreign = Pki::open(other.path(), cluster, &[]).unwrap();
         assert!(foreign.check_issued(&der).is_err());
     }
 
     #[test]
     fn a_key_others_may_read_stops_the_start() {
         let dir = tempfile::tempdir().unwrap();
-        Pki::open(dir.path(), ClusterId::new(7), &[], 30).unwrap();
+        Pki::open(dir.path(), ClusterId::new(7), &[]).unwrap();
         fs::set_permissions(dir.path().join("ca.key"), fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(
-            Pki::open(dir.path(), ClusterId::new(7), &[], 30),
+            Pki::open(dir.path(), ClusterId::new(7), &[]),
             Err(PkiError::Mode { .. })
         ));
     }

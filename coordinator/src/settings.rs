@@ -287,7 +287,7 @@ impl Settings {
 
     /// Takes a configuration into force, as far as it is kept here.
     pub fn set(&self, next: InForce) {
-        if let Err(error) = (self.level)(&next.config.logging.level) {
+        if let Err(error) = (self.level)(&next.config.logging.filters()) {
             tracing::error!(%error, "logging.level is not taken");
         }
         self.now.send_replace(Arc::new(next));
@@ -467,5 +467,32 @@ mod tests {
         // What two keys say together is told as well.
         let stored = BTreeMap::from([("services.notify.mail.enabled".to_owned(), json!(true))]);
         assert_eq!(source.read(&keep(stored)).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn levels_of_modules_reach_the_log_with_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = source(&dir, "");
+        let begun = source.read(&StoredSettings::default()).unwrap();
+        let told = Arc::new(RwLock::new(String::new()));
+        let tells = Arc::clone(&told);
+        let level = move |text: &str| {
+            text.clone_into(&mut tells.write().unwrap());
+            Ok(())
+        };
+        let settings = Settings::new(source.clone(), begun, Box::new(level));
+        let stored = keep(BTreeMap::from([
+            ("logging.level".to_owned(), json!("warn")),
+            ("logging.levels".to_owned(), json!({ "access": "info" })),
+        ]));
+        settings.set(source.read(&stored).unwrap());
+        assert_eq!(*told.read().unwrap(), "warn,access=info");
+        assert_eq!(settings.pending_restart(), Vec::<String>::new());
+        let loud = keep(BTreeMap::from([(
+            "logging.levels".to_owned(),
+            json!({ "access": "loud" }),
+        )]));
+        let wrong = source.read(&loud).unwrap_err();
+        assert!(wrong[0].text.contains("logging.levels"), "{wrong:?}");
     }
 }

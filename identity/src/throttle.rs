@@ -20,10 +20,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The window of every counter, in milliseconds.
-pub const WINDOW_MS: i64 = 900_000;
+/// The window of codes, in milliseconds.
+const CODE_WINDOW_MS: i64 = 900_000;
+/// Failures of a name or a prefix that a row can hold: what a limit may be at most.
+pub const FAILURES_MAX: u32 = 1000;
 /// How long a prefix stays known after a login from it succeeded: 30 days, in milliseconds.
 pub const KNOWN_MS: i64 = 30 * 24 * 3_600_000;
+/// Failures of a row that are kept at most.
+const MOST_KEPT: usize = FAILURES_MAX as usize;
 /// Prefixes remembered for one name: more places than one person logs in from in a month;
 /// the longest unused makes room.
 const KNOWN_PER_NAME: usize = 32;
@@ -32,27 +36,71 @@ const KNOWN_PER_NAME: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rule {
     failures: usize,
+    /// Failures count for so many milliseconds.
+    window_ms: i64,
     /// Milliseconds from the failure that reached the limit; none: as long as so many
     /// failures lie in the window.
     refuse_ms: Option<i64>,
 }
 
-const PAIR: Rule = Rule {
-    failures: 10,
-    refuse_ms: Some(1_200_000),
-};
-const NAME: Rule = Rule {
-    failures: 100,
-    refuse_ms: Some(900_000),
-};
-const PREFIX: Rule = Rule {
-    failures: 100,
-    refuse_ms: None,
-};
 const CODE: Rule = Rule {
     failures: 10,
-    refuse_ms: Some(900_000),
+    window_ms: CODE_WINDOW_MS,
+    refuse_ms: Some(CODE_WINDOW_MS),
 };
+
+/// How many failures are one too many, as the configuration says. Codes have limits that
+/// nobody changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Failures of a name from a prefix, 1 to [`FAILURES_MAX`].
+    pub failures: u32,
+    /// Seconds for which a failure counts, at least 1; for so long a name that had too many is
+    /// refused.
+    pub window_s: u32,
+    /// Seconds for which a name is refused from a prefix, at least 1.
+    pub block_s: u32,
+    /// Failures of a name from anywhere, 1 to [`FAILURES_MAX`].
+    pub account_failures: u32,
+    /// Failures of any name from a prefix, 1 to [`FAILURES_MAX`].
+    pub source_failures: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            failures: 10,
+            window_s: 900,
+            block_s: 1200,
+            account_failures: 100,
+            source_failures: 100,
+        }
+    }
+}
+
+impl Limits {
+    fn rule(self, failures: u32, refuse_s: Option<u32>) -> Rule {
+        let failures = failures.clamp(1, FAILURES_MAX);
+        Rule {
+            failures: usize::try_from(failures).unwrap_or(usize::MAX),
+            window_ms: i64::from(self.window_s.max(1)) * 1000,
+            refuse_ms: refuse_s.map(|s| i64::from(s.max(1)) * 1000),
+        }
+    }
+
+    fn pair(self) -> Rule {
+        self.rule(self.failures, Some(self.block_s))
+    }
+
+    fn name(self) -> Rule {
+        self.rule(self.account_failures, Some(self.window_s))
+    }
+
+    fn prefix(self) -> Rule {
+        self.rule(self.source_failures, None)
+    }
+}
 
 /// Where a client is, as far as guessing is counted: /24 of IPv4, /64 of IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -266,19 +314,20 @@ impl Tries {
                 .filter(|since| lives(*since, now, ms))
                 .map(|since| left(since, now, ms));
         }
-        let mut ends: Vec<i64> = self.live(now).map(|at| left(at, now, WINDOW_MS)).collect();
+        let live = self.live(rule, now);
+        let mut ends: Vec<i64> = live.map(|at| left(at, now, rule.window_ms)).collect();
         // Fewer than the limit lie in the window once the limit-th newest has left it.
         ends.sort_unstable_by(|a, b| b.cmp(a));
         ends.get(rule.failures - 1).copied()
     }
 
-    fn live(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+    fn live(&self, rule: Rule, now: Timestamp) -> impl Iterator<Item = Timestamp> {
         let all = self.failures.iter().copied();
-        all.filter(move |at| lives(*at, now, WINDOW_MS))
+        all.filter(move |at| lives(*at, now, rule.window_ms))
     }
 
     fn fail(&mut self, rule: Rule, now: Timestamp) {
-        self.failures.retain(|at| lives(*at, now, WINDOW_MS));
+        self.failures.retain(|at| lives(*at, now, rule.window_ms));
         while self.failures.len() >= rule.failures {
             self.failures.pop_front(); // only the newest decide, and memory is bounded
         }
@@ -292,7 +341,7 @@ impl Tries {
     }
 
     fn is_idle(&self, rule: Rule, now: Timestamp) -> bool {
-        self.live(now).next().is_none() && self.refuses(rule, now).is_none()
+        self.live(rule, now).next().is_none() && self.refuses(rule, now).is_none()
     }
 
     fn row(&self, key: Key) -> Row {
@@ -306,8 +355,8 @@ impl Tries {
 
 /// How many rows of each kind are held.
 ///
-/// Memory is bounded by these: a name or prefix row is at most 900 bytes, a pair row 150,
-/// so about 50 MB if all were full. Somebody who wants to push out a row with k failures
+/// Memory is bounded by these: by the usual limits a name or prefix row is at most 900 bytes, a
+/// pair row 150, so about 50 MB if all were full. Somebody who wants to push out a row with k failures
 /// must fill the whole table with rows of more than k within the window; two hashes at a
 /// time make at most about 120,000 failures in 900 s, so what has 10 stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -395,7 +444,7 @@ impl<K: Ord + Copy> Table<K> {
                 let refuses = tries.refuses(self.rule, now);
                 (
                     refuses,
-                    tries.live(now).count(),
+                    tries.live(self.rule, now).count(),
                     tries.failures.back().copied(),
                     *key,
                 )
@@ -412,7 +461,8 @@ impl<K: Ord + Copy> Table<K> {
     }
 
     fn put(&mut self, key: K, row: &Row) {
-        let newest = row.failures_ms.len().saturating_sub(self.rule.failures);
+        // Not by the rule: another one may hold soon.
+        let newest = row.failures_ms.len().saturating_sub(MOST_KEPT);
         let failures = row.failures_ms[newest..].iter().copied().map(Timestamp);
         let tries = Tries {
             failures: failures.collect(),
@@ -447,14 +497,23 @@ impl Throttle {
     /// Counters at zero, for so many rows (at least one of each kind).
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
+        let limits = Limits::default();
         Self {
-            pairs: Table::new(PAIR, capacity.pairs),
-            names: Table::new(NAME, capacity.names),
-            prefixes: Table::new(PREFIX, capacity.prefixes),
+            pairs: Table::new(limits.pair(), capacity.pairs),
+            names: Table::new(limits.name(), capacity.names),
+            prefixes: Table::new(limits.prefix(), capacity.prefixes),
             codes: Table::new(CODE, capacity.codes),
             known: BTreeMap::new(),
             known_most: capacity.known.max(1),
         }
+    }
+
+    /// Other limits hold from now on, for failures that were counted too. Who is refused
+    /// already is so for as long as they say.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.pairs.rule = limits.pair();
+        self.names.rule = limits.name();
+        self.prefixes.rule = limits.prefix();
     }
 
     /// Takes in what was decided, or what was stored.

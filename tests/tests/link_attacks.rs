@@ -222,7 +222,7 @@ async fn a_coordinator_with_another_authority_gets_no_byte_of_the_token() -> Res
     let token = true_one.token(1, DAY).await?;
     // As good a coordinator as any, but for its authority.
     let other = tempfile::tempdir()?;
-    let pki = Pki::open(other.path(), ClusterId::new(1), &[], 1)?;
+    let pki = Pki::open(other.path(), ClusterId::new(1), &[])?;
     let tls = QuicServerConfig::try_from(pki.agents_config(&[ALPN_ENROL])?)?;
     let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
     let endpoint = quinn::Endpoint::server(config, ([127, 0, 0, 1], 0).into())?;
@@ -335,7 +335,7 @@ async fn a_link_needs_a_certificate_of_this_authority() -> Result<()> {
 
     // The same names, signed by another authority of the same cluster id.
     let other = tempfile::tempdir()?;
-    let pki = Pki::open(other.path(), cluster, &[], 1)?;
+    let pki = Pki::open(other.path(), cluster, &[])?;
     let (key, csr) = new_key()?;
     let stolen = Node {
         identity: node.identity.clone(),
@@ -344,7 +344,7 @@ async fn a_link_needs_a_certificate_of_this_authority() -> Result<()> {
     stolen.files.store(
         &node.identity,
         &key.serialize_pem(),
-        &pki.issue_agent(node.identity.agent, &csr)?,
+        &pki.issue_agent(node.identity.agent, &csr, 1)?,
         &coordinator.pki.ca_pem(),
     )?;
     let connected = match stolen.connect(coordinator.port).await {

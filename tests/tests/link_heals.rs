@@ -8,10 +8,12 @@ use longshore_common::ids::SessionId;
 use longshore_common::redact::Redaction;
 use longshore_common::session::SessionState;
 use longshore_core::model::Event;
+use longshore_link::boot_ms;
 use longshore_tests::load::fleet::{Fleet, FleetConfig};
 use longshore_tests::load::in_process::{InProcess, job};
 use longshore_tests::load::install_tls;
 use rusqlite::Connection;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -167,6 +169,50 @@ async fn agents_hide_what_the_coordinator_says() -> Result<()> {
     })
     .await?;
     fleet.stop().await;
+    coordinator.stop().await;
+    Ok(())
+}
+
+/// Another pace reaches an agent on its open link, which nobody takes for dead meanwhile, and
+/// silence is judged by the new time at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_pace_reaches_agents_on_their_open_links() -> Result<()> {
+    let (_dir, coordinator, fleet) = one_agent().await?;
+    let agent = fleet.members[0].id;
+    let live = coordinator.engine.live.agent(agent);
+    let beat = || live.last_beat_ms.load(Ordering::Relaxed);
+    let state = async || {
+        let state = coordinator.look(move |state| state.agents.get(&agent).map(|a| a.state));
+        state.await?.context("the agent is not known")
+    };
+    until("it is alive", async || {
+        Ok(state().await? == AgentState::Alive && beat() > 0)
+    })
+    .await?;
+    let pace = |heartbeat_ms, lost_after_ms| {
+        coordinator.terms.send_modify(|terms| {
+            terms.heartbeat_ms = heartbeat_ms;
+            terms.lost_after_ms = lost_after_ms;
+        });
+    };
+    let connections = coordinator.cluster.connections();
+    pace(300_000, 1_500_000);
+    // Three beats at the pace from before.
+    until("it is quiet", async || Ok(boot_ms() - beat() > 3000)).await?;
+    pace(1000, 8000);
+    for _ in 0..3 {
+        let last = beat();
+        until("it beats again", async || Ok(beat() > last)).await?;
+    }
+    assert_eq!(state().await?, AgentState::Alive);
+    assert_eq!(coordinator.cluster.connections(), connections);
+    // By the pace from before this would take as long as half an hour.
+    fleet.stop().await;
+    until(
+        "it is lost",
+        async || Ok(state().await? == AgentState::Lost),
+    )
+    .await?;
     coordinator.stop().await;
     Ok(())
 }

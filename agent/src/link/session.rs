@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -124,6 +124,13 @@ struct Between {
     renewing: Mutex<Option<String>>,
     /// Containers whose material this connection has asked for and not got.
     asked: Mutex<BTreeSet<ContainerKey>>,
+    /// Time between heartbeats in milliseconds, as the coordinator told last.
+    pace: watch::Sender<u32>,
+}
+
+/// Time between heartbeats that is kept to, whatever was told: milliseconds.
+fn paced(told_ms: u32) -> u32 {
+    told_ms.clamp(100, 600_000)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,7 +142,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Control<'a> {
     shared: &'a Arc<Shared>,
     between: &'a Between,
-    heartbeat_ms: u32,
+    /// Milliseconds between heartbeats.
+    pace: watch::Receiver<u32>,
     out: quinn::SendStream,
     seq: u64,
     /// Reports up to this revision were acknowledged.
@@ -200,11 +208,12 @@ async fn talk(
         sent_outcomes: Mutex::new(BTreeSet::new()),
         renewing: Mutex::new(None),
         asked: Mutex::new(BTreeSet::new()),
+        pace: watch::Sender::new(paced(welcome.heartbeat_ms)),
     };
     let control_part = Control {
         shared,
         between: &between,
-        heartbeat_ms: welcome.heartbeat_ms.clamp(100, 600_000),
+        pace: between.pace.subscribe(),
         out: control_out,
         seq: 0,
         acked: 0,
@@ -293,6 +302,11 @@ impl Control<'_> {
                     self.beat().await?;
                     next_beat = Instant::now() + self.pause();
                 }
+                Ok(()) = self.pace.changed() => {
+                    // What is under way was sent at the pace from before: it is not late yet.
+                    self.last_ack = Instant::now();
+                    next_beat = next_beat.min(Instant::now() + self.pause());
+                }
                 () = heard.closed() => return self.say_goodbye().await,
                 () = self.shared.stopped() => return self.say_goodbye().await,
             }
@@ -309,13 +323,14 @@ impl Control<'_> {
 
     /// Time to the next beat: the coordinator's wish, spread by a fifth both ways.
     fn pause(&self) -> Duration {
-        let beat = u64::from(self.heartbeat_ms);
+        let beat = u64::from(*self.pace.borrow());
         let fifth = beat / 5;
         Duration::from_millis(beat - fifth + random_u64() % (2 * fifth + 1))
     }
 
     fn check_alive(&self) -> Result<(), Ended> {
-        let limit = Duration::from_millis(u64::from(self.heartbeat_ms)) * DEAD_AFTER_BEATS;
+        let beat = Duration::from_millis(u64::from(*self.pace.borrow()));
+        let limit = beat * DEAD_AFTER_BEATS;
         if self.last_ack.elapsed() > limit {
             return Err(Ended::Failed("heartbeats are not acknowledged".to_owned()));
         }
@@ -579,6 +594,12 @@ async fn read_state(
             }
             Terms::KIND => {
                 let terms: Terms = frame.decode().map_err(LinkError::from)?;
+                let pace = paced(terms.heartbeat_ms);
+                between.pace.send_if_modified(|known| {
+                    let differs = *known != pace;
+                    *known = pace;
+                    differs
+                });
                 if config.hidden.set_told(terms.redaction.clone()) {
                     keep_hidden(config, terms.redaction).await;
                 }

@@ -707,7 +707,7 @@ impl<C: Containers> Supervisor<C> {
             if let Some((reason, detail)) = &verdict.stop {
                 stops.push((*key, *reason, detail.clone()));
             }
-            if let Some(warning) = watching.judge_drain(drain, now) {
+            if let Some(warning) = watching.judge_drain(drain, &entry.limits.warn_s, now) {
                 warnings.push((*key, warning.text));
             }
         }

@@ -275,15 +275,18 @@ impl Watching {
     }
 
     /// The warning that is due because its node has to be empty at an instant, if one is.
-    /// `drain` holds that instant and the one since which it is so.
+    /// `drain` holds that instant and the one since which it is so, `warn_s` says how many seconds
+    /// before.
     pub(super) fn judge_drain(
         &mut self,
         drain: Option<(i64, i64)>,
+        warn_s: &[u32],
         now_ms: i64,
     ) -> Option<Warning> {
         let (deadline_ms, since_ms) = drain.unzip();
         warn_of_drain(
             &mut self.warned,
+            warn_s,
             deadline_ms,
             since_ms.unwrap_or(now_ms),
             now_ms,

@@ -20,7 +20,7 @@ pub(crate) enum Verb {
         /// Name the node gets
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// How long it is valid; absent: a day
+        /// How long it is valid; absent: as the coordinator is set, a day unless changed
         #[arg(long, value_name = "TIME", value_parser = values::duration)]
         ttl: Option<Duration>,
         /// How many nodes may join with it; absent: one

@@ -61,7 +61,7 @@ pub struct GroupRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 32)]
     pub direct_submits: Member<String>,
-    /// Seconds of silence after which an agent's sessions are given up: 0 = never, else 120 or more; default 600.
+    /// Seconds of silence after which an agent's sessions are given up: 0 = never, else 120 or more; default `daemon.agents.declare_lost_s`.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 31_536_000)]
     pub declare_lost_s: Member<i64>,

@@ -190,7 +190,7 @@ pub struct NewJoinToken {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     pub agent_name: Option<String>,
-    /// Seconds it is valid; default 86,400, at most 2,592,000.
+    /// Seconds it is valid, at most 2,592,000; absent: `daemon.agents.join_token_ttl_s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 2_592_000)]
     pub ttl_s: Option<i64>,

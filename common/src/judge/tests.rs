@@ -2,7 +2,7 @@
 //! in seconds; in each of its seconds it is judged, and no deadline may move earlier.
 
 use super::*;
-use crate::limits::{Combine, Operator, UtilizationPolicy};
+use crate::limits::{Combine, Operator, UtilizationPolicy, WARN_S};
 
 /// A session under judgement, and everything that was said about it.
 struct Scene {
@@ -627,26 +627,44 @@ fn deadlines_beyond_all_measure_overflow_nowhere() {
 }
 
 #[test]
+fn other_leads_than_the_usual_ones_are_those_of_its_limits() {
+    let mut scene = Scene::new(None);
+    scene.limits.warn_s = vec![600];
+    scene.clock.lifetime_deadline_ms = Some(7_200_000);
+    scene.run(7200);
+    assert_eq!(scene.warnings, [(6600, 600)]);
+}
+
+#[test]
 fn a_drain_is_told_at_once_and_again_before_its_end() {
     let mut warned = WarnState::default();
     let deadline = Some(7_200_000);
     let mut told = Vec::new();
     for now_ms in (0..=7_200_000).step_by(1000) {
-        if let Some(warning) = warn_of_drain(&mut warned, deadline, 0, now_ms) {
+        if let Some(warning) = warn_of_drain(&mut warned, &WARN_S, deadline, 0, now_ms) {
             assert_eq!(warning.reason, Reason::Drained);
             told.push(warning.remaining_s);
         }
     }
     assert_eq!(told, [7200, 3600, 900, 300]);
-    assert_eq!(warn_of_drain(&mut warned, None, 0, 7_300_000), None);
+    assert_eq!(
+        warn_of_drain(&mut warned, &WARN_S, None, 0, 7_300_000),
+        None
+    );
     // Another drain later is told anew, and a short one has one word more at half of it.
     let (since, deadline) = (8_000_000, Some(8_100_000));
-    let first = warn_of_drain(&mut warned, deadline, since, since);
+    let first = warn_of_drain(&mut warned, &WARN_S, deadline, since, since);
     assert!(first.is_some_and(|w| w.text.starts_with("This session stops in 1 min 40 s")));
-    assert_eq!(warn_of_drain(&mut warned, deadline, since, 8_040_000), None);
-    assert!(warn_of_drain(&mut warned, deadline, since, 8_050_000).is_some());
+    assert_eq!(
+        warn_of_drain(&mut warned, &WARN_S, deadline, since, 8_040_000),
+        None
+    );
+    assert!(warn_of_drain(&mut warned, &WARN_S, deadline, since, 8_050_000).is_some());
     // And one that is far away.
-    assert_eq!(warn_of_drain(&mut warned, None, 0, 8_060_000), None);
+    assert_eq!(
+        warn_of_drain(&mut warned, &WARN_S, None, 0, 8_060_000),
+        None
+    );
     let (since, deadline) = (8_070_000, Some(80_000_000));
-    assert!(warn_of_drain(&mut warned, deadline, since, since).is_some());
+    assert!(warn_of_drain(&mut warned, &WARN_S, deadline, since, since).is_some());
 }

@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Terms {
     /// Names of variables whose values nobody is shown, as [`crate::redact`] takes them.
     pub redaction: Vec<String>,
+    /// Time between heartbeats in milliseconds, in place of what the welcome said.
+    pub heartbeat_ms: u32,
+    /// After so long without one the agent counts as LOST, in milliseconds; at least five
+    /// heartbeats.
+    pub lost_after_ms: u32,
 }
 
 impl Message for Terms {

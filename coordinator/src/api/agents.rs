@@ -21,7 +21,6 @@ use longshore_core::model::{self, Event, JoinToken, JoinTokenOrder};
 use std::sync::Arc;
 
 /// Seconds a join token is good when nothing is said, and at most.
-const TOKEN_TTL_S: i64 = 86_400;
 const TOKEN_TTL_MAX_S: i64 = 2_592_000;
 
 /// A body that says nothing.
@@ -68,17 +67,27 @@ pub(super) fn tagged(agent: &api::Agent) -> Result<Response, Failure> {
 }
 
 /// What somebody sees of nodes: those of the groups that are open to it, without addresses,
-/// and of what is taken only whose it is that one may know.
-struct Sight(Viewer);
+/// and of what is taken the sessions that one may know.
+struct Sight {
+    viewer: Viewer,
+    /// Whose the work of others is stays hidden.
+    hides: bool,
+}
 
 impl Sight {
+    fn of(app: &App, viewer: Viewer) -> Self {
+        let hides = app.settings.now().config.services.organization.hide_owners;
+        Self { viewer, hides }
+    }
+
     fn sees(&self, state: &model::State, agent: &model::Agent) -> bool {
         let group = state.groups.get(&agent.group);
-        self.0.is_administrator() || group.is_none_or(|group| self.0.may_use(state, group))
+        self.viewer.is_administrator()
+            || group.is_none_or(|group| self.viewer.may_use(state, group))
     }
 
     fn trim(&self, state: &model::State, agent: &mut api::Agent) {
-        if !self.0.is_administrator() {
+        if !self.viewer.is_administrator() {
             agent.address = None;
         }
         for device in &mut agent.devices {
@@ -90,9 +99,11 @@ impl Sight {
         for holder in &mut device.holders {
             let session = holder.session.parse::<SessionId>().ok();
             let session = session.and_then(|id| state.sessions.get(&id));
-            if !session.is_some_and(|session| self.0.sees_session(session)) {
+            if !session.is_some_and(|session| self.viewer.sees_session(session)) {
                 holder.session = String::new();
-                holder.owner_name = String::new();
+                if self.hides {
+                    holder.owner_name = String::new();
+                }
             }
         }
     }
@@ -100,7 +111,7 @@ impl Sight {
 
 pub(super) async fn list(State(app): State<App>, request: Request) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
-    let sight = Sight(Viewer::of(&caller));
+    let sight = Sight::of(&app, Viewer::of(&caller));
     let query = Query::read(
         request.uri().query(),
         &["state", "group", "limit", "cursor"],
@@ -155,7 +166,7 @@ pub(super) async fn read(
 ) -> Result<Response, Failure> {
     let caller = person(request.extensions())?;
     Query::read(request.uri().query(), &[])?;
-    let sight = Sight(Viewer::of(&caller));
+    let sight = Sight::of(&app, Viewer::of(&caller));
     let (wanted, live) = (text.clone(), Arc::clone(&app.engine.live));
     let user = caller.caller.user;
     let look = move |state: &model::State, _| {
@@ -163,7 +174,7 @@ pub(super) async fn read(
             .agent_by_ref(&wanted)
             .filter(|a| sight.sees(state, a))?;
         let mut shown = views::agent(state, &live, agent, Detail::Whole(user));
-        if sight.0.is_superadmin() {
+        if sight.viewer.is_superadmin() {
             let unclaimed = views::unclaimed(state, &live, agent).len();
             shown.unclaimed = Some(unclaimed as u64).filter(|count| *count > 0);
         }
@@ -294,7 +305,7 @@ pub(super) async fn confirm_loss(
 }
 
 pub(super) async fn devices(State(app): State<App>, request: Request) -> Result<Response, Failure> {
-    let sight = Sight(Viewer::of(&person(request.extensions())?));
+    let sight = Sight::of(&app, Viewer::of(&person(request.extensions())?));
     let query = Query::read(
         request.uri().query(),
         &["agent", "group", "limit", "cursor"],
@@ -394,7 +405,9 @@ pub(super) async fn create_token(
     Query::read(request.uri().query(), &[])?;
     let order = extract::json::<NewJoinToken>(request).await?.value;
     let mut failure = Failure::new("LS-INVALID", "Members of the request are not valid.");
-    let ttl_s = order.ttl_s.unwrap_or(TOKEN_TTL_S);
+    let ttl_s = order
+        .ttl_s
+        .unwrap_or_else(|| app.settings.now().config.daemon.agents.join_token_ttl_s);
     if !(1..=TOKEN_TTL_MAX_S).contains(&ttl_s) {
         failure = failure.at("/ttl_s", "A join token is good for 1 to 2,592,000 seconds.");
     }

@@ -196,13 +196,13 @@ pub const CODES: &[Code] = &[
         "LS-TIMEOUT",
         408,
         "The request did not arrive in time",
-        "No part of the body came for 30 seconds. Send it again.",
+        "No part of the body came for 30 seconds, or not all of it within daemon.http.request_timeout_s. Send it again.",
     ),
     code(
         "LS-TOO-LARGE",
         413,
         "The request is too large",
-        "A body may have 1 MiB, an archive of files 64 GiB, the part of an address behind the question mark 8 KiB.",
+        "A body may have 1 MiB unless daemon.http.max_body says otherwise, an archive of files 64 GiB, the part of an address behind the question mark 8 KiB.",
     ),
     code(
         "LS-MEDIA-TYPE",

@@ -1,13 +1,15 @@
 //! Bodies and parameters, read strictly: what is not understood is refused by name.
 
 use super::errors::{Failure, cut, nearest};
+use super::listener::Bounds;
 use axum::body::{Body, HttpBody};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Request, header};
+use axum::http::{Extensions, HeaderMap, Request, header};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper::body::{Frame, SizeHint};
+use longshore_common::amount::format_bytes_short;
 use longshore_common::api::MemberError;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -17,11 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Largest body.
-pub(super) const MAX_BODY: usize = 1 << 20;
-/// Bytes that are read of a body that is not taken. JSON may say a character in twelve: what
-/// holds no more characters than a member may have hears the answer.
-const DISCARDED: usize = 4 * MAX_BODY;
+/// Bytes that are read of a body that is not taken, for each that might have been. JSON may say a
+/// character in twelve: what holds no more characters than a member may have hears the answer.
+const DISCARDED: usize = 4;
 /// Longest query.
 const MAX_QUERY: usize = 8 * 1024;
 /// Most terms of a query.
@@ -30,8 +30,6 @@ const MAX_TERMS: usize = 50;
 const MAX_ELEMENTS: usize = 10_000;
 /// How long a body may pause.
 const BODY_IDLE: Duration = Duration::from_secs(30);
-/// How long a body may take in all: with a byte now and then it would hold its request for ever.
-const BODY_WHOLE: Duration = Duration::from_secs(60);
 /// How long a body may take that nobody wants.
 const DISCARDING: Duration = Duration::from_secs(5);
 
@@ -72,16 +70,23 @@ pub(super) async fn csv(request: Request<Body>) -> Result<Bytes, Failure> {
 
 async fn body(request: Request<Body>) -> Result<(HeaderMap, Bytes), Failure> {
     let (parts, body) = request.into_parts();
-    let bytes = whole(&parts.headers, body).await?;
+    let bytes = whole(&parts, body).await?;
     Ok((parts.headers, bytes))
+}
+
+/// What the configuration says of a request.
+fn bounds(extensions: &Extensions) -> Bounds {
+    extensions.get().copied().unwrap_or_default()
 }
 
 /// Reads a body of bounded length.
 ///
 /// # Errors
 /// LS-TOO-LARGE, LS-TIMEOUT, LS-SYNTAX where it broke off.
-pub(super) async fn whole(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
-    let read = tokio::time::timeout(BODY_WHOLE, pieces(headers, body));
+pub(super) async fn whole(parts: &Parts, body: Body) -> Result<Bytes, Failure> {
+    let bounds = bounds(&parts.extensions);
+    let read = pieces(&parts.headers, body, bounds.max_body);
+    let read = tokio::time::timeout(bounds.body, read);
     read.await.unwrap_or_else(|_| Err(too_slow()))
 }
 
@@ -89,12 +94,12 @@ fn too_slow() -> Failure {
     Failure::new("LS-TIMEOUT", "The body did not come in time.")
 }
 
-async fn pieces(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+async fn pieces(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Failure> {
     let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|n| n > MAX_BODY as u64) {
-        return Err(too_large());
+    if declared.is_some_and(|n| n > most as u64) {
+        return Err(too_large(most));
     }
     let mut stream = body.into_data_stream();
     let mut bytes: Vec<u8> = Vec::new();
@@ -104,8 +109,8 @@ async fn pieces(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(Failure::new("LS-SYNTAX", "The body broke off.")),
             Ok(Some(Ok(chunk))) => {
-                if bytes.len() + chunk.len() > MAX_BODY {
-                    return Err(too_large());
+                if bytes.len() + chunk.len() > most {
+                    return Err(too_large(most));
                 }
                 bytes.extend_from_slice(&chunk);
             }
@@ -116,7 +121,7 @@ async fn pieces(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
 
 /// What a handler left of a body.
 #[derive(Debug)]
-pub(super) struct Unread(Option<Shared>);
+pub(super) struct Unread(Option<(Shared, usize)>);
 
 /// A body that two have: whoever handles the request, and then whoever answers it.
 #[derive(Debug, Clone)]
@@ -151,19 +156,20 @@ pub(super) fn watched(request: Request<Body>) -> (Request<Body>, Unread) {
         return (request, Unread(None));
     }
     let (parts, body) = request.into_parts();
+    let most = bounds(&parts.extensions).max_body;
     let shared = Shared(Arc::new(Mutex::new(body)));
     let request = Request::from_parts(parts, Body::new(shared.clone()));
-    (request, Unread(Some(shared)))
+    (request, Unread(Some((shared, most))))
 }
 
 impl Unread {
     /// Reads on, some way beyond what could be accepted: a connection that is closed while
     /// its client still writes takes the answer with it.
     pub(super) async fn discard(self) {
-        let Some(shared) = self.0 else { return };
+        let Some((shared, most)) = self.0 else { return };
         let read = async {
             let mut stream = Body::new(shared).into_data_stream();
-            let mut left = DISCARDED;
+            let mut left = DISCARDED * most;
             while let Some(Ok(chunk)) = stream.next().await {
                 let Some(rest) = left.checked_sub(chunk.len()) else {
                     return;
@@ -175,8 +181,9 @@ impl Unread {
     }
 }
 
-fn too_large() -> Failure {
-    Failure::new("LS-TOO-LARGE", "The body has more than 1 MiB.")
+fn too_large(most: usize) -> Failure {
+    let most = format_bytes_short(i64::try_from(most).unwrap_or(i64::MAX));
+    Failure::new("LS-TOO-LARGE", format!("The body has more than {most}."))
 }
 
 fn media_type(headers: &HeaderMap, known: &[&str]) -> Result<(), Failure> {
@@ -732,9 +739,10 @@ mod tests {
             ))
         };
         let body = Body::from_stream(futures_util::stream::unfold((), byte));
-        let failure = whole(&HeaderMap::new(), body).await.unwrap_err();
+        let (parts, ()) = Request::new(()).into_parts();
+        let failure = whole(&parts, body).await.unwrap_err();
         assert_eq!(failure.code, "LS-TIMEOUT");
-        assert_eq!(started.elapsed(), BODY_WHOLE);
+        assert_eq!(started.elapsed(), Bounds::default().body);
     }
 
     #[test]

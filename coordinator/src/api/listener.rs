@@ -2,6 +2,7 @@
 
 use super::GUARDED;
 use super::framing::Framed;
+use crate::settings::Held;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -21,14 +22,10 @@ use tower::ServiceExt as _;
 
 /// A TLS handshake takes at most this long.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The headers of a request take at most this long.
-const HEADERS: Duration = Duration::from_secs(10);
 /// Most headers of a request.
 const MOST_HEADERS: usize = 64;
 /// Most bytes of headers.
 const HEADER_BYTES: usize = 16 * 1024;
-/// Connections of one address.
-const PER_ADDRESS: usize = 100;
 /// Connections in all.
 const IN_ALL: usize = 4096;
 /// What is open when the coordinator stops gets this long.
@@ -39,6 +36,31 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The address at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
+
+/// What the configuration says of connections and requests. Travels with each request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of the largest body that is read as a whole.
+    pub max_body: usize,
+    /// The headers of a request take at most this long.
+    pub headers: Duration,
+    /// A body that is read as a whole takes at most this long: with a byte now and then it would
+    /// hold its request for ever.
+    pub body: Duration,
+    /// Connections of one address.
+    pub per_address: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_body: 1 << 20,
+            headers: Duration::from_secs(10),
+            body: Duration::from_secs(60),
+            per_address: 100,
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -52,7 +74,7 @@ struct Counted {
 }
 
 impl Counts {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+    fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Counted> {
         let address = address.to_canonical();
         let mut map = self
             .per_address
@@ -62,7 +84,7 @@ impl Counts {
             return None;
         }
         let count = map.entry(address).or_insert(0);
-        if *count >= PER_ADDRESS {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -90,10 +112,12 @@ impl Drop for Counted {
 }
 
 /// Serves a router until `stop` says true, then lets what is open end, for five seconds.
+/// Connections are taken by the bounds of that moment, requests go by those of theirs.
 pub async fn serve(
     listener: TcpListener,
     mut tls: rustls::ServerConfig,
     router: Router,
+    bounds: Arc<Held<Bounds>>,
     mut stop: watch::Receiver<bool>,
 ) {
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -116,7 +140,7 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(counted) = counts.enter(peer.ip()) else {
+        let Some(counted) = counts.enter(peer.ip(), bounds.get().per_address) else {
             tracing::debug!(%peer, "too many connections");
             continue;
         };
@@ -125,6 +149,7 @@ pub async fn serve(
             peer,
             acceptor.clone(),
             router.clone(),
+            Arc::clone(&bounds),
             graceful.watcher(),
         );
         tasks.spawn(GUARDED.scope((), async move {
@@ -149,6 +174,7 @@ async fn connection(
     peer: SocketAddr,
     acceptor: TlsAcceptor,
     router: Router,
+    bounds: Arc<Held<Bounds>>,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     let _ = stream.set_nodelay(true); // only makes it slower when it fails
@@ -161,13 +187,14 @@ async fn connection(
         Err(_) => return,
     };
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    // The protocol is known, so no bytes are waited for to guess it.
+    let builder = builder(h2, bounds.get().headers);
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(bounds.get());
         router.clone().oneshot(request)
     });
-    // The protocol is known, so no bytes are waited for to guess it.
-    let builder = builder(h2);
     // Frames of HTTP/2 say one length.
     let served = match h2 {
         true => {
@@ -186,7 +213,7 @@ async fn connection(
     }
 }
 
-fn builder(h2: bool) -> Builder<TokioExecutor> {
+fn builder(h2: bool, headers: Duration) -> Builder<TokioExecutor> {
     let builder = Builder::new(TokioExecutor::new());
     let mut builder = if h2 {
         builder.http2_only()
@@ -197,7 +224,7 @@ fn builder(h2: bool) -> Builder<TokioExecutor> {
         .http1()
         // Without a timer the time-out does nothing at all.
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        .header_read_timeout(headers)
         .max_headers(MOST_HEADERS)
         .max_buf_size(HEADER_BYTES);
     builder
@@ -214,7 +241,7 @@ fn builder(h2: bool) -> Builder<TokioExecutor> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -222,18 +249,17 @@ mod tests {
     fn connections_of_one_address_are_counted() {
         let counts = Arc::new(Counts::default());
         let address: IpAddr = "192.0.2.1".parse().unwrap();
-        let held: Vec<_> = (0..PER_ADDRESS)
-            .map(|_| counts.enter(address).unwrap())
-            .collect();
-        assert!(counts.enter(address).is_none());
-        assert!(counts.enter("192.0.2.2".parse().unwrap()).is_some());
+        let held: Vec<_> = (0..3).map(|_| counts.enter(address, 3).unwrap()).collect();
+        assert!(counts.enter(address, 3).is_none());
+        assert!(counts.enter("192.0.2.2".parse().unwrap(), 3).is_some());
+        assert!(counts.enter(address, 4).is_some());
         drop(held);
-        assert!(counts.enter(address).is_some());
+        assert!(counts.enter(address, 3).is_some());
         assert!(counts.per_address.lock().unwrap().is_empty());
     }
 
-    /// What a server answers on one connection to bytes that are no library's making.
-    async fn answer(to: &str) -> String {
+    /// TLS of a server called localhost, and of clients who trust it.
+    pub(in super::super) fn tls() -> (rustls::ServerConfig, tokio_rustls::TlsConnector) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
@@ -251,15 +277,21 @@ mod tests {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        (tls, tokio_rustls::TlsConnector::from(Arc::new(client)))
+    }
+
+    /// What a server answers on one connection to bytes that are no library's making.
+    async fn answer(to: &str) -> String {
+        let (tls, connector) = tls();
         let echo = |body: String| async move { body };
         let router = Router::new().route("/", axum::routing::any(echo));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(serve(listener, tls, router, stopped));
+        let bounds = Arc::new(Held::new(Bounds::default()));
+        let server = tokio::spawn(serve(listener, tls, router, bounds, stopped));
         let stream = TcpStream::connect(address).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
         let mut stream = connector.connect(name, stream).await.unwrap();
         stream.write_all(to.as_bytes()).await.unwrap();
         let mut all = Vec::new();

@@ -5,7 +5,7 @@ use super::errors::Failure;
 use super::service::{FirstAdmin, make_first};
 use crate::engine::{Origin, wall_clock};
 use crate::identity::new_id;
-use crate::local::{Ask, LONGEST, PATIENCE, Told, socket};
+use crate::local::{Ask, LONGEST, PATIENCE, Told};
 use crate::pki::fill_random;
 use crate::secrets::{MasterKey, rotate};
 use longshore_common::ids::InvitationId;
@@ -14,7 +14,7 @@ use longshore_core::model::Event;
 use longshore_core::model::logins::{LoginEvent, NewLink};
 use longshore_identity::audit::{Actor, ActorKind, Outcome};
 use longshore_identity::token;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -30,19 +30,21 @@ const ROTATE: std::time::Duration = std::time::Duration::from_secs(20);
 /// After a connection that could not be taken.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// Makes the socket. What an earlier process left there goes: the database is locked, so no
-/// other coordinator uses this directory.
+/// Makes the socket. What an earlier process left there goes, and nothing else: neither a file of
+/// somebody nor the socket of a coordinator that is there.
 ///
 /// # Errors
 /// It cannot be made, such as with a path of more than 107 bytes.
-pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
-    let path = socket(data_dir);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => (),
+pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    let is_socket = match std::fs::symlink_metadata(path) {
+        Ok(known) => known.file_type().is_socket(),
+        Err(_) => false, // what is wrong with it is said when it is made
+    };
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
@@ -146,7 +148,7 @@ async fn told(app: &App, uid: u32, question: Ask) -> Result<Vec<String>, Failure
                 let text = "There is an administrator already.";
                 return Err(Failure::new("LS-STATE", text));
             }
-            let made = app.identity.offer_setup(&app.address);
+            let made = app.identity.offer_setup(&app.address());
             let link = made.and_then(std::fs::read_to_string).map_err(|error| {
                 tracing::error!(%error, "the set-up token could not be written");
                 Failure::internal()
@@ -197,7 +199,7 @@ async fn told(app: &App, uid: u32, question: Ask) -> Result<Vec<String>, Failure
                 .await?;
             let key = "daemon.auth.fixed_users";
             Ok(vec![match (only_fixed, user) {
-                (false, _) => app.links.reset(&app.address, &secret),
+                (false, _) => app.links.reset(&app.address(), &secret),
                 (true, Some(user)) => {
                     format!("{user} is an active superadmin; the password stands in {key}")
                 }
@@ -272,10 +274,10 @@ mod tests {
     async fn the_way_back_in() {
         let f = ready().await;
         let dir = tempfile::tempdir().unwrap();
-        let listener = bind(dir.path()).unwrap();
+        let path = dir.path().join("local.sock");
+        let listener = bind(&path).unwrap();
         let (stop, stopping) = watch::channel(false);
         let served = tokio::spawn(serve(f.app.clone(), listener, stopping));
-        let path = dir.path().to_owned();
         let asked = tokio::task::spawn_blocking(move || {
             let create = Ask::AdminCreate {
                 email: "erin@lab.example".to_owned(),
@@ -315,7 +317,21 @@ mod tests {
         assert_eq!(actors["items"][0]["actor"]["kind"], "local");
         stop.send(true).unwrap();
         served.await.unwrap();
-        let nobody = ask(&f.app.data_dir, &Ask::SetupToken).unwrap_err();
+        let nobody = ask(&f.app.data_dir.join("local.sock"), &Ask::SetupToken).unwrap_err();
         assert!(nobody.to_string().contains("does not run"));
+    }
+
+    #[tokio::test]
+    async fn only_what_an_ended_process_left_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        drop(bind(&path).unwrap());
+        let held = bind(&path).unwrap();
+        assert!(bind(&path).is_err(), "somebody answers there");
+        drop(held);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "a file").unwrap();
+        assert!(bind(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"a file");
     }
 }

@@ -535,7 +535,7 @@ pub(super) async fn events(
 /// Why a stream ends here, as its last event.
 fn problem(app: &App, failure: &Failure) -> String {
     // A record of texts and numbers can always be written.
-    let data = serde_json::to_string(&failure.problem(&app.address, "", "")).unwrap_or_default();
+    let data = serde_json::to_string(&failure.problem(&app.address(), "", "")).unwrap_or_default();
     format!("event: problem\ndata: {data}\n\n")
 }
 

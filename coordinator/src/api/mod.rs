@@ -123,6 +123,8 @@ pub struct Parts {
     pub actions: Held<UiActions>,
     /// Makes them.
     pub outbound: Held<Outbound>,
+    /// What connections and requests may.
+    pub http: Arc<Held<listener::Bounds>>,
     /// Which pages of other origins may read answers.
     pub cors: Held<cors::Cors>,
     /// Id of the installation.
@@ -131,8 +133,10 @@ pub struct Parts {
     pub ca_pem: String,
     /// What join tokens pin.
     pub pin: String,
+    /// Name of the machine, for addresses that nobody chose.
+    pub host: String,
     /// `https://host:port`, by which people reach this coordinator: `daemon.public_url`.
-    pub address: String,
+    pub address: Held<String>,
     /// `host:port` by which nodes reach it.
     pub agents_address: String,
     /// Where the database lies; its free space is watched.
@@ -173,6 +177,13 @@ impl App {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+}
+
+impl App {
+    /// The address by which people reach this coordinator, without a slash at its end.
+    pub(crate) fn address(&self) -> String {
+        self.address.get()
     }
 }
 
@@ -250,6 +261,10 @@ fn setup_required() -> Failure {
         .hint("The file setup-token in the data directory of the coordinator holds the link; longshore up uses it.")
 }
 
+/// Who asked, for the line of the request in the log.
+#[derive(Debug, Clone)]
+struct AskedBy(Option<String>);
+
 /// The id of a request, for records of the audit log.
 #[derive(Debug, Clone)]
 struct RequestName(String);
@@ -316,6 +331,8 @@ async fn admit(
         Err(failure) => failure.into_response(),
     };
     audit::note(&app, (operation, &path), &origin, &response);
+    let asked_by = AskedBy(origin.actor.id.clone());
+    response.extensions_mut().insert(asked_by);
     for (name, value) in counted.iter().flat_map(Verdict::headers) {
         // Retry-After of a failure that has its own stays as it is.
         let name = HeaderName::from_static(match name {
@@ -478,7 +495,7 @@ fn permitted(
             Via::Login(login) => app.identity.csrf_is_good(*login, given),
             Via::Keypair { .. } => false,
         };
-        if !logins::by_own_page(headers, &app.address, is_good) {
+        if !logins::by_own_page(headers, &app.address(), is_good) {
             let text = "This request was not begun by a page of the console.";
             return Err(Failure::new("LS-CSRF", text));
         }
@@ -615,7 +632,7 @@ async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> 
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         unread.discard().await;
         let said = std::mem::take(response.headers_mut());
-        response = failure.response(&app.address, &errors_path(&path), &id);
+        response = failure.response(&app.address(), &errors_path(&path), &id);
         // What was said beside the failure (Allow, the rate limit) stays.
         for (name, value) in said {
             if let Some(name) = name {
@@ -631,7 +648,14 @@ async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> 
     }
     let status = response.status().as_u16();
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::debug!(request_id = %id, %method, path = %errors::cut(&path), status, took_ms, "request");
+    let asked_by = response.extensions_mut().remove::<AskedBy>();
+    if app.settings.now().config.logging.access_log {
+        let caller = asked_by
+            .and_then(|by| by.0)
+            .unwrap_or_else(|| "-".to_owned());
+        let path = errors::cut(&path);
+        tracing::info!(target: "access", request_id = %id, %method, %path, status, took_ms, %caller, "request");
+    }
     let headers = response.headers_mut();
     if let Some(origin) = shown_to {
         cors.mark(headers, origin);

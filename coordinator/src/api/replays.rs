@@ -238,7 +238,7 @@ pub(super) async fn once(
 
 async fn keyed(app: &App, slot: Slot, request: Request, next: Next) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
-    let bytes = extract::whole(&parts.headers, body).await?;
+    let bytes = extract::whole(&parts, body).await?;
     let address = parts.uri.path_and_query().map_or("", |p| p.as_str());
     let said = [address.as_bytes(), b"\n", &bytes].concat();
     match app.replays.begin(&slot, sha256(&said), boot_ms()) {

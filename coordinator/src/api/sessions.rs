@@ -41,8 +41,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Seconds between signal and kill when nothing is said.
-const GRACE_S: u32 = 30;
 /// Sessions one request may end.
 const MOST_IDS: usize = 200;
 /// Sessions one session may wait for: each costs a look into the database.
@@ -622,7 +620,7 @@ async fn end(
 ) -> Result<TerminateAnswer, Failure> {
     let many = !order.ids.is_empty();
     let grace_s = match order.grace_s {
-        None => GRACE_S,
+        None => app.settings.now().config.services.sessions.stop_grace_s,
         Some(s) => u32::try_from(s).ok().filter(|s| *s <= 600).ok_or_else(|| {
             Failure::new("LS-INVALID", "grace_s must be 0 to 600 seconds.")
                 .at("/grace_s", "0 to 600 is wanted.")

@@ -58,7 +58,7 @@ pub(super) fn message(channel: u8, bytes: &[u8]) -> Message {
 
 /// A failure as a message.
 pub(super) fn problem(app: &App, failure: &Failure) -> Message {
-    let problem = failure.problem(&app.address, "", "");
+    let problem = failure.problem(&app.address(), "", "");
     // A record of texts and numbers can always be written.
     message(PROBLEM, &serde_json::to_vec(&problem).unwrap_or_default())
 }

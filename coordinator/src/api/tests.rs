@@ -4,10 +4,12 @@ mod arrays;
 mod devices;
 mod drain;
 mod given;
+mod http;
 mod matrix;
 mod outside;
 mod prolong;
 mod redaction;
+mod settings;
 mod steer;
 mod system;
 mod usage;
@@ -331,10 +333,11 @@ async fn made(
     let app = App::new(Parts {
         actions: Held::new(test_actions()),
         outbound: Held::new(Outbound::new(Allowed::of(&["127.0.0.1".to_owned()]))),
+        http: Arc::default(),
         cors: Held::new(test_cors()),
         execs: Execs::default(),
         tunnels: Tunnels::default(),
-        browsers: Browsers::new(Origins::Port("gpu.lab:7422".to_owned())),
+        browsers: Browsers::at("", Some(7422), "https://gpu.lab:7420"),
         notify: notify::Notifying::new(&[9; 32], wake),
         engine,
         reader: reader.clone(),
@@ -351,7 +354,8 @@ async fn made(
         cluster: ClusterId::new(1),
         ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         pin: "pin".to_owned(),
-        address: "https://test:7420".to_owned(),
+        host: "test".to_owned(),
+        address: Held::new("https://test:7420".to_owned()),
         agents_address: "test:7420".to_owned(),
         data_dir: dir.path().to_owned(),
         cursors: Cursors::new(&[3; 32]),
@@ -476,6 +480,7 @@ impl Fixture {
             user_policy: PolicyId::new(13),
             project_policy: PolicyId::new(14),
             service_account_admins: false,
+            throttle: longshore_identity::throttle::Limits::default(),
             scheduler: model::SchedulerSettings {
                 idle,
                 ..model::SchedulerSettings::default()
@@ -1782,7 +1787,7 @@ async fn a_bound_keypair_changes_nothing_about_its_account() {
     assert_eq!(f.get("/api/v1/join-tokens").await.code(), "LS-FORBIDDEN");
 }
 
-/// Who may only use nodes sees neither their addresses nor whose the devices are.
+/// Who may only use nodes sees neither their addresses nor which sessions of others hold them.
 #[tokio::test]
 async fn users_see_nodes_without_addresses_and_holders() {
     let mut f = ready().await;
@@ -1806,7 +1811,7 @@ async fn users_see_nodes_without_addresses_and_holders() {
     let holder = &holders(&seen)[0];
     assert_eq!(
         (&holder["session"], &holder["owner_name"]),
-        (&json!(""), &json!(""))
+        (&json!(""), &json!("dana"))
     );
     assert_eq!(holder["amount"], "1");
     assert!(

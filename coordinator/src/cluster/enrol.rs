@@ -177,7 +177,7 @@ async fn ask(shared: &Arc<Shared>, event: Event, csr: &[u8]) -> Result<EnrolAnsw
         .map_err(busy)?;
     let certificate = shared
         .pki
-        .issue_agent(agent, csr)
+        .issue_agent(agent, csr, shared.certificate_days())
         .map_err(|e| malformed(&e))?;
     Ok(EnrolAnswer {
         agent,

@@ -273,13 +273,17 @@ async fn welcome_message(shared: &Arc<Shared>, facts: WelcomeFacts) -> Result<We
         .engine
         .read(|state, _| (state.meta.cluster, state.meta.generation))
         .await?;
+    let (heartbeat_ms, lost_after_ms) = {
+        let terms = shared.config.terms.borrow();
+        (terms.heartbeat_ms, terms.lost_after_ms)
+    };
     Ok(Welcome {
         cluster,
         coordinator_generation: generation,
         coordinator_instance: shared.instance,
         fence: facts.fence,
-        heartbeat_ms: shared.config.heartbeat_ms,
-        lost_after_ms: shared.config.lost_after_ms,
+        heartbeat_ms,
+        lost_after_ms,
         lease_ms: facts.lease_ms,
         name: facts.name,
         group: facts.group,
@@ -865,7 +869,7 @@ async fn renew(
         Ok(_) => {
             let certificate = shared
                 .pki
-                .issue_agent(identity.agent, &request.csr)
+                .issue_agent(identity.agent, &request.csr, shared.certificate_days())
                 .map_err(|e| bad(e.to_string()))?;
             info!(agent = %identity.agent, "certificate renewed");
             Ok(Taken::Certificate(CertIssued { certificate }))

@@ -11,6 +11,7 @@
 
 mod enrol;
 mod link;
+mod patience;
 mod socket;
 mod throttle;
 
@@ -28,6 +29,7 @@ use longshore_common::wire::{
 };
 use longshore_core::model::{Effect, Event};
 use longshore_link::{FrameReader, INTERACTIVE, Side, boot_ms, close, pass_on, send, transport};
+use patience::Patience;
 use quinn::crypto::rustls::QuicServerConfig;
 use std::collections::HashMap;
 use std::fmt;
@@ -67,10 +69,6 @@ const BETWEEN: usize = 8;
 pub struct ClusterConfig {
     /// UDP address.
     pub listen: SocketAddr,
-    /// Time between heartbeats in milliseconds.
-    pub heartbeat_ms: u32,
-    /// T1 in milliseconds, at least five heartbeats.
-    pub lost_after_ms: u32,
     /// Addresses agents may use besides the one they have.
     pub addresses: Vec<String>,
     /// Segmentation offload.
@@ -79,6 +77,8 @@ pub struct ClusterConfig {
     pub vaults: Vaults,
     /// What agents go by, now and when it differs.
     pub terms: watch::Receiver<Terms>,
+    /// Days for which an agent's certificate is issued, now and when it differs.
+    pub certificate_days: watch::Receiver<u32>,
 }
 
 /// What a configuration tells agents to go by.
@@ -86,18 +86,29 @@ pub struct ClusterConfig {
 pub fn terms(config: &Config) -> Terms {
     Terms {
         redaction: config.secure.redaction.names.clone(),
+        heartbeat_ms: config.daemon.agents.heartbeat_s * 1000,
+        lost_after_ms: config.daemon.agents.lost_after_s * 1000,
     }
 }
 
-/// The same of the configuration in force, as it becomes another one.
+/// Days for which a configuration lets certificates of agents be issued.
 #[must_use]
-pub fn terms_of(mut settings: watch::Receiver<Arc<InForce>>) -> watch::Receiver<Terms> {
-    let first = terms(&settings.borrow_and_update().config);
+pub const fn certificate_days(config: &Config) -> u32 {
+    config.daemon.agents.certificate_days
+}
+
+/// What `pick` makes of the configuration in force, as it becomes another one.
+#[must_use]
+pub fn picked<T: PartialEq + Send + Sync + 'static>(
+    mut settings: watch::Receiver<Arc<InForce>>,
+    pick: fn(&Config) -> T,
+) -> watch::Receiver<T> {
+    let first = pick(&settings.borrow_and_update().config);
     let (tell, told) = watch::channel(first);
     tokio::spawn(async move {
         // Until the configuration is held no more: the program ends.
         while settings.changed().await.is_ok() {
-            let next = terms(&settings.borrow_and_update().config);
+            let next = pick(&settings.borrow_and_update().config);
             tell.send_if_modified(|known| {
                 let differs = *known != next;
                 *known = next;
@@ -402,9 +413,9 @@ async fn perform(shared: Arc<Shared>, mut effects: mpsc::UnboundedReceiver<Effec
 async fn watch_silence(shared: Arc<Shared>) {
     let mut first = true;
     let mut braked = 0;
+    let mut patience = Patience::new(i64::from(shared.config.terms.borrow().lost_after_ms));
     loop {
         tokio::time::sleep(SILENCE_EVERY).await;
-        let lost_after_ms = i64::from(shared.config.lost_after_ms);
         let Ok(agents) = shared.engine.read(agents_to_watch).await else {
             match shared.engine.read(|_, _| ()).await {
                 Err(EngineError::Stopped) => return,
@@ -414,6 +425,7 @@ async fn watch_silence(shared: Arc<Shared>) {
         let many = shared.engine.read(|state, _| state.braked().count()).await;
         braked = many.map_or(braked, |many| tell_of_brake(braked, many));
         let now = boot_ms();
+        patience.follow(i64::from(shared.config.terms.borrow().lost_after_ms), now);
         let crowd = i64::try_from(agents.len()).unwrap_or(0) * 50;
         for (agent, state, declare_ms) in agents {
             let live = shared.engine.live.agent(agent);
@@ -429,6 +441,7 @@ async fn watch_silence(shared: Arc<Shared>) {
                 continue;
             }
             let for_ms = now - last;
+            let lost_after_ms = patience.of(last);
             if state == AgentState::Lost
                 && for_ms < lost_after_ms
                 && let Some(link) = shared.link(agent)
@@ -492,6 +505,11 @@ fn agents_to_watch(
 impl Shared {
     fn link(&self, agent: AgentId) -> Option<Link> {
         lock(&self.links).get(&agent).cloned()
+    }
+
+    /// Days for which certificates are issued now.
+    fn certificate_days(&self) -> u32 {
+        *self.config.certificate_days.borrow()
     }
 
     /// Counts a failure of an address.

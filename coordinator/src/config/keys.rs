@@ -2,6 +2,7 @@
 //! reference in the documentation is made from here, and a test holds the defaults against
 //! those the program uses.
 
+use super::logging::LEVELS;
 use longshore_config::manual::{self, Page};
 use longshore_config::schema::Acts::{Live, Reload, Restart};
 use longshore_config::schema::{self, Key, Kind, Schema};
@@ -49,6 +50,24 @@ pub const SCHEMA: Schema = Schema {
             "Where the database and keys lie.",
         ),
         key(
+            "daemon.database.path",
+            Kind::Text,
+            "",
+            "File of the database, whole from /; empty = longshore.db in the data directory.",
+        ),
+        key(
+            "daemon.database.busy_timeout_s",
+            Kind::Duration(1, 60),
+            "5",
+            "It is waited so long when somebody else holds that file.",
+        ),
+        key(
+            "daemon.local_socket",
+            Kind::Text,
+            "",
+            "Socket for commands of root (admin, secrets, setup-token), whole from /; empty = local.sock in the data directory.",
+        ),
+        key(
             "daemon.listen",
             Kind::Text,
             "\"0.0.0.0:7420\"",
@@ -60,7 +79,7 @@ pub const SCHEMA: Schema = Schema {
             "",
             "Name of this coordinator; empty = the machine's.",
         ),
-        key(
+        reload(
             "daemon.public_url",
             Kind::Text,
             "",
@@ -102,29 +121,35 @@ pub const SCHEMA: Schema = Schema {
             "[]",
             "Addresses agents may use besides the one they have.",
         ),
-        key(
+        reload(
             "daemon.agents.heartbeat_s",
             Kind::Duration(1, 60),
             "2",
             "Seconds between heartbeats.",
         ),
-        key(
+        reload(
             "daemon.agents.lost_after_s",
             Kind::Duration(1, 3600),
             "15",
             "T1: seconds of silence after which an agent is LOST; at least five heartbeats.",
         ),
-        key(
+        reload(
             "daemon.agents.declare_lost_s",
             Kind::Duration(0, U32),
             "600",
-            "T2: seconds of silence after which its sessions are given up, of the group that the first start makes; 0 = never.",
+            "T2: seconds of silence after which its sessions are given up, of groups that are made from then on without one; 0 = never, else at least 120.",
         ),
-        key(
+        live(
             "daemon.agents.certificate_days",
             Kind::Integer(1, 3650),
-            "90",
-            "Days a certificate of an agent is good.",
+            "30",
+            "Days for which certificates of agents are issued; they are renewed after two thirds of that.",
+        ),
+        live(
+            "daemon.agents.join_token_ttl_s",
+            Kind::Duration(1, 2_592_000),
+            "86400",
+            "A join token is good for so long whose maker does not say.",
         ),
         key(
             "daemon.agents.gso",
@@ -143,6 +168,30 @@ pub const SCHEMA: Schema = Schema {
             Kind::Integer(1, 1_000_000),
             "1000",
             "Requests in any 900 s of a client that is not known, by its address.",
+        ),
+        reload(
+            "daemon.http.max_body",
+            Kind::Size(1024, 64 << 20),
+            "1048576",
+            "Largest body that is read as a whole; what streams has bounds of its own.",
+        ),
+        reload(
+            "daemon.http.header_timeout_s",
+            Kind::Duration(1, 600),
+            "10",
+            "The headers of a request have to come within this time, on connections from then on.",
+        ),
+        reload(
+            "daemon.http.request_timeout_s",
+            Kind::Duration(1, 3600),
+            "60",
+            "A body that is read as a whole has to come within this time. Answers, streams and connections that stay open are not cut by it.",
+        ),
+        reload(
+            "daemon.http.connections_per_ip",
+            Kind::Integer(1, 4096),
+            "100",
+            "Connections of one address; what is open stays so.",
         ),
         reload(
             "daemon.cors.origins",
@@ -210,31 +259,61 @@ pub const SCHEMA: Schema = Schema {
             "\"lax\"",
             "Whether links from other sites bring it.",
         ),
+        reload(
+            "daemon.auth.throttle.failures",
+            Kind::Integer(1, 1000),
+            "10",
+            "So many failed logins of a name from one part of the network (/24, of IPv6 /64) within the window are too many.",
+        ),
+        reload(
+            "daemon.auth.throttle.window_s",
+            Kind::Duration(1, 86_400),
+            "900",
+            "A failed login counts for so long; a name with too many from anywhere is refused for so long.",
+        ),
+        reload(
+            "daemon.auth.throttle.block_s",
+            Kind::Duration(1, 86_400),
+            "1200",
+            "A name with too many from one part of the network is refused from there for so long.",
+        ),
+        reload(
+            "daemon.auth.throttle.account_failures",
+            Kind::Integer(1, 1000),
+            "100",
+            "So many failed logins of a name from anywhere are too many; who logged in from a place before is let through from there.",
+        ),
+        reload(
+            "daemon.auth.throttle.source_failures",
+            Kind::Integer(1, 1000),
+            "100",
+            "So many failed logins of any name from one part of the network are too many.",
+        ),
         live(
             "daemon.auth.invitations.expires_s",
             Kind::Duration(60, YEARS),
             "604800",
             "How long an invitation can be accepted.",
         ),
-        key(
+        reload(
             "daemon.auth.fixed_users.enabled",
             Kind::Bool,
             "false",
             "People of this file exist, with the passwords that stand here.",
         ),
-        key(
+        reload(
             "daemon.auth.fixed_users.pass_hashed",
             Kind::Bool,
             "false",
             "The passwords are hashes (argon2id, bcrypt).",
         ),
-        key(
+        reload(
             "daemon.auth.fixed_users.deactivate_missing",
             Kind::Bool,
             "true",
             "Fixed users who no longer stand here are made inactive.",
         ),
-        key(
+        reload(
             "daemon.auth.fixed_users.users",
             Kind::List(&Kind::Free),
             "[]",
@@ -427,6 +506,18 @@ pub const SCHEMA: Schema = Schema {
             "By how much at once.",
         ),
         live(
+            "services.sessions.stop_grace_s",
+            Kind::Duration(0, 600),
+            "30",
+            "Time between the stop signal and the kill where nobody says another one.",
+        ),
+        live(
+            "services.sessions.warn_before_s",
+            Kind::List(&Kind::Duration(1, 15_552_000)),
+            "[3600, 900, 300]",
+            "How long before the end of a lifetime, or of a drain of its node, the user of a session is warned; where rules of idleness hold, their own list counts for the lifetime too.",
+        ),
+        live(
             "services.sessions.idle.timeout_s",
             Kind::Duration(0, 15_552_000),
             "0",
@@ -499,6 +590,18 @@ pub const SCHEMA: Schema = Schema {
             "Without output and use for so long a RUNNING session counts as stalled; at least 60, 0 = none does.",
         ),
         live(
+            "services.organization.name",
+            Kind::Text,
+            "\"Longshore\"",
+            "Whose installation it is: stands in the subject of mails and in what a login page asks for.",
+        ),
+        live(
+            "services.organization.hide_owners",
+            Kind::Bool,
+            "false",
+            "Users are not shown whose the sessions of others are that wait or hold a device.",
+        ),
+        live(
             "services.organization.allow_service_account_admins",
             Kind::Bool,
             "false",
@@ -569,6 +672,18 @@ pub const SCHEMA: Schema = Schema {
             Kind::Text,
             "\"info\"",
             "error, warn, info, debug, trace, or filters per module. LONGSHORE_LOG wins over it.",
+        ),
+        live(
+            "logging.levels",
+            Kind::MapOf(&Kind::OneOf(LEVELS)),
+            "{}",
+            "Levels by module, over logging.level: { longshore_core = \"debug\" }. The lines of requests are the module access.",
+        ),
+        live(
+            "logging.access_log",
+            Kind::Bool,
+            "true",
+            "A line for each request, at info: its id, method, path without the query, status, milliseconds, and who asked.",
         ),
         key(
             "logging.format",

@@ -39,6 +39,7 @@ impl Default for Scheduler {
             lives: _,
             pull: _,
             network: _,
+            declare_lost_s: _,
         } = SchedulerSettings::default();
         Self {
             scheduler: scheduler.to_string(),
@@ -94,10 +95,11 @@ impl Scheduler {
             interval_s: number(self.interval_s, known.interval_s),
             creation_retries: number(self.creation_retries, known.creation_retries),
             pending_timeout_s: number(self.pending_timeout_s, known.pending_timeout_s),
-            idle: None,                          // another section's
-            lives: LifeSettings::default(),      // as well
-            pull: PullRule::default(),           // as well
-            network: NetworkSettings::default(), // as well
+            idle: None,                           // another section's
+            lives: LifeSettings::default(),       // as well
+            pull: PullRule::default(),            // as well
+            network: NetworkSettings::default(),  // as well
+            declare_lost_s: known.declare_lost_s, // as well
         }
     }
 }

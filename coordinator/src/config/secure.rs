@@ -157,6 +157,8 @@ pub struct Auth {
     pub fixed_users: super::FixedUsers,
     /// Invitations, and links that prove an address.
     pub invitations: Invitations,
+    /// How many logins may fail.
+    pub throttle: super::Throttling,
 }
 
 /// `daemon.auth.invitations`
@@ -302,6 +304,7 @@ impl Auth {
     /// Checks, and lowers what no browser would keep.
     pub(super) fn check(&mut self, listen: SocketAddr) -> Result<(), ConfigError> {
         self.fixed_users.check()?;
+        self.throttle.check()?;
         let Logins { max_age_s, idle_s } = self.logins;
         if !(60..=315_360_000).contains(&max_age_s) {
             return wrong("daemon.auth.logins.max_age_s", "must be 60 to 315360000");

@@ -30,6 +30,12 @@ pub struct Sessions {
     pub extend_max: u32,
     /// By how many seconds at once.
     pub extend_step_s: i64,
+    /// Seconds between the stop signal and the kill where nobody says.
+    pub stop_grace_s: u32,
+    /// Seconds before the end of a lifetime, or of a drain of its node, at which the user of a
+    /// session is warned. Idleness, and a lifetime beside rules of idleness, go by the list of
+    /// those rules.
+    pub warn_before_s: Vec<u32>,
     /// When sessions count as unused whose keypair policy does not say. In force for what is
     /// submitted after the start.
     pub idle: Idle,
@@ -87,6 +93,19 @@ impl Sessions {
                 "percents are 0 to 100, and there are at most 16 warnings".to_owned(),
             );
         }
+        if self.stop_grace_s > 600 {
+            return wrong(
+                "services.sessions.stop_grace_s",
+                "must be 0 to 600".to_owned(),
+            );
+        }
+        let leads = &self.warn_before_s;
+        if leads.len() > 16 || leads.iter().any(|s| !(1..=15_552_000).contains(s)) {
+            return wrong(
+                "services.sessions.warn_before_s",
+                "must be at most 16 times of 1 to 15552000 seconds".to_owned(),
+            );
+        }
         self.watchdog.check()
     }
 
@@ -97,6 +116,8 @@ impl Sessions {
             extend_max: self.extend_max,
             extend_step_s: self.extend_step_s,
             new_user_grace_s: self.idle.new_user_grace_s,
+            stop_grace_s: self.stop_grace_s,
+            warn_before_s: self.warn_before_s.clone(),
         }
     }
 }
@@ -224,6 +245,8 @@ impl Default for Sessions {
             admin_exec: false,
             extend_max: LifeSettings::default().extend_max,
             extend_step_s: LifeSettings::default().extend_step_s,
+            stop_grace_s: LifeSettings::default().stop_grace_s,
+            warn_before_s: LifeSettings::default().warn_before_s,
             idle: Idle::default(),
             watchdog: WatchdogSection::default(),
         }

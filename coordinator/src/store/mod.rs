@@ -41,6 +41,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use write::Order;
 
@@ -229,18 +230,32 @@ impl Store {
         keyring: &Keyring,
         new_meta: impl FnOnce() -> Meta,
     ) -> Result<(Self, State), StoreError> {
-        Self::open_with(path, keyring, new_meta, migrate::STEPS, None)
+        Self::open_waiting(path, keyring, open::BUSY, new_meta)
+    }
+
+    /// The same, which waits for `busy` when somebody else holds the file.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_waiting(
+        path: &Path,
+        keyring: &Keyring,
+        busy: Duration,
+        new_meta: impl FnOnce() -> Meta,
+    ) -> Result<(Self, State), StoreError> {
+        Self::open_with(path, (keyring, busy), new_meta, migrate::STEPS, None)
     }
 
     fn open_with(
         path: &Path,
-        keyring: &Keyring,
+        (keyring, busy): (&Keyring, Duration),
         new_meta: impl FnOnce() -> Meta,
         steps: &[&str],
         max_pages: Option<u32>,
     ) -> Result<(Self, State), StoreError> {
         let lock = open::lock(path)?;
         let mut db = open::writer(path, &lock)?;
+        db.busy_timeout(busy).doing("take its settings")?;
         migrate::run(&mut db, path, steps)?;
         load::ensure_meta(&mut db, keyring, new_meta)?;
         sealed::begin(&mut db, keyring)?;
@@ -261,7 +276,7 @@ impl Store {
             .name("store".to_owned())
             .spawn(move || write::run(db, &keys, &mark, &inbox))
             .map_err(|e| io("start the writer of", e))?;
-        let reader = Reader::new(path);
+        let reader = Reader::new(path, busy);
         let inner = Inner {
             orders: Some(orders),
             writer: Some(writer),

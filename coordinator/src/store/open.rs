@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// Older ones can damage a log that several connections use.
 const SQLITE_MIN: i32 = 3_051_003;
-/// A reader or the writer waits so long for the other.
-const BUSY: Duration = Duration::from_secs(5);
+/// A reader or the writer waits so long for the other, unless it is told another time.
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// A log that had to grow beyond this is cut back to it.
 const LOG_KEPT: i64 = 64 << 20;
 /// Statements kept ready per connection; there are about thirty.

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Readers at the same time; more wait their turn.
@@ -59,6 +60,7 @@ pub struct Reader {
 
 struct Pool {
     path: PathBuf,
+    busy: Duration,
     permits: Arc<Semaphore>,
     /// Connections at rest; none once the store is closed.
     idle: Mutex<Option<Vec<Connection>>>,
@@ -71,9 +73,11 @@ impl fmt::Debug for Reader {
 }
 
 impl Reader {
-    pub(super) fn new(path: &Path) -> Self {
+    /// Reads this file, and waits for `busy` when somebody else holds it.
+    pub(super) fn new(path: &Path, busy: Duration) -> Self {
         let pool = Pool {
             path: path.to_owned(),
+            busy,
             permits: Arc::new(Semaphore::new(READERS)),
             idle: Mutex::new(Some(Vec::new())),
         };
@@ -179,7 +183,10 @@ impl Pool {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         match idle.as_mut()?.pop() {
             Some(db) => Some(Ok(db)),
-            None => Some(open::reader(&self.path)),
+            None => Some(open::reader(&self.path).and_then(|db| {
+                db.busy_timeout(self.busy).doing("take its settings")?;
+                Ok(db)
+            })),
         }
     }
 
@@ -362,7 +369,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("longshore.db");
         Connection::open(&path).unwrap();
-        let reader = Reader::new(&path);
+        let reader = Reader::new(&path, open::BUSY);
         let mut releases = Vec::new();
         for _ in 0..READERS {
             let (release, held) = mpsc::channel::<()>();

@@ -599,8 +599,14 @@ fn a_migration_copies_first_and_the_old_release_still_opens_the_copy() {
     drop(store);
     let form = u32::try_from(migrate::STEPS.len()).expect("few");
     let steps = [migrate::STEPS, &[SECOND]].concat();
-    let (store, state) =
-        Store::open_with(&file(&dir), &keyring(), world::meta, &steps, None).expect("migrated");
+    let (store, state) = Store::open_with(
+        &file(&dir),
+        (&keyring(), open::BUSY),
+        world::meta,
+        &steps,
+        None,
+    )
+    .expect("migrated");
     assert_eq!(state.meta.next_uid, world.state().meta.next_uid + 1);
     assert_eq!(state.sessions, world.state().sessions);
     drop(store);
@@ -631,13 +637,25 @@ fn a_migration_that_fails_leaves_everything_as_it_was() {
         "UPDATE meta SET next_uid = 'x'",
     ] {
         let steps = [migrate::STEPS, &[SECOND, bad]].concat();
-        let error = Store::open_with(&file(&dir), &keyring(), world::meta, &steps, None)
-            .expect_err("a bad step");
+        let error = Store::open_with(
+            &file(&dir),
+            (&keyring(), open::BUSY),
+            world::meta,
+            &steps,
+            None,
+        )
+        .expect_err("a bad step");
         assert!(error.to_string().contains("be migrated"), "{error}");
         // Steps that went through before it stay: each is whole.
         let good = &steps[..steps.len() - 1];
-        let again =
-            Store::open_with(&file(&dir), &keyring(), world::meta, good, None).expect("opened");
+        let again = Store::open_with(
+            &file(&dir),
+            (&keyring(), open::BUSY),
+            world::meta,
+            good,
+            None,
+        )
+        .expect("opened");
         assert_eq!(again.1.meta.next_uid, state.meta.next_uid + 1);
     }
 }
@@ -845,6 +863,10 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
             cursor("n1"),
             Change::PeopleSettings(PeopleSettings {
                 service_account_admins: true,
+                throttle: longshore_identity::throttle::Limits {
+                    failures: 3,
+                    ..longshore_identity::throttle::Limits::default()
+                },
                 fixed_users_only: true,
                 fixed_users: [UserId::new(5)].into(),
             }),
@@ -1252,7 +1274,7 @@ fn a_full_disk_takes_nothing_back_and_heals() {
     let dir = dir();
     let (store, _) = Store::open_with(
         &file(&dir),
-        &keyring(),
+        (&keyring(), open::BUSY),
         world::meta,
         migrate::STEPS,
         Some(60),

@@ -583,3 +583,35 @@ proptest! {
         let _ = throttle.unblock(user, &[n]);
     }
 }
+
+#[test]
+fn other_limits_hold_at_once() {
+    let mut kept = Kept::default();
+    let (name, place) = (NameKey::of("dana"), Prefix::of([192, 0, 2, 1].into()));
+    for second in 0..4 {
+        kept.failed(name, place, at(second));
+    }
+    assert!(kept.try_login(name, place, at(4)).is_ok());
+    kept.0.set_limits(Limits {
+        failures: 5,
+        block_s: 60,
+        ..Limits::default()
+    });
+    kept.failed(name, place, at(4));
+    let refused = kept.try_login(name, place, at(5)).unwrap_err();
+    assert_eq!((refused.by, refused.retry_after_s), (Counter::Pair, 59));
+    assert!(kept.try_login(name, place, at(64)).is_ok());
+    // Five failures of any name are too many from here, and count for a minute.
+    kept.0.set_limits(Limits {
+        source_failures: 5,
+        window_s: 60,
+        ..Limits::default()
+    });
+    let other = NameKey::of("joe");
+    let refused = kept.try_login(other, place, at(10)).unwrap_err();
+    assert_eq!((refused.by, refused.retry_after_s), (Counter::Prefix, 50));
+    assert!(kept.try_login(other, place, at(60)).is_ok());
+    // By the limits from before nothing of it was lost.
+    kept.0.set_limits(Limits::default());
+    assert_eq!(kept.rows().map(|row| row.failures_ms.len()).max(), Some(5));
+}

@@ -62,6 +62,7 @@ pub fn beginning() -> Beginning {
         project_policy: PolicyId::new(new_id()),
         scheduler: SchedulerSettings::default(),
         service_account_admins: false,
+        throttle: Config::default().daemon.auth.throttle.limits(),
     }
 }
 
@@ -161,7 +162,6 @@ impl InProcess {
             dir,
             state.meta.cluster,
             &["localhost".to_owned()],
-            90,
         )?);
         let known = state.users.values().next().map(|user| user.id);
         let reader = store.reader();
@@ -170,15 +170,17 @@ impl InProcess {
             engine::start(state, store, Arc::new(Live::default()), effects, Vec::new());
         let instance = InstanceId::new(new_id());
         leave(port).await?;
-        let (terms, told) = watch::channel(cluster::terms(&Config::default()));
+        let (terms, told) = watch::channel(Terms {
+            heartbeat_ms: 1000,
+            ..cluster::terms(&Config::default())
+        });
         let config = ClusterConfig {
             listen: ([127, 0, 0, 1], port).into(),
-            heartbeat_ms: 1000,
-            lost_after_ms: 15_000,
             addresses: Vec::new(),
             gso: true,
             vaults: Vaults::new(keyring, reader.clone(), Vec::new(), &[0; 32]),
             terms: told,
+            certificate_days: watch::channel(30).1,
         };
         let (cluster, endpoint) =
             Prepared::new(config, Arc::clone(&pki), engine.clone(), instance, due)?.start_here()?;

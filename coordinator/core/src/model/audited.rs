@@ -400,18 +400,25 @@ fn started(state: &State, changes: &[Change]) -> Vec<Audited> {
 /// What the list of fixed users changed: a record for each of them, and one where others can
 /// log in by a password from now on, or cannot any more.
 fn fixed_users(state: &State, changes: &[Change]) -> Vec<Audited> {
-    let mut last: BTreeMap<UserId, &User> = BTreeMap::new();
     let mut records = Vec::new();
     for change in changes {
-        match change {
-            Change::User(user) => drop(last.insert(user.id, user)),
-            Change::PeopleSettings(new) => {
-                let target = target("settings", "people", "");
-                let (before, after) = (value(&state.people_settings), value(new));
-                let record = Audited::new(Operation::SettingsWrite, target, before, after);
-                records.push(record.by(Doer::System));
-            }
-            _ => (),
+        if let Change::PeopleSettings(new) = change {
+            let target = target("settings", "people", "");
+            let (before, after) = (value(&state.people_settings), value(new));
+            let record = Audited::new(Operation::SettingsWrite, target, before, after);
+            records.push(record.by(Doer::System));
+        }
+    }
+    records.extend(fixed_people(state, changes));
+    records
+}
+
+/// A record for each person that the list changed.
+pub(super) fn fixed_people(state: &State, changes: &[Change]) -> Vec<Audited> {
+    let mut last: BTreeMap<UserId, &User> = BTreeMap::new();
+    for change in changes {
+        if let Change::User(user) = change {
+            last.insert(user.id, user);
         }
     }
     let shown = |user: &User| {
@@ -425,7 +432,7 @@ fn fixed_users(state: &State, changes: &[Change]) -> Vec<Audited> {
             "need_password_change": user.need_password_change,
         })
     };
-    records.extend(last.into_values().map(|user| {
+    let record = |user: &User| {
         let old = state.users.get(&user.id);
         let operation = match old {
             None => Operation::UserCreate,
@@ -434,8 +441,8 @@ fn fixed_users(state: &State, changes: &[Change]) -> Vec<Audited> {
         };
         let target = target("user", user.printed_id(), &user.username);
         Audited::new(operation, target, old.map(shown), Some(shown(user))).by(Doer::System)
-    }));
-    records
+    };
+    last.into_values().map(record).collect()
 }
 
 fn token(old: Option<&JoinToken>, changes: &[Change], id: &str) -> Option<Audited> {

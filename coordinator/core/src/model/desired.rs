@@ -3,6 +3,7 @@
 use super::entities::{Container, Session};
 use super::loss::lease_ms;
 use super::network;
+use super::policies::LifeSettings;
 use super::state::State;
 use longshore_common::ids::{AgentId, InstanceId, Rank};
 use longshore_common::limits::{Deadline, Kept, SessionLimits};
@@ -10,9 +11,6 @@ use longshore_common::session::{ContainerSpec, ContainerState, Entry, Reason, St
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{DesiredSet, DrainNotice, SignalBefore};
 use std::collections::BTreeMap;
-
-/// Seconds a container gets to end when the limit that ends it names none.
-pub(super) const DEFAULT_GRACE_S: u32 = 30;
 
 /// All orders for one agent; none if the agent is not known.
 #[must_use]
@@ -70,7 +68,7 @@ pub fn desired_entries(state: &State, agent: AgentId, now: Timestamp) -> Vec<Ent
     let ordered = state.on_agent(agent).filter_map(|key| {
         let session = state.sessions.get(&key.session)?;
         let container = session.containers.iter().find(|c| c.key == key)?;
-        Some(entry(session, container, now))
+        Some(entry(session, container, &state.scheduler.lives, now))
     });
     // What nobody ordered is named only to be stopped.
     let node = state.agents.get(&agent).into_iter();
@@ -86,7 +84,7 @@ fn past_reason(session: &Session, container: &Container) -> Reason {
         .unwrap_or(Reason::FailedToStart)
 }
 
-fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {
+fn entry(session: &Session, container: &Container, lives: &LifeSettings, now: Timestamp) -> Entry {
     let stop = (container.want == Want::Stop).then(|| match &session.stop {
         Some(stop) => StopOrder {
             reason: stop.reason,
@@ -101,7 +99,7 @@ fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {
         // A person restarted it: this is what ran before.
         None if container.handed_on => StopOrder {
             reason: Reason::UserRequested,
-            grace_s: DEFAULT_GRACE_S,
+            grace_s: lives.stop_grace_s,
             forced: false,
         },
         None => StopOrder {
@@ -111,7 +109,7 @@ fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {
             grace_s: if session.state.is_final() {
                 0
             } else {
-                DEFAULT_GRACE_S
+                lives.stop_grace_s
             },
             forced: session.state.is_final(),
         },
@@ -120,7 +118,7 @@ fn entry(session: &Session, container: &Container, now: Timestamp) -> Entry {
         key: container.key,
         want: container.want,
         spec: spec(session, container),
-        limits: limits(session, container.key.rank, now),
+        limits: limits(session, container.key.rank, lives, now),
         stop,
         fence: container.fence,
         first_generation: container.first_generation,
@@ -213,7 +211,12 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
 }
 
 /// What an agent enforces on a container of a session, as it is told now.
-pub(crate) fn limits(session: &Session, rank: Rank, now: Timestamp) -> SessionLimits {
+pub(crate) fn limits(
+    session: &Session,
+    rank: Rank,
+    lives: &LifeSettings,
+    now: Timestamp,
+) -> SessionLimits {
     let left = |at: Timestamp| Deadline {
         at,
         remaining_ms: at.since(now),
@@ -223,7 +226,7 @@ pub(crate) fn limits(session: &Session, rank: Rank, now: Timestamp) -> SessionLi
         // Of the command, and only the main container runs it.
         batch_timeout_s: session.batch_timeout_s.filter(|_| rank == Rank::MAIN),
         idle: session.judged_idle().cloned(),
-        grace_s: DEFAULT_GRACE_S,
+        grace_s: lives.stop_grace_s,
         from_start_s: match session.lifetime_deadline() {
             Some(_) => None,
             None => session.whole_life_s(),
@@ -234,5 +237,6 @@ pub(crate) fn limits(session: &Session, rank: Rank, now: Timestamp) -> SessionLi
             ago_ms: now.since(keep.at),
             hold_s: keep.hold_s,
         }),
+        warn_s: lives.warn_before_s.clone(),
     }
 }

@@ -1,6 +1,5 @@
 //! Devices of nodes: what a person keeps back, and what becomes of sessions whose device breaks.
 
-use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
 use super::drain::in_cluster;
 use super::entities::{Agent, FailedStart, Session, Stop};
@@ -281,7 +280,7 @@ fn stop(draft: &mut Draft<'_>, id: SessionId, detail: &str, name: &str) {
     let stop = Stop {
         reason,
         detail: detail.to_owned(),
-        grace_s: DEFAULT_GRACE_S,
+        grace_s: draft.state.stop_grace_s(),
         forced: false,
         at: now,
     };

@@ -1,7 +1,6 @@
 //! Emptying a node: nothing new is placed there, the people on it are told, and at the
 //! deadline what is left is stopped, or goes elsewhere where it may be tried again.
 
-use super::desired::DEFAULT_GRACE_S;
 use super::draft::Draft;
 use super::entities::{Agent, Container, Drain, Session, Stop};
 use super::event::{Answer, Outcome, Refusal};
@@ -202,7 +201,7 @@ pub(super) fn due(draft: &mut Draft<'_>) {
             let stop = Stop {
                 reason: Reason::Drained,
                 detail: detail.clone(),
-                grace_s: DEFAULT_GRACE_S,
+                grace_s: state.stop_grace_s(),
                 forced: false,
                 at: now,
             };

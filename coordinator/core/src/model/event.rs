@@ -27,6 +27,7 @@ use longshore_common::wire::{
     CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode, UnclaimedItem,
 };
 use longshore_identity::Secret;
+use longshore_identity::throttle::Limits;
 use std::collections::BTreeSet;
 
 /// The configuration that is to be in force, as far as decisions rest on it. It was checked as a
@@ -41,6 +42,10 @@ pub struct SettingsOrder {
     pub scheduler: SchedulerSettings,
     /// Service accounts that are `admin` act as administrators of their domain.
     pub service_account_admins: bool,
+    /// How many logins may fail.
+    pub throttle: Limits,
+    /// The people of the configuration, where there are some or were; none = as it was.
+    pub fixed: Option<FixedOrder>,
     /// Check, and change nothing.
     pub dry_run: bool,
 }
@@ -255,6 +260,8 @@ pub struct Beginning {
     pub scheduler: SchedulerSettings,
     /// Service accounts may act as administrators of their domain; in force from now on.
     pub service_account_admins: bool,
+    /// How many logins may fail; in force from now on.
+    pub throttle: Limits,
 }
 
 /// Who asks.

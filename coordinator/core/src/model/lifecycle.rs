@@ -5,7 +5,6 @@
 
 use super::change::Change;
 use super::delivery::wait_for_vault_s;
-use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
 use super::entities::{Container, FailedStart, LedgerRow, PIDS_MAX, Session, Stop};
 use super::network;
@@ -801,7 +800,11 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         Stop {
             reason,
             detail,
-            grace_s: if others { DEFAULT_GRACE_S } else { 0 },
+            grace_s: if others {
+                draft.state.stop_grace_s()
+            } else {
+                0
+            },
             forced: false,
             at: now,
         },

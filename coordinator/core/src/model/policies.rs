@@ -3,11 +3,12 @@
 
 use longshore_common::amount::{SlotLimits, SlotName, Slots};
 use longshore_common::ids::{DomainId, PolicyId, PresetId, ProjectId, UserId};
-use longshore_common::limits::IdlePolicy;
+use longshore_common::limits::{IdlePolicy, WARN_S};
 use longshore_common::network::{Ipv4Addr, Subnet};
 use longshore_common::session::{PullRule, SessionType, words};
 use longshore_common::time::Timestamp;
 use longshore_identity::Secret;
+use longshore_identity::throttle::Limits;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,6 +115,14 @@ pub struct SchedulerSettings {
     /// Networks of sessions of several containers.
     #[serde(default)]
     pub network: NetworkSettings,
+    /// T2 of groups that are made without one, in seconds: 0 = never, else at least 120.
+    #[serde(default = "declare_lost_s")]
+    pub declare_lost_s: u32,
+}
+
+/// T2 of groups unless the configuration says another one, in seconds.
+const fn declare_lost_s() -> u32 {
+    600
 }
 
 /// What networks of sessions of several containers are made from.
@@ -150,6 +159,11 @@ pub struct LifeSettings {
     /// So many seconds after a person was made neither a lifetime nor a rule of idleness counts
     /// for its sessions; 0 = from the beginning.
     pub new_user_grace_s: i64,
+    /// Seconds between the stop signal and the kill where nobody says, 0 to 600.
+    pub stop_grace_s: u32,
+    /// How many seconds before the end of a lifetime, or of a drain of its node, the user of a
+    /// session is warned, longest first.
+    pub warn_before_s: Vec<u32>,
 }
 
 impl Default for LifeSettings {
@@ -158,6 +172,8 @@ impl Default for LifeSettings {
             extend_max: 3,
             extend_step_s: 14_400,
             new_user_grace_s: 0,
+            stop_grace_s: 30,
+            warn_before_s: WARN_S.to_vec(),
         }
     }
 }
@@ -175,6 +191,7 @@ impl Default for SchedulerSettings {
             lives: LifeSettings::default(),
             pull: PullRule::default(),
             network: NetworkSettings::default(),
+            declare_lost_s: declare_lost_s(),
         }
     }
 }
@@ -185,6 +202,8 @@ impl Default for SchedulerSettings {
 pub struct PeopleSettings {
     /// Service accounts that are `admin` act as administrators of their domain.
     pub service_account_admins: bool,
+    /// How many logins may fail.
+    pub throttle: Limits,
     /// Nobody but the fixed users logs in by a password.
     pub fixed_users_only: bool,
     /// Those whose passwords stand in the configuration.

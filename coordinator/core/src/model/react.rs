@@ -38,7 +38,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
     match event {
         Event::Started(order) => started(state, order, now),
         Event::FixedUsers(order) => super::admin::apply_fixed(state, order, now),
-        Event::Settings(order) => super::settings::decide(state, order),
+        Event::Settings(order) => super::settings::decide(state, order, now),
         Event::Setup(order) => setup(state, order),
         Event::Submit(order) => submit(state, order, now),
         Event::Terminate(order) => verbs::terminate(state, order, now),
@@ -187,6 +187,7 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
     // Who stands in the configuration is another order's.
     let people = PeopleSettings {
         service_account_admins: order.service_account_admins,
+        throttle: order.throttle,
         ..state.people_settings.clone()
     };
     if state.people_settings != people {

@@ -1,17 +1,20 @@
 //! What the configuration is from now on: stored settings, and what decisions rest on.
 
-use super::audited::{Audited, target};
+use super::admin::apply_fixed;
+use super::audited::{Audited, fixed_people, target};
 use super::change::Change;
+use super::draft::Draft;
 use super::event::{Answer, Outcome, Refusal, SettingsOrder};
-use super::policies::{PeopleSettings, StoredSettings};
+use super::policies::{LifeSettings, PeopleSettings, StoredSettings};
 use super::state::State;
 use crate::access::Operation;
 use longshore_common::agent::AgentState;
 use longshore_common::network::OVERHEAD;
 use longshore_common::redact::MASK;
+use longshore_common::time::Timestamp;
 use serde_json::{Value, json};
 
-pub(super) fn decide(state: &State, order: &SettingsOrder) -> Outcome {
+pub(super) fn decide(state: &State, order: &SettingsOrder, now: Timestamp) -> Outcome {
     let version = state.settings.version;
     if order.expected_version.is_some_and(|seen| seen != version) {
         let text = "The settings have changed since you read them.";
@@ -38,17 +41,42 @@ pub(super) fn decide(state: &State, order: &SettingsOrder) -> Outcome {
     }
     let people = PeopleSettings {
         service_account_admins: order.service_account_admins,
+        throttle: order.throttle,
         ..state.people_settings.clone()
     };
     if state.people_settings != people {
         changes.push(Change::PeopleSettings(people));
     }
+    let mut effects = Vec::new();
+    let (lives, before) = (&order.scheduler.lives, &state.scheduler.lives);
+    let known = |lives: &LifeSettings| (lives.stop_grace_s, lives.warn_before_s.clone());
+    if known(lives) != known(before) {
+        // Agents stop and warn by themselves: those that have something are told.
+        let mut draft = Draft::new(state, now);
+        let all = state.agents.keys().copied();
+        let busy = all.filter(|agent| state.on_agent(*agent).next().is_some());
+        busy.for_each(|agent| draft.touch(agent));
+        let told = draft.finish();
+        changes.extend(told.0);
+        effects.extend(told.1);
+    }
+    if let Some(fixed) = &order.fixed {
+        let mut next = state.clone();
+        changes.iter().for_each(|change| next.apply(change));
+        let told = apply_fixed(&next, fixed, now);
+        if let Err(refusal) = told.answer {
+            return Outcome::refuse(Refusal::new("LS-SETTING", refusal.detail));
+        }
+        changes.extend(told.changes);
+        effects.extend(told.effects);
+    }
     if order.dry_run {
         changes.clear();
+        effects.clear();
     }
     Outcome {
         changes,
-        effects: Vec::new(),
+        effects,
         answer: Ok(Answer::Done),
     }
 }
@@ -93,8 +121,13 @@ fn wider_than_nodes(state: &State, order: &SettingsOrder) -> Option<Refusal> {
     })
 }
 
-/// A record for each kind of settings that differs.
+/// A record for each kind of settings that differs, and one for each of the people of the
+/// configuration who was changed by it.
 pub(super) fn recorded(state: &State, changes: &[Change]) -> Vec<Audited> {
+    // What is said of people is said twice where the list says something too: the last one holds.
+    let people = changes
+        .iter()
+        .rposition(|change| matches!(change, Change::PeopleSettings(_)));
     let record = |id: &str, before, after| {
         let target = target("settings", id, "");
         Audited::new(Operation::SettingsWrite, target, Some(before), Some(after))
@@ -111,7 +144,14 @@ pub(super) fn recorded(state: &State, changes: &[Change]) -> Vec<Audited> {
         }
         _ => None,
     };
-    changes.iter().filter_map(of).collect()
+    let mut records: Vec<Audited> = changes
+        .iter()
+        .enumerate()
+        .filter(|(at, change)| !matches!(change, Change::PeopleSettings(_)) || Some(*at) == people)
+        .filter_map(|(_, change)| of(change))
+        .collect();
+    records.extend(fixed_people(state, changes));
+    records
 }
 
 #[cfg(test)]
@@ -119,7 +159,6 @@ mod tests {
     use super::*;
     use crate::model::{Event, Meta, SettingSecret, react};
     use longshore_common::ids::{ClusterId, CoordinatorGeneration};
-    use longshore_common::time::Timestamp;
     use longshore_identity::Secret;
     use std::collections::BTreeMap;
 
@@ -129,6 +168,8 @@ mod tests {
             expected_version: None,
             scheduler: state.scheduler.clone(),
             service_account_admins: false,
+            throttle: longshore_identity::throttle::Limits::default(),
+            fixed: None,
             dry_run: false,
         }
     }
@@ -202,5 +243,44 @@ mod tests {
         assert_eq!(was, json!({ "a.password": "********" }));
         let now = shown(&with("hunter2"), &with("hunter1"));
         assert_eq!(now, json!({ "a.password": "******** (another)" }));
+    }
+
+    #[test]
+    fn people_of_the_configuration_come_with_the_rest_or_nothing_does() {
+        let mut state = State::new(Meta {
+            cluster: ClusterId::new(1),
+            generation: CoordinatorGeneration(1),
+            next_session: 1,
+            next_uid: 20_000,
+        });
+        let mut wanted = order(&state);
+        wanted.service_account_admins = true;
+        wanted.fixed = Some(crate::model::admin::FixedOrder {
+            enabled: true,
+            ..Default::default()
+        });
+        let event = Event::Settings(Box::new(wanted.clone()));
+        let told = react(&state, &event, Timestamp(1));
+        let records = recorded(&state, &told.changes);
+        assert_eq!(records.len(), 1, "both are one record of people");
+        told.changes.iter().for_each(|change| state.apply(change));
+        let people = &state.people_settings;
+        assert!(people.service_account_admins && people.fixed_users_only);
+        // A person of a domain that is not there.
+        wanted.service_account_admins = false;
+        let users = &mut wanted.fixed.as_mut().unwrap().users;
+        users.push(crate::model::admin::FixedUser {
+            id: longshore_common::ids::UserId::new(7),
+            username: "jane".to_owned(),
+            full_name: String::new(),
+            email: "jane@fixed.invalid".to_owned(),
+            role: None,
+            domain: Some("nowhere".to_owned()),
+            projects: None,
+            access_key: "LSAK1".to_owned(),
+        });
+        let told = react(&state, &Event::Settings(Box::new(wanted)), Timestamp(1));
+        assert!(told.changes.is_empty());
+        assert_eq!(told.answer.unwrap_err().code, "LS-SETTING");
     }
 }

@@ -291,6 +291,11 @@ pub struct State {
 }
 
 impl State {
+    /// Seconds between the stop signal and the kill where nobody says.
+    pub(crate) fn stop_grace_s(&self) -> u32 {
+        self.scheduler.lives.stop_grace_s
+    }
+
     /// An installation with nothing in it.
     #[must_use]
     pub fn new(meta: Meta) -> Self {
@@ -413,7 +418,10 @@ impl State {
                 self.groups.remove(id);
             }
             Change::Scheduler(settings) => self.scheduler = settings.clone(),
-            Change::PeopleSettings(settings) => self.people_settings = settings.clone(),
+            Change::PeopleSettings(settings) => {
+                self.throttle.set_limits(settings.throttle);
+                self.people_settings = settings.clone();
+            }
             Change::Settings(settings) => self.settings = settings.clone(),
             Change::Announcement(new) => drop(self.announcements.insert(new.id, new.clone())),
             Change::AnnouncementDeleted(id) => drop(self.announcements.remove(id)),

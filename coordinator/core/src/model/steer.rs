@@ -4,7 +4,6 @@
 use super::ask::Ask;
 use super::attempts::Restart;
 use super::audited::{Audited, of_session};
-use super::desired::DEFAULT_GRACE_S;
 use super::draft::{Draft, Why};
 use super::entities::{Container, LedgerRow, Session};
 use super::event::{Answer, Outcome, Refusal};
@@ -270,6 +269,7 @@ fn restart(draft: &mut Draft<'_>, id: SessionId, by: &str) {
         .filter_map(|id| Some((*id, draft.agent(*id)?)))
         .map(|(id, node)| (id, (node.fence, node.generation.next())))
         .collect();
+    let grace_s = draft.state.stop_grace_s();
     let Some(session) = draft.session_mut(id) else {
         return;
     };
@@ -310,7 +310,7 @@ fn restart(draft: &mut Draft<'_>, id: SessionId, by: &str) {
     session.restarted = true;
     session.placed_at = Some(now);
     // What runs is stopped first.
-    let stopped_by = close_deadline(now, DEFAULT_GRACE_S);
+    let stopped_by = close_deadline(now, grace_s);
     session.deadline = Some(stopped_by.plus_ms(ACKNOWLEDGE_MS));
     session.life.kept = None; // the clocks of idleness start anew
     let why = Why {

@@ -437,7 +437,8 @@ impl<'a> Run<'a> {
         let agent = main.and_then(|main| state.agents.get(&main.agent));
         // An agent that is away keeps to what it was told.
         if agent.is_some_and(|agent| agent.state == AgentState::Alive) {
-            let limits = crate::model::agent_limits(session, Rank::MAIN, self.now);
+            let lives = &state.scheduler.lives;
+            let limits = crate::model::agent_limits(session, Rank::MAIN, lives, self.now);
             watch.take_limits(limits, self.now);
         }
         if let Some(before) = watch.wake {

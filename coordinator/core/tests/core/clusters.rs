@@ -380,10 +380,12 @@ fn packets_wider_than_those_between_nodes_are_not_set() {
         let mut scheduler = world.state().scheduler.clone();
         scheduler.network.overlay_mtu = mtu;
         world.happen(Event::Settings(Box::new(SettingsOrder {
+            fixed: None,
             stored: None,
             expected_version: None,
             scheduler,
             service_account_admins: false,
+            throttle: longshore_identity::throttle::Limits::default(),
             dry_run: false,
         })))
     };

@@ -80,6 +80,7 @@ pub fn beginning() -> Beginning {
         project_policy: PolicyId::new(6),
         scheduler: SchedulerSettings::default(),
         service_account_admins: false,
+        throttle: longshore_identity::throttle::Limits::default(),
     }
 }
 

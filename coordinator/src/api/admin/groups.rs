@@ -204,9 +204,14 @@ pub(super) struct Waiting<F> {
     pub(super) user: UserId,
 }
 
-/// What a person may know of somebody else's waiting session: who asks for how much, and
-/// why it waits.
-fn trimmed(session: &mut api::Session) {
+/// What a person may know of somebody else's waiting session: how much is asked for, why
+/// it waits and, unless that is hidden, who asks.
+fn trimmed(session: &mut api::Session, hides_owner: bool) {
+    if hides_owner {
+        session.owner_name = String::new();
+        session.submitted_by = None;
+        session.submitted_by_name = None;
+    }
     session.name = None;
     session.access_key = String::new();
     session.image = String::new();
@@ -238,6 +243,7 @@ pub(super) async fn pages(
         .and_then(|p| p.parse().ok())
         .unwrap_or(0);
     let live = Arc::clone(&app.engine.live);
+    let hides = app.settings.now().config.services.organization.hide_owners;
     let (items, more): (Vec<api::Session>, bool) = app
         .engine
         .consult(move |state, planner, now| {
@@ -270,7 +276,7 @@ pub(super) async fn pages(
             }
             for (item, session) in items.iter_mut().zip(&waiting[from..end]) {
                 if only_own.is_some_and(|user| user != session.owner) {
-                    trimmed(item);
+                    trimmed(item, hides);
                 }
             }
             (items, end < waiting.len())

@@ -54,9 +54,9 @@ pub(in crate::api) async fn create(
     let AdminObject::Invitation(view) = &answer.object else {
         return Err(other_kind(&answer.object));
     };
-    let link = (!write.dry_run).then(|| app.links.invite(&app.address, &token));
+    let link = (!write.dry_run).then(|| app.links.invite(&app.address(), &token));
     if let Some(link) = &link {
-        app.links.mail_invitation(&app.address, view, link);
+        app.links.mail_invitation(&app.address(), view, link);
     }
     let made = NewInvitationAnswer {
         invitation: (**view).clone(),

@@ -175,15 +175,20 @@ struct Next {
 
 fn prepared(app: &App, in_force: InForce, stored: Option<StoredSettings>) -> Result<Next, Failure> {
     let config = &in_force.config;
+    let fixed = &config.daemon.auth.fixed_users;
+    let before = app.settings.now();
+    let were = before.config.daemon.auth.fixed_users.enabled;
     let order = SettingsOrder {
         stored,
         expected_version: None,
         scheduler: config.scheduling(),
         service_account_admins: config.services.organization.allow_service_account_admins,
+        throttle: config.daemon.auth.throttle.limits(),
+        fixed: (fixed.enabled || were).then(|| fixed.order()),
         dry_run: false,
     };
     let mail: &MailSettings = &config.services.notify.mail;
-    let mailer = match *mail == app.settings.now().config.services.notify.mail {
+    let mailer = match *mail == before.config.services.notify.mail {
         true => None,
         false if !mail.enabled => Some(Mailer::default()),
         false => {
@@ -199,9 +204,21 @@ fn prepared(app: &App, in_force: InForce, stored: Option<StoredSettings>) -> Res
     })
 }
 
-/// From here on it holds. Nothing of this can fail.
-fn take(app: &App, next: Next) {
+/// From here on it holds.
+async fn take(app: &App, next: Next) -> Result<(), Failure> {
     let config = &next.in_force.config;
+    let fixed = config.daemon.auth.fixed_users.clone();
+    for text in fixed.warnings() {
+        tracing::warn!("{text}");
+    }
+    // Whose they are was decided with the rest.
+    let passwords = app
+        .engine
+        .read_when_room(move |state, _| fixed.passwords(state));
+    app.logins.set_fixed(passwords.await?);
+    let address = config.public_url(&app.host);
+    app.browsers.follow(&address);
+    app.address.set(address);
     if let Ok(defaults) = config.defaults() {
         app.defaults.set(defaults);
     }
@@ -215,6 +232,7 @@ fn take(app: &App, next: Next) {
         .set(config.services.organization.ui_actions.clone());
     let allowed = Allowed::of(&config.daemon.egress.allow);
     app.outbound.set(Outbound::new(allowed));
+    app.http.set(config.daemon.http.bounds());
     app.cors.set(config.daemon.cors.cors());
     app.vaults.set_work(next.in_force.work.clone());
     let names = config.secure.redaction.names.clone();
@@ -230,6 +248,7 @@ fn take(app: &App, next: Next) {
         tracing::warn!("{warning}");
     }
     app.settings.set(next.in_force);
+    Ok(())
 }
 
 async fn give(app: &App, origin: &Arc<Origin>, order: SettingsOrder) -> Result<(), Failure> {
@@ -302,7 +321,7 @@ async fn store<T>(
     if !besides.is_empty() {
         record(app, &write.origin, &besides).await?;
     }
-    take(app, next);
+    take(app, next).await?;
     tell_whom(app).await?;
     let version = app.engine.read(|state, _| state.settings.version).await?;
     Ok((version, None))
@@ -455,7 +474,7 @@ pub async fn read_again(app: &App, origin: &Arc<Origin>, dry_run: bool) -> Resul
     give(app, origin, next.order.clone()).await?;
     if !dry_run {
         record(app, origin, &changed).await?;
-        take(app, next);
+        take(app, next).await?;
         tell_whom(app).await?;
     }
     Ok(stored.version)
@@ -692,6 +711,7 @@ mod tests {
         assert!(f.app.settings.now().config.services.notify.mail.enabled);
         // As a start without the key finds it.
         let order = SettingsOrder {
+            fixed: None,
             stored: Some(StoredSettings {
                 secrets: BTreeMap::from([(
                     password.to_owned(),
@@ -702,6 +722,7 @@ mod tests {
             expected_version: None,
             scheduler: f.app.settings.now().config.scheduling(),
             service_account_admins: false,
+            throttle: longshore_identity::throttle::Limits::default(),
             dry_run: false,
         };
         f.app

@@ -139,6 +139,7 @@ async fn ready() -> Fixture {
         project_policy: PolicyId::new(14),
         scheduler: SchedulerSettings::default(),
         service_account_admins: false,
+        throttle: longshore_identity::throttle::Limits::default(),
     };
     f.tell(Event::Started(Box::new(beginning))).await;
     f

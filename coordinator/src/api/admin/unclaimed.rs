@@ -10,8 +10,6 @@ use longshore_common::api;
 use longshore_core::model::admin::AdminVerb;
 use std::sync::Arc;
 
-/// Seconds of grace when none are asked for, and the most there are.
-const GRACE_S: i64 = 30;
 const GRACE_MAX_S: i64 = 600;
 
 /// Orders its end. Its node carries that out and says when it is gone.
@@ -21,7 +19,9 @@ pub(crate) async fn stop(
     request: Request,
 ) -> Result<Response, Failure> {
     let write = write::<api::StopUnclaimed>(request, &[], Match::Optional).await?;
-    let grace_s = write.body.grace_s.unwrap_or(GRACE_S);
+    let grace_s = write.body.grace_s;
+    let usual = app.settings.now().config.services.sessions.stop_grace_s;
+    let grace_s = grace_s.unwrap_or_else(|| i64::from(usual));
     let grace_s = match u32::try_from(grace_s) {
         Ok(seconds) if grace_s <= GRACE_MAX_S => seconds,
         _ => {

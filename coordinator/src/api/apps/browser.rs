@@ -15,6 +15,7 @@ use crate::api::{App, GUARDED, person, sessions};
 use crate::engine::Origin;
 use crate::identity::Person;
 use crate::pki::{random, sha256};
+use crate::settings::Held;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, Version, header};
@@ -57,7 +58,9 @@ struct Grant {
 
 /// Apps that browsers have open.
 pub struct Browsers {
-    origins: Origins,
+    domain: String,
+    port: Option<u16>,
+    origins: Held<Origins>,
     codes: Mutex<Book<Grant>>,
     cookies: Mutex<Book<Grant>>,
 }
@@ -67,19 +70,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Browsers {
-    /// None yet.
+    /// None yet: below a domain, or without one on the port of the listener for apps, if there
+    /// is one; `public` is the address of the API for people.
     #[must_use]
-    pub const fn new(origins: Origins) -> Self {
+    pub fn at(domain: &str, port: Option<u16>, public: &str) -> Self {
         Self {
-            origins,
+            domain: domain.to_owned(),
+            port,
+            origins: Held::new(Origins::new(domain, public, port)),
             codes: Mutex::new(Book::codes()),
             cookies: Mutex::new(Book::cookies()),
         }
     }
 
+    /// The API has another address for people from now on. What was opened at the one before
+    /// has to be opened again.
+    pub(in super::super) fn follow(&self, public: &str) {
+        let origins = Origins::new(&self.domain, public, self.port);
+        self.origins.set(origins);
+    }
+
     /// Whether browsers can open apps at all.
     pub(super) fn are_served(&self) -> bool {
-        self.origins != Origins::Off
+        self.origins.look(|origins| *origins != Origins::Off)
+    }
+
+    /// What stands in the `Host` of requests for an app with this label.
+    pub(in super::super) fn host(&self, label: &str) -> Option<String> {
+        self.origins.look(|origins| origins.host(label))
+    }
+
+    /// Whether each app has an origin of its own.
+    fn has_labels(&self) -> bool {
+        self.origins.look(Origins::has_labels)
     }
 
     fn cookie(&self, value: &str, now_ms: i64) -> Option<Grant> {
@@ -141,7 +164,7 @@ pub(super) fn address(
         Some(before) => (before.label, before.slots),
         None => (label(random()), Arc::new(Semaphore::new(AT_ONCE))),
     };
-    let host = browsers.origins.host(&label).ok_or_else(unserved)?;
+    let host = browsers.host(&label).ok_or_else(unserved)?;
     let grant = Grant {
         session: id,
         port,
@@ -218,7 +241,11 @@ pub(in super::super) async fn by_name(
     next: Next,
 ) -> Response {
     let below = host_of(request.uri(), request.headers());
-    match below.is_some_and(|host| app.browsers.origins.is_below_domain(host)) {
+    match below.is_some_and(|host| {
+        app.browsers
+            .origins
+            .look(|origins| origins.is_below_domain(host))
+    }) {
         true => serve(State(app), request).await,
         false => next.run(request).await,
     }
@@ -285,7 +312,7 @@ fn redeem(app: &App, host: &str, query: Option<&str>) -> Response {
     let Some(grant) = grant else {
         return not_open();
     };
-    if browsers.origins.host(&grant.label).as_deref() != Some(host) || !is_own_path(to) {
+    if browsers.host(&grant.label).as_deref() != Some(host) || !is_own_path(to) {
         return misdirected();
     }
     let (value, digest) = secret();
@@ -302,7 +329,7 @@ fn redeem(app: &App, host: &str, query: Option<&str>) -> Response {
 /// Passes a request on into the container.
 async fn pass(app: &App, host: &str, request: Request) -> Response {
     let browsers = &app.browsers;
-    if !browsers.origins.has_labels() && headers::is_service_worker(request.headers()) {
+    if !browsers.has_labels() && headers::is_service_worker(request.headers()) {
         let text = "Apps share this origin, so none may have a service worker, which would stand \
                     between all others and their browsers. Where the administrator sets \
                     daemon.apps.domain, each has an origin of its own.";
@@ -311,11 +338,10 @@ async fn pass(app: &App, host: &str, request: Request) -> Response {
     let value = headers::cookie(request.headers());
     let grant = value.and_then(|value| browsers.cookie(value, boot_ms()));
     let Some(grant) = grant else {
-        let known =
-            browsers.origins.has_labels() || browsers.origins.host("").as_deref() == Some(host);
+        let known = browsers.has_labels() || browsers.host("").as_deref() == Some(host);
         return if known { not_open() } else { misdirected() };
     };
-    if browsers.origins.host(&grant.label).as_deref() != Some(host) {
+    if browsers.host(&grant.label).as_deref() != Some(host) {
         return misdirected();
     }
     if !headers::by_own_page(request.method(), request.headers(), host) {

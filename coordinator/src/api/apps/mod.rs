@@ -123,7 +123,7 @@ pub(super) async fn list(
         session.state == SessionState::Running && exec_container(&session, Rank::MAIN).is_ok();
     let declared = session.ports.iter().map(|port| {
         let shows = app.browsers.are_served() && port.protocol == Protocol::Http;
-        let url = shows.then(|| format!("{}/s/{id}/{}/", app.address, port.name));
+        let url = shows.then(|| format!("{}/s/{id}/{}/", app.address(), port.name));
         shown(port, ready, url)
     });
     let built_in = BUILT_IN_APPS.iter().map(|name| SessionApp {
@@ -163,11 +163,11 @@ pub(super) async fn access(
         let what = SessionUse::Reach(format!("app {name}"));
         sessions::used(&app, &engine, &caller, id, what).await?;
     }
-    let sockets = app.address.replacen("http", "ws", 1);
+    let sockets = app.address().replacen("http", "ws", 1);
     let answer = AppAccess {
         url: match declared {
             Some(port) => format!("{sockets}/api/v1/sessions/{id}/forward?port={}", port.port),
-            None => format!("{}/api/v1/sessions/{id}/exec", app.address),
+            None => format!("{}/api/v1/sessions/{id}/exec", app.address()),
         },
         via: "coordinator".to_owned(),
         protocol: declared.map_or_else(|| "tcp".to_owned(), |port| port.protocol.to_string()),
@@ -190,7 +190,7 @@ pub(super) async fn access(
 /// A page of another origin, one of a session's own app among them, must not use what a
 /// browser keeps for ours, unless the settings let it. Programs say no origin.
 pub(super) fn by_own_page(app: &App, headers: &HeaderMap) -> Result<(), Failure> {
-    match app.cors.look(|cors| cors.may_open(headers, &app.address)) {
+    match app.cors.look(|cors| cors.may_open(headers, &app.address())) {
         false => {
             let text = "This connection was not begun by a page of the console.";
             Err(Failure::new("LS-CSRF", text))

@@ -60,6 +60,7 @@ async fn ready() -> Fixture {
         user_policy: PolicyId::new(13),
         project_policy: PolicyId::new(14),
         service_account_admins: false,
+        throttle: longshore_identity::throttle::Limits::default(),
         scheduler: SchedulerSettings {
             retries_to_skip: 7,
             ..SchedulerSettings::default()

@@ -30,6 +30,7 @@ pub(in super::super) async fn methods(
 ) -> Result<Response, Failure> {
     Query::read(request.uri().query(), &[])?;
     json(&LoginMethods {
+        organization: app.settings.now().config.services.organization.name.clone(),
         password: true,
         fixed_users_only: app.logins.fixed.get().is_some(),
         connections: Vec::new(),

@@ -42,7 +42,7 @@ use longshore_core::model::{Event, Role, User};
 use longshore_identity::password::{HashError, ParamsError};
 use longshore_identity::throttle::Prefix;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -55,7 +55,7 @@ pub struct Logins {
     ways: Held<Arc<Ways>>,
     challenges: Challenges,
     /// Passwords of the configuration; while there are any, no other password opens anything.
-    fixed: OnceLock<FixedPasswords>,
+    fixed: Held<Option<Arc<FixedPasswords>>>,
 }
 
 /// What the configuration says about logins.
@@ -116,8 +116,13 @@ impl Logins {
     /// The same with the passwords of the configuration, if they are in force.
     #[must_use]
     pub fn with_fixed(self, fixed: Option<FixedPasswords>) -> Self {
-        let fixed = fixed.map_or_else(OnceLock::new, OnceLock::from);
-        Self { fixed, ..self }
+        self.set_fixed(fixed);
+        self
+    }
+
+    /// Other passwords of the configuration are in force from now on, or none.
+    pub(super) fn set_fixed(&self, fixed: Option<FixedPasswords>) {
+        self.fixed.set(fixed.map(Arc::new));
     }
 
     /// Waits for leave to hash.

@@ -60,8 +60,8 @@ async fn send_link(app: App, engine: Engine, email: String, room: OwnedSemaphore
     });
     match made.await {
         Ok(Some(to)) => {
-            let link = app.links.reset(&app.address, &token);
-            app.links.mail_reset(&app.address, &to, &link);
+            let link = app.links.reset(&app.address(), &token);
+            app.links.mail_reset(&app.address(), &to, &link);
         }
         Ok(None) => (), // nobody of that address, or enough of them already
         Err(error) => tracing::warn!(%error, "a link to choose a password was not made"),

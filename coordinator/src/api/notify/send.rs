@@ -220,7 +220,10 @@ async fn to_one(app: &App, to: &Channel, notes: &[StoredNote]) -> Vec<Tried> {
         Ok(Place::Gone(why)) => all(RETRIES, TryEnd::Never(why.to_owned())),
         // One mail, however many there are: nobody reads sixteen.
         Ok(Place::Mail(mailer, address)) => {
-            let sent = mailer.deliver(mail(&app.address, &address, notes)).await;
+            let settings = app.settings.now();
+            let name = settings.config.services.organization.name.as_str();
+            let mail = mail((&app.address(), name), &address, notes);
+            let sent = mailer.deliver(mail).await;
             match sent {
                 Ok(()) => all(RETRIES, TryEnd::Taken),
                 Err(error) => all(RETRIES, TryEnd::Not(error.to_string())),
@@ -251,7 +254,7 @@ const fn tried_as(note: &StoredNote, retries: u32, end: TryEnd) -> Tried {
     }
 }
 
-fn mail(coordinator: &str, to: &str, notes: &[StoredNote]) -> Mail {
+fn mail((coordinator, name): (&str, &str), to: &str, notes: &[StoredNote]) -> Mail {
     let lines: Vec<String> = notes
         .iter()
         .map(|one| format!("{}  {}\n", one.note.at, one.note.text))
@@ -262,7 +265,7 @@ fn mail(coordinator: &str, to: &str, notes: &[StoredNote]) -> Mail {
     };
     Mail {
         to: to.to_owned(),
-        subject: format!("[Longshore] {subject}"),
+        subject: format!("[{name}] {subject}"),
         text: format!(
             "{}\n{coordinator}\n\nWhat you are told of is yours to choose: longshore notify set\n",
             lines.join("\n")
@@ -317,7 +320,7 @@ fn call(
         "text": note.text,
         "session": note.session.map(|id| id.to_string()),
         "agent": note.agent.as_ref().map(|(id, name)| json!({ "id": id.to_string(), "name": name })),
-        "coordinator": app.address,
+        "coordinator": app.address(),
     });
     let body = body.to_string();
     let mut headers = HeaderMap::new();

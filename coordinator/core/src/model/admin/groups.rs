@@ -162,7 +162,10 @@ pub(super) fn create(
 ) -> Result<Decision, Refusal> {
     let mut reader = Reader::default();
     let name = reader.handle(&request.name);
-    let mut group = Group::new(id, name.as_deref().unwrap_or_default());
+    let mut group = Group {
+        declare_lost_s: state.scheduler.declare_lost_s,
+        ..Group::new(id, name.as_deref().unwrap_or_default())
+    };
     fill(state, &mut group, request, &mut reader);
     reader.done()?;
     served(state, &mut group, request)?;
@@ -276,7 +279,10 @@ fn store(state: &State, group: Group) -> Vec<Change> {
 }
 
 fn fill(state: &State, group: &mut Group, request: &GroupRequest, reader: &mut Reader) {
-    let fresh = Group::new(group.id, "");
+    let fresh = Group {
+        declare_lost_s: state.scheduler.declare_lost_s,
+        ..Group::new(group.id, "")
+    };
     put(
         &mut group.description,
         reader.text("description", &request.description, DESCRIPTION),

@@ -42,6 +42,7 @@ impl Lab {
             project_policy: PolicyId::new(14),
             scheduler: SchedulerSettings::default(),
             service_account_admins,
+            throttle: longshore_identity::throttle::Limits::default(),
         };
         let told = self
             .0

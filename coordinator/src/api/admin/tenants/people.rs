@@ -228,8 +228,8 @@ fn proof(app: &App, user: &UserView, token: &Secret, dry_run: bool) -> Option<St
     if dry_run || user.status != "before-verification" {
         return None;
     }
-    let link = app.links.invite(&app.address, token);
-    app.links.mail_proof(&app.address, &user.email, &link);
+    let link = app.links.invite(&app.address(), token);
+    app.links.mail_proof(&app.address(), &user.email, &link);
     Some(link)
 }
 
@@ -263,7 +263,7 @@ pub(in crate::api) async fn create(
         user: (**view).clone(),
         snippet: secret
             .as_ref()
-            .map(|secret| token::snippet(&app.address, &access_key, secret)),
+            .map(|secret| token::snippet(&app.address(), &access_key, secret)),
         access_key,
         secret_key: secret.map(|secret| secret.expose().to_owned()),
         link,

@@ -23,7 +23,7 @@ async fn with_jane(pass_hashed: bool, password: &str) -> Fixture {
     f.app.engine.ask(event).await.unwrap().unwrap();
     let read = f.app.engine.read(move |state, _| list.passwords(state));
     let passwords = read.await.unwrap().unwrap();
-    f.app.logins.fixed.set(passwords).unwrap();
+    f.app.logins.set_fixed(Some(passwords));
     f
 }
 

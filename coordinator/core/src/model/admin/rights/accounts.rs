@@ -21,9 +21,6 @@ use longshore_common::session::{Reason, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_identity::fields;
 
-/// Seconds a session has to end when its owner is deleted: as for any other stop.
-const GRACE_S: u32 = 30;
-
 /// A service account by id or name; those that were deleted too.
 pub(super) fn find<'a>(state: &'a State, name: &str) -> Option<&'a User> {
     state
@@ -335,7 +332,7 @@ fn stop_sessions(state: &State, draft: &mut Draft<'_>, caller: &Caller, owner: &
         let stop = Stop {
             reason,
             detail: detail.clone(),
-            grace_s: GRACE_S,
+            grace_s: state.stop_grace_s(),
             forced: false,
             at: draft.now,
         };

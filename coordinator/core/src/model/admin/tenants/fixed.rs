@@ -24,7 +24,7 @@ const KEY: &str = "daemon.auth.fixed_users";
 const CONFIGURATION: &str = "configuration";
 
 /// The people of the configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FixedOrder {
     /// Nobody else logs in by a password. Off, nothing else here counts.
     pub enabled: bool,
@@ -35,7 +35,7 @@ pub struct FixedOrder {
 }
 
 /// One of them, without the password.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FixedUser {
     /// The id, if there is nobody of that name: the same on every installation.
     pub id: UserId,

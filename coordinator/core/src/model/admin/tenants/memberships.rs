@@ -1,7 +1,6 @@
 //! Who is in which project, and what becomes of what somebody has when it goes.
 
 use super::super::super::change::Change;
-use super::super::super::desired::DEFAULT_GRACE_S;
 use super::super::super::draft::Draft;
 use super::super::super::entities::{Session, Stop};
 use super::super::super::event::{Caller, Refusal};
@@ -108,7 +107,7 @@ impl<'a> Leaving<'a> {
                     let stop = Stop {
                         reason,
                         detail: detail.to_owned(),
-                        grace_s: DEFAULT_GRACE_S,
+                        grace_s: self.draft.state.stop_grace_s(),
                         forced: false,
                         at: self.draft.now,
                     };
