@@ -39,7 +39,7 @@ pub(crate) struct SessionFlags {
     /// Memory: 512M, 16G (powers of 1024)
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub(crate) mem: Option<String>,
-    /// Size of /dev/shm
+    /// Size of /dev/shm; absent: as much as the memory, or what the policy allows
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub(crate) shm: Option<String>,
     /// Image; absent: the default of the file or of the installation

@@ -29,7 +29,8 @@ pub struct NewSession {
     /// Amounts per slot, as text: `{"cpu":"4","mem":"16G","cuda.device":"1"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub slots: BTreeMap<String, String>,
-    /// Size of `/dev/shm`, written like `mem`.
+    /// Size of `/dev/shm`, written like `mem`; absent = that of preset or image, else as much as
+    /// `mem` and the keypair's policy allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     pub shm: Option<String>,

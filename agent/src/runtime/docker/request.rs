@@ -75,8 +75,6 @@ const SUDOERS: &str = "/etc/sudoers.d/longshore";
 const NOFILE: u64 = 1_048_576;
 /// Processes and threads when the order names no number: zero would mean no limit.
 const PIDS_DEFAULT: u32 = 4096;
-/// Size of `/dev/shm` when the order names none: the engine's own default.
-const SHM_DEFAULT: i64 = 64 << 20;
 /// The holder only waits, and ends at once on the stop signal. The sleep is renewed
 /// because not every `sleep` knows "infinity".
 const HOLDER: &str = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done";
@@ -183,8 +181,9 @@ fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, 
     } else {
         spec.pids_max
     };
+    // It lies in the memory, so an order that names no size is bounded by that alone.
     let shm = if spec.shm_bytes <= 0 {
-        SHM_DEFAULT
+        memory
     } else {
         spec.shm_bytes
     };

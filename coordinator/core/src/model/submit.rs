@@ -24,8 +24,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What is said of a name that is none.
 pub(super) const BAD_NAME: &str = "A name has 1 to 64 of a-z 0-9 . _ -, begins with a letter or digit, and is not of the form s-42.";
-/// Default size of `/dev/shm`, as Docker has it; never more than half of the memory.
-const SHM_DEFAULT: i64 = 64 << 20;
 
 pub(super) fn submit(state: &State, order: &Submit, now: Timestamp) -> Outcome {
     if let Some((key, body)) = &order.idempotency
@@ -763,12 +761,14 @@ pub(super) fn families(slots: &Slots, path: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Rule 10: shared memory below the memory, and within what the keypair's policy allows.
+/// Rule 10: shared memory below the memory, and within what the keypair's policy allows. Who
+/// asks for none gets as much as there is memory: what lies there is counted as memory, so that
+/// a bound of its own would only break programs whose workers hand tensors to each other in it.
 fn shm(asked: Option<i64>, slots: &Slots, most: Option<(i64, &str)>) -> Result<i64, Refusal> {
     let mem = slots.mem_bytes();
     let Some(shm) = asked else {
         let most = most.map_or(i64::MAX, |(most, _)| most);
-        return Ok(SHM_DEFAULT.min(mem / 2).min(most));
+        return Ok(mem.min(most));
     };
     if let Some((most, policy)) = most.filter(|(most, _)| shm > *most) {
         let (shm, most) = (format_bytes_short(shm), format_bytes_short(most));

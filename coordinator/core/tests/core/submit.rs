@@ -267,8 +267,10 @@ fn shared_memory_stays_below_memory() {
         "LS-INVALID",
     );
     let mut world = World::new();
-    let id = world.submit(slots(job(), &[("mem", "100m")]));
-    assert_eq!(world.stored[&id].shm_bytes, 50 << 20);
+    for (mem, bytes) in [("100m", 100 << 20), ("64g", 64 << 30)] {
+        let id = world.submit(slots(job(), &[("mem", mem)]));
+        assert_eq!(world.stored[&id].shm_bytes, bytes, "nobody asked for less");
+    }
 }
 
 /// The policy `default`, under which the keypair of every world stands.

@@ -346,7 +346,10 @@ fn seat_in(
             }
         }
         let mem = moved.slots.iter().map(Slots::mem_bytes).min().unwrap_or(0);
-        if moved.shm_bytes >= mem {
+        // Asked for it was less than the memory, so as much as that is what nobody asked for.
+        if moved.shm_bytes == session.slots.mem_bytes() {
+            moved.shm_bytes = mem;
+        } else if moved.shm_bytes >= mem {
             moved.shm_bytes = mem / 2;
         }
     }

@@ -683,7 +683,8 @@ mod any_edit {
             for (slot, amount) in queue.profile.slots.iter() {
                 assert_eq!(session.slots.amount(slot), amount);
             }
-            assert!(session.shm_bytes < session.slots.mem_bytes());
+            let mem = session.slots.mem_bytes();
+            assert_eq!(session.shm_bytes, mem, "nobody asked for less");
         }
     }
 
