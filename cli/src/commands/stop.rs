@@ -47,6 +47,11 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
         sum.terminating.extend(answer.terminating);
         sum.skipped.extend(answer.skipped);
         sum.forced |= answer.forced;
+        for id in answer.dependants {
+            if !sum.dependants.contains(&id) {
+                sum.dependants.push(id);
+            }
+        }
     }
     sum.skipped.extend(unknown);
     if args.wait {
@@ -98,6 +103,10 @@ fn lines(answer: &TerminateAnswer) -> String {
         for id in ids {
             text.push_str(&format!("{:<4}  {word}\n", clean(id)));
         }
+    }
+    for id in &answer.dependants {
+        let id = clean(id);
+        text.push_str(&format!("{id:<4}  cancelled: it waits for their success\n"));
     }
     for skipped in &answer.skipped {
         let why = match skipped.why.as_str() {
@@ -169,6 +178,11 @@ mod tests {
         answer.skipped = vec![skipped("not-found")];
         assert_eq!(exit(&answer), 8);
         assert_eq!(lines(&answer), "s-1   stopping\ns-2   is not known\n");
+        answer.dependants = vec!["s-3".into()];
+        let all =
+            "s-1   stopping\ns-3   cancelled: it waits for their success\ns-2   is not known\n";
+        assert_eq!(lines(&answer), all);
+        assert_eq!(exit(&answer), 8);
         answer.terminating.clear();
         assert_eq!(exit(&answer), 3);
         answer.skipped = vec![skipped("already-final")];

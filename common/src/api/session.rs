@@ -719,6 +719,10 @@ pub struct TerminateAnswer {
     /// Whether they were ended in the books at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forced: bool,
+    /// Waiting sessions that this cancels, now or as soon as those have ended: they wait for a
+    /// success that cannot come any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependants: Vec<String>,
 }
 
 /// A session that was left as it is.

@@ -7,16 +7,17 @@ use super::arrays;
 use super::audited::{Audited, of_session};
 use super::change::Change;
 use super::draft::Draft;
-use super::entities::{Reached, Session, Stop};
+use super::entities::{Dependency, Reached, Session, Stop};
 use super::event::{Answer, Called, Caller, Outcome, Refusal, SessionUse, Terminate, UseSession};
 use super::lifecycle;
+use super::rules;
 use super::state::State;
 use crate::access::{self, Decision, Operation, Reach};
 use longshore_common::api::{Skipped, TerminateAnswer};
 use longshore_common::ids::{AgentId, SessionId};
 use longshore_common::session::{Reason, SessionState};
 use longshore_common::time::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 impl State {
     /// What somebody may do now, narrowed by how it calls.
@@ -159,7 +160,7 @@ pub(super) fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Out
         Some(Ok(rights)) => Some(rights),
         Some(Err(refusal)) => return Outcome::refuse(refusal),
     };
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut ended) = (BTreeSet::new(), Vec::new());
     for id in order.ids.iter().filter(|id| seen.insert(**id)) {
         let skip = |why: &str| Skipped {
             id: id.to_string(),
@@ -209,7 +210,7 @@ pub(super) fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Out
             at: now,
         };
         if session.array.is_some() && !session.state.is_final() {
-            end_array(&mut draft, *id, &stop, (&by, &mut answer));
+            ended.extend(end_array(&mut draft, *id, &stop, (&by, &mut answer)));
             continue;
         }
         match session.state {
@@ -217,10 +218,12 @@ pub(super) fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Out
             SessionState::Pending => {
                 lifecycle::cancel(&mut draft, *id, reason, &detail, &by);
                 answer.cancelled.push(id.to_string());
+                ended.push(*id);
             }
             _ if order.force => {
                 lifecycle::force(&mut draft, *id, stop, &by);
                 answer.terminating.push(id.to_string());
+                ended.push(*id);
             }
             SessionState::Terminating => {
                 shorten(&mut draft, *id, order.grace_s);
@@ -229,9 +232,12 @@ pub(super) fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Out
             _ => {
                 lifecycle::stop(&mut draft, *id, stop, &by);
                 answer.terminating.push(id.to_string());
+                ended.push(*id);
             }
         }
     }
+    let cancels = cancelled_with(state, &ended);
+    answer.dependants = cancels.iter().map(SessionId::to_string).collect();
     let (changes, effects) = draft.finish();
     Outcome {
         changes,
@@ -240,13 +246,37 @@ pub(super) fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Out
     }
 }
 
-/// Ends an array with all its tasks; the answer names the array alone.
+/// Who waits for a success of these and can wait no longer when they end without one, and who
+/// waits for such, in the order in which that is found; not these themselves. As things stood
+/// before they were ended.
+fn cancelled_with(state: &State, ended: &[SessionId]) -> Vec<SessionId> {
+    let mut known: BTreeSet<SessionId> = ended.iter().copied().collect();
+    let mut work: VecDeque<SessionId> = ended.iter().copied().collect();
+    let mut cancels = Vec::new();
+    while let Some(id) = work.pop_front() {
+        // A task that ends without success keeps its array from ending with it.
+        work.extend(id.array().filter(|array| known.insert(*array)));
+        for dependant in state.dependants(id) {
+            let given_up = state.sessions.get(&dependant).is_some_and(|session| {
+                let lost = |d: &Dependency| d.session == id && !rules::holds(d.on, false);
+                session.state == SessionState::Pending && session.depends_on.iter().any(lost)
+            });
+            if given_up && known.insert(dependant) {
+                cancels.push(dependant);
+                work.push_back(dependant);
+            }
+        }
+    }
+    cancels
+}
+
+/// Ends an array with all its tasks; the answer names the array alone. What ends with it.
 fn end_array(
     draft: &mut Draft<'_>,
     id: SessionId,
     stop: &Stop,
     (by, answer): (&str, &mut TerminateAnswer),
-) {
+) -> Vec<SessionId> {
     let tasks = arrays::live_tasks(draft, id);
     let again = draft.session(id).is_some_and(|array| array.stop.is_some());
     if again && !stop.forced {
@@ -257,7 +287,7 @@ fn end_array(
             id: id.to_string(),
             why: "already-terminating".to_owned(),
         });
-        return;
+        return Vec::new();
     }
     let waits = |task: &SessionId| draft.session(*task).is_some_and(Session::waits);
     match tasks.iter().all(waits) {
@@ -265,6 +295,7 @@ fn end_array(
         false => answer.terminating.push(id.to_string()),
     }
     arrays::end(draft, id, stop, by);
+    std::iter::once(id).chain(tasks).collect()
 }
 
 /// A shorter grace for a session that is being stopped is taken over.

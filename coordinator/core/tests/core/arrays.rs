@@ -298,3 +298,34 @@ fn no_watchdog_looks_at_an_array_but_at_its_tasks() {
     let all: Vec<SessionId> = watched(world.state()).map(|session| session.id).collect();
     assert_eq!(all, [id.task(0)]);
 }
+
+/// What the answer names is what is cancelled once all of it has ended, and nothing else.
+#[test]
+fn who_ends_a_session_hears_whom_that_cancels() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    let runs = world.submit(job());
+    world.run(runs);
+    let whole = world.submit(array("0-1", Some(1)));
+    let waits = world.submit(after(runs, "ok"));
+    let chain = world.submit(after(waits, "ok"));
+    let either = world.submit(after(chain, "any"));
+    let failed = world.submit(after(runs, "fail"));
+    let of_array = world.submit(after(whole, "ok"));
+    let answer = world.terminate(&[runs, whole.task(0), chain, runs], 0, false);
+    assert_eq!(answer.cancelled, [chain.to_string()]);
+    assert_eq!(
+        answer.dependants,
+        [waits, of_array].map(|id| id.to_string())
+    );
+    world.ends(runs, exit(143));
+    world.ends(whole.task(0), exit(143));
+    for id in [waits, chain, of_array] {
+        assert!(world.is(id, SessionState::Cancelled), "{id}");
+    }
+    for id in [either, failed] {
+        assert!(!world.stored[&id].state.is_final(), "{id}");
+    }
+    let again = world.terminate(&[runs], 0, false);
+    assert!(again.dependants.is_empty(), "{again:?}");
+}
