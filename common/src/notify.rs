@@ -30,6 +30,8 @@ words! {
         Device = "device",
         /// Books and nodes differ.
         QuotaDrift = "quota-drift",
+        /// Something that should not be with a node, and that a person has to look at.
+        Alarm = "alarm",
         /// Somebody wanted to see whether it arrives.
         Test = "test",
     }
@@ -41,7 +43,12 @@ impl NoteEvent {
     pub const fn is_for_administrators(self) -> bool {
         matches!(
             self,
-            Self::AgentLost | Self::AgentBack | Self::MassLoss | Self::Device | Self::QuotaDrift
+            Self::AgentLost
+                | Self::AgentBack
+                | Self::MassLoss
+                | Self::Device
+                | Self::QuotaDrift
+                | Self::Alarm
         )
     }
 
@@ -66,6 +73,7 @@ impl NoteEvent {
             Self::MassLoss => "many agents vanished at once",
             Self::Device => "a device may not be given out any more",
             Self::QuotaDrift => "books and nodes differ",
+            Self::Alarm => "something is wrong with a node that a person has to look at",
             Self::Test => "a test",
         }
     }

@@ -21,6 +21,8 @@ pub struct AgentLive {
     pub last_beat_ms: AtomicI64,
     /// Wall time of the last heartbeat; 0 = none.
     pub last_beat_at: AtomicI64,
+    /// By how many milliseconds its wall clock is ahead of ours, where that is too much; else 0.
+    pub clock_off_ms: AtomicI64,
     details: Mutex<AgentDetails>,
 }
 

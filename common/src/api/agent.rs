@@ -85,7 +85,8 @@ pub struct Agent {
     pub connected: bool,
     /// Whether it takes new work.
     pub schedulable: bool,
-    /// What stops placements: `runtime-down`, `runtime-hung`, `disk-low`, `fenced`.
+    /// What stops placements: `runtime-down`, `runtime-hung`, `disk-low`, `mass-loss`; and
+    /// `clock-skew`, which stops none: its clock is more than 30 s from the coordinator's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
     /// Address of its connection.

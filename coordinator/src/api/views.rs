@@ -15,6 +15,7 @@ use longshore_core::model::{
 };
 use longshore_core::scheduler::{self, Planner};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 /// Waiting sessions above which an accepted session's place in its queue is not counted:
 /// counting walks the queue, and submissions come by the thousand.
@@ -612,7 +613,12 @@ pub(super) fn agent(state: &State, live: &Live, agent: &Agent, detail: Detail) -
         state: agent.state.to_string(),
         connected: details.connection.is_some(),
         schedulable: agent.schedulable,
-        conditions: agent.conditions().into_iter().map(str::to_owned).collect(),
+        conditions: {
+            let clock_off = figures.clock_off_ms.load(Ordering::Relaxed) != 0;
+            let shown = clock_off.then_some("clock-skew");
+            let all = agent.conditions().into_iter().chain(shown);
+            all.map(str::to_owned).collect()
+        },
         address: details
             .connection
             .as_ref()

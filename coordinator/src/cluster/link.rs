@@ -7,6 +7,7 @@
 //!
 //! The link believes an agent about its own devices and keys only; the engine checks.
 
+use super::alarms::{alarm, take_clock};
 use super::{Link, Shared, lock};
 use crate::delivery;
 use crate::engine::{EngineError, wall_clock};
@@ -136,6 +137,12 @@ async fn run(
     let welcome = match admit(shared, &hello, identity).await? {
         Ok(welcome) => welcome,
         Err(refused) => {
+            let told = [RefusedCode::Identity, RefusedCode::StaleCoordinator];
+            if told.contains(&refused.code) {
+                let text = format!("refused: {}", refused.text);
+                let what = format!("{:?}", refused.code);
+                alarm(shared, agent, (&what, None), &text).await?;
+            }
             let code = match refused.code {
                 RefusedCode::Identity => CloseCode::Identity,
                 RefusedCode::StaleCoordinator => CloseCode::StaleCoordinator,
@@ -445,6 +452,7 @@ async fn heartbeats(
         };
         send(out, &ack).await?;
         take_condition(shared, agent, &heartbeat, &mut condition).await?;
+        take_clock(shared, agent, live, (heartbeat.now, ack.now)).await?;
         if let Some(load) = heartbeat.load {
             live.update(|d| d.load = Some(load));
         }
@@ -736,6 +744,10 @@ async fn take(
             let notice: Notice = frame.decode()?;
             let text: String = notice.text.chars().filter(|c| !c.is_control()).collect();
             warn!(%agent, kind = ?notice.kind, key = ?notice.key, %text, "notice");
+            if notice.kind == NoticeKind::Breach {
+                let what = format!("breach {:?}", notice.key);
+                alarm(shared, agent, (&what, notice.key), &text).await?;
+            }
             if let (NoticeKind::Device, Some(device)) = (notice.kind, &notice.device) {
                 let (device, text) = (device.clone(), text.clone());
                 let event = Event::DeviceNotice {

@@ -9,6 +9,7 @@
 //!
 //! Heartbeats that reveal nothing new end here: they touch an atomic and are answered.
 
+mod alarms;
 mod enrol;
 mod link;
 mod patience;
@@ -159,6 +160,7 @@ struct Shared {
     next_link: AtomicU64,
     pending: AtomicU64,
     failures: Mutex<Throttle>,
+    alarms: Mutex<alarms::Alarms>,
     /// Agents taken in so far.
     taken: AtomicU64,
     /// Its other end is held by the thread that serves agents.
@@ -236,6 +238,7 @@ impl Prepared {
             next_link: AtomicU64::new(1),
             pending: AtomicU64::new(0),
             failures: Mutex::new(Throttle::default()),
+            alarms: Mutex::default(),
             taken: AtomicU64::new(0),
             serving,
         });

@@ -264,6 +264,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::FileNotice { .. }
         | Event::DeviceNotice { .. }
         | Event::Warned { .. }
+        | Event::Alarm { .. }
         | Event::Watchdog { .. }
         | Event::Silent { .. }
         | Event::KeypairsUsed(_)

@@ -61,6 +61,20 @@ pub(super) fn warned(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, t
     draft.remark(key.session, state, why);
 }
 
+/// Something is wrong with a container: a line in the history of its session.
+pub(super) fn alarmed(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, text: &str) {
+    let Some(state) = is_said_of(draft, agent, key, |_| true) else {
+        return;
+    };
+    let text = plain(text);
+    let why = Why {
+        reason: None,
+        detail: Some(&text),
+        by: &format!("agent {}", agent_name(draft, agent)),
+    };
+    draft.remark(key.session, state, why);
+}
+
 /// The state of the session that an agent speaks of, if that counts and its container is there.
 fn is_said_of(
     draft: &Draft<'_>,

@@ -114,6 +114,9 @@ pub struct Group {
     pub pin_cpus: bool,
 }
 
+/// A node that has not confirmed for so many seconds that nothing of a final session is left will
+/// hardly do so by itself: the longest grace and the time to remove are over by far.
+pub(super) const RELEASING_ALARM_S: i64 = 900;
 /// Most processes and threads of a container where no policy says otherwise.
 pub(crate) const PIDS_MAX: u32 = 4096;
 
@@ -491,6 +494,9 @@ pub struct Session {
     /// RUNNING without output and use since a cycle of the watchdog saw it first.
     #[serde(default)]
     pub stalled_since: Option<Timestamp>,
+    /// Final for long while a node has not confirmed: administrators were told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub releasing_told: bool,
     /// From 1.
     pub attempt: Attempt,
     /// The stop that was decided, if any. The first one wins.
@@ -609,6 +615,11 @@ impl Session {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if self.array.is_some() {
             return None; // each of its tasks has its own
+        }
+        if self.state.is_final() {
+            let waits = !self.releasing_told && !self.is_settled();
+            let ended = self.ended_at.filter(|_| waits);
+            return ended.map(|at| at.plus_s(RELEASING_ALARM_S));
         }
         // A running session's lifetime is its agent's business.
         let lifetime = match self.state {

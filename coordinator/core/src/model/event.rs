@@ -148,6 +148,15 @@ pub enum Event {
         /// When and why, in words.
         text: String,
     },
+    /// Something is wrong with a node, and a person has to look at it.
+    Alarm {
+        /// Which node.
+        agent: AgentId,
+        /// About which of its containers, if about one.
+        key: Option<ContainerKey>,
+        /// What, in words.
+        text: String,
+    },
     /// Something is announced to everybody, or not any more.
     Announce(Box<AnnounceOrder>),
     /// About what people are told.

@@ -1157,6 +1157,12 @@ pub(super) fn due(draft: &mut Draft<'_>, id: SessionId) {
             expire(draft, id, cause, "it took longer than a start may take");
         }
         SessionState::Terminating if deadline_over => finish(draft, id, by),
+        // All that is left to do is to tell it.
+        state if state.is_final() && session.is_releasing() => {
+            if let Some(session) = draft.session_mut(id) {
+                session.releasing_told = true;
+            }
+        }
         _ => (),
     }
 }

@@ -95,6 +95,11 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::Warned { agent, key, text } => with_draft(state, now, |draft| {
             super::delivery::warned(draft, *agent, *key, text);
         }),
+        Event::Alarm { agent, key, text } => with_draft(state, now, |draft| {
+            if let Some(key) = key {
+                super::delivery::alarmed(draft, *agent, *key, text);
+            }
+        }),
         Event::Announce(order) => super::announce::decide(state, order, now),
         Event::Notify(order) => super::notify::decide(state, order, now),
         Event::Silent {

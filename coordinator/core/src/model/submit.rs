@@ -214,6 +214,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         phase: None,
         unreachable: false,
         stalled_since: None,
+        releasing_told: false,
         attempt: Attempt::FIRST,
         stop: None,
         failed: None,

@@ -258,3 +258,59 @@ fn a_choice_is_checked_and_a_test_needs_a_place() {
     world.does(test(None));
     assert_eq!(notes(&world)[0].to, Channel::Own(ada));
 }
+
+#[test]
+fn administrators_hear_once_of_a_node_that_does_not_confirm() {
+    let mut world = mailing();
+    world.agent("n1", 2);
+    let settings = NotifySettings {
+        mail: false,
+        hooks: vec![("desk".to_owned(), BTreeSet::from([NoteEvent::Alarm]))],
+    };
+    world.does(Event::Notify(Box::new(NotifyOrder::Settings(settings))));
+    let id = world.submit(gpu_job(1));
+    world.run(id);
+    world.terminate(&[id], 0, true);
+    world.later(899_000);
+    assert_eq!(events(&world), []);
+    world.later(1_000);
+    assert_eq!(events(&world), [NoteEvent::Alarm]);
+    let note = notes(&world)[0];
+    assert_eq!(
+        (note.session, &note.to),
+        (Some(id), &Channel::Hook("desk".to_owned()))
+    );
+    assert!(note.text.contains("n1 did not confirm"), "{}", note.text);
+    world.later(3_600_000);
+    assert_eq!(events(&world).len(), 1, "once");
+}
+
+#[test]
+fn an_alarm_of_an_agent_counts_for_its_own_containers_alone() {
+    let mut world = mailing();
+    let (n1, n2) = (world.agent("n1", 2), world.agent("n2", 0));
+    let settings = NotifySettings {
+        mail: false,
+        hooks: vec![("desk".to_owned(), BTreeSet::from([NoteEvent::Alarm]))],
+    };
+    world.does(Event::Notify(Box::new(NotifyOrder::Settings(settings))));
+    let id = world.submit(gpu_job(1));
+    world.run(id);
+    let alarm = |agent, key| Event::Alarm {
+        agent,
+        key,
+        text: "it got\u{7} more".to_owned(),
+    };
+    let key = world.key(id);
+    world.does(alarm(n2, Some(key)));
+    assert!(events(&world).is_empty(), "it is none of its containers");
+    world.does(alarm(n1, Some(key)));
+    world.does(alarm(n2, None));
+    let texts: Vec<&str> = notes(&world).iter().map(|n| n.text.as_str()).collect();
+    let of_session = format!("Agent n1, session {id}: it got more");
+    assert_eq!(texts, [of_session.as_str(), "Agent n2: it got more"]);
+    let lines = world.changes.iter().filter(|change| {
+        matches!(change, Change::History(line) if line.detail.as_deref() == Some("it got more"))
+    });
+    assert_eq!(lines.count(), 1, "and its session shows it");
+}

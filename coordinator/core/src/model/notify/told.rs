@@ -4,7 +4,7 @@
 use super::super::admin::AdminObject;
 use super::super::change::Change;
 use super::super::drain::{may_move, sessions_on};
-use super::super::entities::{Agent, Session};
+use super::super::entities::{Agent, RELEASING_ALARM_S, Session};
 use super::super::event::{Answer, Event, Refusal};
 use super::super::people::User;
 use super::super::prolong::Done;
@@ -147,11 +147,31 @@ impl Telling<'_> {
         if ended && !is_task && !by_its_owner(after) {
             self.owner(after, NoteEvent::End, &end(after, &name));
         }
+        if after.releasing_told && before.is_some_and(|before| !before.releasing_told) {
+            self.releasing(after, &name);
+        }
         let stalled = after.stalled_since.is_some();
         if stalled && before.is_some_and(|before| before.stalled_since.is_none()) {
             let text = format!("Session {name} stands still: it writes nothing and is not used.");
             self.owner(after, NoteEvent::Stalled, &text);
         }
+    }
+
+    fn releasing(&mut self, session: &Session, name: &str) {
+        let left = session.containers.iter().filter(|c| !c.is_closed());
+        let mut nodes: Vec<&str> = left.filter_map(|c| self.name(c.agent)).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let text = format!(
+            "Session {name} has ended, and {} did not confirm for {} s that nothing of it is left there: what it held stays taken.",
+            nodes.join(", "),
+            RELEASING_ALARM_S
+        );
+        let about = About {
+            session: Some(session.id),
+            agent: None,
+        };
+        self.administrators(NoteEvent::Alarm, &text, &about);
     }
 
     fn name(&self, agent: AgentId) -> Option<&str> {
@@ -241,6 +261,17 @@ impl Telling<'_> {
                     let text = format!("Session {}: {text}", named(&session));
                     self.owner(&session, NoteEvent::Warn, &text);
                 }
+            }
+            // What is said of a container that is none of the agent's counts for nothing.
+            (Event::Alarm { agent, key, text }, _) if key.is_none() || !changes.is_empty() => {
+                let Some(name) = self.name(*agent).map(str::to_owned) else {
+                    return;
+                };
+                let session = key.map(|key| key.session);
+                let of = session.map_or_else(String::new, |id| format!(", session {id}"));
+                let text = format!("Agent {name}{of}: {text}");
+                let agent = Some((*agent, name));
+                self.administrators(NoteEvent::Alarm, &text, &About { session, agent });
             }
             (Event::Prolong(order), Answer::Prolonged(done)) if !changes.is_empty() => {
                 let what = match done.done {
