@@ -149,9 +149,16 @@ pub(super) const ROOT_CAPS: [(&str, u32); 8] = [
     ("KILL", 5),
     ("SETGID", 6),
     ("SETUID", 7),
-    ("NET_BIND_SERVICE", 10),
+    (LOW_PORTS, 10),
     ("AUDIT_WRITE", 29),
 ];
+const LOW_PORTS: &str = "NET_BIND_SERVICE";
+
+/// How [`spec_hash`] counts: the next number with every change of what it makes of the same
+/// order, be it only a field that orders did not have before.
+const SPEC_VERSION: &str = "1";
+/// A session may get another name while it runs, which is no other order.
+const RENAMED: &str = "LONGSHORE_SESSION_NAME";
 
 /// A stable hash of an order, for the label by which a container is told from one made
 /// of another order.
@@ -216,10 +223,10 @@ fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, 
         ulimits: Some(ulimits(request, node)),
         cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: (spec.root || spec.sudo).then(|| {
-            ROOT_CAPS
-                .iter()
-                .map(|(name, _)| (*name).to_owned())
-                .collect()
+            let given = ROOT_CAPS.iter().map(|(name, _)| *name);
+            // `sudo` installs; only who is root from the beginning serves low ports.
+            let given = given.filter(|name| spec.root || *name != LOW_PORTS);
+            given.map(str::to_owned).collect()
         }),
         security_opt: Some(match spec.sudo {
             true => Vec::new(),

@@ -208,7 +208,8 @@ fn judge(seen: &Seen, granted: &Granted) -> Option<Breach> {
         .or_else(|| missing(seen, granted))
 }
 
-/// The mask of what root inside may have.
+/// The mask of what root inside may have. With `sudo` it gets one less; what an agent before this
+/// one started may have that too, and goes on.
 fn root_caps() -> u64 {
     let numbers = ROOT_CAPS.iter().map(|(_, number)| 1u64 << number);
     numbers.fold(0, |mask, bit| mask | bit)

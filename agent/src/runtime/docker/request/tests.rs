@@ -344,6 +344,14 @@ fn root_inside_gets_what_installing_needs() {
     assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]));
     let added = host["CapAdd"].as_array().unwrap();
     assert_eq!(added.len(), ROOT_CAPS.len());
+    let low_ports = Value::from("NET_BIND_SERVICE");
+    assert!(added.contains(&low_ports));
+    let mut sudo = plain();
+    sudo.spec.sudo = true;
+    let sudo = serde_json::to_value(build(&sudo, &node()).unwrap()).unwrap();
+    let fewer = sudo["HostConfig"]["CapAdd"].as_array().unwrap();
+    assert_eq!(fewer.len(), ROOT_CAPS.len() - 1);
+    assert!(!fewer.contains(&low_ports));
     for never in ["SYS_ADMIN", "NET_ADMIN", "MKNOD", "SYS_PTRACE", "NET_RAW"] {
         assert!(!added.contains(&Value::from(never)), "{never}");
     }
