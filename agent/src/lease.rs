@@ -46,10 +46,18 @@ impl Lease {
     /// Whether it is over. One that never began is not: nothing was started under it.
     #[must_use]
     pub fn is_over(&self, boot_id: &str, now_boot_ms: i64) -> bool {
+        self.is_over_after(0, boot_id, now_boot_ms)
+    }
+
+    /// The same where the coordinator's word stands for what was sent at another instant, on the
+    /// boot clock; 0 = it does not.
+    #[must_use]
+    pub fn is_over_after(&self, word_ms: i64, boot_id: &str, now_boot_ms: i64) -> bool {
+        let known_ms = self.acked_ms.max(word_ms);
         self.lease_ms > 0
-            && self.acked_ms > 0
+            && known_ms > 0
             && self.boot_id == boot_id
-            && now_boot_ms.saturating_sub(self.acked_ms) >= self.lease_ms
+            && now_boot_ms.saturating_sub(known_ms) >= self.lease_ms
     }
 
     /// Where it is kept.

@@ -19,9 +19,15 @@ pub struct Known<'a> {
     pub record: Option<&'a KeyRecord>,
     /// What the engine has; none = no container of this name.
     pub found: Option<&'a FoundStatus>,
+    /// What the engine has was made by somebody else or of another order: it only bears the
+    /// name and the labels.
+    pub stray: bool,
     /// The link is up and its set is applied: what had not been started before a
     /// restart may be started, what was frozen may be thawed.
     pub synced: bool,
+    /// Its order to run came to this process, and the lease under which it came holds: it may
+    /// be started, link or not. Always so while `synced`.
+    pub may_start: bool,
     /// The present boot.
     pub boot_id: &'a str,
     /// When it began, by the wall clock.
@@ -54,6 +60,8 @@ pub enum Step {
     Thaw,
     /// Note how it ended.
     End(Ending),
+    /// Note that it cannot start: another container has its name.
+    Refuse,
     /// Stop its process.
     Stop {
         /// Seconds before the kill.
@@ -95,7 +103,9 @@ pub fn next_step(known: Known<'_>) -> Step {
         // Ordered by nobody: a container of ours is reported and left alone, but a
         // limit that ended it, or its end, is still noted.
         None => match (known.record, known.found) {
-            (Some(record), Some(FoundStatus::Exited(exit))) if record.ended.is_none() => {
+            (Some(record), Some(FoundStatus::Exited(exit)))
+                if record.ended.is_none() && !known.stray =>
+            {
                 Step::End(exit_ending(record, exit))
             }
             _ => Step::Wait,
@@ -103,7 +113,40 @@ pub fn next_step(known: Known<'_>) -> Step {
     }
 }
 
+/// Whether a container that has the name and the labels of a key is not the one of its order.
+/// One whose id the journal has is; any other has to be made of the same order.
+#[must_use]
+pub fn is_stray(
+    record: Option<&KeyRecord>,
+    docker_id: &str,
+    of_order: impl FnOnce() -> bool,
+) -> bool {
+    match record {
+        Some(record) if record.docker_id == docker_id => false,
+        // A process runs once: what was started is this id or none.
+        Some(record) if record.stage == Some(Stage::Start) && !record.docker_id.is_empty() => true,
+        _ => !of_order(),
+    }
+}
+
+/// With a container in the way that is not the one of the order: it is neither started nor told
+/// as this one's run, and nothing can be made under its name.
+fn beside_stray(known: Known<'_>) -> Step {
+    match known.record {
+        Some(record) if record.ended.is_some() => Step::Wait,
+        Some(record) if record.stage == Some(Stage::Start) => Step::End(Ending::Vanished {
+            rebooted: record.boot_id != known.boot_id,
+        }),
+        Some(_) => Step::Refuse,
+        None if known.synced => Step::Refuse,
+        None => Step::Wait,
+    }
+}
+
 fn keep(known: Known<'_>, entry: &Entry) -> Step {
+    if known.stray {
+        return beside_stray(known);
+    }
     let Some(record) = known.record else {
         return match known.found {
             // The order to run follows a report that it was created: then it was here and is gone.
@@ -137,7 +180,7 @@ fn keep(known: Known<'_>, entry: &Entry) -> Step {
         (Some(Stage::Intent | Stage::Created), None) => Step::Prepare { accepted: true },
         (Some(Stage::Intent), Some(FoundStatus::Created)) => Step::NoteCreated,
         (Some(Stage::Created | Stage::Start), Some(FoundStatus::Created)) => {
-            if entry.want == Want::Run && known.synced && entry.fence == known.fence {
+            if entry.want == Want::Run && known.may_start && entry.fence == known.fence {
                 Step::Start
             } else {
                 Step::Wait
@@ -188,6 +231,7 @@ fn ended_before(boot: Timestamp, exit: &Exit) -> bool {
     exit.at < boot && !shut_down
 }
 
+/// What bears the name of a key goes with the order that ends the key, whoever made it.
 fn stop(known: Known<'_>, entry: &Entry) -> Step {
     let order = entry.stop.as_ref();
     let grace_s = order.map_or(0, |s| s.grace_s);
@@ -204,7 +248,7 @@ fn stop(known: Known<'_>, entry: &Entry) -> Step {
             grace_s: 0,
             kill: true,
         },
-        Some(FoundStatus::Exited(exit)) if !ended => {
+        Some(FoundStatus::Exited(exit)) if !ended && !known.stray => {
             let reason = known.record.and_then(|r| r.local_stop).unwrap_or(reason);
             Step::End(Ending::Stopped(reason, Some(exit.clone())))
         }
@@ -214,7 +258,7 @@ fn stop(known: Known<'_>, entry: &Entry) -> Step {
 
 fn stop_locally(known: Known<'_>, entry: &Entry, reason: Reason) -> Step {
     let ended = known.record.is_none_or(|r| r.ended.is_some());
-    match known.found {
+    match known.found.filter(|_| !known.stray) {
         Some(FoundStatus::Running) => Step::Stop {
             grace_s: entry.limits.grace_s,
             kill: false,
@@ -329,7 +373,9 @@ mod tests {
             desired: desired.as_ref(),
             record: record.as_ref(),
             found: found.as_ref(),
+            stray: false,
             synced,
+            may_start: synced,
             boot_id: "b",
             booted_at: Timestamp(100),
             fence: Fence(1),
@@ -348,7 +394,9 @@ mod tests {
                 desired: Some(&entry),
                 record: Some(&record(Stage::Start)),
                 found: Some(&found),
+                stray: false,
                 synced,
+                may_start: synced,
                 boot_id: "b",
                 booted_at: Timestamp(100),
                 fence,
@@ -561,6 +609,88 @@ mod tests {
             got,
             Step::End(Ending::Stopped(Reason::LifetimeExceeded, Some(_)))
         ));
+    }
+
+    #[test]
+    fn cut_off_it_starts_what_was_ordered_to_run_and_nothing_else() {
+        let step = |want, stage: Option<Stage>, found: Option<&FoundStatus>, may_start| {
+            let (entry, record) = (entry(want), stage.map(record));
+            next_step(Known {
+                desired: Some(&entry),
+                record: record.as_ref(),
+                found,
+                stray: false,
+                synced: false,
+                may_start,
+                boot_id: "b",
+                booted_at: Timestamp(100),
+                fence: Fence(1),
+                lease_over: false,
+            })
+        };
+        use FoundStatus::{Created, Paused};
+        let (created, started) = (Some(Stage::Created), Some(Stage::Start));
+        let there = Some(&Created);
+        assert_eq!(step(Want::Run, created, there, true), Step::Start);
+        assert_eq!(step(Want::Run, started, there, true), Step::Start);
+        assert_eq!(step(Want::Run, created, there, false), Step::Wait);
+        assert_eq!(step(Want::Prepare, created, there, true), Step::Wait);
+        assert_eq!(step(Want::Run, None, None, true), Step::Wait);
+        assert_eq!(step(Want::Run, started, Some(&Paused), true), Step::Wait);
+    }
+
+    #[test]
+    fn a_container_of_another_order_is_neither_started_nor_told_as_its_run() {
+        use FoundStatus::{Created, Paused, Running};
+        let step = |want, stage: Option<Stage>, found: &FoundStatus, synced| {
+            let (entry, record) = (entry(want), stage.map(record));
+            next_step(Known {
+                desired: Some(&entry),
+                record: record.as_ref(),
+                found: Some(found),
+                stray: true,
+                synced,
+                may_start: synced,
+                boot_id: "b",
+                booted_at: Timestamp(100),
+                fence: Fence(1),
+                lease_over: false,
+            })
+        };
+        let vanished = Step::End(Ending::Vanished { rebooted: false });
+        for found in [Created, Running, Paused, exit(0)] {
+            for want in [Want::Prepare, Want::Run] {
+                for (stage, synced, expected) in [
+                    (None, true, Step::Refuse),
+                    (None, false, Step::Wait),
+                    (Some(Stage::Intent), false, Step::Refuse),
+                    (Some(Stage::Created), true, Step::Refuse),
+                    (Some(Stage::Start), true, vanished.clone()),
+                ] {
+                    let got = step(want, stage, &found, synced);
+                    assert_eq!(got, expected, "{want:?} {stage:?} {found:?}");
+                }
+            }
+        }
+        let started = Some(Stage::Start);
+        assert_eq!(step(Want::Stop, started, &exit(0), true), Step::Remove);
+        assert!(matches!(
+            step(Want::Stop, started, &Running, true),
+            Step::Stop { .. }
+        ));
+    }
+
+    #[test]
+    fn the_journal_knows_a_container_by_its_id_and_an_order_by_its_label() {
+        let started = record(Stage::Start);
+        assert!(!is_stray(Some(&started), "d", || false), "it is known");
+        assert!(is_stray(Some(&started), "another", || true), "it ran once");
+        let mut intent = record(Stage::Intent);
+        intent.docker_id.clear();
+        for unknown in [None, Some(&intent)] {
+            assert!(!is_stray(unknown, "d", || true));
+            assert!(is_stray(unknown, "d", || false));
+        }
     }
 
     #[test]

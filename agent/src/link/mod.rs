@@ -43,8 +43,8 @@ const UNWANTED: Duration = Duration::from_secs(300);
 /// What the link hears.
 #[derive(Debug)]
 pub enum Heard {
-    /// The coordinator has taken us in.
-    Up(Box<Welcome>),
+    /// The coordinator has taken us in; and when the hello it answers was sent, on the boot clock.
+    Up(Box<Welcome>, i64),
     /// The link is gone.
     Down,
     /// Orders.

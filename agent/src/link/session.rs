@@ -110,6 +110,13 @@ async fn dial(config: &LinkConfig, address: &str) -> Result<quinn::Connection, S
     first_of(&all, attempt).await
 }
 
+/// Whether so much time went by since a beat that the machine must have stood still: they follow
+/// each other faster than that. Instants on the boot clock.
+fn slept(beat_ms: i64, now_ms: i64, limit: Duration) -> bool {
+    let passed = u128::try_from(now_ms.saturating_sub(beat_ms));
+    passed.is_ok_and(|passed| passed > limit.as_millis())
+}
+
 enum Never {}
 
 /// What the parts of one connection tell each other.
@@ -151,6 +158,8 @@ struct Control<'a> {
     /// Revision reached and time of sending, by heartbeat.
     flying: BTreeMap<u64, (u64, i64)>,
     last_ack: Instant,
+    /// When the last beat was sent, on the boot clock.
+    beat_ms: i64,
 }
 
 /// Everything that may be large.
@@ -180,6 +189,7 @@ async fn talk(
     let (mut control_out, control_in) = connection.open_bi().await.map_err(gone)?;
     let _ = control_out.set_priority(200);
     let mut control = FrameReader::new(control_in, Cap::HELLO);
+    let hello_ms = boot_ms();
     send(&mut control_out, &hello(config, shared)).await?;
     let frame = tokio::time::timeout(CONNECT, control.next())
         .await
@@ -219,6 +229,7 @@ async fn talk(
         acked: 0,
         flying: BTreeMap::new(),
         last_ack: Instant::now(),
+        beat_ms: boot_ms(),
     };
     let state_part = StateOut {
         config,
@@ -233,7 +244,7 @@ async fn talk(
         progress_at: Instant::now(),
         unreadable: false,
     };
-    tell(heard, Heard::Up(Box::new(welcome))).await?;
+    tell(heard, Heard::Up(Box::new(welcome), hello_ms)).await?;
     let streams = async {
         loop {
             let (out, back) = connection.accept_bi().await.map_err(gone)?;
@@ -297,7 +308,6 @@ impl Control<'_> {
                     }
                 }
                 () = tokio::time::sleep_until(next_beat) => {
-                    self.check_alive()?;
                     self.between.state_due.notify_one();
                     self.beat().await?;
                     next_beat = Instant::now() + self.pause();
@@ -334,6 +344,11 @@ impl Control<'_> {
         if self.last_ack.elapsed() > limit {
             return Err(Ended::Failed("heartbeats are not acknowledged".to_owned()));
         }
+        // The clock above stands still with the machine, and so do those of the transport: what
+        // was agreed on this connection may have been given up long ago.
+        if slept(self.beat_ms, boot_ms(), limit) {
+            return Err(Ended::Failed("the machine stood still".to_owned()));
+        }
         Ok(())
     }
 
@@ -346,6 +361,7 @@ impl Control<'_> {
     }
 
     async fn beat(&mut self) -> Result<(), Ended> {
+        self.check_alive()?;
         self.seq += 1;
         let with_load = self.seq % LOAD_EVERY == 1;
         let (heartbeat, reached) = {
@@ -363,7 +379,8 @@ impl Control<'_> {
             };
             (heartbeat, reached)
         };
-        self.flying.insert(self.seq, (reached, boot_ms()));
+        self.beat_ms = boot_ms();
+        self.flying.insert(self.seq, (reached, self.beat_ms));
         send_within(&mut self.out, &heartbeat, TAKES_NOTHING).await?;
         Ok(())
     }
@@ -839,4 +856,17 @@ async fn send_piecewise(out: &mut quinn::SendStream, data: Data) -> Result<(), L
         send(out, &part).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_between_beats_says_that_the_machine_stood_still() {
+        let limit = Duration::from_secs(10);
+        for (now_ms, expected) in [(1_000, false), (11_000, false), (11_001, true), (0, false)] {
+            assert_eq!(slept(1_000, now_ms, limit), expected, "{now_ms}");
+        }
+    }
 }

@@ -196,7 +196,7 @@ impl Containers for SimulatedEngine {
             key: request.key,
             docker_id: docker_id.clone(),
             fence: request.fence,
-            spec_hash: String::new(),
+            spec_hash: super::docker::spec_hash(&request.spec),
             claim: Claim {
                 slots: request.spec.slots.clone(),
                 devices: request.spec.devices.clone(),

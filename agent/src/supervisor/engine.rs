@@ -109,7 +109,7 @@ impl<C: Containers> Supervisor<C> {
                 if !std::mem::replace(&mut self.listed, true) {
                     self.sweep_files();
                 }
-                if self.synced {
+                if self.synced && !self.lease_over() {
                     // The guard, or the process before, may have frozen what shows only now.
                     self.thaw_past_engine();
                 }

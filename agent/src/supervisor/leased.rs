@@ -10,10 +10,13 @@ use std::sync::atomic::Ordering;
 use tracing::{debug, error, warn};
 
 impl<C: Containers> Supervisor<C> {
-    /// Cut off for longer than restartable containers may go on. While a set of the
-    /// coordinator's is applied over a link that stands, its word is the newer one.
+    /// Cut off for longer than restartable containers may go on. A set of the coordinator's that
+    /// is applied over a link that stands is the newer word, and as old as the hello of that link
+    /// at most: a machine that stood still finds both as it left them.
     pub(super) fn lease_over(&self) -> bool {
-        !self.synced && self.lease.is_over(&self.boot_id, host::boot_clock_ms())
+        let word_ms = if self.synced { self.hello_ms } else { 0 };
+        let now_ms = host::boot_clock_ms();
+        self.lease.is_over_after(word_ms, &self.boot_id, now_ms)
     }
 
     /// Takes over what was acknowledged, keeps it for who comes after this process, and
@@ -39,6 +42,11 @@ impl<C: Containers> Supervisor<C> {
         if !self.lease_over() {
             return;
         }
+        if std::mem::take(&mut self.synced) {
+            warn!(
+                "the machine stood still for longer than the lease; the coordinator is asked anew"
+            );
+        }
         if !self.listed {
             self.freeze_unlisted();
             return;
@@ -61,6 +69,7 @@ impl<C: Containers> Supervisor<C> {
         self.found.iter().filter(|(key, found)| {
             let entry = self.desired.get(key);
             entry.is_some_and(|e| e.restartable && e.want == Want::Run)
+                && self.own(**key).is_some()
                 && matches!(found.status, FoundStatus::Running | FoundStatus::Paused)
         })
     }

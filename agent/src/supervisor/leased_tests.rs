@@ -103,6 +103,39 @@ async fn a_link_that_is_back_thaws_by_the_coordinators_word_alone() {
 }
 
 #[tokio::test]
+async fn a_machine_that_wakes_freezes_before_anything_else_though_the_link_stands() {
+    let mut driven = both().await;
+    let shared = Arc::clone(&driven.supervisor.shared);
+    let before = host::boot_clock_ms() - LEASE_MS;
+    assert!(driven.supervisor.synced);
+    // It stood still: nothing was cut, and the last word is old.
+    shared.acked_sent_ms.store(before, Ordering::Relaxed);
+    driven.supervisor.hello_ms = before;
+    driven.supervisor.tick();
+    driven
+        .until("it is frozen", |d| {
+            status(d, 1) == Some(FoundStatus::Paused) && d.supervisor.busy.is_empty()
+        })
+        .await;
+    assert_eq!(status(&driven, 2), Some(FoundStatus::Running), "it runs on");
+    // A set that came before it stood still says nothing about now.
+    driven.order(vec![restartable(1, Want::Run), entry(2, Want::Run)]);
+    driven.supervisor.tick();
+    assert_eq!(driven.engine.count("thaw"), 0);
+    // Nor does an acknowledgement: sessions may have been given up and placed elsewhere.
+    let now = host::boot_clock_ms();
+    shared.acked_sent_ms.store(now, Ordering::Relaxed);
+    driven.supervisor.tick();
+    assert_eq!(driven.engine.count("thaw"), 0);
+    driven.take(Event::Heard(Heard::Down));
+    driven.take(welcome_with_lease(LEASE_MS));
+    driven.order(vec![restartable(1, Want::Run), entry(2, Want::Run)]);
+    driven
+        .until("it goes on", |d| status(d, 1) == Some(FoundStatus::Running))
+        .await;
+}
+
+#[tokio::test]
 async fn what_was_given_up_is_removed_without_running_again() {
     let mut driven = frozen().await;
     driven.take(welcome_with_lease(LEASE_MS));

@@ -256,6 +256,8 @@ pub struct Supervisor<C> {
     trouble: u32,
     link_up: bool,
     synced: bool,
+    /// When the hello of the present connection was sent, on the boot clock.
+    hello_ms: i64,
     listing: bool,
     /// List once more when the list under way is there: it may be too old.
     list_again: bool,
@@ -440,6 +442,7 @@ impl<C: Containers> Supervisor<C> {
             trouble: 0,
             link_up: false,
             synced: false,
+            hello_ms: 0,
             listing: false,
             list_again: false,
             newer_than_list: BTreeSet::new(),
@@ -547,8 +550,9 @@ impl<C: Containers> Supervisor<C> {
 
     fn take(&mut self, event: Event) -> Result<(), JournalError> {
         match event {
-            Event::Heard(Heard::Up(welcome)) => {
+            Event::Heard(Heard::Up(welcome, hello_ms)) => {
                 self.link_up = true;
+                self.hello_ms = hello_ms;
                 self.synced = false;
                 if self.set.is_none() {
                     // A set says it anew, and this one may be older than the set.

@@ -69,6 +69,8 @@ impl<C: Containers> Supervisor<C> {
                 generation = theirs.0.0,
                 "orders of an older coordinator are refused"
             );
+            let text = "orders were refused: a newer coordinator was obeyed".to_owned();
+            self.notice(NoticeKind::Breach, None, None, text);
             return Ok(());
         }
         let known = self
@@ -96,7 +98,7 @@ impl<C: Containers> Supervisor<C> {
             self.take_lifetimes()?;
         }
         let was_synced = std::mem::replace(&mut self.synced, self.link_up);
-        if self.synced && !was_synced {
+        if self.synced && !was_synced && !self.lease_over() {
             self.thaw_past_engine();
         }
         self.reconcile_all()?;

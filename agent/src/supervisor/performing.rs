@@ -8,7 +8,8 @@ use crate::devices::Snapshot;
 use crate::host;
 use crate::host::wall_clock;
 use crate::journal::{JournalError, Record, Seen};
-use crate::reconcile::{Known, Step, next_step};
+use crate::reconcile::{Known, Step, is_stray, next_step};
+use crate::runtime::docker::is_of_order;
 use crate::runtime::{Containers, CreateRequest, Found, FoundStatus, ImageFacts, RuntimeError};
 use longshore_common::agent::{Device, GpuWay};
 use longshore_common::ids::ContainerKey;
@@ -85,7 +86,9 @@ impl<C: Containers> Supervisor<C> {
                 desired: self.desired.get(&key),
                 record: self.journal.key(key),
                 found: self.found.get(&key).map(|f| &f.status),
-                synced: self.synced,
+                stray: self.found.contains_key(&key) && self.own(key).is_none(),
+                synced: self.synced && !self.lease_over(),
+                may_start: (self.synced || self.set_is_fresh) && !self.lease_over(),
                 boot_id: &self.boot_id,
                 booted_at: Timestamp(wall_clock().0.saturating_sub(host::boot_clock_ms())),
                 fence: self.journal.contents().fence,
@@ -94,6 +97,19 @@ impl<C: Containers> Supervisor<C> {
             self.perform(key, step)?;
         }
         Ok(())
+    }
+
+    /// The container of a key, if what bears its name and labels is the one that it was ordered
+    /// as. What no order names is told apart by its id alone.
+    pub(super) fn own(&self, key: ContainerKey) -> Option<&Found> {
+        let ours = |found: &&Found| {
+            let record = self.journal.key(key);
+            let entry = self.desired.get(&key);
+            let order = entry.filter(|entry| entry.want != Want::Stop);
+            let same = || order.is_none_or(|order| is_of_order(&found.spec_hash, &order.spec));
+            !is_stray(record, &found.docker_id, same)
+        };
+        self.found.get(&key).filter(ours)
     }
 
     pub(super) fn perform(&mut self, key: ContainerKey, step: Step) -> Result<(), JournalError> {
@@ -123,6 +139,11 @@ impl<C: Containers> Supervisor<C> {
                 self.spawn(key, Doing::Freezing, steps::freeze(runtime, key, found));
             }
             Step::End(ending) => self.end(key, ending),
+            Step::Refuse => {
+                let found = self.found.get(&key);
+                let error = steps::name_taken(found.map_or("", |f| &f.docker_id));
+                self.failed_start(key, error)?;
+            }
             Step::Stop { grace_s, kill } => {
                 let Some(found) = self.found.get(&key) else {
                     return Ok(());

@@ -24,8 +24,9 @@ impl<C: Containers> Supervisor<C> {
 
     pub(super) fn report_of(&self, key: ContainerKey) -> Option<ContainerReport> {
         let record = self.journal.key(key);
-        let found = self.found.get(&key);
-        if record.is_none() && found.is_none() && !self.desired.contains_key(&key) {
+        let found = self.own(key);
+        let any = self.found.contains_key(&key);
+        if record.is_none() && !any && !self.desired.contains_key(&key) {
             return None;
         }
         let doing = self.busy.get(&key).map(|b| b.doing);

@@ -7,19 +7,36 @@ use crate::journal::{JournalError, Record, Stage};
 use crate::reconcile::Ending;
 use crate::runtime::{Containers, Found, FoundStatus, RuntimeError};
 use longshore_common::ids::ContainerKey;
-use longshore_common::session::{Cause, End};
+use longshore_common::session::{Cause, End, Exit};
 use longshore_common::wire::{Claim, Outcome, OutcomeNumber};
 use std::sync::Arc;
 use tracing::{info, warn};
 
+/// What the kernel counted counts beside what the engine noticed, which misses ends now and then.
+/// Of one that was not killed the counted process was another: it says why itself.
+fn for_want_of_memory(exit: Exit, counted: bool) -> Exit {
+    Exit {
+        oom: exit.oom || counted && exit.signal == Some(KILLED),
+        ..exit
+    }
+}
+
+/// The number of SIGKILL.
+const KILLED: i32 = 9;
+
 impl<C: Containers> Supervisor<C> {
     pub(super) fn end(&mut self, key: ContainerKey, ending: Ending) {
-        let found = self.found.get(&key).cloned();
+        let found = self.own(key).cloned();
         if let Some(found) = &found {
             self.follow(key, found); // output written while we were away
         }
+        let watching = self.watching.get(&key);
+        let short = watching.is_some_and(Watching::ran_short);
         let (end, at) = match ending {
-            Ending::Exited(exit) => (End::Exited(exit.clone()), exit.at),
+            Ending::Exited(exit) => {
+                let exit = for_want_of_memory(exit, short);
+                (End::Exited(exit.clone()), exit.at)
+            }
             Ending::Stopped(reason, exit) => {
                 let at = exit.as_ref().map_or_else(wall_clock, |e| e.at);
                 (End::Stopped { reason, exit }, at)
@@ -27,7 +44,6 @@ impl<C: Containers> Supervisor<C> {
             Ending::Vanished { rebooted } => (End::Vanished { rebooted }, wall_clock()),
         };
         let gone = matches!(end, End::Vanished { .. }) || found.is_none();
-        let watching = self.watching.get(&key);
         let output = watching.filter(|_| !gone).map(|w| w.output.clone());
         let (mut totals, devices) = watching.map_or_else(Default::default, Watching::figures);
         if let End::Exited(exit)
@@ -165,16 +181,15 @@ impl<C: Containers> Supervisor<C> {
     pub(super) fn take_found(&mut self, key: ContainerKey, found: Option<Found>) {
         match found {
             Some(found) => {
-                let runs = matches!(found.status, FoundStatus::Running | FoundStatus::Paused);
-                if runs
+                let runs = matches!(found.status, FoundStatus::Running | FoundStatus::Paused)
                     && self
                         .journal
                         .key(key)
-                        .is_some_and(|r| r.stage == Some(Stage::Start))
-                {
+                        .is_some_and(|r| r.stage == Some(Stage::Start));
+                self.found.insert(key, found.clone());
+                if runs && self.own(key).is_some() {
                     self.follow(key, &found);
                 }
-                self.found.insert(key, found);
             }
             None => {
                 self.found.remove(&key);
@@ -217,5 +232,31 @@ impl<C: Containers> Supervisor<C> {
         info!(%key, "closed");
         self.publish(closed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::time::Timestamp;
+
+    #[test]
+    fn what_the_kernel_counted_counts_for_what_was_killed() {
+        let exit = |signal, oom| Exit {
+            code: 137,
+            signal,
+            oom,
+            at: Timestamp(1),
+        };
+        for (signal, oom, counted, expected) in [
+            (Some(9), false, true, true),
+            (Some(9), false, false, false),
+            (Some(9), true, false, true),
+            (Some(15), false, true, false),
+            (None, false, true, false),
+        ] {
+            let got = for_want_of_memory(exit(signal, oom), counted);
+            assert_eq!(got, exit(signal, expected), "{signal:?} {oom} {counted}");
+        }
     }
 }

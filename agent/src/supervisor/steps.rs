@@ -7,6 +7,7 @@ use crate::host::freezer::Freezer;
 use crate::lease::PAUSE;
 use crate::link::Shared;
 use crate::logs::LogStore;
+use crate::runtime::docker::is_of_order;
 use crate::runtime::{
     Containers, CreateRequest, Found, FoundStatus, ImageFacts, OutputChunk, PullState, RuntimeError,
 };
@@ -150,10 +151,20 @@ async fn create<C: Containers>(
     match runtime.create(request).await {
         // It exists: ours by its labels, made before we were killed.
         Err(RuntimeError::Conflict) => match runtime.find(request.key).await? {
-            Some(found) => Ok(found.docker_id),
+            Some(found) if is_of_order(&found.spec_hash, &request.spec) => Ok(found.docker_id),
+            Some(found) => Err(name_taken(&found.docker_id)),
             None => Err(RuntimeError::Conflict),
         },
         result => result,
+    }
+}
+
+/// Why nothing starts under the name of a key that another container has.
+pub(super) fn name_taken(docker_id: &str) -> RuntimeError {
+    let id: String = docker_id.chars().take(12).collect();
+    RuntimeError::Failed {
+        cause: Cause::CreateFailed,
+        detail: format!("container {id} has its name and was made of another order"),
     }
 }
 

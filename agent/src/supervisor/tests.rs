@@ -194,12 +194,15 @@ impl Containers for Scripted {
             });
         }
         drop(gone);
+        if lock(&self.containers).contains_key(&request.key) {
+            return Err(RuntimeError::Conflict);
+        }
         let docker_id = request.key.to_string();
         let found = Found {
             key: request.key,
             docker_id: docker_id.clone(),
             fence: request.fence,
-            spec_hash: String::new(),
+            spec_hash: crate::runtime::docker::spec_hash(&request.spec),
             claim: Claim {
                 slots: request.spec.slots.clone(),
                 devices: request.spec.devices.clone(),
@@ -406,6 +409,8 @@ pub(super) struct Coordinator {
     generation: u64,
     pub(super) fence: Fence,
     pub(super) lease_ms: u64,
+    /// Its generation and instance.
+    life: (CoordinatorGeneration, InstanceId),
     wishes: Vec<SignalBefore>,
 }
 
@@ -416,6 +421,7 @@ impl Coordinator {
             generation: 0,
             fence: Fence(1),
             lease_ms: 0,
+            life: (CoordinatorGeneration(1), InstanceId::new(3)),
             wishes: Vec::new(),
         }
     }
@@ -425,8 +431,8 @@ impl Coordinator {
         let bytes = SignedSet::encode(&DesiredSet {
             cluster: ClusterId::new(1),
             agent: AgentId::new(2),
-            coordinator_generation: CoordinatorGeneration(1),
-            coordinator_instance: InstanceId::new(3),
+            coordinator_generation: self.life.0,
+            coordinator_instance: self.life.1,
             fence: self.fence,
             generation: Generation(self.generation),
             schedulable: true,
@@ -448,7 +454,7 @@ fn welcome() -> Event {
 }
 
 pub(super) fn welcome_with_lease(lease_ms: i64) -> Event {
-    Event::Heard(Heard::Up(Box::new(Welcome {
+    let welcome = Box::new(Welcome {
         cluster: ClusterId::new(1),
         coordinator_generation: CoordinatorGeneration(1),
         coordinator_instance: InstanceId::new(3),
@@ -460,7 +466,8 @@ pub(super) fn welcome_with_lease(lease_ms: i64) -> Event {
         group: "default".to_owned(),
         now: wall_clock(),
         addresses: Vec::new(),
-    })))
+    });
+    Event::Heard(Heard::Up(welcome, host::boot_clock_ms()))
 }
 
 pub(super) fn key(session: u64) -> ContainerKey {
@@ -1303,8 +1310,21 @@ async fn use_outlives_the_agent() {
 #[tokio::test(start_paused = true)]
 async fn a_container_of_which_nothing_was_noted_counts_as_used() {
     let mut driven = Driven::new().await;
-    driven.running(1).await;
+    driven.order(vec![Entry {
+        want: Want::Prepare,
+        ..interactive()
+    }]);
+    driven
+        .until("it is created", |d| {
+            d.state(1) == Some(ContainerState::Created)
+        })
+        .await;
     driven.order(vec![interactive()]);
+    driven
+        .until("it runs", |d| {
+            d.state(1) == Some(ContainerState::Running) && d.supervisor.busy.is_empty()
+        })
+        .await;
     let path = driven._dir.path().join("journal");
     std::fs::remove_file(path).unwrap();
     let checks = driven.engine.count("verify");

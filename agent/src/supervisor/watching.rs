@@ -83,6 +83,12 @@ impl Watching {
         (self.totals, self.devices.values().cloned().collect())
     }
 
+    /// Whether the kernel ended a process of it for want of memory, as far as samples tell.
+    pub(super) fn ran_short(&self) -> bool {
+        let killed = self.last.and_then(|(_, stats)| stats.oom_kills);
+        killed.is_some_and(|processes| processes > 0)
+    }
+
     pub(super) const fn set_lifetime(&mut self, at_boot_ms: Option<i64>) {
         self.clock.lifetime_deadline_ms = at_boot_ms;
     }

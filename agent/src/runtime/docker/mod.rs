@@ -68,7 +68,7 @@ mod verify;
 pub(crate) use files::given_root;
 pub(crate) use found::key_of;
 pub use gpu::device_nodes;
-pub use request::spec_hash;
+pub use request::{is_of_order, spec_hash};
 
 /// Deadlines in seconds, by call.
 mod deadline {

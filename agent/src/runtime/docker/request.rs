@@ -164,12 +164,26 @@ const RENAMED: &str = "LONGSHORE_SESSION_NAME";
 /// of another order.
 #[must_use]
 pub fn spec_hash(spec: &ContainerSpec) -> String {
-    let bytes = postcard::to_stdvec(spec).expect("plain data always has a byte form");
+    let mut spec = spec.clone();
+    spec.environment.remove(RENAMED);
+    let bytes = postcard::to_stdvec(&spec).expect("plain data always has a byte form");
     let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-    digest.as_ref()[..8]
+    let hex: String = digest.as_ref()[..8]
         .iter()
         .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .collect();
+    format!("{SPEC_VERSION}-{hex}")
+}
+
+/// Whether a container with this label was made of this order. What an agent of another
+/// release counted in another way cannot be compared, and is taken for the same.
+#[must_use]
+pub fn is_of_order(label: &str, spec: &ContainerSpec) -> bool {
+    match label.split_once('-') {
+        Some((SPEC_VERSION, _)) => label == spec_hash(spec),
+        Some((version, _)) => version.parse::<u32>().is_ok(),
+        None => false,
+    }
 }
 
 fn host_config(request: &CreateRequest, node: &NodeFacts) -> Result<HostConfig, Refusal> {

@@ -118,3 +118,80 @@ async fn what_a_restored_coordinator_no_longer_orders_is_a_stranger_too() {
     driven.tick().await;
     assert_eq!(told(&driven), (3, Vec::new()));
 }
+
+/// Somebody made a container with the labels of a key, of something else.
+fn impostor(session: u64, status: FoundStatus) -> Found {
+    Found {
+        status,
+        ..stranger(session, 0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_of_another_order_is_no_run_of_the_key_it_names() {
+    for status in [FoundStatus::Created, FoundStatus::Running, exited(0)] {
+        let mut driven = Driven::new().await;
+        let found = impostor(1, status.clone());
+        lock(&driven.engine.containers).insert(key(1), found);
+        driven.list_again();
+        driven
+            .until("it is found", |d| d.supervisor.found.len() == 1)
+            .await;
+        driven.order(vec![entry(1, Want::Run)]);
+        driven.tick().await;
+        let (cause, detail) = driven.start_failed();
+        assert_eq!(cause, Cause::CreateFailed, "{status:?}");
+        assert!(detail.contains("made of another order"), "{detail}");
+        assert_eq!(driven.state(1), Some(ContainerState::Exited));
+        let began = ["start", "create"].map(|call| driven.engine.count(call));
+        assert_eq!(began, [0, 0], "{status:?}");
+        driven.order(vec![stop(1, 0)]);
+        driven.closed(1).await;
+        assert!(lock(&driven.engine.containers).is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_create_finds_under_its_name_is_taken_only_if_it_is_of_its_order() {
+    for (other, states) in [
+        (true, ContainerState::Exited),
+        (false, ContainerState::Created),
+    ] {
+        let mut driven = Driven::new().await;
+        driven.engine.creates.set(false);
+        driven.order(vec![entry(1, Want::Prepare)]);
+        driven
+            .until("it is being created", |d| d.engine.count("create") == 1)
+            .await;
+        let mut found = impostor(1, FoundStatus::Created);
+        if !other {
+            found.spec_hash = crate::runtime::docker::spec_hash(&entry(1, Want::Run).spec);
+        }
+        lock(&driven.engine.containers).insert(key(1), found);
+        driven.engine.creates.set(true);
+        driven
+            .until("the name was found taken", |d| d.state(1) == Some(states))
+            .await;
+        if other {
+            assert_eq!(driven.start_failed().0, Cause::CreateFailed);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_session_is_found_again_without_the_journal() {
+    let mut driven = Driven::new().await;
+    let mut renamed = entry(1, Want::Run);
+    let mut found = impostor(1, FoundStatus::Running);
+    found.spec_hash = crate::runtime::docker::spec_hash(&renamed.spec);
+    let name = ("LONGSHORE_SESSION_NAME".to_owned(), "new".to_owned());
+    renamed.spec.environment.extend([name]);
+    lock(&driven.engine.containers).insert(key(1), found);
+    driven.list_again();
+    driven
+        .until("it is found", |d| d.supervisor.found.len() == 1)
+        .await;
+    driven.order(vec![renamed]);
+    driven.tick().await;
+    assert_eq!(driven.state(1), Some(ContainerState::Running));
+}
