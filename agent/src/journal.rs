@@ -12,7 +12,7 @@ use longshore_common::ids::{
     AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, InstanceId,
 };
 use longshore_common::session::Reason;
-use longshore_common::wire::{Outcome, OutcomeNumber, SignedSet};
+use longshore_common::wire::{DeviceUse, Outcome, OutcomeNumber, SignedSet, Totals};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -100,6 +100,17 @@ pub struct Contents {
     /// Of which end its program got the signal it wants before, in milliseconds on the boot
     /// clock of a boot.
     pub signalled: BTreeMap<ContainerKey, (String, i64)>,
+    /// What it used.
+    pub sums: BTreeMap<ContainerKey, Sums>,
+}
+
+/// What a container used until some instant: nothing else counts what its devices did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sums {
+    /// All of it.
+    pub totals: Totals,
+    /// By device.
+    pub devices: Vec<DeviceUse>,
 }
 
 /// What an agent that follows on this one could not learn from the engine.
@@ -170,6 +181,8 @@ pub enum Record {
     Arrived(String, i64),
     /// Its program got the signal it wants before an end: the boot, and that end on its clock.
     Signalled(ContainerKey, String, i64),
+    /// What it used so far.
+    Sums(ContainerKey, Box<Sums>),
 }
 
 impl Contents {
@@ -249,6 +262,10 @@ impl Contents {
                 self.keys.remove(&key);
                 self.seen.remove(&key);
                 self.signalled.remove(&key);
+                self.sums.remove(&key);
+            }
+            Record::Sums(key, sums) => {
+                self.sums.insert(key, *sums);
             }
             Record::Arrived(boot_id, at_ms) => self.arrived = Some((boot_id, at_ms)),
             Record::Signalled(key, boot_id, end_ms) => {
@@ -524,6 +541,9 @@ impl Journal {
         for (key, seen) in &contents.seen {
             encode(&Record::Seen(*key, seen.clone()), &mut bytes)?;
         }
+        for (key, sums) in &contents.sums {
+            encode(&Record::Sums(*key, Box::new(sums.clone())), &mut bytes)?;
+        }
         match fs::remove_file(&aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => (),
@@ -756,12 +776,20 @@ mod tests {
             bytes: vec![1],
             signature: vec![2],
         };
+        let sums = Sums {
+            totals: Totals {
+                cpu_ms: Some(70),
+                ..Totals::default()
+            },
+            devices: Vec::new(),
+        };
         let records = vec![
             Record::Set(signed, Fence(1)),
             Record::Arrived("b".into(), 8),
             intent(1),
             Record::Seen(key(1), seen.clone()),
             Record::Signalled(key(1), "b".into(), 9),
+            Record::Sums(key(1), Box::new(sums.clone())),
         ];
         journal.write(records).unwrap();
         journal.rewrite_at = 0;
@@ -771,11 +799,13 @@ mod tests {
         let contents = journal.contents();
         assert_eq!(contents.seen.get(&key(1)), Some(&seen));
         assert_eq!(contents.arrived, Some(("b".to_owned(), 8)));
+        assert_eq!(contents.sums[&key(1)], sums);
         assert_eq!(contents.signalled[&key(1)], ("b".to_owned(), 9));
         let closed = Record::Acked(key(1), OutcomeNumber::Closed);
         journal.write(vec![closed]).unwrap();
         let contents = journal.contents();
         assert!(contents.seen.is_empty() && contents.signalled.is_empty());
+        assert!(contents.sums.is_empty());
     }
 
     #[test]

@@ -70,6 +70,23 @@ impl<C: Containers> Supervisor<C> {
         }
     }
 
+    /// What running containers used so far, for the same: now and then, and when this one ends.
+    pub(super) fn note_sums(&mut self, now: i64, last: bool) -> Result<(), JournalError> {
+        let mut records = Vec::new();
+        for (key, watching) in &mut self.watching {
+            if self.journal.key(*key).is_none_or(|r| r.ended.is_some()) {
+                continue;
+            }
+            let sums = watching.sums_due(now, last);
+            let news = sums.filter(|sums| self.journal.contents().sums.get(key) != Some(sums));
+            records.extend(news.map(|sums| Record::Sums(*key, Box::new(sums))));
+        }
+        match records.is_empty() {
+            true => Ok(()),
+            false => self.journal.note(records),
+        }
+    }
+
     /// A comparison that failed says nothing: it is made again at the next tick.
     pub(super) fn check_failed(
         &mut self,

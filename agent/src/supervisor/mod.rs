@@ -487,6 +487,9 @@ impl<C: Containers> Supervisor<C> {
             };
             let Some(event) = event else {
                 info!("the supervisor ends, containers run on");
+                if let Err(failed) = self.note_sums(host::boot_clock_ms(), true) {
+                    error!(error = %failed, "what containers used of late is not counted");
+                }
                 return;
             };
             if let Err(failed) = self.take(event) {
@@ -732,7 +735,8 @@ impl<C: Containers> Supervisor<C> {
         }
         let keys: Vec<ContainerKey> = self.watching.keys().copied().collect();
         if sample {
-            if let Err(failed) = self.note_use(now) {
+            let noted = self.note_use(now).and_then(|()| self.note_sums(now, false));
+            if let Err(failed) = noted {
                 error!(error = %failed, "the journal failed; the agent ends, containers run on");
                 std::process::exit(1);
             }

@@ -439,6 +439,9 @@ impl<C: Containers> Supervisor<C> {
         let by_kernel = found.pid.and_then(host::started_boot_ms);
         let started = by_kernel.unwrap_or(now.saturating_sub(age)).min(now);
         let mut watching = Watching::new(found.pid, started, lifetime, output);
+        if let Some(sums) = self.journal.contents().sums.get(&key) {
+            watching.take_up(sums, now);
+        }
         if let Some(entry) = self.desired.get(&key) {
             watching.take_limits(&entry.limits, self.set_boot_ms);
         }

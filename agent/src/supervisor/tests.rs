@@ -1,6 +1,7 @@
 //! The supervisor against an engine that does what a test tells it, event by event.
 
 mod gpus;
+mod recalled;
 mod strangers;
 
 use super::*;

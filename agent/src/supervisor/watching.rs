@@ -1,7 +1,9 @@
 //! What is kept about a running container: figures, history of use, warnings.
 
+use super::NOTE_USE_MS;
 use crate::devices::Snapshot;
 use crate::host::cgroup::{CgroupReader, ContainerStats, network_of};
+use crate::journal::Sums;
 use longshore_common::agent::DeviceSample;
 use longshore_common::ids::{ContainerKey, DeviceId};
 use longshore_common::judge::{
@@ -38,6 +40,8 @@ pub(super) struct Watching {
     clock: SessionClock,
     totals: Totals,
     devices: BTreeMap<DeviceId, DeviceUse>,
+    /// When these figures were last written down, on the boot clock; none = not yet.
+    noted_ms: Option<i64>,
     /// The end of which its program got the signal it wants before; none = of none.
     signalled_ms: Option<i64>,
     /// That signal is on its way.
@@ -71,11 +75,31 @@ impl Watching {
             },
             totals: Totals::default(),
             devices: BTreeMap::new(),
+            noted_ms: None,
             signalled_ms: None,
             signalling: false,
             verdict: Verdict::default(),
             said: None,
         }
+    }
+
+    /// What an agent before this one counted.
+    pub(super) fn take_up(&mut self, sums: &Sums, now_ms: i64) {
+        self.totals = sums.totals;
+        let devices = sums.devices.iter();
+        self.devices = devices.map(|d| (d.device.clone(), d.clone())).collect();
+        self.noted_ms = Some(now_ms);
+    }
+
+    /// What it used so far, if that is to be written down: each [`NOTE_USE_MS`], or `last`.
+    pub(super) fn sums_due(&mut self, now_ms: i64, last: bool) -> Option<Sums> {
+        let noted = self.noted_ms.get_or_insert(now_ms);
+        if !last && now_ms.saturating_sub(*noted) < NOTE_USE_MS {
+            return None;
+        }
+        *noted = now_ms;
+        let (totals, devices) = self.figures();
+        Some(Sums { totals, devices })
     }
 
     /// Its figures so far, and those of its devices.
