@@ -20,6 +20,7 @@ pub mod rates;
 pub mod secrets;
 pub mod settings;
 pub mod store;
+pub mod systemd;
 pub mod uses;
 pub mod vaults;
 pub mod watchdog;

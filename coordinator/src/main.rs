@@ -11,7 +11,7 @@ use longshore_common::ids::{
 use longshore_common::redact::{Hiding, Names};
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig, Prepared};
-use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, manual, reference};
+use longshore_coordinator::config::{Config, Daemon, LogFormat, Overrides, SCHEMA, manual, reference};
 use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
@@ -22,7 +22,8 @@ use longshore_coordinator::pki::Pki;
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::secrets::rotate;
 use longshore_coordinator::settings::{Held, InForce, Level, Settings, Source};
-use longshore_coordinator::store::{Store, StoreError, verify_audit_file};
+use longshore_coordinator::store::{self, Store, StoreError, verify_audit_file};
+use longshore_coordinator::systemd;
 use longshore_coordinator::vaults::{self, Vaults};
 use longshore_core::model::{Beginning, Event, Group, Meta, NotifyOrder, State};
 use longshore_identity::Sha256;
@@ -101,6 +102,17 @@ enum Verb {
     Secrets {
         #[command(subcommand)]
         verb: SecretsVerb,
+    },
+    /// Write a copy of the database, also while the coordinator serves
+    Backup {
+        /// A file that is not there yet; nobody else can read it
+        file: PathBuf,
+    },
+    /// Put a copy in the place of the database, while no coordinator runs. What was there stays
+    /// beside it; sessions get numbers that were never given, and agents obey it
+    Restore {
+        /// The copy
+        file: PathBuf,
     },
     /// Look at the configuration
     Config {
@@ -267,6 +279,8 @@ fn start() -> Result<(), End> {
         }) => return verify_audit(&config.daemon.database_file(), witness),
         Some(Verb::SetupToken) => return print_setup_link(&config.daemon.socket()),
         Some(Verb::Admin { verb }) => return administer(&config.daemon.socket(), verb),
+        Some(Verb::Backup { file }) => return back_up(&config.daemon, &file),
+        Some(Verb::Restore { file }) => return restore(&config.daemon, &file),
         Some(Verb::Secrets { verb }) => return secrets(&config.daemon.socket(), verb),
         Some(Verb::Config {
             verb: ConfigVerb::Check,
@@ -382,6 +396,29 @@ fn witness(text: &str) -> Result<Head, String> {
         seq: seq.parse().map_err(|_| wrong())?,
         hash: hash.parse().map_err(|_| wrong())?,
     })
+}
+
+fn back_up(daemon: &Daemon, file: &Path) -> Result<(), End> {
+    let bytes = store::backup(&daemon.database_file(), file)?;
+    println!("{} bytes were written to {}", bytes, file.display());
+    println!(
+        "master key, authority and the other files of {} are not in it",
+        daemon.data_dir.display()
+    );
+    Ok(())
+}
+
+fn restore(daemon: &Daemon, file: &Path) -> Result<(), End> {
+    make_private(&daemon.data_dir)?;
+    let restored = store::restore(&daemon.database_file(), file, wall_clock())?;
+    println!(
+        "the database of cluster {} is back, in generation {}; the next session is s-{}",
+        restored.cluster, restored.generation, restored.next_session
+    );
+    if let Some(before) = restored.before {
+        println!("what was there is in {}", before.display());
+    }
+    Ok(())
 }
 
 fn verify_audit(database: &Path, witnesses: Vec<Head>) -> Result<(), End> {
@@ -693,16 +730,16 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     servers.spawn(api::listener::serve(
         listener, tls, router, bounds, stopping,
     ));
-    let watchdog = watchdog(engine.clone());
+    let watchdog = systemd::watchdog(engine.clone());
     let audit_head = say_audit_head(engine.clone());
-    tell_systemd(&[NotifyState::Ready]);
+    systemd::tell(&[NotifyState::Ready]);
     info!(%address, version = env!("CARGO_PKG_VERSION"), cluster = %cluster_id, "ready");
     let ended = tokio::select! {
         () = told_to_stop() => Ok(()),
         _ = engine_task => Err(End::Failed(anyhow::anyhow!("the engine ended"))),
         () = cluster.ended() => Err(End::Failed(anyhow::anyhow!("agents are served no more"))),
     };
-    tell_systemd(&[NotifyState::Stopping]);
+    systemd::tell(&[NotifyState::Stopping]);
     watchdog.abort();
     audit_head.abort();
     let _ = stop.send(true); // false only if nobody listens any more
@@ -862,29 +899,4 @@ async fn read_again(app: App) {
             error!(code = failure.code, "the configuration stays as it was");
         }
     }
-}
-
-fn tell_systemd(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "systemd could not be told");
-    }
-}
-
-/// Tells systemd that all is well as long as the engine answers.
-fn watchdog(engine: engine::Engine) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        let Some(limit) = sd_notify::watchdog_enabled() else {
-            return;
-        };
-        let every = (limit / 3).max(Duration::from_millis(100));
-        loop {
-            let answer = tokio::time::timeout(every, engine.read(|_, _| ())).await;
-            if matches!(answer, Ok(Ok(()) | Err(engine::EngineError::Busy))) {
-                tell_systemd(&[NotifyState::Watchdog]);
-            } else {
-                warn!("the engine does not answer");
-            }
-            tokio::time::sleep(every).await;
-        }
-    })
 }

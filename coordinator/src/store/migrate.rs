@@ -1,11 +1,8 @@
 //! From one form of the file to the next.
 
-use super::{Doing, StoreError, open};
-use rusqlite::backup::Backup;
+use super::{Doing, StoreError, copies, open};
 use rusqlite::{Connection, TransactionBehavior};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The steps, in order; the form of a file is how many it has seen. Entries are never
 /// edited or reordered, only added.
@@ -90,7 +87,6 @@ pub(super) fn form(db: &Connection, path: &Path) -> Result<u32, StoreError> {
 
 /// Copies the file to `<name>.form-<n>`, checked, before a migration touches it.
 fn copy(db: &Connection, path: &Path, form: u32) -> Result<(), StoreError> {
-    let doing = "be copied before its migration";
     let beside = |end: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(end);
@@ -103,17 +99,7 @@ fn copy(db: &Connection, path: &Path, form: u32) -> Result<(), StoreError> {
         source,
     };
     let _ = std::fs::remove_file(&part); // of a copy that was cut short
-    open::new_file(&part)?;
-    let mut to = Connection::open(&part).doing(doing)?;
-    Backup::new(db, &mut to)
-        .and_then(|backup| backup.run_to_completion(1000, Duration::ZERO, None))
-        .doing(doing)?;
-    open::check(&to, &part)?;
-    // Without a log of its own the copy is one file.
-    to.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
-        .doing(doing)?;
-    to.close().map_err(|(_, error)| error).doing(doing)?;
-    File::open(&part).and_then(|f| f.sync_all()).map_err(io)?;
+    copies::copy(db, &part)?;
     std::fs::rename(&part, &whole).map_err(io)?;
     open::sync_directory(path)
 }

@@ -17,6 +17,7 @@
 //! | `audit.rs` | the audit log: searches, and whether its chain is whole |
 
 mod audit;
+mod copies;
 mod load;
 mod migrate;
 mod notes;
@@ -29,6 +30,7 @@ mod vaults;
 mod write;
 
 pub use audit::{AuditFilter, verify_audit_file};
+pub use copies::{Restored, backup, restore};
 pub use notes::NoteFilter;
 pub use read::{Reader, SessionFilter, Tasks};
 pub use sealed::{KeptGiven, Place as RewrapPlace, Rewrapped, Secrets};

@@ -231,7 +231,7 @@ fn settings(db: &Connection) -> Result<(), StoreError> {
 }
 
 /// Says which file, and what to do, when the file is the trouble.
-fn about_file(error: StoreError, path: &Path) -> StoreError {
+pub(super) fn about_file(error: StoreError, path: &Path) -> StoreError {
     let StoreError::Sqlite { source, .. } = &error else {
         return error;
     };

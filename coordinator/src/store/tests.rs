@@ -1,6 +1,7 @@
 //! The store against the core, against crashes, and against files it must not touch.
 
 mod arrays;
+mod copies;
 mod notes;
 mod people;
 mod sealed;
