@@ -71,7 +71,7 @@ pub struct InForce {
 fn values(shown: &[Shown]) -> Values {
     let shown = shown.iter();
     shown
-        .map(|one| (one.key.clone(), one.value.clone()))
+        .map(|one| (one.key.clone(), one.compared.clone()))
         .collect()
 }
 

@@ -12,6 +12,7 @@ pub use longshore_common::redact::MASK;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 /// Every variable that sets a key begins so.
@@ -75,7 +76,18 @@ pub struct Sources<'a> {
     /// Reads a file that a variable with `__FILE` names.
     pub read_file: &'a dyn Fn(&Path) -> Result<String, String>,
     /// Reads a file that a HOCON file includes; the includer first.
-    pub include: &'a dyn Fn(&Path, &str) -> Result<String, String>,
+    pub include: &'a dyn Fn(&Path, &str) -> Result<Included, String>,
+}
+
+/// A file that another one includes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Included {
+    /// As it is shown.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+    /// Whether users other than its owner and group may read it.
+    pub open_to_all: bool,
 }
 
 /// A configuration.
@@ -104,11 +116,9 @@ impl Loaded {
         serde_path_to_error::deserialize(&self.tree).map_err(|error| {
             let key = error.path().to_string();
             let known = schema.key_of(key.split('[').next().unwrap_or_default());
-            let why = match known.map(|key| key.kind) {
-                Some(Kind::Secret | Kind::Free | Kind::List(Kind::Free)) => {
-                    "is not of the form that is wanted".to_owned()
-                }
-                _ => error.inner().to_string(),
+            let why = match known.is_some_and(|key| key.kind.may_hide()) {
+                true => "is not of the form that is wanted".to_owned(),
+                false => error.inner().to_string(),
             };
             Fault {
                 place: self.place_of(&key).map(shown).unwrap_or_default(),
@@ -153,6 +163,7 @@ pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>>
         faults: Vec::new(),
         warnings: Vec::new(),
         work: Vec::new(),
+        work_files: Vec::new(),
     };
     for file in &sources.files {
         loading.file(file, &sources);
@@ -170,12 +181,14 @@ pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>>
         faults,
         mut warnings,
         work,
+        work_files,
         ..
     } = loading;
     if !faults.is_empty() {
         return Err(faults);
     }
     warnings.extend(given_twice(&layers));
+    warnings.extend(given_twice(&work_files));
     let merged = merge(&layers, &Plain);
     Ok(Loaded {
         tree: merged.tree.to_json(),
@@ -223,11 +236,15 @@ struct Loading<'a> {
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
     work: Vec<Document>,
+    /// The same of files, by their whole names, for what two of one directory set.
+    work_files: Vec<Layer<From>>,
 }
 
 struct Around<'a, 'b> {
     sources: &'a Sources<'b>,
     file: &'a Path,
+    /// Included files that everybody may read.
+    open: &'a mut Vec<String>,
 }
 
 impl Surroundings for Around<'_, '_> {
@@ -238,7 +255,11 @@ impl Surroundings for Around<'_, '_> {
     }
 
     fn include(&mut self, name: &str) -> Result<String, String> {
-        (self.sources.include)(self.file, name)
+        let included = (self.sources.include)(self.file, name)?;
+        if included.open_to_all {
+            self.open.push(shown(&included.path.display().to_string()));
+        }
+        Ok(included.text)
     }
 }
 
@@ -257,11 +278,13 @@ impl Loading<'_> {
         if file.under.first().is_some_and(is_foreign) {
             return;
         }
+        let mut included = Vec::new();
         let tree = match file.format {
             Format::Hocon => text_of(&file.bytes).and_then(|text| {
                 let mut around = Around {
                     sources,
                     file: &file.path,
+                    open: &mut included,
                 };
                 read_hocon(text, &mut around)
             }),
@@ -294,9 +317,17 @@ impl Loading<'_> {
             let name = part.clone();
             Node::bare(Value::Map(vec![Entry { name, at, node }]))
         });
-        if file.open_to_all && tree.get("secure").is_some() {
-            let message = format!("sets secure keys and may be read by everybody: chmod o= {name}");
-            return self.fault(name, message);
+        if tree.get("secure").is_some() {
+            // Nobody can say which of them it stands in, so that none may be open.
+            let own = file.open_to_all.then(|| name.clone());
+            let open: Vec<String> = own.into_iter().chain(included).collect();
+            for name in &open {
+                let text = "sets secure keys and may be read by everybody";
+                self.fault(name.clone(), format!("{text}: chmod o= {name}"));
+            }
+            if !open.is_empty() {
+                return;
+            }
         }
         self.layer(From::File, source, true, tree);
     }
@@ -326,6 +357,14 @@ impl Loading<'_> {
                 }
             }
             let at = i64::try_from(self.work.len()).unwrap_or(i64::MAX);
+            self.work_files.push(Layer {
+                kind: From::File,
+                source: file.path.display().to_string(),
+                version: None,
+                places: true,
+                priority: at,
+                tree: layers::under(&[WORK.to_owned()], work.clone()),
+            });
             let source = format!("coordinator:{name}");
             self.work
                 .push(layers::document(WorkLayer::File, source, true, at, work));
@@ -419,14 +458,17 @@ impl Loading<'_> {
                 self.fault(place, message);
                 None
             }
-            Found::Key(kind, secret) => match kind.of_node(node) {
+            Found::Key(kind, _) => match kind.of_node(node) {
                 Ok(json) => Some(Node {
                     at: node.at,
                     ..Node::from_json(&json)
                 }),
                 Err(why) => {
-                    let value = match node.text().filter(|_| !secret) {
-                        Some(text) => format!("{} ", Json::String(crate::read::brief(text))),
+                    let value = match node.text().filter(|_| !kind.may_hide()) {
+                        Some(text) => {
+                            let text = masked_url(text).unwrap_or_else(|| text.to_owned());
+                            format!("{} ", Json::String(crate::read::brief(&text)))
+                        }
                         None => String::new(),
                     };
                     self.fault(place, format!("{}: {value}{why}", dotted(path)));
@@ -572,6 +614,9 @@ pub struct Shown {
     pub key: String,
     /// As JSON; secrets are masks.
     pub value: Json,
+    /// By what it is compared with that of another configuration: the value, or a digest where
+    /// something of it is masked, so that another secret counts as another value.
+    pub compared: Json,
     /// `default`, or what set it.
     pub origin: String,
     /// What it stands before, highest first.
@@ -589,39 +634,31 @@ pub fn show(schema: &Schema, loaded: &Loaded) -> Vec<Shown> {
     };
     let mut all = Vec::new();
     for key in schema.keys {
-        let masked = |json: Json| match key.kind {
-            Kind::Secret if json != Json::String(String::new()) => Json::String(MASK.to_owned()),
-            Kind::Free => mask_words(json),
-            _ => json,
-        };
+        let whole = |json: Json| hidden(key.kind, json);
         let json = |node: &Option<Node>| node.as_ref().map_or(Json::Null, Node::to_json);
+        let parts = key.path.split('.').count();
         let below = format!("{}.", key.path);
         let mut found = false;
         for leaf in &loaded.leaves {
             let path = dotted(&leaf.path);
-            let under = path.starts_with(&below);
-            if path != key.path && !under {
+            if path != key.path && !path.starts_with(&below) {
                 continue;
             }
             found = true;
-            let named = leaf.path.iter().any(|part| is_secret_name(part));
-            let masked = |json: Json| match json {
-                Json::String(_) | Json::Number(_) if under && named => {
-                    Json::String(MASK.to_owned())
-                }
-                json => masked(json),
-            };
+            let masked = |json: Json| hidden_below(key.kind, &leaf.path[parts..], json);
             let name = match matches!(key.kind, Kind::Secret) {
                 true => key.path.to_owned(),
                 false => path,
             };
             let earlier = leaf.shadowed.iter();
+            let (clear, value) = match &leaf.value {
+                Some(_) => (json(&leaf.value), masked(json(&leaf.value))),
+                None => (default_of(key.default), whole(default_of(key.default))),
+            };
             all.push(Shown {
                 key: name,
-                value: match &leaf.value {
-                    Some(_) => masked(json(&leaf.value)),
-                    None => masked(default_of(key.default)),
-                },
+                compared: compared(&leaf.path[parts..], clear, &value),
+                value,
                 origin: origin(leaf.origin.kind, &leaf.origin.source),
                 shadowed: earlier
                     .map(|(o, value)| (origin(o.kind, &o.source), masked(json(value))))
@@ -629,9 +666,11 @@ pub fn show(schema: &Schema, loaded: &Loaded) -> Vec<Shown> {
             });
         }
         if !found {
+            let value = whole(default_of(key.default));
             all.push(Shown {
                 key: key.path.to_owned(),
-                value: masked(default_of(key.default)),
+                compared: compared(&[], default_of(key.default), &value),
+                value,
                 origin: "default".to_owned(),
                 shadowed: Vec::new(),
             });
@@ -652,6 +691,74 @@ pub fn default_of(text: &str) -> Json {
     value.map_or(Json::Null, Node::to_json)
 }
 
+/// What stands for a value where two configurations are compared. The path below the key counts
+/// with a masked one: a secret is either a text or `{ file = "/path" }`.
+fn compared(below: &[String], clear: Json, shown: &Json) -> Json {
+    if clear == *shown {
+        return clear;
+    }
+    let mut digest = DefaultHasher::new();
+    dotted(below).hash(&mut digest);
+    clear.to_string().hash(&mut digest);
+    Json::String(format!("{:016x}", digest.finish()))
+}
+
+/// A value of a key, with masks in place of what is secret, at whatever depth.
+fn hidden(kind: Kind, json: Json) -> Json {
+    match (kind, json) {
+        (Kind::Secret, Json::String(text)) if text.is_empty() => Json::String(text),
+        (Kind::Secret, Json::Null) | (Kind::Free, Json::Null) => Json::Null,
+        (Kind::Secret, _) => Json::String(MASK.to_owned()),
+        (Kind::Free, json) => mask_words(json),
+        (Kind::List(inner), Json::Array(items)) => {
+            let items = items.into_iter().map(|item| hidden(*inner, item));
+            Json::Array(items.collect())
+        }
+        (Kind::MapOf(inner), Json::Object(members)) => Json::Object(
+            members
+                .into_iter()
+                .map(|(name, value)| {
+                    let value = hidden_below(Kind::MapOf(inner), &[name.clone()], value);
+                    (name, value)
+                })
+                .collect(),
+        ),
+        // What stands before a value may be of another form than its key wants.
+        (kind, json) if kind.may_hide() => mask_words(json),
+        (_, json) => json,
+    }
+}
+
+/// A part of the value of a key, from its path below that key.
+fn hidden_below(kind: Kind, below: &[String], json: Json) -> Json {
+    let Some((name, rest)) = below.split_first() else {
+        return hidden(kind, json);
+    };
+    match kind {
+        Kind::Secret => hidden(kind, json),
+        Kind::MapOf(inner) => match json {
+            Json::String(_) | Json::Number(_) if is_secret_name(name) => {
+                Json::String(MASK.to_owned())
+            }
+            json => hidden_below(*inner, rest, json),
+        },
+        // The names of the way there say something of the value, as they do in a whole one.
+        _ => {
+            let whole = below.iter().rev().fold(json, |value, name| {
+                Json::Object(std::iter::once((name.clone(), value)).collect())
+            });
+            let mut left = mask_words(whole);
+            for name in below {
+                left = match left {
+                    Json::Object(mut members) => members.remove(name).unwrap_or(Json::Null),
+                    masked => return masked,
+                };
+            }
+            left
+        }
+    }
+}
+
 /// Masks what has a word for a secret in its name.
 fn mask_words(json: Json) -> Json {
     match json {
@@ -659,6 +766,8 @@ fn mask_words(json: Json) -> Json {
             map.into_iter()
                 .map(|(name, value)| {
                     let mask = || Json::String(MASK.to_owned());
+                    // Of what a whole map stood before, names are paths.
+                    let within = |part: &str| name.split('.').any(|one| one == part);
                     let value = match value {
                         Json::Null => Json::Null,
                         _ if is_secret_name(&name) => mask(),
@@ -666,7 +775,8 @@ fn mask_words(json: Json) -> Json {
                         Json::Object(all) if name == "headers" => {
                             all.into_iter().map(|(name, _)| (name, mask())).collect()
                         }
-                        Json::String(url) if name == "url" => Json::String(place_of(&url)),
+                        _ if within("headers") => mask(),
+                        Json::String(url) if within("url") => Json::String(place_of(&url)),
                         value => mask_words(value),
                     };
                     (name, value)

@@ -85,7 +85,9 @@ impl Schema {
     #[must_use]
     pub fn find(&self, path: &[String]) -> Found<'_> {
         let text = path.join(".");
-        if let Some(key) = self.key(&text) {
+        // A part with a dot in it is a name of its own.
+        let plain = text.split('.').count() == path.len();
+        if let Some(key) = self.key(&text).filter(|_| plain) {
             return Found::Key(&key.kind, matches!(key.kind, Kind::Secret));
         }
         for key in self.keys {
@@ -98,7 +100,7 @@ impl Schema {
         }
         let section = format!("{text}.");
         let begins = |key: &Key| key.path.starts_with(&section);
-        match path.is_empty() || self.keys.iter().any(begins) {
+        match path.is_empty() || plain && self.keys.iter().any(begins) {
             true => Found::Section,
             false => Found::Unknown,
         }
@@ -164,11 +166,14 @@ impl Schema {
 /// them; the first by name of equally near ones.
 pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_ascii_lowercase();
+    let length = text.chars().count();
     known
         .into_iter()
+        // As many letters at least come or go.
+        .filter(|word| length.abs_diff(word.chars().count()) <= 3)
         .map(|word| (distance(&text, word), word))
         .min()
-        .filter(|(far, _)| *far <= 3 && 2 * far < text.chars().count())
+        .filter(|(far, _)| *far <= 3 && 2 * far < length)
         .map(|(_, word)| word)
 }
 
@@ -277,8 +282,9 @@ impl Kind {
         }
     }
 
-    /// Whether there may be a secret in it: such a text is not repeated.
-    fn may_hide(self) -> bool {
+    /// Whether there may be a secret in it: such a value is not repeated.
+    #[must_use]
+    pub fn may_hide(self) -> bool {
         match self {
             Self::Secret | Self::Free => true,
             Self::List(inner) | Self::MapOf(inner) => inner.may_hide(),
@@ -324,6 +330,8 @@ impl Kind {
             Self::Duration(low, high) => within(whole(text).or_else(|| seconds(text)), low, high),
             Self::Size(low, high) => within(bytes(text), low, high),
             Self::Decimal => {
+                let plain = without_exponent(text);
+                let text = plain.as_deref().unwrap_or(text);
                 let digits = text.strip_prefix('-').unwrap_or(text);
                 let good = |c: char| c.is_ascii_digit() || matches!(c, '.' | '/');
                 match !digits.is_empty() && digits.chars().all(good) {
@@ -338,6 +346,39 @@ impl Kind {
             _ => Err(must()),
         }
     }
+}
+
+/// `1.5e3` as `1500`: the same number in the letters of a decimal; none where it has no exponent,
+/// or one that no setting needs.
+fn without_exponent(text: &str) -> Option<String> {
+    const MOST: i64 = 30;
+    let (number, exponent) = text.split_once(['e', 'E'])?;
+    let exponent = whole(exponent).filter(|by| by.abs() <= MOST)?;
+    let (sign, number) = match number.strip_prefix('-') {
+        Some(number) => ("-", number),
+        None => ("", number),
+    };
+    let (before, after) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{before}{after}");
+    if before.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let point = i64::try_from(before.len()).ok()?.checked_add(exponent)?;
+    let lead = usize::try_from(1 - point).unwrap_or(0); // zeros before the first digit
+    let digits = format!("{}{digits}", "0".repeat(lead));
+    let point = usize::try_from(point)
+        .unwrap_or(0)
+        .max(usize::from(lead > 0));
+    let digits = format!("{digits:0<point$}");
+    let (whole, rest) = digits.split_at(point);
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        digits => digits,
+    };
+    Some(match rest.trim_end_matches('0') {
+        "" => format!("{sign}{whole}"),
+        rest => format!("{sign}{whole}.{rest}"),
+    })
 }
 
 /// Decimal digits with an optional sign; leading zeros do not count.
@@ -489,10 +530,20 @@ mod tests {
                 "error: \"[12]\" item 1 must be a whole number from 0 to 9",
             ),
             (Kind::Decimal, "0.29", "\"0.29\""),
+            (Kind::Decimal, "1.5e3", "\"1500\""),
+            (Kind::Decimal, "-25E-2", "\"-0.25\""),
+            (Kind::Decimal, "5e-4", "\"0.0005\""),
+            (Kind::Decimal, "12.50e1", "\"125\""),
+            (Kind::Decimal, "12.5e-1", "\"1.25\""),
             (
                 Kind::Decimal,
-                "1e3",
-                "error: \"1e3\" must be a decimal number, such as 0.25",
+                "1e99",
+                "error: \"1e99\" must be a decimal number, such as 0.25",
+            ),
+            (
+                Kind::Decimal,
+                "e3",
+                "error: \"e3\" must be a decimal number, such as 0.25",
             ),
             (Kind::MapOf(&Kind::Text), "{\"a\":\"b\"}", "{\"a\":\"b\"}"),
         ] {

@@ -1,6 +1,6 @@
 //! Reads the files of a configuration from disk: the one part of this crate that looks at one.
 
-use crate::load::{Fault, File, Loaded, Sources, load};
+use crate::load::{Fault, File, Included, Loaded, Sources, load};
 use crate::read::{Format, MAX_BYTES};
 use crate::schema::Schema;
 use std::io::Read as _;
@@ -48,7 +48,7 @@ pub fn start(schema: &Schema, start: Start<'_>) -> Result<Loaded, Vec<Fault>> {
         folders = directories(named.as_deref(), home.as_deref(), variable)
             .map_err(|fault| vec![fault])?;
     }
-    let (mut files, missing) = files_of(&folders)?;
+    let (mut files, missing) = files_of(&folders, schema.foreign)?;
     if let Some((path, under)) = given {
         files.push(file(path, path.to_owned(), under).map_err(|fault| vec![fault])?);
     }
@@ -115,11 +115,15 @@ pub fn directories(
 }
 
 /// All files of the directories in folding order, and warnings about directories that are not
-/// there.
+/// there. What is named after a root of another program is not even opened: it may be for that
+/// one's eyes only.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn files_of(directories: &[PathBuf]) -> Result<(Vec<File>, Vec<Fault>), Vec<Fault>> {
+pub fn files_of(
+    directories: &[PathBuf],
+    foreign: &[&str],
+) -> Result<(Vec<File>, Vec<Fault>), Vec<Fault>> {
     let (mut files, mut missing, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for directory in directories {
         if !directory.is_dir() {
@@ -132,7 +136,13 @@ pub fn files_of(directories: &[PathBuf]) -> Result<(Vec<File>, Vec<Fault>), Vec<
             continue;
         }
         let mut found = Vec::new();
-        below(directory, Path::new(""), &mut found, &mut faults);
+        let mut looking = Looking {
+            directory,
+            foreign,
+            found: &mut found,
+            faults: &mut faults,
+        };
+        looking.below(Path::new(""));
         found.sort_by(|a, b| {
             a.as_os_str()
                 .as_encoded_bytes()
@@ -201,6 +211,10 @@ fn bounded(path: &Path) -> std::io::Result<(Vec<u8>, bool)> {
 /// What the system says, or that it is too long or no text.
 pub fn text_file(path: &Path) -> Result<String, String> {
     let (bytes, _) = bounded(path).map_err(|error| error.to_string())?;
+    text_of(bytes)
+}
+
+fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     if bytes.len() > MAX_BYTES {
         return Err(format!("has more than {} KiB", MAX_BYTES / 1024));
     }
@@ -212,7 +226,7 @@ pub fn text_file(path: &Path) -> Result<String, String> {
 ///
 /// # Errors
 /// Why it is not read.
-pub fn included(includer: &Path, name: &str) -> Result<String, String> {
+pub fn included(includer: &Path, name: &str) -> Result<Included, String> {
     let directory = includer.parent().unwrap_or(Path::new("/"));
     let inside = Path::new(name)
         .components()
@@ -224,41 +238,66 @@ pub fn included(includer: &Path, name: &str) -> Result<String, String> {
     let say = |error: std::io::Error| format!("include \"{name}\": {error}");
     let directory = directory.canonicalize().map_err(say)?;
     let path = directory.join(name).canonicalize().map_err(say)?;
-    match path.starts_with(&directory) {
-        true => text_file(&path).map_err(|why| format!("include \"{name}\": {why}")),
-        false => Err(outside()),
+    if !path.starts_with(&directory) {
+        return Err(outside());
     }
+    let say = |why: String| format!("include \"{name}\": {why}");
+    let (bytes, open_to_all) = bounded(&path).map_err(|error| say(error.to_string()))?;
+    Ok(Included {
+        text: text_of(bytes).map_err(say)?,
+        path,
+        open_to_all,
+    })
 }
 
-/// Names of configuration files below a directory, relative to it.
-fn below(directory: &Path, relative: &Path, found: &mut Vec<PathBuf>, faults: &mut Vec<Fault>) {
-    let here = directory.join(relative);
-    let entries = match std::fs::read_dir(&here) {
-        Ok(entries) => entries,
-        Err(error) => {
-            faults.push(Fault {
-                place: here.display().to_string(),
-                message: error.to_string(),
-            });
-            return;
-        }
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let relative = relative.join(&name);
-        if entry.path().is_dir() {
-            // A link in a circle ends where the path has become too long for a key.
-            if relative.components().count() <= 8 {
-                below(directory, &relative, found, faults);
+/// Looks for configuration files below a directory.
+struct Looking<'a> {
+    directory: &'a Path,
+    foreign: &'a [&'a str],
+    /// Their names, relative to the directory.
+    found: &'a mut Vec<PathBuf>,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Looking<'_> {
+    fn below(&mut self, relative: &Path) {
+        let here = self.directory.join(relative);
+        let entries = match std::fs::read_dir(&here) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.faults.push(Fault {
+                    place: here.display().to_string(),
+                    message: error.to_string(),
+                });
+                return;
             }
-            continue;
-        }
-        let extension = relative.extension().and_then(|e| e.to_str());
-        if extension.and_then(Format::of_extension).is_some() {
-            found.push(relative);
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let relative = relative.join(&name);
+            let is_dir = entry.path().is_dir();
+            let root = match is_dir {
+                true => relative.clone(),
+                false => relative.with_extension(""),
+            };
+            let root = root.iter().next().and_then(|root| root.to_str());
+            if root.is_some_and(|root| self.foreign.contains(&root)) {
+                continue;
+            }
+            if is_dir {
+                // A link in a circle ends where the path has become too long for a key.
+                if relative.components().count() <= 8 {
+                    self.below(&relative);
+                }
+                continue;
+            }
+            let extension = relative.extension().and_then(|e| e.to_str());
+            if extension.and_then(Format::of_extension).is_some() {
+                self.found.push(relative);
+            }
         }
     }
 }
@@ -294,11 +333,17 @@ mod tests {
         put("daemon.conf", "c = 1");
         put(".hidden.toml", "x");
         put("notes.txt", "x");
-        let (files, missing) = files_of(&[dir.path().to_owned()]).unwrap();
+        // What is for another program would stop the start if it were opened.
+        std::os::unix::fs::symlink("gone", dir.path().join("agent.toml")).unwrap();
+        std::fs::create_dir(dir.path().join("files")).unwrap();
+        std::os::unix::fs::symlink("gone", dir.path().join("files/a.toml")).unwrap();
+        let all = [dir.path().to_owned()];
+        assert_eq!(files_of(&all, &[]).unwrap_err().len(), 2);
+        let (files, missing) = files_of(&all, &["agent", "files"]).unwrap();
         let keys: Vec<String> = files.iter().map(|f| f.under.join(".")).collect();
         assert_eq!(keys, ["daemon", "services", "services.sessions"]);
         assert!(missing.is_empty());
-        let (_, missing) = files_of(&[dir.path().join("no")]).unwrap();
+        let (_, missing) = files_of(&[dir.path().join("no")], &[]).unwrap();
         assert_eq!(missing.len(), 1);
     }
 
@@ -311,7 +356,11 @@ mod tests {
         std::fs::write(inner.join("in.conf"), "y = 1").unwrap();
         std::os::unix::fs::symlink("../out.conf", inner.join("link.conf")).unwrap();
         let from = inner.join("daemon.conf");
-        assert_eq!(included(&from, "in.conf").unwrap(), "y = 1");
+        let file = included(&from, "in.conf").unwrap();
+        assert_eq!((file.text.as_str(), file.open_to_all), ("y = 1", true));
+        let mode = std::fs::Permissions::from_mode(0o640);
+        std::fs::set_permissions(inner.join("in.conf"), mode).unwrap();
+        assert!(!included(&from, "in.conf").unwrap().open_to_all);
         for name in ["../out.conf", "link.conf", "/etc/passwd", "", "no.conf"] {
             assert!(included(&from, name).is_err(), "{name}");
         }

@@ -205,7 +205,7 @@ impl InForce {
     pub fn differing(&self, other: &Self) -> Vec<String> {
         let values = |of: &Self| -> BTreeMap<String, Value> {
             let shown = of.shown.iter();
-            let pair = |shown: &Shown| (shown.key.clone(), shown.value.clone());
+            let pair = |shown: &Shown| (shown.key.clone(), shown.compared.clone());
             shown.map(pair).collect()
         };
         let mut keys = differing(&values(self), &values(other));
@@ -303,7 +303,7 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use longshore_core::model::SettingSecret;
     use longshore_identity::Secret;
@@ -494,5 +494,115 @@ mod tests {
         )]));
         let wrong = source.read(&loud).unwrap_err();
         assert!(wrong[0].text.contains("logging.levels"), "{wrong:?}");
+    }
+
+    /// A password in every key that may hold one, wherever in it one may stand. A key that is
+    /// not in it fails the tests below.
+    pub(crate) fn every_secret(secret: &str) -> String {
+        format!(
+            r#"
+[secure]
+master_key = "{secret}"
+[[daemon.auth.fixed_users.users]]
+username = "carol"
+password = "{secret}"
+[services.notify.mail]
+password = "{secret}"
+[[services.notify.webhooks]]
+name = "desk"
+url = "https://desk.lab/hook/{secret}?t={secret}"
+secret = "{secret}"
+headers = {{ "X-Any" = "{secret}" }}
+[[services.organization.ui_actions.session]]
+name = "open"
+action = {{ method = "POST", url = "https://desk.lab/{secret}", headers = {{ "X-Any" = "{secret}" }}, secret = "{secret}" }}
+"#
+        )
+    }
+
+    fn hiding() -> impl Iterator<Item = &'static Key> {
+        SCHEMA.keys.iter().filter(|key| key.kind.may_hide())
+    }
+
+    #[test]
+    fn no_password_of_a_file_is_shown_and_another_one_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |text: &str| {
+            let source = source(&dir, text);
+            let (config, loaded) = source.begin().unwrap();
+            (InForce::new(config, &loaded), loaded)
+        };
+        let (one, loaded) = of(&every_secret("hunter2"));
+        let (other, _) = of(&every_secret("hunter3"));
+        let differing = one.differing(&other);
+        for key in hiding() {
+            let within = |shown: &str| key_of(shown).is_some_and(|of| of.path == key.path);
+            assert!(differing.iter().any(|told| within(told)), "{}", key.path);
+        }
+        assert_eq!(one.differing(&of(&every_secret("hunter2")).0), [""; 0]);
+        for as_json in [true, false] {
+            let none = BTreeMap::new();
+            let text =
+                longshore_config::show::print(&SCHEMA, &loaded, None, (true, as_json), &none);
+            let text = text.unwrap();
+            assert!(text.contains("carol"), "{text}");
+            assert!(!text.contains("hunter"), "{text}");
+        }
+        assert!(!format!("{:?}", one.shown).contains("hunter"));
+    }
+
+    #[test]
+    fn a_password_of_another_type_is_not_told_when_the_start_fails() {
+        for key in hiding() {
+            let variable = longshore_config::load::PREFIX.to_owned();
+            let variable = variable + &key.path.to_uppercase().replace('.', "__");
+            let values = [
+                "\"hunter2\"",
+                "[\"hunter2\"]",
+                "{ hunter2 = \"hunter2\" }",
+                "[{ password = [\"hunter2\"] }]",
+                "[[\"hunter2\"]]",
+            ];
+            for value in values {
+                let dir = tempfile::tempdir().unwrap();
+                let mut source = source(&dir, &format!("{} = {value}\n", key.path));
+                let mut told = Vec::new();
+                told.extend(source.begin().err().map(|error| error.to_string()));
+                source.file = None;
+                let json = value
+                    .replace(" = ", ": ")
+                    .replace("hunter2:", "\"hunter2\":");
+                for value in [&json, "hunter2", "[\"hunter2\""] {
+                    source.environment = vec![(variable.clone(), value.to_owned())];
+                    let read = source.begin();
+                    told.extend(read.err().map(|error| error.to_string()));
+                }
+                assert!(!told.join("\n").contains("hunter"), "{told:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_does_not_read_is_not_repeated() {
+        let broken = [
+            ("a.toml", "[secure]\nmaster_key = hunter2"),
+            ("a.toml", "[secure]\nmaster_key = \"hunter2"),
+            ("a.json", "{\"secure\": {\"master_key\": hunter2}}"),
+            ("a.yaml", "secure: {master_key: \"hunter2}"),
+            ("a.yaml", "secure:\n  master_key: !hunter2 x"),
+            ("a.yaml", "secure:\n  master_key: *hunter2"),
+            ("a.conf", "secure { master_key = \"hunter2 }"),
+        ];
+        for (name, text) in broken {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let source = Source {
+                file: Some(path),
+                ..Source::default()
+            };
+            let told = source.begin().unwrap_err().to_string();
+            assert!(!told.contains("hunter"), "{told}");
+        }
     }
 }

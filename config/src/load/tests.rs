@@ -52,7 +52,11 @@ fn loaded(
         _ => Err("no such file".to_owned()),
     };
     let include = |_: &Path, name: &str| match name {
-        "more.conf" => Ok("wait_s = 7".to_owned()),
+        "more.conf" => Ok(Included {
+            path: PathBuf::from("/etc/x/more.conf"),
+            text: "wait_s = 7".to_owned(),
+            open_to_all: true,
+        }),
         _ => Err(format!("there is no {name}")),
     };
     let sources = Sources {
@@ -171,6 +175,34 @@ fn secrets_in_open_files_stop_the_start() {
     let text = "password = \"p\"";
     let faults = loaded(&[("secure.toml", text)], &[], &[]).unwrap_err();
     assert!(faults[0].contains("chmod o= "), "{faults:?}");
+    // What a file includes is looked at in the same way.
+    let with = |included: &str| {
+        let text = format!("include \"{included}\"");
+        let mut file = file("secure.conf", &text);
+        file.open_to_all = false;
+        let sources = |name: &str| match name {
+            "open.conf" | "shut.conf" => Ok(Included {
+                path: PathBuf::from("/etc/x/included.conf"),
+                text: "password = p".to_owned(),
+                open_to_all: name == "open.conf",
+            }),
+            _ => Err(format!("there is no {name}")),
+        };
+        let sources = Sources {
+            files: vec![file],
+            settings: Vec::new(),
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            read_file: &|_| Err("no such file".to_owned()),
+            include: &|_, name| sources(name),
+        };
+        load(&SCHEMA, sources).map_err(|faults| faults[0].to_string())
+    };
+    assert!(with("shut.conf").is_ok());
+    assert_eq!(
+        with("open.conf").unwrap_err(),
+        "/etc/x/included.conf: sets secure keys and may be read by everybody: chmod o= /etc/x/included.conf"
+    );
 }
 
 #[test]
@@ -225,6 +257,7 @@ fn what_is_set_for_sessions_is_apart() {
             "daemon: {wait_s: 7}\nwork: {environment: {A: 1.10}}",
         ),
         ("work/files.yaml", "k: {path: /tmp/x, contents: c}"),
+        ("work.yaml", "environment: {HTTP_PROXY: 'http://q:3128'}"),
     ];
     let variables = [
         ("LONGSHORE__WORK__ENVIRONMENT__Stage", "007"),
@@ -232,10 +265,17 @@ fn what_is_set_for_sessions_is_apart() {
     ];
     let loaded = loaded(&files, &variables, &[]).unwrap();
     assert_eq!(loaded.tree.to_string(), r#"{"daemon":{"wait_s":7}}"#);
-    let merged = layers::merge(loaded.work);
+    let merged = layers::merge(loaded.work.clone());
     assert_eq!(
         merged.canonical(),
-        r#"{"agent":{"git":{"user":"b"}},"environment":{"A":"1.10","HTTP_PROXY":"http://p:3128","Stage":"007"},"files":{"k":{"contents":"c","path":"/tmp/x"}}}"#
+        r#"{"agent":{"git":{"user":"b"}},"environment":{"A":"1.10","HTTP_PROXY":"http://q:3128","Stage":"007"},"files":{"k":{"contents":"c","path":"/tmp/x"}}}"#
+    );
+    let told: Vec<String> = loaded.warnings.iter().map(Fault::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "/etc/x/work.yaml:1: work.environment.HTTP_PROXY stands in /etc/x/work.toml:1 already; this one holds"
+        ]
     );
     let source = |path: &str| {
         let leaf = merged.leaves.iter().find(|leaf| dotted(&leaf.path) == path);
@@ -243,7 +283,7 @@ fn what_is_set_for_sessions_is_apart() {
     };
     assert_eq!(
         source("environment.HTTP_PROXY"),
-        "coordinator:/etc/x/work.toml:1"
+        "coordinator:/etc/x/work.yaml:1"
     );
     assert_eq!(
         source("agent.git.user"),

@@ -69,7 +69,7 @@ pub(in super::super) async fn read(
 
 /// Whether what is stored of a key is encrypted: it is secret, or may hold what is.
 fn is_sealed(key: &Key) -> bool {
-    matches!(key.kind, Kind::Secret | Kind::Free)
+    key.kind.may_hide()
 }
 
 /// Whether a value has a mask in it: somebody gives back what was shown.
@@ -697,6 +697,38 @@ mod tests {
         assert_eq!(status, 200, "{told}");
         assert_eq!(item(&told, webhooks)["source"], "default");
         assert_eq!(item(&told, password)["source"], "settings");
+    }
+
+    #[tokio::test]
+    async fn secrets_of_files_are_shown_as_masks() {
+        let f = ready().await;
+        let file = f.dir.path().join("conf/all.toml");
+        std::fs::write(&file, crate::settings::tests::every_secret("hunter2")).unwrap();
+        let reload = async || {
+            let headers = [("content-type", "application/json")];
+            let body = axum::body::Body::from("{}");
+            f.send("POST", "/api/v1/settings/reload", &headers, body)
+                .await
+        };
+        let answer = reload().await;
+        assert_eq!(answer.status.as_u16(), 200, "{}", answer.text());
+        let settings = f.get("/api/v1/settings").await;
+        let users = item(&settings.json(), "daemon.auth.fixed_users.users").clone();
+        assert_eq!(users["secret"], true);
+        let told = users["value"].as_str().unwrap();
+        assert!(told.contains("\"carol\"") && told.contains("********"));
+        assert_eq!(
+            settings.json()["pending_restart"],
+            json!(["daemon.auth.fixed_users.users", "secure.master_key"])
+        );
+        std::fs::write(&file, crate::settings::tests::every_secret("hunter3")).unwrap();
+        assert_eq!(reload().await.status.as_u16(), 200);
+        let audit = f.get("/api/v1/audit?operation=settings.write").await;
+        let again = "read again: daemon.auth.fixed_users.users, secure.master_key, services.notify.mail.password, services.notify.webhooks, services.organization.ui_actions";
+        assert_eq!(audit.json()["items"][0]["detail"], again);
+        for text in [settings.text(), audit.text()] {
+            assert!(!text.contains("hunter"), "{text}");
+        }
     }
 
     #[tokio::test]
