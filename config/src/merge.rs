@@ -7,7 +7,7 @@
 //! reaches, since locked layers come last.
 
 use crate::tree::{Entry, Mark, Node, Value, dotted};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A layer: a document and what to call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +92,9 @@ pub struct Merged<K> {
     pub tree: Node,
     /// Every leaf, sorted by path; those that were taken away too.
     pub leaves: Vec<Leaf<K>>,
+    /// Maps that stand where there was something else, sorted by path: what they are now, who made
+    /// them so, and in `shadowed` what was there.
+    pub replaced: Vec<Leaf<K>>,
     /// In the order of their making.
     pub warnings: Vec<Warning>,
 }
@@ -127,28 +130,66 @@ pub fn merge<K: Clone + PartialEq>(layers: &[Layer<K>], rules: &dyn Rules<K>) ->
         warnings: Vec::new(),
         path: Vec::new(),
     };
-    let mut root = Slot::Map(BTreeMap::new());
+    let mut root = Slot::Map(Members::default());
     for (index, layer) in layers.iter().enumerate() {
         if let Value::Map(entries) = &layer.tree.value {
             merging.map(&mut root, entries, layer, index);
         }
     }
-    let mut leaves = Vec::new();
-    let tree = finish(&root, &mut Vec::new(), &mut leaves);
+    let mut finished = Finished {
+        leaves: Vec::new(),
+        replaced: Vec::new(),
+    };
+    let tree = finish(&root, &mut Vec::new(), &mut finished);
+    let Finished { leaves, replaced } = finished;
     Merged {
         tree: tree.unwrap_or_else(|| Node::bare(Value::Map(Vec::new()))),
         leaves,
+        replaced,
         warnings: merging.warnings,
     }
 }
 
 enum Slot<K> {
-    Map(BTreeMap<String, Self>),
+    Map(Members<K>),
     Leaf {
         value: Option<Node>,
         origin: Origin<K>,
         shadowed: Vec<(Origin<K>, Option<Node>)>,
     },
+}
+
+/// A map, or what is left of one.
+struct Members<K> {
+    all: BTreeMap<String, Slot<K>>,
+    /// Who made it a map; none = it was taken away, and only what was taken away with it is known.
+    made: Option<Origin<K>>,
+    /// What is not a map and was there before it, highest first.
+    before: Vec<(Origin<K>, Option<Node>)>,
+}
+
+impl<K> Default for Members<K> {
+    fn default() -> Self {
+        Self {
+            all: BTreeMap::new(),
+            made: None,
+            before: Vec::new(),
+        }
+    }
+}
+
+struct Finished<K> {
+    leaves: Vec<Leaf<K>>,
+    replaced: Vec<Leaf<K>>,
+}
+
+/// Two layers of which none stands above the other but by its name.
+fn are_rivals<K: PartialEq>(one: &Origin<K>, other: &Origin<K>) -> bool {
+    one.kind == other.kind && one.priority == other.priority && one.layer != other.layer
+}
+
+const fn is_map(node: &Node) -> bool {
+    matches!(node.value, Value::Map(_))
 }
 
 struct Merging<'a, K> {
@@ -173,10 +214,9 @@ impl<K: Clone + PartialEq> Merging<'_, K> {
                 priority: layer.priority,
                 layer: index,
             };
-            let old = members.remove(&entry.name);
-            if let Some(new) = self.fold(old, &entry.node, origin, layer, index) {
-                members.insert(entry.name.clone(), new);
-            }
+            let old = members.all.remove(&entry.name);
+            let new = self.fold(old, &entry.node, origin, layer, index);
+            members.all.insert(entry.name.clone(), new);
             self.path.pop();
         }
     }
@@ -188,30 +228,49 @@ impl<K: Clone + PartialEq> Merging<'_, K> {
         origin: Origin<K>,
         layer: &Layer<K>,
         index: usize,
-    ) -> Option<Slot<K>> {
+    ) -> Slot<K> {
         let inner = match &node.value {
             Value::Map(inner) if !self.rules.is_atomic(&self.path) => inner,
             Value::Null => return self.unset(old, &origin),
-            _ => return Some(self.leaf(old, node.clone(), origin)),
+            _ => return self.leaf(old, node.clone(), origin),
         };
-        let mut slot = match old {
-            Some(Slot::Map(members)) => Slot::Map(members),
+        let mut members = match old {
+            Some(Slot::Map(members)) if members.made.is_some() => members,
             // An empty map is a value of its own where there is no map.
-            old if inner.is_empty() => {
-                return Some(self.leaf(old, node.clone(), origin));
-            }
+            old if inner.is_empty() => return self.leaf(old, node.clone(), origin),
+            Some(Slot::Map(members)) => members,
             Some(Slot::Leaf {
-                value: Some(value), ..
+                value,
+                origin: before,
+                shadowed,
             }) => {
-                self.type_change(value.kind(), node.kind(), &origin.source);
-                Slot::Map(BTreeMap::new())
+                if let Some(value) = value.as_ref().filter(|value| !is_map(value)) {
+                    self.type_change(value.kind(), node.kind(), &origin.source);
+                    self.tie(&before, &origin);
+                }
+                let first = std::iter::once((before, value));
+                Members {
+                    before: first.chain(shadowed).collect(),
+                    ..Members::default()
+                }
             }
-            _ => Slot::Map(BTreeMap::new()),
+            None => Members::default(),
         };
+        if members.made.is_none() || !inner.is_empty() {
+            members.made = Some(origin);
+        }
+        let mut slot = Slot::Map(members);
         self.map(&mut slot, inner, layer, index);
-        match slot {
-            Slot::Map(members) if members.is_empty() => None,
-            slot => Some(slot),
+        slot
+    }
+
+    /// Tells of two layers that set one path differently, where only their names say who wins.
+    fn tie(&mut self, before: &Origin<K>, now: &Origin<K>) {
+        if are_rivals(before, now) {
+            self.warnings.push(Warning::SamePriority {
+                path: dotted(&self.path),
+                sources: [before.source.clone(), now.source.clone()],
+            });
         }
     }
 
@@ -233,26 +292,26 @@ impl<K: Clone + PartialEq> Merging<'_, K> {
                 shadowed: older,
             }) => {
                 if let Some(value) = &value {
-                    let maps = |n: &Node| matches!(n.value, Value::Map(_));
-                    if maps(value) != maps(&node) {
+                    if is_map(value) != is_map(&node) {
                         self.type_change(value.kind(), node.kind(), &origin.source);
                     }
-                    let rival = before.kind == origin.kind
-                        && before.priority == origin.priority
-                        && before.layer != origin.layer;
-                    if rival && !same(value, &node) {
-                        self.warnings.push(Warning::SamePriority {
-                            path: dotted(&self.path),
-                            sources: [before.source.clone(), origin.source.clone()],
-                        });
+                    if !same(value, &node) {
+                        self.tie(&before, &origin);
                     }
                 }
                 shadowed.push((before, value));
                 shadowed.extend(older);
             }
             Some(Slot::Map(members)) => {
-                self.type_change("a map", node.kind(), &origin.source);
                 shadowed = gathered(&members);
+                if members.made.is_some() {
+                    self.type_change("a map", node.kind(), &origin.source);
+                    let rival = shadowed.iter().find(|(o, _)| are_rivals(o, &origin));
+                    if let Some((rival, _)) = rival {
+                        self.tie(rival, &origin);
+                    }
+                }
+                shadowed.extend(members.before);
             }
             None => (),
         }
@@ -264,17 +323,31 @@ impl<K: Clone + PartialEq> Merging<'_, K> {
     }
 
     /// What `null` leaves: the built-in value if there is one, else the mark that it is gone.
-    fn unset(&mut self, old: Option<Slot<K>>, origin: &Origin<K>) -> Option<Slot<K>> {
+    fn unset(&mut self, old: Option<Slot<K>>, origin: &Origin<K>) -> Slot<K> {
         match old {
-            Some(Slot::Map(members)) => {
+            Some(Slot::Map(mut members)) => {
                 let mut left = BTreeMap::new();
-                for (name, slot) in members {
+                for (name, slot) in std::mem::take(&mut members.all) {
                     self.path.push(name.clone());
                     let slot = self.unset(Some(slot), origin);
                     self.path.pop();
-                    left.extend(slot.map(|slot| (name, slot)));
+                    left.insert(name, slot);
                 }
-                Some(Slot::Map(left))
+                // Of a map without members nothing else would say that it is gone.
+                if let (Some(made), true) = (&members.made, left.is_empty()) {
+                    let empty = Node::bare(Value::Map(Vec::new()));
+                    let first = std::iter::once((made.clone(), Some(empty)));
+                    return Slot::Leaf {
+                        value: None,
+                        origin: origin.clone(),
+                        shadowed: first.chain(members.before).collect(),
+                    };
+                }
+                Slot::Map(Members {
+                    all: left,
+                    made: None,
+                    ..members
+                })
             }
             Some(Slot::Leaf {
                 value,
@@ -288,37 +361,41 @@ impl<K: Clone + PartialEq> Merging<'_, K> {
                 if let Some(at) = built_in {
                     let (known, value) = shadowed.remove(at);
                     shadowed.insert(0, (origin.clone(), None));
-                    return Some(Slot::Leaf {
+                    return Slot::Leaf {
                         value,
                         origin: known,
                         shadowed,
-                    });
+                    };
                 }
-                Some(Slot::Leaf {
+                Slot::Leaf {
                     value: None,
                     origin: origin.clone(),
                     shadowed,
-                })
+                }
             }
-            None => Some(Slot::Leaf {
+            None => Slot::Leaf {
                 value: None,
                 origin: origin.clone(),
                 shadowed: Vec::new(),
-            }),
+            },
         }
     }
 }
 
 /// What a map held that something else replaces: one value for each of who set part of it,
 /// highest first.
-fn gathered<K: Clone>(members: &BTreeMap<String, Slot<K>>) -> Vec<(Origin<K>, Option<Node>)> {
-    let mut leaves = Vec::new();
+fn gathered<K: Clone>(members: &Members<K>) -> Vec<(Origin<K>, Option<Node>)> {
+    let mut finished = Finished {
+        leaves: Vec::new(),
+        replaced: Vec::new(),
+    };
     let mut path = Vec::new();
-    for (name, slot) in members {
+    for (name, slot) in &members.all {
         path.push(name.clone());
-        finish(slot, &mut path, &mut leaves);
+        finish(slot, &mut path, &mut finished);
         path.pop();
     }
+    let leaves = finished.leaves;
     let mut by_layer: BTreeMap<usize, (Origin<K>, Vec<Entry>)> = BTreeMap::new();
     for leaf in leaves {
         let own = (leaf.origin.clone(), leaf.value.clone());
@@ -347,10 +424,11 @@ fn same(a: &Node, b: &Node) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
         }
         (Value::Map(a), Value::Map(b)) => {
+            let others: HashMap<&str, &Node> = b.iter().map(|e| (&*e.name, &e.node)).collect();
             a.len() == b.len()
                 && a.iter().all(|entry| {
-                    let other = b.iter().find(|e| e.name == entry.name);
-                    other.is_some_and(|other| same(&entry.node, &other.node))
+                    let other = others.get(entry.name.as_str());
+                    other.is_some_and(|other| same(&entry.node, other))
                 })
         }
         (a, b) => a == b,
@@ -360,7 +438,7 @@ fn same(a: &Node, b: &Node) -> bool {
 fn finish<K: Clone>(
     slot: &Slot<K>,
     path: &mut Vec<String>,
-    leaves: &mut Vec<Leaf<K>>,
+    finished: &mut Finished<K>,
 ) -> Option<Node> {
     match slot {
         Slot::Leaf {
@@ -368,7 +446,7 @@ fn finish<K: Clone>(
             origin,
             shadowed,
         } => {
-            leaves.push(Leaf {
+            finished.leaves.push(Leaf {
                 path: path.clone(),
                 value: value.clone(),
                 origin: origin.clone(),
@@ -377,18 +455,36 @@ fn finish<K: Clone>(
             value.clone()
         }
         Slot::Map(members) => {
+            let at = finished.leaves.len();
             let mut entries = Vec::new();
-            for (name, member) in members {
+            for (name, member) in &members.all {
                 path.push(name.clone());
-                if let Some(node) = finish(member, path, leaves) {
+                if let Some(node) = finish(member, path, finished) {
                     let at = node.at;
                     let name = name.clone();
                     entries.push(Entry { name, at, node });
                 }
                 path.pop();
             }
-            let some = !entries.is_empty() || path.is_empty();
-            some.then(|| Node::bare(Value::Map(entries)))
+            let empty = entries.is_empty();
+            let node = Node::bare(Value::Map(entries));
+            if let Some(made) = members.made.as_ref().filter(|_| !path.is_empty()) {
+                let leaf = |shadowed| Leaf {
+                    path: path.clone(),
+                    value: Some(node.clone()),
+                    origin: made.clone(),
+                    shadowed,
+                };
+                // All that was in it was taken away, one by one: it is there all the same.
+                if empty {
+                    finished.leaves.insert(at, leaf(Vec::new()));
+                }
+                if !members.before.is_empty() {
+                    finished.replaced.push(leaf(members.before.clone()));
+                }
+            }
+            let some = !empty || path.is_empty() || members.made.is_some();
+            some.then_some(node)
         }
     }
 }
@@ -510,6 +606,77 @@ mod tests {
         assert_eq!(over("x: {y: 1}"), r#"{"x":{"y":1}}"#);
         assert_eq!(over("x: 1"), r#"{"x":{}}"#);
         assert_eq!(over("z: 1"), r#"{"x":{},"z":1}"#);
+    }
+
+    #[test]
+    fn a_map_is_there_until_it_is_taken_away_itself() {
+        let folded = |texts: &[&str]| {
+            let all = texts.iter().enumerate();
+            let layers: Vec<_> = all
+                .map(|(at, text)| layer(u8::try_from(at + 1).unwrap(), &format!("l{at}"), text))
+                .collect();
+            json(&merged(&layers))
+        };
+        assert_eq!(folded(&["x: {y: 1}", "x: null"]), "{}");
+        assert_eq!(folded(&["x: {y: 1}", "x: null", "x: {}"]), r#"{"x":{}}"#);
+        assert_eq!(folded(&["x: {a: null}"]), r#"{"x":{}}"#);
+        assert_eq!(folded(&["x: {a: null}", "x: null"]), "{}");
+        assert_eq!(folded(&["x: {y: 1}", "x: {y: null}"]), r#"{"x":{}}"#);
+        assert_eq!(folded(&["x: {}", "x: null"]), "{}");
+        assert_eq!(
+            folded(&["x: {y: 1}", "x: null", "x: {}", "x: {z: 1}"]),
+            r#"{"x":{"z":1}}"#
+        );
+        // What was taken away with it is not back when the map is.
+        assert_eq!(
+            folded(&["x: {y: 1}", "x: null", "x: {z: 1}"]),
+            r#"{"x":{"z":1}}"#
+        );
+        let layers = [layer(1, "a", "x: {y: 1}"), layer(2, "b", "x: {y: null}")];
+        let leaves = merged(&layers).leaves;
+        let told: Vec<_> = leaves
+            .iter()
+            .map(|leaf| (dotted(&leaf.path), leaf.value.is_some()))
+            .collect();
+        assert_eq!(told, [("x".to_owned(), true), ("x.y".to_owned(), false)]);
+    }
+
+    #[test]
+    fn what_a_map_replaces_is_kept() {
+        let layers = [
+            layer(1, "a", "x: 1"),
+            layer(2, "b", "x: 2"),
+            layer(3, "c", "x: {y: 3}"),
+            layer(4, "d", "x: {z: 4}"),
+        ];
+        let one = merged(&layers);
+        assert_eq!(json(&one), r#"{"x":{"y":3,"z":4}}"#);
+        let [replaced] = one.replaced.as_slice() else {
+            panic!("{:?}", one.replaced);
+        };
+        assert_eq!(replaced.path, ["x"]);
+        let before: Vec<_> = replaced.shadowed.iter().map(|(o, _)| &*o.source).collect();
+        assert_eq!(before, ["b", "a"]);
+        let layers = [
+            layer(1, "a", "x: {y: 1}"),
+            layer(2, "b", "x: {y: {z: 1}}"),
+            layer(3, "c", "x: null"),
+        ];
+        assert!(merged(&layers).replaced.is_empty());
+    }
+
+    #[test]
+    fn ties_of_another_kind_are_told() {
+        for (one, other) in [("x: {y: 1}", "x: 2"), ("x: 2", "x: {y: 1}")] {
+            let layers = [layer(3, "a", one), layer(3, "b", other)];
+            let warnings = merged(&layers).warnings;
+            let tie = Warning::SamePriority {
+                path: "x".to_owned(),
+                sources: ["a".to_owned(), "b".to_owned()],
+            };
+            assert!(warnings.contains(&tie), "{warnings:?}");
+            assert_eq!(warnings.len(), 2, "{warnings:?}");
+        }
     }
 
     #[test]

@@ -164,6 +164,29 @@ impl Node {
         entries[at].node.set(rest, value);
     }
 
+    /// The same for paths that come sorted: only the last member of each map can be the one that
+    /// is meant, and no other is looked at.
+    pub(crate) fn add(&mut self, path: &[String], value: Self) {
+        let [name, rest @ ..] = path else {
+            *self = value;
+            return;
+        };
+        let Value::Map(entries) = &mut self.value else {
+            self.value = Value::Map(Vec::new());
+            return self.add(path, value);
+        };
+        if entries.last().is_none_or(|last| last.name != *name) {
+            entries.push(Entry {
+                name: name.clone(),
+                at: Mark::default(),
+                node: Self::bare(Value::Map(Vec::new())),
+            });
+        }
+        if let Some(last) = entries.last_mut() {
+            last.node.add(rest, value);
+        }
+    }
+
     /// A scalar as text, in the letters of its source.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -268,6 +291,31 @@ fn number(text: &str) -> serde_json::Value {
     )
 }
 
+/// A path as it is told to people: as [`dotted`], of each part its beginning.
+#[must_use]
+pub fn told<S: AsRef<str>>(path: &[S]) -> String {
+    let parts: Vec<String> = path
+        .iter()
+        .map(|part| crate::read::brief(part.as_ref()))
+        .collect();
+    dotted(&parts)
+}
+
+/// Whether a path is the one that a text names, as [`dotted`] writes it.
+#[must_use]
+pub fn is_named(path: &[String], text: &str) -> bool {
+    let quoted = |part: &String| part.is_empty() || part.contains(|c| !is_plain(c));
+    if path.iter().any(quoted) {
+        return text.contains('"') && dotted(path) == text;
+    }
+    let mut parts = text.split('.');
+    path.iter().all(|part| parts.next() == Some(part)) && parts.next().is_none()
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+}
+
 /// A path as it is written: parts with a dot between them, in quotes where a part has one itself.
 #[must_use]
 pub fn dotted(path: &[String]) -> String {
@@ -276,8 +324,7 @@ pub fn dotted(path: &[String]) -> String {
         if !text.is_empty() {
             text.push('.');
         }
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if !part.is_empty() && part.chars().all(plain) {
+        if !part.is_empty() && part.chars().all(is_plain) {
             text.push_str(part);
         } else {
             let quoted = serde_json::Value::String(part.clone());
@@ -303,6 +350,18 @@ mod tests {
     fn parts_with_dots_are_quoted() {
         let path = ["a", "b.c", "", "d-e_1"].map(str::to_owned);
         assert_eq!(dotted(&path), "a.\"b.c\".\"\".d-e_1");
+    }
+
+    #[test]
+    fn a_path_is_named_by_what_is_written() {
+        for path in [vec!["a", "b"], vec!["a.b"], vec!["a", ""], vec!["é", "b"]] {
+            let path: Vec<String> = path.into_iter().map(str::to_owned).collect();
+            assert!(is_named(&path, &dotted(&path)), "{path:?}");
+            assert_eq!(is_named(&path, "a.b"), dotted(&path) == "a.b", "{path:?}");
+            assert!(!is_named(&path, "a") && !is_named(&path, "a.b.c"));
+        }
+        let long = [String::from("a"), "x".repeat(512)];
+        assert!(told(&long).len() < 70, "{}", told(&long));
     }
 
     #[test]

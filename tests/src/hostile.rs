@@ -24,6 +24,48 @@ fn same(part: &'static str) -> impl Fn(usize) -> String {
     move |_| part.to_owned()
 }
 
+/// Members of a map of HOCON.
+fn wide(members: usize) -> String {
+    let members: Vec<String> = (0..members).map(|n| format!("k{n}=1")).collect();
+    members.join(",")
+}
+
+/// A large map, and a map in one, beside a part as often as said.
+fn beside(part: &str, times: usize) -> String {
+    let wide = wide(3000);
+    format!("a={{{wide},m={{{wide}}}}}\nb=${{a}}{}", part.repeat(times))
+}
+
+/// A path of as many and as long parts as one may have.
+fn long_path(n: usize) -> String {
+    let part = "p".repeat(500);
+    let mut parts = vec![part; 31];
+    parts.push(format!("q{n}"));
+    parts.join(".")
+}
+
+/// Lists with anchors inside of each other, around as many values as there may be.
+fn nested_anchors() -> String {
+    let begin: String = (0..30).map(|n| format!("&a{n} [")).collect();
+    format!("a: {begin}{}1{}\n", "1,".repeat(9_900), "]".repeat(30))
+}
+
+/// As many masks as there is room for, below keys of this name.
+fn masks_below(name: &str, depth: usize) -> String {
+    let begin = format!("{{\"{name}\":").repeat(depth);
+    let end = "}".repeat(depth + 1);
+    let masks: Vec<String> = (0..9_900)
+        .map(|n| format!("\"{n}\":\"********\""))
+        .collect();
+    format!("{begin}{{{}{end}", masks.join(","))
+}
+
+/// A map with so many members below a key.
+fn wide_json(members: usize, root: &str) -> String {
+    let members: Vec<String> = (0..members).map(|n| format!("\"k{n}\":0")).collect();
+    format!("{{\"{root}\":{{{}}}}}", members.join(","))
+}
+
 /// Hostile texts of a format, each with a word for what it does.
 #[must_use]
 pub fn texts(format: Format) -> Vec<(&'static str, String)> {
@@ -48,6 +90,44 @@ pub fn texts(format: Format) -> Vec<(&'static str, String)> {
                 filled("{\"a\":0", same(",\"a\":0"), "}"),
             ),
             ("a long key", filled("{\"", same("k"), "\":0}")),
+            (
+                "values below a long key",
+                filled(
+                    &format!("{{\"{}\":{{\"z\":0", "k".repeat(100_000)),
+                    |n| format!(",\"k{n}\":0"),
+                    "}}",
+                ),
+            ),
+            ("masks below long keys", masks_below(&"k".repeat(330), 3)),
+            ("masks below many keys", masks_below(&"k".repeat(32), 30)),
+            (
+                "unknown keys that are nearly known",
+                filled("{\"z\":0", |n| format!(",\"agent.git.usr{n:04}\":0"), "}"),
+            ),
+            (
+                "members that are none of a file",
+                filled(
+                    &format!("{{\"files\":{{\"{}\":{{\"z\":0", "k".repeat(400)),
+                    |n| format!(",\"k{n}\":0"),
+                    "}}}",
+                ),
+            ),
+            (
+                "keys of a machine",
+                filled(
+                    &format!(
+                        "{{\"agent\":{{\"docker\":{{\"{}\":{{\"z\":0",
+                        "k".repeat(500)
+                    ),
+                    |n| format!(",\"k{n}\":0"),
+                    "}}}}",
+                ),
+            ),
+            ("as many keys as there may be", wide_json(9_990, "k")),
+            (
+                "as many variables as there may be",
+                wide_json(9_900, "environment"),
+            ),
             (
                 "brackets that close",
                 format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
@@ -78,6 +158,15 @@ pub fn texts(format: Format) -> Vec<(&'static str, String)> {
                 filled("a: &a [1,2,3]\nb: [*a", same(",*a"), "]"),
             ),
             ("lists in lists by dashes", filled("", same("- "), "x")),
+            ("anchors inside of anchors", nested_anchors()),
+            (
+                "values below a long key",
+                filled(
+                    &format!("? {}\n:\n", "k".repeat(100_000)),
+                    |n| format!("  k{n}: 1\n"),
+                    "",
+                ),
+            ),
             ("questions", filled("", same("? "), "x")),
             ("a folded text", filled("a: >\n", same("  x\n\n"), "")),
             ("comments", filled("", same("# x\n"), "")),
@@ -141,6 +230,30 @@ pub fn texts(format: Format) -> Vec<(&'static str, String)> {
             ),
             ("one line without quotes", filled("a=", same("x "), "")),
             ("maps side by side", filled("a={x=1}", same("{x=1}"), "")),
+            ("a large map beside empty ones", beside("{}", 25_000)),
+            ("a large map beside small ones", beside("{k1=2}", 3_000)),
+            (
+                "a large map in a map beside small ones",
+                beside("{m={z=1}}", 3_000),
+            ),
+            (
+                "a large map said again and again",
+                format!(
+                    "a={{{}}}\n{}",
+                    wide(4000),
+                    "b=${a}\nb={k1=1}\n".repeat(4_000)
+                ),
+            ),
+            (
+                "references to long keys that are not there",
+                (0..16)
+                    .map(|n| format!("k{n}=${{?{}}}\n", long_path(n)))
+                    .collect(),
+            ),
+            (
+                "a reference with a long name again and again",
+                format!("a=${{?{}}}\n{}", long_path(0), "b=${?a}\n".repeat(15_000)),
+            ),
             (
                 "references that are not there",
                 filled("", |n| format!("k{n}=${{?q{n}}}\n"), ""),

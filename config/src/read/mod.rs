@@ -7,7 +7,7 @@ mod yaml;
 
 pub use hocon::{Surroundings, read as read_hocon};
 
-use crate::tree::{Mark, Node, Places, Value, dotted};
+use crate::tree::{Mark, Node, Places, Value, told};
 use std::fmt;
 
 /// Most bytes of a text.
@@ -18,6 +18,15 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_VALUES: usize = 10_000;
 /// Most bytes of all scalars together, after aliases and substitutions.
 pub const MAX_OUTPUT: usize = 1024 * 1024;
+
+/// Most bytes of the name of one key.
+pub const MAX_NAME: usize = 512;
+/// Most bytes of the names from the top to a value, with a dot between them. Every value of a
+/// document is told and kept with its path.
+pub const MAX_PATH: usize = 1024;
+
+/// Most bytes that the names from the top to each value take together, with what keeps them.
+pub const MAX_PATHS: usize = 4 * 1024 * 1024;
 
 /// How a text is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,12 +117,12 @@ impl Problem {
     }
 
     pub(crate) fn under(mut self, path: &[String]) -> Self {
-        self.path = dotted(path);
+        self.path = told(path);
         self
     }
 
     pub(crate) fn twice(at: Mark, path: &[String]) -> Self {
-        let name = brief(&dotted(path));
+        let name = brief(&told(path));
         Self::syntax(at, format!("Key {name} is given twice.")).under(path)
     }
 
@@ -132,6 +141,10 @@ impl Problem {
             rule: Rule::Values,
             ..Self::syntax(at, format!("The text has more than {MAX_VALUES} values."))
         }
+    }
+
+    pub(crate) fn long_name(at: Mark) -> Self {
+        Self::syntax(at, format!("A key has more than {MAX_NAME} bytes."))
     }
 
     pub(crate) fn too_long(at: Mark) -> Self {
@@ -203,25 +216,55 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Problem> {
     }
 }
 
-/// Checks depth and number of values of a whole document.
+/// Whether a key may have this name.
+pub(crate) fn name_fits(name: &str, at: Mark) -> Result<(), Problem> {
+    match name.len() > MAX_NAME {
+        true => Err(Problem::long_name(at)),
+        false => Ok(()),
+    }
+}
+
+/// Checks depth, number of values and lengths of names of a whole document.
 pub(crate) fn bounded(node: Node) -> Result<Node, Problem> {
-    fn walk(node: &Node, depth: usize, values: &mut usize) -> Result<(), Problem> {
-        *values += 1;
-        if *values > MAX_VALUES {
+    /// About what a name takes beside its letters.
+    const NAME: usize = 24;
+    #[derive(Default)]
+    struct Sum {
+        values: usize,
+        paths: usize,
+    }
+    fn walk(node: &Node, depth: usize, path: usize, sum: &mut Sum) -> Result<(), Problem> {
+        sum.values += 1;
+        if sum.values > MAX_VALUES {
             return Err(Problem::too_many(node.at));
+        }
+        sum.paths += path + depth * NAME;
+        if sum.paths > MAX_PATHS {
+            let kib = MAX_PATHS / 1024;
+            let message = format!("The names of all values have more than {kib} KiB.");
+            return Err(Problem::syntax(node.at, message));
         }
         if depth > MAX_DEPTH {
             return Err(Problem::too_deep(node.at));
         }
         match &node.value {
-            Value::List(items) => items.iter().try_for_each(|i| walk(i, depth + 1, values)),
-            Value::Map(entries) => entries
+            Value::List(items) => items
                 .iter()
-                .try_for_each(|e| walk(&e.node, depth + 1, values)),
+                .try_for_each(|item| walk(item, depth + 1, path, sum)),
+            Value::Map(entries) => entries.iter().try_for_each(|entry| {
+                name_fits(&entry.name, entry.at)?;
+                let path = path + entry.name.len() + usize::from(depth > 0);
+                if path > MAX_PATH {
+                    let text = "bytes with the keys above it.";
+                    let message = format!("A key has more than {MAX_PATH} {text}");
+                    return Err(Problem::syntax(entry.at, message));
+                }
+                walk(&entry.node, depth + 1, path, sum)
+            }),
             _ => Ok(()),
         }
     }
-    walk(&node, 0, &mut 0)?;
+    walk(&node, 0, 0, &mut Sum::default())?;
     Ok(node)
 }
 

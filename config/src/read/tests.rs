@@ -326,13 +326,12 @@ fn bounds_hold_in_every_format() {
         c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n";
     assert!(json(Format::Yaml, laughs).contains("more than 10000 values"));
     // Names take room as well.
-    let name = "n".repeat(128 * 1024);
-    let aliases = format!(
-        "a: &a {{? {name} : 1}}\nb: [{}]",
-        vec!["*a"; 100].join(", ")
-    );
+    let name = "n".repeat(500);
+    let names: Vec<String> = (0..50).map(|n| format!("{name}{n}: 1")).collect();
+    let names = names.join(", ");
+    let aliases = format!("a: &a {{{names}}}\nb: [{}]", vec!["*a"; 100].join(", "));
     assert!(json(Format::Yaml, &aliases).contains("holds more than 1024 KiB"));
-    let references = format!("a {{ {name}: 1 }}\nb: [{}]", vec!["${a}"; 100].join(", "));
+    let references = format!("a {{ {names} }}\nb: [{}]", vec!["${a}"; 100].join(", "));
     assert!(json(Format::Hocon, &references).contains("holds more than 1024 KiB"));
     let growing = (1..40).map(|n| format!("a{n} = ${{a{}}}${{a{}}}\n", n - 1, n - 1));
     let growing: String = std::iter::once("a0 = xx\n".to_owned())
@@ -350,4 +349,41 @@ fn bounds_hold_in_every_format() {
         "1:5: The content is not valid UTF-8 text."
     );
     assert!(read(Format::Json, b"{\"a\": \"\xff\"}").is_err());
+}
+
+#[test]
+fn what_maps_and_names_cost_counts_as_steps() {
+    let wide: Vec<String> = (0..2000).map(|n| format!("k{n}=1")).collect();
+    let wide = wide.join(",");
+    let beside = |part: &str, times: usize| {
+        let text = format!("a={{{wide},m={{{wide}}}}}\nb=${{a}}{}", part.repeat(times));
+        read(Format::Hocon, text.as_bytes()).map_err(|problem| problem.message)
+    };
+    let long = vec!["p".repeat(500); 31].join(".");
+    let again = format!("a=${{?{long}}}\n{}", "b=${?a}\n".repeat(10_000));
+    let again = read(Format::Hocon, again.as_bytes());
+    for told in [
+        beside("{k1=2}", 3000),
+        beside("{m={z=1}}", 3000),
+        again.map_err(|problem| problem.message),
+    ] {
+        let expected = "The substitutions take more than 200000 steps.";
+        assert_eq!(told.unwrap_err(), expected);
+    }
+    // As many as anybody writes are joined; nothing is gone through for what is empty.
+    let few = beside("{k1=2}{m={z=1}}", 20).unwrap();
+    let b = few.get("b").unwrap();
+    assert_eq!(b.get("k1").unwrap().text(), Some("2"));
+    assert_eq!(b.get("m").unwrap().entries().unwrap().len(), 2001);
+    assert!(beside("{}", 25_000).is_ok());
+}
+
+#[test]
+fn aliases_find_what_has_come_to_its_end_meanwhile() {
+    let text = "a: {b: &x [1, &z {c: 2}], d: [*x, &y {e: *x, g: *z}]}\nf: *y\nh: [[*z], *y]\n";
+    assert_eq!(
+        json(Format::Yaml, text),
+        r#"{"a":{"b":[1,{"c":2}],"d":[[1,{"c":2}],{"e":[1,{"c":2}],"g":{"c":2}}]},"f":{"e":[1,{"c":2}],"g":{"c":2}},"h":[[{"c":2}],{"e":[1,{"c":2}],"g":{"c":2}}]}"#
+    );
+    assert!(json(Format::Yaml, "a: &a [*a]").contains("stands inside of what it names"));
 }

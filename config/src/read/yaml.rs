@@ -1,7 +1,7 @@
 //! YAML 1.2 in the core schema, from the events of granit-parser: one document, each key once,
 //! no tags, no merge keys. `yes`, `no`, `on` and `y` are text.
 
-use super::{MAX_DEPTH, MAX_OUTPUT, MAX_VALUES, Problem};
+use super::{MAX_DEPTH, MAX_OUTPUT, MAX_VALUES, Problem, name_fits};
 use crate::tree::{Entry, Mark, Node, Value};
 use granit_parser::{Event, Marker, Parser, ScalarStyle, options};
 use std::collections::{HashMap, HashSet};
@@ -57,9 +57,17 @@ enum Inside {
 #[derive(Default)]
 struct Making {
     open: Vec<Open>,
-    anchors: HashMap<usize, (Node, Cost)>,
+    anchors: HashMap<usize, (Named, Cost)>,
     document: Option<Node>,
     spent: Cost,
+}
+
+/// What an anchor names. Maps and lists stay where they are: anchors inside of anchors would
+/// copy what is innermost once for each of them.
+enum Named {
+    Scalar(Node),
+    /// The place of the value in the map or list it stands in, from the top on.
+    At(Vec<usize>),
 }
 
 /// What a value takes: counted again for each alias.
@@ -126,12 +134,19 @@ impl Making {
                 }
             }
             Event::Alias(anchor) => {
-                let Some((node, cost)) = self.anchors.get(&anchor) else {
+                let Some(cost) = self.anchors.get(&anchor).map(|(_, cost)| *cost) else {
                     return Err(self.refused(at, "An alias stands inside of what it names"));
                 };
-                let (mut node, cost) = (node.clone(), *cost);
-                node.at = at;
                 self.spend(cost, at)?;
+                let node = match self.anchors.get(&anchor) {
+                    Some((Named::Scalar(node), _)) => Some(node),
+                    Some((Named::At(place), _)) => self.standing(place),
+                    None => None,
+                };
+                let Some(mut node) = node.cloned() else {
+                    return Err(self.refused(at, "An alias names nothing"));
+                };
+                node.at = at;
                 self.put(node)?;
             }
             _ => (),
@@ -188,10 +203,42 @@ impl Making {
         matches!(inside, Some(Inside::Map { name: None, .. }))
     }
 
+    /// Keeps what an anchor names, before the value is put to its place.
     fn remember(&mut self, anchor: usize, node: &Node) {
-        if anchor != 0 {
-            self.anchors.insert(anchor, (node.clone(), Cost::of(node)));
+        if anchor == 0 {
+            return;
         }
+        let place = |open: &Open| match &open.inside {
+            Inside::List(items) => items.len(),
+            Inside::Map { entries, .. } => entries.len(),
+        };
+        let named = match &node.value {
+            Value::List(_) | Value::Map(_) => Named::At(self.open.iter().map(place).collect()),
+            _ => Named::Scalar(node.clone()),
+        };
+        self.anchors.insert(anchor, (named, Cost::of(node)));
+    }
+
+    /// The value at a place: what was open then may have come to its end since, and stands in
+    /// what was open around it.
+    fn standing(&self, place: &[usize]) -> Option<&Node> {
+        let mut depth = 0;
+        let mut found: Option<&Node> = None;
+        for at in place {
+            found = match found {
+                Some(node) => Some(match &node.value {
+                    Value::List(items) => items.get(*at)?,
+                    Value::Map(entries) => &entries.get(*at)?.node,
+                    _ => return None,
+                }),
+                None => match &self.open.get(depth)?.inside {
+                    Inside::List(items) => items.get(*at),
+                    Inside::Map { entries, .. } => entries.get(*at).map(|entry| &entry.node),
+                },
+            };
+            depth += 1;
+        }
+        found
     }
 
     fn scalar(
@@ -226,14 +273,13 @@ impl Making {
     }
 
     fn name(&mut self, text: String, at: Mark) -> Result<(), Problem> {
-        let mut path = self.path();
+        name_fits(&text, at)?;
         if let Some(Inside::Map { names, name, .. }) = self.open.last_mut().map(|o| &mut o.inside) {
-            if !names.insert(text.clone()) {
-                path.pop();
-                path.push(text);
-                return Err(Problem::twice(at, &path));
-            }
+            let is_new = names.insert(text.clone());
             *name = Some((text, at));
+            if !is_new {
+                return Err(Problem::twice(at, &self.path()));
+            }
         }
         Ok(())
     }

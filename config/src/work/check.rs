@@ -1,11 +1,12 @@
 //! Whether a text can be a vault: eight checks in their order, each telling all it finds.
 
+use super::few::Few;
 use super::keys::{self, Found, Unknown};
 use super::mask::is_mask;
 use super::{environment, files};
 use crate::read::{Format, MAX_BYTES, Rule, brief, read, text_of};
-use crate::tree::{Entry, Mark, Node, Value, dotted};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::tree::{Entry, Mark, Node, Value, told};
+use std::collections::BTreeMap;
 
 /// Which check found something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +48,7 @@ impl Code {
 pub struct Finding {
     /// Which check.
     pub code: Code,
-    /// The key, dotted; empty = the text as a whole.
+    /// The key, dotted, long names cut short; empty = the text as a whole.
     pub path: String,
     /// Where.
     pub at: Mark,
@@ -133,13 +134,23 @@ pub fn check(format: Format, bytes: &[u8]) -> Result<Checked, Vec<Finding>> {
 /// The checks of a document, from masks on.
 ///
 /// # Errors
-/// All that the first check that fails has found.
+/// What the first check that fails has found: at most [`MAX_TOLD`](super::MAX_TOLD) things, then
+/// one that says how many more.
 pub fn findings(tree: &Node) -> Result<(), Vec<Finding>> {
-    let stages: [fn(&Node) -> Vec<Finding>; 5] = [masks, forbidden, types, variables, entries];
+    let stages: [fn(&Node) -> Few<Finding>; 5] = [masks, forbidden, types, variables, entries];
     for stage in stages {
-        let found = stage(tree);
-        if !found.is_empty() {
-            return Err(found);
+        let found = stage(tree).all(|more| Finding {
+            code: Code::Syntax,
+            path: String::new(),
+            at: Mark::default(),
+            message: format!("{more}."),
+        });
+        if let Some(first) = found.first() {
+            let code = first.code;
+            return Err(found
+                .into_iter()
+                .map(|one| Finding { code, ..one })
+                .collect());
         }
     }
     Ok(())
@@ -155,55 +166,73 @@ fn count(node: &Node) -> usize {
     }
 }
 
-fn masks(tree: &Node) -> Vec<Finding> {
-    fn walk(node: &Node, path: &str, all: &mut Vec<Finding>) {
+fn masks(tree: &Node) -> Few<Finding> {
+    /// A name, or the number of an item.
+    enum Step<'a> {
+        Name(&'a str),
+        Item(usize),
+    }
+    fn told_of(path: &[Step<'_>]) -> String {
+        let mut text = String::new();
+        for step in path {
+            match step {
+                Step::Name(name) if text.is_empty() => text.push_str(&told(&[name])),
+                Step::Name(name) => {
+                    text.push('.');
+                    text.push_str(&told(&[name]));
+                }
+                Step::Item(at) => text.push_str(&format!("[{at}]")),
+            }
+        }
+        text
+    }
+    fn walk<'a>(node: &'a Node, path: &mut Vec<Step<'a>>, all: &mut Few<Finding>) {
         match &node.value {
-            Value::Text(text) if is_mask(text) => all.push(Finding {
-                code: Code::Masked,
-                path: path.to_owned(),
-                at: node.at,
-                message: format!(
-                    "{} is a mask, not a value; reveal the vault before editing it.",
-                    brief(path)
-                ),
+            Value::Text(text) if is_mask(text) => all.add(|| {
+                let path = told_of(path);
+                Finding {
+                    code: Code::Masked,
+                    at: node.at,
+                    message: format!(
+                        "{} is a mask, not a value; reveal the vault before editing it.",
+                        brief(&path)
+                    ),
+                    path,
+                }
             }),
             Value::Map(entries) => {
                 for entry in entries {
-                    let name = dotted(std::slice::from_ref(&entry.name));
-                    let inner = match path {
-                        "" => name,
-                        path => format!("{path}.{name}"),
-                    };
-                    walk(&entry.node, &inner, all);
+                    path.push(Step::Name(&entry.name));
+                    walk(&entry.node, path, all);
+                    path.pop();
                 }
             }
             Value::List(items) => {
                 for (at, item) in items.iter().enumerate() {
-                    walk(item, &format!("{path}[{at}]"), all);
+                    path.push(Step::Item(at));
+                    walk(item, path, all);
+                    path.pop();
                 }
             }
             _ => (),
         }
     }
-    let mut all = Vec::new();
-    walk(tree, "", &mut all);
+    let mut all = Few::default();
+    walk(tree, &mut Vec::new(), &mut all);
     all
 }
 
-fn forbidden(tree: &Node) -> Vec<Finding> {
-    let found = keys::forbidden(tree).into_iter();
-    found
-        .map(|forbidden| Finding {
-            code: Code::ForbiddenKey,
-            path: dotted(&forbidden.path),
-            at: forbidden.at,
-            message: forbidden.message,
-        })
-        .collect()
+fn forbidden(tree: &Node) -> Few<Finding> {
+    keys::forbidden(tree).map(|one| Finding {
+        code: Code::ForbiddenKey,
+        path: one.path,
+        at: one.at,
+        message: one.message,
+    })
 }
 
-fn types(tree: &Node) -> Vec<Finding> {
-    fn walk(entries: &[Entry], path: &mut Vec<String>, all: &mut Vec<Finding>) {
+fn types(tree: &Node) -> Few<Finding> {
+    fn walk(entries: &[Entry], path: &mut Vec<String>, all: &mut Few<Finding>) {
         for entry in entries {
             path.push(entry.name.clone());
             let wrong = match (keys::find(path), &entry.node.value) {
@@ -217,18 +246,20 @@ fn types(tree: &Node) -> Vec<Finding> {
                 _ => None,
             };
             if let Some(wanted) = wrong {
-                let text = dotted(path);
-                all.push(Finding {
-                    code: Code::Type,
-                    message: format!("{} must be {wanted}.", brief(&text)),
-                    path: text,
-                    at: entry.node.at,
+                all.add(|| {
+                    let text = told(path);
+                    Finding {
+                        code: Code::Type,
+                        message: format!("{} must be {wanted}.", brief(&text)),
+                        path: text,
+                        at: entry.node.at,
+                    }
                 });
             }
             path.pop();
         }
     }
-    let mut all = Vec::new();
+    let mut all = Few::default();
     walk(
         tree.entries().unwrap_or_default(),
         &mut Vec::new(),
@@ -241,54 +272,56 @@ fn members<'a>(tree: &'a Node, name: &str) -> &'a [Entry] {
     tree.get(name).and_then(Node::entries).unwrap_or_default()
 }
 
-fn variables(tree: &Node) -> Vec<Finding> {
-    let fault = |entry: &Entry| {
+fn variables(tree: &Node) -> Few<Finding> {
+    let mut all = Few::default();
+    for entry in members(tree, "environment") {
         let name = environment::name_fault(&entry.name).map(|message| (entry.at, message));
         let value = || match &entry.node.value {
             Value::Null => None,
             _ => environment::value_fault(&entry.name, entry.node.text())
                 .map(|message| (entry.node.at, message)),
         };
-        let (at, message) = name.or_else(value)?;
-        Some(Finding {
-            code: Code::Env,
-            path: dotted(&["environment".to_owned(), entry.name.clone()]),
-            at,
-            message,
-        })
-    };
-    members(tree, "environment")
-        .iter()
-        .filter_map(fault)
-        .collect()
+        if let Some((at, message)) = name.or_else(value) {
+            all.add(|| Finding {
+                code: Code::Env,
+                path: told(&["environment", &entry.name]),
+                at,
+                message,
+            });
+        }
+    }
+    all
 }
 
-fn entries(tree: &Node) -> Vec<Finding> {
-    let mut all = Vec::new();
+fn entries(tree: &Node) -> Few<Finding> {
+    let mut all = Few::default();
     let mut paths: BTreeMap<String, &str> = BTreeMap::new();
     let mut sum = 0;
     for entry in members(tree, "files") {
         if entry.node.value == Value::Null {
             continue;
         }
-        match files::entry(&entry.name, entry.at, &entry.node) {
-            Err(found) => all.extend(found),
+        match files::read(&entry.name, entry.at, &entry.node) {
+            Err(found) => all.join(found),
             Ok(file) => {
                 sum += file.contents.len();
                 if let Some(other) = paths.insert(file.path, &entry.name) {
-                    let (a, b) = (brief(other), brief(&entry.name));
-                    all.push(Finding {
+                    all.add(|| Finding {
                         code: Code::File,
-                        path: dotted(&["files".to_owned(), entry.name.clone()]),
+                        path: told(&["files", &entry.name]),
                         at: entry.at,
-                        message: format!("Files {a} and {b} have the same path."),
+                        message: format!(
+                            "Files {} and {} have the same path.",
+                            brief(other),
+                            brief(&entry.name)
+                        ),
                     });
                 }
             }
         }
     }
     if sum > files::MAX_FILES {
-        all.push(Finding {
+        all.add(|| Finding {
             code: Code::File,
             path: "files".to_owned(),
             at: tree.get("files").map_or(Mark::default(), |node| node.at),
@@ -298,33 +331,37 @@ fn entries(tree: &Node) -> Vec<Finding> {
     all
 }
 
-/// The leaves in which two documents differ, dotted and sorted; what it holds is not told.
+/// The leaves in which two documents differ, sorted, long names cut short: the first hundred, then
+/// how many more. What they hold is not told.
 #[must_use]
 pub fn changed(before: &Node, after: &Node) -> Vec<String> {
-    fn leaves<'a>(node: &'a Node, path: &mut Vec<String>, all: &mut BTreeMap<String, &'a Value>) {
-        match &node.value {
-            Value::Map(entries) if !entries.is_empty() => {
-                for entry in entries {
-                    path.push(entry.name.clone());
-                    leaves(&entry.node, path, all);
-                    path.pop();
-                }
-            }
-            Value::Map(_) if path.is_empty() => (),
-            value => drop(all.insert(dotted(path), value)),
+    fn walk<'a>(
+        (old, new): (Option<&'a Node>, Option<&'a Node>),
+        path: &mut Vec<&'a str>,
+        all: &mut Few<String>,
+    ) {
+        let members = |node: Option<&'a Node>| node.and_then(Node::entries).unwrap_or_default();
+        // An empty map is a leaf, but at the top.
+        let is_leaf = |node: &Node| node.entries().is_none_or(<[Entry]>::is_empty);
+        let leaf = |node: Option<&'a Node>| node.filter(|node| is_leaf(node) && !path.is_empty());
+        let json = |node: &Node| node.to_json();
+        if leaf(old).map(json) != leaf(new).map(json) {
+            all.add(|| told(path));
+        }
+        let mut both: BTreeMap<&'a str, (Option<&'a Node>, Option<&'a Node>)> = BTreeMap::new();
+        for entry in members(old) {
+            both.entry(&entry.name).or_default().0 = Some(&entry.node);
+        }
+        for entry in members(new) {
+            both.entry(&entry.name).or_default().1 = Some(&entry.node);
+        }
+        for (name, pair) in both {
+            path.push(name);
+            walk(pair, path, all);
+            path.pop();
         }
     }
-    let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
-    leaves(before, &mut Vec::new(), &mut old);
-    leaves(after, &mut Vec::new(), &mut new);
-    let json = |value: &Value| Node::bare(value.clone()).to_json();
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    names
-        .into_iter()
-        .filter(|name| {
-            let of = |all: &BTreeMap<String, &Value>| all.get(*name).map(|value| json(value));
-            of(&old) != of(&new)
-        })
-        .cloned()
-        .collect()
+    let mut all = Few::default();
+    walk((Some(before), Some(after)), &mut Vec::new(), &mut all);
+    all.all(|more| more)
 }

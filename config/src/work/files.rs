@@ -1,8 +1,9 @@
 //! Files that sessions get: where they may lie, how they are written, and what is in them.
 
 use super::check::{Code, Finding};
+use super::few::Few;
 use crate::read::{Format, brief};
-use crate::tree::{Entry, Mark, Node, Value, dotted};
+use crate::tree::{Entry, Mark, Node, Value, told};
 use crate::write::write;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -47,12 +48,24 @@ pub struct FileEntry {
 /// Reads a file entry.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// What is wrong with it: the first hundred things, then how many more there are.
 pub fn entry(label: &str, at: Mark, node: &Node) -> Result<FileEntry, Vec<Finding>> {
+    read(label, at, node).map_err(|found| {
+        found.all(|more| Finding {
+            code: Code::File,
+            path: String::new(),
+            at: Mark::default(),
+            message: format!("{more}."),
+        })
+    })
+}
+
+/// The same, what is wrong to be told with that of others.
+pub(super) fn read(label: &str, at: Mark, node: &Node) -> Result<FileEntry, Few<Finding>> {
     let mut reading = Reading {
         label,
         at,
-        findings: Vec::new(),
+        findings: Few::default(),
     };
     let Some(members) = node.entries() else {
         reading.wrong("", at, format!("{} must be a map.", reading.path("")));
@@ -61,11 +74,8 @@ pub fn entry(label: &str, at: Mark, node: &Node) -> Result<FileEntry, Vec<Findin
     for member in members {
         if !MEMBERS.contains(&member.name.as_str()) {
             let path = reading.path(&member.name);
-            reading.wrong(
-                &member.name,
-                member.at,
-                format!("{path} is not a member of a file."),
-            );
+            let message = format!("{path} is not a member of a file.");
+            reading.wrong(&member.name, member.at, message);
         }
     }
     let member = |name: &str| {
@@ -110,19 +120,19 @@ pub fn entry(label: &str, at: Mark, node: &Node) -> Result<FileEntry, Vec<Findin
 struct Reading<'a> {
     label: &'a str,
     at: Mark,
-    findings: Vec<Finding>,
+    findings: Few<Finding>,
 }
 
 impl Reading<'_> {
     fn path(&self, member: &str) -> String {
-        let mut path = vec!["files".to_owned(), self.label.to_owned()];
-        path.extend((!member.is_empty()).then(|| member.to_owned()));
-        dotted(&path)
+        let mut path = vec!["files", self.label];
+        path.extend((!member.is_empty()).then_some(member));
+        told(&path)
     }
 
     fn wrong(&mut self, member: &str, at: Mark, message: String) {
         let path = self.path(member);
-        self.findings.push(Finding {
+        self.findings.add(|| Finding {
             code: Code::File,
             path,
             at,

@@ -1,8 +1,9 @@
 //! Which keys there are, of which type, and which belong to a machine.
 
+use super::few::Few;
 use crate::read::brief;
 use crate::schema::nearest;
-use crate::tree::{Entry, Mark, Node, Value, dotted};
+use crate::tree::{Entry, Mark, Node, Value, told};
 
 /// The type of a work key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,14 +177,14 @@ fn folded(name: &str) -> String {
 }
 
 /// What no vault can set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forbidden {
-    /// The key as it was written.
-    pub path: Vec<String>,
+#[derive(Debug)]
+pub(super) struct Forbidden {
+    /// The key as it was written, as it is told.
+    pub(super) path: String,
     /// Where its name stands.
-    pub at: Mark,
+    pub(super) at: Mark,
     /// Why.
-    pub message: String,
+    pub(super) message: String,
 }
 
 fn machine(name: &str) -> bool {
@@ -198,16 +199,15 @@ pub fn is_of_machine(path: &str) -> bool {
     agent && parts.next().is_some_and(machine)
 }
 
-/// Everything in a document that no vault can set. Setting an ancestor of such a key to anything
-/// but a map counts as setting it.
-#[must_use]
-pub fn forbidden(tree: &Node) -> Vec<Forbidden> {
-    let mut all = Vec::new();
+/// What in a document no vault can set. Setting an ancestor of such a key to anything but a map
+/// counts as setting it.
+pub(super) fn forbidden(tree: &Node) -> Few<Forbidden> {
+    let mut all = Few::default();
     for root in tree.entries().unwrap_or_default() {
         let name = folded(&root.name);
         if ROOTS.contains(&name.as_str()) {
-            all.push(Forbidden {
-                path: vec![root.name.clone()],
+            all.add(|| Forbidden {
+                path: told(&[&root.name]),
                 at: root.at,
                 message: format!(
                     "{} is the coordinator's own configuration and cannot be set in a vault.",
@@ -219,10 +219,10 @@ pub fn forbidden(tree: &Node) -> Vec<Forbidden> {
             continue;
         }
         match root.node.entries() {
-            None => all.push(of_machine(vec![root.name.clone()], root.at)),
+            None => all.add(|| of_machine(&[&root.name], root.at)),
             Some(entries) => {
                 for entry in entries.iter().filter(|e| machine(&e.name)) {
-                    let mut path = vec![root.name.clone(), entry.name.clone()];
+                    let mut path = vec![root.name.as_str(), entry.name.as_str()];
                     leaves(&entry.node, &mut path, entry.at, &mut all);
                 }
             }
@@ -231,38 +231,40 @@ pub fn forbidden(tree: &Node) -> Vec<Forbidden> {
     all
 }
 
-fn of_machine(path: Vec<String>, at: Mark) -> Forbidden {
+fn of_machine(path: &[&str], at: Mark) -> Forbidden {
+    let path = told(path);
     let message = format!(
         "{} belongs to a machine and cannot be set in a vault.",
-        brief(&dotted(&path))
+        brief(&path)
     );
     Forbidden { path, at, message }
 }
 
-fn leaves(node: &Node, path: &mut Vec<String>, at: Mark, all: &mut Vec<Forbidden>) {
+fn leaves<'a>(node: &'a Node, path: &mut Vec<&'a str>, at: Mark, all: &mut Few<Forbidden>) {
     match &node.value {
         Value::Map(entries) if !entries.is_empty() => {
             for entry in entries {
-                path.push(entry.name.clone());
+                path.push(&entry.name);
                 leaves(&entry.node, path, entry.at, all);
                 path.pop();
             }
         }
-        _ => all.push(of_machine(path.clone(), at)),
+        _ => all.add(|| of_machine(path, at)),
     }
 }
 
-/// The document without what no vault can set, and the paths of what was left out.
+/// The document without what no vault can set, and the paths of what was left out: the first
+/// hundred, then how many more.
 #[must_use]
 pub fn allowed(tree: &Node) -> (Node, Vec<String>) {
     let Some(entries) = tree.entries() else {
         return (Node::bare(Value::Map(Vec::new())), Vec::new());
     };
-    let found = forbidden(tree);
-    if found.is_empty() {
+    let found = forbidden(tree).map(|found| found.path);
+    let paths = found.all(|more| more);
+    if paths.is_empty() {
         return (tree.clone(), Vec::new());
     }
-    let paths = found.iter().map(|f| dotted(&f.path)).collect();
     let mut kept = Vec::new();
     for root in entries {
         let name = folded(&root.name);
@@ -298,10 +300,9 @@ pub enum Found {
     Unknown,
 }
 
-/// What stands at a path, dotted.
+/// What stands at a path. A part with a dot in it is a name of its own, and none of ours.
 #[must_use]
 pub fn find(path: &[String]) -> Found {
-    let text = path.join(".");
     let [first, rest @ ..] = path else {
         return Found::Section;
     };
@@ -311,14 +312,16 @@ pub fn find(path: &[String]) -> Found {
             _ => Found::Free,
         };
     }
-    if let Some((_, kind)) = KNOWN.iter().find(|(known, _)| *known == text) {
-        return Found::Key(*kind);
+    for (known, kind) in KNOWN {
+        let mut parts = known.split('.');
+        if path.iter().all(|part| parts.next() == Some(part)) {
+            return match parts.next() {
+                None => Found::Key(*kind),
+                Some(_) => Found::Section,
+            };
+        }
     }
-    let section = format!("{text}.");
-    match KNOWN.iter().any(|(known, _)| known.starts_with(&section)) {
-        true => Found::Section,
-        false => Found::Unknown,
-    }
+    Found::Unknown
 }
 
 /// A key that is none of ours: kept, and told.
@@ -332,34 +335,39 @@ pub struct Unknown {
     pub near: Option<&'static str>,
 }
 
-/// The keys of a document that are none of ours, each told once, where it begins.
+/// The keys of a document that are none of ours, each told once, where it begins: the first
+/// hundred, then how many more.
 #[must_use]
 pub fn unknown(tree: &Node) -> Vec<Unknown> {
-    fn walk(entries: &[Entry], path: &mut Vec<String>, all: &mut Vec<Unknown>) {
+    fn walk(entries: &[Entry], path: &mut Vec<String>, all: &mut Few<Unknown>) {
         for entry in entries {
             path.push(entry.name.clone());
             match (find(path), entry.node.entries()) {
-                (Found::Unknown, _) => {
-                    let text = dotted(path);
+                (Found::Unknown, _) => all.add(|| {
+                    let text = told(path);
                     let known = KNOWN.iter().map(|(known, _)| *known);
                     let near = nearest(&text, known.chain(FREE));
-                    all.push(Unknown {
+                    Unknown {
                         path: text,
                         at: entry.at,
                         near,
-                    });
-                }
+                    }
+                }),
                 (Found::Section, Some(inner)) => walk(inner, path, all),
                 _ => (),
             }
             path.pop();
         }
     }
-    let mut all = Vec::new();
+    let mut all = Few::default();
     walk(
         tree.entries().unwrap_or_default(),
         &mut Vec::new(),
         &mut all,
     );
-    all
+    all.all(|more| Unknown {
+        path: more,
+        at: Mark::default(),
+        near: None,
+    })
 }

@@ -1,10 +1,10 @@
 //! Who wins: the layers of a session's configuration, and what is told about them.
 
-use super::keys::{self, FREE, Found};
+use super::keys::{self, FREE, Found, Kind};
 use super::mask::masked_at;
 use crate::merge::{self, Leaf, Rules};
 use crate::read::{Format, read};
-use crate::tree::{Node, Value, dotted};
+use crate::tree::{Node, Value, dotted, is_named};
 use serde_json::Value as Json;
 use std::fmt;
 
@@ -179,8 +179,8 @@ pub fn value_of(path: &[String], text: &str) -> Result<Node, String> {
 }
 
 /// `a, b` where a list of texts is wanted.
-fn listed(kind: keys::Kind, text: &str) -> Option<Node> {
-    let texts = matches!(kind, keys::Kind::Texts | keys::Kind::Urls);
+fn listed(kind: Kind, text: &str) -> Option<Node> {
+    let texts = matches!(kind, Kind::Texts | Kind::Urls);
     texts.then(|| {
         let items = text.split(',').map(str::trim).filter(|t| !t.is_empty());
         let nodes = items
@@ -227,6 +227,8 @@ impl Warning {
 pub struct Merged {
     /// Every leaf, sorted by path.
     pub leaves: Vec<Leaf<Layer>>,
+    /// Maps that stand where there was something else, with what was there.
+    pub replaced: Vec<Leaf<Layer>>,
     /// What is worth telling.
     pub warnings: Vec<Warning>,
 }
@@ -239,24 +241,35 @@ fn built_in() -> Document {
     document(Layer::BuiltIn, "built-in".to_owned(), false, 0, tree)
 }
 
-/// Where a key is text, a scalar is the letters of its source: `1.10` stays that.
+/// Where a key is text, a scalar is the letters of its source: `1.10` stays that. Members of lists
+/// of maps are texts too.
 fn keep_letters(node: &mut Node, path: &mut Vec<String>) {
-    if let Value::Map(entries) = &mut node.value {
-        for entry in entries {
-            path.push(entry.name.clone());
-            keep_letters(&mut entry.node, path);
-            path.pop();
+    let texts = |node: &mut Node| {
+        if let Some(text) = node.text().map(str::to_owned) {
+            node.value = Value::Text(text);
         }
-        return;
-    }
-    let variable = || path.len() == 2 && path.first().is_some_and(|root| root == "environment");
-    let is_text = match keys::find(path) {
-        Found::Key(kind) => matches!(kind, keys::Kind::Text | keys::Kind::Secret),
-        Found::Free => variable(),
-        Found::Section | Found::Unknown => false,
     };
-    if let Some(text) = node.text().filter(|_| is_text).map(str::to_owned) {
-        node.value = Value::Text(text);
+    match (keys::find(path), &mut node.value) {
+        (Found::Section, Value::Map(entries)) => {
+            for entry in entries {
+                path.push(entry.name.clone());
+                keep_letters(&mut entry.node, path);
+                path.pop();
+            }
+        }
+        (Found::Free, _) if path.first().is_some_and(|root| root == "environment") => texts(node),
+        (Found::Key(Kind::Text | Kind::Secret | Kind::Url), _) => texts(node),
+        (Found::Key(Kind::Texts | Kind::Urls), Value::List(items)) => {
+            items.iter_mut().for_each(texts);
+        }
+        (Found::Key(Kind::Entries(_)), Value::List(items)) => {
+            for item in items {
+                if let Value::Map(entries) = &mut item.value {
+                    entries.iter_mut().for_each(|entry| texts(&mut entry.node));
+                }
+            }
+        }
+        _ => (),
     }
 }
 
@@ -294,6 +307,7 @@ pub fn merge(mut documents: Vec<Document>) -> Merged {
     }));
     Merged {
         leaves: merged.leaves,
+        replaced: merged.replaced,
         warnings,
     }
 }
@@ -303,7 +317,7 @@ fn tree_of(leaves: &[Leaf<Layer>], keep: impl Fn(&Leaf<Layer>) -> bool) -> Node 
     let mut tree = Node::bare(Value::Map(Vec::new()));
     for leaf in leaves.iter().filter(|leaf| keep(leaf)) {
         if let Some(value) = &leaf.value {
-            tree.set(&leaf.path, Some(value.clone()));
+            tree.add(&leaf.path, value.clone());
         }
     }
     tree
@@ -331,7 +345,7 @@ impl Merged {
     /// What holds at a dotted path, defaults included.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Node> {
-        let leaf = self.leaves.iter().find(|leaf| dotted(&leaf.path) == path);
+        let leaf = self.leaves.iter().find(|leaf| is_named(&leaf.path, path));
         leaf.and_then(|leaf| leaf.value.as_ref())
     }
 
@@ -360,7 +374,7 @@ impl Merged {
                     true => value.clone(),
                     false => masked_at(&leaf.path, value),
                 };
-                tree.set(&leaf.path, Some(value));
+                tree.add(&leaf.path, value);
             }
         }
         tree.to_json()
@@ -392,7 +406,8 @@ impl Merged {
                 source: leaf.origin.source.clone(),
             })
         };
-        self.leaves.iter().filter_map(of).collect()
+        let all = self.leaves.iter().chain(&self.replaced);
+        all.filter_map(of).collect()
     }
 }
 

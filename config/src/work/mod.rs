@@ -6,6 +6,7 @@
 //! | `environment` | names and values of variables of sessions |
 //! | `files` | files that sessions get |
 //! | `check` | whether a text can be a vault |
+//! | `few` | how much of what is found is told |
 //! | `mask` | what is hidden where values are shown |
 //! | `layers` | who wins, and what is told about it |
 //! | `flat` | a document as it is kept and sent |
@@ -14,6 +15,7 @@
 mod check;
 pub mod delivery;
 pub mod environment;
+mod few;
 pub mod files;
 pub mod flat;
 pub mod keys;
@@ -22,5 +24,7 @@ pub mod mask;
 
 #[cfg(test)]
 mod tests;
+
+pub use few::MAX_TOLD;
 
 pub use check::{Checked, Code, Finding, changed, check, findings, parse};

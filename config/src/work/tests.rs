@@ -457,7 +457,7 @@ fn what_a_locked_vault_takes_away_stays_away() {
         asked("environment: {A: x}"),
         locked("environment: {A: null}"),
     ]);
-    assert_eq!(merged.canonical(), "{}");
+    assert_eq!(merged.canonical(), r#"{"environment":{}}"#);
     assert_eq!(merged.locked()[0].to, "unset");
 }
 
@@ -646,4 +646,137 @@ fn where_there_is_no_room_for_all_what_stands_highest_has_it() {
     );
     assert_eq!((delivery.files.len(), skipped.len()), (16, 3));
     assert_eq!(delivery.check(), Ok(()));
+}
+
+/// How many bytes a check says.
+fn said_bytes(found: &[Finding]) -> usize {
+    let one = |found: &Finding| found.path.len() + found.message.len();
+    found.iter().map(one).sum()
+}
+
+#[test]
+fn of_ten_thousand_mistakes_a_hundred_are_told() {
+    let name = "n".repeat(100);
+    let many = |begin: &str, part: &dyn Fn(usize) -> String| {
+        let parts: Vec<String> = (0..9000).map(part).collect();
+        format!(
+            "{begin}{}{}",
+            parts.join(","),
+            "}".repeat(begin.matches('{').count())
+        )
+    };
+    let texts = [
+        // Names above names, so that each path is long.
+        many(&format!("{{\"{name}\":{{\"{name}\":{{"), &|n| {
+            format!("\"k{n}\":\"********\"")
+        }),
+        many(&format!("{{\"{name}\":{{\"a\":[[{{"), &|n| {
+            format!("\"k{n}\":\"********\"")
+        })
+        .replace("}}}", "}]]}}"),
+        many(&format!("{{\"agent\":{{\"docker\":{{\"{name}\":{{"), &|n| {
+            format!("\"k{n}\":1")
+        }),
+        many("{\"environment\":{", &|n| format!("\"1k{n}\":1")),
+        many(&format!("{{\"files\":{{\"{name}\":{{"), &|n| {
+            format!("\"k{n}\":1")
+        }),
+        many("{\"files\":{", &|n| format!("\"k{n}\":1")),
+    ];
+    for text in texts {
+        let found = check(Format::Json, text.as_bytes()).unwrap_err();
+        let last = found.last().unwrap();
+        assert_eq!(found.len(), MAX_TOLD + 1, "{last:?}");
+        assert!(last.message.starts_with("and 8"), "{last:?}");
+        assert!(found.iter().all(|one| one.code == found[0].code));
+        let most = said_bytes(&found);
+        assert!(most < 100 * 1024, "{most} bytes are said");
+    }
+    let unknown = check(
+        Format::Json,
+        many("{", &|n| format!("\"k{n}\":1")).as_bytes(),
+    );
+    let unknown = unknown.unwrap().unknown;
+    assert_eq!(unknown.len(), MAX_TOLD + 1);
+    assert_eq!(unknown[MAX_TOLD].path, "and 8900 more");
+}
+
+#[test]
+fn keys_have_names_of_a_sane_length() {
+    let long = "n".repeat(513);
+    for (format, text, place) in [
+        (Format::Json, format!("{{\"a\":1,\n\"{long}\":1}}"), "2:1"),
+        (Format::Yaml, format!("a: 1\n\"{long}\": 1\n"), "2:1"),
+        (Format::Toml, format!("a = 1\n{long} = 1\n"), "2:1"),
+        (Format::Hocon, format!("a = 1\n{long} = 1\n"), "2:1"),
+        (Format::Hocon, format!("a = 1\nb = ${{?{long}}}\n"), "2:8"),
+    ] {
+        let told = said(format, text.as_bytes());
+        let expected = format!("LS-VAULT-SYNTAX:  {place} A key has more than 512 bytes.");
+        assert_eq!(told, expected, "{format}");
+        let good = text.replace(&long, &long[1..]);
+        assert_eq!(said(format, good.as_bytes()), "good", "{format}");
+    }
+    // The bound of all names together.
+    let name = "n".repeat(400);
+    let deep = |last: usize| {
+        let last = "m".repeat(last);
+        said(
+            Format::Json,
+            format!("{{\"{name}\":{{\"{name}\":{{\"{last}\":1}}}}}}").as_bytes(),
+        )
+    };
+    assert_eq!(deep(222), "good");
+    assert!(deep(223).ends_with("A key has more than 1024 bytes with the keys above it."));
+    // Many values below many keys.
+    let below = |depth: usize| {
+        let values: Vec<String> = (0..9000).map(|n| format!("\"k{n}\":1")).collect();
+        let begin = "{\"a\":".repeat(depth);
+        let text = format!("{begin}{{{}}}{}", values.join(","), "}".repeat(depth));
+        said(Format::Json, text.as_bytes())
+    };
+    assert_eq!(below(10), "good");
+    assert!(below(30).ends_with("The names of all values have more than 4096 KiB."));
+}
+
+#[test]
+fn a_name_with_dots_is_none_of_ours() {
+    let checked = check(
+        Format::Json,
+        b"{\"agent.git.user\":1,\"agent\":{\"git.user\":1}}",
+    );
+    let unknown = checked.unwrap().unknown;
+    let told: Vec<&str> = unknown.iter().map(|one| &*one.path).collect();
+    assert_eq!(told, ["\"agent.git.user\"", "agent.\"git.user\""]);
+    let tree = yaml("agent.git.user: a");
+    let merged = merge(vec![document(Layer::File, "f".to_owned(), false, 0, tree)]);
+    assert_eq!(merged.warnings[0].code, "unknown-key");
+    assert_eq!(merged.text("agent.git.user"), None);
+    assert_eq!(merged.text("\"agent.git.user\""), Some("a"));
+}
+
+#[test]
+fn numbers_where_texts_are_wanted_are_texts() {
+    let tree = yaml(
+        "agent: {git: {credentials: [{host: h, user: 12, password: 0755}]}, redact: [1.10], registries: [{host: h, username: 1, password: 1e3}]}",
+    );
+    let merged = merge(vec![document(Layer::File, "f".to_owned(), false, 0, tree)]);
+    assert_eq!(
+        merged.canonical(),
+        r#"{"agent":{"git":{"credentials":[{"host":"h","password":"0755","user":"12"}]},"redact":["1.10"],"registries":[{"host":"h","password":"1e3","username":"1"}]}}"#
+    );
+}
+
+#[test]
+fn a_locked_map_in_place_of_a_request_s_value_is_told() {
+    let of = |kind, text: &str| document(kind, "s".to_owned(), false, 0, yaml(text));
+    let merged = merge(vec![
+        of(Layer::CommandLine, "note: 1"),
+        of(Layer::LockedVault, "note: {a: 2, b: 3}"),
+    ]);
+    let [locked] = merged.locked().try_into().unwrap();
+    assert_eq!(
+        (&*locked.path, &*locked.from, &*locked.to),
+        ("note", "1", r#"{"a":2,"b":3}"#)
+    );
 }

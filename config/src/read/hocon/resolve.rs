@@ -12,6 +12,10 @@ use std::collections::HashMap;
 const MAX_STEPS: usize = 200_000;
 /// How deep references may lead to references.
 const MAX_CHAIN: usize = 64;
+/// How many names are gone through, and how many bytes of names are hashed or joined, for one
+/// step: about what another step takes.
+const STEP_NAMES: usize = 8;
+const STEP_BYTES: usize = 64;
 
 pub(super) fn resolve(root: &Slot, around: &dyn Surroundings) -> Result<Node, Problem> {
     let mut resolving = Resolving {
@@ -54,7 +58,11 @@ struct Resolving<'a> {
 
 impl<'a> Resolving<'a> {
     fn step(&mut self, at: Mark) -> Result<(), Problem> {
-        self.steps += 1;
+        self.steps(1, at)
+    }
+
+    fn steps(&mut self, steps: usize, at: Mark) -> Result<(), Problem> {
+        self.steps = self.steps.saturating_add(steps);
         match self.steps > MAX_STEPS {
             true => {
                 let message = format!("The substitutions take more than {MAX_STEPS} steps.");
@@ -81,7 +89,7 @@ impl<'a> Resolving<'a> {
     /// The value of a slot; none if nothing is left of it.
     fn slot(&mut self, slot: &'a Slot, span: Span) -> Result<Option<Node>, Problem> {
         let mut value: Option<Node> = None;
-        self.steps += slot.defs.len() / 8; // they are gone through
+        self.steps += slot.defs.len() / STEP_NAMES; // they are gone through
         let defs: Vec<&Def> = slot.defs.iter().filter(|d| span.holds(d)).collect();
         for (index, def) in defs.iter().enumerate() {
             self.step(def.at)?;
@@ -119,7 +127,7 @@ impl<'a> Resolving<'a> {
             };
             if let Some(new) = new {
                 value = Some(match value {
-                    Some(old) => over(old, new),
+                    Some(old) => self.over(old, new)?,
                     None => new,
                 });
             }
@@ -200,6 +208,8 @@ impl<'a> Resolving<'a> {
             return Ok(Some(node));
         }
         // A variable has one name, dots and all.
+        let bytes: usize = path.iter().map(String::len).sum();
+        self.steps(bytes / STEP_BYTES, at)?;
         if let Some(text) = self.around.variable(&path.join(".")) {
             let value = Value::Text(text);
             return self.made(Node { at, value }).map(Some);
@@ -223,12 +233,13 @@ impl<'a> Resolving<'a> {
         at: Mark,
     ) -> Result<Option<Node>, Problem> {
         self.step(at)?;
-        self.steps += slot.defs.len() / 8; // they are gone through
+        self.steps += slot.defs.len() / STEP_NAMES; // they are gone through
         let Some((name, rest)) = path.split_first() else {
             let before = self.active.get(&std::ptr::from_ref(slot)).copied();
             let until = before.map_or(span.1, |stamp| stamp.min(span.1));
             return self.slot(slot, Span(span.0, until));
         };
+        self.steps += name.len() / STEP_BYTES;
         let is_value = |d: &&Def| span.holds(d) && !matches!(d.what, What::Object);
         let last = slot.defs.iter().rev().find(is_value);
         let Some(last) = last else {
@@ -300,7 +311,13 @@ impl<'a> Resolving<'a> {
             Value::List(list)
         } else if all(|v| matches!(v, Value::Map(_))) {
             let maps = nodes.into_iter().filter(|(space, _, _)| !space);
-            let joined = maps.map(|(_, _, node)| node).reduce(over);
+            let mut joined: Option<Node> = None;
+            for (_, _, node) in maps {
+                joined = Some(match joined {
+                    Some(old) => self.over(old, node)?,
+                    None => node,
+                });
+            }
             return Ok(joined.map(|node| Node { at, ..node }));
         } else {
             let mut text = String::new();
@@ -317,30 +334,45 @@ impl<'a> Resolving<'a> {
         };
         self.made(Node { at, value }).map(Some)
     }
-}
 
-/// A later value over an earlier one: maps join, everything else is replaced.
-fn over(old: Node, new: Node) -> Node {
-    let (at, newer) = (old.at, new.at);
-    let (mut entries, news) = match (old.value, new.value) {
-        (Value::Map(entries), Value::Map(news)) => (entries, news),
-        (_, value) => return Node { at: newer, value },
-    };
-    let places: HashMap<String, usize> = entries
-        .iter()
-        .enumerate()
-        .map(|(at, e)| (e.name.clone(), at))
-        .collect();
-    for entry in news {
-        match places.get(&entry.name) {
-            Some(at) => {
-                let empty = Node::bare(Value::Null);
-                let old = std::mem::replace(&mut entries[*at].node, empty);
-                entries[*at].node = over(old, entry.node);
-            }
-            None => entries.push(entry),
+    /// A later value over an earlier one: maps join, everything else is replaced. A map is gone
+    /// through for each that is laid over it, which counts.
+    fn over(&mut self, old: Node, new: Node) -> Result<Node, Problem> {
+        let (at, newer) = (old.at, new.at);
+        let (mut entries, news) = match (old.value, new.value) {
+            (Value::Map(entries), Value::Map(news)) => (entries, news),
+            (_, value) => return Ok(Node { at: newer, value }),
+        };
+        // A few names are found sooner by looking than an index of all is made.
+        let looks = news.len().saturating_mul(entries.len());
+        let indexed = looks > STEP_NAMES * (entries.len() + news.len());
+        let cost = match indexed {
+            true => entries.len() + news.len(),
+            false => looks / STEP_NAMES,
+        };
+        self.steps(cost, newer)?;
+        let mut index: HashMap<String, usize> = HashMap::new();
+        if indexed {
+            let places = entries.iter().enumerate();
+            index.extend(places.map(|(at, entry)| (entry.name.clone(), at)));
         }
+        let known = entries.len();
+        for entry in news {
+            let place = match indexed {
+                true => index.get(&entry.name).copied(),
+                // Names of one map differ: of those that were added none is this one.
+                false => entries[..known].iter().position(|e| e.name == entry.name),
+            };
+            match place {
+                Some(at) => {
+                    let empty = Node::bare(Value::Null);
+                    let old = std::mem::replace(&mut entries[at].node, empty);
+                    entries[at].node = self.over(old, entry.node)?;
+                }
+                None => entries.push(entry),
+            }
+        }
+        let value = Value::Map(entries);
+        Ok(Node { at, value })
     }
-    let value = Value::Map(entries);
-    Node { at, value }
 }

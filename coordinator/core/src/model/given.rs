@@ -146,8 +146,7 @@ pub(super) fn check(request: &NewSession) -> Result<(), Refusal> {
     let of_config = work::findings(&config).err().unwrap_or_default();
     let at = |finding: Finding| {
         let label = given.files.keys().find(|label| {
-            let path = ["files".to_owned(), (*label).clone()];
-            let path = longshore_config::tree::dotted(&path);
+            let path = longshore_config::tree::told(&["files", label.as_str()]);
             let rest = finding.path.strip_prefix(&path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         });

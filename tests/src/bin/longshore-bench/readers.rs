@@ -1,10 +1,10 @@
-//! What hostile texts of configuration cost: time of the processor, and memory at its highest. Each text is read
+//! What hostile texts of configuration cost to read, to check as a vault and to merge: time of the processor, and memory at its highest. Each text is read
 //! in a process of its own, so that no other one's memory is used again unseen.
 
 use super::Order;
 use super::report::{Of, Row, Target};
 use anyhow::{Context as _, Result, bail};
-use longshore_config::read::read;
+use longshore_config::work::{self, layers};
 use longshore_tests::hostile::{FORMATS, texts};
 use rustix::time::{ClockId, clock_gettime};
 use std::process::Command;
@@ -77,10 +77,24 @@ pub(super) fn one(asked: &str) -> Result<()> {
     std::fs::write("/proc/self/clear_refs", "5")?;
     let before = status("VmRSS:")?;
     let began = processor_ms();
-    let read = read(format, text.as_bytes());
+    let checked = work::check(format, text.as_bytes());
+    // What is stored in spite of what a check says today is merged as well.
+    let tree = match &checked {
+        Ok(checked) => Some(checked.tree.clone()),
+        Err(_) => work::parse(format, text.as_bytes()).ok(),
+    };
+    let merged = tree.map(|tree| {
+        let of = |kind, id| layers::vault(kind, id, 1, 0, &tree).0;
+        let merged = layers::merge(vec![
+            of(layers::Layer::GroupVault, "a"),
+            of(layers::Layer::PersonalVault, "b"),
+        ]);
+        let canonical = merged.canonical();
+        (merged, canonical)
+    });
     let ms = processor_ms() - began;
     let most = status("VmHWM:")?;
-    drop(read);
+    drop((checked, merged));
     println!("{ms:.3} {:.3}", (most - before).max(0.0) / 1024.0);
     Ok(())
 }
