@@ -1,8 +1,8 @@
 //! Attempts of a session: which follow each other, what becomes of the places they had.
 
 use super::entities::{Container, Session};
-use longshore_common::ids::{AgentId, GroupId, Rank};
-use longshore_common::session::{ExactImage, Reason, RestartOn, SessionType};
+use longshore_common::ids::{AgentId, GroupId, Rank, VaultId};
+use longshore_common::session::{Cause, ExactImage, Reason, RestartOn, SessionType};
 use longshore_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -44,6 +44,23 @@ pub struct PastAttempt {
     pub detail: String,
     /// Of the main container's process.
     pub exit_code: Option<i32>,
+}
+
+impl PastAttempt {
+    /// The vault without which it could not start, where that is why: agents tell what they were
+    /// told, and that names it.
+    #[must_use]
+    pub fn vault(&self) -> Option<VaultId> {
+        let vault = || {
+            let mut words = self
+                .detail
+                .split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            words.find_map(|word| word.parse().ok())
+        };
+        (self.reason == Cause::VaultUnavailable.as_str())
+            .then(vault)
+            .flatten()
+    }
 }
 
 impl Session {

@@ -2,9 +2,10 @@
 //! anything, `explain` asks for all of it.
 
 use crate::access::{Lack, Level};
-use crate::model::{Dependency, KeypairState, Session, State, Unfit};
+use crate::model::{Dependency, KeypairState, PastAttempt, Session, State, Unfit};
 use longshore_common::api::{Blocker, Source};
 use longshore_common::ids::{SessionId, VaultId};
+use longshore_common::session::Cause;
 use longshore_common::time::Timestamp;
 
 /// One reason.
@@ -14,7 +15,7 @@ pub(super) enum NotReady<'a> {
     /// Another session has not become what it must.
     Dependency(&'a Dependency),
     /// An attempt failed a short while ago: until when it waits, and why that one failed.
-    RetryWait(Timestamp, Option<&'a str>),
+    RetryWait(Timestamp, Option<&'a PastAttempt>),
     /// Its owner holds it back.
     Held,
     /// Its owner, keypair, project or domain is not active: which.
@@ -54,7 +55,7 @@ pub(super) fn reasons<'a>(
     now: Timestamp,
 ) -> impl Iterator<Item = NotReady<'a>> {
     let start = session.start_at.filter(|at| *at > now);
-    let failed = session.attempts.last().map(|past| past.reason.as_str());
+    let failed = session.attempts.last();
     let wait = session.not_before.filter(|at| *at > now);
     let dependencies = session.depends_on.iter().filter(|d| !d.met);
     start
@@ -139,7 +140,16 @@ impl NotReady<'_> {
             }
             Self::RetryWait(at, failed) => {
                 let seconds = (at.since(now) + 999) / 1000;
-                let failed = failed.map_or_else(String::new, |why| format!(" ({why})"));
+                let vault = Cause::VaultUnavailable.as_str();
+                if let Some(failed) = failed.filter(|failed| failed.reason == vault) {
+                    let text = format!("{}; next try in {seconds} s", failed.detail);
+                    let blocker = ready(vault, text);
+                    return match failed.vault() {
+                        Some(id) => blocker.of(Source::new("vault", id.to_string())),
+                        None => blocker,
+                    };
+                }
+                let failed = failed.map_or_else(String::new, |past| format!(" ({})", past.reason));
                 let text = format!("tried before{failed}; next try in {seconds} s");
                 ready("retry-wait", text)
             }

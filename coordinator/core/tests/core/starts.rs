@@ -1,7 +1,8 @@
 //! Starts that fail.
 
 use super::world::{World, exit, failed, job};
-use longshore_common::ids::SessionId;
+use longshore_common::api::Source;
+use longshore_common::ids::{SessionId, VaultId};
 use longshore_common::session::{Cause, ContainerState, ExactImage, PullRule, SessionState, Want};
 use longshore_core::model::{Change, SchedulerSettings, desired_entries};
 
@@ -98,9 +99,22 @@ fn a_vault_that_is_away_is_waited_for_as_often_as_it_takes() {
     let (mut world, id) = placed();
     for wait_s in [10, 20, 40, 80, 160, 300, 300] {
         world.acknowledge(id);
-        world.ends(id, failed(Cause::VaultUnavailable));
-        let text = format!("tried before (vault-unavailable); next try in {wait_s} s");
-        assert_eq!(world.why(id), text);
+        let vault = VaultId::new(7).to_string();
+        world.ends(
+            id,
+            End::StartFailed {
+                cause: Cause::VaultUnavailable,
+                detail: format!("vault {vault}: it is gone"),
+            },
+        );
+        let text = format!("vault {vault}: it is gone; next try in {wait_s} s");
+        let [blocked] = world.blocked(id).try_into().unwrap();
+        assert_eq!(
+            (&*blocked.stage, &*blocked.rule),
+            ("ready", "vault-unavailable")
+        );
+        assert_eq!(blocked.source, Some(Source::new("vault", vault)));
+        assert_eq!(blocked.text, text);
         world.later(wait_s * 1000);
     }
     assert_eq!(world.show(id), "s-1 SCHEDULED a8, n1 prepare assigned");

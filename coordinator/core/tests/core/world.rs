@@ -8,7 +8,7 @@ use longshore_common::agent::{
     AgentState, Allocation, Device, Health, Inventory, Links, RuntimeState,
 };
 use longshore_common::amount::{SlotName, Slots, UNIT};
-use longshore_common::api::{NewSession, TerminateAnswer};
+use longshore_common::api::{Blocker, NewSession, TerminateAnswer};
 use longshore_common::ids::{
     AgentId, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, Fence, Generation,
     GroupId, InstanceId, PolicyId, ProjectId, SessionId, UserId,
@@ -823,13 +823,17 @@ impl World {
 
     /// Why it waits, in the words people see.
     pub fn why(&mut self, id: SessionId) -> String {
-        let (state, planner) = self.core.ask();
-        let blocked = scheduler::blocked_by(planner, state, &self.stored[&id], self.now);
-        blocked
+        self.blocked(id)
             .into_iter()
             .map(|b| b.text)
             .collect::<Vec<_>>()
             .join("; ")
+    }
+
+    /// All that it waits for.
+    pub fn blocked(&mut self, id: SessionId) -> Vec<Blocker> {
+        let (state, planner) = self.core.ask();
+        scheduler::blocked_by(planner, state, &self.stored[&id], self.now)
     }
 
     /// One session in a line: `s-1 RUNNING a1, n1 run running GPU-n1-0`.
