@@ -73,7 +73,7 @@ pub struct GroupRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 64)]
     pub service_account: Member<String>,
-    /// Whether the account acts for owners, which it must be allowed to; default true. Whose vaults are used: stored; has no effect yet.
+    /// Whether the account acts for owners, which it must be allowed to; default true. Sessions get the vaults of their owner then, else those of the account.
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<bool>)]
     pub use_owner: Member<bool>,
@@ -155,7 +155,7 @@ pub struct GroupView {
     pub app_proxy_address: String,
     /// Id of the service account that serves the group; empty = the coordinator, for each owner.
     pub service_account: String,
-    /// Whether the account acts for owners, which it must be allowed to. Whose vaults are used: stored; has no effect yet.
+    /// Whether the account acts for owners, which it must be allowed to. Sessions get the vaults of their owner then, else those of the account.
     pub use_owner: bool,
     /// What becomes of sessions whose device turns bad: `told`, or `stop`, which ends them or tries them again.
     pub on_device_fault: String,

@@ -697,6 +697,18 @@ fn request_id(request: &Request) -> String {
 }
 
 /// An answer as JSON.
+/// Does what takes the processor for a while, such as reading a text of 256 KiB, beside the tasks
+/// that answer others.
+///
+/// # Errors
+/// The program ends.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Failure::internal())
+}
+
 fn json<T: serde::Serialize>(value: &T) -> Result<Response, Failure> {
     let body = serde_json::to_vec(value).map_err(|error| {
         tracing::error!(%error, "an answer could not be written as JSON");

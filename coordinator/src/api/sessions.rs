@@ -17,7 +17,7 @@ use super::audit::origin;
 use super::errors::Failure;
 use super::extract::{self, Query, Ref};
 use super::views::{self, Detail};
-use super::{App, held, json, person, replays};
+use super::{App, beside, held, json, person, replays};
 use crate::engine::Engine;
 use crate::identity::Person;
 use crate::pki::sha256;
@@ -26,7 +26,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Skipped, TerminateAnswer, TerminateRequest};
-use longshore_common::ids::{Rank, SessionId, UserId};
+use longshore_common::ids::{Rank, SessionId};
 use longshore_common::redact::Redaction;
 use longshore_common::session::{ResultKind, SessionType};
 use longshore_common::time::Timestamp;
@@ -140,36 +140,38 @@ async fn order(app: &App, caller: &Person, mut request: NewSession) -> Result<Su
             });
         }
     }
-    let (held, redact) = of_vaults(app, owner, &mut request).await?;
-    Ok(Submit {
+    let submit = Submit {
         past,
-        held,
-        redact,
         submitted_by: caller.rights.submitted_by(),
         bound: caller.called().project,
         ..Submit::new(caller.caller.clone(), request, app.defaults.get())
-    })
+    };
+    with_vaults(app, submit).await
 }
 
-/// What comes of the vaults of a person before a session is placed: what locked ones hold against
-/// the request, what is hidden where it is shown, and in the request itself the image and the
-/// directory where it names none.
-async fn of_vaults(
-    app: &App,
-    owner: UserId,
-    request: &mut NewSession,
-) -> Result<(Vec<Adjusted>, Vec<String>), Failure> {
+/// What comes of the vaults of whom a session runs as, before it is placed: what locked ones hold
+/// against the request, what is hidden where it is shown, and in the request itself the image and
+/// the directory where it names none.
+async fn with_vaults(app: &App, submit: Submit) -> Result<Submit, Failure> {
     let look = move |state: &model::State, _| {
-        let user = state.users.get(&owner);
-        user.map_or_else(Vec::new, |user| Kept::all_for(state, user))
+        let user = model::runs_as(state, &submit);
+        let all = user.map_or_else(Vec::new, |user| Kept::all_for(state, user));
+        (submit, all)
     };
-    let all = app.engine.read(look).await?;
+    let (mut submit, all) = app.engine.read(look).await?;
+    let request = &mut submit.request;
     let given = model::Given::of(request);
     if given.is_some() {
         app.vaults.can_seal().map_err(Failure::from)?;
     }
     let asked = crate::vaults::request(request.environment.iter(), given.as_ref());
-    let merged = app.vaults.configure(&all, asked).merged;
+    let merged = match all.is_empty() && given.is_none() {
+        true => app.vaults.configure(&all, asked).merged,
+        false => {
+            let app = app.clone();
+            beside(move || app.vaults.configure(&all, asked).merged).await?
+        }
+    };
     let redact = crate::vaults::hidden(&merged);
     let of = |path: &str| merged.text(path).map(str::to_owned);
     // The image of a system session is nobody's choice.
@@ -186,7 +188,9 @@ async fn of_vaults(
         reason: "locked".to_owned(),
         source: Some(held.source),
     };
-    Ok((held.into_iter().map(one).collect(), redact))
+    submit.held = held.into_iter().map(one).collect();
+    submit.redact = redact;
+    Ok(submit)
 }
 
 /// What would become of a session, by the same rules and the same planner; nothing is

@@ -83,7 +83,7 @@ pub use rights::{Unfit, is_about_sessions, user_of};
 pub use rules::{is_open_to, requester_session};
 pub use state::{Account, AgentUse, BUILTIN, FACTORY_RULE, Gone, QueueKey, State, Usage};
 pub use steer::{Steer, Steering};
-pub use submit::check as check_submit;
+pub use submit::{check as check_submit, runs_as};
 pub use table::Table;
 pub use transitions::may_follow;
 pub use unclaimed::Unclaimed;

@@ -9,6 +9,7 @@ use super::entities::{Adjusted, Cluster, PIDS_MAX, QueueSeat, Session};
 use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
 use super::given::{Given, GivenText};
 use super::images;
+use super::people::User;
 use super::rules;
 use super::state::State;
 use super::steer::restart_wish;
@@ -78,6 +79,40 @@ pub(super) fn submit(state: &State, order: &Submit, now: Timestamp) -> Outcome {
             id,
             replayed: false,
         })),
+    }
+}
+
+/// As whom the session of a request would run, by the resource group it would come to. Where the
+/// request is refused, which [`check`] says, that is its owner.
+#[must_use]
+pub fn runs_as<'a>(state: &'a State, order: &Submit) -> Option<&'a User> {
+    let owner = state.users.get(&order.caller.user)?;
+    let request = &order.request;
+    let group = || {
+        let rights = rules::acting(state, order, owner)?;
+        let project = rules::project(state, request, owner, &order.caller.access_key, &rights)?;
+        let who = Requester {
+            keypair: order.caller.access_key.clone(),
+            user: owner.id,
+            project: project.map_or(ProjectId::new(0), |p| p.id),
+            domain: owner.domain,
+        };
+        let kind = request.kind.as_deref().and_then(|text| text.parse().ok());
+        let kind = kind.unwrap_or(SessionType::Batch);
+        let preset = rules::preset(state, request)?;
+        let queue = rules::queue(state, request, owner, &rights)?;
+        rules::group(
+            state,
+            request,
+            (&who, &rights),
+            kind,
+            queue.as_ref(),
+            preset,
+        )
+    };
+    match group() {
+        Ok(group) => state.identity_in(group.id, owner.id),
+        Err::<_, Refusal>(_) => Some(owner),
     }
 }
 

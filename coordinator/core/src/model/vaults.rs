@@ -7,7 +7,7 @@ use super::entities::Session;
 use super::given::GivenText;
 use super::people::User;
 use super::state::{BUILTIN, State};
-use longshore_common::ids::{Attempt, SessionId, UserGroupId, UserId, VaultId};
+use longshore_common::ids::{Attempt, GroupId, SessionId, UserGroupId, UserId, VaultId};
 use longshore_common::time::Timestamp;
 use longshore_config::work::layers::Layer;
 use longshore_identity::Secret;
@@ -254,10 +254,16 @@ impl State {
     /// does not act for owners.
     #[must_use]
     pub fn identity_of(&self, session: &Session) -> Option<&User> {
-        let group = self.groups.get(&session.group);
+        self.identity_in(session.group, session.owner)
+    }
+
+    /// As whom a session of somebody runs in a resource group.
+    #[must_use]
+    pub fn identity_in(&self, group: GroupId, owner: UserId) -> Option<&User> {
+        let group = self.groups.get(&group);
         let group = group.filter(|group| !group.use_owner && !group.service_account.is_empty());
         let account = group.and_then(|group| self.user_by_ref(&group.service_account));
-        account.or_else(|| self.users.get(&session.owner))
+        account.or_else(|| self.users.get(&owner))
     }
 
     /// A required vault of a session that cannot be opened.

@@ -10,14 +10,12 @@ async fn given(f: &Fixture) -> Delivery {
     (*given.unwrap()).clone()
 }
 
-#[tokio::test]
-async fn what_an_account_has_of_its_own_is_not_revealed_to_those_it_runs_for() {
-    let f = ready().await;
+/// The group of all is served by an account that has a vault of its own, and for whose owner.
+async fn served_by_account(f: &Fixture, content: &Value) {
     let good = async |method: &str, path: &str, body: Value| {
         let bearer = f.bearer_text();
         let told = f.send_as(&bearer, method, path, &body).await;
         assert!(told.status.is_success(), "{path}: {}", told.text());
-        told.json()
     };
     let account = json!({ "name": "svc", "projects": ["default"] });
     good("POST", "/api/v1/service-accounts", account).await;
@@ -27,6 +25,89 @@ async fn what_an_account_has_of_its_own_is_not_revealed_to_those_it_runs_for() {
         });
         good("POST", "/api/v1/access-rules", rule).await;
     }
+    let content = json!({ "format": "json", "content": content.to_string(), "enabled": true });
+    good("PUT", "/api/v1/service-accounts/svc/vault", content).await;
+    let serve = json!({ "service_account": "svc", "use_owner": false });
+    good("PATCH", "/api/v1/resource-groups/default", serve).await;
+}
+
+#[tokio::test]
+async fn a_request_is_completed_by_the_vaults_of_whom_it_runs_as() {
+    let f = ready().await;
+    let own = json!({
+        "format": "json", "enabled": true,
+        "content": r#"{"agent":{"default_image":"own:1","working_dir":"/own","redact":["OWN_*"]}}"#,
+    });
+    let bearer = f.bearer_text();
+    let saved = f.send_as(&bearer, "PUT", "/api/v1/me/vault", &own).await;
+    assert_eq!(saved.status, 200, "{}", saved.text());
+    let asked = json!({
+        "command": ["true"], "environment": { "OWN_A": "hunter2", "SVC_A": "hunter3" },
+    });
+    let submit = async || {
+        let told = f.post("/api/v1/sessions", &asked).await;
+        assert_eq!(told.status, 201, "{}", told.text());
+        told
+    };
+    let told = submit().await;
+    let json = told.json();
+    assert_eq!(
+        (&json["image"], &json["workdir"]),
+        (&json!("own:1"), &json!("/own"))
+    );
+    assert!(!told.text().contains("hunter2") && told.text().contains("hunter3"));
+    let of_account = json!({
+        "agent": { "default_image": "svc:1", "working_dir": "/svc", "redact": ["SVC_*"] },
+    });
+    served_by_account(&f, &of_account).await;
+    let told = submit().await;
+    let json = told.json();
+    assert_eq!(
+        (&json["image"], &json["workdir"]),
+        (&json!("svc:1"), &json!("/svc"))
+    );
+    assert!(told.text().contains("hunter2") && !told.text().contains("hunter3"));
+}
+
+#[tokio::test]
+async fn warnings_tell_nothing_of_vaults_that_are_closed() {
+    let f = ready().await;
+    let alice = f.person("alice", json!({})).await;
+    let vault = async |name: &str, content: Value| {
+        let body = json!({
+            "name": name, "groups": ["users"], "enabled": true, "format": "json",
+            "content": content.to_string(),
+        });
+        let made = f.post("/api/v1/vaults", &body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["id"].as_str().unwrap().to_owned()
+    };
+    let ids = [
+        vault("One", json!({ "note": { "a": 1 } })).await,
+        vault("Two", json!({ "note": 2 })).await,
+    ];
+    let warnings = async |bearer: &str| {
+        let told = f.get_as(bearer, "/api/v1/me/config").await;
+        assert_eq!(told.status, 200, "{}", told.text());
+        told.json()["warnings"].clone()
+    };
+    let told = warnings(&f.bearer_text()).await.to_string();
+    assert!(ids.iter().all(|id| told.contains(id.as_str())), "{told}");
+    let told = warnings(&alice).await;
+    let codes: Vec<&str> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["code"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, ["type-change", "same-priority", "unknown-key"]);
+    let told = told.to_string();
+    assert!(!ids.iter().any(|id| told.contains(id.as_str())), "{told}");
+}
+
+#[tokio::test]
+async fn what_an_account_has_of_its_own_is_not_revealed_to_those_it_runs_for() {
+    let f = ready().await;
     let content = json!({
         "environment": { "TOKEN": "hunter2" },
         "agent": {
@@ -34,10 +115,7 @@ async fn what_an_account_has_of_its_own_is_not_revealed_to_those_it_runs_for() {
             "registries": [{ "host": "r.lab", "username": "u", "password": "hunter2" }],
         },
     });
-    let content = json!({ "format": "json", "content": content.to_string(), "enabled": true });
-    good("PUT", "/api/v1/service-accounts/svc/vault", content).await;
-    let serve = json!({ "service_account": "svc", "use_owner": false });
-    good("PATCH", "/api/v1/resource-groups/default", serve).await;
+    served_by_account(&f, &content).await;
     f.submit(json!({ "command": ["true"], "environment": { "B": "request" } }))
         .await;
     let first = given(&f).await;

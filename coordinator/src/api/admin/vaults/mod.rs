@@ -10,9 +10,9 @@ pub(in super::super) mod merged;
 pub(in super::super) mod own;
 pub(in super::super) mod shared;
 
-use super::super::App;
 use super::super::errors::Failure;
 use super::super::extract::Query;
+use super::super::{App, beside};
 use super::{Match, Write, tagged, value_of, write};
 use crate::engine::{Origin, wall_clock};
 use crate::identity::{Person, Via};
@@ -64,33 +64,39 @@ impl Save {
     }
 
     /// The content that is to be saved, if the request says one.
-    fn content(
+    async fn content(
         &self,
         app: &App,
         id: VaultId,
         present: Option<&Kept>,
-    ) -> (Option<NewContent>, Vec<Warning>) {
+    ) -> Result<(Option<NewContent>, Vec<Warning>), Failure> {
         let request = &self.write.body;
         let text = match &request.content {
             Member::Absent => None,
             Member::Null => Some(""),
             Member::Value(text) => Some(text.as_str()),
-            Member::Wrong(_) => return refused("/content", "content must be text."),
+            Member::Wrong(_) => return Ok(refused("/content", "content must be text.")),
         };
         if self.whole && text.is_none() {
-            return refused("/content", "content is required.");
+            return Ok(refused("/content", "content is required."));
         }
         let stored = present.map_or("hocon", |kept| &kept.vault.format);
         let format = match &request.format {
             Member::Absent | Member::Null => stored,
             Member::Value(text) => text.trim(),
-            Member::Wrong(_) => return refused("/format", "format must be text."),
+            Member::Wrong(_) => return Ok(refused("/format", "format must be text.")),
         };
         if text.is_none() && request.format.is_absent() {
-            return (None, Vec::new());
+            return Ok((None, Vec::new()));
         }
-        let (new, warnings) = app.vaults.prepare(id, present, format, text);
-        (Some(new), warnings)
+        let (app, present, format) = (app.clone(), present.cloned(), format.to_owned());
+        let text = text.map(|text| Zeroizing::new(text.to_owned()));
+        let (new, warnings) = beside(move || {
+            let text = text.as_ref().map(|text| text.as_str());
+            app.vaults.prepare(id, present.as_ref(), &format, text)
+        })
+        .await?;
+        Ok((Some(new), warnings))
     }
 
     /// Gives the order and answers with the vault as it is now, masked.
@@ -120,7 +126,7 @@ impl Save {
             _ => old.or_else(|| present.is_none().then(Zeroizing::default)),
         };
         if let (Some(text), Ok(format), false) = (text, format_of(&view.format), of_others) {
-            view.content = masked(format, &text);
+            view.content = beside(move || masked(format, &text)).await?;
         }
         view.warnings = warnings(&warned);
         let value = value_of(&view).ok_or_else(Failure::internal)?;

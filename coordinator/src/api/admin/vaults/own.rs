@@ -82,7 +82,7 @@ async fn save(app: App, whose: Whose, request: Request, whole: bool) -> Result<R
         .read(move |state, _| owner(state, &wanted, &me).map(|owner| kept(state, owner)))
         .await?;
     let (content, warned) = match &present {
-        Some(kept) => save.content(&app, kept.vault.id, Some(kept)),
+        Some(kept) => save.content(&app, kept.vault.id, Some(kept)).await?,
         None => (None, Vec::new()),
     };
     let (me, wanted) = (save.write.caller.caller.clone(), whose.clone());

@@ -3,7 +3,7 @@
 use super::super::super::audit::origin;
 use super::super::super::errors::Failure;
 use super::super::super::extract::{self, Query, Ref};
-use super::super::super::{App, json, person};
+use super::super::super::{App, beside, json, person};
 use super::super::{Match, Viewer, Wanted, list as listed, missing, value_of, verbs};
 use super::{Save, reveals, warnings, with_content};
 use crate::identity::new_id;
@@ -20,6 +20,7 @@ use longshore_core::model::admin::{AdminVerb, VaultVerb, vault_target, vault_vie
 use longshore_core::model::{self, Refusal, Vault};
 use longshore_identity::audit::Outcome;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 fn sees(state: &model::State, rights: &Caller, vault: &Vault) -> bool {
     let target = vault_target(state, vault).intent(Intent::Read);
@@ -153,7 +154,7 @@ pub(in super::super::super) async fn create(
 ) -> Result<Response, Failure> {
     let save = Save::read(request, false, Match::Optional).await?;
     let id = VaultId::new(new_id());
-    let (content, warned) = save.content(&app, id, None);
+    let (content, warned) = save.content(&app, id, None).await?;
     let verb = VaultVerb::Create(id, save.write.body.clone(), content);
     save.give(&app, verb, None, warned, |_| None).await
 }
@@ -169,7 +170,7 @@ async fn save(app: App, text: String, request: Request, whole: bool) -> Result<R
         })
         .await?;
     let (content, warned) = match &present {
-        Some(kept) => save.content(&app, kept.vault.id, Some(kept)),
+        Some(kept) => save.content(&app, kept.vault.id, Some(kept)).await?,
         None => (None, Vec::new()),
     };
     let verb = VaultVerb::Patch(text.clone(), save.write.body.clone(), content);
@@ -224,7 +225,8 @@ pub(in super::super::super) async fn check(request: Request) -> Result<Response,
         Member::Wrong(_) => return Err(wrong("content")),
     };
     let format = format_of(format).map_err(|refusal| Failure::from(*refusal))?;
-    let checked = work::check(format, text.as_bytes());
+    let text = Zeroizing::new(text.to_owned());
+    let checked = beside(move || work::check(format, text.as_bytes())).await?;
     let checked = checked.map_err(|found| Failure::from(refusal("/content", &found)))?;
     let mut warned = warnings(&told(&checked.unknown));
     for (shown, unknown) in warned.iter_mut().zip(&checked.unknown) {
