@@ -4,11 +4,12 @@ use super::member::Member;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::fmt;
 use utoipa::ToSchema;
 
 /// Makes, saves or switches a vault. Of a personal one `format`, `content`, `enabled` and
 /// `required` alone.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VaultRequest {
     /// 1 to 64 characters. Unique.
@@ -49,8 +50,19 @@ pub struct VaultRequest {
     pub content: Member<String>,
 }
 
+// What a vault holds must not reach a log by way of `{:?}`, of whatever kind it is.
+impl fmt::Debug for VaultRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultRequest")
+            .field("name", &self.name)
+            .field("format", &self.format)
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A text that is to be looked at.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VaultCheckRequest {
     /// `hocon`, `json`, `yaml` or `toml`; absent = `hocon`.
@@ -61,6 +73,14 @@ pub struct VaultCheckRequest {
     #[serde(default, skip_serializing_if = "Member::is_absent")]
     #[schema(value_type = Option<String>, max_length = 262_144)]
     pub content: Member<String>,
+}
+
+impl fmt::Debug for VaultCheckRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultCheckRequest")
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A text that can be a vault.
@@ -232,4 +252,30 @@ pub struct ConfigShadowed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     pub value: Option<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_vault_holds_is_not_in_its_debug_text() {
+        let text = |value: Value| Member::Value(value.as_str().unwrap_or_default().to_owned());
+        let request = VaultRequest {
+            name: text(json!("One")),
+            content: text(json!("hunter2")),
+            ..VaultRequest::default()
+        };
+        let wrong = VaultRequest {
+            content: Member::Wrong(json!({ "password": "hunter2" })),
+            ..VaultRequest::default()
+        };
+        let check = VaultCheckRequest {
+            content: text(json!("hunter2")),
+            ..VaultCheckRequest::default()
+        };
+        let told = format!("{request:?} {wrong:?} {check:?}");
+        assert!(told.contains("One") && !told.contains("hunter2"), "{told}");
+    }
 }

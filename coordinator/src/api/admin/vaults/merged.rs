@@ -256,6 +256,26 @@ impl Asked {
         }
     }
 
+    /// What is worth telling, without what it would tell of vaults that the caller may not read:
+    /// keys that were left out of one, and which of them set a key. That one was left out as a
+    /// whole is told.
+    fn told(&self) -> Vec<Warning> {
+        let is_closed = |source: &String| self.closed.contains(source);
+        let closed = |warning: &Warning| warning.source.as_ref().is_some_and(is_closed);
+        let all = self.warnings.iter();
+        all.filter(|warning| !(warning.code == "forbidden-key" && closed(warning)))
+            .map(|warning| {
+                let hides = warning.code != "vault-skipped" && closed(warning);
+                let vaults = warning.vaults.iter().filter(|id| !is_closed(id));
+                Warning {
+                    source: warning.source.clone().filter(|_| !hides),
+                    vaults: vaults.cloned().collect(),
+                    ..warning.clone()
+                }
+            })
+            .collect()
+    }
+
     fn view(&self) -> ConfigView {
         let merged = &self.merged;
         let vaults = self.vaults.iter().map(|one| {
@@ -287,7 +307,7 @@ impl Asked {
                 .map(|leaf| self.leaf(leaf))
                 .collect(),
             vaults: vaults.collect(),
-            warnings: warnings(&self.warnings),
+            warnings: warnings(&self.told()),
         }
     }
 }
