@@ -3,7 +3,9 @@
 use super::world::{World, exit, failed, job};
 use longshore_common::api::Source;
 use longshore_common::ids::{SessionId, VaultId};
-use longshore_common::session::{Cause, ContainerState, ExactImage, PullRule, SessionState, Want};
+use longshore_common::session::{
+    Cause, ContainerState, End, ExactImage, PullRule, SessionState, Want,
+};
 use longshore_core::model::{Change, SchedulerSettings, desired_entries};
 
 fn placed() -> (World, SessionId) {
