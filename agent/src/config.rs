@@ -9,8 +9,11 @@ use crate::logging;
 use longshore_common::agent::{Affinity, Allocation, Strategy};
 use longshore_common::amount::parse_milli;
 use longshore_common::redact;
+use longshore_common::wire::{MAX_NODE_LAYERS, NodeLayers};
 use longshore_config::load::{Fault, Loaded};
 use longshore_config::sources::{self, Start};
+use longshore_config::work::flat::Flat;
+use longshore_config::work::layers::Document;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -456,6 +459,26 @@ struct Whole {
     agent: Config,
 }
 
+/// What is set for the sessions on this node, as the coordinator is told.
+///
+/// # Errors
+/// It is larger or nested deeper than is told.
+pub fn layers(work: &[Document]) -> Result<NodeLayers, ConfigError> {
+    if work.is_empty() {
+        return Ok(NodeLayers::default());
+    }
+    let flat: Option<Vec<Flat>> = work.iter().map(Flat::of).collect();
+    let documents = flat.and_then(|flat| serde_json::to_vec(&flat).ok());
+    let fits = documents.filter(|documents| documents.len() <= MAX_NODE_LAYERS);
+    fits.map(|documents| NodeLayers { documents })
+        .ok_or_else(|| {
+            ConfigError(format!(
+                "what is set for sessions on this node is more than {} KiB, or nested too deep",
+                MAX_NODE_LAYERS / 1024
+            ))
+        })
+}
+
 /// Why a configuration is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -490,6 +513,7 @@ impl Config {
         if let Err(ConfigError(text)) = agent.check() {
             return Err(placed(&loaded.placed(&format!("agent.{text}"))));
         }
+        layers(&loaded.work)?;
         Ok((agent, loaded))
     }
 
@@ -501,6 +525,10 @@ impl Config {
             reserved: new.reserved,
             offered: new.offered,
             max_containers: new.max_containers,
+            devices: Devices {
+                mask: new.devices.mask,
+                ..self.devices.clone()
+            },
             allocation: new.allocation,
             health: HealthSection {
                 on_foreign: new.health.on_foreign,
@@ -596,6 +624,21 @@ mod tests {
         assert_eq!(config.devices.mask, ["GPU-1"]);
         assert_eq!(config.state_dir, Path::new("/x"));
         assert_eq!(config.images.low_water, 25);
+    }
+
+    #[test]
+    fn what_is_set_for_sessions_has_a_bound() {
+        let large = "x".repeat(30 * 1024);
+        let set = |variables: usize| {
+            let pairs = (0..variables).map(|n| {
+                let name = format!("LONGSHORE__ENVIRONMENT__V{n}");
+                (name, large.clone())
+            });
+            load(None, pairs.collect())
+        };
+        assert_eq!(set(3).unwrap(), Config::default(), "nothing of it is ours");
+        assert!(set(20).unwrap_err().0.contains("more than 512 KiB"));
+        assert!(layers(&[]).unwrap().documents.is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::delivery::store;
-use crate::devices::{Snapshots, nvml};
+use crate::devices::{Mask, Snapshots, nvml};
 use crate::hidden::Hidden;
 use crate::host::wall_clock;
 use crate::host::{self, Host};
@@ -20,6 +20,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::agent::GpuWay;
 use longshore_common::ids::{DeviceId, InstanceId};
 use longshore_common::time::Timestamp;
+use longshore_common::wire::NodeLayers;
 use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
@@ -76,6 +77,10 @@ pub struct Parts {
     pub journal_ahead: u64,
     /// What its log hides.
     pub hidden: Hidden,
+    /// What its configuration sets for the sessions on this node.
+    pub layers: NodeLayers,
+    /// GPUs that its configuration keeps back, as [`gpus`] was told.
+    pub mask: Mask,
 }
 
 /// Makes a directory with mode 0700 if it is absent.
@@ -243,14 +248,14 @@ pub fn keep_no_secrets(config: &Config) {
     store::unmount_if_empty(&given_root(&config.run_dir));
 }
 
-/// GPUs through NVML as this configuration wants them, and what takes those that a person
+/// GPUs through NVML as this configuration wants them, without those of a mask, and what takes those that a person
 /// vouches for.
 #[must_use]
-pub fn gpus(config: &Config) -> (Snapshots, std::sync::mpsc::Sender<DeviceId>) {
+pub fn gpus(config: &Config, mask: Mask) -> (Snapshots, std::sync::mpsc::Sender<DeviceId>) {
     let (release, released) = std::sync::mpsc::channel();
     let nvml = nvml::NvmlConfig {
         library: config.devices.library.clone(),
-        mask: config.devices.mask.clone(),
+        mask,
         cordon_xids: config.health.cordon_xids.clone(),
         warn_xids: config.health.warn_xids.clone(),
         book: Some(config.state_dir.join("gpu-cordons.json")),
@@ -304,6 +309,8 @@ pub async fn start<C: Containers>(
         machine,
         journal_ahead,
         hidden,
+        layers,
+        mask,
     } = parts;
     hidden.set_own(config.redact.clone());
     hidden.set_told(files.hidden_names());
@@ -321,6 +328,7 @@ pub async fn start<C: Containers>(
     let logs = Arc::new(logs);
     let shared = Arc::new(Shared::new());
     shared.remember_audit_end(files.audit_end().unwrap_or_default());
+    shared.outbox().tell_layers(layers);
     let work_key = URL_SAFE_NO_PAD
         .decode(&identity.work_key)
         .context("identity.json: work_key")?;
@@ -339,6 +347,7 @@ pub async fn start<C: Containers>(
         gpu_way: forced_way(&config),
         lease_file: Some(crate::lease::Lease::path(&config.run_dir)),
         foreign: foreign(&config),
+        mask,
         released,
     };
     let begun = offering(&none, &config);
@@ -451,10 +460,14 @@ impl Agent {
         self.shared.replaced().await;
     }
 
-    /// Goes by a configuration that was read again; keys that act on restart are as before.
-    pub async fn reload(&self, config: &Config) {
+    /// Goes by a configuration that was read again, with what it sets for the sessions on this
+    /// node; keys that act on restart are as before.
+    pub async fn reload(&self, config: &Config, layers: NodeLayers) {
+        self.shared.outbox().tell_layers(layers);
+        self.shared.changed.notify_one();
         self.logs.set_limits(log_limits(config));
         self.hidden.set_own(config.redact.clone());
+        self.supervisor.mask.set(config.devices.mask.clone());
         let offering = offering(&self.supervisor, config);
         let event = supervisor::Event::Reloaded(Box::new(offering));
         // A supervisor that is gone ends the process.

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use longshore_agent::config::{Config, SCHEMA, manual, reference};
 use longshore_agent::daemon;
+use longshore_agent::devices::Mask;
 use longshore_agent::hidden::Hidden;
 use longshore_agent::host::{self, freezer::Freezer};
 use longshore_agent::identity::{Files, Identity, IdentityError, Token};
@@ -254,10 +255,12 @@ async fn run(source: Source, config: Config, (level, hidden): (Level, Hidden)) -
     let docker = daemon::docker(&config, &identity)?;
     let engine_id = daemon::engine_id(&docker, &config.state_dir).await?;
     let fingerprint = daemon::fingerprint(&machine, &engine_id);
-    let (gpus, released) = daemon::gpus(&config);
+    let mask = Mask::from(config.devices.mask.clone());
+    let (gpus, released) = daemon::gpus(&config, mask.clone());
     info!(agent = %identity.agent, name = %identity.name, version = env!("CARGO_PKG_VERSION"), "agent starts");
     let left = config.clone();
     let begun = InForce::begin(&source.read()?);
+    let layers = begun.layers()?;
     let as_begun = identity.clone();
     let parts = daemon::Parts {
         identity,
@@ -269,6 +272,8 @@ async fn run(source: Source, config: Config, (level, hidden): (Level, Hidden)) -
         machine,
         journal_ahead: longshore_agent::journal::AHEAD,
         hidden,
+        layers,
+        mask,
     };
     let agent = daemon::start(parts, Arc::new(docker.clone()), Some(lock)).await?;
     keep(&begun);
@@ -324,9 +329,10 @@ impl Running<'_> {
             let again = self.now.reload(&read);
             let docker = daemon::docker_config(&again.now.config, &self.identity);
             let docker = docker.map_err(|error| format!("{error:#}"))?;
-            Ok((read, again, docker))
+            let layers = again.now.layers().map_err(|error| error.to_string())?;
+            Ok((read, again, docker, layers))
         });
-        let (read, again, docker) = match checked {
+        let (read, again, docker, layers) = match checked {
             Ok(checked) => checked,
             Err(text) => {
                 for line in text.lines() {
@@ -340,7 +346,7 @@ impl Running<'_> {
         }
         self.docker.reload(&docker);
         take_level(&self.level, &again.now.config);
-        self.agent.reload(&again.now.config).await;
+        self.agent.reload(&again.now.config, layers).await;
         match again.taken.as_slice() {
             [] => info!("the configuration was read again; nothing differs that can act now"),
             keys => info!("the configuration was read again: {}", keys.join(", ")),

@@ -8,10 +8,13 @@
 //! What is in force lies in a file below the run directory, so that `config show` can say what
 //! the running agent has not taken yet.
 
-use crate::config::{Config, ConfigError, SCHEMA};
+use crate::config::{Config, ConfigError, SCHEMA, layers};
+use longshore_common::wire::NodeLayers;
 use longshore_config::load::{Shown, show};
 use longshore_config::schema::Acts;
 use longshore_config::show::differing;
+use longshore_config::tree::{Node, dotted};
+use longshore_config::work::layers::{Document, merge};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,6 +40,8 @@ pub struct Read {
     pub config: Config,
     /// Its keys.
     pub shown: Vec<Shown>,
+    /// What it sets for the sessions on this node.
+    pub given: Vec<Document>,
     /// What is worth a line in the log.
     pub warnings: Vec<String>,
 }
@@ -53,6 +58,7 @@ impl Source {
             config,
             shown: show(&SCHEMA, &loaded),
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+            given: loaded.work,
         })
     }
 }
@@ -66,12 +72,28 @@ pub struct InForce {
     /// Keys that act on restart are as at the start.
     pub config: Config,
     values: Values,
+    given: Vec<Document>,
 }
 
 fn values(shown: &[Shown]) -> Values {
     let shown = shown.iter();
     shown
         .map(|one| (one.key.clone(), one.compared.clone()))
+        .collect()
+}
+
+/// Keys of sessions that two configurations set differently.
+fn given_anew(old: &[Document], new: &[Document]) -> Vec<String> {
+    let leaves = |all: &[Document]| -> BTreeMap<String, Option<Node>> {
+        let leaves = merge(all.to_vec()).leaves.into_iter();
+        leaves
+            .map(|leaf| (dotted(&leaf.path), leaf.value))
+            .collect()
+    };
+    let (old, new) = (leaves(old), leaves(new));
+    let keys = old.keys().chain(new.keys());
+    keys.filter(|key| old.get(*key) != new.get(*key))
+        .cloned()
         .collect()
 }
 
@@ -97,16 +119,28 @@ impl InForce {
         Self {
             config: read.config.clone(),
             values: values(&read.shown),
+            given: read.given.clone(),
         }
+    }
+
+    /// What is set for the sessions on this node, as the coordinator is told.
+    ///
+    /// # Errors
+    /// As [`layers`]; not of what was read.
+    pub fn layers(&self) -> Result<NodeLayers, ConfigError> {
+        layers(&self.given)
     }
 
     /// Another configuration, as far as it can act without a restart.
     #[must_use]
     pub fn reload(&self, read: &Read) -> Reloaded {
         let new = values(&read.shown);
-        let (waiting, taken): (Vec<String>, Vec<String>) = differing(&self.values, &new)
+        let (waiting, mut taken): (Vec<String>, Vec<String>) = differing(&self.values, &new)
             .into_iter()
             .partition(|key| acts(key) == Some(Acts::Restart));
+        taken.extend(given_anew(&self.given, &read.given));
+        taken.sort_unstable();
+        taken.dedup();
         let mut values = new;
         for key in &waiting {
             match self.values.get(key) {
@@ -118,6 +152,7 @@ impl InForce {
             now: Self {
                 config: self.config.reloaded(read.config.clone()),
                 values,
+                given: read.given.clone(),
             },
             taken,
             waiting,
@@ -213,6 +248,27 @@ mod tests {
         assert_eq!(back.taken, ["agent.max_containers", "agent.redact"]);
         assert!(back.waiting.is_empty());
         assert_eq!(back.now.config, begun.config);
+    }
+
+    #[test]
+    fn what_sessions_are_given_acts_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let begun = InForce::begin(&source(&dir, "max_containers = 3\n").read().unwrap());
+        assert!(begun.layers().unwrap().documents.is_empty());
+        let text = "max_containers = 3\n[git]\nuser = \"dana\"\npassword = \"hunter2\"\n";
+        let again = begun.reload(&source(&dir, text).read().unwrap());
+        assert_eq!(again.taken, ["agent.git.password", "agent.git.user"]);
+        assert!(again.waiting.is_empty());
+        let layers = again.now.layers().unwrap();
+        let told = String::from_utf8(layers.documents.clone()).unwrap();
+        assert!(told.contains("hunter2") && !format!("{layers:?}").contains("hunter2"));
+        // Another password is news, though it is shown as the same mask; nothing of it is kept.
+        let other = text.replace("hunter2", "hunter3");
+        let third = again.now.reload(&source(&dir, &other).read().unwrap());
+        assert_eq!(third.taken, ["agent.git.password"]);
+        third.now.keep().unwrap();
+        let kept = fs::read_to_string(InForce::path(dir.path())).unwrap();
+        assert!(!kept.contains("hunter"), "{kept}");
     }
 
     #[test]

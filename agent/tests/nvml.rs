@@ -5,7 +5,7 @@
 //! gives it one.
 
 use longshore_agent::devices::nvml::{self, NvmlConfig};
-use longshore_agent::devices::{Snapshot, Snapshots};
+use longshore_agent::devices::{Mask, Snapshot, Snapshots};
 use longshore_common::agent::{Device, Health};
 use serde_json::{Value, json};
 use std::fs;
@@ -341,7 +341,7 @@ fn masked_devices_are_left_out() {
     let machine = Machine::new("two-gpus.json");
     for name in [GPU_0, "0000:3B:00.0", "00000000:3b:00.0"] {
         let snapshot = first(&mut start(NvmlConfig {
-            mask: vec![name.to_owned()],
+            mask: vec![name.to_owned()].into(),
             ..machine.config()
         }));
         assert_eq!(snapshot.devices.len(), 1, "{name}");
@@ -354,6 +354,42 @@ fn masked_devices_are_left_out() {
     }));
     assert_eq!(snapshot.devices[0].id.as_str(), GPU_0);
     assert_eq!(snapshot.devices.len(), 1);
+}
+
+#[test]
+fn what_is_masked_while_it_is_looked_at_stays_in_sight() {
+    let machine = Machine::new("two-gpus.json");
+    let mask = Mask::from(vec![GPU_1.to_owned()]);
+    let mut snapshots = start(NvmlConfig {
+        mask: mask.clone(),
+        ..machine.config()
+    });
+    let masked = |snapshot: &Snapshot| -> Vec<String> {
+        let masked = snapshot.masked.iter();
+        masked.map(|id| id.as_str().to_owned()).collect()
+    };
+    let snapshot = first(&mut snapshots);
+    assert_eq!(snapshot.devices.len(), 1);
+    assert!(masked(&snapshot).is_empty());
+    // The other way round, by its address: the one comes, the other is marked and not lost.
+    mask.set(vec!["0000:3B:00.0".to_owned()]);
+    let snapshot = until(&mut snapshots, |s| s.devices.len() == 2);
+    assert_eq!(masked(&snapshot), [GPU_0]);
+    assert_eq!(health(&snapshot, GPU_0), Health::Healthy);
+    assert!(!snapshot.devices[1].links.is_empty(), "and is linked");
+    mask.set(Vec::new());
+    until(&mut snapshots, |s| s.masked.is_empty());
+    // Somebody has it since before this process: it is not out of sight.
+    let mask = Mask::from(vec![GPU_0.to_owned(), GPU_1.to_owned()]);
+    mask.hold([GPU_0.parse().expect("an id")].into());
+    let snapshot = first(&mut start(NvmlConfig {
+        mask,
+        ..machine.config()
+    }));
+    assert_eq!(
+        (snapshot.devices.len(), masked(&snapshot)),
+        (1, vec![GPU_0.to_owned()])
+    );
 }
 
 #[test]

@@ -61,6 +61,8 @@ words! {
         Unresponsive = "unresponsive",
         /// Somebody outside Longshore uses it.
         Foreign = "foreign",
+        /// Its node's configuration keeps it back; who has it keeps it.
+        Masked = "masked",
     }
 }
 

@@ -602,6 +602,12 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 lost_after_ms: 20_000,
             }),
         ),
+        (
+            "node-layers",
+            encode(&NodeLayers {
+                documents: b"[]".to_vec(),
+            }),
+        ),
         ("material-request", encode(&MaterialRequest { key: key() })),
         (
             "material",

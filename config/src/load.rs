@@ -2,12 +2,15 @@
 //! what the command line sets, each typed by the schema, each value with its origin. All that is
 //! wrong is told in one run.
 
+mod beside;
+
 use crate::merge::{Layer, Leaf, Plain, merge};
 use crate::read::{Format, Surroundings, read, read_hocon, text_of};
 use crate::schema::{Found, Kind, Schema};
 use crate::tree::{Entry, Mark, Node, Value, dotted};
 use crate::work::layers::{self, Document, Layer as WorkLayer};
-use crate::work::mask::masked_url;
+use crate::work::mask::{masked_at, masked_url};
+use beside::Whose;
 pub use longshore_common::redact::MASK;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -99,7 +102,8 @@ pub struct Loaded {
     pub leaves: Vec<Leaf<From>>,
     /// What is worth a line in the log.
     pub warnings: Vec<Fault>,
-    /// What is set for the sessions of the whole installation, below `work`.
+    /// What is set for sessions: of a coordinator those of the whole installation, below `work`;
+    /// of an agent those on its node, beside its own keys.
     pub work: Vec<Document>,
 }
 
@@ -303,13 +307,11 @@ impl Loading<'_> {
         if tree.entries().is_none() {
             return self.fault(name, "must be a map at the top level");
         }
-        let tree = match self.schema.roots.contains(&WORK) {
-            true => match self.take_work(tree, file, &name) {
-                Some(tree) => tree,
-                None => return,
-            },
-            false => tree,
+        let tree = match beside::is_wanted(self.schema) {
+            true => self.take_beside(tree, file, &name),
+            false => self.take_work(tree, file, &name),
         };
+        let Some(tree) = tree else { return };
         let mut path = file.under.clone();
         let typed = self.typed(&tree, &mut path, &name);
         let tree = file.under.iter().rev().fold(typed, |node, part| {
@@ -334,6 +336,9 @@ impl Loading<'_> {
 
     /// Takes what is set for sessions out of a file; what is left is the program's own.
     fn take_work(&mut self, mut tree: Node, file: &File, name: &str) -> Option<Node> {
+        if !self.schema.roots.contains(&WORK) {
+            return Some(tree);
+        }
         let (work, left) = match file.under.split_first() {
             Some((root, below)) if root == WORK => (Some(layers::under(below, tree)), None),
             Some(_) => (None, Some(tree)),
@@ -347,15 +352,6 @@ impl Loading<'_> {
             }
         };
         if let Some(work) = work {
-            if let Err(found) = crate::work::findings(&work) {
-                for one in found {
-                    let place = match one.at {
-                        Mark { line: 0, .. } => name.to_owned(),
-                        at => format!("{name}:{at}"),
-                    };
-                    self.fault(place, format!("{WORK}: {}", one.message));
-                }
-            }
             let at = i64::try_from(self.work.len()).unwrap_or(i64::MAX);
             self.work_files.push(Layer {
                 kind: From::File,
@@ -365,11 +361,24 @@ impl Loading<'_> {
                 priority: at,
                 tree: layers::under(&[WORK.to_owned()], work.clone()),
             });
-            let source = format!("coordinator:{name}");
-            self.work
-                .push(layers::document(WorkLayer::File, source, true, at, work));
+            self.give(work, "coordinator", name, &format!("{WORK}: "));
         }
         left
+    }
+
+    /// A document of what sessions are given, from a file of this program.
+    fn give(&mut self, tree: Node, program: &str, name: &str, lead: &str) {
+        for one in crate::work::findings(&tree).err().unwrap_or_default() {
+            let place = match one.at {
+                Mark { line: 0, .. } => name.to_owned(),
+                at => format!("{name}:{at}"),
+            };
+            self.fault(place, format!("{lead}{}", one.message));
+        }
+        let at = i64::try_from(self.work.len()).unwrap_or(i64::MAX);
+        let source = format!("{program}:{name}");
+        let document = layers::document(WorkLayer::File, source, true, at, tree);
+        self.work.push(document);
     }
 
     /// A variable that sets something for sessions; false where it is another one.
@@ -377,18 +386,33 @@ impl Loading<'_> {
         let [root, below @ ..] = parts else {
             return false;
         };
+        if beside::is_wanted(self.schema) {
+            let path = beside::lowered(parts);
+            return match beside::whose(&path) {
+                Whose::Own => false,
+                Whose::Both => {
+                    self.give_variable(name, path, text, "");
+                    false
+                }
+                Whose::Sessions => {
+                    self.give_variable(name, path, text, "");
+                    true
+                }
+                Whose::Nobody => {
+                    self.fault(name, beside::too_late(&path));
+                    true
+                }
+            };
+        }
         if !root.eq_ignore_ascii_case(WORK) || !self.schema.roots.contains(&WORK) {
             return false;
         }
-        // Names of keys are in lower case; names that are free keep theirs.
-        let mut path: Vec<String> = Vec::new();
-        for part in below {
-            let free = path.len() == 1 && crate::work::keys::FREE.contains(&path[0].as_str());
-            path.push(match free {
-                true => part.clone(),
-                false => part.to_ascii_lowercase(),
-            });
-        }
+        self.give_variable(name, beside::lowered(below), text, &format!("{WORK}: "));
+        true
+    }
+
+    /// The same of a path as it stands in a vault.
+    fn give_variable(&mut self, name: &str, path: Vec<String>, text: &str, lead: &str) {
         let made = layers::value_of(&path, text).map(|node| layers::under(&path, node));
         let checked = made.and_then(|tree| match crate::work::findings(&tree) {
             Ok(()) => Ok(tree),
@@ -403,9 +427,8 @@ impl Loading<'_> {
                 self.work
                     .push(layers::document(kind, name.to_owned(), false, at, tree));
             }
-            Err(why) => self.fault(name, format!("{WORK}: {why}")),
+            Err(why) => self.fault(name, format!("{lead}{why}")),
         }
-        true
     }
 
     fn layer(&mut self, kind: From, source: String, places: bool, tree: Node) {
@@ -621,6 +644,46 @@ pub struct Shown {
     pub origin: String,
     /// What it stands before, highest first.
     pub shadowed: Vec<(String, Json)>,
+}
+
+/// What is set for sessions, as it is shown beside the program's own keys: secrets and all values
+/// of variables are masks.
+#[must_use]
+pub fn show_given(schema: &Schema, loaded: &Loaded) -> Vec<Shown> {
+    let lead = match schema.roots.contains(&WORK) {
+        true => format!("{WORK}."),
+        false => String::new(),
+    };
+    let merged = layers::merge(loaded.work.clone());
+    let leaves = merged.leaves.iter().filter(|leaf| {
+        let is_own = schema.key_of(&dotted(&leaf.path)).is_some();
+        leaf.origin.kind != WorkLayer::BuiltIn && !is_own
+    });
+    leaves
+        .map(|leaf| {
+            let value = |node: &Option<Node>| {
+                let node = node.as_ref();
+                node.map_or(Json::Null, |node| masked_at(&leaf.path, node).to_json())
+            };
+            let origin = |origin: &crate::merge::Origin<WorkLayer>| match origin.kind {
+                WorkLayer::Environment => format!("env {}", origin.source),
+                _ => {
+                    let source = origin.source.split_once(':');
+                    source.map_or(&*origin.source, |(_, file)| file).to_owned()
+                }
+            };
+            let earlier = leaf.shadowed.iter();
+            let earlier = earlier.filter(|(origin, _)| origin.kind != WorkLayer::BuiltIn);
+            Shown {
+                key: format!("{lead}{}", dotted(&leaf.path)),
+                value: value(&leaf.value),
+                origin: origin(&leaf.origin),
+                shadowed: earlier
+                    .map(|(before, node)| (origin(before), value(node)))
+                    .collect(),
+            }
+        })
+        .collect()
 }
 
 /// Every key with what holds.

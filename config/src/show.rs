@@ -1,6 +1,6 @@
 //! `config show`: what holds, and where it came from.
 
-use crate::load::{Loaded, Shown, show};
+use crate::load::{Loaded, Shown, show, show_given};
 use crate::schema::Schema;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -36,7 +36,9 @@ pub fn print(
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         })
     };
-    let all: Vec<Shown> = show(schema, loaded).into_iter().filter(wanted).collect();
+    let all = show(schema, loaded).into_iter();
+    let all = all.chain(show_given(schema, loaded));
+    let all: Vec<Shown> = all.filter(wanted).collect();
     if let (true, Some(key)) = (all.is_empty(), key) {
         return Err(schema.unknown(key));
     }

@@ -24,7 +24,7 @@ pub async fn given(
     if !engine.read_when_room(look).await? {
         return Ok(Given::Unknown);
     }
-    let mut found = match vaults.deliver(engine, key.session).await {
+    let mut found = match vaults.deliver(engine, key.session, agent).await {
         Ok(found) => found,
         Err(NotGiven::Unknown) => return Ok(Given::Unknown),
         Err(NotGiven::Engine(error)) => return Err(error),

@@ -8,8 +8,10 @@
 //! | whose sessions, and a request | the configuration that comes of it, and what a container gets |
 
 mod given;
+mod nodes;
 
 pub use given::NotGiven;
+pub use nodes::Untold;
 
 use crate::engine::Engine;
 use crate::pki::fill_random;
@@ -17,7 +19,7 @@ use crate::secrets::{Keyring, Locked, OpenError, Place, Sealed};
 use crate::settings::Held;
 use crate::store::Reader;
 use longshore_common::api::MemberError;
-use longshore_common::ids::VaultId;
+use longshore_common::ids::{AgentId, VaultId};
 use longshore_common::redact;
 use longshore_config::read::Format;
 use longshore_config::tree::{Node, Value};
@@ -25,6 +27,7 @@ use longshore_config::work::layers::{self, Document, Layer, Merged, Warning};
 use longshore_config::work::{self, Finding};
 use longshore_core::model::admin::NewContent;
 use longshore_core::model::{Event, Given, Refusal, State, User, Vault, VaultContent};
+use nodes::Nodes;
 use ring::hmac;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -111,6 +114,7 @@ pub struct Vaults {
     keyring: Keyring,
     reader: Reader,
     work: Arc<Held<Vec<Document>>>,
+    nodes: Nodes,
     hash: hmac::Key,
 }
 
@@ -125,6 +129,7 @@ impl Vaults {
             keyring,
             reader,
             work: Arc::new(Held::new(work)),
+            nodes: Nodes::default(),
             hash: hmac::Key::new(hmac::HMAC_SHA256, &text),
         }
     }
@@ -240,18 +245,24 @@ impl Vaults {
         Ok(told(&checked.unknown))
     }
 
-    /// Merges the coordinator's layers, vaults and a request.
+    /// Merges the coordinator's layers, those of a node if one is named, vaults and a request.
     #[must_use]
-    pub fn configure(&self, vaults: &[Kept], request: Vec<Document>) -> Configuration {
+    pub fn configure(
+        &self,
+        node: Option<AgentId>,
+        vaults: &[Kept],
+        request: Vec<Document>,
+    ) -> Configuration {
         let opened = self.opened(vaults);
         let mut documents = self.work.get();
+        documents.extend(node.into_iter().flat_map(|agent| self.nodes.of(agent)));
         documents.extend(opened.documents);
         documents.extend(request);
         let merged = layers::merge(documents);
         let mut warnings = opened.warnings;
         warnings.extend(merged.warnings.iter().cloned());
         Configuration {
-            hash: self.hash_of(&merged),
+            hash: self.hash_of(&[&merged]),
             merged,
             warnings,
             used: opened.used,
@@ -287,10 +298,23 @@ impl Vaults {
         opened
     }
 
-    /// Names a configuration.
-    fn hash_of(&self, merged: &Merged) -> String {
-        let canonical = Zeroizing::new(merged.canonical());
-        let tag = hmac::sign(&self.hash, canonical.as_bytes());
+    /// Names a configuration: what comes of it on each node of a session, as far as they differ.
+    fn hash_of(&self, merged: &[&Merged]) -> String {
+        let mut texts: Vec<Zeroizing<String>> = Vec::new();
+        for text in merged
+            .iter()
+            .map(|merged| Zeroizing::new(merged.canonical()))
+        {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        let mut context = hmac::Context::with_key(&self.hash);
+        // Each is a whole JSON document, so that no two lists of them are the same text.
+        texts
+            .iter()
+            .for_each(|text| context.update(text.as_bytes()));
+        let tag = context.sign();
         tag.as_ref()
             .iter()
             .map(|byte| format!("{byte:02x}"))

@@ -28,7 +28,7 @@ const MANY: i64 = 4_294_967_295;
 
 /// The agent's keys.
 pub const SCHEMA: Schema = Schema {
-    roots: &["agent"],
+    roots: &["agent", "environment", "files"],
     foreign: &["daemon", "secure", "services", "logging", "work", "client"],
     keys: &[
         key(
@@ -97,11 +97,11 @@ pub const SCHEMA: Schema = Schema {
             "0",
             "Most containers at once; 0 = no limit.",
         ),
-        key(
+        reload(
             "agent.devices.mask",
             Kind::List(&Kind::Text),
             "[]",
-            "UUIDs or PCI addresses of GPUs that are never offered.",
+            "UUIDs or PCI addresses of GPUs that are not offered; who has one when it comes to stand here keeps it.",
         ),
         key(
             "agent.devices.library",
@@ -263,7 +263,7 @@ pub const SCHEMA: Schema = Schema {
             "agent.redact",
             Kind::List(&Kind::Text),
             "[]",
-            "Variables whose values the log shows as a mask, beside those that it always does and those of the coordinator; * at either end of a name stands for anything.",
+            "Variables whose values the log shows as a mask, beside those that it always does and those of the coordinator, and so do the sessions on this node; * at either end of a name stands for anything.",
         ),
         key(
             "agent.quic.gso",
@@ -285,7 +285,9 @@ pub const SCHEMA: Schema = Schema {
 pub fn reference() -> String {
     let heading = "Configuration of the agent. Every key stands here with its default; take the hash\n\
         away to set it. The file agent.toml in /etc/longshore holds the keys without their first\n\
-        part.";
+        part. What sessions on this node are given (environment, files, agent.git, agent.pip,\n\
+        agent.registries, agent.apply_environment, agent.apply_files) may stand here too: see\n\
+        docs/vaults.md.";
     schema::reference(&SCHEMA, heading)
 }
 

@@ -6,12 +6,15 @@
 
 use longshore_common::agent::{Device, DeviceSample};
 use longshore_common::ids::DeviceId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub mod cordons;
 pub mod foreign;
+mod mask;
 pub mod nvml;
 pub mod simulated;
+
+pub use mask::Mask;
 
 /// What is known about the GPUs of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +29,8 @@ pub struct Snapshot {
     pub processes: BTreeMap<DeviceId, Vec<(u32, Option<i64>)>>,
     /// The newest sign of sickness that the driver told of the GPU of each device.
     pub signs: BTreeMap<DeviceId, Sign>,
+    /// Those among the devices that the configuration keeps back.
+    pub masked: BTreeSet<DeviceId>,
     /// Version of the driver; empty = none.
     pub driver_version: String,
     /// Why there are no GPUs, if the library said so.

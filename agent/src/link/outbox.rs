@@ -5,13 +5,14 @@ use longshore_common::agent::{Inventory, NodeLoad, RuntimeState};
 use longshore_common::ids::{ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId};
 use longshore_common::session::ContainerState;
 use longshore_common::wire::{
-    AuditEnd, ContainerReport, Figures, Notice, Outcome, OutcomeNumber, PullProgress,
+    AuditEnd, ContainerReport, Figures, NodeLayers, Notice, Outcome, OutcomeNumber, PullProgress,
     UnclaimedItem, UseReport, actual_hash,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
+use zeroize::Zeroize as _;
 
 /// Notices that wait at most; older ones are dropped and said to be.
 const NOTICES: usize = 256;
@@ -46,12 +47,33 @@ pub struct Outbox {
     /// Containers that no order names, with a number that goes up when they differ; 0 = they
     /// are not known yet.
     pub unclaimed: (u64, Vec<UnclaimedItem>),
+    /// What this node's configuration sets for sessions, with a number that goes up when it
+    /// differs.
+    layers: (u64, NodeLayers),
     reports: BTreeMap<ContainerKey, (u64, ContainerReport)>,
     revision: u64,
     hash: Option<u64>,
 }
 
 impl Outbox {
+    /// Says what this node's configuration sets for sessions.
+    pub fn tell_layers(&mut self, layers: NodeLayers) {
+        let (number, known) = &mut self.layers;
+        if *known != layers {
+            *number += 1;
+            known.zeroize();
+            *known = layers;
+        }
+    }
+
+    /// What it sets, if a connection that has carried this number has not carried it yet; also
+    /// that it sets nothing, since an earlier configuration may have.
+    #[must_use]
+    pub fn layers_since(&self, sent: u64) -> Option<(u64, NodeLayers)> {
+        let (number, layers) = &self.layers;
+        (*number > sent).then(|| (*number, layers.clone()))
+    }
+
     /// Says how a container stands. Nothing happens when that is known already.
     pub fn report(&mut self, report: ContainerReport) -> bool {
         if self
@@ -237,6 +259,7 @@ impl Shared {
                 notices: VecDeque::new(),
                 dropped: 0,
                 unclaimed: (0, Vec::new()),
+                layers: (1, NodeLayers::default()),
                 reports: BTreeMap::new(),
                 revision: 0,
                 hash: None,
@@ -361,6 +384,21 @@ mod tests {
         assert_eq!(next.text, "n3 (2 before this one were dropped)");
         outbox.sent_notice(3);
         assert_eq!(outbox.next_notice(), Some(notice(4)));
+    }
+
+    #[test]
+    fn every_connection_carries_what_sessions_are_given_and_then_news_of_it() {
+        let shared = Shared::new();
+        let mut outbox = shared.outbox();
+        let layers = |text: &[u8]| NodeLayers {
+            documents: text.to_vec(),
+        };
+        assert_eq!(outbox.layers_since(0), Some((1, layers(b""))));
+        assert_eq!(outbox.layers_since(1), None);
+        outbox.tell_layers(layers(b"[]"));
+        outbox.tell_layers(layers(b"[]"));
+        assert_eq!(outbox.layers_since(1), Some((2, layers(b"[]"))));
+        assert_eq!(outbox.layers_since(2), None);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
+use zeroize::Zeroize as _;
 
 /// Every so many heartbeats carry figures.
 const LOAD_EVERY: u64 = 3;
@@ -170,6 +171,7 @@ struct StateOut<'a> {
     out: quinn::SendStream,
     sent_inventory: u64,
     sent_unclaimed: u64,
+    sent_layers: u64,
     sent_progress: BTreeMap<ContainerKey, PullProgress>,
     sent_uses: BTreeMap<ContainerKey, UseReport>,
     sent_figures: BTreeMap<ContainerKey, Figures>,
@@ -238,6 +240,7 @@ async fn talk(
         out: state_out,
         sent_inventory: 0,
         sent_unclaimed: 0,
+        sent_layers: 0,
         sent_progress: BTreeMap::new(),
         sent_uses: BTreeMap::new(),
         sent_figures: BTreeMap::new(),
@@ -408,6 +411,7 @@ impl StateOut<'_> {
     async fn run(mut self) -> Result<Never, Ended> {
         let mut turns = 0_u64;
         loop {
+            self.send_layers().await?;
             self.send_inventory().await?;
             if self.between.want_actual.swap(false, Ordering::Relaxed) {
                 self.send_actual().await?;
@@ -431,6 +435,18 @@ impl StateOut<'_> {
             }
         };
         send_within(&mut self.out, &set, TAKES_NOTHING).await?;
+        Ok(())
+    }
+
+    /// What this node gives sessions, before anything is asked for any of them.
+    async fn send_layers(&mut self) -> Result<(), Ended> {
+        let news = self.shared.outbox().layers_since(self.sent_layers);
+        if let Some((number, mut layers)) = news {
+            self.sent_layers = number;
+            let sent = send_within(&mut self.out, &layers, TAKES_NOTHING).await;
+            layers.zeroize();
+            sent?;
+        }
         Ok(())
     }
 

@@ -24,6 +24,9 @@ pub struct ForeignRules {
     pub hold: bool,
 }
 
+/// A look that began after it was said what is held finds it: the one after the first, unless
+/// two looks came as one event.
+const LOOKS_TO_FIND: u32 = 2;
 /// The kernel keeps this many letters of a program's name.
 const NAME_MAX: usize = 15;
 
@@ -37,6 +40,7 @@ impl ForeignRules {
 impl<C: Containers> Supervisor<C> {
     /// Takes up what changed about the GPUs.
     pub(super) fn take_gpus(&mut self) {
+        self.looks = self.looks.saturating_add(1);
         let signs = self.gpus.borrow().signs.clone();
         for (device, sign) in signs {
             let told = self.signs_told.insert(device.clone(), sign.number);
@@ -77,9 +81,36 @@ impl<C: Containers> Supervisor<C> {
         }
     }
 
-    /// The devices as they may be given out, with what is known here and not to the driver.
+    /// Devices of containers that were taken and are not closed.
+    pub(super) fn held_devices(&self) -> BTreeSet<DeviceId> {
+        let known = self.desired.values().filter(|entry| {
+            let record = self.journal.key(entry.key);
+            record.is_some_and(|r| r.stage.is_some() && r.closed.is_none())
+        });
+        let grants = known.flat_map(|entry| &entry.spec.devices);
+        grants.map(|grant| grant.device.clone()).collect()
+    }
+
+    /// Whether the first look, which may have begun before it was known who has what, left out
+    /// something that somebody has: the next one does not.
+    pub(super) fn misses_held(&self) -> bool {
+        if self.looks >= LOOKS_TO_FIND || self.config.mask.names().is_empty() {
+            return false;
+        }
+        let gpus = self.gpus.borrow();
+        let mut held = self.held_devices().into_iter();
+        held.any(|id| gpus.devices.iter().all(|device| device.id != id))
+    }
+
+    /// The devices as they may be given out, with what is known here and not to the driver. One
+    /// that the configuration keeps back is listed only as long as somebody has it.
     pub(super) fn devices(&self) -> Vec<Device> {
-        let mut devices = self.gpus.borrow().devices.clone();
+        let held = self.held_devices();
+        let (mut devices, masked) = {
+            let gpus = self.gpus.borrow();
+            (gpus.devices.clone(), gpus.masked.clone())
+        };
+        leave_masked(&mut devices, &masked, &held);
         for device in devices.iter_mut().filter(|d| d.health == Health::Healthy) {
             if let Some(why) = self.foreign.why(&device.id) {
                 device.health_detail = why.into();
@@ -110,6 +141,18 @@ impl<C: Containers> Supervisor<C> {
 
     fn device_notice(&mut self, device: DeviceId, text: String) {
         self.notice(NoticeKind::Device, None, Some(device), text);
+    }
+}
+
+/// Keeps devices back: those that somebody has are marked, so that nobody else gets them and
+/// nobody takes them for lost; the others go. A sign of sickness says more and stays.
+fn leave_masked(devices: &mut Vec<Device>, masked: &BTreeSet<DeviceId>, held: &BTreeSet<DeviceId>) {
+    devices.retain(|device| !masked.contains(&device.id) || held.contains(&device.id));
+    for device in devices {
+        if masked.contains(&device.id) && device.health == Health::Healthy {
+            device.health = Health::Masked;
+            device.health_detail = "devices.mask of its node names it".to_owned();
+        }
     }
 }
 
@@ -152,6 +195,45 @@ fn strangers(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_masked_goes_once_nobody_has_it() {
+        let device = |id: &str, health: Health| Device {
+            id: id.parse().unwrap(),
+            index: 0,
+            slot: longshore_common::amount::SlotName::cuda_device(),
+            capacity: 1000,
+            model: "x".into(),
+            memory_bytes: 0,
+            pci: String::new(),
+            minor: None,
+            numa: None,
+            links: Default::default(),
+            health,
+            health_detail: String::new(),
+        };
+        let ids = |names: &[&str]| -> BTreeSet<DeviceId> {
+            names.iter().map(|name| name.parse().unwrap()).collect()
+        };
+        let all = [
+            ("a", Health::Healthy),
+            ("b", Health::Healthy),
+            ("c", Health::Lost),
+        ];
+        let left = |masked: &[&str], held: &[&str]| {
+            let mut devices = all.map(|(id, health)| device(id, health)).to_vec();
+            leave_masked(&mut devices, &ids(masked), &ids(held));
+            let left = devices.iter();
+            left.map(|d| format!("{} {}", d.id, d.health))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(left(&[], &["a"]), ["a healthy", "b healthy", "c lost"]);
+        assert_eq!(left(&["a", "c"], &[]), ["b healthy"]);
+        assert_eq!(
+            left(&["a", "c"], &["a", "c"]),
+            ["a masked", "b healthy", "c lost"]
+        );
+    }
 
     #[test]
     fn a_program_is_a_stranger_unless_it_is_ours_small_known_or_gone() {

@@ -31,7 +31,7 @@ mod watching;
 
 use crate::delivery::FileNote;
 use crate::devices::foreign::{Foreign, Process};
-use crate::devices::{Snapshot, Snapshots};
+use crate::devices::{Mask, Snapshot, Snapshots};
 use crate::host::freezer::Freezer;
 use crate::host::wall_clock;
 use crate::host::{self, Facts, Host};
@@ -172,6 +172,8 @@ pub struct SupervisorConfig {
     pub lease_file: Option<PathBuf>,
     /// What is made of programs on GPUs that no session started.
     pub foreign: ForeignRules,
+    /// Devices that the configuration keeps back, as those who look at the GPUs know them.
+    pub mask: Mask,
     /// Takes devices that a person vouches for; none = the GPUs keep nothing back.
     pub released: Option<std::sync::mpsc::Sender<DeviceId>>,
 }
@@ -280,6 +282,8 @@ pub struct Supervisor<C> {
     foreign: Foreign,
     /// Of each device: the number of its newest sign that was told.
     signs_told: BTreeMap<DeviceId, u64>,
+    /// Looks at the GPUs that were taken up.
+    looks: u32,
     /// Ids of containers that this process froze past the engine, which shows them as running.
     past_engine: BTreeSet<String>,
     /// When this process began, on the boot clock.
@@ -332,6 +336,7 @@ pub fn start<C: Containers>(
         events.clone(),
     );
     supervisor.recall();
+    supervisor.config.mask.hold(supervisor.held_devices());
     let pings = supervisor.pings.subscribe();
     tokio::spawn(forward_hints(runtime, events.clone(), pings));
     tokio::spawn(forward_gpus(gpus, events.clone()));
@@ -460,6 +465,7 @@ impl<C: Containers> Supervisor<C> {
             freezer: Freezer::default(),
             foreign: Foreign::default(),
             signs_told: BTreeMap::new(),
+            looks: 0,
             past_engine: BTreeSet::new(),
             began_ms: now,
             inside: BTreeMap::new(),

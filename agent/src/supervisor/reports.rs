@@ -80,6 +80,9 @@ impl<C: Containers> Supervisor<C> {
         if !self.gpus.borrow().looked {
             return; // without its GPUs the machine would look like another one
         }
+        if self.misses_held() {
+            return; // one that the configuration keeps back and somebody has is not lost
+        }
         let inventory = self.inventory();
         let mut outbox = self.shared.outbox();
         if outbox.inventory.1.as_ref() != Some(&inventory) {

@@ -552,6 +552,7 @@ fn parts(dir: &std::path::Path, coordinator: &Coordinator) -> Parts {
                 ignore: Vec::new(),
                 hold: true,
             },
+            mask: Mask::default(),
             released: None,
             allocation: Allocation::default(),
         },

@@ -54,6 +54,9 @@ pub(crate) enum Verb {
         /// Of what this session was given
         #[arg(long, value_name = "ID")]
         session: Option<SessionRef>,
+        /// Of sessions on this node
+        #[arg(long, value_name = "NODE", conflicts_with = "session")]
+        agent: Option<String>,
         /// Show secrets too; it is recorded
         #[arg(long)]
         reveal: bool,
@@ -63,6 +66,9 @@ pub(crate) enum Verb {
         /// What this session was given
         #[arg(long, value_name = "ID")]
         session: Option<SessionRef>,
+        /// Of sessions on this node
+        #[arg(long, value_name = "NODE", conflicts_with = "session")]
+        agent: Option<String>,
         /// Show secrets too; it is recorded
         #[arg(long)]
         reveal: bool,
@@ -125,15 +131,22 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Explain {
             key,
             session,
+            agent,
             reveal,
         } => {
             let path = format!("/me/config/explain?key={}", encode(&key));
             let path = of_session(&client, path, session.as_ref()).await?;
+            let path = on_node(path, agent.as_deref());
             explain(app, &client, &path, reveal).await
         }
-        Verb::Preview { session, reveal } => {
+        Verb::Preview {
+            session,
+            agent,
+            reveal,
+        } => {
             let path = "/me/config".to_owned();
             let path = of_session(&client, path, session.as_ref()).await?;
+            let path = on_node(path, agent.as_deref());
             preview(app, &client, &path, reveal).await
         }
     }
@@ -151,6 +164,15 @@ async fn of_session(
     let id = client.session_id(session).await?;
     let sign = if path.contains('?') { '&' } else { '?' };
     Ok(format!("{path}{sign}session={id}"))
+}
+
+/// The same of sessions on a node.
+fn on_node(path: String, node: Option<&str>) -> String {
+    let sign = if path.contains('?') { '&' } else { '?' };
+    match node {
+        Some(node) => format!("{path}{sign}agent={}", encode(node)),
+        None => path,
+    }
 }
 
 fn revealed(path: &str, reveal: bool) -> String {

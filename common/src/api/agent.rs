@@ -26,7 +26,7 @@ pub struct Device {
     /// Memory in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<i64>,
-    /// `healthy`, `cordoned`, `lost`, `unresponsive`, `foreign`.
+    /// `healthy`, `cordoned`, `lost`, `unresponsive`, `foreign`, `masked`.
     pub health: String,
     /// Why it is not healthy.
     #[serde(default, skip_serializing_if = "String::is_empty")]

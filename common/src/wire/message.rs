@@ -3,7 +3,7 @@
 //! | stream | opened by | messages |
 //! |---|---|---|
 //! | control | agent, first | Hello, Welcome or Refused, Heartbeat, HeartbeatAck, Goodbye |
-//! | state | agent, second | ActualSet, SignedSet, Outcome, OutcomeAck, Inventory, PullProgress, Notice, UseReport, Figures, CertRequest, CertIssued, MaterialRequest, Material, UnclaimedReport, Terms |
+//! | state | agent, second | ActualSet, SignedSet, Outcome, OutcomeAck, Inventory, PullProgress, Notice, UseReport, Figures, CertRequest, CertIssued, MaterialRequest, Material, UnclaimedReport, Terms, NodeLayers |
 //! | data | coordinator | StreamOpen, StreamAccept or StreamRefuse, Data, StreamEnd |
 //! | interactive | coordinator | StreamOpen, StreamAccept or StreamRefuse, ToExec and FromExec or ToTunnel and FromTunnel |
 //! | enrolment | agent | EnrolRequest or RenewRequest, EnrolAnswer or EnrolRefused |

@@ -30,7 +30,7 @@ pub use frame::{Cap, Frame, FrameDecoder, FrameError, encode};
 pub use keeping::{Claim, UnclaimedItem, UnclaimedReport};
 pub use message::*;
 pub use signed::{SignedSet, SigningInput};
-pub use terms::Terms;
+pub use terms::{MAX_NODE_LAYERS, NodeLayers, Terms};
 pub use tunnel::{FromTunnel, ToTunnel, TunnelRequest};
 
 /// ALPN of the ordinary link, protocol version 1.

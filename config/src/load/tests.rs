@@ -47,6 +47,15 @@ fn loaded(
     environment: &[(&str, &str)],
     arguments: &[(&str, &str, &str)],
 ) -> Result<Loaded, Vec<String>> {
+    loaded_by(&SCHEMA, files, environment, arguments)
+}
+
+fn loaded_by(
+    schema: &Schema,
+    files: &[(&str, &str)],
+    environment: &[(&str, &str)],
+    arguments: &[(&str, &str, &str)],
+) -> Result<Loaded, Vec<String>> {
     let read_file = |path: &Path| match path.to_str() {
         Some("/secret") => Ok("s3\n".to_owned()),
         _ => Err("no such file".to_owned()),
@@ -73,7 +82,7 @@ fn loaded(
         read_file: &read_file,
         include: &include,
     };
-    load(&SCHEMA, sources).map_err(|faults| faults.iter().map(Fault::to_string).collect())
+    load(schema, sources).map_err(|faults| faults.iter().map(Fault::to_string).collect())
 }
 
 #[test]
@@ -304,6 +313,98 @@ fn sessions_are_not_given_what_belongs_to_a_machine() {
         [
             "/etc/x/work.yaml:2:3: work: agent.debug belongs to a machine and cannot be set in a vault.",
             "LONGSHORE__WORK__AGENT__APPLY_FILES: work: agent.apply_files must be true or false.",
+        ]
+    );
+}
+
+/// A program whose keys and those of sessions stand beside each other.
+const BESIDE: Schema = Schema {
+    roots: &["agent", "environment", "files"],
+    foreign: &["daemon", "work"],
+    keys: &[
+        key("agent.group", Kind::Text, ""),
+        key("agent.redact", Kind::List(&Kind::Text), "[]"),
+    ],
+};
+
+#[test]
+fn an_agents_own_keys_and_those_of_sessions_are_told_apart() {
+    let files = [
+        (
+            "agent.toml",
+            "group = \"g\"\nredact = [\"LAB_*\"]\n[git]\nuser = \"a\"\n",
+        ),
+        ("agent/pip.yaml", "index_url: https://x\n"),
+        ("environment.yaml", "A: 1.10\nB: x\n"),
+        (
+            "top.yaml",
+            "work: {environment: {C: no}}\nfiles: {k: {path: /tmp/x, contents: c}}\n",
+        ),
+    ];
+    let variables = [
+        ("LONGSHORE__ENVIRONMENT__Stage", "007"),
+        ("LONGSHORE__AGENT__GIT__USER", "b"),
+        ("LONGSHORE__AGENT__REDACT", "LAB_*, X"),
+    ];
+    let loaded = loaded_by(&BESIDE, &files, &variables, &[]).unwrap();
+    assert_eq!(
+        loaded.tree.to_string(),
+        r#"{"agent":{"group":"g","redact":["LAB_*","X"]}}"#
+    );
+    let shown: Vec<String> = show_given(&BESIDE, &loaded)
+        .into_iter()
+        .map(|one| {
+            format!(
+                "{} {} {} {}",
+                one.key,
+                one.value,
+                one.origin,
+                one.shadowed.len()
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "agent.git.user \"b\" env LONGSHORE__AGENT__GIT__USER 1",
+            "agent.pip.index_url \"https://x\" /etc/x/agent/pip.yaml:1 0",
+            "environment.A \"********\" /etc/x/environment.yaml:1 0",
+            "environment.B \"********\" /etc/x/environment.yaml:2 0",
+            "environment.Stage \"********\" env LONGSHORE__ENVIRONMENT__Stage 0",
+            "files.k {\"contents\":\"********\",\"path\":\"/tmp/x\"} /etc/x/top.yaml:2 0",
+        ]
+    );
+    let merged = layers::merge(loaded.work);
+    let texts = |path: &str| merged.get(path).unwrap().to_json().to_string();
+    assert_eq!(texts("agent.redact"), r#"["LAB_*","X"]"#);
+    assert_eq!(merged.text("environment.A"), Some("1.10"));
+}
+
+#[test]
+fn what_sessions_of_a_node_cannot_be_given_has_its_place() {
+    let files = [
+        (
+            "agent.toml",
+            "default_image = \"x\"\nbananas = 1\n[git]\nusr = \"a\"\n",
+        ),
+        ("environment.toml", "LD_PRELOAD = \"x\"\n"),
+    ];
+    let variables = [
+        ("LONGSHORE__AGENT__WORKING_DIR", "/x"),
+        ("LONGSHORE__AGENT__APPLY_FILES", "perhaps"),
+    ];
+    let faults = loaded_by(&BESIDE, &files, &variables, &[]).unwrap_err();
+    let too_late = "is decided before a session has a node; set it in a vault, or below work in the coordinator's files";
+    assert_eq!(
+        faults,
+        [
+            format!("/etc/x/agent.toml:1:17: agent.default_image {too_late}"),
+            "/etc/x/agent.toml:4:1: unknown key agent.git.usr; did you mean agent.git.user?"
+                .to_owned(),
+            "/etc/x/agent.toml:2:1: unknown key agent.bananas".to_owned(),
+            "/etc/x/environment.toml:1:1: Environment name LD_PRELOAD is reserved.".to_owned(),
+            "LONGSHORE__AGENT__APPLY_FILES: agent.apply_files must be true or false.".to_owned(),
+            format!("LONGSHORE__AGENT__WORKING_DIR: agent.working_dir {too_late}"),
         ]
     );
 }

@@ -166,10 +166,10 @@ async fn with_vaults(app: &App, submit: Submit) -> Result<Submit, Failure> {
     }
     let asked = crate::vaults::request(request.environment.iter(), given.as_ref());
     let merged = match all.is_empty() && given.is_none() {
-        true => app.vaults.configure(&all, asked).merged,
+        true => app.vaults.configure(None, &all, asked).merged,
         false => {
             let app = app.clone();
-            beside(move || app.vaults.configure(&all, asked).merged).await?
+            beside(move || app.vaults.configure(None, &all, asked).merged).await?
         }
     };
     let redact = crate::vaults::hidden(&merged);

@@ -20,9 +20,9 @@ use longshore_common::session::ContainerState;
 use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, DesiredSet, Figures,
     Frame, FrameError, Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST,
-    Material, MaterialRequest, Message, Notice, NoticeKind, Outcome, OutcomeAck, PullProgress,
-    Refused, RefusedCode, SignedSet, SigningInput, UnclaimedReport, UseReport, Welcome,
-    actual_hash,
+    Material, MaterialRequest, Message, NodeLayers, Notice, NoticeKind, Outcome, OutcomeAck,
+    PullProgress, Refused, RefusedCode, SignedSet, SigningInput, UnclaimedReport, UseReport,
+    Welcome, actual_hash,
 };
 use longshore_core::model::{Answer, Event, HelloFacts, State, WelcomeFacts, desired_set};
 use longshore_link::{
@@ -729,6 +729,16 @@ async fn take(
                 items: report.items,
             };
             shared.engine.tell(event).await?;
+            Ok(Taken::Nothing)
+        }
+        NodeLayers::KIND => {
+            let mut layers: NodeLayers = frame.decode()?;
+            let taken = shared.config.vaults.take_layers(agent, &layers);
+            layers.zeroize();
+            // Its sessions go without; the agent itself has checked what it read.
+            if let Err(error) = taken {
+                warn!(%agent, %error, "what the node sets for sessions is not taken");
+            }
             Ok(Taken::Nothing)
         }
         InventoryReport::KIND => {

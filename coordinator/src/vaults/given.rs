@@ -1,13 +1,15 @@
 //! What the containers of a session are given. The first of an attempt that asks decides it, from
 //! the vaults as they are then; it is kept with the session, and whoever asks later for the same
-//! attempt, another rank or an agent that was started anew, is given the same.
+//! attempt, another rank or an agent that was started anew, is given the same. What the nodes of the
+//! attempt set is taken at the same moment, and reaches the containers of that node alone.
 //!
 //! Where nothing but the request went into it nothing is kept: the request stays what it was.
 
 use super::{Kept, Vaults, hidden, request};
 use crate::engine::{Engine, EngineError};
 use crate::secrets::OpenError;
-use longshore_common::ids::{Attempt, SessionId, VaultId};
+use longshore_common::ids::{AgentId, Attempt, SessionId, VaultId};
+use longshore_common::redact;
 use longshore_common::wire::Delivery;
 use longshore_config::work::delivery;
 use longshore_config::work::flat::Flat;
@@ -15,7 +17,7 @@ use longshore_config::work::layers::{self, Document, Merged};
 use longshore_core::model::{Event, Given, Session, State};
 use longshore_identity::Secret;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// So often it is looked again at what another one said first. Once is enough, as what was said
@@ -63,14 +65,16 @@ pub enum NotGiven {
 struct Facts {
     attempt: Attempt,
     from: From,
+    /// The nodes of its attempt, that of the first rank first.
+    nodes: Vec<AgentId>,
 }
 
 /// What there is for an attempt.
 enum Look {
-    /// This.
-    Given(Sources),
-    /// Nothing yet: it comes of these vaults.
-    Nothing(Attempt, Vec<Kept>),
+    /// This, for these nodes.
+    Given(Sources, Vec<AgentId>),
+    /// Nothing yet: it comes of these vaults, on these nodes.
+    Nothing(Attempt, Vec<Kept>, Vec<AgentId>),
 }
 
 /// Where what it is given comes from.
@@ -103,7 +107,18 @@ fn facts(state: &State, id: SessionId) -> Option<Facts> {
             vaults: vaults.map(kept),
         }
     };
-    Some(Facts { attempt, from })
+    let mut nodes = Vec::new();
+    for container in &session.containers {
+        let is_present = container.key.attempt == attempt;
+        if is_present && !nodes.contains(&container.agent) {
+            nodes.push(container.agent);
+        }
+    }
+    Some(Facts {
+        attempt,
+        from,
+        nodes,
+    })
 }
 
 /// What is said of a session by one who has worked out what it is given.
@@ -137,8 +152,8 @@ impl Vaults {
             .map_err(|error| gone(why_shut(error)))
     }
 
-    /// What the containers of the present attempt of a session get; which vaults and versions went
-    /// into it is kept with the session before anything is handed out.
+    /// What the containers on a node of the present attempt of a session get; which vaults and
+    /// versions went into it is kept with the session before anything is handed out.
     ///
     /// # Errors
     /// [`NotGiven`].
@@ -146,14 +161,22 @@ impl Vaults {
         &self,
         engine: &Engine,
         id: SessionId,
+        agent: AgentId,
     ) -> Result<Zeroizing<Delivery>, NotGiven> {
         for _ in 0..LOOKS {
             match self.look(engine, id).await? {
-                Look::Given(sources) => return Ok(sources.made()?.delivery()),
-                Look::Nothing(attempt, vaults) => {
-                    let first = self.first(engine, id, attempt, &vaults);
-                    if let Some(delivery) = first.await? {
-                        return Ok(delivery);
+                Look::Given(sources, _) => return Ok(sources.made(Some(agent))?.delivery()),
+                Look::Nothing(attempt, vaults, mut nodes) => {
+                    if !nodes.contains(&agent) {
+                        nodes.push(agent);
+                    }
+                    let first = self.first(engine, id, attempt, &vaults, &nodes);
+                    if let Some(mut made) = first.await? {
+                        let at = nodes.iter().position(|node| *node == agent);
+                        let own = at
+                            .filter(|at| *at < made.len())
+                            .map(|at| made.swap_remove(at));
+                        return own.map(Made::delivery).ok_or(NotGiven::Unknown);
                     }
                 }
             }
@@ -161,8 +184,8 @@ impl Vaults {
         Err(NotGiven::Unknown)
     }
 
-    /// What the present attempt of a session was given, merged; none if nobody has asked for it
-    /// yet.
+    /// What the present attempt of a session was given, merged, on the node of its first rank;
+    /// none if nobody has asked for it yet.
     ///
     /// # Errors
     /// [`NotGiven`].
@@ -172,7 +195,7 @@ impl Vaults {
         id: SessionId,
     ) -> Result<Option<Merged>, NotGiven> {
         Ok(match self.look(engine, id).await? {
-            Look::Given(sources) => Some(layers::merge(sources.documents)),
+            Look::Given(sources, nodes) => Some(sources.merged(nodes.first().copied())),
             Look::Nothing(..) => None,
         })
     }
@@ -181,10 +204,14 @@ impl Vaults {
     async fn look(&self, engine: &Engine, id: SessionId) -> Result<Look, NotGiven> {
         for _ in 0..LOOKS {
             let found = engine.read_when_room(move |state, _| facts(state, id));
-            let Facts { attempt, from } = found.await?.ok_or(NotGiven::Unknown)?;
+            let Facts {
+                attempt,
+                from,
+                nodes,
+            } = found.await?.ok_or(NotGiven::Unknown)?;
             let gone = |why: String| NotGiven::Gone { attempt, why };
             match from {
-                From::Vaults(vaults) => return Ok(Look::Nothing(attempt, vaults)),
+                From::Vaults(vaults) => return Ok(Look::Nothing(attempt, vaults, nodes)),
                 From::Kept => {
                     let kept = self.reader.delivered(id).await;
                     let kept = kept.map_err(|error| gone(error.to_string()))?;
@@ -196,15 +223,15 @@ impl Vaults {
                         continue; // the next one began between the two looks
                     }
                     let sources = stored.sources().map_err(|why| gone(why.to_owned()))?;
-                    return Ok(Look::Given(sources));
+                    return Ok(Look::Given(sources, nodes));
                 }
                 From::Again { hash, vaults } => {
                     let changed = "the vaults have changed since, and it was not kept";
                     let vaults = vaults.ok_or_else(|| gone(changed.to_owned()))?;
                     let request = self.request_of(engine, id).await?;
-                    let again = self.again(hash.as_deref(), &vaults, &request);
+                    let again = self.again(hash.as_deref(), &vaults, &request, &nodes);
                     let sources = again.ok_or_else(|| gone(changed.to_owned()))?;
-                    return Ok(Look::Given(sources));
+                    return Ok(Look::Given(sources, nodes));
                 }
             }
         }
@@ -227,14 +254,25 @@ impl Vaults {
         Ok(all)
     }
 
-    /// Works out what a session is given, and says so. None if another one was first.
+    /// What the configurations of nodes set for sessions, of those that set anything.
+    ///
+    /// An agent says it before it asks for anything. Of one that has not said it yet to this
+    /// process, while a session on several nodes begins just then, nothing is taken.
+    fn layers_of(&self, nodes: &[AgentId]) -> BTreeMap<AgentId, Vec<Document>> {
+        let all = nodes.iter().map(|agent| (*agent, self.nodes.of(*agent)));
+        all.filter(|(_, layers)| !layers.is_empty()).collect()
+    }
+
+    /// Works out what a session is given on each of its nodes, and says so. None if another one
+    /// was first.
     async fn first(
         &self,
         engine: &Engine,
         id: SessionId,
         attempt: Attempt,
         vaults: &[Kept],
-    ) -> Result<Option<Zeroizing<Delivery>>, NotGiven> {
+        nodes: &[AgentId],
+    ) -> Result<Option<Vec<Made>>, NotGiven> {
         let request = self.request_of(engine, id).await?;
         let opened = self.opened(vaults);
         if let Some((vault, why)) = &opened.in_the_way {
@@ -247,15 +285,17 @@ impl Vaults {
         documents.extend(opened.documents);
         // The request says by itself what it gives. Without a key nothing can be kept: then it is
         // worked out again, as long as it comes out the same.
-        let keep = !documents.is_empty() && self.can_seal().is_ok();
+        let layers = self.layers_of(nodes);
+        let keep = (!documents.is_empty() || !layers.is_empty()) && self.can_seal().is_ok();
         documents.extend(request);
-        let sources = Sources::new(documents, vaults);
+        let sources = Sources::new(documents, layers, vaults);
         let text = keep.then(|| Stored::of(attempt, &sources).and_then(|stored| stored.text()));
         let too_large = matches!(text, Some(None)).then(|| {
             "too much is set for it to be kept: containers that ask after a vault was changed are given nothing."
                 .to_owned()
         });
-        let made = sources.made()?;
+        let made: Result<Vec<Made>, _> = nodes.iter().map(|n| sources.made(Some(*n))).collect();
+        let made = made?;
         let skipped: Vec<VaultId> = vaults
             .iter()
             .map(|kept| kept.vault.id)
@@ -264,13 +304,26 @@ impl Vaults {
         let absent = skipped
             .iter()
             .map(|id| format!("vault-skipped: vault {id} cannot be opened; it is left out."));
-        let parts = made.left_out.iter().map(|one| match &one.vault {
-            Some(vault) => format!("{} of vault {vault}: {}", one.what, one.why),
-            None => format!("{}: {}", one.what, one.why),
-        });
+        let mut parts: Vec<String> = Vec::new();
+        for one in made.iter().flat_map(|made| &made.left_out) {
+            let told = match &one.vault {
+                Some(vault) => format!("{} of vault {vault}: {}", one.what, one.why),
+                None => format!("{}: {}", one.what, one.why),
+            };
+            if !parts.contains(&told) {
+                parts.push(told);
+            }
+        }
+        let merged: Vec<&Merged> = made.iter().map(|made| &made.merged).collect();
+        let mut redact: Vec<String> = Vec::new();
+        for name in merged.iter().flat_map(|merged| hidden(merged)) {
+            if !redact.contains(&name) && redact.len() < redact::MAX_NAMES {
+                redact.push(name);
+            }
+        }
         let said = Said {
             configured: Some(attempt),
-            hash: Some(self.hash_of(&made.merged)),
+            hash: Some(self.hash_of(&merged)),
             vaults: opened.used,
             skipped: skipped.clone(),
         };
@@ -279,7 +332,7 @@ impl Vaults {
             attempt,
             hash: said.hash.clone().unwrap_or_default(),
             vaults: said.vaults.clone(),
-            redact: hidden(&made.merged),
+            redact,
             left_out: absent.chain(parts).chain(too_large).collect(),
             skipped,
             keep: text.flatten(),
@@ -287,19 +340,34 @@ impl Vaults {
         let look = move |state: &State, _, _: &_| state.sessions.get(&id).map(Said::of);
         let now = engine.ask_then(event, look).await?;
         let now = now.ok_or(NotGiven::Unknown)?;
-        Ok((now == said).then(|| made.delivery()))
+        Ok((now == said).then_some(made))
     }
 
     /// What a session was given, worked out once more; none if it comes out otherwise.
-    fn again(&self, hash: Option<&str>, vaults: &[Kept], request: &[Document]) -> Option<Sources> {
+    fn again(
+        &self,
+        hash: Option<&str>,
+        vaults: &[Kept],
+        request: &[Document],
+        nodes: &[AgentId],
+    ) -> Option<Sources> {
         let opened = self.opened(vaults).documents;
-        // What stands in files and variables may have come since.
+        // What stands in files and variables, here and on the nodes, may have come since.
+        let present = self.layers_of(nodes);
         let works = [Vec::new(), self.work.get()];
-        works.into_iter().find_map(|mut documents| {
-            documents.extend(opened.iter().chain(request).cloned());
-            let merged = layers::merge(documents.clone());
-            let same = Some(self.hash_of(&merged).as_str()) == hash;
-            same.then(|| Sources::new(documents, vaults))
+        let layers = [BTreeMap::new(), present];
+        let each = works
+            .iter()
+            .flat_map(|work| layers.iter().map(move |of| (work, of)));
+        each.into_iter().find_map(|(work, layers)| {
+            let documents = work.iter().chain(&opened).chain(request).cloned();
+            let sources = Sources::new(documents.collect(), layers.clone(), vaults);
+            let merged: Vec<Merged> = match nodes {
+                [] => vec![sources.merged(None)],
+                nodes => nodes.iter().map(|n| sources.merged(Some(*n))).collect(),
+            };
+            let merged: Vec<&Merged> = merged.iter().collect();
+            (Some(self.hash_of(&merged).as_str()) == hash).then_some(sources)
         })
     }
 }
@@ -307,6 +375,8 @@ impl Vaults {
 /// All that goes into what a session is given.
 struct Sources {
     documents: Vec<Document>,
+    /// What is set on one node alone.
+    nodes: BTreeMap<AgentId, Vec<Document>>,
     /// Vaults without which nothing starts.
     required: BTreeSet<String>,
 }
@@ -319,21 +389,30 @@ struct Made {
 }
 
 impl Sources {
-    fn new(documents: Vec<Document>, vaults: &[Kept]) -> Self {
+    fn new(
+        documents: Vec<Document>,
+        nodes: BTreeMap<AgentId, Vec<Document>>,
+        vaults: &[Kept],
+    ) -> Self {
         let required = vaults.iter().filter(|kept| kept.vault.required);
         Self {
             documents,
+            nodes,
             required: required.map(|kept| kept.vault.id.to_string()).collect(),
         }
     }
 
-    fn made(self) -> Result<Made, NotGiven> {
-        let Self {
-            documents,
-            required,
-        } = self;
-        let merged = layers::merge(documents);
-        let made = delivery::deliver(&merged, |id| required.contains(id));
+    /// What comes of it on a node.
+    fn merged(&self, agent: Option<AgentId>) -> Merged {
+        // Behind the coordinator's: inside a layer the node's own files and variables win.
+        let own = agent.and_then(|agent| self.nodes.get(&agent));
+        let own = own.into_iter().flatten();
+        layers::merge(self.documents.iter().chain(own).cloned().collect())
+    }
+
+    fn made(&self, agent: Option<AgentId>) -> Result<Made, NotGiven> {
+        let merged = self.merged(agent);
+        let made = delivery::deliver(&merged, |id| self.required.contains(id));
         let (delivery, left_out) = made.map_err(|error| NotGiven::Vault {
             vault: error.vault,
             why: error.why,
@@ -376,16 +455,22 @@ fn why_shut(error: OpenError) -> String {
 struct Stored {
     attempt: Attempt,
     documents: Vec<Flat>,
+    /// What was set on one node alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    nodes: BTreeMap<AgentId, Vec<Flat>>,
     required: BTreeSet<String>,
 }
 
 impl Stored {
     /// None where it cannot be read again.
     fn of(attempt: Attempt, sources: &Sources) -> Option<Self> {
-        let documents = sources.documents.iter().map(Flat::of);
+        let flat = |all: &[Document]| all.iter().map(Flat::of).collect::<Option<Vec<_>>>();
+        let nodes = sources.nodes.iter();
+        let nodes = nodes.map(|(agent, layers)| Some((*agent, flat(layers)?)));
         Some(Self {
             attempt,
-            documents: documents.collect::<Option<_>>()?,
+            documents: flat(&sources.documents)?,
+            nodes: nodes.collect::<Option<_>>()?,
             required: sources.required.clone(),
         })
     }
@@ -398,10 +483,16 @@ impl Stored {
     }
 
     fn sources(self) -> Result<Sources, &'static str> {
-        let documents = self.documents.into_iter().map(Flat::document);
-        let documents: Result<Vec<Document>, _> = documents.collect();
+        let documents = |all: Vec<Flat>| -> Result<Vec<Document>, &'static str> {
+            let all = all.into_iter().map(Flat::document);
+            let all: Result<_, _> = all.collect();
+            all.map_err(|_| "what is stored of it is damaged")
+        };
+        let nodes = self.nodes.into_iter();
+        let nodes = nodes.map(|(agent, layers)| documents(layers).map(|layers| (agent, layers)));
         Ok(Sources {
-            documents: documents.map_err(|_| "what is stored of it is damaged")?,
+            documents: documents(self.documents)?,
+            nodes: nodes.collect::<Result<_, _>>()?,
             required: self.required,
         })
     }
@@ -418,7 +509,7 @@ mod tests {
             let value = Value::Text("x".repeat(bytes));
             let tree = layers::under(path, Node::bare(value));
             let one = layers::document(layers::Layer::File, String::new(), false, 0, tree);
-            let sources = Sources::new(vec![one], &[]);
+            let sources = Sources::new(vec![one], BTreeMap::new(), &[]);
             Stored::of(Attempt::FIRST, &sources).and_then(|stored| stored.text())
         };
         let of = |bytes: usize| stored(&["a".to_owned()], bytes);

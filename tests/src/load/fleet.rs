@@ -4,12 +4,14 @@
 use anyhow::{Context as _, Result, anyhow};
 use longshore_agent::config::Config;
 use longshore_agent::daemon::{self, Agent, Parts};
+use longshore_agent::devices::Mask;
 use longshore_agent::devices::simulated::{SimulatedConfig, SimulatedGpus, start};
 use longshore_agent::hidden::Hidden;
 use longshore_agent::identity::{Files, Token};
 use longshore_agent::link::{JoinOrder, join};
 use longshore_agent::runtime::simulated::{SimulatedEngine, SimulatedEngineConfig};
 use longshore_common::ids::AgentId;
+use longshore_common::wire::NodeLayers;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -216,6 +218,8 @@ async fn member(config: &FleetConfig, number: u32) -> Result<Member> {
         machine,
         // Thousands of them share one disk, or one memory.
         journal_ahead: 1 << 16,
+        layers: NodeLayers::default(),
+        mask: Mask::default(),
         hidden: Hidden::default(),
     };
     let agent = daemon::start(parts, Arc::new(engine.clone()), None).await?;

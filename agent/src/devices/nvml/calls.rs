@@ -5,7 +5,7 @@
 //! device or library does not support is *unknown*, never zero and never a fault.
 
 use super::health::{Facts, Found, Live, Message, Reading, Signs};
-use super::{NvmlConfig, Pulse};
+use super::{Mask, NvmlConfig, Pulse};
 use longshore_common::amount::SlotName;
 use longshore_common::ids::DeviceId;
 use longshore_common::time::Timestamp;
@@ -194,7 +194,8 @@ impl<'n> Session<'n> {
 
     /// Reads the facts of GPUs that are new, and then the links of all.
     fn learn(&mut self, present: &[Device<'n>]) {
-        let mut news = false;
+        // What is in sight by now is linked to others.
+        let mut news = self.choice.learn();
         for device in present {
             let handle = handle(device);
             if !self.gpus.contains_key(&handle)
@@ -228,15 +229,17 @@ impl<'n> Session<'n> {
             reading.divided.push(facts.id.clone());
             return Some(handle);
         }
-        if !self.choice.takes(&facts) {
-            return None;
-        }
+        let masked = self.choice.take(&facts)?;
         let mut live = self.live(device);
         if let Ok(live) = &mut live {
             live.signs = self.signs(device);
         }
         let answers = live.is_ok();
-        reading.found.push(Found { facts, live });
+        reading.found.push(Found {
+            facts,
+            live,
+            masked,
+        });
         answers.then_some(handle)
     }
 
@@ -274,9 +277,13 @@ impl<'n> Session<'n> {
             let Some(facts) = self.instances.get(&uuid).cloned() else {
                 continue;
             };
-            if self.choice.takes(&facts) {
+            if let Some(masked) = self.choice.take(&facts) {
                 let live = self.live(&instance);
-                reading.found.push(Found { facts, live });
+                reading.found.push(Found {
+                    facts,
+                    live,
+                    masked,
+                });
             }
         }
     }
@@ -364,7 +371,7 @@ impl<'n> Session<'n> {
             .filter(|other| handle(other) != handle(device));
         let mut links: Vec<_> = others
             .filter_map(|other| Some((other, &self.gpus.get(&handle(other))?.facts)))
-            .filter(|(_, facts)| self.choice.takes(facts))
+            .filter(|(_, facts)| self.choice.shows(facts))
             .filter(|(other, facts)| remote.contains(&facts.pci) || joined(other))
             .map(|(_, facts)| facts.id.clone())
             .collect();
@@ -521,25 +528,60 @@ impl<'n> Session<'n> {
     }
 }
 
+fn short(names: &[String]) -> BTreeSet<String> {
+    names.iter().map(|name| short_pci(name)).collect()
+}
+
+fn stands_in(facts: &Facts, list: &BTreeSet<String>) -> bool {
+    let names = [facts.id.as_str(), facts.gpu.as_str(), &facts.pci].map(short_pci);
+    names.iter().any(|name| list.contains(name))
+}
+
 /// Which devices the configuration wants.
 struct Choice {
-    mask: BTreeSet<String>,
+    mask: Mask,
+    /// The names of the mask, as short as those of devices.
+    masked: BTreeSet<String>,
     only: BTreeSet<String>,
+    /// Looked at before: these stay in sight.
+    taken: BTreeSet<DeviceId>,
 }
 
 impl Choice {
     fn new(config: &NvmlConfig) -> Self {
-        let names = |list: &[String]| list.iter().map(|name| short_pci(name)).collect();
-        Self {
-            mask: names(&config.mask),
-            only: names(&config.only),
-        }
+        let mut choice = Self {
+            mask: config.mask.clone(),
+            masked: BTreeSet::new(),
+            only: short(&config.only),
+            taken: BTreeSet::new(),
+        };
+        choice.learn();
+        choice
     }
 
-    fn takes(&self, facts: &Facts) -> bool {
-        let names = [facts.id.as_str(), facts.gpu.as_str(), &facts.pci].map(short_pci);
-        let stands_in = |list: &BTreeSet<String>| names.iter().any(|name| list.contains(name));
-        !stands_in(&self.mask) && (self.only.is_empty() || stands_in(&self.only))
+    /// Asks what is kept back by now; true if that differs.
+    fn learn(&mut self) -> bool {
+        let masked = short(&self.mask.names());
+        let differs = masked != self.masked;
+        self.masked = masked;
+        differs
+    }
+
+    /// Whether a device is kept back; none = it is not looked at at all.
+    fn take(&mut self, facts: &Facts) -> Option<bool> {
+        if !self.shows(facts) {
+            return None;
+        }
+        if !self.taken.contains(&facts.id) {
+            self.taken.insert(facts.id.clone());
+        }
+        Some(stands_in(facts, &self.masked))
+    }
+
+    fn shows(&self, facts: &Facts) -> bool {
+        let is_wanted = self.only.is_empty() || stands_in(facts, &self.only);
+        let in_sight = || self.taken.contains(&facts.id) || self.mask.is_held(&facts.id);
+        is_wanted && (!stands_in(facts, &self.masked) || in_sight())
     }
 }
 

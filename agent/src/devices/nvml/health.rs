@@ -55,6 +55,8 @@ pub(super) struct Found {
     pub(super) facts: Arc<Facts>,
     /// Its figures, or in which words it refused.
     pub(super) live: Result<Live, String>,
+    /// The configuration keeps it back.
+    pub(super) masked: bool,
 }
 
 /// What does not change while the driver is loaded.
@@ -123,6 +125,8 @@ pub(super) struct Tracker {
 #[derive(Debug)]
 struct Known {
     facts: Arc<Facts>,
+    /// The configuration keeps it back.
+    masked: bool,
     live: Option<Live>,
     /// Since when it is too hot.
     hot_since: Option<Timestamp>,
@@ -203,6 +207,9 @@ impl Tracker {
         for (index, known) in (0_u32..).zip(&self.known) {
             let id = &known.facts.id;
             snapshot.devices.push(self.device(known, index));
+            if known.masked {
+                snapshot.masked.insert(id.clone());
+            }
             let Some(live) = known.live.as_ref().filter(|_| !self.unresponsive) else {
                 continue;
             };
@@ -235,6 +242,7 @@ impl Tracker {
             let back = match found.remove(&known.facts.id) {
                 Some(found) => {
                     known.facts = found.facts;
+                    known.masked = found.masked;
                     known.on_answer(found.live, now)
                 }
                 None => {
@@ -266,6 +274,7 @@ impl Tracker {
         for found in found.into_values() {
             let mut known = Known {
                 facts: found.facts,
+                masked: found.masked,
                 live: None,
                 hot_since: None,
                 warned: None,
@@ -446,6 +455,7 @@ mod tests {
                 links: Vec::new(),
             }),
             live: Ok(Live::default()),
+            masked: false,
         }
     }
 

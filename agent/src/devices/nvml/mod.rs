@@ -12,7 +12,7 @@
 //! No library is a machine without GPUs, not an error.
 
 use super::cordons::Cordons;
-use super::{Snapshot, Snapshots};
+use super::{Mask, Snapshot, Snapshots};
 use crate::host::wall_clock;
 use health::{Message, Tracker};
 use longshore_common::agent::Health;
@@ -55,8 +55,9 @@ pub struct NvmlConfig {
     pub deadline: Duration,
     /// Time between two attempts to load the library on a machine that had no GPU so far.
     pub retry: Duration,
-    /// Devices that are left out: UUIDs or PCI addresses, of a GPU or an instance.
-    pub mask: Vec<String>,
+    /// Devices that are left out: UUIDs or PCI addresses, of a GPU or an instance. Those that
+    /// were looked at before it became so are marked instead.
+    pub mask: Mask,
     /// When not empty: the only devices that are taken, written like `mask`.
     pub only: Vec<String>,
     /// XIDs after which a device is cordoned until it was reset and is well.
@@ -78,7 +79,7 @@ impl Default for NvmlConfig {
             sample: Duration::from_secs(5),
             deadline: Duration::from_secs(5),
             retry: Duration::from_secs(60),
-            mask: Vec::new(),
+            mask: Mask::default(),
             only: Vec::new(),
             cordon_xids: CORDON_XIDS.to_vec(),
             warn_xids: WARN_XIDS.to_vec(),

@@ -149,7 +149,7 @@ fn is_covered(device: &Device, cordon: &DeviceCordon) -> bool {
 fn is_sick(node: &Agent, device: &Device) -> bool {
     let by_person = node.cordons.get(&device.id);
     match device.health {
-        Health::Healthy | Health::Foreign => false,
+        Health::Healthy | Health::Foreign | Health::Masked => false,
         Health::Lost | Health::Unresponsive => true,
         Health::Cordoned => !by_person.is_some_and(|cordon| is_covered(device, cordon)),
     }

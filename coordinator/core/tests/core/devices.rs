@@ -153,6 +153,34 @@ fn what_a_person_keeps_back_is_not_given_out() {
 }
 
 #[test]
+fn what_a_node_masks_stays_with_who_has_it_and_is_given_to_nobody_else() {
+    let (mut world, n1, first) = running(gpu_job(1));
+    let second = world.submit(gpu_job(1));
+    let lines = world.history.len();
+    told(
+        &mut world,
+        n1,
+        Health::Masked,
+        "devices.mask of its node names it",
+    );
+    assert!(world.is(first, SessionState::Running));
+    assert!(!is_faulty(&world, first));
+    assert_eq!(world.history.len(), lines);
+    world.ends(first, exit(0));
+    assert!(world.is(second, SessionState::Pending));
+    // Nobody has it: the node lists it no more, and no session is told of a fault.
+    let lines = world.history.len();
+    world.does(Event::Inventory {
+        agent: n1,
+        inventory: Box::new(inventory("n1", 0)),
+    });
+    assert!(world.is(second, SessionState::Pending));
+    assert_eq!(world.history.len(), lines);
+    told(&mut world, n1, Health::Healthy, "");
+    assert_eq!(world.devices(second), ["GPU-n1-0"]);
+}
+
+#[test]
 fn what_has_a_device_keeps_it_and_nobody_is_alarmed() {
     let (mut world, n1, id) = running(gpu_job(1));
     let lines = world.history.len();

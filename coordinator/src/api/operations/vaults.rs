@@ -18,6 +18,11 @@ const KEY: Parameter = query(
     Holds::Text,
     "A path, such as environment.STAGE. Required.",
 );
+const AGENT: Parameter = query(
+    "agent",
+    Holds::Text,
+    "A node by its name or id, of a group that is open to one: what sessions on it get. Not together with session.",
+);
 const SESSION: Parameter = query(
     "session",
     Holds::Text,
@@ -238,7 +243,7 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/me/config",
         row: Some(Access::MeVault),
         summary: "What one's sessions get beside what is asked for them, and where it comes from",
-        parameters: &[SESSION, REVEAL],
+        parameters: &[AGENT, SESSION, REVEAL],
         gives: Gives::Json(shape::<admin::ConfigView>),
         codes: &["LS-NOT-FOUND", "LS-STATE", "LS-REAUTH"],
         handler: || get(merged::mine),
@@ -249,7 +254,7 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/me/config/explain",
         row: Some(Access::MeVault),
         summary: "Where one value of it comes from, and what it stands before",
-        parameters: &[KEY, SESSION, REVEAL],
+        parameters: &[KEY, AGENT, SESSION, REVEAL],
         gives: Gives::Json(shape::<admin::ConfigLeaf>),
         codes: &["LS-NOT-FOUND", "LS-STATE", "LS-REAUTH", "LS-SECRETS-LOCKED"],
         handler: || get(merged::explain_mine),
@@ -260,7 +265,7 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/users/{id}/config",
         row: Some(Access::UserConfig),
         summary: "What somebody's sessions get, masked",
-        parameters: &[SESSION, REVEAL],
+        parameters: &[AGENT, SESSION, REVEAL],
         gives: Gives::Json(shape::<admin::ConfigView>),
         codes: &["LS-NOT-FOUND", "LS-STATE", "LS-REAUTH"],
         handler: || get(merged::of_person),
@@ -271,7 +276,7 @@ pub(super) const ROWS: &[Operation] = &[
         path: "/api/v1/users/{id}/config/explain",
         row: Some(Access::UserConfig),
         summary: "Where one value of somebody's sessions comes from, masked",
-        parameters: &[KEY, SESSION, REVEAL],
+        parameters: &[KEY, AGENT, SESSION, REVEAL],
         gives: Gives::Json(shape::<admin::ConfigLeaf>),
         codes: &["LS-NOT-FOUND", "LS-STATE", "LS-REAUTH"],
         handler: || get(merged::explain_person),

@@ -1,8 +1,11 @@
 //! Files and work keys that come with a request, and what a session does not get.
 
-use super::{Fixture, ready};
-use longshore_common::ids::SessionId;
-use longshore_common::wire::Delivery;
+use super::{AGENT, Fixture, ready};
+use longshore_common::ids::{AgentId, SessionId};
+use longshore_common::wire::{Delivery, NodeLayers};
+use longshore_config::read::{Format, read};
+use longshore_config::work::flat::Flat;
+use longshore_config::work::layers::{Layer, document};
 use serde_json::{Value, json};
 
 const MINE: &str = "/api/v1/me/vault";
@@ -14,7 +17,11 @@ async fn vault(f: &Fixture, content: &Value) {
 }
 
 async fn delivery(f: &Fixture, id: SessionId) -> Delivery {
-    let given = f.app.vaults.deliver(&f.app.engine, id).await;
+    let given = f
+        .app
+        .vaults
+        .deliver(&f.app.engine, id, AgentId::new(1))
+        .await;
     (*given.unwrap()).clone()
 }
 
@@ -242,9 +249,9 @@ async fn nothing_is_kept_of_what_the_request_says_by_itself() {
     assert!(!kept(&f, SessionId(1)).await);
     // Neither a vault nor what a reload brings gets into it.
     vault(&f, &json!({ "environment": { "A": "2", "B": "3" } })).await;
-    let node = longshore_config::read::read(longshore_config::read::Format::Json, br#"{"x": 1}"#);
-    let work = longshore_config::work::layers::document(
-        longshore_config::work::layers::Layer::File,
+    let node = read(Format::Json, br#"{"x": 1}"#);
+    let work = document(
+        Layer::File,
         "coordinator:/etc/x".to_owned(),
         true,
         0,
@@ -271,7 +278,11 @@ async fn what_was_given_and_is_gone_is_not_replaced_by_something_else() {
         [("A".to_owned(), "first".to_owned())]
     );
     vault(&f, &json!({ "environment": { "A": "second" } })).await;
-    let gone = f.app.vaults.deliver(&f.app.engine, SessionId(1)).await;
+    let gone = f
+        .app
+        .vaults
+        .deliver(&f.app.engine, SessionId(1), AgentId::new(1))
+        .await;
     assert_eq!(
         gone.unwrap_err().to_string(),
         "what attempt 1 was given: the vaults have changed since, and it was not kept"
@@ -326,4 +337,120 @@ async fn what_a_session_was_given_is_shown_to_its_owner_with_where_it_comes_from
     f.runs("s-1").await;
     f.ends("s-1", 0).await;
     assert_eq!(f.get(config).await.code(), "LS-STATE");
+}
+
+/// An agent says what its configuration sets.
+fn node_says(f: &Fixture, agent: AgentId, text: &str) {
+    let tree = read(Format::Yaml, text.as_bytes()).unwrap();
+    let file = "agent:/etc/longshore/agent.toml".to_owned();
+    let flat = [Flat::of(&document(Layer::File, file, true, 0, tree)).unwrap()];
+    let documents = serde_json::to_vec(&flat).unwrap();
+    let layers = NodeLayers { documents };
+    f.app.vaults.take_layers(agent, &layers).unwrap();
+}
+
+async fn on(f: &Fixture, agent: AgentId) -> Delivery {
+    let given = f.app.vaults.deliver(&f.app.engine, SessionId(1), agent);
+    (*given.await.unwrap()).clone()
+}
+
+#[tokio::test]
+async fn what_a_node_sets_reaches_the_containers_there_alone() {
+    let f = ready().await;
+    let other = AgentId::new(8);
+    let node = "environment: {A: node, B: node}\nagent: {git: {user: node, host: h}}\n";
+    node_says(&f, AGENT, node);
+    vault(&f, &json!({ "environment": { "B": "vault" } })).await;
+    f.submit(json!({ "command": ["true"] })).await;
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let here = on(&f, AGENT).await;
+    assert_eq!(here.environment, [pair("A", "node"), pair("B", "vault")]);
+    assert_eq!(config(&here)["agent"]["git"]["user"], "node");
+    assert!(kept(&f, SessionId(1)).await);
+    let there = on(&f, other).await;
+    assert_eq!(there.environment, [pair("B", "vault")]);
+    // What one attempt was given stays, whatever the nodes set by then.
+    node_says(&f, AGENT, "environment: {A: later}");
+    node_says(&f, other, "environment: {A: late}");
+    assert_eq!((on(&f, AGENT).await, on(&f, other).await), (here, there));
+    let explained = "/api/v1/me/config/explain?key=agent.git.user&session=s-1";
+    let leaf = f.get(explained).await.json();
+    assert_eq!(
+        (&leaf["layer"], &leaf["source"]),
+        (&json!("file"), &json!("agent:/etc/longshore/agent.toml:2"))
+    );
+}
+
+#[tokio::test]
+async fn a_locked_vault_stands_above_the_files_and_variables_of_a_node() {
+    let f = ready().await;
+    let tree = read(Format::Yaml, b"environment: {A: variable, B: variable}").unwrap();
+    let name = "LONGSHORE__ENVIRONMENT".to_owned();
+    let flat = [Flat::of(&document(Layer::Environment, name, false, 0, tree)).unwrap()];
+    let documents = serde_json::to_vec(&flat).unwrap();
+    let layers = NodeLayers { documents };
+    f.app.vaults.take_layers(AGENT, &layers).unwrap();
+    vault(&f, &json!({ "environment": { "A": "own" } })).await;
+    let locked = json!({
+        "name": "Locked", "groups": ["users"], "enabled": true, "locked": true, "format": "json",
+        "content": json!({ "environment": { "B": "locked" } }).to_string(),
+    });
+    let made = f.post("/api/v1/vaults", &locked).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let shown = f.get("/api/v1/me/config?agent=gpu01").await.json();
+    let told = |key: &str| {
+        let mut leaves = shown["leaves"].as_array().unwrap().iter();
+        let leaf = leaves.find(|leaf| leaf["path"] == key).unwrap();
+        let layers = leaf["shadowed"].as_array().unwrap().iter();
+        let layers: Vec<String> = layers.map(|l| l["layer"].to_string()).collect();
+        (leaf["layer"].as_str().unwrap().to_owned(), layers)
+    };
+    let (winner, over) = told("environment.A");
+    assert_eq!((winner.as_str(), over.len()), ("environment", 1));
+    let (winner, over) = told("environment.B");
+    assert_eq!(
+        (winner.as_str(), over),
+        ("locked-vault", vec!["\"environment\"".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn what_sessions_on_a_node_get_is_shown_masked_and_only_with_a_node() {
+    let f = ready().await;
+    node_says(
+        &f,
+        AGENT,
+        "agent: {git: {password: hunter2}}\nenvironment: {A: hunter2}\n",
+    );
+    let plain = f.get("/api/v1/me/config").await.json();
+    assert_eq!(plain["config"], json!({}));
+    let shown = f.get("/api/v1/me/config?agent=gpu01").await;
+    assert!(!shown.text().contains("hunter2"), "{}", shown.text());
+    assert_eq!(shown.json()["config"]["environment"]["A"], "********");
+    let explained = "/api/v1/me/config/explain?key=agent.git.password&agent=gpu01";
+    assert_eq!(
+        f.get(explained).await.json()["source"],
+        "agent:/etc/longshore/agent.toml:1"
+    );
+    for (path, status, code) in [
+        ("/api/v1/me/config?agent=nowhere", 404, "LS-NOT-FOUND"),
+        (
+            "/api/v1/me/config?agent=gpu01&session=s-1",
+            400,
+            "LS-PARAMETER",
+        ),
+        (
+            "/api/v1/me/config?agent=gpu01&reveal=true",
+            400,
+            "LS-PARAMETER",
+        ),
+    ] {
+        let refused = f.get(path).await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.code()),
+            (status, code.to_owned()),
+            "{path}: {}",
+            refused.text()
+        );
+    }
 }

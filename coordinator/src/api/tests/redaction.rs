@@ -195,7 +195,11 @@ async fn a_vault_hides_more_of_the_sessions_it_reaches() {
     let given = f
         .app
         .vaults
-        .deliver(&f.app.engine, longshore_common::ids::SessionId(1))
+        .deliver(
+            &f.app.engine,
+            longshore_common::ids::SessionId(1),
+            longshore_common::ids::AgentId::new(1),
+        )
         .await;
     assert!(given.is_ok());
     assert!(everywhere(&f).await.contains(SECRET));

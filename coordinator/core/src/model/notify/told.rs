@@ -378,8 +378,10 @@ fn newly_sick(before: Option<&Arc<Inventory>>, after: Option<&Arc<Inventory>>) -
     };
     let sick = after.devices.iter().filter(|device| {
         // What somebody else uses for a while is not sick.
-        !matches!(device.health, Health::Healthy | Health::Foreign)
-            && was(device.id.clone()) != device.health
+        !matches!(
+            device.health,
+            Health::Healthy | Health::Foreign | Health::Masked
+        ) && was(device.id.clone()) != device.health
     });
     let shown = sick.take(DEVICES).map(|device| {
         let (id, health, why) = (&device.id, device.health, &device.health_detail);

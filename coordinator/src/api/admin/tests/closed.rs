@@ -1,12 +1,16 @@
 //! What is shown of a session whose vaults are not the caller's own.
 
 use super::{Fixture, ready};
-use longshore_common::ids::SessionId;
+use longshore_common::ids::{AgentId, SessionId};
 use longshore_common::wire::Delivery;
 use serde_json::{Value, json};
 
 async fn given(f: &Fixture) -> Delivery {
-    let given = f.app.vaults.deliver(&f.app.engine, SessionId(1)).await;
+    let given = f
+        .app
+        .vaults
+        .deliver(&f.app.engine, SessionId(1), AgentId::new(1))
+        .await;
     (*given.unwrap()).clone()
 }
 

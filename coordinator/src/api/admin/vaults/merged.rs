@@ -4,7 +4,7 @@ use super::super::super::audit::origin;
 use super::super::super::errors::{Failure, cut};
 use super::super::super::extract::{Query, Ref};
 use super::super::super::{App, json, person};
-use super::super::missing;
+use super::super::{Viewer, missing};
 use super::{record_reveal, reveals, warnings};
 use crate::identity::Person;
 use crate::vaults::{Kept, NotGiven};
@@ -71,7 +71,7 @@ async fn asked(
 ) -> Result<(Asked, Query, Person), Failure> {
     let person = person(request.extensions())?;
     let origin = origin(request.extensions())?;
-    let mut known = vec!["reveal", "session"];
+    let mut known = vec!["reveal", "session", "agent"];
     known.extend(parameters);
     let query = Query::read(request.uri().query(), &known)?;
     let session = query.one("session")?.map(str::to_owned);
@@ -82,7 +82,15 @@ async fn asked(
                 .map_err(|_| missing("session", text))?,
         ),
     };
+    let node = query.one("agent")?.map(str::to_owned);
+    if session.is_some() && node.is_some() {
+        return Err(Failure::new(
+            "LS-PARAMETER",
+            "session and agent do not go together: a session was given what its own nodes set.",
+        ));
+    }
     let (me, rights, wanted) = (person.caller.user, person.rights.clone(), whose.clone());
+    let (viewer, at) = (Viewer::of(&person), node.clone());
     let found = app
         .engine
         .read(move |state, _| {
@@ -127,14 +135,31 @@ async fn asked(
                 })
             });
             let closed: BTreeSet<String> = closed.map(|one| one.id.to_string()).collect();
-            Some((all, shown, closed, user.id, had))
+            // A node of a group that is closed to one is as none.
+            let agent = at.map(|name| {
+                let agent = state.agent_by_ref(&name)?;
+                let group = state.groups.get(&agent.group)?;
+                viewer.may_use(state, group).then_some(agent.id)
+            });
+            Some((all, shown, closed, user.id, had, agent))
         })
         .await?;
-    let (all, vaults, closed, user, had) = found.ok_or_else(|| match &whose {
+    let (all, vaults, closed, user, had, agent) = found.ok_or_else(|| match &whose {
         None => Failure::internal(),
         Some(name) => missing("user", name),
     })?;
+    let agent = match agent {
+        Some(None) => return Err(missing("agent", &node.unwrap_or_default())),
+        Some(found) => found,
+        None => None,
+    };
     let reveal = reveals(app, &person, &query).await?;
+    if reveal && agent.is_some() {
+        return Err(Failure::new(
+            "LS-PARAMETER",
+            "What a node sets is revealed of a session that got it only: name that by session.",
+        ));
+    }
     if reveal && user != me {
         return Err(Failure::new(
             "LS-FORBIDDEN",
@@ -155,7 +180,7 @@ async fn asked(
             of_session(app, id, had).await?
         }
         _ => {
-            let made = app.vaults.configure(&all, Vec::new());
+            let made = app.vaults.configure(agent, &all, Vec::new());
             (made.merged, made.hash, made.warnings)
         }
     };
@@ -216,10 +241,14 @@ impl Asked {
 
     /// Whether a value is shown in the clear. Never so what comes from the personal vault of
     /// another one, such as the account that a session runs as, and logins at registries of any
-    /// vault that the caller may not read: no container gets those.
+    /// vault that the caller may not read, and of files and variables: no container gets those.
     fn reveals(&self, path: &[String], origin: &Origin<Layer>) -> bool {
-        let kept_back = origin.kind == Layer::PersonalVault || is_of_registries(path);
-        self.reveal && !(self.closed(origin) && kept_back)
+        let of_machine = matches!(origin.kind, Layer::File | Layer::Environment);
+        let kept_back = match is_of_registries(path) {
+            true => of_machine || self.closed(origin),
+            false => origin.kind == Layer::PersonalVault && self.closed(origin),
+        };
+        self.reveal && !kept_back
     }
 
     fn closed(&self, origin: &Origin<Layer>) -> bool {
