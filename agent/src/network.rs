@@ -161,6 +161,8 @@ struct Inner {
     agent: AgentId,
     config: PoolConfig,
     firewall: Firewall,
+    /// What the names of coordinators last led to.
+    names: links::Names,
     state: Mutex<State>,
     /// Containers that were given a network and have not started yet, as far as is known.
     starting: watch::Sender<BTreeSet<ContainerKey>>,
@@ -293,6 +295,7 @@ impl Pool {
             agent,
             config,
             firewall,
+            names: links::Names::default(),
             state,
             starting: watch::channel(BTreeSet::new()).0,
             work,

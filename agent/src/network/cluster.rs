@@ -5,7 +5,9 @@
 //! |---|---|---|
 //! | network of the engine | `longshore-<cluster>-s-42-a1` | labels |
 //! | its bridge | `ls<cluster>-c<number>` | the network |
-//! | link to other nodes | `ls<cluster>v<number>` | its name |
+//! | link to other nodes | `ls<cluster>v<agent><number>` | its name |
+
+mod order;
 
 use super::{Pool, cluster_name, is_taken, link_prefix, links, network_error, probe};
 use crate::runtime::RuntimeError;
@@ -54,11 +56,18 @@ fn failed(detail: String) -> RuntimeError {
     }
 }
 
+/// Nothing was made.
+fn refused(why: String) -> RuntimeError {
+    failed(format!(
+        "the order of the session's network is refused: {why}"
+    ))
+}
+
 impl Pool {
     /// What this node says of its networks.
     pub async fn networks(&self) -> NodeNetworks {
         let own = link_prefix(self.0.cluster);
-        match links::look(&self.0.config.overlay, &own).await {
+        match links::look(&self.0.config.overlay, &own, &self.0.names).await {
             Ok(mut found) => {
                 let ranges = found.ranges.into_iter().chain([self.0.config.range]);
                 found.ranges = links::widest(ranges);
@@ -97,6 +106,7 @@ impl Pool {
             self.secure().await?;
             self.adopt().await?;
         }
+        order::check(network, own).map_err(refused)?;
         let underlay = match own.peers.is_empty() {
             true => None,
             false => Some(self.underlay(own).await?),
@@ -107,6 +117,7 @@ impl Pool {
         let shared = match known {
             Some(known) => known,
             None => {
+                order::is_free(own.subnet, &self.networks().await.ranges).map_err(refused)?;
                 let made = Shared {
                     id: self.make_shared(of, own).await?,
                     number: own.number,
@@ -208,11 +219,11 @@ impl Pool {
         for (of, shared) in useless {
             self.unmake(of, shared).await?;
         }
-        let prefix = self.link_name_prefix();
+        let (prefix, tag) = (self.link_name_prefix(), self.link_tag());
         let names = links::names(&prefix).await.unwrap_or_default(); // looked for again
         for name in names {
-            let number = u32::from_str_radix(&name[prefix.len()..], 16);
-            if number.is_ok_and(|number| !numbers.contains(&number))
+            let rest = name.strip_prefix(&prefix).unwrap_or_default();
+            if number_of(rest, &tag).is_some_and(|number| !numbers.contains(&number))
                 && let Err(error) = links::remove(&name).await
             {
                 tracing::warn!(%error, name, "a link that nobody needs stays");
@@ -238,8 +249,11 @@ impl Pool {
     /// The caller holds `work`.
     async fn unmake(&self, of: Of, shared: Shared) -> Result<(), RuntimeError> {
         self.state().shared.remove(&of);
-        if let Err(error) = links::remove(&self.link_name(shared.number)).await {
-            tracing::warn!(%error, "a link to other nodes stays until the next look");
+        let former = format!("{}{:06x}", self.link_name_prefix(), shared.number);
+        for name in [self.link_name(shared.number), former] {
+            if let Err(error) = links::remove(&name).await {
+                tracing::warn!(%error, "a link to other nodes stays until the next look");
+            }
         }
         self.remove(shared.number, &shared.id).await
     }
@@ -317,12 +331,31 @@ impl Pool {
     }
 
     fn link_name(&self, number: u32) -> String {
-        format!("{}{number:06x}", self.link_name_prefix())
+        format!("{}{}{number:06x}", self.link_name_prefix(), self.link_tag())
+    }
+
+    /// What tells the links of this agent from those of another one of the same cluster on this
+    /// machine: all that the kernel leaves room for.
+    fn link_tag(&self) -> String {
+        let id = self.0.agent.to_string();
+        id.split_at(id.len() - 2).1.to_owned()
     }
 
     fn link_name_prefix(&self) -> String {
         format!("{}v", link_prefix(self.0.cluster).trim_end_matches('-'))
     }
+}
+
+/// The number of a network, of what stands behind the prefix in the name of a link; none = the
+/// link is another agent's, or none of ours. Names of the release before had no tag of an agent.
+fn number_of(rest: &str, tag: &str) -> Option<u32> {
+    const DIGITS: usize = 6;
+    let digits = match rest.len() {
+        DIGITS => rest,
+        _ => rest.strip_prefix(tag)?,
+    };
+    let all_digits = digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    u32::from_str_radix(digits, 16).ok().filter(|_| all_digits)
 }
 
 /// Whether this node can carry a network to its peers, as far as its own settings tell.

@@ -13,8 +13,9 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder, new_connection};
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -34,6 +35,24 @@ pub(super) struct LinkError(String);
 impl From<rtnetlink::Error> for LinkError {
     fn from(error: rtnetlink::Error) -> Self {
         Self(error.to_string())
+    }
+}
+
+/// What names last led to: a resolver that fails for a moment must not move a node to another
+/// address.
+#[derive(Debug, Default)]
+pub(super) struct Names(Mutex<BTreeMap<String, Vec<SocketAddr>>>);
+
+impl Names {
+    /// What a name leads to, by what was found now or else by what was found before. Names come
+    /// from the configuration: they are few.
+    fn known(&self, name: &str, found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.is_empty() {
+            return all.get(name).cloned().unwrap_or_default();
+        }
+        all.insert(name.to_owned(), found.clone());
+        found
     }
 }
 
@@ -169,6 +188,7 @@ async fn in_time<T>(work: impl Future<Output = Result<T, LinkError>>) -> Result<
 pub(super) async fn look(
     config: &super::OverlayConfig,
     own_links: &str,
+    names: &Names,
 ) -> Result<NodeNetworks, LinkError> {
     in_time(async {
         let kernel = Kernel::open()?;
@@ -182,7 +202,7 @@ pub(super) async fn look(
         let routes = kernel.routes().await?.into_iter();
         let routes = routes.filter(|(link, _)| !ours.contains(link));
         let address = match config.interface.as_str() {
-            "" => leading_away(&config.coordinators).await,
+            "" => leading_away(&config.coordinators, names).await,
             name => {
                 let link = links.iter().find(|link| link.name == name);
                 let mut on_it = addresses
@@ -225,15 +245,15 @@ pub(super) fn widest(ranges: impl Iterator<Item = Subnet>) -> Vec<Subnet> {
 
 /// This node's own address on the way to the first coordinator that is not on this node, else
 /// on the way to everybody.
-async fn leading_away(coordinators: &[String]) -> Option<Ipv4Addr> {
+async fn leading_away(coordinators: &[String], names: &Names) -> Option<Ipv4Addr> {
     for to in coordinators.iter().map(String::as_str).chain([AWAY]) {
         // A resolver that does not answer must not take the node's networks out of its report.
         let asked = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(to)).await;
-        for to in asked
+        let found = asked.into_iter().flatten().flatten().collect();
+        for to in names
+            .known(to, found)
             .into_iter()
-            .flatten()
-            .flatten()
-            .filter(std::net::SocketAddr::is_ipv4)
+            .filter(SocketAddr::is_ipv4)
         {
             let Ok(socket) = tokio::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await else {
                 continue;
@@ -339,6 +359,18 @@ mod tests {
         assert_eq!(widest(many).len(), MAX_RANGES);
     }
 
+    #[test]
+    fn a_name_that_no_resolver_answers_for_leads_where_it_led() {
+        let names = Names::default();
+        let at = |text: &str| -> Vec<SocketAddr> { vec![text.parse().unwrap()] };
+        assert!(names.known("c:1", Vec::new()).is_empty());
+        assert_eq!(names.known("c:1", at("192.0.2.1:1")), at("192.0.2.1:1"));
+        assert_eq!(names.known("c:1", Vec::new()), at("192.0.2.1:1"));
+        assert!(names.known("d:1", Vec::new()).is_empty());
+        assert_eq!(names.known("c:1", at("192.0.2.2:1")), at("192.0.2.2:1"));
+        assert_eq!(names.known("c:1", Vec::new()), at("192.0.2.2:1"));
+    }
+
     /// Needs nothing of the machine but that it is one.
     #[tokio::test]
     async fn the_machine_tells_its_routes_and_no_loopback_as_its_address() {
@@ -346,7 +378,8 @@ mod tests {
             coordinators: vec!["127.0.0.1:7420".to_owned()],
             ..Default::default()
         };
-        let found = look(&config, "ls-none-").await.unwrap();
+        let known = Names::default();
+        let found = look(&config, "ls-none-", &known).await.unwrap();
         if let Some(underlay) = found.underlay {
             assert!(
                 !underlay.address.is_loopback() && underlay.mtu >= 576,
@@ -357,7 +390,10 @@ mod tests {
             interface: "ls-no-such".to_owned(),
             ..config
         };
-        assert_eq!(look(&missing, "ls-none-").await.unwrap().underlay, None);
+        assert_eq!(
+            look(&missing, "ls-none-", &known).await.unwrap().underlay,
+            None
+        );
         assert_eq!(names("ls-no-such").await, Ok(Vec::new()));
         assert_eq!(remove("ls-no-such").await, Ok(()));
     }

@@ -58,6 +58,28 @@ async fn the_network_of_the_node_is_given_where_the_node_allows_it() {
 }
 
 #[test]
+fn links_of_another_agent_are_not_ours() {
+    for (rest, number) in [
+        ("ab0000ff", Some(255)),
+        ("0000ff", Some(255)),
+        ("cd0000ff", None),
+        ("ab0000f", None),
+        ("ab+000ff", None),
+        ("zz00ff", None),
+        ("", None),
+    ] {
+        assert_eq!(number_of(rest, "ab"), number, "{rest}");
+    }
+    let engine = Arc::new(Engine::new("/nowhere.sock".as_ref()));
+    let (cluster, agent) = (ClusterId::new(7), AgentId::new(u128::MAX));
+    let pool = Pool::new(engine, cluster, agent, PoolConfig::default()).unwrap();
+    let name = pool.link_name(0x00ff_ff01);
+    assert!(name.len() <= 15, "{name} is longer than the kernel takes");
+    let rest = name.strip_prefix(&pool.link_name_prefix()).unwrap();
+    assert_eq!(number_of(rest, &pool.link_tag()), Some(0x00ff_ff01));
+}
+
+#[test]
 fn a_node_says_why_it_cannot_carry_a_network() {
     assert!(usable(&own(1450, &[Some(2)]), underlay(1500)).is_ok());
     let why = |own, underlay| usable(&own, underlay).unwrap_err();
