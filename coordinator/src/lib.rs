@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod engine;
 pub mod hashing;
 pub mod identity;
+pub mod idle_watch;
 pub mod live;
 pub mod local;
 pub mod mail;

@@ -696,6 +696,8 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         settings_of_cycles,
         stopping.clone(),
     ));
+    let idling = longshore_coordinator::idle_watch::keep(engine.clone(), stopping.clone());
+    let idling = tokio::spawn(idling);
     let opening = vaults::keep(app.vaults.clone(), app.engine.clone(), stopping.clone());
     let opening = tokio::spawn(opening);
     let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
@@ -749,6 +751,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         let _ = refusals.await; // as there
         let _ = uses.await; // as there
         let _ = cycles.await; // as there
+        let _ = idling.await; // as there
         let _ = retention.await; // as there
         let _ = sending.await; // as there
         let _ = logins.await; // as there

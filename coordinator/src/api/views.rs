@@ -415,8 +415,12 @@ pub(super) fn own_limit(session: &Session, live: &Live) -> Option<(Timestamp, &'
 
 /// When a running session is stopped for being idle: when its last container is.
 pub(super) fn idle_limit(session: &Session, live: &Live) -> Option<Timestamp> {
-    let said = session.present().map(|c| live.idle(c.agent, c.key));
-    let last = said.map(|said| said.and_then(|i| i.deadline)).max();
+    let mut said = session.present().map(|c| live.idle(c.agent, c.key));
+    // One that has no deadline, or of which nothing is known, keeps the others.
+    let last = said.try_fold(None, |last: Option<Timestamp>, said| {
+        let one = said.and_then(|said| said.deadline)?;
+        Some(Some(last.map_or(one, |last| last.max(one))))
+    });
     let last = last.flatten();
     let last = last.filter(|_| session.state == SessionState::Running);
     // What was kept since the agent spoke of it is judged as it is shown here.

@@ -266,6 +266,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::Warned { .. }
         | Event::Alarm { .. }
         | Event::Watchdog { .. }
+        | Event::ClusterIdle { .. }
         | Event::Silent { .. }
         | Event::KeypairsUsed(_)
         | Event::UseSession(_)

@@ -6,7 +6,7 @@ use super::network;
 use super::policies::LifeSettings;
 use super::state::State;
 use longshore_common::ids::{AgentId, InstanceId, Rank};
-use longshore_common::limits::{Deadline, Kept, SessionLimits};
+use longshore_common::limits::{Deadline, IdleAction, IdlePolicy, Kept, SessionLimits};
 use longshore_common::session::{ContainerSpec, ContainerState, Entry, Reason, StopOrder, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{DesiredSet, DrainNotice, SignalBefore};
@@ -225,7 +225,14 @@ pub(crate) fn limits(
         lifetime: session.lifetime_deadline().map(left),
         // Of the command, and only the main container runs it.
         batch_timeout_s: session.batch_timeout_s.filter(|_| rank == Rank::MAIN),
-        idle: session.judged_idle().cloned(),
+        idle: session.judged_idle().map(|rules| IdlePolicy {
+            // By what one node sees of several containers none is stopped.
+            action: match session.cluster.size {
+                1 => rules.action,
+                _ => IdleAction::Report,
+            },
+            ..rules.clone()
+        }),
         grace_s: lives.stop_grace_s,
         from_start_s: match session.lifetime_deadline() {
             Some(_) => None,

@@ -570,12 +570,11 @@ impl Session {
         Some(life.saturating_add(more))
     }
 
-    /// The rules of idleness that are judged. An agent judges each container alone, and one
-    /// that holds does no work while others do: nobody of a cluster is stopped for being idle
-    /// by what one node sees.
+    /// The rules of idleness that are judged: by its agent, or of several containers by the
+    /// coordinator, over all of them.
     #[must_use]
-    pub fn judged_idle(&self) -> Option<&IdlePolicy> {
-        self.idle.as_ref().filter(|_| self.cluster.size == 1)
+    pub const fn judged_idle(&self) -> Option<&IdlePolicy> {
+        self.idle.as_ref()
     }
 
     /// Whether it waits for a place. An array does not: its tasks do.

@@ -3,6 +3,7 @@
 use super::admin::{AdminAnswer, AdminOrder, FixedOrder};
 use super::announce::AnnounceOrder;
 use super::change::Change;
+use super::cluster_idle::ClusterIdleVerdict;
 use super::devices::CordonOrder;
 use super::drain::DrainOrder;
 use super::entities::{Adjusted, Group, JoinToken, Session};
@@ -167,6 +168,15 @@ pub enum Event {
         seen: Watched,
         /// What follows.
         verdict: WatchdogVerdict,
+    },
+    /// The containers of a session were judged together for idleness.
+    ClusterIdle {
+        /// Whose.
+        session: SessionId,
+        /// Of which attempt they are.
+        attempt: Attempt,
+        /// What follows.
+        verdict: ClusterIdleVerdict,
     },
     /// No heartbeat came for some time.
     Silent {

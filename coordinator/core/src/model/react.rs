@@ -89,6 +89,13 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::Watchdog { seen, verdict } => with_draft(state, now, |draft| {
             super::watchdog::carry_out(draft, seen, *verdict);
         }),
+        Event::ClusterIdle {
+            session,
+            attempt,
+            verdict,
+        } => with_draft(state, now, |draft| {
+            super::cluster_idle::carry_out(draft, (*session, *attempt), *verdict);
+        }),
         Event::FileNotice { agent, key, text } => with_draft(state, now, |draft| {
             super::delivery::noticed(draft, *agent, *key, text);
         }),

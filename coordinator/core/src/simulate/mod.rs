@@ -438,7 +438,9 @@ impl<'a> Run<'a> {
         // An agent that is away keeps to what it was told.
         if agent.is_some_and(|agent| agent.state == AgentState::Alive) {
             let lives = &state.scheduler.lives;
-            let limits = crate::model::agent_limits(session, Rank::MAIN, lives, self.now);
+            let mut limits = crate::model::agent_limits(session, Rank::MAIN, lives, self.now);
+            // Of several containers the coordinator judges all; here they all do the same.
+            limits.idle = session.judged_idle().cloned();
             watch.take_limits(limits, self.now);
         }
         if let Some(before) = watch.wake {

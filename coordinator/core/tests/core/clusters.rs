@@ -3,11 +3,14 @@
 use super::world::{World, exit, failed, inventory, job, slots};
 use longshore_common::api::{NewCluster, NewSession};
 use longshore_common::ids::{AgentId, ContainerKey, InstanceId, SessionId};
+use longshore_common::limits::{Combine, IdleAction, IdlePolicy};
 use longshore_common::network::{NodeNetworks, SessionNetwork, Underlay};
-use longshore_common::session::{Cause, ContainerState, End, SessionState, Want};
-use longshore_common::wire::OutcomeNumber;
+use longshore_common::session::{Cause, ContainerState, End, Reason, SessionState, Want};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::{IdleCheckName, OutcomeNumber};
 use longshore_core::model::{
-    Change, ClusterNetwork, Event, SettingsOrder, Steering, desired_set, is_given,
+    Change, ClusterIdleVerdict, ClusterNetwork, Event, IdleSaid, More, SettingsOrder, Steering,
+    cluster_idle, desired_set, is_given, judged_together,
 };
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -62,6 +65,122 @@ fn running(mode: &str) -> (World, SessionId) {
     all(&mut world, id, ContainerState::Running);
     assert!(world.is(id, SessionState::Running), "{}", world.show(id));
     (world, id)
+}
+
+/// One whose owner's policy stops what nobody uses for 600 s, over two nodes.
+fn watched() -> (World, SessionId) {
+    let mut world = World::new();
+    super::prolong::policy(&mut world, |p| {
+        p.idle_timeout_s = Some(600);
+        p.idle = Some(IdlePolicy {
+            action: IdleAction::Stop,
+            combine: Combine::All,
+            initial_grace_s: 0,
+            warn_s: vec![60],
+            interaction_timeout_s: Some(600),
+            utilization: None,
+            timeout_s: 600,
+            keep_max: 2,
+        });
+    });
+    world.agent("n1", 0);
+    world.agent("n2", 0);
+    let id = world.submit(NewSession {
+        cluster: three("multi-node", "8").cluster,
+        ..slots(super::prolong::used_by_people(), &[("cpu", "8")])
+    });
+    all(&mut world, id, ContainerState::Created);
+    all(&mut world, id, ContainerState::Running);
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    (world, id)
+}
+
+fn near(deadline: Timestamp) -> Option<IdleSaid> {
+    let check = Some(IdleCheckName::Interaction);
+    Some(IdleSaid {
+        deadline,
+        near: true,
+        check,
+    })
+}
+
+fn judged(
+    world: &World,
+    id: SessionId,
+    said: &[Option<IdleSaid>],
+    told: Option<Timestamp>,
+) -> Option<ClusterIdleVerdict> {
+    cluster_idle(&world.stored[&id], said, told, world.now)
+}
+
+#[test]
+fn agents_stop_no_part_of_a_session_for_being_idle() {
+    let (world, id) = watched();
+    for (agent, key) in containers(&world, id) {
+        let order = world.order(agent, key).expect("it is ordered");
+        let rules = order.limits.idle.expect("each is measured");
+        assert_eq!(rules.action, IdleAction::Report);
+    }
+    let together: Vec<SessionId> = judged_together(world.state()).map(|s| s.id).collect();
+    assert_eq!(together, [id]);
+}
+
+#[test]
+fn a_session_is_idle_when_all_its_containers_are() {
+    let (world, id) = watched();
+    let (now, at) = (world.now, world.now.plus_s(90));
+    let quiet = [near(at), near(at.plus_s(-60)), near(now)];
+    let warned = Some(ClusterIdleVerdict::Warn(at));
+    assert_eq!(judged(&world, id, &quiet, None), warned);
+    assert_eq!(judged(&world, id, &quiet, Some(now)), None, "not yet");
+    // Used, or not known since a node is away: nothing, and a warning is taken back.
+    let used = near(at).map(|said| IdleSaid {
+        near: false,
+        ..said
+    });
+    for other in [used, None] {
+        let said = [near(now), other, near(now)];
+        assert_eq!(judged(&world, id, &said, None), None);
+        let back = Some(ClusterIdleVerdict::Used);
+        assert_eq!(judged(&world, id, &said, Some(now)), back);
+    }
+    // Nobody is stopped without a warning that stood for a minute.
+    let over = [near(now.plus_s(-5)); 3];
+    let late = Some(ClusterIdleVerdict::Warn(now.plus_s(60)));
+    assert_eq!(judged(&world, id, &over, None), late);
+    for (told_s, stops) in [(59, false), (60, true)] {
+        let verdict = judged(&world, id, &over, Some(now.plus_s(-told_s)));
+        let stop = ClusterIdleVerdict::Stop(Reason::IdleTimeout);
+        assert_eq!(verdict, stops.then_some(stop), "{told_s}");
+    }
+}
+
+#[test]
+fn a_verdict_stops_all_nodes_unless_somebody_kept_it_meanwhile() {
+    let (mut world, id) = watched();
+    let attempt = world.stored[&id].attempt;
+    let idle = |verdict| Event::ClusterIdle {
+        session: id,
+        attempt,
+        verdict,
+    };
+    world.does(idle(ClusterIdleVerdict::Warn(world.now.plus_s(60))));
+    let line = world.history.last().and_then(|line| line.detail.clone());
+    let at = world.now.plus_s(60);
+    let text = format!("This session stops at {at}: none of its containers is used.");
+    assert_eq!(line, Some(text));
+    super::prolong::more(&mut world, id, More::Keep(None)).expect("it may be kept");
+    world.does(idle(ClusterIdleVerdict::Stop(Reason::IdleTimeout)));
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    world.later(700_000);
+    world.does(idle(ClusterIdleVerdict::Stop(Reason::IdleTimeout)));
+    assert!(
+        world.is(id, SessionState::Terminating),
+        "{}",
+        world.show(id)
+    );
+    assert_eq!(world.reason(id), Some(Reason::IdleTimeout));
+    assert_eq!(wants(&world, id), [Want::Stop; 3]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn prolong(world: &mut World, order: Prolong) -> Result<Prolonged, Refusal> {
     }
 }
 
-fn more(world: &mut World, id: SessionId, what: More) -> Result<Prolonged, Refusal> {
+pub(super) fn more(world: &mut World, id: SessionId, what: More) -> Result<Prolonged, Refusal> {
     let order = order(world, id, what);
     prolong(world, order)
 }
@@ -41,7 +41,7 @@ fn code<T: std::fmt::Debug>(told: Result<T, Refusal>) -> &'static str {
 }
 
 /// The policy of everybody here.
-fn policy(world: &mut World, change: impl FnOnce(&mut KeypairPolicy)) {
+pub(super) fn policy(world: &mut World, change: impl FnOnce(&mut KeypairPolicy)) {
     let key = world.caller().access_key;
     let mut keypair = world.state().keypairs[&key].clone();
     keypair.policy = "p".to_owned();
@@ -59,7 +59,7 @@ fn living(s: i64) -> NewSession {
     }
 }
 
-fn used_by_people() -> NewSession {
+pub(super) fn used_by_people() -> NewSession {
     NewSession {
         kind: Some("interactive".to_owned()),
         ..job()

@@ -3,6 +3,7 @@
 
 use super::super::admin::AdminObject;
 use super::super::change::Change;
+use super::super::cluster_idle::{ClusterIdleVerdict, warning};
 use super::super::drain::{may_move, sessions_on};
 use super::super::entities::{Agent, RELEASING_ALARM_S, Session};
 use super::super::event::{Answer, Event, Refusal};
@@ -272,6 +273,19 @@ impl Telling<'_> {
                 let text = format!("Agent {name}{of}: {text}");
                 let agent = Some((*agent, name));
                 self.administrators(NoteEvent::Alarm, &text, &About { session, agent });
+            }
+            (
+                Event::ClusterIdle {
+                    session,
+                    verdict: ClusterIdleVerdict::Warn(at),
+                    ..
+                },
+                _,
+            ) if !changes.is_empty() => {
+                if let Some(session) = self.state.sessions.get(session).cloned() {
+                    let text = format!("Session {}: {}", named(&session), warning(*at));
+                    self.owner(&session, NoteEvent::Warn, &text);
+                }
             }
             (Event::Prolong(order), Answer::Prolonged(done)) if !changes.is_empty() => {
                 let what = match done.done {
