@@ -674,9 +674,12 @@ pub fn show_given(schema: &Schema, loaded: &Loaded) -> Vec<Shown> {
             };
             let earlier = leaf.shadowed.iter();
             let earlier = earlier.filter(|(origin, _)| origin.kind != WorkLayer::BuiltIn);
+            let clear = leaf.value.as_ref().map_or(Json::Null, Node::to_json);
+            let value_shown = value(&leaf.value);
             Shown {
                 key: format!("{lead}{}", dotted(&leaf.path)),
-                value: value(&leaf.value),
+                compared: compared(&[], clear, &value_shown),
+                value: value_shown,
                 origin: origin(&leaf.origin),
                 shadowed: earlier
                     .map(|(before, node)| (origin(before), value(node)))

@@ -312,6 +312,8 @@ pub(crate) mod tests {
     fn source(dir: &tempfile::TempDir, text: &str) -> Source {
         let path = dir.path().join("all.toml");
         std::fs::write(&path, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).unwrap();
         Source {
             file: Some(path),
             environment: vec![(
@@ -559,7 +561,7 @@ action = {{ method = "POST", url = "https://desk.lab/{secret}", headers = {{ "X-
             let values = [
                 "\"hunter2\"",
                 "[\"hunter2\"]",
-                "{ hunter2 = \"hunter2\" }",
+                "{ name = \"hunter2\" }",
                 "[{ password = [\"hunter2\"] }]",
                 "[[\"hunter2\"]]",
             ];
@@ -569,9 +571,8 @@ action = {{ method = "POST", url = "https://desk.lab/{secret}", headers = {{ "X-
                 let mut told = Vec::new();
                 told.extend(source.begin().err().map(|error| error.to_string()));
                 source.file = None;
-                let json = value
-                    .replace(" = ", ": ")
-                    .replace("hunter2:", "\"hunter2\":");
+                let json = value.replace("name = ", "\"name\": ");
+                let json = json.replace("password = ", "\"password\": ");
                 for value in [&json, "hunter2", "[\"hunter2\""] {
                     source.environment = vec![(variable.clone(), value.to_owned())];
                     let read = source.begin();

@@ -151,7 +151,7 @@ fn leave_masked(devices: &mut Vec<Device>, masked: &BTreeSet<DeviceId>, held: &B
     for device in devices {
         if masked.contains(&device.id) && device.health == Health::Healthy {
             device.health = Health::Masked;
-            device.health_detail = "devices.mask of its node names it".to_owned();
+            device.health_detail = "devices.mask of its node names it".into();
         }
     }
 }
@@ -205,12 +205,12 @@ mod tests {
             capacity: 1000,
             model: "x".into(),
             memory_bytes: 0,
-            pci: String::new(),
+            pci: Box::default(),
             minor: None,
             numa: None,
             links: Default::default(),
             health,
-            health_detail: String::new(),
+            health_detail: Box::default(),
         };
         let ids = |names: &[&str]| -> BTreeSet<DeviceId> {
             names.iter().map(|name| name.parse().unwrap()).collect()

@@ -5,7 +5,7 @@
 //! What is seen of a session is known outside of the State; what follows is decided here. What is
 //! not seen, because a node is away, is never idle.
 
-use super::desired::DEFAULT_GRACE_S;
+
 use super::draft::{Draft, Why};
 use super::entities::{Session, Stop};
 use super::lifecycle::stop;
@@ -128,7 +128,7 @@ pub(super) fn carry_out(
             let order = Stop {
                 reason,
                 detail: detail.to_owned(),
-                grace_s: DEFAULT_GRACE_S,
+                grace_s: draft.state.stop_grace_s(),
                 forced: false,
                 at: now,
             };

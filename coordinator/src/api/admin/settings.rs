@@ -724,7 +724,7 @@ mod tests {
         std::fs::write(&file, crate::settings::tests::every_secret("hunter3")).unwrap();
         assert_eq!(reload().await.status.as_u16(), 200);
         let audit = f.get("/api/v1/audit?operation=settings.write").await;
-        let again = "read again: daemon.auth.fixed_users.users, secure.master_key, services.notify.mail.password, services.notify.webhooks, services.organization.ui_actions";
+        let again = "read again: daemon.auth.fixed_users.users, secure.master_key, services.notify.mail.password, services.notify.webhooks, services.organization.ui_actions.session";
         assert_eq!(audit.json()["items"][0]["detail"], again);
         for text in [settings.text(), audit.text()] {
             assert!(!text.contains("hunter"), "{text}");
