@@ -2,6 +2,7 @@
 //! between several of them. Where values come from is decided in `longshore-config`.
 
 mod actions;
+mod addresses;
 mod fixed;
 mod hidden;
 mod keys;
@@ -11,6 +12,7 @@ mod retention;
 mod secure;
 
 pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
+pub use addresses::{Hosts, Listen};
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
 pub use keys::{SCHEMA, manual, reference};
@@ -70,15 +72,17 @@ pub struct Config {
 pub struct Daemon {
     /// Where the database and keys lie.
     pub data_dir: PathBuf,
-    /// TCP address of the API.
-    pub listen: SocketAddr,
+    /// TCP addresses.
+    pub listen: Listen,
+    /// Names of its parts.
+    pub hosts: Hosts,
     /// Name of this coordinator; empty = the machine's.
     pub name: String,
     /// The address people reach it by, in links and snippets; empty = https, the machine's name
     /// and the port of the API.
     pub public_url: String,
-    /// Names and addresses by which it is reached, besides the machine's name.
-    pub hosts: Vec<String>,
+    /// Names and addresses by which it is reached, besides the machine's name and `hosts`.
+    pub names: Vec<String>,
     /// Proxies in front of it, as addresses or networks: what they say about the client's
     /// address counts.
     pub trusted_proxies: Vec<String>,
@@ -196,10 +200,11 @@ impl Default for Daemon {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("/var/lib/longshore"),
-            listen: SocketAddr::from(([0, 0, 0, 0], longshore_common::wire::DEFAULT_PORT)),
+            listen: Listen::default(),
+            hosts: Hosts::default(),
             name: String::new(),
             public_url: String::new(),
-            hosts: Vec::new(),
+            names: Vec::new(),
             trusted_proxies: Vec::new(),
             agents: Agents::default(),
             rate_limit: RateLimit::default(),
@@ -254,10 +259,11 @@ impl CorsSection {
         }
     }
 
-    /// As the API uses it.
+    /// As the API uses it. `own` is the origin of the console, where the API is of another one.
     #[must_use]
-    pub fn cors(&self) -> Cors {
+    pub fn cors(&self, own: Option<String>) -> Cors {
         Cors {
+            own,
             origins: self.origins.clone(),
             credentials: self.credentials,
             max_age_s: self.max_age_s,
@@ -291,7 +297,7 @@ impl Egress {
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Agents {
-    /// UDP address; absent = as the API.
+    /// UDP address; absent = the first of the API.
     pub listen: Option<SocketAddr>,
     /// Addresses agents may use besides the one they have.
     pub addresses: Vec<String>,
@@ -665,8 +671,8 @@ pub enum LogFormat {
 pub struct Overrides {
     /// `--data-dir`
     pub data_dir: Option<PathBuf>,
-    /// `--listen`
-    pub listen: Option<SocketAddr>,
+    /// `--listen`, once for each address; none = as the files say
+    pub listen: Vec<SocketAddr>,
     /// `--agents-listen`
     pub agents_listen: Option<SocketAddr>,
     /// `--default-image`
@@ -685,8 +691,11 @@ impl Overrides {
             ("--data-dir", "daemon.data_dir", self.data_dir.map(path)),
             (
                 "--listen",
-                "daemon.listen",
-                self.listen.map(|a| a.to_string()),
+                "daemon.listen.api",
+                (!self.listen.is_empty()).then(|| {
+                    let quoted = self.listen.iter().map(|a| format!("\"{a}\""));
+                    format!("[{}]", quoted.collect::<Vec<_>>().join(","))
+                }),
             ),
             (
                 "--agents-listen",
@@ -747,6 +756,9 @@ impl Config {
         for text in config.without(shut) {
             loaded.warnings.push(loaded.placed(&text));
         }
+        let daemon = &config.daemon;
+        let hint = daemon.hosts.warning(&daemon.auth.cookies.domain);
+        loaded.warnings.extend(hint.map(|text| loaded.placed(text)));
         let config = config.checked();
         let config = config.map_err(|error| ConfigError(loaded.placed(&error.0).to_string()))?;
         Ok((config, loaded))
@@ -822,8 +834,14 @@ impl Config {
         self.services.sessions.watchdog.check()?;
         self.services.retention.check()?;
         self.services.notify.check()?;
-        let listen = self.daemon.listen;
-        self.daemon.auth.check(listen)?;
+        self.daemon.listen.check()?;
+        self.daemon.hosts.check()?;
+        addresses::check_names(&self.daemon.names)?;
+        let public = &self.daemon.public_url;
+        let cookies = &self.daemon.auth.cookies.domain;
+        self.daemon.hosts.check_with(public, cookies)?;
+        let loopback = self.daemon.listen.are_loopback();
+        self.daemon.auth.check(loopback)?;
         let daemon = &self.daemon;
         let cookies = &daemon.auth.cookies.domain;
         daemon.apps.check(&daemon.public_url, cookies)?;
@@ -932,19 +950,6 @@ impl Config {
                 return wrong("daemon.trusted_proxies", error);
             }
         }
-        for host in &self.daemon.hosts {
-            if host.is_empty()
-                || host.len() > 253
-                || !host
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b))
-            {
-                return wrong(
-                    "daemon.hosts",
-                    format!("\"{host}\" is not the name or address of a machine"),
-                );
-            }
-        }
         self.defaults().map(|_| ())
     }
 
@@ -952,9 +957,13 @@ impl Config {
     /// machine.
     #[must_use]
     pub fn public_url(&self, host: &str) -> String {
+        let host = match self.daemon.hosts.app.as_str() {
+            "" => host,
+            name => name,
+        };
         match is_public_url(&self.daemon.public_url) {
             Ok(Some(url)) => url,
-            _ => format!("https://{host}:{}", self.daemon.listen.port()),
+            _ => format!("https://{host}:{}", self.daemon.listen.console().port()),
         }
     }
 
@@ -973,7 +982,8 @@ impl Config {
     /// Where agents connect to.
     #[must_use]
     pub fn agents_listen(&self) -> SocketAddr {
-        self.daemon.agents.listen.unwrap_or(self.daemon.listen)
+        let api = self.daemon.listen.first();
+        self.daemon.agents.listen.unwrap_or(api)
     }
 
     /// What a session gets that does not say.
@@ -1028,20 +1038,20 @@ mod tests {
     #[test]
     fn later_sources_win() {
         let config = load(
-            "[daemon]\nlisten = \"127.0.0.1:1\"\n[services.sessions]\ndefault_image = \"a\"\n",
+            "[daemon]\nlisten.api = [\"127.0.0.1:1\"]\n[services.sessions]\ndefault_image = \"a\"\n",
             &[
                 ("LONGSHORE__SERVICES__SESSIONS__DEFAULT_IMAGE", "007"),
                 ("LONGSHORE__DAEMON__AGENTS__HEARTBEAT_S", "3"),
-                ("LONGSHORE__DAEMON__HOSTS", "[\"a\",\"b\"]"),
+                ("LONGSHORE__DAEMON__NAMES", "[\"a\",\"b\"]"),
                 ("OTHER", "x"),
             ],
         )
         .unwrap();
-        assert_eq!(config.daemon.listen.port(), 1);
+        assert_eq!(config.agents_listen().port(), 1);
         assert_eq!(config.services.sessions.default_image, "007");
         assert_eq!(config.daemon.agents.heartbeat_s, 3);
-        assert_eq!(config.daemon.hosts, ["a", "b"]);
-        assert_eq!(config.agents_listen(), config.daemon.listen);
+        assert_eq!(config.daemon.names, ["a", "b"]);
+        assert_eq!(config.daemon.listen.api, [config.agents_listen()]);
     }
 
     #[test]
@@ -1073,11 +1083,13 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_their_place() {
-        let text = load("[daemon]\n\nlistn = \"x\"\n", &[])
+        let text = load("[daemon]\n\npublic_ul = \"x\"\n", &[])
             .unwrap_err()
             .to_string();
         assert!(
-            text.contains("daemon.toml:3:1: unknown key daemon.listn; did you mean daemon.listen?"),
+            text.contains(
+                "daemon.toml:3:1: unknown key daemon.public_ul; did you mean daemon.public_url?"
+            ),
             "{text}"
         );
         let text = load("", &[("LONGSHORE__DAEMON__AGENTS__HEARTBEET_S", "3")])

@@ -19,6 +19,7 @@ pub mod pki;
 pub mod rates;
 pub mod secrets;
 pub mod settings;
+pub mod sockets;
 pub mod store;
 pub mod uses;
 pub mod vaults;

@@ -9,6 +9,8 @@ use longshore_common::ids::{
     ClusterId, CoordinatorGeneration, DomainId, GroupId, InstanceId, PolicyId, ProjectId,
 };
 use longshore_common::redact::{Hiding, Names};
+use longshore_coordinator::api::areas::Areas;
+use longshore_coordinator::api::listener::Front;
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig};
 use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, manual, reference};
@@ -22,6 +24,7 @@ use longshore_coordinator::pki::Pki;
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::secrets::rotate;
 use longshore_coordinator::settings::{Held, InForce, Level, Settings, Source};
+use longshore_coordinator::sockets;
 use longshore_coordinator::store::{Store, StoreError, verify_audit_file};
 use longshore_coordinator::vaults::{self, Vaults};
 use longshore_core::model::{Beginning, Event, Group, Meta, NotifyOrder, State};
@@ -36,7 +39,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
@@ -67,9 +69,9 @@ struct Arguments {
     /// Where the database and keys lie
     #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
-    /// Address of the API (TCP), and of agents (UDP) unless told otherwise
+    /// Address of the API (TCP), and of agents (UDP) unless told otherwise; may be given again
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
-    listen: Option<SocketAddr>,
+    listen: Vec<SocketAddr>,
     /// Address agents connect to (UDP)
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     agents_listen: Option<SocketAddr>,
@@ -554,16 +556,16 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     }
     let cluster_id = state.meta.cluster;
     let reader = store.reader();
-    let listener = TcpListener::bind(config.daemon.listen)
-        .await
-        .with_context(|| format!("cannot listen on TCP {}", config.daemon.listen))?;
-    let apps = listen_for_apps(&config).await;
+    let listeners = sockets::of_parts(&config.daemon.listen).await;
+    let listeners = listeners.map_err(anyhow::Error::new)?;
+    let apps = sockets::for_apps(&config.daemon.apps).await;
     let apps_port = apps.first().and_then(|one| one.local_addr().ok());
     let origins = api::Origins::new(
         &config.daemon.apps.domain,
         &address,
         apps_port.map(|address| address.port()),
     );
+    let areas = Areas::new(&config.daemon.hosts, &config.daemon.listen, 0);
     let (effects, due) = mpsc::unbounded_channel();
     let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
     let live = Arc::new(Live::hiding(names));
@@ -623,7 +625,13 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         settings,
         actions: Held::new(config.services.organization.ui_actions.clone()),
         outbound: Held::new(Outbound::new(Allowed::of(&config.daemon.egress.allow))),
-        cors: Held::new(config.daemon.cors.cors()),
+        cors: Held::new(
+            config
+                .daemon
+                .cors
+                .cors(areas.is_console_apart().then(|| address.clone())),
+        ),
+        areas,
         cluster: cluster_id,
         ca_pem: pki.ca_pem(),
         pin: pki.pin().context("the authority has no pin")?,
@@ -683,14 +691,23 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let tls = pki
         .https_config()
         .context("the certificate cannot be used")?;
+    let tls = Some(Arc::new(tls));
+    let front = |area| Front {
+        tls: tls.clone(),
+        area,
+    };
     let mut servers = tokio::task::JoinSet::new();
     for listener in apps {
         let router = api::apps_router(app.clone());
-        let (tls, stopping) = (tls.clone(), stopping.clone());
-        servers.spawn(api::listener::serve(listener, tls, router, stopping));
+        let (front, stopping) = (front(None), stopping.clone());
+        servers.spawn(api::listener::serve(listener, front, router, stopping));
     }
     let router = api::router(app);
-    servers.spawn(api::listener::serve(listener, tls, router, stopping));
+    for (listener, area) in listeners {
+        let (router, stopping) = (router.clone(), stopping.clone());
+        let front = front(Some(area));
+        servers.spawn(api::listener::serve(listener, front, router, stopping));
+    }
     let watchdog = watchdog(engine.clone());
     let audit_head = say_audit_head(engine.clone());
     tell_systemd(&[NotifyState::Ready]);
@@ -797,11 +814,13 @@ fn hosts(config: &Config, name: &str) -> Vec<String> {
         Host::Ipv4(address) => address.to_string(),
         Host::Ipv6(address) => address.to_string(),
     }));
-    hosts.extend(config.daemon.hosts.iter().cloned());
+    hosts.extend(config.daemon.names.iter().cloned());
+    let parts = config.daemon.hosts.named();
+    hosts.extend(parts.map(|(_, name)| name.to_owned()));
     if !config.daemon.apps.domain.is_empty() {
         hosts.push(format!("*.{}", config.daemon.apps.domain));
     }
-    for address in [config.daemon.listen, config.agents_listen()] {
+    for address in config.daemon.listen.all().chain([config.agents_listen()]) {
         if !address.ip().is_unspecified() {
             hosts.push(address.ip().to_string());
         }
@@ -809,25 +828,6 @@ fn hosts(config: &Config, name: &str) -> Vec<String> {
     hosts.sort();
     hosts.dedup();
     hosts
-}
-
-/// Listens where apps are served to browsers. What cannot be listened on keeps nobody from
-/// work: it is said, and apps are reached by other ways.
-async fn listen_for_apps(config: &Config) -> Vec<TcpListener> {
-    let apps = &config.daemon.apps;
-    let mut listeners = Vec::new();
-    if !apps.domain.is_empty() {
-        return listeners; // they have names on the address of the API
-    }
-    for address in &apps.listen {
-        match TcpListener::bind(address).await {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => {
-                warn!(%address, %error, "apps cannot be served to browsers here (daemon.apps.listen)");
-            }
-        }
-    }
-    listeners
 }
 
 async fn told_to_stop() {

@@ -6,6 +6,7 @@
 //! | the file of the last orderly stop | buckets as they were; a crash empties them |
 
 use crate::settings::Held;
+use axum::http::HeaderMap;
 use longshore_common::ids::UserId;
 use longshore_identity::bucket::{Bucket, Buckets, SavedBucket, Verdict, anonymous_prefix};
 use serde::{Deserialize, Serialize};
@@ -138,23 +139,42 @@ impl Rates {
         peer: IpAddr,
         forwarded: impl DoubleEndedIterator<Item = &'a str>,
     ) -> IpAddr {
+        self.way(peer, forwarded).map_or(peer, |(client, _)| client)
+    }
+
+    /// How many trusted proxies stand between the outermost of them and us; none where the peer
+    /// is no trusted proxy.
+    #[must_use]
+    pub fn hops(&self, peer: IpAddr, headers: &HeaderMap) -> Option<usize> {
+        let forwarded = headers.get_all("x-forwarded-for").iter();
+        let texts = forwarded.filter_map(|value| value.to_str().ok());
+        self.way(peer, texts).map(|(_, hops)| hops)
+    }
+
+    /// The client, and the trusted proxies that name one another on the way from it.
+    fn way<'a>(
+        &self,
+        peer: IpAddr,
+        forwarded: impl DoubleEndedIterator<Item = &'a str>,
+    ) -> Option<(IpAddr, usize)> {
         let trusts = |address: IpAddr| {
             let holds = |all: &Vec<Network>| all.iter().any(|net| net.holds(address));
             self.trusted.look(holds)
         };
         if !trusts(peer) {
-            return peer;
+            return None;
         }
         let entries = forwarded.flat_map(|value| value.split(','));
         let mut entries: Vec<&str> = entries.map(str::trim).collect();
+        let mut hops = 0;
         while let Some(entry) = entries.pop() {
             match entry.parse::<IpAddr>() {
-                Ok(address) if trusts(address) => (),
-                Ok(address) => return address,
-                Err(_) => return peer, // not an address: whoever wrote it is not believed
+                Ok(address) if trusts(address) => hops += 1,
+                Ok(address) => return Some((address, hops)),
+                Err(_) => break, // not an address: whoever wrote it is not believed
             }
         }
-        peer
+        Some((peer, hops))
     }
 
     /// Keeps the buckets for the next start.

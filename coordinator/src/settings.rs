@@ -397,7 +397,7 @@ mod tests {
         assert_ne!(read.config.services.scheduler.interval_s, 0);
         assert_eq!(told.len(), 2, "{told:?}");
         // What is wrong in the file is no fault of what is stored.
-        std::fs::write(dir.path().join("all.toml"), "[daemon]\nhosts = [\"a b\"]\n").unwrap();
+        std::fs::write(dir.path().join("all.toml"), "[daemon]\nnames = [\"a b\"]\n").unwrap();
         let stored = keep(BTreeMap::from([(
             "services.sessions.admin_exec".to_owned(),
             json!(true),

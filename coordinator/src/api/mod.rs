@@ -13,6 +13,7 @@ mod admin;
 mod agents;
 mod announcements;
 mod apps;
+pub mod areas;
 pub mod audit;
 pub mod cors;
 mod devices;
@@ -38,6 +39,7 @@ mod service;
 mod sessions;
 mod sockets;
 mod views;
+pub mod ways;
 
 #[cfg(test)]
 mod tests;
@@ -123,6 +125,8 @@ pub struct Parts {
     pub actions: Held<UiActions>,
     /// Makes them.
     pub outbound: Held<Outbound>,
+    /// Names and ports of the parts.
+    pub areas: areas::Areas,
     /// Which pages of other origins may read answers.
     pub cors: Held<cors::Cors>,
     /// Id of the installation.
@@ -155,6 +159,20 @@ pub struct Parts {
     pub notify: notify::Notifying,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
+}
+
+impl Parts {
+    /// The address of the API, without a slash at its end.
+    #[must_use]
+    pub fn api_address(&self) -> String {
+        self.areas.address(areas::Area::Api, &self.address)
+    }
+
+    /// The console's origin, where the API is of another one.
+    #[must_use]
+    pub fn own_origin(&self) -> Option<String> {
+        self.areas.is_console_apart().then(|| self.address.clone())
+    }
 }
 
 /// What the settings allow beyond the operation table.
@@ -199,15 +217,20 @@ pub fn router(app: App) -> Router {
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(app.clone(), ways::to_its_part))
         .layer(from_fn_with_state(app.clone(), outermost))
         // What is for an app is none of the API's, whatever its path.
         .layer(from_fn_with_state(app.clone(), apps::by_name))
+        .layer(from_fn_with_state(app.clone(), ways::enter))
         .with_state(app)
 }
 
 /// Everything on the address that belongs to apps alone.
 pub fn apps_router(app: App) -> Router {
-    Router::new().fallback(apps::serve).with_state(app)
+    Router::new()
+        .fallback(apps::serve)
+        .layer(from_fn_with_state(app.clone(), ways::enter))
+        .with_state(app)
 }
 
 async fn no_route(State(app): State<App>, request: Request) -> Failure {

@@ -1,5 +1,6 @@
 //! The API as its callers meet it: the router with a real store and engine, in process.
 
+mod addresses;
 mod arrays;
 mod devices;
 mod drain;
@@ -332,6 +333,7 @@ async fn made(
         actions: Held::new(test_actions()),
         outbound: Held::new(Outbound::new(Allowed::of(&["127.0.0.1".to_owned()]))),
         cors: Held::new(test_cors()),
+        areas: areas::Areas::default(),
         execs: Execs::default(),
         tunnels: Tunnels::default(),
         browsers: Browsers::new(Origins::Port("gpu.lab:7422".to_owned())),
@@ -1818,6 +1820,7 @@ async fn users_see_nodes_without_addresses_and_holders() {
 
 fn test_cors() -> cors::Cors {
     cors::Cors {
+        own: None,
         origins: vec!["https://pages.lab".to_owned()],
         credentials: true,
         max_age_s: 600,

@@ -41,6 +41,16 @@ const YEARS: i64 = 315_360_000;
 pub const SCHEMA: Schema = Schema {
     roots: &["daemon", "secure", "services", "logging", "work"],
     foreign: &["agent", "environment", "files", "client"],
+    renamed: &[
+        (
+            "daemon.listen",
+            "is a map now; the address of the API is daemon.listen.api, a list: [\"[::]:7420\"]",
+        ),
+        (
+            "daemon.hosts",
+            "is a map of the names of console, API and files now; further names of the certificate are daemon.names",
+        ),
+    ],
     keys: &[
         key(
             "daemon.data_dir",
@@ -49,10 +59,40 @@ pub const SCHEMA: Schema = Schema {
             "Where the database and keys lie.",
         ),
         key(
-            "daemon.listen",
+            "daemon.listen.api",
+            TEXTS,
+            "[\"[::]:7420\"]",
+            "TCP addresses of the API, and of all that has no addresses of its own; [::] takes IPv4 as well.",
+        ),
+        key(
+            "daemon.listen.app",
+            TEXTS,
+            "[]",
+            "TCP addresses of the console and of links to apps; [] = those of the API.",
+        ),
+        key(
+            "daemon.listen.files",
+            TEXTS,
+            "[]",
+            "TCP addresses of files; [] = those of the API.",
+        ),
+        key(
+            "daemon.hosts.app",
             Kind::Text,
-            "\"0.0.0.0:7420\"",
-            "TCP address of the API.",
+            "",
+            "Name of the console and of links to apps, such as app.gpu.lab; other parts with a name are not served by it. Empty = by every name.",
+        ),
+        key(
+            "daemon.hosts.api",
+            Kind::Text,
+            "",
+            "Name of the API; empty = by every name.",
+        ),
+        key(
+            "daemon.hosts.files",
+            Kind::Text,
+            "",
+            "Name of files; empty = by every name.",
         ),
         key(
             "daemon.name",
@@ -64,13 +104,13 @@ pub const SCHEMA: Schema = Schema {
             "daemon.public_url",
             Kind::Text,
             "",
-            "The address people reach it by, in links and snippets; empty = https, the machine's name and the port of the API.",
+            "The address people reach it by, in links and snippets; empty = https, daemon.hosts.app or the machine's name, and the port of the console.",
         ),
         key(
-            "daemon.hosts",
+            "daemon.names",
             TEXTS,
             "[]",
-            "Names and addresses by which it is reached, besides the machine's name: they stand in its certificate.",
+            "Names and addresses by which it is reached, besides the machine's name and those of daemon.hosts: they stand in its certificate.",
         ),
         reload(
             "daemon.trusted_proxies",
@@ -94,7 +134,7 @@ pub const SCHEMA: Schema = Schema {
             "daemon.agents.listen",
             Kind::Text,
             "",
-            "UDP address agents connect to; empty = as daemon.listen.",
+            "UDP address agents connect to; empty = the first of daemon.listen.api.",
         ),
         key(
             "daemon.agents.addresses",

@@ -215,7 +215,7 @@ fn take(app: &App, next: Next) {
         .set(config.services.organization.ui_actions.clone());
     let allowed = Allowed::of(&config.daemon.egress.allow);
     app.outbound.set(Outbound::new(allowed));
-    app.cors.set(config.daemon.cors.cors());
+    app.cors.set(config.daemon.cors.cors(app.own_origin()));
     app.vaults.set_work(next.in_force.work.clone());
     let names = config.secure.redaction.names.clone();
     app.engine.live.redaction.set(names);

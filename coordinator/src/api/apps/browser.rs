@@ -67,6 +67,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Browsers {
+    /// The origin of an app that a request was meant for, if it is one of apps. `apart`: it came
+    /// where nothing but apps is served.
+    pub(in super::super) fn origin_of(&self, name: Option<&str>, apart: bool) -> Option<String> {
+        self.origins.of_request(name, apart)
+    }
+
     /// None yet.
     #[must_use]
     pub const fn new(origins: Origins) -> Self {
