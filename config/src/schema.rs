@@ -255,7 +255,8 @@ impl Kind {
                 Self::Decimal | Self::Duration(..) | Self::Size(..),
                 Value::Number(text) | Value::Text(text),
             )
-            | (Self::OneOf(_), Value::Text(text)) => self.of_letters(text),
+            // Words such as 1.2 are numbers to a reader.
+            | (Self::OneOf(_), Value::Text(text) | Value::Number(text)) => self.of_letters(text),
             (Self::List(inner), Value::List(items)) => {
                 let item = |(at, node)| {
                     let read = inner.of_node(node);

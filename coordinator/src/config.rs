@@ -3,8 +3,10 @@
 
 mod actions;
 mod addresses;
+mod egress;
 mod fixed;
 mod hidden;
+mod https;
 mod keys;
 mod networks;
 mod notify;
@@ -13,8 +15,10 @@ mod secure;
 
 pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
 pub use addresses::{Hosts, Listen};
+pub use egress::Egress;
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
+pub use https::{Https, TlsMode, TlsVersion};
 pub use keys::{SCHEMA, manual, reference};
 pub use networks::ClusterNetworks;
 pub use notify::{MailSettings, Notify, Tls, Webhook, is_public_url};
@@ -24,7 +28,6 @@ pub use secure::{
 };
 
 use crate::api::cors::{Cors, is_origin};
-use crate::outbound::is_entry;
 use crate::rates::Network;
 use longshore_common::amount::{SlotName, parse_bytes};
 use longshore_common::ids::is_handle;
@@ -76,6 +79,8 @@ pub struct Daemon {
     pub listen: Listen,
     /// Names of its parts.
     pub hosts: Hosts,
+    /// Encryption of connections of people and programs.
+    pub tls: Https,
     /// Name of this coordinator; empty = the machine's.
     pub name: String,
     /// The address people reach it by, in links and snippets; empty = https, the machine's name
@@ -202,6 +207,7 @@ impl Default for Daemon {
             data_dir: PathBuf::from("/var/lib/longshore"),
             listen: Listen::default(),
             hosts: Hosts::default(),
+            tls: Https::default(),
             name: String::new(),
             public_url: String::new(),
             names: Vec::new(),
@@ -267,27 +273,6 @@ impl CorsSection {
             origins: self.origins.clone(),
             credentials: self.credentials,
             max_age_s: self.max_age_s,
-        }
-    }
-}
-
-/// `[daemon.egress]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, deny_unknown_fields)]
-pub struct Egress {
-    /// Hosts, addresses and networks that may be called although they are this machine's own,
-    /// loopback or link-local, or private and named by a user.
-    pub allow: Vec<String>,
-}
-
-impl Egress {
-    fn check(&self) -> Result<(), ConfigError> {
-        match self.allow.iter().find(|entry| !is_entry(entry)) {
-            None => Ok(()),
-            Some(entry) => Err(ConfigError(format!(
-                "daemon.egress.allow: \"{entry}\" is no host, address or network"
-            ))),
         }
     }
 }
@@ -841,6 +826,9 @@ impl Config {
         let cookies = &self.daemon.auth.cookies.domain;
         self.daemon.hosts.check_with(public, cookies)?;
         let loopback = self.daemon.listen.are_loopback();
+        let trusts = !self.daemon.trusted_proxies.is_empty();
+        let (listen, apps) = (&self.daemon.listen, &self.daemon.apps);
+        self.daemon.tls.check(listen, apps, trusts)?;
         self.daemon.auth.check(loopback)?;
         let daemon = &self.daemon;
         let cookies = &daemon.auth.cookies.domain;

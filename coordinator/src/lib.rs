@@ -21,6 +21,7 @@ pub mod secrets;
 pub mod settings;
 pub mod sockets;
 pub mod store;
+pub mod tls;
 pub mod uses;
 pub mod vaults;
 pub mod watchdog;

@@ -13,19 +13,21 @@ use longshore_coordinator::api::areas::Areas;
 use longshore_coordinator::api::listener::Front;
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig};
-use longshore_coordinator::config::{Config, LogFormat, Overrides, SCHEMA, manual, reference};
+use longshore_coordinator::config::{
+    Config, LogFormat, Overrides, SCHEMA, TlsMode, manual, reference,
+};
 use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
 use longshore_coordinator::local::{self, Ask};
 use longshore_coordinator::mail::{Mailer, Smtp};
-use longshore_coordinator::outbound::{Allowed, Outbound};
 use longshore_coordinator::pki::Pki;
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::secrets::rotate;
 use longshore_coordinator::settings::{Held, InForce, Level, Settings, Source};
 use longshore_coordinator::sockets;
 use longshore_coordinator::store::{Store, StoreError, verify_audit_file};
+use longshore_coordinator::tls::{self, Certificates, Pair};
 use longshore_coordinator::vaults::{self, Vaults};
 use longshore_core::model::{Beginning, Event, Group, Meta, NotifyOrder, State};
 use longshore_identity::Sha256;
@@ -42,7 +44,6 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
-use url::{Host, Url};
 
 /// The database in the data directory.
 const DATABASE: &str = "longshore.db";
@@ -536,7 +537,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let pki = Pki::open(
         data_dir,
         state.meta.cluster,
-        &hosts(&config, &name),
+        &config.certificate_names(&name, &host_name()),
         i64::from(config.daemon.agents.certificate_days),
     )
     .context("the authority cannot be opened")?;
@@ -565,7 +566,16 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         &address,
         apps_port.map(|address| address.port()),
     );
-    let areas = Areas::new(&config.daemon.hosts, &config.daemon.listen, 0);
+    let areas = Areas::new(
+        &config.daemon.hosts,
+        &config.daemon.listen,
+        config.daemon.tls.hsts_s,
+    );
+    let certificates = certificates(&config, &pki)?;
+    let tls = certificates.as_ref().map(|certificates| {
+        let oldest = config.daemon.tls.min_version;
+        Arc::new(tls::config(Arc::clone(certificates), oldest))
+    });
     let (effects, due) = mpsc::unbounded_channel();
     let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
     let live = Arc::new(Live::hiding(names));
@@ -624,7 +634,8 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         }),
         settings,
         actions: Held::new(config.services.organization.ui_actions.clone()),
-        outbound: Held::new(Outbound::new(Allowed::of(&config.daemon.egress.allow))),
+        outbound: Held::new(config.daemon.egress.outbound()),
+        certificates,
         cors: Held::new(
             config
                 .daemon
@@ -688,10 +699,6 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     }
     drop(tokio::spawn(read_again(app.clone())));
     let logins = tokio::spawn(api::logins::keep_logins(app.clone(), stopping.clone()));
-    let tls = pki
-        .https_config()
-        .context("the certificate cannot be used")?;
-    let tls = Some(Arc::new(tls));
     let front = |area| Front {
         tls: tls.clone(),
         area,
@@ -743,6 +750,27 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     }
     info!("stopped");
     ended
+}
+
+/// What people and programs are shown; none = something in front of this process ends TLS.
+fn certificates(config: &Config, pki: &Pki) -> Result<Option<Arc<Certificates>>, End> {
+    let https = &config.daemon.tls;
+    let pair = match https.mode {
+        TlsMode::Off => return Ok(None),
+        TlsMode::Auto => pki.https_pair().context("the certificate cannot be used")?,
+        TlsMode::Files => {
+            let pair = Pair::read(https).map_err(|error| End::Settings(error.to_string()))?;
+            // A start must not hang on a date: who comes sees it, and the next reload mends it.
+            if let Err(error) = pair.is_good_at(wall_clock().0 / 1000) {
+                warn!("{error}");
+            }
+            for name in pair.lacks(&config.daemon.shown_names()) {
+                warn!("daemon.tls.certificate: is not made for {name}");
+            }
+            pair
+        }
+    };
+    Ok(Some(Arc::new(Certificates::new(pair))))
 }
 
 /// What is stored at each start: the generation goes up, what every installation has is
@@ -797,37 +825,6 @@ fn host_name() -> String {
     } else {
         name
     }
-}
-
-/// Names and addresses the certificate is good for.
-fn hosts(config: &Config, name: &str) -> Vec<String> {
-    let mut hosts = vec![
-        name.to_owned(),
-        host_name(),
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-        "::1".to_owned(),
-    ];
-    let public = Url::parse(&config.public_url(name)).ok();
-    hosts.extend(public.as_ref().and_then(Url::host).map(|host| match host {
-        Host::Domain(name) => name.to_owned(),
-        Host::Ipv4(address) => address.to_string(),
-        Host::Ipv6(address) => address.to_string(),
-    }));
-    hosts.extend(config.daemon.names.iter().cloned());
-    let parts = config.daemon.hosts.named();
-    hosts.extend(parts.map(|(_, name)| name.to_owned()));
-    if !config.daemon.apps.domain.is_empty() {
-        hosts.push(format!("*.{}", config.daemon.apps.domain));
-    }
-    for address in config.daemon.listen.all().chain([config.agents_listen()]) {
-        if !address.ip().is_unspecified() {
-            hosts.push(address.ip().to_string());
-        }
-    }
-    hosts.sort();
-    hosts.dedup();
-    hosts
 }
 
 async fn told_to_stop() {

@@ -268,6 +268,12 @@ impl Settings {
         &self.source
     }
 
+    /// What was in force at the start.
+    #[must_use]
+    pub const fn begun(&self) -> &InForce {
+        &self.begun
+    }
+
     /// What is in force.
     #[must_use]
     pub fn now(&self) -> Arc<InForce> {

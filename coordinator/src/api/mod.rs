@@ -60,6 +60,7 @@ use crate::outbound::Outbound;
 use crate::rates::{Rates, Whose};
 use crate::settings::{Held, Settings};
 use crate::store::{Reader, Secrets};
+use crate::tls::Certificates;
 use crate::vaults::Vaults;
 use axum::Router;
 use axum::body::Body;
@@ -125,6 +126,8 @@ pub struct Parts {
     pub actions: Held<UiActions>,
     /// Makes them.
     pub outbound: Held<Outbound>,
+    /// What connections are shown; none = something in front ends TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// Names and ports of the parts.
     pub areas: areas::Areas,
     /// Which pages of other origins may read answers.

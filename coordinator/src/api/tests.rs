@@ -334,6 +334,7 @@ async fn made(
         outbound: Held::new(Outbound::new(Allowed::of(&["127.0.0.1".to_owned()]))),
         cors: Held::new(test_cors()),
         areas: areas::Areas::default(),
+        certificates: None,
         execs: Execs::default(),
         tunnels: Tunnels::default(),
         browsers: Browsers::new(Origins::Port("gpu.lab:7422".to_owned())),

@@ -237,6 +237,18 @@ pub(super) async fn to_its_part(State(app): State<App>, request: Request, next: 
                 .hint(format!("{called} {verb} at {to}."))
                 .into_response()
         }
+        Some(Area::Files) => {
+            let mut response = next.run(request).await;
+            // Content of somebody is never shown as a page of ours, whatever its answer says.
+            let headers = response.headers_mut();
+            let sandbox = HeaderValue::from_static("sandbox");
+            headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
+            let attachment = HeaderValue::from_static("attachment");
+            headers
+                .entry(header::CONTENT_DISPOSITION)
+                .or_insert(attachment);
+            response
+        }
         _ => next.run(request).await,
     }
 }

@@ -1,6 +1,6 @@
 //! Where the coordinator listens, and by which names its parts are reached.
 
-use super::ConfigError;
+use super::{Config, ConfigError, Daemon};
 use serde::Deserialize;
 use std::net::{Ipv6Addr, SocketAddr};
 use url::{Host, Url};
@@ -193,6 +193,44 @@ impl Hosts {
     }
 }
 
+impl Config {
+    /// Names and addresses that the certificate of the own authority is made for. `name` is what
+    /// the coordinator is called, `machine` what its machine calls itself.
+    #[must_use]
+    pub fn certificate_names(&self, name: &str, machine: &str) -> Vec<String> {
+        let always = [name, machine, "localhost", "127.0.0.1", "::1"];
+        let mut names: Vec<String> = always.map(str::to_owned).into();
+        let public = Url::parse(&self.public_url(name)).ok();
+        names.extend(public.as_ref().and_then(Url::host).map(|host| match host {
+            Host::Domain(name) => name.to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        }));
+        names.extend(self.daemon.shown_names().into_iter().map(str::to_owned));
+        if !self.daemon.apps.domain.is_empty() {
+            names.push(format!("*.{}", self.daemon.apps.domain));
+        }
+        for address in self.daemon.listen.all().chain([self.agents_listen()]) {
+            if !address.ip().is_unspecified() {
+                names.push(address.ip().to_string());
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+impl Daemon {
+    /// Names by which people reach it, as far as they are set.
+    #[must_use]
+    pub fn shown_names(&self) -> Vec<&str> {
+        let names = self.names.iter().map(String::as_str);
+        let parts = self.hosts.named().map(|(_, name)| name);
+        parts.chain(names).collect()
+    }
+}
+
 /// A name of DNS and no address, without a dot at its end.
 fn is_name(text: &str) -> bool {
     let label = |part: &str| {
@@ -255,6 +293,46 @@ mod tests {
         let many: Vec<String> = (1..=17).map(|port| format!("127.0.0.1:{port}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(told(listen(&many, &[])).contains("at most 16"));
+    }
+
+    #[test]
+    fn the_example_of_the_documentation_is_accepted() {
+        let page = include_str!("../../../docs/addresses.md");
+        let example = page.split("```toml\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("all.toml");
+        std::fs::write(&file, format!("[daemon]\n{example}")).unwrap();
+        let overrides = crate::config::Overrides::default();
+        let loaded = Config::load(Some(&file), [], overrides);
+        let (config, loaded) = loaded.unwrap();
+        assert_eq!(config.daemon.hosts.named().count(), 3);
+        assert_eq!(config.public_url("gpu01"), "https://app.gpu.lab");
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    }
+
+    #[test]
+    fn the_certificate_has_every_name_once() {
+        let mut config = Config::default();
+        config.daemon.hosts.app = "app.gpu.lab".to_owned();
+        config.daemon.hosts.files = "files.gpu.lab".to_owned();
+        config.daemon.names = vec!["gpu.lab".to_owned(), "10.0.0.9".to_owned()];
+        config.daemon.apps.domain = "apps.lab".to_owned();
+        config.daemon.listen.api = vec!["[::]:1".parse().unwrap(), "10.0.0.1:2".parse().unwrap()];
+        let names = config.certificate_names("gpu01", "gpu01");
+        let expected = [
+            "*.apps.lab",
+            "10.0.0.1",
+            "10.0.0.9",
+            "127.0.0.1",
+            "::1",
+            "app.gpu.lab",
+            "files.gpu.lab",
+            "gpu.lab",
+            "gpu01",
+            "localhost",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

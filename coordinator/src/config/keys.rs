@@ -107,6 +107,36 @@ pub const SCHEMA: Schema = Schema {
             "The address people reach it by, in links and snippets; empty = https, daemon.hosts.app or the machine's name, and the port of the console.",
         ),
         key(
+            "daemon.tls.mode",
+            Kind::OneOf(&["auto", "files", "off"]),
+            "\"auto\"",
+            "auto: a certificate of the installation's own authority. files: that of the two keys below. off: plain HTTP, for a proxy that ends TLS; wants daemon.trusted_proxies, or addresses of this machine alone.",
+        ),
+        reload(
+            "daemon.tls.certificate",
+            Kind::Text,
+            "",
+            "File (PEM) of the certificate, and of those between it and its authority; read again with the configuration.",
+        ),
+        reload(
+            "daemon.tls.private_key",
+            Kind::Text,
+            "",
+            "File (PEM) of its key, which not everybody may read.",
+        ),
+        key(
+            "daemon.tls.min_version",
+            Kind::OneOf(&["1.2", "1.3"]),
+            "\"1.2\"",
+            "The oldest version of TLS that is spoken.",
+        ),
+        key(
+            "daemon.tls.hsts_s",
+            Kind::Duration(0, YEARS),
+            "0",
+            "For so long browsers shall use TLS only (Strict-Transport-Security); 0 = nothing is said.",
+        ),
+        key(
             "daemon.names",
             TEXTS,
             "[]",
@@ -207,6 +237,12 @@ pub const SCHEMA: Schema = Schema {
             Kind::List(&Kind::Text),
             "[]",
             "Hosts, addresses and networks the coordinator may call although they are its own machine's, loopback, link-local or private.",
+        ),
+        reload(
+            "daemon.egress.proxy",
+            Kind::Secret,
+            "",
+            "HTTP proxy by which it calls, as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, or { file = \"/path\" }; empty = none.",
         ),
         live(
             "daemon.auth.logins.max_age_s",

@@ -96,6 +96,16 @@ async fn each_name_serves_its_part_alone() {
             .await;
         assert_eq!(status(&answer), expected, "{host}{path}: {answer}");
     }
+    // What belongs to users is a download, whatever becomes of it.
+    let head = "GET /files/v1/sessions/s-1 HTTP/1.1\r\nHost: files.gpu.lab";
+    let answer = served.ask(MAIN, head).await;
+    for header in [
+        "content-security-policy: sandbox\r\n",
+        "content-disposition: attachment\r\n",
+        "x-content-type-options: nosniff\r\n",
+    ] {
+        assert!(answer.contains(header), "{answer}");
+    }
     let text = "GET /api/v1/me HTTP/1.1\r\nHost: app.gpu.lab\r\nOrigin: https://app.gpu.lab";
     let answer = served.ask(MAIN, text).await;
     assert!(answer.contains("LS-HOST"), "{answer}");
@@ -318,4 +328,61 @@ async fn of_http_2_the_authority_is_the_name() {
     assert_eq!(ask("[::1]:7420", None).await, 200);
     assert_eq!(ask("api.gpu.lab", Some("api.gpu.lab")).await, 200);
     assert_eq!(ask("app.gpu.lab", Some("api.gpu.lab")).await, 400);
+}
+
+#[tokio::test]
+async fn a_certificate_of_files_is_read_again_and_a_bad_one_changes_nothing() {
+    use crate::tls::{Certificates, Pair};
+    let mut f = ready().await;
+    let dir = f.dir.path().to_owned();
+    let make = || {
+        let made = rcgen::generate_simple_self_signed(vec!["gpu.lab".to_owned()]).unwrap();
+        std::fs::write(dir.join("a.pem"), made.cert.pem()).unwrap();
+        let key = dir.join("a.key");
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&key, own).unwrap();
+        made.cert.der().to_vec()
+    };
+    let first = make();
+    let file = dir.join("conf/all.toml");
+    let text = |certificate: &str| {
+        let (certificate, key) = (dir.join(certificate), dir.join("a.key"));
+        format!(
+            "[daemon.tls]\nmode = \"files\"\ncertificate = {certificate:?}\nprivate_key = {key:?}\n"
+        )
+    };
+    std::fs::write(&file, text("a.pem")).unwrap();
+    let source = Source {
+        file: Some(file.clone()),
+        ..Source::default()
+    };
+    let begun = source.read(&model::StoredSettings::default()).unwrap();
+    let pair = Pair::read(&begun.config.daemon.tls).unwrap();
+    let certificates = Arc::new(Certificates::new(pair));
+    f.router = Router::new();
+    let parts = Arc::get_mut(&mut f.app.0).expect("nobody else has it");
+    parts.settings = Settings::new(source, begun, Box::new(|_| Ok(())));
+    parts.certificates = Some(Arc::clone(&certificates));
+    f.router = router(f.app.clone());
+    let reload = async || f.post("/api/v1/settings/reload", &json!({})).await;
+    assert_eq!(reload().await.status, 200);
+    assert_eq!(certificates.leaf(), first);
+    let second = make();
+    assert_ne!(second, first);
+    // The files are read when the configuration is, and at no other time.
+    assert_eq!(certificates.leaf(), first);
+    assert_eq!(reload().await.status, 200);
+    assert_eq!(certificates.leaf(), second);
+    std::fs::write(dir.join("a.pem"), "no certificate").unwrap();
+    let bad = reload().await;
+    assert_eq!(bad.code(), "LS-SETTING", "{}", bad.text());
+    assert!(
+        bad.text().contains("/values/daemon.tls.certificate"),
+        "{}",
+        bad.text()
+    );
+    std::fs::write(&file, text("none.pem")).unwrap();
+    assert_eq!(reload().await.code(), "LS-SETTING");
+    assert_eq!(certificates.leaf(), second);
 }
