@@ -900,7 +900,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_https_with_a_pin() {
+    fn only_https_with_an_authority_that_is_understood() {
         let ca = Some(format!("sha256:{}", "00".repeat(32)));
         let context = |url: &str| Context {
             url: url.into(),
@@ -914,16 +914,18 @@ pub(crate) mod tests {
             2
         );
         assert!(Client::new(&context("https://x:7420"), false).is_ok());
-        let bare = Context {
+        // What names nobody is no reason to trust everybody the machine knows.
+        let unclear = Context {
             url: "https://x:7420".into(),
+            ca: Some("5f0c".to_owned()),
             ..Context::default()
         };
+        let refused = Client::new(&unclear, false).unwrap_err();
+        assert_eq!(refused.exit, 2);
         assert!(
-            Client::new(&bare, false)
-                .unwrap_err()
-                .hint
-                .unwrap()
-                .contains("ca =")
+            refused.text.contains("ca of https://x:7420"),
+            "{}",
+            refused.text
         );
     }
 }

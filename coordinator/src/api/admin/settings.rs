@@ -218,6 +218,7 @@ fn pair(app: &App, config: &Config) -> Result<Option<Pair>, Failure> {
     let good = read.and_then(|pair| pair.is_good_at(wall_clock().0 / 1000).map(|()| pair));
     let pair = good.map_err(|error| {
         let text = error.to_string();
+        tracing::error!("the configuration is not read again: {text}");
         refused(vec![Wrong {
             key: text.split(':').next().map(str::to_owned),
             text,
