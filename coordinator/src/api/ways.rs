@@ -60,6 +60,12 @@ fn name_of(host: &str) -> Option<String> {
     port.then_some(name)
 }
 
+/// Whether a `Host` that [`name_of`] understands says a port.
+fn has_port(host: &str) -> bool {
+    let behind = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+    behind.contains(':')
+}
+
 /// What a request says itself of the name it asks by.
 ///
 /// # Errors
@@ -145,9 +151,14 @@ fn way_of(app: &App, request: &Request) -> Result<Way, &'static str> {
         });
     };
     let wrong = "The X-Forwarded-Host is no name or address with or without a port.";
+    let asked = name_of(host).ok_or(wrong)?;
+    // Some proxies hand the Host on as it came, and write this one without its port: pages of
+    // apps are known by both.
+    let less = name.as_ref() == Some(&asked) && !has_port(host);
+    let forwarded = HeaderValue::from_str(host).map_err(|_| wrong)?;
     Ok(Way {
-        name: Some(name_of(host).ok_or(wrong)?),
-        forwarded: Some(HeaderValue::from_str(host).map_err(|_| wrong)?),
+        name: Some(asked),
+        forwarded: (!less).then_some(forwarded),
         private,
     })
 }
@@ -306,6 +317,16 @@ mod tests {
             assert_eq!(name_of(bad), None, "{bad}");
         }
         assert_eq!(name_of(&"a".repeat(254)), None);
+    }
+
+    #[test]
+    fn a_port_stands_behind_the_name() {
+        for with in ["a.lab:1", "[::1]:1", "a:"] {
+            assert!(has_port(with), "{with}");
+        }
+        for without in ["a.lab", "[::1]", ""] {
+            assert!(!has_port(without), "{without}");
+        }
     }
 
     fn request(version: Version, uri: &str, hosts: &[&str]) -> Request {
