@@ -127,11 +127,20 @@ impl Client {
     /// nothing is sent that is secret; the pin is shown to a person, and every later
     /// connection has to be of that authority.
     pub(crate) async fn authority(url: &str, verbose: bool) -> Result<tls::Pin, Failure> {
-        let tls = tls::first_visit();
-        let client = Self::over(url, tls, None, verbose)?;
+        let client = Self::over(url, tls::first_visit()?, None, verbose)?;
         let pem = client.call_bytes(Call::new(Method::GET, "/ca.pem")).await?;
-        tls::Pin::of_pem(&pem)
-            .ok_or_else(|| Failure::failed(format!("{url} does not answer as a coordinator does")))
+        let pin = tls::Pin::of_pem(&pem).ok_or_else(|| {
+            Failure::failed(format!("{url} does not answer as a coordinator does"))
+        })?;
+        // Its own authority may sign for its agents alone.
+        let tls = tls::config(&tls::Ca::Pin(pin))?;
+        let pinned = Self::over(url, tls, None, verbose)?;
+        match pinned.call_bytes(Call::new(Method::GET, "/version")).await {
+            Ok(_) => Ok(pin),
+            Err(failure) => Err(failure
+                .why("neither an authority this machine knows nor its own one has signed for it")
+                .hint("--ca /PATH.pem names the authority that did")),
+        }
     }
 
     /// A client of the coordinator of `context`. Nothing is sent yet.
@@ -147,18 +156,17 @@ impl Client {
             None => None,
         };
         let url = plain_address(&context.url)?;
-        let tls = tls::config(context.pin()?);
+        let tls = tls::config(&context.authority()?)?;
         Self::over(url, tls, bearer, verbose)
     }
 
     fn over(
         url: &str,
-        tls: Result<rustls::ClientConfig, rustls::Error>,
+        tls: rustls::ClientConfig,
         bearer: Option<HeaderValue>,
         verbose: bool,
     ) -> Result<Self, Failure> {
         let url = plain_address(url)?;
-        let tls = tls.map_err(|error| Failure::failed(format!("TLS cannot be set up: {error}")))?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.clone())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -683,8 +691,12 @@ fn tls_inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a ru
 fn tls_text(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
-            "certificate: it is not of the authority pinned in the context".to_owned()
+            "certificate: it is not of an authority that is trusted for this coordinator".to_owned()
         }
+        rustls::Error::InvalidCertificate(
+            rustls::CertificateError::NotValidForName
+            | rustls::CertificateError::NotValidForNameContext { .. },
+        ) => "certificate: it is not made for this name".to_owned(),
         rustls::Error::InvalidCertificate(why) => format!("certificate: {why:?}"),
         other => format!("TLS: {other}"),
     }
@@ -888,7 +900,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_https_with_a_pin() {
+    fn only_https_with_an_authority_that_is_understood() {
         let ca = Some(format!("sha256:{}", "00".repeat(32)));
         let context = |url: &str| Context {
             url: url.into(),
@@ -902,16 +914,18 @@ pub(crate) mod tests {
             2
         );
         assert!(Client::new(&context("https://x:7420"), false).is_ok());
-        let bare = Context {
+        // What names nobody is no reason to trust everybody the machine knows.
+        let unclear = Context {
             url: "https://x:7420".into(),
+            ca: Some("5f0c".to_owned()),
             ..Context::default()
         };
+        let refused = Client::new(&unclear, false).unwrap_err();
+        assert_eq!(refused.exit, 2);
         assert!(
-            Client::new(&bare, false)
-                .unwrap_err()
-                .hint
-                .unwrap()
-                .contains("ca =")
+            refused.text.contains("ca of https://x:7420"),
+            "{}",
+            refused.text
         );
     }
 }

@@ -2,7 +2,7 @@
 //! and the environment before it.
 
 use crate::error::{Failure, code};
-use crate::tls::Pin;
+use crate::tls::Ca;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -30,7 +30,8 @@ pub(crate) struct File {
 pub(crate) struct Context {
     /// `https://gpu01.lab:7420`
     pub(crate) url: String,
-    /// `sha256:…` of the authority's public key.
+    /// `sha256:…` of the authority's public key, a file of authorities, or `system`: those that
+    /// this machine knows, as where nothing stands here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<String>,
     /// The public part of the keypair.
@@ -253,13 +254,9 @@ impl File {
 }
 
 impl Context {
-    /// The pin of the authority.
-    pub(crate) fn pin(&self) -> Result<Pin, Failure> {
-        let Some(ca) = &self.ca else {
-            return Err(Failure::failed(format!("no authority is pinned for {}", self.url))
-                .why("certificates of public authorities are not supported yet")
-                .hint("set ca = \"sha256:…\" in the context, or LONGSHORE_CA; `longshore context show` prints it on the coordinator's machine"));
-        };
+    /// Who signs for it; where nobody is named, those this machine knows.
+    pub(crate) fn authority(&self) -> Result<Ca, Failure> {
+        let ca = self.ca.as_deref().unwrap_or("system");
         ca.parse()
             .map_err(|error| Failure::usage(format!("ca of {}: {error}", self.url)))
     }

@@ -477,7 +477,7 @@ impl Loading<'_> {
                 Some(self.typed(node, path, file))
             }
             Found::Section => {
-                let message = format!("{} must be a map", dotted(path));
+                let message = self.schema.no_value(&dotted(path), "a map");
                 self.fault(place, message);
                 None
             }
@@ -593,11 +593,15 @@ impl Loading<'_> {
         };
         let section = self.schema.find(&path) == Found::Section;
         let node = match kind.of_text(text) {
-            Ok(Some(Json::String(_))) if section => {
-                return self.fault(name, format!("{key} must be a map in JSON"));
+            Ok(Some(json)) if section && !json.is_object() => {
+                let why = self.schema.no_value(&key, "a map in JSON");
+                return self.fault(name, why);
             }
             Ok(Some(json)) => Node::from_json(&json),
             Ok(None) => Node::bare(Value::Null),
+            Err(_) if section => {
+                return self.fault(name, self.schema.no_value(&key, "a map in JSON"));
+            }
             Err(why) => return self.fault(name, format!("{key}: {why}")),
         };
         let mut below = path.clone();

@@ -141,6 +141,7 @@ mod tests {
             roots: &["x"],
             foreign: &[],
             keys: &KEYS,
+            renamed: &[],
         };
         let made = page(
             &schema,

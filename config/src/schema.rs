@@ -67,6 +67,8 @@ pub struct Schema {
     pub foreign: &'static [&'static str],
     /// All keys, sorted as they are shown.
     pub keys: &'static [Key],
+    /// Paths that once were keys and are none any more, each with what is said of it.
+    pub renamed: &'static [(&'static str, &'static str)],
 }
 
 /// What a path is in a schema.
@@ -151,9 +153,26 @@ impl Schema {
         below.flatten().collect()
     }
 
+    fn renamed(&self, path: &str) -> Option<String> {
+        let mut known = self.renamed.iter();
+        let (_, said) = known.find(|(old, _)| *old == path)?;
+        Some(format!("{path}: {said}"))
+    }
+
+    /// What to say about a value where there are only keys below. `form` is how they are given
+    /// there.
+    #[must_use]
+    pub fn no_value(&self, path: &str, form: &str) -> String {
+        let said = self.renamed(path);
+        said.unwrap_or_else(|| format!("{path} must be {form}"))
+    }
+
     /// What to say about a path that is none.
     #[must_use]
     pub fn unknown(&self, path: &str) -> String {
+        if let Some(said) = self.renamed(path) {
+            return said;
+        }
         let path = brief(path);
         match nearest(&path, self.keys.iter().map(|key| key.path)) {
             Some(near) => format!("unknown key {path}; did you mean {near}?"),
@@ -241,7 +260,8 @@ impl Kind {
                 Self::Decimal | Self::Duration(..) | Self::Size(..),
                 Value::Number(text) | Value::Text(text),
             )
-            | (Self::OneOf(_), Value::Text(text)) => self.of_letters(text),
+            // Words such as 1.2 are numbers to a reader.
+            | (Self::OneOf(_), Value::Text(text) | Value::Number(text)) => self.of_letters(text),
             (Self::List(inner), Value::List(items)) => {
                 let item = |(at, node)| {
                     let read = inner.of_node(node);

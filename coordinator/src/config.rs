@@ -2,12 +2,15 @@
 //! between several of them. Where values come from is decided in `longshore-config`.
 
 mod actions;
+mod addresses;
 mod agents;
 mod apps;
 mod database;
+mod egress;
 mod fixed;
 mod hidden;
 mod http;
+mod https;
 mod keys;
 mod logging;
 mod networks;
@@ -19,12 +22,15 @@ mod sessions;
 mod throttle;
 
 pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
+pub use addresses::{Hosts, Listen};
 pub use agents::Agents;
 pub use apps::Apps;
 pub use database::Database;
+pub use egress::Egress;
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
 pub use hidden::{Hidden, SecretText};
 pub use http::Http;
+pub use https::{Https, TlsMode, TlsVersion};
 pub use keys::{SCHEMA, manual, reference};
 pub use logging::{LogFormat, Logging};
 pub use networks::ClusterNetworks;
@@ -38,7 +44,6 @@ pub use sessions::{Idle, Sessions, WatchdogSection};
 pub use throttle::Throttling;
 
 use crate::api::cors::{Cors, is_origin};
-use crate::outbound::is_entry;
 use crate::rates::Network;
 use longshore_common::amount::{SlotName, parse_bytes};
 use longshore_common::ids::is_handle;
@@ -78,15 +83,19 @@ pub struct Config {
 pub struct Daemon {
     /// Where the database and keys lie.
     pub data_dir: PathBuf,
-    /// TCP address of the API.
-    pub listen: SocketAddr,
+    /// TCP addresses.
+    pub listen: Listen,
+    /// Names of its parts.
+    pub hosts: Hosts,
+    /// Encryption of connections of people and programs.
+    pub tls: Https,
     /// Name of this coordinator; empty = the machine's.
     pub name: String,
     /// The address people reach it by, in links and snippets; empty = https, the machine's name
     /// and the port of the API.
     pub public_url: String,
-    /// Names and addresses by which it is reached, besides the machine's name.
-    pub hosts: Vec<String>,
+    /// Names and addresses by which it is reached, besides the machine's name and `hosts`.
+    pub names: Vec<String>,
     /// Proxies in front of it, as addresses or networks: what they say about the client's
     /// address counts.
     pub trusted_proxies: Vec<String>,
@@ -143,10 +152,12 @@ impl Default for Daemon {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("/var/lib/longshore"),
-            listen: SocketAddr::from(([0, 0, 0, 0], longshore_common::wire::DEFAULT_PORT)),
+            listen: Listen::default(),
+            hosts: Hosts::default(),
+            tls: Https::default(),
             name: String::new(),
             public_url: String::new(),
-            hosts: Vec::new(),
+            names: Vec::new(),
             trusted_proxies: Vec::new(),
             agents: Agents::default(),
             rate_limit: RateLimit::default(),
@@ -204,34 +215,14 @@ impl CorsSection {
         }
     }
 
-    /// As the API uses it.
+    /// As the API uses it. `own` is the origin of the console, where the API is of another one.
     #[must_use]
-    pub fn cors(&self) -> Cors {
+    pub fn cors(&self, own: Option<String>) -> Cors {
         Cors {
+            own,
             origins: self.origins.clone(),
             credentials: self.credentials,
             max_age_s: self.max_age_s,
-        }
-    }
-}
-
-/// `[daemon.egress]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, deny_unknown_fields)]
-pub struct Egress {
-    /// Hosts, addresses and networks that may be called although they are this machine's own,
-    /// loopback or link-local, or private and named by a user.
-    pub allow: Vec<String>,
-}
-
-impl Egress {
-    fn check(&self) -> Result<(), ConfigError> {
-        match self.allow.iter().find(|entry| !is_entry(entry)) {
-            None => Ok(()),
-            Some(entry) => Err(ConfigError(format!(
-                "daemon.egress.allow: \"{entry}\" is no host, address or network"
-            ))),
         }
     }
 }
@@ -309,8 +300,8 @@ impl Organization {
 pub struct Overrides {
     /// `--data-dir`
     pub data_dir: Option<PathBuf>,
-    /// `--listen`
-    pub listen: Option<SocketAddr>,
+    /// `--listen`, once for each address; none = as the files say
+    pub listen: Vec<SocketAddr>,
     /// `--agents-listen`
     pub agents_listen: Option<SocketAddr>,
     /// `--default-image`
@@ -329,8 +320,11 @@ impl Overrides {
             ("--data-dir", "daemon.data_dir", self.data_dir.map(path)),
             (
                 "--listen",
-                "daemon.listen",
-                self.listen.map(|a| a.to_string()),
+                "daemon.listen.api",
+                (!self.listen.is_empty()).then(|| {
+                    let quoted = self.listen.iter().map(|a| format!("\"{a}\""));
+                    format!("[{}]", quoted.collect::<Vec<_>>().join(","))
+                }),
             ),
             (
                 "--agents-listen",
@@ -391,6 +385,9 @@ impl Config {
         for text in config.without(shut) {
             loaded.warnings.push(loaded.placed(&text));
         }
+        let daemon = &config.daemon;
+        let hint = daemon.hosts.warning(&daemon.auth.cookies.domain);
+        loaded.warnings.extend(hint.map(|text| loaded.placed(text)));
         let config = config.checked();
         let config = config.map_err(|error| ConfigError(loaded.placed(&error.0).to_string()))?;
         Ok((config, loaded))
@@ -465,12 +462,36 @@ impl Config {
         self.daemon.egress.check()?;
         self.services.retention.check()?;
         self.services.notify.check()?;
-        let listen = self.daemon.listen;
-        self.daemon.auth.check(listen)?;
+        self.daemon.listen.check()?;
+        self.daemon.hosts.check()?;
+        addresses::check_names(&self.daemon.names)?;
         let daemon = &self.daemon;
-        let cookies = &daemon.auth.cookies.domain;
-        daemon.apps.check(&daemon.public_url, cookies)?;
+        let (public, cookies) = (&daemon.public_url, &daemon.auth.cookies.domain);
+        daemon.hosts.check_with(public, cookies)?;
+        daemon.check_console(cookies)?;
+        let loopback = self.daemon.listen.are_loopback();
+        let trusts = !self.daemon.trusted_proxies.is_empty();
+        let (listen, apps) = (&self.daemon.listen, &self.daemon.apps);
+        self.daemon.tls.check(listen, apps, trusts)?;
+        self.daemon.auth.check(loopback)?;
+        self.check_names_of(None)?;
         Ok(self)
+    }
+
+    /// What goes wrong with the name of the machine, which is known only where it starts.
+    ///
+    /// # Errors
+    /// Apps would answer what people ask the console by `machine`.
+    pub fn check_machine(&self, machine: &str) -> Result<(), ConfigError> {
+        self.check_names_of(Some(machine))
+    }
+
+    fn check_names_of(&self, machine: Option<&str>) -> Result<(), ConfigError> {
+        let daemon = &self.daemon;
+        let parts = daemon.hosts.named();
+        let parts = parts.map(|(key, name)| (format!("daemon.hosts.{key}"), name.to_owned()));
+        let parts: Vec<_> = daemon.console(machine).into_iter().chain(parts).collect();
+        daemon.apps.check(&parts, &daemon.auth.cookies.domain)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -503,19 +524,6 @@ impl Config {
                 return wrong("daemon.trusted_proxies", error);
             }
         }
-        for host in &self.daemon.hosts {
-            if host.is_empty()
-                || host.len() > 253
-                || !host
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b))
-            {
-                return wrong(
-                    "daemon.hosts",
-                    format!("\"{host}\" is not the name or address of a machine"),
-                );
-            }
-        }
         self.defaults().map(|_| ())
     }
 
@@ -523,9 +531,17 @@ impl Config {
     /// machine.
     #[must_use]
     pub fn public_url(&self, host: &str) -> String {
+        let host = match self.daemon.hosts.app.as_str() {
+            "" => host,
+            name => name,
+        };
+        // In the form in which browsers send it as an origin: these are compared to the letter.
         match is_public_url(&self.daemon.public_url) {
             Ok(Some(url)) => url,
-            _ => format!("https://{host}:{}", self.daemon.listen.port()),
+            _ => {
+                let own = format!("https://{host}:{}", self.daemon.listen.console().port());
+                is_public_url(&own).ok().flatten().unwrap_or(own)
+            }
         }
     }
 
@@ -545,7 +561,8 @@ impl Config {
     /// Where agents connect to.
     #[must_use]
     pub fn agents_listen(&self) -> SocketAddr {
-        self.daemon.agents.listen.unwrap_or(self.daemon.listen)
+        let api = self.daemon.listen.first();
+        self.daemon.agents.listen.unwrap_or(api)
     }
 
     /// What a session gets that does not say.
@@ -601,20 +618,20 @@ mod tests {
     #[test]
     fn later_sources_win() {
         let config = load(
-            "[daemon]\nlisten = \"127.0.0.1:1\"\n[services.sessions]\ndefault_image = \"a\"\n",
+            "[daemon]\nlisten.api = [\"127.0.0.1:1\"]\n[services.sessions]\ndefault_image = \"a\"\n",
             &[
                 ("LONGSHORE__SERVICES__SESSIONS__DEFAULT_IMAGE", "007"),
                 ("LONGSHORE__DAEMON__AGENTS__HEARTBEAT_S", "3"),
-                ("LONGSHORE__DAEMON__HOSTS", "[\"a\",\"b\"]"),
+                ("LONGSHORE__DAEMON__NAMES", "[\"a\",\"b\"]"),
                 ("OTHER", "x"),
             ],
         )
         .unwrap();
-        assert_eq!(config.daemon.listen.port(), 1);
+        assert_eq!(config.agents_listen().port(), 1);
         assert_eq!(config.services.sessions.default_image, "007");
         assert_eq!(config.daemon.agents.heartbeat_s, 3);
-        assert_eq!(config.daemon.hosts, ["a", "b"]);
-        assert_eq!(config.agents_listen(), config.daemon.listen);
+        assert_eq!(config.daemon.names, ["a", "b"]);
+        assert_eq!(config.daemon.listen.api, [config.agents_listen()]);
     }
 
     #[test]
@@ -646,11 +663,13 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_their_place() {
-        let text = load("[daemon]\n\nlistn = \"x\"\n", &[])
+        let text = load("[daemon]\n\npublic_ul = \"x\"\n", &[])
             .unwrap_err()
             .to_string();
         assert!(
-            text.contains("daemon.toml:3:1: unknown key daemon.listn; did you mean daemon.listen?"),
+            text.contains(
+                "daemon.toml:3:1: unknown key daemon.public_ul; did you mean daemon.public_url?"
+            ),
             "{text}"
         );
         let text = load("", &[("LONGSHORE__DAEMON__AGENTS__HEARTBEET_S", "3")])
@@ -692,7 +711,11 @@ mod tests {
                 domain: domain.to_owned(),
                 ..Apps::default()
             };
-            apps.check(public, cookies).map_err(|error| error.0)
+            let mut config = Config::default();
+            config.daemon.apps = apps;
+            config.daemon.public_url = public.to_owned();
+            config.daemon.auth.cookies.domain = cookies.to_owned();
+            config.check_names_of(None).map_err(|error| error.0)
         };
         let public = "https://gpu.lab:7420";
         assert_eq!(said("apps.lab", public, ".gpu.lab"), Ok(()));
@@ -709,5 +732,46 @@ mod tests {
             assert!(said(bad, public, "").is_err(), "{bad}");
         }
         assert!(said("lab.net", "https://gpu.lab.net", "").is_err());
+    }
+
+    #[test]
+    fn no_part_has_a_name_of_apps() {
+        let domain = "[daemon.apps]\ndomain = \"apps.gpu.lab\"";
+        for (key, line) in [
+            (
+                "daemon.public_url",
+                "public_url = \"https://X.Apps.gpu.lab\"",
+            ),
+            ("daemon.hosts.app", "hosts.app = \"app.apps.gpu.lab\""),
+            ("daemon.hosts.api", "hosts.api = \"API.apps.gpu.lab\""),
+            ("daemon.hosts.files", "hosts.files = \"files.apps.gpu.lab\""),
+            ("daemon.hosts.files", "hosts.files = \"Apps.gpu.lab\""),
+            ("daemon.name", "name = \"gpu01.apps.gpu.lab\""),
+        ] {
+            let told = load(&format!("[daemon]\n{line}\n{domain}"), &[]);
+            let told = told.unwrap_err().to_string();
+            assert!(
+                told.starts_with(&format!("daemon.apps.domain: {key} (")),
+                "{told}"
+            );
+        }
+        for good in [
+            "hosts.app = \"gpu.lab\"",
+            "hosts.api = \"myapps.gpu.lab\"",
+            "public_url = \"https://gpu.lab\"\nname = \"gpu01.apps.gpu.lab\"",
+        ] {
+            assert!(
+                load(&format!("[daemon]\n{good}\n{domain}"), &[]).is_ok(),
+                "{good}"
+            );
+        }
+        // The machine may call itself so, which no file says.
+        let config = load(domain, &[]).unwrap();
+        assert_eq!(config.check_machine("gpu01"), Ok(()));
+        let told = config.check_machine("gpu01.apps.gpu.lab").unwrap_err();
+        assert!(
+            told.0.contains("the name of this machine (gpu01.apps"),
+            "{told}"
+        );
     }
 }

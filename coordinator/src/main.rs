@@ -9,21 +9,26 @@ use longshore_common::ids::{
     ClusterId, CoordinatorGeneration, DomainId, GroupId, InstanceId, PolicyId, ProjectId,
 };
 use longshore_common::redact::{Hiding, Names};
+use longshore_coordinator::api::areas::Areas;
+use longshore_coordinator::api::listener::Front;
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig, Prepared};
-use longshore_coordinator::config::{Config, Daemon, LogFormat, Overrides, SCHEMA, manual, reference};
+use longshore_coordinator::config::{
+    Config, Daemon, LogFormat, Overrides, SCHEMA, TlsMode, manual, reference,
+};
 use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
 use longshore_coordinator::local::{self, Ask};
 use longshore_coordinator::mail::{Mailer, Smtp};
-use longshore_coordinator::outbound::{Allowed, Outbound};
 use longshore_coordinator::pki::Pki;
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::secrets::rotate;
 use longshore_coordinator::settings::{Held, InForce, Level, Settings, Source};
+use longshore_coordinator::sockets;
 use longshore_coordinator::store::{self, Store, StoreError, verify_audit_file};
 use longshore_coordinator::systemd;
+use longshore_coordinator::tls::{self, Certificates, Pair};
 use longshore_coordinator::vaults::{self, Vaults};
 use longshore_core::model::{Beginning, Event, Group, Meta, NotifyOrder, State};
 use longshore_identity::Sha256;
@@ -37,11 +42,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
-use url::{Host, Url};
 
 /// How often the end of the audit log is logged: what was cut off since is not missed.
 const AUDIT_HEAD_EVERY: Duration = Duration::from_secs(3600);
@@ -66,9 +69,9 @@ struct Arguments {
     /// Where the database and keys lie
     #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
-    /// Address of the API (TCP), and of agents (UDP) unless told otherwise
+    /// Address of the API (TCP), and of agents (UDP) unless told otherwise; may be given again
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
-    listen: Option<SocketAddr>,
+    listen: Vec<SocketAddr>,
     /// Address agents connect to (UDP)
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     agents_listen: Option<SocketAddr>,
@@ -568,9 +571,15 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         "" => host_name(),
         name => name.to_owned(),
     };
+    let fits = config.check_machine(&name);
+    fits.map_err(|error| End::Settings(error.to_string()))?;
     let address = config.public_url(&name);
-    let pki = Pki::open(data_dir, state.meta.cluster, &hosts(&config, &name))
-        .context("the authority cannot be opened")?;
+    let pki = Pki::open(
+        data_dir,
+        state.meta.cluster,
+        &config.certificate_names(&name, &host_name()),
+    )
+    .context("the authority cannot be opened")?;
     let pki = Arc::new(pki);
     let identity = Arc::new(Identity::with_limits(
         &state,
@@ -587,13 +596,22 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     }
     let cluster_id = state.meta.cluster;
     let reader = store.reader();
-    let listener = TcpListener::bind(config.daemon.listen)
-        .await
-        .with_context(|| format!("cannot listen on TCP {}", config.daemon.listen))?;
-    let apps = listen_for_apps(&config).await;
+    let listeners = sockets::of_parts(&config.daemon.listen).await;
+    let listeners = listeners.map_err(anyhow::Error::new)?;
+    let apps = sockets::for_apps(&config.daemon.apps).await;
     let apps_port = apps.first().and_then(|one| one.local_addr().ok());
     let apps_port = apps_port.map(|address| address.port());
     let browsers = api::Browsers::at(&config.daemon.apps.domain, apps_port, &address);
+    let areas = Areas::new(
+        &config.daemon.hosts,
+        &config.daemon.listen,
+        config.daemon.tls.hsts_s,
+    );
+    let certificates = certificates(&config, &pki)?;
+    let tls = certificates.as_ref().map(|certificates| {
+        let oldest = config.daemon.tls.min_version;
+        Arc::new(tls::config(Arc::clone(certificates), oldest))
+    });
     let (effects, due) = mpsc::unbounded_channel();
     let people: Arc<dyn engine::Follow> = Arc::<Identity>::clone(&identity);
     let live = Arc::new(Live::hiding(names));
@@ -652,9 +670,16 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         }),
         settings,
         actions: Held::new(config.services.organization.ui_actions.clone()),
-        outbound: Held::new(Outbound::new(Allowed::of(&config.daemon.egress.allow))),
+        outbound: Held::new(config.daemon.egress.outbound()),
         http: Arc::new(Held::new(config.daemon.http.bounds())),
-        cors: Held::new(config.daemon.cors.cors()),
+        certificates,
+        cors: Held::new(
+            config
+                .daemon
+                .cors
+                .cors(areas.is_console_apart().then(|| address.clone())),
+        ),
+        areas,
         cluster: cluster_id,
         ca_pem: pki.ca_pem(),
         pin: pki.pin().context("the authority has no pin")?,
@@ -715,23 +740,28 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     }
     drop(tokio::spawn(read_again(app.clone())));
     let logins = tokio::spawn(api::logins::keep_logins(app.clone(), stopping.clone()));
-    let tls = pki
-        .https_config()
-        .context("the certificate cannot be used")?;
+    let front = |area| Front {
+        tls: tls.clone(),
+        area,
+    };
     let mut servers = tokio::task::JoinSet::new();
     for listener in apps {
         let router = api::apps_router(app.clone());
-        let (tls, stopping) = (tls.clone(), stopping.clone());
+        let (front, stopping) = (front(None), stopping.clone());
         let bounds = Arc::clone(&app.http);
         servers.spawn(api::listener::serve(
-            listener, tls, router, bounds, stopping,
+            listener, front, router, bounds, stopping,
         ));
     }
     let bounds = Arc::clone(&app.http);
     let router = api::router(app);
-    servers.spawn(api::listener::serve(
-        listener, tls, router, bounds, stopping,
-    ));
+    for (listener, area) in listeners {
+        let (router, stopping) = (router.clone(), stopping.clone());
+        let (front, bounds) = (front(Some(area)), Arc::clone(&bounds));
+        servers.spawn(api::listener::serve(
+            listener, front, router, bounds, stopping,
+        ));
+    }
     let watchdog = systemd::watchdog(engine.clone());
     let audit_head = say_audit_head(engine.clone());
     systemd::tell(&[NotifyState::Ready]);
@@ -768,6 +798,27 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     }
     info!("stopped");
     ended
+}
+
+/// What people and programs are shown; none = something in front of this process ends TLS.
+fn certificates(config: &Config, pki: &Pki) -> Result<Option<Arc<Certificates>>, End> {
+    let https = &config.daemon.tls;
+    let pair = match https.mode {
+        TlsMode::Off => return Ok(None),
+        TlsMode::Auto => pki.https_pair().context("the certificate cannot be used")?,
+        TlsMode::Files => {
+            let pair = Pair::read(https).map_err(|error| End::Settings(error.to_string()))?;
+            // A start must not hang on a date: who comes sees it, and the next reload mends it.
+            if let Err(error) = pair.is_good_at(wall_clock().0 / 1000) {
+                warn!("{error}");
+            }
+            for name in pair.lacks(&config.daemon.shown_names()) {
+                warn!("daemon.tls.certificate: is not made for {name}");
+            }
+            pair
+        }
+    };
+    Ok(Some(Arc::new(Certificates::new(pair))))
 }
 
 /// What is stored at each start: the generation goes up, what every installation has is
@@ -823,54 +874,6 @@ fn host_name() -> String {
     } else {
         name
     }
-}
-
-/// Names and addresses the certificate is good for.
-fn hosts(config: &Config, name: &str) -> Vec<String> {
-    let mut hosts = vec![
-        name.to_owned(),
-        host_name(),
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-        "::1".to_owned(),
-    ];
-    let public = Url::parse(&config.public_url(name)).ok();
-    hosts.extend(public.as_ref().and_then(Url::host).map(|host| match host {
-        Host::Domain(name) => name.to_owned(),
-        Host::Ipv4(address) => address.to_string(),
-        Host::Ipv6(address) => address.to_string(),
-    }));
-    hosts.extend(config.daemon.hosts.iter().cloned());
-    if !config.daemon.apps.domain.is_empty() {
-        hosts.push(format!("*.{}", config.daemon.apps.domain));
-    }
-    for address in [config.daemon.listen, config.agents_listen()] {
-        if !address.ip().is_unspecified() {
-            hosts.push(address.ip().to_string());
-        }
-    }
-    hosts.sort();
-    hosts.dedup();
-    hosts
-}
-
-/// Listens where apps are served to browsers. What cannot be listened on keeps nobody from
-/// work: it is said, and apps are reached by other ways.
-async fn listen_for_apps(config: &Config) -> Vec<TcpListener> {
-    let apps = &config.daemon.apps;
-    let mut listeners = Vec::new();
-    if !apps.domain.is_empty() {
-        return listeners; // they have names on the address of the API
-    }
-    for address in &apps.listen {
-        match TcpListener::bind(address).await {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => {
-                warn!(%address, %error, "apps cannot be served to browsers here (daemon.apps.listen)");
-            }
-        }
-    }
-    listeners
 }
 
 async fn told_to_stop() {

@@ -3,7 +3,9 @@
 //! A name is resolved once, and the address that was judged is the one that is called. Loopback,
 //! link-local, unspecified, multicast and the machine's own addresses are refused unless
 //! `daemon.egress.allow` names them; private networks are only for targets that a superadmin or
-//! a file of the configuration names. Errors say of which kind they are and nothing of what was
+//! a file of the configuration names. Where a proxy stands in between, it resolves the names: then
+//! an address is judged where one is called by it, and of names those that mean this machine.
+//! What only this machine reaches, and is allowed, is called past the proxy. Errors say of which kind they are and nothing of what was
 //! answered, so that nobody can look around with this client.
 
 use crate::rates::Network;
@@ -47,6 +49,9 @@ pub enum OutboundError {
     /// There is no connection, or it broke off; a certificate that is not good is one.
     #[error("no connection")]
     Connection,
+    /// There should be a proxy, and what it is cannot be read.
+    #[error("the proxy is not known")]
+    Proxy,
     /// No whole answer in time.
     #[error("no answer within 10 s")]
     Time,
@@ -122,10 +127,96 @@ pub struct Answered {
     pub body: Bytes,
 }
 
+/// The proxy that calls go through.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(Url);
+
+impl ProxyUrl {
+    /// `http://HOST:PORT`, perhaps with user and password before the host.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let url: Url = text.parse().ok()?;
+        let plain = matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && matches!(url.path(), "" | "/")
+            && url.query().is_none()
+            && url.fragment().is_none();
+        plain.then_some(Self(url))
+    }
+}
+
+// Its password must not reach a log by way of `{:?}`.
+impl std::fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = self.0.host_str().unwrap_or_default();
+        f.debug_tuple("ProxyUrl").field(&host).finish()
+    }
+}
+
+/// By which way calls go out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Way {
+    /// Straight to what is called.
+    #[default]
+    Direct,
+    /// Through a proxy: by `CONNECT` for https, as a request to it for http.
+    Proxy(ProxyUrl),
+    /// There should be a proxy, and what it is cannot be read: nothing is called.
+    None,
+}
+
+/// What is called, once it is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// This address.
+    Address(SocketAddr),
+    /// What the proxy finds.
+    ByProxy,
+}
+
+/// Whether a name means the machine it is resolved on.
+fn is_own_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// What is called through a proxy, which finds the addresses of names itself.
+fn target_by_proxy(
+    url: &Url,
+    named_by: NamedBy,
+    allowed: &Allowed,
+    own: impl Fn(IpAddr) -> bool,
+) -> Result<Target, OutboundError> {
+    let port = url.port_or_known_default().ok_or(OutboundError::Address)?;
+    let address = match url.host().ok_or(OutboundError::Address)? {
+        Host::Ipv4(v4) => IpAddr::V4(v4),
+        Host::Ipv6(v6) => IpAddr::V6(v6),
+        Host::Domain(name) => {
+            let name = name.to_ascii_lowercase();
+            let listed = allowed.hosts.contains(&name);
+            return match is_own_name(&name) && !listed {
+                true => Err(OutboundError::Refused),
+                false => Ok(Target::ByProxy),
+            };
+        }
+    };
+    let host = url.host_str().unwrap_or_default();
+    if !may_call((host, address), named_by, allowed, &own) {
+        return Err(OutboundError::Refused);
+    }
+    let address = address.to_canonical();
+    // Of the proxy it would be another machine.
+    match is_closed(address) || own(address) {
+        true => Ok(Target::Address(SocketAddr::from((address, port)))),
+        false => Ok(Target::ByProxy),
+    }
+}
+
 /// The client. Clones share everything. Certificates are verified by what the machine trusts.
 #[derive(Debug, Clone, Default)]
 pub struct Outbound {
     allowed: Arc<Allowed>,
+    way: Arc<Way>,
 }
 
 /// Whether an address is one of this machine: only such a one can be listened on.
@@ -215,8 +306,15 @@ impl Outbound {
     /// A client. The process must have installed a provider of cryptography.
     #[must_use]
     pub fn new(allowed: Allowed) -> Self {
+        Self::by(allowed, Way::Direct)
+    }
+
+    /// The same by a way.
+    #[must_use]
+    pub fn by(allowed: Allowed, way: Way) -> Self {
         Self {
             allowed: Arc::new(allowed),
+            way: Arc::new(way),
         }
     }
 
@@ -262,9 +360,27 @@ impl Outbound {
         }
     }
 
+    /// What will be called.
+    async fn target(&self, url: &Url, named_by: NamedBy) -> Result<Target, OutboundError> {
+        check_url(url)?;
+        match &*self.way {
+            Way::None => Err(OutboundError::Proxy),
+            Way::Direct => self.address(url, named_by).await.map(Target::Address),
+            Way::Proxy(_) => {
+                let found = target_by_proxy(url, named_by, &self.allowed, is_own)?;
+                match (found, url.host()) {
+                    // An allowed name of this machine.
+                    (Target::ByProxy, Some(Host::Domain(name))) if is_own_name(name) => {
+                        self.address(url, named_by).await.map(Target::Address)
+                    }
+                    (found, _) => Ok(found),
+                }
+            }
+        }
+    }
+
     /// The address that will be called.
     async fn address(&self, url: &Url, named_by: NamedBy) -> Result<SocketAddr, OutboundError> {
-        check_url(url)?;
         let port = url.port_or_known_default().ok_or(OutboundError::Address)?;
         let found: Vec<SocketAddr> = match url.host().ok_or(OutboundError::Address)? {
             Host::Ipv4(v4) => vec![SocketAddr::from((v4, port))],
@@ -285,14 +401,21 @@ impl Outbound {
     }
 
     async fn once(&self, call: &Call) -> Result<reqwest::Response, OutboundError> {
-        let address = self.address(&call.url, call.named_by).await?;
+        let target = self.target(&call.url, call.named_by).await?;
         let mut client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .pool_max_idle_per_host(0)
             .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")));
-        if let Some(Host::Domain(name)) = call.url.host() {
-            client = client.resolve(name, address);
+        match (target, call.url.host(), &*self.way) {
+            (Target::Address(address), Some(Host::Domain(name)), _) => {
+                client = client.resolve(name, address);
+            }
+            (Target::ByProxy, _, Way::Proxy(ProxyUrl(url))) => {
+                let proxy = reqwest::Proxy::all(url.clone());
+                client = client.proxy(proxy.map_err(|_| OutboundError::Connection)?);
+            }
+            _ => (),
         }
         let client = client.build().map_err(|_| OutboundError::Connection)?;
         let mut request = client
@@ -479,5 +602,105 @@ mod tests {
         let url = format!("http://127.0.0.1:{port}/");
         let ended = client(&["127.0.0.1"]).call(call(&url, false)).await;
         assert_eq!(ended.unwrap_err(), OutboundError::Size);
+    }
+
+    /// A proxy that keeps what it is asked, answers 204 to requests and 403 to `CONNECT`.
+    async fn proxy() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (told, asked) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                let mut piece = [0; 1024];
+                while !head.ends_with(b"\r\n\r\n") {
+                    match socket.read(&mut piece).await {
+                        Ok(0) | Err(_) => break,
+                        Ok(n) => head.extend_from_slice(&piece[..n]),
+                    }
+                }
+                let head = String::from_utf8(head).unwrap();
+                let answer = match head.starts_with("CONNECT ") {
+                    true => "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+                    false => "HTTP/1.1 204 No Content\r\n\r\n",
+                };
+                let _ = socket.write_all(answer.as_bytes()).await;
+                let _ = told.send(head);
+            }
+        });
+        (format!("http://gpu:p%40ss@127.0.0.1:{port}"), asked)
+    }
+
+    fn by_proxy(url: &str, allow: &[&str]) -> Outbound {
+        let _ = rustls::crypto::ring::default_provider().install_default(); // once is enough
+        let allowed: Vec<String> = allow.iter().map(|a| (*a).to_owned()).collect();
+        let proxy = ProxyUrl::parse(url).unwrap();
+        Outbound::by(Allowed::of(&allowed), Way::Proxy(proxy))
+    }
+
+    #[tokio::test]
+    async fn a_proxy_finds_names_and_hears_its_password() {
+        let (url, mut asked) = proxy().await;
+        let client = by_proxy(&url, &[]);
+        let answer = client
+            .call(call("http://tickets.invalid/a?b=c", false))
+            .await;
+        assert_eq!(answer.unwrap().status, 204);
+        let head = asked.recv().await.unwrap().to_ascii_lowercase();
+        assert!(
+            head.starts_with("get http://tickets.invalid/a?b=c http/1.1\r\n"),
+            "{head}"
+        );
+        // gpu:p@ss
+        assert!(
+            head.contains("proxy-authorization: basic z3b1onbac3m=\r\n"),
+            "{head}"
+        );
+        let refused = client.call(call("https://tickets.invalid/", false)).await;
+        assert_eq!(refused.unwrap_err(), OutboundError::Connection);
+        let head = asked.recv().await.unwrap();
+        assert!(
+            head.starts_with("CONNECT tickets.invalid:443 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.to_ascii_lowercase().contains("proxy-authorization: "),
+            "{head}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_means_this_machine_is_not_asked_of_a_proxy() {
+        let (url, mut asked) = proxy().await;
+        let port = server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_owned()).await;
+        let client = by_proxy(&url, &[]);
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "[::1]",
+            "169.254.169.254",
+        ] {
+            let said = client
+                .call(call(&format!("http://{host}:{port}/"), false))
+                .await;
+            assert_eq!(said.unwrap_err(), OutboundError::Refused, "{host}");
+        }
+        let mut users = call("http://10.0.0.1/", false);
+        users.named_by = NamedBy::User;
+        assert_eq!(
+            client.call(users).await.unwrap_err(),
+            OutboundError::Refused
+        );
+        // What is allowed of it would be another machine to the proxy.
+        let allowed = by_proxy(&url, &["127.0.0.1", "localhost"]);
+        for host in ["127.0.0.1", "localhost"] {
+            let answer = allowed
+                .call(call(&format!("http://{host}:{port}/"), false))
+                .await;
+            assert_eq!(answer.unwrap().body, "hi", "{host}");
+        }
+        assert!(asked.try_recv().is_err());
     }
 }

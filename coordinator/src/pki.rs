@@ -4,6 +4,7 @@
 //! Only the public key of a certificate request is used. Names and rights in a
 //! certificate come from the coordinator's own records.
 
+use crate::tls::Pair;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::ids::{AgentId, ClusterId};
@@ -181,17 +182,13 @@ impl Pki {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.server_key.clone()))
     }
 
-    /// TLS for people: HTTP/2 and HTTP/1.1.
+    /// What people see where no other certificate is set.
     ///
     /// # Errors
     /// Keys that rustls does not take.
-    pub fn https_config(&self) -> Result<ServerConfig, PkiError> {
-        let mut config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(self.server_chain.clone(), self.server_key())
-            .map_err(|e| damaged("the server certificate", &e))?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
+    pub fn https_pair(&self) -> Result<Pair, PkiError> {
+        let made = Pair::new(self.server_chain.clone(), self.server_key());
+        made.map_err(|e| damaged("the server certificate", &e))
     }
 
     /// TLS for agents: 1.3 only, no early data; a certificate of ours or none at all

@@ -268,6 +268,12 @@ impl Settings {
         &self.source
     }
 
+    /// What was in force at the start.
+    #[must_use]
+    pub const fn begun(&self) -> &InForce {
+        &self.begun
+    }
+
     /// What is in force.
     #[must_use]
     pub fn now(&self) -> Arc<InForce> {
@@ -399,7 +405,7 @@ pub(crate) mod tests {
         assert_ne!(read.config.services.scheduler.interval_s, 0);
         assert_eq!(told.len(), 2, "{told:?}");
         // What is wrong in the file is no fault of what is stored.
-        std::fs::write(dir.path().join("all.toml"), "[daemon]\nhosts = [\"a b\"]\n").unwrap();
+        std::fs::write(dir.path().join("all.toml"), "[daemon]\nnames = [\"a b\"]\n").unwrap();
         let stored = keep(BTreeMap::from([(
             "services.sessions.admin_exec".to_owned(),
             json!(true),

@@ -30,6 +30,7 @@ const MANY: i64 = 4_294_967_295;
 pub const SCHEMA: Schema = Schema {
     roots: &["agent", "environment", "files"],
     foreign: &["daemon", "secure", "services", "logging", "work", "client"],
+    renamed: &[],
     keys: &[
         key(
             "agent.state_dir",

@@ -1,7 +1,7 @@
 //! `accept-invitation LINK`, `passwd --link LINK`: links that came with a mail or from an
 //! administrator. Their token stands behind the `#`, and is sent in the body alone.
 
-use super::login::{first_visit, is, target};
+use super::login::{authority, is, target};
 use crate::app::App;
 use crate::ask;
 use crate::client::{Client, typed};
@@ -82,7 +82,7 @@ async fn place(app: &App, link: &Link) -> Result<(String, Context), Failure> {
     let chosen = app.global.context.as_deref();
     let (name, mut context) = target(&file, chosen.unwrap_or(&link.address))?;
     if context.ca.is_none() {
-        context.ca = Some(first_visit(app, &context.url).await?.to_string());
+        context.ca = Some(authority(app, &context.url).await?.to_string());
     }
     Ok((name, context))
 }

@@ -7,7 +7,7 @@ use crate::contexts::{Context, File};
 use crate::error::{Failure, code};
 use crate::output::{Table, clean, print};
 use crate::qr;
-use crate::tls::Pin;
+use crate::tls::{Ca, Pin};
 use longshore_common::api::Me;
 use longshore_common::logins::{
     LoginAnswer, LoginRequest, LoginView, Notice, PasswordChange, RecoveryCodes, TotpOffer,
@@ -28,9 +28,10 @@ pub(crate) struct LoginArgs {
     /// Login name or address; absent: it is asked for
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Fingerprint of the authority, sha256:…; absent: it is shown at the first visit
-    #[arg(long, value_name = "PIN")]
-    ca: Option<Pin>,
+    /// Who signs for it: fingerprint of its authority (sha256:…), a file of authorities (PEM), or
+    /// system, those this machine knows; absent: these, else its own is shown at the first visit
+    #[arg(long, value_name = "PIN|FILE|system")]
+    ca: Option<Ca>,
     /// Read a keypair (ACCESS.SECRET) from the standard input and store it instead
     #[arg(long)]
     key_stdin: bool,
@@ -127,12 +128,20 @@ pub(crate) async fn login(app: &App, args: LoginArgs) -> Result<u8, Failure> {
             (None, context) => target(&file, &context.url)?,
         },
     };
-    if let Some(pin) = args.ca {
-        context.ca = Some(pin.to_string());
+    if let Some(ca) = args.ca {
+        let ca = match ca {
+            // The context is used from other directories as well.
+            Ca::File(path) => Ca::File(
+                path.canonicalize()
+                    .map_err(|error| Failure::usage(format!("--ca {}: {error}", path.display())))?,
+            ),
+            ca => ca,
+        };
+        context.ca = Some(ca.to_string());
     }
     match context.ca {
         Some(_) => is_who_it_was(app, &context).await?,
-        None => context.ca = Some(first_visit(app, &context.url).await?.to_string()),
+        None => context.ca = Some(authority(app, &context.url).await?.to_string()),
     }
     let me = if args.key_stdin {
         let (access, secret) = key(&read_line()?)?;
@@ -179,8 +188,27 @@ pub(crate) async fn login(app: &App, args: LoginArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Who signs for a coordinator that was never seen: an authority this machine knows, or else its
+/// own one.
+pub(super) async fn authority(app: &App, url: &str) -> Result<Ca, Failure> {
+    let context = Context {
+        url: url.to_owned(),
+        ..Context::default()
+    };
+    // A machine that knows no authority at all has seen a pin as well.
+    if let Ok(client) = app.client_of(&context)
+        && client
+            .call_bytes(Call::new(Method::GET, "/version"))
+            .await
+            .is_ok()
+    {
+        return Ok(Ca::System);
+    }
+    first_visit(app, url).await.map(Ca::Pin)
+}
+
 /// The pin of an authority that was never seen: shown, and taken when somebody says yes.
-pub(super) async fn first_visit(app: &App, url: &str) -> Result<Pin, Failure> {
+async fn first_visit(app: &App, url: &str) -> Result<Pin, Failure> {
     let pin = Client::authority(url, app.global.verbose).await?;
     if !std::io::stdin().is_terminal() && !app.global.yes {
         return Err(Failure::new(
@@ -201,7 +229,7 @@ pub(super) async fn first_visit(app: &App, url: &str) -> Result<Pin, Failure> {
 
 /// Asks for nothing secret before the authority is the pinned one.
 async fn is_who_it_was(app: &App, context: &Context) -> Result<(), Failure> {
-    let wanted = context.pin()?;
+    let wanted = context.authority()?;
     let bare = Context {
         url: context.url.clone(),
         ca: context.ca.clone(),
@@ -210,6 +238,9 @@ async fn is_who_it_was(app: &App, context: &Context) -> Result<(), Failure> {
     let call = Call::new(Method::GET, "/ca.pem");
     let Err(failure) = app.client_of(&bare)?.call_bytes(call).await else {
         return Ok(());
+    };
+    let Ca::Pin(wanted) = wanted else {
+        return Err(failure);
     };
     match Client::authority(&context.url, app.global.verbose).await {
         Ok(found) if found != wanted => Err(another(&context.url, wanted, found)),

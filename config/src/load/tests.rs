@@ -4,6 +4,7 @@ use crate::schema::{Acts, Key};
 const SCHEMA: Schema = Schema {
     roots: &["daemon", "secure", "logging", "work"],
     foreign: &["agent"],
+    renamed: &[("daemon.cors", "is called daemon.cors.origins now")],
     keys: &[
         key("daemon.cors.origins", Kind::List(&Kind::Text), "[]"),
         key("daemon.cors.credentials", Kind::Bool, "false"),
@@ -321,6 +322,7 @@ fn sessions_are_not_given_what_belongs_to_a_machine() {
 const BESIDE: Schema = Schema {
     roots: &["agent", "environment", "files"],
     foreign: &["daemon", "work"],
+    renamed: &[],
     keys: &[
         key("agent.group", Kind::Text, ""),
         key("agent.redact", Kind::List(&Kind::Text), "[]"),
@@ -407,4 +409,18 @@ fn what_sessions_of_a_node_cannot_be_given_has_its_place() {
             format!("LONGSHORE__AGENT__WORKING_DIR: agent.working_dir {too_late}"),
         ]
     );
+}
+
+#[test]
+fn who_sets_what_has_another_name_now_is_told_it() {
+    let said = "daemon.cors: is called daemon.cors.origins now";
+    let faults = loaded(&[("daemon.toml", "cors = \"a\"")], &[], &[]).unwrap_err();
+    assert_eq!(faults, [format!("/etc/x/daemon.toml:1:1: {said}")]);
+    for text in ["https://a.lab", "[\"a\"]", ""] {
+        let variable = [("LONGSHORE__DAEMON__CORS", text)];
+        let faults = loaded(&[], &variable, &[]).unwrap_err();
+        assert_eq!(faults, [format!("LONGSHORE__DAEMON__CORS: {said}")]);
+    }
+    let map = [("LONGSHORE__DAEMON__CORS", "{\"origins\":[\"a\"]}")];
+    assert!(loaded(&[], &map, &[]).is_ok());
 }

@@ -24,6 +24,8 @@ pub struct Cors {
     pub origins: Vec<String>,
     /// Whether cookies and logins of pages count.
     pub credentials: bool,
+    /// The console's own origin, where the API is of another one: its cookies count.
+    pub own: Option<String>,
     /// How long a browser may keep the answer to a preflight, in seconds.
     pub max_age_s: i64,
 }
@@ -32,6 +34,9 @@ impl Cors {
     /// Whether pages of an origin may.
     #[must_use]
     pub fn admits(&self, origin: &str) -> bool {
+        if self.own.as_deref() == Some(origin) {
+            return true;
+        }
         origin != "null"
             && self
                 .origins
@@ -85,10 +90,11 @@ impl Cors {
 
     /// Lets pages of an origin read an answer.
     pub fn mark(&self, headers: &mut HeaderMap, origin: HeaderValue) {
+        let own = self.own.as_deref().map(str::as_bytes) == Some(origin.as_bytes());
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-        if self.credentials {
+        if self.credentials || own {
             const CREDENTIALS: HeaderName = header::ACCESS_CONTROL_ALLOW_CREDENTIALS;
             headers.insert(CREDENTIALS, HeaderValue::from_static("true"));
         }
@@ -112,6 +118,7 @@ mod tests {
         Cors {
             origins: origins.iter().map(|o| (*o).to_owned()).collect(),
             credentials,
+            own: None,
             max_age_s: 600,
         }
     }
@@ -136,6 +143,24 @@ mod tests {
         for text in ["https://a.lab/", "https://a.lab:443", "a.lab", "null", "*"] {
             assert!(!is_origin(text), "{text}");
         }
+    }
+
+    #[test]
+    fn the_console_apart_is_shown_answers_with_its_cookies() {
+        let own = "https://app.gpu.lab";
+        let one = Cors {
+            own: Some(own.to_owned()),
+            ..cors(&["https://a.lab"], false)
+        };
+        let credentials = |origin: &'static str| {
+            let mut headers = HeaderMap::new();
+            one.mark(&mut headers, HeaderValue::from_static(origin));
+            headers.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS)
+        };
+        assert!(one.admits(own) && one.admits("https://a.lab"));
+        assert!(!one.admits("https://app.gpu.lab:7420") && !one.admits("null"));
+        assert!(credentials(own));
+        assert!(!credentials("https://a.lab"));
     }
 
     #[test]

@@ -49,6 +49,12 @@ pub const CODES: &[Code] = &[
         "The part of the address behind the question mark holds a parameter this route does not know, or one whose value is out of range. The detail names it, and the nearest known one.",
     ),
     code(
+        "LS-HEADER",
+        400,
+        "A header is not accepted",
+        "A request says once by which name it asks: Host of HTTP/1.1, :authority of HTTP/2, a name or address with or without a port. The detail says what is wrong. Behind proxies the same holds for X-Forwarded-Host.",
+    ),
+    code(
         "LS-CURSOR",
         400,
         "The cursor is not valid",
@@ -209,6 +215,18 @@ pub const CODES: &[Code] = &[
         415,
         "The media type is not accepted",
         "Bodies are JSON in UTF-8, sent with \"Content-Type: application/json\" and without Content-Encoding. Tables of people are text/csv, archives of files application/x-tar.",
+    ),
+    code(
+        "LS-HOST",
+        421,
+        "This part is not served here",
+        "Console, API and files have names or ports of their own on this installation, and each serves its part only. The hint names where this one is. Administrators set daemon.hosts and daemon.listen.",
+    ),
+    code(
+        "LS-TLS",
+        426,
+        "Encryption is needed",
+        "The request came over plain HTTP, as the proxy in front of the coordinator says, or without one. Send it to the address of https; what only reads is redirected there.",
     ),
     code(
         "LS-EXISTS",

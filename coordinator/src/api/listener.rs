@@ -1,7 +1,9 @@
 //! Connections of people and programs: TLS, limits, an end within seconds.
 
 use super::GUARDED;
+use super::areas::Area;
 use super::framing::Framed;
+use super::ways::Arrived;
 use crate::settings::Held;
 use axum::Router;
 use axum::body::Body;
@@ -10,11 +12,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -111,17 +114,25 @@ impl Drop for Counted {
     }
 }
 
+/// What stands at an address.
+#[derive(Debug, Clone)]
+pub struct Front {
+    /// None = connections are not encrypted: whoever stands in front ends TLS. Of HTTP/2 and
+    /// HTTP/1.1 it offers what it was made with.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The part of the coordinator whose address it is; none = apps.
+    pub area: Option<Area>,
+}
+
 /// Serves a router until `stop` says true, then lets what is open end, for five seconds.
 /// Connections are taken by the bounds of that moment, requests go by those of theirs.
 pub async fn serve(
     listener: TcpListener,
-    mut tls: rustls::ServerConfig,
+    front: Front,
     router: Router,
     bounds: Arc<Held<Bounds>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
     let counts = Arc::new(Counts::default());
     let graceful = Arc::new(GracefulShutdown::new());
     let mut tasks = tokio::task::JoinSet::new();
@@ -147,7 +158,7 @@ pub async fn serve(
         let connection = connection(
             stream,
             peer,
-            acceptor.clone(),
+            front.clone(),
             router.clone(),
             Arc::clone(&bounds),
             graceful.watcher(),
@@ -172,12 +183,20 @@ pub async fn serve(
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    acceptor: TlsAcceptor,
+    front: Front,
     router: Router,
     bounds: Arc<Held<Bounds>>,
-    watcher: hyper_util::server::graceful::Watcher,
+    watcher: Watcher,
 ) {
     let _ = stream.set_nodelay(true); // only makes it slower when it fails
+    let arrived = Arrived {
+        area: front.area,
+        tls: front.tls.is_some(),
+    };
+    let Some(tls) = front.tls else {
+        return speak(stream, (peer, arrived), false, (router, bounds), watcher).await;
+    };
+    let acceptor = TlsAcceptor::from(tls);
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -187,12 +206,24 @@ async fn connection(
         Err(_) => return,
     };
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    speak(stream, (peer, arrived), h2, (router, bounds), watcher).await;
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    (peer, arrived): (SocketAddr, Arrived),
+    h2: bool,
+    (router, bounds): (Router, Arc<Held<Bounds>>),
+    watcher: Watcher,
+) {
     // The protocol is known, so no bytes are waited for to guess it.
     let builder = builder(h2, bounds.get().headers);
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        request.extensions_mut().insert(bounds.get());
+        let extensions = request.extensions_mut();
+        extensions.insert(Peer(peer));
+        extensions.insert(arrived);
+        extensions.insert(bounds.get());
         router.clone().oneshot(request)
     });
     // Frames of HTTP/2 say one length.
@@ -283,13 +314,17 @@ pub(super) mod tests {
     /// What a server answers on one connection to bytes that are no library's making.
     async fn answer(to: &str) -> String {
         let (tls, connector) = tls();
+        let front = Front {
+            tls: Some(Arc::new(tls)),
+            area: None,
+        };
         let echo = |body: String| async move { body };
         let router = Router::new().route("/", axum::routing::any(echo));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let bounds = Arc::new(Held::new(Bounds::default()));
-        let server = tokio::spawn(serve(listener, tls, router, bounds, stopped));
+        let server = tokio::spawn(serve(listener, front, router, bounds, stopped));
         let stream = TcpStream::connect(address).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
         let mut stream = connector.connect(name, stream).await.unwrap();

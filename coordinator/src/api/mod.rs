@@ -13,6 +13,7 @@ mod admin;
 mod agents;
 mod announcements;
 mod apps;
+pub mod areas;
 pub mod audit;
 pub mod cors;
 mod devices;
@@ -38,6 +39,7 @@ mod service;
 mod sessions;
 mod sockets;
 mod views;
+pub mod ways;
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +60,7 @@ use crate::outbound::Outbound;
 use crate::rates::{Rates, Whose};
 use crate::settings::{Held, Settings};
 use crate::store::{Reader, Secrets};
+use crate::tls::Certificates;
 use crate::vaults::Vaults;
 use axum::Router;
 use axum::body::Body;
@@ -125,6 +128,10 @@ pub struct Parts {
     pub outbound: Held<Outbound>,
     /// What connections and requests may.
     pub http: Arc<Held<listener::Bounds>>,
+    /// What connections are shown; none = something in front ends TLS.
+    pub certificates: Option<Arc<Certificates>>,
+    /// Names and ports of the parts.
+    pub areas: areas::Areas,
     /// Which pages of other origins may read answers.
     pub cors: Held<cors::Cors>,
     /// Id of the installation.
@@ -159,6 +166,20 @@ pub struct Parts {
     pub notify: notify::Notifying,
     /// True once the coordinator is stopping: held answers are let go.
     pub stopping: watch::Receiver<bool>,
+}
+
+impl Parts {
+    /// The address of the API, without a slash at its end.
+    #[must_use]
+    pub fn api_address(&self) -> String {
+        self.areas.address(areas::Area::Api, &self.address.get())
+    }
+
+    /// The console's origin, where the API is of another one.
+    #[must_use]
+    pub fn own_origin(&self) -> Option<String> {
+        self.areas.is_console_apart().then(|| self.address.get())
+    }
 }
 
 /// What the settings allow beyond the operation table.
@@ -210,15 +231,20 @@ pub fn router(app: App) -> Router {
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(app.clone(), ways::to_its_part))
         .layer(from_fn_with_state(app.clone(), outermost))
         // What is for an app is none of the API's, whatever its path.
         .layer(from_fn_with_state(app.clone(), apps::by_name))
+        .layer(from_fn_with_state(app.clone(), ways::enter))
         .with_state(app)
 }
 
 /// Everything on the address that belongs to apps alone.
 pub fn apps_router(app: App) -> Router {
-    Router::new().fallback(apps::serve).with_state(app)
+    Router::new()
+        .fallback(apps::serve)
+        .layer(from_fn_with_state(app.clone(), ways::enter))
+        .with_state(app)
 }
 
 async fn no_route(State(app): State<App>, request: Request) -> Failure {
@@ -396,8 +422,7 @@ struct Client(IpAddr);
 fn client_of(app: &App, request: &Request) -> Option<IpAddr> {
     let peer = request.extensions().get::<listener::Peer>()?.0.ip();
     let forwarded = request.headers().get_all("x-forwarded-for").iter();
-    let texts = forwarded.filter_map(|value| value.to_str().ok());
-    Some(app.rates.client_of(peer, texts))
+    Some(app.rates.client_of(peer, forwarded))
 }
 
 /// What the checks of a request came to.

@@ -1,5 +1,6 @@
 //! The OpenAPI 3.1 document, made from the table of operations and the shapes.
 
+use super::areas::Area;
 use super::operations::{Gives, Holds, OPERATIONS, Operation, Verb};
 use super::{errors, replays};
 use longshore_common::api::{LogRecord, Problem};
@@ -292,7 +293,13 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Value {
 
 /// Every code an operation can answer with.
 fn codes(operation: &Operation) -> BTreeSet<&'static str> {
-    let mut codes = BTreeSet::from(["LS-INTERNAL"]);
+    let mut codes = BTreeSet::from(["LS-INTERNAL", "LS-HEADER"]);
+    if operation.path != "/healthz" && operation.path != "/readyz" {
+        codes.insert("LS-TLS");
+    }
+    if Area::of(operation.path).is_some() {
+        codes.insert("LS-HOST");
+    }
     codes.extend(operation.codes);
     if !operation.is_open() {
         codes.extend([

@@ -1,5 +1,6 @@
 //! The API as its callers meet it: the router with a real store and engine, in process.
 
+mod addresses;
 mod arrays;
 mod devices;
 mod drain;
@@ -335,6 +336,8 @@ async fn made(
         outbound: Held::new(Outbound::new(Allowed::of(&["127.0.0.1".to_owned()]))),
         http: Arc::default(),
         cors: Held::new(test_cors()),
+        areas: areas::Areas::default(),
+        certificates: None,
         execs: Execs::default(),
         tunnels: Tunnels::default(),
         browsers: Browsers::at("", Some(7422), "https://gpu.lab:7420"),
@@ -1823,6 +1826,7 @@ async fn users_see_nodes_without_addresses_and_holders() {
 
 fn test_cors() -> cors::Cors {
     cors::Cors {
+        own: None,
         origins: vec!["https://pages.lab".to_owned()],
         credentials: true,
         max_age_s: 600,

@@ -29,6 +29,7 @@ use longshore_link::{
     FrameReader, LinkError, MAX_DATA_STREAMS, MAX_TUNNELS, boot_ms, close, send, send_within,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -165,7 +166,7 @@ async fn run(
     let link = link.0;
     shared.engine.live.keep_idle(agent);
     let live = shared.engine.live.agent(agent);
-    live.update(|d| d.connection = Some((connection.remote_address().to_string(), wall_clock())));
+    live.update(|d| d.connection = Some((shown_address(connection), wall_clock())));
     beat(&live);
     info!(%agent, %name, peer = %connection.remote_address(), "agent connected");
     let result = async {
@@ -372,6 +373,12 @@ impl View {
             .hash
             .get_or_insert_with(|| actual_hash(states.iter().map(|(k, s)| (k, *s))))
     }
+}
+
+/// Where an agent is, as people write it: IPv4 stays IPv4 on a socket that takes both.
+fn shown_address(connection: &quinn::Connection) -> String {
+    let address = connection.remote_address();
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
 /// Refuses a peer that sends more frames than any honest one does.

@@ -16,7 +16,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// # Errors
 /// The address cannot be taken.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(address)?;
+    let socket = crate::sockets::bind_udp(address)?;
     // Above the system's own limit only root may go, and without the room it works too.
     let made = set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
         .or_else(|_| set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER));

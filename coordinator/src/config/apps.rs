@@ -3,7 +3,6 @@
 use super::ConfigError;
 use serde::Deserialize;
 use std::net::{Ipv6Addr, SocketAddr};
-use url::Url;
 
 /// Where apps are served if nothing is said.
 const APPS_PORT: u16 = 7422;
@@ -30,8 +29,13 @@ impl Default for Apps {
 }
 
 impl Apps {
-    /// `public` is the address of the API for people, `cookies` the domain of their cookies.
-    pub(super) fn check(&self, public: &str, cookies: &str) -> Result<(), ConfigError> {
+    /// `parts` are the names by which people reach the coordinator, each with its key, `cookies`
+    /// the domain of their cookies.
+    pub(super) fn check(
+        &self,
+        parts: &[(String, String)],
+        cookies: &str,
+    ) -> Result<(), ConfigError> {
         let wrong = |key: &str, text: String| Err(ConfigError(format!("{key}: {text}")));
         if self.listen.len() > 16 {
             return wrong(
@@ -62,12 +66,14 @@ impl Apps {
             );
             return wrong("daemon.apps.domain", text);
         }
-        let public = Url::parse(public).ok();
-        let host = public.as_ref().and_then(Url::host_str).unwrap_or("");
-        if host.ends_with(&format!(".{domain}")) {
-            let text = format!("daemon.public_url ({host}) lies within it");
-            return wrong("daemon.apps.domain", text);
+        // What is asked for by a name of apps is answered by apps, whatever part it was meant for.
+        let mut parts = parts.iter();
+        match parts.find(|(_, name)| within(&name.to_ascii_lowercase(), &domain)) {
+            Some((key, name)) => {
+                let text = format!("{key} ({name}) lies within it, where apps alone are");
+                wrong("daemon.apps.domain", text)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 }

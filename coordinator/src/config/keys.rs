@@ -42,6 +42,16 @@ const YEARS: i64 = 315_360_000;
 pub const SCHEMA: Schema = Schema {
     roots: &["daemon", "secure", "services", "logging", "work"],
     foreign: &["agent", "environment", "files", "client"],
+    renamed: &[
+        (
+            "daemon.listen",
+            "is a map now; the address of the API is daemon.listen.api, a list: [\"[::]:7420\"]",
+        ),
+        (
+            "daemon.hosts",
+            "is a map of the names of console, API and files now; further names of the certificate are daemon.names",
+        ),
+    ],
     keys: &[
         key(
             "daemon.data_dir",
@@ -68,10 +78,40 @@ pub const SCHEMA: Schema = Schema {
             "Socket for commands of root (admin, secrets, setup-token), whole from /; empty = local.sock in the data directory.",
         ),
         key(
-            "daemon.listen",
+            "daemon.listen.api",
+            TEXTS,
+            "[\"[::]:7420\"]",
+            "TCP addresses of the API, and of all that has no addresses of its own; [::] takes IPv4 as well.",
+        ),
+        key(
+            "daemon.listen.app",
+            TEXTS,
+            "[]",
+            "TCP addresses of the console and of links to apps; [] = those of the API.",
+        ),
+        key(
+            "daemon.listen.files",
+            TEXTS,
+            "[]",
+            "TCP addresses of files; [] = those of the API.",
+        ),
+        key(
+            "daemon.hosts.app",
             Kind::Text,
-            "\"0.0.0.0:7420\"",
-            "TCP address of the API.",
+            "",
+            "Name of the console and of links to apps, such as app.gpu.lab; other parts with a name are not served by it. Empty = by every name.",
+        ),
+        key(
+            "daemon.hosts.api",
+            Kind::Text,
+            "",
+            "Name of the API; empty = by every name.",
+        ),
+        key(
+            "daemon.hosts.files",
+            Kind::Text,
+            "",
+            "Name of files; empty = by every name.",
         ),
         key(
             "daemon.name",
@@ -83,13 +123,43 @@ pub const SCHEMA: Schema = Schema {
             "daemon.public_url",
             Kind::Text,
             "",
-            "The address people reach it by, in links and snippets; empty = https, the machine's name and the port of the API.",
+            "The address people reach it by, in links and snippets; empty = https, daemon.hosts.app or the machine's name, and the port of the console.",
         ),
         key(
-            "daemon.hosts",
+            "daemon.tls.mode",
+            Kind::OneOf(&["auto", "files", "off"]),
+            "\"auto\"",
+            "auto: a certificate of the installation's own authority. files: that of the two keys below. off: plain HTTP, for a proxy that ends TLS; wants daemon.trusted_proxies, or addresses of this machine alone.",
+        ),
+        reload(
+            "daemon.tls.certificate",
+            Kind::Text,
+            "",
+            "File (PEM) of the certificate, and of those between it and its authority; read again with the configuration.",
+        ),
+        reload(
+            "daemon.tls.private_key",
+            Kind::Text,
+            "",
+            "File (PEM) of its key, which not everybody may read.",
+        ),
+        key(
+            "daemon.tls.min_version",
+            Kind::OneOf(&["1.2", "1.3"]),
+            "\"1.2\"",
+            "The oldest version of TLS that is spoken.",
+        ),
+        key(
+            "daemon.tls.hsts_s",
+            Kind::Duration(0, YEARS),
+            "0",
+            "For so long browsers shall use TLS only (Strict-Transport-Security); 0 = nothing is said.",
+        ),
+        key(
+            "daemon.names",
             TEXTS,
             "[]",
-            "Names and addresses by which it is reached, besides the machine's name: they stand in its certificate.",
+            "Names and addresses by which it is reached, besides the machine's name and those of daemon.hosts: they stand in its certificate.",
         ),
         reload(
             "daemon.trusted_proxies",
@@ -113,7 +183,7 @@ pub const SCHEMA: Schema = Schema {
             "daemon.agents.listen",
             Kind::Text,
             "",
-            "UDP address agents connect to; empty = as daemon.listen.",
+            "UDP address agents connect to; empty = the first of daemon.listen.api.",
         ),
         key(
             "daemon.agents.addresses",
@@ -216,6 +286,12 @@ pub const SCHEMA: Schema = Schema {
             Kind::List(&Kind::Text),
             "[]",
             "Hosts, addresses and networks the coordinator may call although they are its own machine's, loopback, link-local or private.",
+        ),
+        reload(
+            "daemon.egress.proxy",
+            Kind::Secret,
+            "",
+            "HTTP proxy by which it calls, as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, or { file = \"/path\" }; empty = none.",
         ),
         live(
             "daemon.auth.logins.max_age_s",

@@ -5,7 +5,6 @@
 //! What is seen of a session is known outside of the State; what follows is decided here. What is
 //! not seen, because a node is away, is never idle.
 
-
 use super::draft::{Draft, Why};
 use super::entities::{Session, Stop};
 use super::lifecycle::stop;

@@ -4,11 +4,11 @@ use super::super::errors::Failure;
 use super::super::extract::Query;
 use super::super::{App, person};
 use super::{DRY_RUN, Match, Nothing, Write, tagged, value_of, write};
-use crate::config::{MailSettings, SCHEMA};
-use crate::engine::Origin;
+use crate::config::{Config, MailSettings, SCHEMA, TlsMode};
+use crate::engine::{Origin, wall_clock};
 use crate::mail::{Mailer, Smtp};
-use crate::outbound::{Allowed, Outbound};
 use crate::settings::{InForce, Wrong, key_of, overriding};
+use crate::tls::Pair;
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::response::Response;
@@ -170,6 +170,8 @@ fn refused(wrong: Vec<Wrong>) -> Failure {
 struct Next {
     in_force: InForce,
     mailer: Option<Mailer>,
+    /// The certificate of files, read again.
+    pair: Option<Pair>,
     order: SettingsOrder,
 }
 
@@ -178,6 +180,7 @@ fn prepared(app: &App, in_force: InForce, stored: Option<StoredSettings>) -> Res
     let fixed = &config.daemon.auth.fixed_users;
     let before = app.settings.now();
     let were = before.config.daemon.auth.fixed_users.enabled;
+    let reads_files = stored.is_none();
     let order = SettingsOrder {
         stored,
         expected_version: None,
@@ -197,11 +200,39 @@ fn prepared(app: &App, in_force: InForce, stored: Option<StoredSettings>) -> Res
             Some(Mailer::start(Arc::new(smtp), app.stopping.clone()))
         }
     };
+    let pair = match config.daemon.tls.mode == TlsMode::Files && reads_files {
+        true => pair(app, config)?,
+        false => None,
+    };
     Ok(Next {
         in_force,
         mailer,
+        pair,
         order,
     })
+}
+
+/// The certificate of the files, as they are now; none where this process does not serve it until
+/// its next start.
+fn pair(app: &App, config: &Config) -> Result<Option<Pair>, Failure> {
+    let begun = app.settings.begun().config.daemon.tls.mode;
+    if begun != TlsMode::Files {
+        return Ok(None);
+    }
+    let read = Pair::read(&config.daemon.tls);
+    let good = read.and_then(|pair| pair.is_good_at(wall_clock().0 / 1000).map(|()| pair));
+    let pair = good.map_err(|error| {
+        let text = error.to_string();
+        tracing::error!("the configuration is not read again: {text}");
+        refused(vec![Wrong {
+            key: text.split(':').next().map(str::to_owned),
+            text,
+        }])
+    })?;
+    for name in pair.lacks(&config.daemon.shown_names()) {
+        tracing::warn!("daemon.tls.certificate: is not made for {name}");
+    }
+    Ok(Some(pair))
 }
 
 /// From here on it holds.
@@ -230,10 +261,12 @@ async fn take(app: &App, next: Next) -> Result<(), Failure> {
     }
     app.actions
         .set(config.services.organization.ui_actions.clone());
-    let allowed = Allowed::of(&config.daemon.egress.allow);
-    app.outbound.set(Outbound::new(allowed));
+    app.outbound.set(config.daemon.egress.outbound());
     app.http.set(config.daemon.http.bounds());
-    app.cors.set(config.daemon.cors.cors());
+    if let (Some(certificates), Some(pair)) = (&app.certificates, next.pair) {
+        certificates.set(pair);
+    }
+    app.cors.set(config.daemon.cors.cors(app.own_origin()));
     app.vaults.set_work(next.in_force.work.clone());
     let names = config.secure.redaction.names.clone();
     app.engine.live.redaction.set(names);

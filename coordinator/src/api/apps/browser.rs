@@ -70,6 +70,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Browsers {
+    /// The origin of an app that a request was meant for, if it is one of apps. `apart`: it came
+    /// where nothing but apps is served.
+    pub(in super::super) fn origin_of(&self, name: Option<&str>, apart: bool) -> Option<String> {
+        self.origins.get().of_request(name, apart)
+    }
+
     /// None yet: below a domain, or without one on the port of the listener for apps, if there
     /// is one; `public` is the address of the API for people.
     #[must_use]

@@ -163,11 +163,12 @@ pub(super) async fn access(
         let what = SessionUse::Reach(format!("app {name}"));
         sessions::used(&app, &engine, &caller, id, what).await?;
     }
-    let sockets = app.address().replacen("http", "ws", 1);
+    let api = app.api_address();
+    let sockets = api.replacen("http", "ws", 1);
     let answer = AppAccess {
         url: match declared {
             Some(port) => format!("{sockets}/api/v1/sessions/{id}/forward?port={}", port.port),
-            None => format!("{}/api/v1/sessions/{id}/exec", app.address()),
+            None => format!("{api}/api/v1/sessions/{id}/exec"),
         },
         via: "coordinator".to_owned(),
         protocol: declared.map_or_else(|| "tcp".to_owned(), |port| port.protocol.to_string()),

@@ -61,6 +61,19 @@ impl Origins {
         label.is_some_and(|label| label.ends_with('.'))
     }
 
+    /// The origin that a request with this name was meant for, if it is one of apps. `apart`: it
+    /// came where nothing but apps is served.
+    pub(in super::super) fn of_request(&self, name: Option<&str>, apart: bool) -> Option<String> {
+        match (self, name) {
+            (Self::Port(host), _) if apart => Some(format!("https://{host}")),
+            (Self::Domain(_, port), Some(name)) if self.is_below_domain(name) => {
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                Some(format!("https://{name}{port}"))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether each app has an origin of its own.
     pub(super) const fn has_labels(&self) -> bool {
         matches!(self, Self::Domain(..))
@@ -118,6 +131,20 @@ mod tests {
         }
         let port = Origins::Port("gpu.lab:7422".to_owned());
         assert!(!port.is_below_domain("a.apps.lab"));
+    }
+
+    #[test]
+    fn a_request_in_the_clear_has_an_origin_it_was_meant_for() {
+        let names = Origins::Domain("apps.lab".to_owned(), Some(7420));
+        let of = |name| names.of_request(Some(name), false);
+        assert_eq!(of("a.apps.lab").as_deref(), Some("https://a.apps.lab:7420"));
+        assert_eq!((of("gpu.lab"), names.of_request(None, false)), (None, None));
+        let port = Origins::Port("gpu.lab:7422".to_owned());
+        assert_eq!(
+            port.of_request(Some("x"), true).as_deref(),
+            Some("https://gpu.lab:7422")
+        );
+        assert_eq!(port.of_request(Some("gpu.lab"), false), None);
     }
 
     #[test]

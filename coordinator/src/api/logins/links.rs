@@ -152,7 +152,7 @@ pub(in super::super) async fn accept(
         user: *user,
         snippet: shown
             .as_ref()
-            .map(|key| token::snippet(&app.address(), key, &secret)),
+            .map(|key| token::snippet(&app.api_address(), key, &secret)),
         secret_key: shown.map(|_| secret.expose().to_owned()),
         access_key,
     })?;

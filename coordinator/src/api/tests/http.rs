@@ -27,9 +27,13 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let bounds = Arc::clone(&f.app.http);
+        let front = listener::Front {
+            tls: Some(Arc::new(tls)),
+            area: Some(super::super::areas::Area::Api),
+        };
         let serving = listener::serve(
             listener,
-            tls,
+            front,
             router(f.app.clone()),
             bounds,
             f.stop.subscribe(),

@@ -97,7 +97,11 @@ pub(in super::super::super) async fn create(
     let AdminObject::Rights(RightsObject::Account(view, _)) = &answer.object else {
         return Err(other_kind(&answer.object));
     };
-    let snippet = token::snippet(&app.address(), &access_key, &Secret::new(secret.clone()));
+    let snippet = token::snippet(
+        &app.api_address(),
+        &access_key,
+        &Secret::new(secret.clone()),
+    );
     // A rehearsal makes nothing, so its secret opens nothing.
     let real = !write.dry_run;
     let made = NewServiceAccountAnswer {

@@ -135,7 +135,7 @@ pub(in crate::api) async fn create(
 fn once(app: &App, keypair: KeypairView, secret: Option<Secret>) -> NewKeypairAnswer {
     let snippet = secret
         .as_ref()
-        .map(|secret| token::snippet(&app.address(), &keypair.access_key, secret));
+        .map(|secret| token::snippet(&app.api_address(), &keypair.access_key, secret));
     NewKeypairAnswer {
         keypair,
         snippet,

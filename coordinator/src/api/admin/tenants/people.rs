@@ -263,7 +263,7 @@ pub(in crate::api) async fn create(
         user: (**view).clone(),
         snippet: secret
             .as_ref()
-            .map(|secret| token::snippet(&app.address(), &access_key, secret)),
+            .map(|secret| token::snippet(&app.api_address(), &access_key, secret)),
         access_key,
         secret_key: secret.map(|secret| secret.expose().to_owned()),
         link,
