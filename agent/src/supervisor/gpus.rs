@@ -41,6 +41,8 @@ impl<C: Containers> Supervisor<C> {
     /// Takes up what changed about the GPUs.
     pub(super) fn take_gpus(&mut self) {
         self.looks = self.looks.saturating_add(1);
+        // A thread that takes the place of one that hung has to look at these as well.
+        self.config.mask.hold(self.held_devices());
         let signs = self.gpus.borrow().signs.clone();
         for (device, sign) in signs {
             let told = self.signs_told.insert(device.clone(), sign.number);

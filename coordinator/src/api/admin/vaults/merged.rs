@@ -243,9 +243,8 @@ impl Asked {
     /// another one, such as the account that a session runs as, and logins at registries of any
     /// vault that the caller may not read, and of files and variables: no container gets those.
     fn reveals(&self, path: &[String], origin: &Origin<Layer>) -> bool {
-        let of_machine = matches!(origin.kind, Layer::File | Layer::Environment);
         let kept_back = match is_of_registries(path) {
-            true => of_machine || self.closed(origin),
+            true => is_of_machine(origin) || self.closed(origin),
             false => origin.kind == Layer::PersonalVault && self.closed(origin),
         };
         self.reveal && !kept_back
@@ -267,7 +266,8 @@ impl Asked {
             state: state(node),
             value: node
                 .as_ref()
-                .filter(|_| !self.closed(origin))
+                // What a node or the installation said in vain is for its administrators.
+                .filter(|_| !self.closed(origin) && !(self.reveal && is_of_machine(origin)))
                 .map(|node| self.value(&leaf.path, origin, node)),
         });
         let origin = &leaf.origin;
@@ -391,4 +391,9 @@ pub(in super::super::super) async fn explain_person(
     request: Request,
 ) -> Result<Response, Failure> {
     explain(app, Some(name), request).await
+}
+
+/// Whether a file or a variable says it, of the coordinator or of a node.
+const fn is_of_machine(origin: &Origin<Layer>) -> bool {
+    matches!(origin.kind, Layer::File | Layer::Environment)
 }
