@@ -43,6 +43,7 @@ impl<C: Containers> Supervisor<C> {
             return;
         }
         if std::mem::take(&mut self.synced) {
+            self.set_is_fresh = false; // an acknowledgement says nothing of what was given up
             warn!(
                 "the machine stood still for longer than the lease; the coordinator is asked anew"
             );

@@ -241,7 +241,7 @@ pub struct Supervisor<C> {
     set: Option<DesiredSet>,
     /// When the set was made, on the boot clock: what it counts in milliseconds counts from then.
     set_boot_ms: i64,
-    /// It came to this process, not out of the journal.
+    /// It came to this process, over the newest link that stood and with no end of the lease since.
     set_is_fresh: bool,
     desired: BTreeMap<ContainerKey, Entry>,
     found: BTreeMap<ContainerKey, Found>,
@@ -563,6 +563,8 @@ impl<C: Containers> Supervisor<C> {
                 self.link_up = true;
                 self.hello_ms = hello_ms;
                 self.synced = false;
+                // What was given up meanwhile the next set says; acknowledgements come before it.
+                self.set_is_fresh = false;
                 if self.set.is_none() {
                     // A set says it anew, and this one may be older than the set.
                     self.lease.lease_ms = i64::try_from(welcome.lease_ms).unwrap_or(i64::MAX);

@@ -79,7 +79,7 @@ impl<C: Containers> Supervisor<C> {
             .map(|s| (s.coordinator_generation, s.generation));
         let this = (theirs.0, set.generation);
         // One that is not newer still counts its deadlines from now, which those out of the
-        // journal may not do well: taken once by each process.
+        // journal may not do well: taken once over each link.
         let newer = known.is_none_or(|known| this > known || this == known && !self.set_is_fresh);
         if newer {
             self.set_is_fresh = true;

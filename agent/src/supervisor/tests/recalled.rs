@@ -130,6 +130,31 @@ async fn cut_off_what_was_ordered_to_run_is_started_until_the_lease_is_over() {
         driven.supervisor.reconcile(key(1)).unwrap();
         driven.tick().await;
         assert_eq!(driven.engine.count("start"), starts, "{away_ms}");
+        if starts > 0 {
+            continue;
+        }
+        // The link is back, and what was given up meanwhile is not said yet: neither an
+        // acknowledgement nor the end of that link lets anything start.
+        driven.take(welcome_with_lease(60_000));
+        for news in [None, Some(Heard::Down)] {
+            if let Some(news) = news {
+                driven.take(Event::Heard(news));
+            }
+            let shared = &driven.supervisor.shared;
+            let now = host::boot_clock_ms();
+            shared.acked_sent_ms.store(now, Ordering::Relaxed);
+            driven.supervisor.keep_lease();
+            driven.supervisor.reconcile(key(1)).unwrap();
+            driven.tick().await;
+            assert_eq!(driven.engine.count("start"), 0);
+        }
+        // The same set, said again, does.
+        driven.take(welcome_with_lease(60_000));
+        driven.coordinator.generation -= 1;
+        driven.order(vec![entry(1, Want::Run)]);
+        driven
+            .until("it is started", |d| d.engine.count("start") == 1)
+            .await;
     }
 }
 
