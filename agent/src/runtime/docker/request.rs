@@ -168,12 +168,15 @@ pub fn spec_hash(spec: &ContainerSpec) -> String {
     spec.environment.remove(RENAMED);
     let bytes = postcard::to_stdvec(&spec).expect("plain data always has a byte form");
     let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-    let hex: String = digest.as_ref()[..8]
+    let hex: String = digest.as_ref()[..SPEC_DIGITS / 2]
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!("{SPEC_VERSION}-{hex}")
 }
+
+/// Digits of such a hash.
+const SPEC_DIGITS: usize = 16;
 
 /// Whether a container with this label was made of this order. What an agent of another
 /// release counted in another way cannot be compared, and is taken for the same.
@@ -182,7 +185,8 @@ pub fn is_of_order(label: &str, spec: &ContainerSpec) -> bool {
     match label.split_once('-') {
         Some((SPEC_VERSION, _)) => label == spec_hash(spec),
         Some((version, _)) => version.parse::<u32>().is_ok(),
-        None => false,
+        // Before there was a number in front: sessions that run must not end for that.
+        None => label.len() == SPEC_DIGITS && label.bytes().all(|b| b.is_ascii_hexdigit()),
     }
 }
 

@@ -554,9 +554,12 @@ fn hashes_tell_orders_apart_and_stay() {
     assert_eq!(spec_hash(&spec), "1-a61eeb6cc6b1276b");
     let of = |label: &str| is_of_order(label, &spec);
     assert!(of(&spec_hash(&spec)));
-    for label in [&spec_hash(&other), "", "00ff", "x-00ff", "1-"] {
+    let long = "a61eeb6cc6b1276b0";
+    let wrong = ["", "00ff", long, &long[..15], "g61eeb6cc6b1276b"];
+    for label in [&*spec_hash(&other), "x-00ff", "1-"].iter().chain(&wrong) {
         assert!(!of(label), "{label}");
     }
+    assert!(of("00ff00ff00ff00ff"), "of an agent that put no number");
     assert!(of("2-00ff"), "another release knows why");
     let mut renamed = spec.clone();
     let name = ("LONGSHORE_SESSION_NAME".to_owned(), "other".to_owned());
