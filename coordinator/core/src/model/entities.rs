@@ -745,6 +745,14 @@ pub struct QueueSeat {
     pub pool: Option<String>,
 }
 
+/// Memory of the container that has the least, in bytes. Where `ranks` have amounts of their own,
+/// none has `slots`.
+#[must_use]
+pub(super) fn least_mem(slots: &Slots, ranks: &[Slots]) -> i64 {
+    let least = ranks.iter().map(Slots::mem_bytes).min();
+    least.unwrap_or_else(|| slots.mem_bytes())
+}
+
 impl Session {
     /// Amounts of one container.
     #[must_use]
@@ -753,6 +761,12 @@ impl Session {
             .ranks
             .get(usize::from(rank))
             .unwrap_or(&self.slots)
+    }
+
+    /// Memory of the container that has the least, in bytes.
+    #[must_use]
+    pub fn least_mem(&self) -> i64 {
+        least_mem(&self.slots, &self.cluster.ranks)
     }
 
     /// Amounts of all containers together.

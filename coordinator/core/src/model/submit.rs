@@ -5,7 +5,7 @@ use super::arrays::{self, ArrayPlan};
 use super::attempts::Restart;
 use super::draft::Draft;
 use super::entities::SignalWish;
-use super::entities::{Adjusted, Cluster, PIDS_MAX, QueueSeat, Session};
+use super::entities::{Adjusted, Cluster, PIDS_MAX, QueueSeat, Session, least_mem};
 use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
 use super::given::{Given, GivenText};
 use super::images;
@@ -183,7 +183,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
     let image_shm = image.and_then(|i| i.shm_bytes);
     let policy = rules::policy_of(state, &order.caller.access_key);
     let shm_max = policy.and_then(|p| Some((p.max_shm?, p.name.as_str())));
-    let shm_bytes = shm(shm_asked.or(image_shm), &slots, shm_max)?;
+    let shm_bytes = shm(shm_asked.or(image_shm), least_mem(&slots, &ranks), shm_max)?;
     let id = SessionId(state.meta.next_session);
     let session = Session {
         id,
@@ -797,11 +797,11 @@ pub(super) fn families(slots: &Slots, path: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Rule 10: shared memory below the memory, and within what the keypair's policy allows. Who
-/// asks for none gets as much as there is memory: what lies there is counted as memory, so that
-/// a bound of its own would only break programs whose workers hand tensors to each other in it.
-fn shm(asked: Option<i64>, slots: &Slots, most: Option<(i64, &str)>) -> Result<i64, Refusal> {
-    let mem = slots.mem_bytes();
+/// Rule 10: shared memory below the memory of every container, of which `mem` is the least, and
+/// within what the keypair's policy allows. Who asks for none gets as much as that memory: what
+/// lies there is counted as memory, so that a bound of its own would only break programs whose
+/// workers hand tensors to each other in it.
+fn shm(asked: Option<i64>, mem: i64, most: Option<(i64, &str)>) -> Result<i64, Refusal> {
     let Some(shm) = asked else {
         let most = most.map_or(i64::MAX, |(most, _)| most);
         return Ok(mem.min(most));

@@ -2,7 +2,7 @@
 
 use super::world::{World, gpu_job, job, slots};
 use longshore_common::agent::AgentState;
-use longshore_common::api::{NewDesignation, NewSession};
+use longshore_common::api::{NewCluster, NewDesignation, NewSession};
 use longshore_common::ids::{GroupId, PolicyId};
 use longshore_common::session::SessionState;
 use longshore_core::model::{
@@ -270,6 +270,38 @@ fn shared_memory_stays_below_memory() {
     for (mem, bytes) in [("100m", 100 << 20), ("64g", 64 << 30)] {
         let id = world.submit(slots(job(), &[("mem", mem)]));
         assert_eq!(world.stored[&id].shm_bytes, bytes, "nobody asked for less");
+    }
+}
+
+/// All containers get as much of it, so that of the smallest is what it may take.
+#[test]
+fn shared_memory_stays_below_the_memory_of_every_container() {
+    let cluster = |own: &str, ranks: [&str; 2], shm: Option<&str>| NewSession {
+        cluster: Some(NewCluster {
+            size: 2,
+            mode: None,
+            containers: ranks
+                .map(|mem| [("mem".to_owned(), mem.to_owned())].into())
+                .to_vec(),
+        }),
+        shm: shm.map(str::to_owned),
+        ..slots(job(), &[("mem", own)])
+    };
+    let mut world = World::new();
+    world.agent("n1", 0);
+    for (own, ranks, asked, expected) in [
+        ("1g", ["8g", "2g"], None, Ok(2048 << 20)),
+        ("1g", ["2g", "8g"], None, Ok(2048 << 20)),
+        ("16g", ["8g", "2g"], Some("1g"), Ok(1024 << 20)),
+        // No container has what `/slots` says.
+        ("512m", ["8g", "2g"], Some("1g"), Ok(1024 << 20)),
+        ("16g", ["8g", "2g"], Some("2g"), Err("LS-SHM")),
+        ("16g", ["2g", "8g"], Some("4g"), Err("LS-SHM")),
+    ] {
+        let said = world.ask(cluster(own, ranks, asked));
+        let got = said.map(|id| world.stored[&id].shm_bytes);
+        let got = got.as_ref().map(|bytes| *bytes).map_err(|r| r.code);
+        assert_eq!(got, expected, "{own} {ranks:?} {asked:?}");
     }
 }
 

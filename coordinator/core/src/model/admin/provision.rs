@@ -2,7 +2,7 @@
 
 use super::super::change::Change;
 use super::super::draft::Draft;
-use super::super::entities::{Adjusted, Group, QueueSeat, Session};
+use super::super::entities::{Adjusted, Group, QueueSeat, Session, least_mem};
 use super::super::event::{Caller, Effect, Refusal};
 use super::super::lifecycle;
 use super::super::pools::{LiveConfig, PolicyProfile, Profile, ResourceConfig};
@@ -345,9 +345,9 @@ fn seat_in(
                 });
             }
         }
-        let mem = moved.slots.iter().map(Slots::mem_bytes).min().unwrap_or(0);
+        let mem = least_mem(&moved.slots[0], &moved.slots[1..]);
         // Asked for it was less than the memory, so as much as that is what nobody asked for.
-        if moved.shm_bytes == session.slots.mem_bytes() {
+        if moved.shm_bytes == session.least_mem() {
             moved.shm_bytes = mem;
         } else if moved.shm_bytes >= mem {
             moved.shm_bytes = mem / 2;
