@@ -45,7 +45,12 @@ impl<C: Containers> Supervisor<C> {
         };
         let gone = matches!(end, End::Vanished { .. }) || found.is_none();
         let output = watching.filter(|_| !gone).map(|w| w.output.clone());
-        let (mut totals, devices) = watching.map_or_else(Default::default, Watching::figures);
+        let (mut totals, devices) = match (watching, self.journal.contents().sums.get(&key)) {
+            (Some(watching), _) => watching.figures(),
+            // It vanished before this process saw it: what an earlier one counted is all there is.
+            (None, Some(sums)) => (sums.totals, sums.devices.clone()),
+            (None, None) => Default::default(),
+        };
         if let End::Exited(exit)
         | End::Stopped {
             exit: Some(exit), ..

@@ -197,3 +197,35 @@ async fn what_a_container_used_is_counted_on_by_the_next_process() {
     driven.supervisor.note_sums(now + 60_001, true).unwrap();
     assert_eq!(written(&driven), Some(more));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_container_used_is_told_though_it_vanished_between_two_processes() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    let sums = Sums {
+        totals: Totals {
+            measured_ms: 3_600_000,
+            ..Totals::default()
+        },
+        devices: Vec::new(),
+    };
+    let now = host::boot_clock_ms();
+    let watching = driven.supervisor.watching.get_mut(&key(1)).unwrap();
+    watching.take_up(&sums, now);
+    driven.supervisor.note_sums(now, true).unwrap();
+    lock(&driven.engine.containers).remove(&key(1));
+    let mut driven = driven.again().await;
+    driven.order(vec![entry(1, Want::Run)]);
+    let ended = |d: &Driven| d.outcome(1, OutcomeNumber::Ended);
+    driven.until("it has ended", |d| ended(d).is_some()).await;
+    let told = ended(&driven).unwrap();
+    assert!(matches!(told.end, Some(End::Vanished { .. })), "{told:?}");
+    let output = told.totals.output; // is told by what was read
+    assert_eq!(
+        told.totals,
+        Totals {
+            output,
+            ..sums.totals
+        }
+    );
+}
