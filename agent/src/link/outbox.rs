@@ -11,6 +11,7 @@ use longshore_common::wire::{
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroize as _;
 
@@ -199,6 +200,8 @@ pub struct Shared {
     outbox: Mutex<Outbox>,
     /// Something in the outbox should not wait for the next beat.
     pub changed: Notify,
+    /// The connection that stands is to be made anew.
+    anew: Notify,
     /// Who waits for what containers are given.
     pub desk: Desk,
     /// True once the agent stops: the link says goodbye.
@@ -213,6 +216,16 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Has the connection that stands made anew: over each the coordinator says its orders.
+    pub fn ask_anew(&self) {
+        self.anew.notify_waiters();
+    }
+
+    /// Ends when that is asked after this call, however late it is first looked at.
+    pub fn asked_anew(&self) -> Notified<'_> {
+        self.anew.notified()
+    }
+
     /// The newest end of the audit log that was told.
     #[must_use]
     pub fn audit_end(&self) -> AuditEnd {
@@ -265,6 +278,7 @@ impl Shared {
                 hash: None,
             }),
             changed: Notify::new(),
+            anew: Notify::new(),
             #[cfg(not(test))]
             desk: Desk::default(),
             #[cfg(test)]

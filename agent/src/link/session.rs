@@ -191,6 +191,7 @@ async fn talk(
     let (mut control_out, control_in) = connection.open_bi().await.map_err(gone)?;
     let _ = control_out.set_priority(200);
     let mut control = FrameReader::new(control_in, Cap::HELLO);
+    let asked_anew = shared.asked_anew(); // what was asked before, this connection answers
     let hello_ms = boot_ms();
     send(&mut control_out, &hello(config, shared)).await?;
     let frame = tokio::time::timeout(CONNECT, control.next())
@@ -259,6 +260,9 @@ async fn talk(
         ended = state_part.run() => ended,
         ended = read_state(config, shared, &between, FrameReader::new(state_in, Cap::DESIRED), heard) => ended,
         ended = streams => ended,
+        () = asked_anew => Err(Ended::Failed(
+            "the lease was over; the coordinator is asked for its orders".to_owned(),
+        )),
     }
 }
 
@@ -877,6 +881,113 @@ async fn send_piecewise(out: &mut quinn::SendStream, data: Data) -> Result<(), L
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hidden::Hidden;
+    use crate::identity::{Files, Identity};
+    use longshore_common::ids::{AgentId, ClusterId, CoordinatorGeneration, Fence, InstanceId};
+    use longshore_common::time::Timestamp;
+    use longshore_link::transport;
+    use quinn::crypto::rustls::QuicServerConfig;
+    use std::path::Path;
+
+    const CLUSTER: ClusterId = ClusterId::new(1);
+
+    fn welcome() -> Welcome {
+        Welcome {
+            cluster: CLUSTER,
+            coordinator_generation: CoordinatorGeneration(1),
+            coordinator_instance: InstanceId::new(3),
+            fence: Fence(1),
+            heartbeat_ms: 60_000,
+            lost_after_ms: 300_000,
+            lease_ms: 60_000,
+            name: "node1".to_owned(),
+            group: "default".to_owned(),
+            now: Timestamp(0),
+            addresses: Vec::new(),
+        }
+    }
+
+    fn config(dir: &Path) -> LinkConfig {
+        LinkConfig {
+            identity: Identity {
+                agent: AgentId::new(2),
+                cluster: CLUSTER,
+                name: String::new(),
+                coordinator: Vec::new(),
+                work_key: String::new(),
+            },
+            files: Files::new(dir),
+            instance: InstanceId::new(3),
+            started: Timestamp(0),
+            boot_id: String::new(),
+            fingerprint: String::new(),
+            machine: String::new(),
+            journal_rebuilt: false,
+            gso: false,
+            hidden: Hidden::default(),
+        }
+    }
+
+    /// A connection to a coordinator that takes the agent in, and says nothing more.
+    async fn connect() -> (quinn::Connection, tokio::task::JoinHandle<()>) {
+        let _ = rustls::crypto::ring::default_provider().install_default(); // or another test did
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let mut server = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        server.alpn_protocols = vec![LINK_ALPN.to_vec()];
+        let server = QuicServerConfig::try_from(server).unwrap();
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
+        server.transport_config(transport(Side::Coordinator, false));
+        let there = quinn::Endpoint::server(server, ([127, 0, 0, 1], 0).into()).unwrap();
+        let address = there.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            let connection = there.accept().await.unwrap().await.unwrap();
+            let (mut out, back) = connection.accept_bi().await.unwrap();
+            let mut frames = FrameReader::new(back, Cap::HELLO);
+            frames.next().await.unwrap();
+            send(&mut out, &welcome()).await.unwrap();
+            let _state = connection.accept_bi().await; // whose end would be that of the link
+            connection.closed().await;
+        });
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = client_config(client, LINK_ALPN, false).unwrap();
+        let here = endpoint(address).unwrap();
+        let connecting = here.connect_with(client, address, "localhost").unwrap();
+        (connecting.await.unwrap(), serving)
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_asked_anew_ends_and_one_made_after_that_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, shared) = (config(dir.path()), Arc::new(Shared::new()));
+        let logs = LogStore::open(&dir.path().join("logs"), Default::default()).unwrap();
+        let logs = Arc::new(logs);
+        shared.ask_anew(); // no link stands: the next one answers it
+        let (connection, _serving) = connect().await;
+        let (heard, mut inbox) = mpsc::channel(8);
+        let limit = Duration::from_secs(20); // many times what it takes
+        let talks = talk(&config, &connection, &shared, &logs, &heard);
+        let asks = async {
+            let up = inbox.recv().await;
+            assert!(matches!(up, Some(Heard::Up(..))), "{up:?}");
+            shared.ask_anew();
+        };
+        let both = async { tokio::join!(talks, asks) };
+        let (ended, ()) = tokio::time::timeout(limit, both).await.expect("it goes on");
+        let why = ended.err();
+        assert!(
+            matches!(&why, Some(Ended::Failed(why)) if why.contains("lease")),
+            "{why:?}"
+        );
+    }
 
     #[test]
     fn a_gap_between_beats_says_that_the_machine_stood_still() {

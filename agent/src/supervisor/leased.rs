@@ -43,10 +43,12 @@ impl<C: Containers> Supervisor<C> {
             return;
         }
         if std::mem::take(&mut self.synced) {
-            self.set_is_fresh = false; // an acknowledgement says nothing of what was given up
-            warn!(
-                "the machine stood still for longer than the lease; the coordinator is asked anew"
-            );
+            warn!("the lease is over though the link stands; the coordinator is asked anew");
+            // What still comes over this link, acknowledgements too, may be older than what was
+            // given up. Orders come with the next one alone, so this one must not go on.
+            self.set_is_fresh = false;
+            self.link_up = false;
+            self.shared.ask_anew();
         }
         if !self.listed {
             self.freeze_unlisted();

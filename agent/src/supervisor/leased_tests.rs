@@ -3,6 +3,7 @@
 use super::tests::{Driven, away, entry, key, lock, stop, welcome_with_lease};
 use super::*;
 use crate::runtime::FoundStatus;
+use futures_util::FutureExt;
 use longshore_common::ids::Fence;
 use longshore_common::limits::{Combine, IdleAction, IdlePolicy};
 use longshore_common::session::{ContainerState, SessionType, StopOrder};
@@ -111,6 +112,7 @@ async fn a_machine_that_wakes_freezes_before_anything_else_though_the_link_stand
     // It stood still: nothing was cut, and the last word is old.
     shared.acked_sent_ms.store(before, Ordering::Relaxed);
     driven.supervisor.hello_ms = before;
+    let asked_anew = shared.asked_anew();
     driven.supervisor.tick();
     driven
         .until("it is frozen", |d| {
@@ -118,6 +120,8 @@ async fn a_machine_that_wakes_freezes_before_anything_else_though_the_link_stand
         })
         .await;
     assert_eq!(status(&driven, 2), Some(FoundStatus::Running), "it runs on");
+    let asked = asked_anew.now_or_never().is_some();
+    assert!(asked, "only a new link brings orders that count");
     // A set that came before it stood still says nothing about now.
     driven.order(vec![restartable(1, Want::Run), entry(2, Want::Run)]);
     driven.supervisor.tick();
@@ -126,6 +130,8 @@ async fn a_machine_that_wakes_freezes_before_anything_else_though_the_link_stand
     let now = host::boot_clock_ms();
     shared.acked_sent_ms.store(now, Ordering::Relaxed);
     driven.supervisor.tick();
+    driven.order(vec![restartable(1, Want::Run), entry(2, Want::Run)]);
+    assert!(!driven.supervisor.set_is_fresh && driven.supervisor.busy.is_empty());
     assert_eq!(driven.engine.count("thaw"), 0);
     driven.take(Event::Heard(Heard::Down));
     driven.take(welcome_with_lease(LEASE_MS));

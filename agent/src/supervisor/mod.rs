@@ -256,6 +256,7 @@ pub struct Supervisor<C> {
     tunnels: tunnel::Tunnels,
     engine: EngineInfo,
     trouble: u32,
+    /// And what comes over it counts.
     link_up: bool,
     synced: bool,
     /// When the hello of the present connection was sent, on the boot clock.

@@ -82,7 +82,7 @@ impl<C: Containers> Supervisor<C> {
         // journal may not do well: taken once over each link.
         let newer = known.is_none_or(|known| this > known || this == known && !self.set_is_fresh);
         if newer {
-            self.set_is_fresh = true;
+            self.set_is_fresh = self.link_up;
             // Settled with the first thing that is done for it, at the latest below.
             self.journal.put(vec![
                 Record::Coordinator(theirs.0, theirs.1),
