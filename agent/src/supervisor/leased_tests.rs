@@ -130,6 +130,7 @@ async fn a_machine_that_wakes_freezes_before_anything_else_though_the_link_stand
     let now = host::boot_clock_ms();
     shared.acked_sent_ms.store(now, Ordering::Relaxed);
     driven.supervisor.tick();
+    driven.supervisor.reconcile(key(1)).unwrap();
     driven.order(vec![restartable(1, Want::Run), entry(2, Want::Run)]);
     assert!(!driven.supervisor.set_is_fresh && driven.supervisor.busy.is_empty());
     assert_eq!(driven.engine.count("thaw"), 0);
