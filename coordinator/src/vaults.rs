@@ -26,7 +26,7 @@ use longshore_config::tree::{Node, Value};
 use longshore_config::work::layers::{self, Document, Layer, Merged, Warning};
 use longshore_config::work::{self, Finding};
 use longshore_core::model::admin::NewContent;
-use longshore_core::model::{Event, Given, Refusal, State, User, Vault, VaultContent};
+use longshore_core::model::{Event, GivenTrees, Refusal, State, User, Vault, VaultContent};
 use nodes::Nodes;
 use ring::hmac;
 use std::collections::BTreeSet;
@@ -462,14 +462,14 @@ pub fn environment<'a>(variables: impl Iterator<Item = (&'a String, &'a String)>
 }
 
 /// All that a request sets, as documents: work keys, then files and variables, each of which names
-/// itself. What is no document any more is left out.
+/// itself.
 #[must_use]
 pub fn request<'a>(
     variables: impl Iterator<Item = (&'a String, &'a String)>,
-    given: Option<&Given>,
+    given: Option<GivenTrees>,
 ) -> Vec<Document> {
     let mut all = Vec::new();
-    if let Some((files, config)) = given.and_then(|given| given.trees().ok()) {
+    if let Some((files, config)) = given {
         let source = "config".to_owned();
         all.push(layers::document(
             Layer::CommandLine,

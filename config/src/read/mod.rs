@@ -19,13 +19,14 @@ pub const MAX_VALUES: usize = 10_000;
 /// Most bytes of all scalars together, after aliases and substitutions.
 pub const MAX_OUTPUT: usize = 1024 * 1024;
 
-/// Most bytes of the name of one key.
+/// Most bytes of the name of one key, where somebody gives a text now.
 pub const MAX_NAME: usize = 512;
-/// Most bytes of the names from the top to a value, with a dot between them. Every value of a
-/// document is told and kept with its path.
+/// Most bytes of the names from the top to a value, with a dot between them, where somebody gives a
+/// text now. Every value of a document is told and kept with its path.
 pub const MAX_PATH: usize = 1024;
 
-/// Most bytes that the names from the top to each value take together, with what keeps them.
+/// Most bytes that the names from the top to each value take together, with what keeps them, where
+/// somebody gives a text now.
 pub const MAX_PATHS: usize = 4 * 1024 * 1024;
 
 /// How a text is written.
@@ -216,43 +217,51 @@ pub fn text_of(bytes: &[u8]) -> Result<&str, Problem> {
     }
 }
 
-/// Whether a key may have this name.
-pub(crate) fn name_fits(name: &str, at: Mark) -> Result<(), Problem> {
-    match name.len() > MAX_NAME {
-        true => Err(Problem::long_name(at)),
-        false => Ok(()),
-    }
-}
-
-/// Checks depth, number of values and lengths of names of a whole document.
+/// Checks depth and number of values of a whole document.
 pub(crate) fn bounded(node: Node) -> Result<Node, Problem> {
-    /// About what a name takes beside its letters.
-    const NAME: usize = 24;
-    #[derive(Default)]
-    struct Sum {
-        values: usize,
-        paths: usize,
-    }
-    fn walk(node: &Node, depth: usize, path: usize, sum: &mut Sum) -> Result<(), Problem> {
-        sum.values += 1;
-        if sum.values > MAX_VALUES {
+    fn walk(node: &Node, depth: usize, values: &mut usize) -> Result<(), Problem> {
+        *values += 1;
+        if *values > MAX_VALUES {
             return Err(Problem::too_many(node.at));
-        }
-        sum.paths += path + depth * NAME;
-        if sum.paths > MAX_PATHS {
-            let kib = MAX_PATHS / 1024;
-            let message = format!("The names of all values have more than {kib} KiB.");
-            return Err(Problem::syntax(node.at, message));
         }
         if depth > MAX_DEPTH {
             return Err(Problem::too_deep(node.at));
+        }
+        match &node.value {
+            Value::List(items) => items.iter().try_for_each(|i| walk(i, depth + 1, values)),
+            Value::Map(entries) => entries
+                .iter()
+                .try_for_each(|e| walk(&e.node, depth + 1, values)),
+            _ => Ok(()),
+        }
+    }
+    walk(&node, 0, &mut 0)?;
+    Ok(node)
+}
+
+/// Checks the names of a document that somebody gives now: [`MAX_NAME`], [`MAX_PATH`] and
+/// [`MAX_PATHS`]. What was stored before names had bounds is read without this.
+///
+/// # Errors
+/// The first one that is too long.
+pub(crate) fn names_fit(node: &Node) -> Result<(), Problem> {
+    /// About what a name takes beside its letters.
+    const NAME: usize = 24;
+    fn walk(node: &Node, depth: usize, path: usize, sum: &mut usize) -> Result<(), Problem> {
+        *sum += path + depth * NAME;
+        if *sum > MAX_PATHS {
+            let kib = MAX_PATHS / 1024;
+            let message = format!("The names of all values have more than {kib} KiB.");
+            return Err(Problem::syntax(node.at, message));
         }
         match &node.value {
             Value::List(items) => items
                 .iter()
                 .try_for_each(|item| walk(item, depth + 1, path, sum)),
             Value::Map(entries) => entries.iter().try_for_each(|entry| {
-                name_fits(&entry.name, entry.at)?;
+                if entry.name.len() > MAX_NAME {
+                    return Err(Problem::long_name(entry.at));
+                }
                 let path = path + entry.name.len() + usize::from(depth > 0);
                 if path > MAX_PATH {
                     let text = "bytes with the keys above it.";
@@ -264,8 +273,7 @@ pub(crate) fn bounded(node: Node) -> Result<Node, Problem> {
             _ => Ok(()),
         }
     }
-    walk(&node, 0, 0, &mut Sum::default())?;
-    Ok(node)
+    walk(node, 0, 0, &mut 0)
 }
 
 #[cfg(test)]

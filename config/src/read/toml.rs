@@ -1,6 +1,6 @@
 //! TOML, by the toml crate.
 
-use super::{MAX_DEPTH, Problem, name_fits};
+use super::{MAX_DEPTH, Problem};
 use crate::tree::{Entry, Mark, Node, Places, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -27,7 +27,6 @@ fn map(table: &DeTable<'_>, at: Mark, places: &Places<'_>, depth: usize) -> Resu
     members.sort_by_key(|(name, _)| name.span().start);
     let mut entries = Vec::with_capacity(members.len());
     for (name, member) in members {
-        name_fits(name.get_ref(), places.mark(name.span().start))?;
         entries.push(Entry {
             name: name.get_ref().to_string(),
             at: places.mark(name.span().start),

@@ -1,7 +1,7 @@
 //! YAML 1.2 in the core schema, from the events of granit-parser: one document, each key once,
 //! no tags, no merge keys. `yes`, `no`, `on` and `y` are text.
 
-use super::{MAX_DEPTH, MAX_OUTPUT, MAX_VALUES, Problem, name_fits};
+use super::{MAX_DEPTH, MAX_OUTPUT, MAX_VALUES, Problem};
 use crate::tree::{Entry, Mark, Node, Value};
 use granit_parser::{Event, Marker, Parser, ScalarStyle, options};
 use std::collections::{HashMap, HashSet};
@@ -273,7 +273,6 @@ impl Making {
     }
 
     fn name(&mut self, text: String, at: Mark) -> Result<(), Problem> {
-        name_fits(&text, at)?;
         if let Some(Inside::Map { names, name, .. }) = self.open.last_mut().map(|o| &mut o.inside) {
             let is_new = names.insert(text.clone());
             *name = Some((text, at));

@@ -4,7 +4,7 @@ use super::few::Few;
 use super::keys::{self, Found, Unknown};
 use super::mask::is_mask;
 use super::{environment, files};
-use crate::read::{Format, MAX_BYTES, Rule, brief, read, text_of};
+use crate::read::{Format, MAX_BYTES, Problem, Rule, brief, names_fit, read, text_of};
 use crate::tree::{Entry, Mark, Node, Value, told};
 use std::collections::BTreeMap;
 
@@ -69,27 +69,52 @@ pub struct Checked {
     pub values: usize,
 }
 
-/// A text as a tree: the first three checks. A text of nothing but blanks is an empty map.
+/// A text as a tree: the first three checks. A text of nothing but blanks is an empty map. Names are
+/// as long as they like: texts that are stored may be older than the bounds of names.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub fn parse(format: Format, bytes: &[u8]) -> Result<Node, Finding> {
-    let found = |code, at, message: String| Finding {
-        code,
-        path: String::new(),
-        at,
-        message,
-    };
-    let size = || {
-        let message = format!("A vault must be at most {} KiB.", MAX_BYTES / 1024);
-        found(Code::Size, Mark::default(), message)
-    };
     let blank = text_of(bytes).is_ok_and(|text| text.trim().is_empty());
     if blank {
         return Ok(Node::bare(Value::Map(Vec::new())));
     }
-    let tree = read(format, bytes).map_err(|problem| match problem.rule {
-        Rule::Size => size(),
+    let tree = read(format, bytes).map_err(told_of)?;
+    match tree.value {
+        Value::Map(_) => Ok(tree),
+        _ => {
+            let message = "A vault must be a map at the top level.";
+            Err(found(Code::Syntax, tree.at, message.to_owned()))
+        }
+    }
+}
+
+/// A text that is saved or asked for now as a tree: as [`parse`], and its names have bounds.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn asked(format: Format, bytes: &[u8]) -> Result<Node, Finding> {
+    let tree = parse(format, bytes)?;
+    names_fit(&tree).map_err(told_of)?;
+    Ok(tree)
+}
+
+const fn found(code: Code, at: Mark, message: String) -> Finding {
+    Finding {
+        code,
+        path: String::new(),
+        at,
+        message,
+    }
+}
+
+/// What is wrong with a text, as it is told of a vault.
+fn told_of(problem: Problem) -> Finding {
+    match problem.rule {
+        Rule::Size => {
+            let message = format!("A vault must be at most {} KiB.", MAX_BYTES / 1024);
+            found(Code::Size, Mark::default(), message)
+        }
         Rule::Depth => {
             let message = "The vault is nested deeper than 32 levels.";
             found(Code::Syntax, problem.at, message.to_owned())
@@ -102,13 +127,6 @@ pub fn parse(format: Format, bytes: &[u8]) -> Result<Node, Finding> {
             path: problem.path,
             ..found(Code::Syntax, problem.at, problem.message)
         },
-    })?;
-    match tree.value {
-        Value::Map(_) => Ok(tree),
-        _ => {
-            let message = "A vault must be a map at the top level.";
-            Err(found(Code::Syntax, tree.at, message.to_owned()))
-        }
     }
 }
 
@@ -117,7 +135,7 @@ pub fn parse(format: Format, bytes: &[u8]) -> Result<Node, Finding> {
 /// # Errors
 /// All that the first check that fails has found.
 pub fn check(format: Format, bytes: &[u8]) -> Result<Checked, Vec<Finding>> {
-    let tree = parse(format, bytes).map_err(|finding| vec![finding])?;
+    let tree = asked(format, bytes).map_err(|finding| vec![finding])?;
     findings(&tree)?;
     let entries = tree.entries().unwrap_or_default();
     let unknown = keys::unknown(&tree);

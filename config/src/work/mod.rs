@@ -27,4 +27,4 @@ mod tests;
 
 pub use few::MAX_TOLD;
 
-pub use check::{Checked, Code, Finding, changed, check, findings, parse};
+pub use check::{Checked, Code, Finding, asked, changed, check, findings, parse};

@@ -709,11 +709,13 @@ fn keys_have_names_of_a_sane_length() {
         (Format::Yaml, format!("a: 1\n\"{long}\": 1\n"), "2:1"),
         (Format::Toml, format!("a = 1\n{long} = 1\n"), "2:1"),
         (Format::Hocon, format!("a = 1\n{long} = 1\n"), "2:1"),
-        (Format::Hocon, format!("a = 1\nb = ${{?{long}}}\n"), "2:8"),
     ] {
         let told = said(format, text.as_bytes());
         let expected = format!("LS-VAULT-SYNTAX:  {place} A key has more than 512 bytes.");
         assert_eq!(told, expected, "{format}");
+        // What is stored may be older than the bound.
+        let stored = parse(format, text.as_bytes()).unwrap();
+        assert!(stored.get(&long).is_some(), "{format}");
         let good = text.replace(&long, &long[1..]);
         assert_eq!(said(format, good.as_bytes()), "good", "{format}");
     }

@@ -164,7 +164,9 @@ async fn with_vaults(app: &App, submit: Submit) -> Result<Submit, Failure> {
     if given.is_some() {
         app.vaults.can_seal().map_err(Failure::from)?;
     }
-    let asked = crate::vaults::request(request.environment.iter(), given.as_ref());
+    // What is wrong with it the engine says, with the place.
+    let trees = given.as_ref().and_then(|given| given.asked().ok());
+    let asked = crate::vaults::request(request.environment.iter(), trees);
     let merged = match all.is_empty() && given.is_none() {
         true => app.vaults.configure(None, &all, asked).merged,
         false => {

@@ -247,7 +247,7 @@ impl Vaults {
         });
         let (variables, is_given) = found.await?.ok_or(NotGiven::Unknown)?;
         let mut all = match is_given {
-            true => request(std::iter::empty(), Some(&self.given(id).await?)),
+            true => stored(&self.given(id).await?)?,
             false => Vec::new(),
         };
         all.extend(variables);
@@ -443,6 +443,14 @@ impl Drop for Made {
     }
 }
 
+/// What was stored of a request, as documents.
+fn stored(given: &Given) -> Result<Vec<Document>, NotGiven> {
+    let trees = given.trees().map_err(|_| NotGiven::Request {
+        why: "what is stored of it is no document any more".to_owned(),
+    })?;
+    Ok(request(std::iter::empty(), Some(trees)))
+}
+
 fn why_shut(error: OpenError) -> String {
     match error {
         OpenError::Locked(locked) => locked.to_string(),
@@ -502,6 +510,18 @@ impl Stored {
 mod tests {
     use super::*;
     use longshore_config::tree::{Node, Value};
+    use longshore_core::model::Given;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_given_is_read_or_told_but_never_left_out() {
+        let of = |json| stored(&serde_json::from_value::<Given>(json).unwrap());
+        let long = "n".repeat(600);
+        assert_eq!(of(json!({ "config": { long: 1 } })).unwrap().len(), 1);
+        let deep = (0..40).fold(json!(1), |inner, _| json!({ "a": inner }));
+        let told = of(json!({ "config": deep })).unwrap_err();
+        assert!(matches!(told, NotGiven::Request { .. }), "{told}");
+    }
 
     #[test]
     fn what_is_too_large_or_too_deep_is_not_kept() {

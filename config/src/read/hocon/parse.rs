@@ -1,7 +1,7 @@
 //! From text to definitions: which key was given what, in which order.
 
 use super::Surroundings;
-use crate::read::{MAX_DEPTH, MAX_VALUES, Problem, brief, name_fits};
+use crate::read::{MAX_DEPTH, MAX_VALUES, Problem, brief};
 use crate::tree::{Mark, Places};
 use std::collections::HashMap;
 
@@ -503,7 +503,6 @@ impl Parser<'_> {
             None if !path.is_empty() => return Err(self.wrong("A key has an empty part.")),
             None => return Err(self.unexpected("where a key belongs")),
         }
-        path.iter().try_for_each(|part| name_fits(part, start))?;
         match path.len() > MAX_DEPTH {
             true => Err(Problem::too_deep(start)),
             false => Ok(path),

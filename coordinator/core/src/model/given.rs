@@ -58,6 +58,9 @@ impl Eq for GivenText {}
 /// Files by label, and the work keys.
 pub type GivenTrees = (Vec<(String, Node)>, Node);
 
+/// What makes a document of a text.
+type Reader = fn(Format, &[u8]) -> Result<Node, Finding>;
+
 impl Given {
     /// What a request gives; none = nothing.
     #[must_use]
@@ -76,11 +79,25 @@ impl Given {
         Secret::new(serde_json::to_string(self).unwrap_or_default())
     }
 
-    /// The files as documents by label, and the work keys as one.
+    /// The files as documents by label, and the work keys as one, as they are stored.
     ///
     /// # Errors
     /// All that is wrong, with the member it is about.
     pub fn trees(&self) -> Result<GivenTrees, Vec<(String, Finding)>> {
+        self.read(work::parse)
+    }
+
+    /// The same as somebody asks for it now: its names have bounds.
+    ///
+    /// # Errors
+    /// As [`Self::trees`].
+    pub fn asked(&self) -> Result<GivenTrees, Vec<(String, Finding)>> {
+        self.read(work::asked)
+    }
+
+    fn read(&self, reader: Reader) -> Result<GivenTrees, Vec<(String, Finding)>> {
+        // JSON that came with a request, inside the bounds of a vault.
+        let parsed = |json: &Json| reader(Format::Json, json.to_string().as_bytes());
         let mut wrong = Vec::new();
         let mut all = Vec::new();
         for (label, entry) in &self.files {
@@ -99,11 +116,6 @@ impl Given {
             }
         }
     }
-}
-
-/// JSON that came with a request, inside the bounds of a vault.
-fn parsed(json: &Json) -> Result<Node, Finding> {
-    work::parse(Format::Json, json.to_string().as_bytes())
 }
 
 /// The document of some files.
@@ -141,7 +153,7 @@ pub(super) fn check(request: &NewSession) -> Result<(), Refusal> {
         );
         return Err(found("/files", "LS-VAULT-FILE", text));
     }
-    let (files, config) = given.trees().map_err(refused)?;
+    let (files, config) = given.asked().map_err(refused)?;
     let of_files = work::findings(&document(&files)).err().unwrap_or_default();
     let of_config = work::findings(&config).err().unwrap_or_default();
     let at = |finding: Finding| {
@@ -249,6 +261,12 @@ mod tests {
     fn bounds_hold() {
         let deep = (0..40).fold(json!(1), |inner, _| json!({ "a": inner }));
         assert!(told(json!({}), deep).starts_with("LS-VAULT-SYNTAX: /config "));
+        let named = |bytes| json!({ "n".repeat(bytes): 1 });
+        assert_eq!(told(json!({}), named(512)), "good");
+        assert!(told(json!({}), named(513)).starts_with("LS-VAULT-SYNTAX: /config A key has "));
+        // What was stored before that is read all the same.
+        let stored = Given::of(&request(json!({}), named(513))).unwrap();
+        assert!(stored.trees().is_ok() && stored.asked().is_err());
         let long = json!({ "path": "/tmp/a", "contents": "x".repeat(300 * 1024) });
         assert!(told(json!({ "a": long }), json!({})).starts_with("LS-VAULT-SIZE: /files/a "));
         let many: Map<String, Json> = (0..20)

@@ -78,10 +78,11 @@ pub(super) fn one(asked: &str) -> Result<()> {
     let before = status("VmRSS:")?;
     let began = processor_ms();
     let checked = work::check(format, text.as_bytes());
-    // What is stored in spite of what a check says today is merged as well.
+    // What is stored in spite of what a check says today is merged as well, but for names: since they
+    // have bounds nothing comes in that is beyond them.
     let tree = match &checked {
         Ok(checked) => Some(checked.tree.clone()),
-        Err(_) => work::parse(format, text.as_bytes()).ok(),
+        Err(_) => work::asked(format, text.as_bytes()).ok(),
     };
     let merged = tree.map(|tree| {
         let of = |kind, id| layers::vault(kind, id, 1, 0, &tree).0;
