@@ -37,7 +37,8 @@ pub fn masked_url(text: &str) -> Option<String> {
 }
 
 /// Where in a text the parts for the user stand, of whatever addresses are in it:
-/// `jdbc:postgresql://user:password@host`.
+/// `jdbc:postgresql://user:password@host`. More may be taken for one than is: what is hidden
+/// without need does no harm.
 fn users(text: &str) -> Vec<Range<usize>> {
     const MARK: &str = "://";
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
@@ -47,13 +48,22 @@ fn users(text: &str) -> Vec<Range<usize>> {
     while let Some(at) = text[from..].find(MARK).map(|at| from + at) {
         let begin = at + MARK.len();
         let rest = &text[begin..];
+        // Where the whole text is an address, all up to its first slash is before its host,
+        // whatever letters a password has.
+        let whole = from == 0 && text[..at].chars().all(word);
+        let least = || rest[..rest.find(PARTS).unwrap_or(rest.len())].rfind('@');
+        let least = whole.then(least).flatten();
         // Up to the next address, or to what no address holds.
         let rest = match rest.find(MARK) {
             Some(next) => rest[..next].trim_end_matches(word),
             None => rest,
         };
         let address = &rest[..rest.find(ends).unwrap_or(rest.len())];
-        if let (true, Some(end)) = (text[from..at].ends_with(word), user_of(address)) {
+        // What no address holds may stand in a password, where one has begun before it.
+        let begun = whole || password_of(address).is_some();
+        let user = user_of(address);
+        let user = user.or_else(|| user_of(rest).filter(|_| begun)).max(least);
+        if let (true, Some(end)) = (text[from..at].ends_with(word), user) {
             found.push(begin..begin + end);
         }
         from = begin;
@@ -61,22 +71,32 @@ fn users(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// What ends the part of an address that host and user are in.
+const PARTS: [char; 3] = ['/', '?', '#'];
+
 /// How long the part for the user is, of an address without its scheme. A password may have any
 /// letter in it: where there is one, it goes up to the last `@`.
 fn user_of(address: &str) -> Option<usize> {
     let last = address.rfind('@')?;
-    let end = address.find(['/', '?', '#']).unwrap_or(address.len());
+    let end = address.find(PARTS).unwrap_or(address.len());
     let authority = &address[..end];
-    match (authority.rfind('@'), authority.split_once(':')) {
-        (Some(at), _) if !authority[..at].contains(':') => Some(at),
-        (Some(_), _) => Some(last),
-        // `[::1]:80/a@b` and `host:80/a@b` have a port.
-        (None, Some((host, port))) if !host.starts_with('[') => {
-            let is_port = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-            (!is_port).then_some(last)
-        }
-        (None, _) => None,
+    match authority.rfind('@') {
+        // A name may have one in it: `name@mail:pass/word@host`.
+        Some(at) if !authority.contains(':') => Some(at),
+        Some(_) => Some(last),
+        None => password_of(address).and(Some(last)),
     }
+}
+
+/// What may be the begin of a password in an address without its scheme, up to what ends the part
+/// for the user elsewhere. `[::1]:80/a` and `host:80/a` have a port.
+fn password_of(address: &str) -> Option<&str> {
+    let end = address.find(PARTS).unwrap_or(address.len());
+    let (authority, rest) = address.split_at(end);
+    let (host, password) = authority.split_once(':')?;
+    let digits = password.bytes().all(|b| b.is_ascii_digit());
+    let port = digits && password.parse::<u16>().is_ok() && !rest.starts_with(['?', '#']);
+    (!port && !host.starts_with('[')).then_some(password)
 }
 
 /// A document with masks in place of what is secret.
@@ -160,6 +180,28 @@ mod tests {
             ("https://u:p/q?r#s@h/x", "https://u:********@h/x"),
             ("https://u:p@q/r@h/x", "https://u:********@h/x"),
             ("https://u:@h", "https://u:********@h"),
+            // Letters that end an address elsewhere.
+            (
+                "https://bob:it's@pypi.lab/simple",
+                "https://bob:********@pypi.lab/simple",
+            ),
+            ("https://u:p w@h", "https://u:********@h"),
+            ("https://u:p\"<w>@h/x", "https://u:********@h/x"),
+            ("https://u:1 2@h", "https://u:********@h"),
+            ("https://u:p@'x@h", "https://u:********@h"),
+            ("https://to'ken@h", "https://********@h"),
+            ("at https://u:it's@h", "at https://u:********@h"),
+            (
+                "https://u:p w@h,http://a:b@c",
+                "https://u:********@h,http://a:********@c",
+            ),
+            (
+                "https://alice@corp.com:p/ss@h",
+                "https://alice@corp.com:********@h",
+            ),
+            ("https://u:12#x@h", "https://u:********@h"),
+            ("https://u:12?x@h", "https://u:********@h"),
+            ("https://u:123456/x@h", "https://u:********@h"),
             (
                 "http://a:b@h,https://c:d@i",
                 "http://a:********@h,https://c:********@i",
