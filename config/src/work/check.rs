@@ -2,7 +2,7 @@
 
 use super::few::Few;
 use super::keys::{self, Found, Unknown};
-use super::mask::is_mask;
+use super::mask::{is_mask, is_mask_at};
 use super::{environment, files};
 use crate::read::{Format, MAX_BYTES, Problem, Rule, brief, names_fit, read, text_of};
 use crate::tree::{Entry, Mark, Node, Value, told};
@@ -190,7 +190,7 @@ fn masks(tree: &Node) -> Few<Finding> {
         Name(&'a str),
         Item(usize),
     }
-    fn told_of(path: &[Step<'_>]) -> String {
+    fn path_of(path: &[Step<'_>]) -> String {
         let mut text = String::new();
         for step in path {
             match step {
@@ -204,20 +204,29 @@ fn masks(tree: &Node) -> Few<Finding> {
         }
         text
     }
+    fn names_of(path: &[Step<'_>]) -> Vec<String> {
+        let name = |step: &Step<'_>| match step {
+            Step::Name(name) => Some((*name).to_owned()),
+            Step::Item(_) => None,
+        };
+        path.iter().filter_map(name).collect()
+    }
     fn walk<'a>(node: &'a Node, path: &mut Vec<Step<'a>>, all: &mut Few<Finding>) {
         match &node.value {
-            Value::Text(text) if is_mask(text) => all.add(|| {
-                let path = told_of(path);
-                Finding {
-                    code: Code::Masked,
-                    at: node.at,
-                    message: format!(
-                        "{} is a mask, not a value; reveal the vault before editing it.",
-                        brief(&path)
-                    ),
-                    path,
-                }
-            }),
+            Value::Text(text) if is_mask(text) && is_mask_at(&names_of(path), text) => {
+                all.add(|| {
+                    let path = path_of(path);
+                    Finding {
+                        code: Code::Masked,
+                        at: node.at,
+                        message: format!(
+                            "{} is a mask, not a value; reveal the vault before editing it.",
+                            brief(&path)
+                        ),
+                        path,
+                    }
+                })
+            }
             Value::Map(entries) => {
                 for entry in entries {
                     path.push(Step::Name(&entry.name));

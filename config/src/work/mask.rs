@@ -99,6 +99,15 @@ fn password_of(address: &str) -> Option<&str> {
     (!port && !host.starts_with('[')).then_some(password)
 }
 
+/// Whether a text at this path is what is shown in place of another one. Where all that stands
+/// there is hidden, only a mask alone is; a text with an address in it is a value.
+pub(super) fn is_mask_at(path: &[String], text: &str) -> bool {
+    match is_hidden_below(path) {
+        true => text == MASK,
+        false => is_mask(text),
+    }
+}
+
 /// A document with masks in place of what is secret.
 #[must_use]
 pub fn masked(tree: &Node) -> Node {
@@ -108,13 +117,12 @@ pub fn masked(tree: &Node) -> Node {
 /// The value at a path with masks in place of what is secret.
 #[must_use]
 pub fn masked_at(path: &[String], node: &Node) -> Node {
-    let mut inner = Vec::new();
-    let mut hidden = false;
-    for part in path {
-        inner.push(part.clone());
-        hidden = hidden || is_hidden(&inner);
-    }
-    below(node, &mut inner, hidden)
+    below(node, &mut path.to_vec(), is_hidden_below(path))
+}
+
+/// Whether everything at this path, or at one above it, is secret.
+fn is_hidden_below(path: &[String]) -> bool {
+    (1..=path.len()).any(|parts| is_hidden(&path[..parts]))
 }
 
 /// Whether everything at this path is secret.

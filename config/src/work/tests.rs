@@ -80,6 +80,15 @@ fn masks_are_no_values() {
             "LS-VAULT-MASKED: agent.pip.index_url 1:26 agent.pip.index_url is a mask, not a value; reveal the vault before editing it.",
         ),
         ("a: '*********'", "good"),
+        // What is hidden as a whole is never shown as an address with a mask in it.
+        (
+            "environment: {A: 'clone with https://user:********@git.lab'}\nagent: {git: {password: 'https://u:********@h'}}\nfiles: {a: {path: /tmp/a, contents: 'https://u:********@h'}}",
+            "good",
+        ),
+        (
+            "files: {a: {path: /tmp/a, contents: '********'}}",
+            "LS-VAULT-MASKED: files.a.contents 1:37 files.a.contents is a mask, not a value; reveal the vault before editing it.",
+        ),
     ]);
 }
 
