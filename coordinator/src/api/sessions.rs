@@ -164,14 +164,20 @@ async fn with_vaults(app: &App, submit: Submit) -> Result<Submit, Failure> {
     if given.is_some() {
         app.vaults.can_seal().map_err(Failure::from)?;
     }
-    // What is wrong with it the engine says, with the place.
-    let trees = given.as_ref().and_then(|given| given.asked().ok());
-    let asked = crate::vaults::request(request.environment.iter(), trees);
     let merged = match all.is_empty() && given.is_none() {
-        true => app.vaults.configure(None, &all, asked).merged,
+        true => {
+            let asked = crate::vaults::environment(request.environment.iter());
+            app.vaults.configure(None, &all, asked).merged
+        }
         false => {
-            let app = app.clone();
-            beside(move || app.vaults.configure(None, &all, asked).merged).await?
+            let (app, variables) = (app.clone(), request.environment.clone());
+            let configure = move || {
+                // What is wrong with it the engine says, with the place.
+                let trees = given.and_then(|given| given.asked().ok());
+                let asked = crate::vaults::request(variables.iter(), trees);
+                app.vaults.configure(None, &all, asked).merged
+            };
+            beside(configure).await?
         }
     };
     let redact = crate::vaults::hidden(&merged);
