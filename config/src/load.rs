@@ -251,6 +251,29 @@ struct Around<'a, 'b> {
     open: &'a mut Vec<String>,
 }
 
+/// The same with empty files in place of the open ones of this name, or of all. What is named
+/// nowhere any more is an empty text.
+struct Without<'a, 'b> {
+    around: Around<'a, 'b>,
+    name: Option<&'a str>,
+}
+
+impl Surroundings for Without<'_, '_> {
+    fn variable(&self, name: &str) -> Option<String> {
+        Some(self.around.variable(name).unwrap_or_default())
+    }
+
+    fn include(&mut self, name: &str) -> Result<String, String> {
+        let before = self.around.open.len();
+        let text = self.around.include(name)?;
+        let is_gone = |open: &String| self.name.is_none_or(|name| name == open);
+        match self.around.open[before..].iter().any(is_gone) {
+            true => Ok(String::new()),
+            false => Ok(text),
+        }
+    }
+}
+
 impl Surroundings for Around<'_, '_> {
     fn variable(&self, name: &str) -> Option<String> {
         let variables = &self.sources.environment;
@@ -320,9 +343,17 @@ impl Loading<'_> {
             Node::bare(Value::Map(vec![Entry { name, at, node }]))
         });
         if tree.get("secure").is_some() {
-            // Nobody can say which of them it stands in, so that none may be open.
+            let (holding, others) = self.holding_secrets(file, sources, included);
+            for name in others {
+                let text = "is included where secure keys are set, and may be read by everybody";
+                let message = format!("{text}; nothing of it is in them now");
+                self.warnings.push(Fault {
+                    place: name,
+                    message,
+                });
+            }
             let own = file.open_to_all.then(|| name.clone());
-            let open: Vec<String> = own.into_iter().chain(included).collect();
+            let open: Vec<String> = own.into_iter().chain(holding).collect();
             for name in &open {
                 let text = "sets secure keys and may be read by everybody";
                 self.fault(name.clone(), format!("{text}: chmod o= {name}"));
@@ -332,6 +363,49 @@ impl Loading<'_> {
             }
         }
         self.layer(From::File, source, true, tree);
+    }
+
+    /// Of open included files those without which secure keys are not what they are, and the
+    /// others.
+    fn holding_secrets(
+        &self,
+        file: &File,
+        sources: &Sources<'_>,
+        mut open: Vec<String>,
+    ) -> (Vec<String>, Vec<String>) {
+        open.sort();
+        open.dedup();
+        let secrets = |name: Option<Option<&str>>| {
+            let text = text_of(&file.bytes).ok()?;
+            let mut seen = Vec::new();
+            let mut around = Around {
+                sources,
+                file: &file.path,
+                open: &mut seen,
+            };
+            let tree = match name {
+                Some(name) => read_hocon(text, &mut Without { around, name }),
+                None => read_hocon(text, &mut around),
+            };
+            let tree = tree.ok()?;
+            let secure = match file.under.is_empty() {
+                true => tree.get("secure"),
+                false => Some(&tree),
+            };
+            Some(secure.map(Node::to_json))
+        };
+        if open.is_empty() {
+            return (Vec::new(), open);
+        }
+        let all = secrets(None);
+        let holds = |name: Option<&str>| secrets(Some(name)) != all;
+        let (holding, others): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|name| holds(Some(name)));
+        // Several that say the same stand in for each other.
+        match holding.is_empty() && holds(None) {
+            true => (others, holding),
+            false => (holding, others),
+        }
     }
 
     /// Takes what is set for sessions out of a file; what is left is the program's own.

@@ -216,6 +216,58 @@ fn secrets_in_open_files_stop_the_start() {
 }
 
 #[test]
+fn an_open_file_without_a_secret_may_be_included_beside_one() {
+    let with = |text: &str| {
+        let mut file = file("top.conf", text);
+        file.under = Vec::new();
+        file.open_to_all = false;
+        let sources = |name: &str| {
+            let text = match name {
+                "wait" => "daemon.wait_s = 7",
+                "secret" | "same" => "secure.password = hunter2",
+                "named" => "daemon.actions.p = hunter2",
+                "shut" => "secure.password = hunter2",
+                _ => return Err(format!("there is no {name}")),
+            };
+            Ok(Included {
+                path: PathBuf::from(format!("/etc/x/{name}")),
+                text: text.to_owned(),
+                open_to_all: name != "shut",
+            })
+        };
+        let sources = Sources {
+            files: vec![file],
+            settings: Vec::new(),
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            read_file: &|_| Err("no such file".to_owned()),
+            include: &|_, name| sources(name),
+        };
+        let told = |faults: Vec<Fault>| faults.into_iter().map(|f| f.place).collect::<Vec<_>>();
+        match load(&SCHEMA, sources) {
+            Ok(loaded) => Ok(told(loaded.warnings)),
+            Err(faults) => Err(told(faults)),
+        }
+    };
+    let of = |names: &[&str]| {
+        let names = names.iter().map(|name| format!("/etc/x/{name}"));
+        names.collect::<Vec<_>>()
+    };
+    let own = "secure.password = mine";
+    assert_eq!(with(&format!("include \"wait\"\n{own}")), Ok(of(&["wait"])));
+    let shut = "include \"wait\"\ninclude \"shut\"";
+    assert_eq!(with(shut), Ok(of(&["wait"])));
+    let open = "include \"wait\"\ninclude \"secret\"";
+    assert_eq!(with(open), Err(of(&["secret"])));
+    // Each of them alone could go.
+    let both = "include \"same\"\ninclude \"secret\"";
+    assert_eq!(with(both), Err(of(&["same", "secret"])));
+    // A secret that only its name brings where it counts.
+    let named = "include \"named\"\nsecure.password = ${daemon.actions.p}";
+    assert_eq!(with(named), Err(of(&["named"])));
+}
+
+#[test]
 fn null_and_twice() {
     let files = [
         ("daemon.toml", "wait_s = 1"),
