@@ -432,13 +432,17 @@ impl Made {
 }
 
 impl Drop for Made {
-    /// Values that may be secret do not stay behind in memory that is given back.
     fn drop(&mut self) {
-        for leaf in &mut self.merged.leaves {
-            let others = leaf.shadowed.iter_mut().map(|(_, node)| node);
-            for node in std::iter::once(&mut leaf.value).chain(others).flatten() {
-                node.wipe(&mut |text| text.zeroize());
-            }
+        wipe(&mut self.merged);
+    }
+}
+
+/// Values that may be secret do not stay behind in memory that is given back.
+fn wipe(merged: &mut Merged) {
+    for leaf in merged.leaves.iter_mut().chain(&mut merged.replaced) {
+        let others = leaf.shadowed.iter_mut().map(|(_, node)| node);
+        for node in std::iter::once(&mut leaf.value).chain(others).flatten() {
+            node.wipe(&mut |text| text.zeroize());
         }
     }
 }
@@ -521,6 +525,25 @@ mod tests {
         let deep = (0..40).fold(json!(1), |inner, _| json!({ "a": inner }));
         let told = of(json!({ "config": deep })).unwrap_err();
         assert!(matches!(told, NotGiven::Request { .. }), "{told}");
+    }
+
+    #[test]
+    fn nothing_of_an_outcome_is_left_when_it_is_wiped() {
+        let of = |value| {
+            let tree = Node::from_json(&json!({ "note": value }));
+            layers::document(layers::Layer::File, String::new(), false, 0, tree)
+        };
+        let all = [
+            json!("hunter2"),
+            json!({ "a": "hunter2" }),
+            json!("hunter2"),
+        ];
+        for layers in [&all[..1], &all[..2], &all[..]] {
+            let mut merged = layers::merge(layers.iter().cloned().map(of).collect());
+            assert!(format!("{merged:?}").contains("hunter2"));
+            wipe(&mut merged);
+            assert!(!format!("{merged:?}").contains("hunter2"));
+        }
     }
 
     #[test]
