@@ -476,11 +476,11 @@ fn finish<K: Clone>(
                     shadowed,
                 };
                 // All that was in it was taken away, one by one: it is there all the same.
+                let before = &members.before;
                 if empty {
-                    finished.leaves.insert(at, leaf(Vec::new()));
-                }
-                if !members.before.is_empty() {
-                    finished.replaced.push(leaf(members.before.clone()));
+                    finished.leaves.insert(at, leaf(before.clone()));
+                } else if !before.is_empty() {
+                    finished.replaced.push(leaf(before.clone()));
                 }
             }
             let some = !empty || path.is_empty() || members.made.is_some();
@@ -663,6 +663,17 @@ mod tests {
             layer(3, "c", "x: null"),
         ];
         assert!(merged(&layers).replaced.is_empty());
+        // One of which nothing is left is a leaf itself, which says it once.
+        let layers = [layer(1, "a", "x: 1"), layer(2, "b", "x: {y: null}")];
+        let one = merged(&layers);
+        assert_eq!(one.replaced, []);
+        assert_eq!(one.leaves[0].path, ["x"]);
+        let before: Vec<_> = one.leaves[0]
+            .shadowed
+            .iter()
+            .map(|(o, _)| &*o.source)
+            .collect();
+        assert_eq!(before, ["a"]);
     }
 
     #[test]
