@@ -248,9 +248,11 @@ impl<K: Clone + PartialEq> Merging<'_, K> {
                     self.type_change(value.kind(), node.kind(), &origin.source);
                     self.tie(&before, &origin);
                 }
-                let first = std::iter::once((before, value));
+                // A map that is joined with an empty one replaces nothing.
+                let joins = value.as_ref().is_some_and(is_map);
+                let first = (!joins).then_some((before, value));
                 Members {
-                    before: first.chain(shadowed).collect(),
+                    before: first.into_iter().chain(shadowed).collect(),
                     ..Members::default()
                 }
             }

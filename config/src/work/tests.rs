@@ -790,4 +790,12 @@ fn a_locked_map_in_place_of_a_request_s_value_is_told() {
         (&*locked.path, &*locked.from, &*locked.to),
         ("note", "1", r#"{"a":2,"b":3}"#)
     );
+    // A map that is joined with an empty one is held against nothing.
+    for (asked, holds) in [("note: {}", "note: {a: 2}"), ("note: {a: 2}", "note: {}")] {
+        let merged = merge(vec![
+            of(Layer::CommandLine, asked),
+            of(Layer::LockedVault, holds),
+        ]);
+        assert_eq!(merged.locked(), [], "{asked} {holds}");
+    }
 }
