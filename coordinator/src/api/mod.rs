@@ -721,7 +721,6 @@ fn request_id(request: &Request) -> String {
     }
 }
 
-/// An answer as JSON.
 /// Does what takes the processor for a while, such as reading a text of 256 KiB, beside the tasks
 /// that answer others.
 ///
@@ -734,6 +733,7 @@ async fn beside<T: Send + 'static>(
     done.map_err(|_| Failure::internal())
 }
 
+/// An answer as JSON.
 fn json<T: serde::Serialize>(value: &T) -> Result<Response, Failure> {
     let body = serde_json::to_vec(value).map_err(|error| {
         tracing::error!(%error, "an answer could not be written as JSON");
