@@ -564,6 +564,7 @@ action = {{ method = "POST", url = "https://desk.lab/{secret}", headers = {{ "X-
         for key in hiding() {
             let variable = longshore_config::load::PREFIX.to_owned();
             let variable = variable + &key.path.to_uppercase().replace('.', "__");
+            let mut faults = 0;
             let values = [
                 "\"hunter2\"",
                 "[\"hunter2\"]",
@@ -585,7 +586,9 @@ action = {{ method = "POST", url = "https://desk.lab/{secret}", headers = {{ "X-
                     told.extend(read.err().map(|error| error.to_string()));
                 }
                 assert!(!told.join("\n").contains("hunter"), "{told:?}");
+                faults += told.len();
             }
+            assert!(faults > 0, "nothing is told of {}", key.path);
         }
     }
 
