@@ -862,7 +862,8 @@ fn hidden(kind: Kind, json: Json) -> Json {
             members
                 .into_iter()
                 .map(|(name, value)| {
-                    let value = hidden_below(Kind::MapOf(inner), &[name.clone()], value);
+                    let value =
+                        hidden_below(Kind::MapOf(inner), std::slice::from_ref(&name), value);
                     (name, value)
                 })
                 .collect(),

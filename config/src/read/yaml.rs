@@ -222,9 +222,8 @@ impl Making {
     /// The value at a place: what was open then may have come to its end since, and stands in
     /// what was open around it.
     fn standing(&self, place: &[usize]) -> Option<&Node> {
-        let mut depth = 0;
         let mut found: Option<&Node> = None;
-        for at in place {
+        for (depth, at) in place.iter().enumerate() {
             found = match found {
                 Some(node) => Some(match &node.value {
                     Value::List(items) => items.get(*at)?,
@@ -236,7 +235,6 @@ impl Making {
                     Inside::Map { entries, .. } => entries.get(*at).map(|entry| &entry.node),
                 },
             };
-            depth += 1;
         }
         found
     }

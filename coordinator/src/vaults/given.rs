@@ -514,7 +514,6 @@ impl Stored {
 mod tests {
     use super::*;
     use longshore_config::tree::{Node, Value};
-    use longshore_core::model::Given;
     use serde_json::json;
 
     #[test]
