@@ -46,7 +46,6 @@ use longshore_identity::bucket::{LIMIT_MAX, LIMIT_MIN};
 use serde::Deserialize;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use url::Url;
 
 /// A setting that is not accepted, in one sentence that says where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,8 +129,9 @@ impl Default for Apps {
 }
 
 impl Apps {
-    /// `public` is the address of the API for people, `cookies` the domain of their cookies.
-    fn check(&self, public: &str, cookies: &str) -> Result<(), ConfigError> {
+    /// `parts` are the names by which people reach the coordinator, each with its key, `cookies`
+    /// the domain of their cookies.
+    fn check(&self, parts: &[(String, String)], cookies: &str) -> Result<(), ConfigError> {
         let wrong = |key: &str, text: String| Err(ConfigError(format!("{key}: {text}")));
         if self.listen.len() > 16 {
             return wrong(
@@ -162,13 +162,15 @@ impl Apps {
             );
             return wrong("daemon.apps.domain", text);
         }
-        let public = Url::parse(public).ok();
-        let host = public.as_ref().and_then(Url::host_str).unwrap_or("");
-        if host.ends_with(&format!(".{domain}")) {
-            let text = format!("daemon.public_url ({host}) lies within it");
-            return wrong("daemon.apps.domain", text);
+        // What is asked for by a name of apps is answered by apps, whatever part it was meant for.
+        let mut parts = parts.iter();
+        match parts.find(|(_, name)| within(&name.to_ascii_lowercase(), &domain)) {
+            Some((key, name)) => {
+                let text = format!("{key} ({name}) lies within it, where apps alone are");
+                wrong("daemon.apps.domain", text)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -830,10 +832,24 @@ impl Config {
         let (listen, apps) = (&self.daemon.listen, &self.daemon.apps);
         self.daemon.tls.check(listen, apps, trusts)?;
         self.daemon.auth.check(loopback)?;
-        let daemon = &self.daemon;
-        let cookies = &daemon.auth.cookies.domain;
-        daemon.apps.check(&daemon.public_url, cookies)?;
+        self.check_names_of(None)?;
         Ok(self)
+    }
+
+    /// What goes wrong with the name of the machine, which is known only where it starts.
+    ///
+    /// # Errors
+    /// Apps would answer what people ask the console by `machine`.
+    pub fn check_machine(&self, machine: &str) -> Result<(), ConfigError> {
+        self.check_names_of(Some(machine))
+    }
+
+    fn check_names_of(&self, machine: Option<&str>) -> Result<(), ConfigError> {
+        let daemon = &self.daemon;
+        let parts = daemon.hosts.named();
+        let parts = parts.map(|(key, name)| (format!("daemon.hosts.{key}"), name.to_owned()));
+        let parts: Vec<_> = daemon.console(machine).into_iter().chain(parts).collect();
+        daemon.apps.check(&parts, &daemon.auth.cookies.domain)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -1119,7 +1135,11 @@ mod tests {
                 domain: domain.to_owned(),
                 ..Apps::default()
             };
-            apps.check(public, cookies).map_err(|error| error.0)
+            let mut config = Config::default();
+            config.daemon.apps = apps;
+            config.daemon.public_url = public.to_owned();
+            config.daemon.auth.cookies.domain = cookies.to_owned();
+            config.check_names_of(None).map_err(|error| error.0)
         };
         let public = "https://gpu.lab:7420";
         assert_eq!(said("apps.lab", public, ".gpu.lab"), Ok(()));
@@ -1136,5 +1156,46 @@ mod tests {
             assert!(said(bad, public, "").is_err(), "{bad}");
         }
         assert!(said("lab.net", "https://gpu.lab.net", "").is_err());
+    }
+
+    #[test]
+    fn no_part_has_a_name_of_apps() {
+        let domain = "[daemon.apps]\ndomain = \"apps.gpu.lab\"";
+        for (key, line) in [
+            (
+                "daemon.public_url",
+                "public_url = \"https://X.Apps.gpu.lab\"",
+            ),
+            ("daemon.hosts.app", "hosts.app = \"app.apps.gpu.lab\""),
+            ("daemon.hosts.api", "hosts.api = \"API.apps.gpu.lab\""),
+            ("daemon.hosts.files", "hosts.files = \"files.apps.gpu.lab\""),
+            ("daemon.hosts.files", "hosts.files = \"Apps.gpu.lab\""),
+            ("daemon.name", "name = \"gpu01.apps.gpu.lab\""),
+        ] {
+            let told = load(&format!("[daemon]\n{line}\n{domain}"), &[]);
+            let told = told.unwrap_err().to_string();
+            assert!(
+                told.contains(&format!("daemon.apps.domain: {key} (")),
+                "{told}"
+            );
+        }
+        for good in [
+            "hosts.app = \"gpu.lab\"",
+            "hosts.api = \"myapps.gpu.lab\"",
+            "public_url = \"https://gpu.lab\"\nname = \"gpu01.apps.gpu.lab\"",
+        ] {
+            assert!(
+                load(&format!("[daemon]\n{good}\n{domain}"), &[]).is_ok(),
+                "{good}"
+            );
+        }
+        // The machine may call itself so, which no file says.
+        let config = load(domain, &[]).unwrap();
+        assert_eq!(config.check_machine("gpu01"), Ok(()));
+        let told = config.check_machine("gpu01.apps.gpu.lab").unwrap_err();
+        assert!(
+            told.0.contains("the name of this machine (gpu01.apps"),
+            "{told}"
+        );
     }
 }

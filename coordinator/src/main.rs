@@ -533,6 +533,8 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         "" => host_name(),
         name => name.to_owned(),
     };
+    let fits = config.check_machine(&name);
+    fits.map_err(|error| End::Settings(error.to_string()))?;
     let address = config.public_url(&name);
     let pki = Pki::open(
         data_dir,

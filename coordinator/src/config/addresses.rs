@@ -222,6 +222,21 @@ impl Config {
 }
 
 impl Daemon {
+    /// The name by which people reach the console, and the key that says it. `machine` is what
+    /// the machine calls itself; none where that is not known and nothing is set.
+    pub(super) fn console(&self, machine: Option<&str>) -> Option<(String, String)> {
+        let public = Url::parse(self.public_url.trim()).ok();
+        let public = public.as_ref().and_then(Url::host_str).unwrap_or("");
+        let names = [
+            ("daemon.public_url", public),
+            ("daemon.hosts.app", &self.hosts.app),
+            ("daemon.name", &self.name),
+            ("the name of this machine", machine.unwrap_or("")),
+        ];
+        let first = names.into_iter().find(|(_, name)| !name.is_empty());
+        first.map(|(key, name)| (key.to_owned(), name.to_owned()))
+    }
+
     /// Names by which people reach it, as far as they are set.
     #[must_use]
     pub fn shown_names(&self) -> Vec<&str> {
