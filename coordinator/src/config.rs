@@ -965,9 +965,13 @@ impl Config {
             "" => host,
             name => name,
         };
+        // In the form in which browsers send it as an origin: these are compared to the letter.
         match is_public_url(&self.daemon.public_url) {
             Ok(Some(url)) => url,
-            _ => format!("https://{host}:{}", self.daemon.listen.console().port()),
+            _ => {
+                let own = format!("https://{host}:{}", self.daemon.listen.console().port());
+                is_public_url(&own).ok().flatten().unwrap_or(own)
+            }
         }
     }
 

@@ -327,6 +327,18 @@ mod tests {
     }
 
     #[test]
+    fn the_address_that_nobody_set_is_as_browsers_write_it() {
+        let mut config = Config::default();
+        assert_eq!(config.public_url("GPU01"), "https://gpu01:7420");
+        config.daemon.listen.api = vec!["[::]:443".parse().unwrap()];
+        assert_eq!(config.public_url("GPU01.lab"), "https://gpu01.lab");
+        config.daemon.hosts.app = "App.GPU.lab".to_owned();
+        assert_eq!(config.public_url("gpu01"), "https://app.gpu.lab");
+        config.daemon.listen.app = vec!["[::]:8443".parse().unwrap()];
+        assert_eq!(config.public_url("gpu01"), "https://app.gpu.lab:8443");
+    }
+
+    #[test]
     fn the_certificate_has_every_name_once() {
         let mut config = Config::default();
         config.daemon.hosts.app = "app.gpu.lab".to_owned();
