@@ -824,9 +824,10 @@ impl Config {
         self.daemon.listen.check()?;
         self.daemon.hosts.check()?;
         addresses::check_names(&self.daemon.names)?;
-        let public = &self.daemon.public_url;
-        let cookies = &self.daemon.auth.cookies.domain;
-        self.daemon.hosts.check_with(public, cookies)?;
+        let daemon = &self.daemon;
+        let (public, cookies) = (&daemon.public_url, &daemon.auth.cookies.domain);
+        daemon.hosts.check_with(public, cookies)?;
+        daemon.check_console(cookies)?;
         let loopback = self.daemon.listen.are_loopback();
         let trusts = !self.daemon.trusted_proxies.is_empty();
         let (listen, apps) = (&self.daemon.listen, &self.daemon.apps);

@@ -163,17 +163,12 @@ impl Hosts {
                 format!("{domain} is a public suffix: browsers keep no cookie for all below it");
             return wrong(key, text);
         }
-        let within = |name: &str| {
-            let name = name.to_ascii_lowercase();
-            let rest = name.strip_suffix(&domain);
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
         let keys = self
             .named()
             .map(|(key, name)| (format!("hosts.{key}"), name));
         let public = (!public.is_empty()).then(|| ("public_url".to_owned(), public));
         for (other, name) in keys.chain(public) {
-            if !within(name) {
+            if !lies_within(name, &domain) {
                 let text = format!(
                     "daemon.{other} ({name}) does not lie within {domain}, so no cookie reaches it"
                 );
@@ -237,6 +232,31 @@ impl Daemon {
         first.map(|(key, name)| (key.to_owned(), name.to_owned()))
     }
 
+    /// With a domain of cookies the console is within it, also where neither its address nor a
+    /// name of its own is set: browsers would drop the cookie of each login.
+    pub(super) fn check_console(&self, cookies: &str) -> Result<(), ConfigError> {
+        let domain = cookies.trim_start_matches('.').to_ascii_lowercase();
+        if domain.is_empty() {
+            return Ok(());
+        }
+        let key = "auth.cookies.domain";
+        match self.console(None) {
+            Some((_, name)) if lies_within(&name, &domain) => Ok(()),
+            Some((other, name)) => {
+                let text = format!(
+                    "{other} ({name}) does not lie within {domain}, so no cookie reaches it"
+                );
+                wrong(key, text)
+            }
+            None => {
+                let text = format!(
+                    "is {domain}, and neither daemon.public_url nor daemon.hosts.app says that the console lies within it"
+                );
+                wrong(key, text)
+            }
+        }
+    }
+
     /// Names by which people reach it, as far as they are set.
     #[must_use]
     pub fn shown_names(&self) -> Vec<&str> {
@@ -244,6 +264,13 @@ impl Daemon {
         let parts = self.hosts.named().map(|(_, name)| name);
         parts.chain(names).collect()
     }
+}
+
+/// Whether a name is a domain or below it; the domain is in small letters.
+fn lies_within(name: &str, domain: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let rest = name.strip_suffix(domain);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// A name of DNS and no address, without a dot at its end.
@@ -398,6 +425,36 @@ mod tests {
         );
         assert_eq!(hosts.warning(".gpu.lab"), None);
         assert!(hosts.warning("").is_some() && none.warning("").is_none());
+    }
+
+    #[test]
+    fn a_domain_of_cookies_asks_where_the_console_is() {
+        let said = |name: &str, app: &str, cookies: &str| {
+            let mut daemon = Daemon {
+                name: name.to_owned(),
+                ..Daemon::default()
+            };
+            daemon.hosts.app = app.to_owned();
+            daemon.check_console(cookies).map_err(|error| error.0)
+        };
+        assert_eq!(said("", "", ""), Ok(()));
+        assert_eq!(said("gpu01.gpu.lab", "", ".GPU.lab"), Ok(()));
+        assert_eq!(said("gpu01", "app.gpu.lab", ".gpu.lab"), Ok(()));
+        let told = said("", "", ".gpu.lab").unwrap_err();
+        assert!(told.contains("neither daemon.public_url nor"), "{told}");
+        let told = said("gpu01", "", ".gpu.lab").unwrap_err();
+        assert!(told.contains("daemon.name (gpu01) does not lie"), "{told}");
+        // As the whole is checked, too.
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("all.toml");
+        std::fs::write(&file, "daemon.auth.cookies.domain = \".gpu.lab\"\n").unwrap();
+        let loaded = Config::load(Some(&file), [], crate::config::Overrides::default());
+        assert!(
+            loaded
+                .unwrap_err()
+                .to_string()
+                .contains("neither daemon.public_url")
+        );
     }
 
     #[test]
