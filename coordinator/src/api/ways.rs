@@ -153,9 +153,14 @@ fn way_of(app: &App, request: &Request) -> Result<Way, &'static str> {
 /// An answer that is given before anything else of the API has seen the request.
 fn failed(app: &App, request: &Request, failure: &Failure) -> Response {
     let id = request_id(request);
-    let mut response = failure.response(&app.address, &errors_path(request.uri().path()), &id);
+    let response = failure.response(&app.address, &errors_path(request.uri().path()), &id);
+    once(response, &id)
+}
+
+/// The same for this one request: nobody keeps it, and it is found again by its id.
+fn once(mut response: Response, id: &str) -> Response {
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, id);
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -181,7 +186,8 @@ fn in_the_clear(app: &App, request: &Request, name: Option<&str>) -> Response {
     if let (true, Ok(to)) = (reads, HeaderValue::from_str(&to)) {
         let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
         response.headers_mut().insert(header::LOCATION, to);
-        return response;
+        // Browsers keep this kind for ever, and the settings may change.
+        return once(response, &request_id(request));
     }
     let failure = Failure::new("LS-TLS", "This request came without encryption.")
         .hint(format!("Send it to {}.", cut(&to)));

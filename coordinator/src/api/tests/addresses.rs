@@ -204,6 +204,8 @@ async fn what_came_in_the_clear_is_led_to_where_it_is_encrypted() {
         assert_eq!(status(&answer), 308, "{answer}");
         assert!(answer.contains(&format!("location: {to}\r\n")), "{answer}");
         assert!(!answer.contains("strict-transport-security"), "{answer}");
+        assert!(answer.contains("cache-control: no-store\r\n"), "{answer}");
+        assert!(answer.contains("x-request-id: "), "{answer}");
     }
     // A name of nobody leads to where the part is, never to that name.
     let evil = "X-Forwarded-Proto: http\r\nX-Forwarded-Host: evil.lab";
