@@ -134,10 +134,10 @@ impl Rates {
     /// several forwarded addresses the rightmost counts that is no trusted proxy itself:
     /// what stands left of it anybody may have written.
     #[must_use]
-    pub fn client_of<'a>(
+    pub fn client_of<'a, T: AsRef<[u8]> + ?Sized + 'a>(
         &self,
         peer: IpAddr,
-        forwarded: impl DoubleEndedIterator<Item = &'a str>,
+        forwarded: impl Iterator<Item = &'a T>,
     ) -> IpAddr {
         self.way(peer, forwarded).map_or(peer, |(client, _)| client)
     }
@@ -147,15 +147,14 @@ impl Rates {
     #[must_use]
     pub fn hops(&self, peer: IpAddr, headers: &HeaderMap) -> Option<usize> {
         let forwarded = headers.get_all("x-forwarded-for").iter();
-        let texts = forwarded.filter_map(|value| value.to_str().ok());
-        self.way(peer, texts).map(|(_, hops)| hops)
+        self.way(peer, forwarded).map(|(_, hops)| hops)
     }
 
     /// The client, and the trusted proxies that name one another on the way from it.
-    fn way<'a>(
+    fn way<'a, T: AsRef<[u8]> + ?Sized + 'a>(
         &self,
         peer: IpAddr,
-        forwarded: impl DoubleEndedIterator<Item = &'a str>,
+        forwarded: impl Iterator<Item = &'a T>,
     ) -> Option<(IpAddr, usize)> {
         let trusts = |address: IpAddr| {
             let holds = |all: &Vec<Network>| all.iter().any(|net| net.holds(address));
@@ -164,14 +163,16 @@ impl Rates {
         if !trusts(peer) {
             return None;
         }
-        let entries = forwarded.flat_map(|value| value.split(','));
-        let mut entries: Vec<&str> = entries.map(str::trim).collect();
+        // Bytes: what a client wrote first may be no text, and hides nothing that proxies wrote.
+        let entries = forwarded.flat_map(|value| value.as_ref().split(|byte| *byte == b','));
+        let mut entries: Vec<&[u8]> = entries.map(<[u8]>::trim_ascii).collect();
         let mut hops = 0;
         while let Some(entry) = entries.pop() {
-            match entry.parse::<IpAddr>() {
-                Ok(address) if trusts(address) => hops += 1,
-                Ok(address) => return Some((address, hops)),
-                Err(_) => break, // not an address: whoever wrote it is not believed
+            let entry = std::str::from_utf8(entry).ok();
+            match entry.and_then(|entry| entry.parse::<IpAddr>().ok()) {
+                Some(address) if trusts(address) => hops += 1,
+                Some(address) => return Some((address, hops)),
+                None => break, // not an address: whoever wrote it is not believed
             }
         }
         Some((peer, hops))
@@ -326,6 +327,12 @@ mod tests {
         assert_eq!(of("10.1.1.1", &["6.6.6.6, 1.2.3.4, 10.2.2.2"]), "1.2.3.4");
         assert_eq!(of("2001:db8::7", &["6.6.6.6", "1.2.3.4"]), "1.2.3.4");
         assert_eq!(of("10.1.1.1", &["1.2.3.4, nonsense"]), "10.1.1.1");
+        let line = b"6.6.6.6, \xff, 1.2.3.4, 10.2.2.2";
+        let client = rates.client_of(ip("10.1.1.1"), [line].into_iter());
+        assert_eq!(client, ip("1.2.3.4"));
+        let line = axum::http::HeaderValue::from_bytes(line).unwrap();
+        let headers = HeaderMap::from_iter([("x-forwarded-for".parse().unwrap(), line)]);
+        assert_eq!(rates.hops(ip("10.1.1.1"), &headers), Some(1));
         for wrong in ["10.0.0.0/33", "lab", "10.0.0.0/x"] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }

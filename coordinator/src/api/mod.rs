@@ -405,8 +405,7 @@ struct Client(IpAddr);
 fn client_of(app: &App, request: &Request) -> Option<IpAddr> {
     let peer = request.extensions().get::<listener::Peer>()?.0.ip();
     let forwarded = request.headers().get_all("x-forwarded-for").iter();
-    let texts = forwarded.filter_map(|value| value.to_str().ok());
-    Some(app.rates.client_of(peer, texts))
+    Some(app.rates.client_of(peer, forwarded))
 }
 
 /// What the checks of a request came to.

@@ -96,11 +96,11 @@ fn host_of(request: &Request, strict: bool) -> Result<Option<String>, &'static s
 /// Of several values in the order in which they were written, that of the outermost trusted
 /// proxy: `trusted` ones stand between it and us.
 fn of_outermost<'a>(headers: &'a HeaderMap, name: &str, trusted: usize) -> Option<&'a str> {
-    let lines = headers.get_all(name).iter();
-    let texts = lines.map(|value| value.to_str().unwrap_or(""));
-    let values: Vec<&str> = texts.flat_map(|text| text.split(',')).collect();
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let values: Vec<&[u8]> = lines.flat_map(|line| line.split(|b| *b == b',')).collect();
     let at = values.len().checked_sub(1)?.saturating_sub(trusted);
-    values.get(at).map(|value| value.trim())
+    let value = values.get(at)?.trim_ascii();
+    Some(std::str::from_utf8(value).unwrap_or(""))
 }
 
 /// Whether nobody on the way could read a request. `proto` is what a trusted proxy says.
@@ -349,6 +349,11 @@ mod tests {
         headers.append(PROTO, HeaderValue::from_static(" http"));
         assert_eq!(of_outermost(&headers, PROTO, 0), Some("http"));
         assert_eq!(of_outermost(&headers, PROTO, 1), Some("https"));
+        // What is no text hides no other value.
+        let line = HeaderValue::from_bytes(b"\xff, https, http").unwrap();
+        headers.insert(PROTO, line);
+        assert_eq!(of_outermost(&headers, PROTO, 1), Some("https"));
+        assert_eq!(of_outermost(&headers, PROTO, 2), Some(""));
         // Proxies that replace it leave one, however many there are.
         headers.insert(PROTO, HeaderValue::from_static("https"));
         assert_eq!(of_outermost(&headers, PROTO, 3), Some("https"));
