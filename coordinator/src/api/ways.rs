@@ -94,11 +94,13 @@ fn host_of(request: &Request, strict: bool) -> Result<Option<String>, &'static s
 }
 
 /// Of several values in the order in which they were written, that of the outermost trusted
-/// proxy: `trusted` ones stand between it and us.
+/// proxy: `trusted` ones stand between it and us. Where there are too few for that, some of them
+/// replace what they got, and the last one was written by the one in front of us.
 fn of_outermost<'a>(headers: &'a HeaderMap, name: &str, trusted: usize) -> Option<&'a str> {
     let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let values: Vec<&[u8]> = lines.flat_map(|line| line.split(|b| *b == b',')).collect();
-    let at = values.len().checked_sub(1)?.saturating_sub(trusted);
+    let last = values.len().checked_sub(1)?;
+    let at = last.checked_sub(trusted).unwrap_or(last);
     let value = values.get(at)?.trim_ascii();
     Some(std::str::from_utf8(value).unwrap_or(""))
 }
@@ -354,6 +356,9 @@ mod tests {
         headers.insert(PROTO, line);
         assert_eq!(of_outermost(&headers, PROTO, 1), Some("https"));
         assert_eq!(of_outermost(&headers, PROTO, 2), Some(""));
+        let line = HeaderValue::from_static("forged, https");
+        headers.insert(PROTO, line);
+        assert_eq!(of_outermost(&headers, PROTO, 2), Some("https"));
         // Proxies that replace it leave one, however many there are.
         headers.insert(PROTO, HeaderValue::from_static("https"));
         assert_eq!(of_outermost(&headers, PROTO, 3), Some("https"));
