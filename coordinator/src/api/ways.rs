@@ -60,6 +60,19 @@ fn name_of(host: &str) -> Option<String> {
     port.then_some(name)
 }
 
+/// Whether a `Host` that [`name_of`] understands says a port.
+fn has_port(host: &str) -> bool {
+    let behind = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+    behind.contains(':')
+}
+
+/// Whether the host that a proxy says, of the name `asked`, stands in the place of a `Host` of the
+/// name `own`. Some proxies hand the Host on as it came, and write this one without its port:
+/// pages of apps are known by both.
+fn replaces(own: Option<&str>, asked: &str, host: &str) -> bool {
+    own != Some(asked) || has_port(host)
+}
+
 /// What a request says itself of the name it asks by.
 ///
 /// # Errors
@@ -145,9 +158,12 @@ fn way_of(app: &App, request: &Request) -> Result<Way, &'static str> {
         });
     };
     let wrong = "The X-Forwarded-Host is no name or address with or without a port.";
+    let asked = name_of(host).ok_or(wrong)?;
+    let replaces = replaces(name.as_deref(), &asked, host);
+    let forwarded = HeaderValue::from_str(host).map_err(|_| wrong)?;
     Ok(Way {
-        name: Some(name_of(host).ok_or(wrong)?),
-        forwarded: Some(HeaderValue::from_str(host).map_err(|_| wrong)?),
+        name: Some(asked),
+        forwarded: replaces.then_some(forwarded),
         private,
     })
 }
@@ -306,6 +322,20 @@ mod tests {
             assert_eq!(name_of(bad), None, "{bad}");
         }
         assert_eq!(name_of(&"a".repeat(254)), None);
+    }
+
+    #[test]
+    fn a_port_stands_behind_the_name() {
+        for with in ["a.lab:1", "[::1]:1", "a:"] {
+            assert!(has_port(with), "{with}");
+        }
+        for without in ["a.lab", "[::1]", ""] {
+            assert!(!has_port(without), "{without}");
+        }
+        assert!(!replaces(Some("a.lab"), "a.lab", "A.lab"));
+        assert!(replaces(Some("a.lab"), "a.lab", "a.lab:443"));
+        assert!(replaces(Some("inside"), "a.lab", "a.lab"));
+        assert!(replaces(None, "a.lab", "a.lab"));
     }
 
     fn request(version: Version, uri: &str, hosts: &[&str]) -> Request {
