@@ -2,9 +2,14 @@
 
 use crate::api::areas::Area;
 use crate::config::{Apps, Listen};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use tokio::net::TcpListener;
+use std::os::fd::AsFd;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that wait to be taken; the kernel has a bound of its own, mostly 4096.
+const WAITING: u32 = 1024;
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -26,18 +31,50 @@ fn without_v6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
     all.then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, v6.port())))
 }
 
+/// `[::]` takes IPv4 as well, also on a machine that has it otherwise by default
+/// (`net.ipv6.bindv6only`). To be called before the socket has its address.
+fn take_both(socket: impl AsFd, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            Ok(sockopt::set_ipv6_v6only(socket, false)?)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of the process before may still be closing.
+    socket.set_reuseaddr(true)?;
+    take_both(&socket, address)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
+}
+
+fn bind_at(address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    take_both(&socket, address)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(UdpSocket::from(socket))
+}
+
 /// A TCP socket that listens. `[::]` takes IPv4 as well, and IPv4 alone on a machine without IPv6.
 ///
 /// # Errors
 /// The address cannot be taken.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(listener),
-        Err(error) => match without_v6(address, &error) {
-            Some(v4) => TcpListener::bind(v4).await,
-            None => Err(error),
-        },
-    }
+    listen_at(address).or_else(|error| match without_v6(address, &error) {
+        Some(v4) => listen_at(v4),
+        None => Err(error),
+    })
 }
 
 /// A UDP socket, with the same rule.
@@ -45,8 +82,8 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 /// The address cannot be taken.
 pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    UdpSocket::bind(address).or_else(|error| match without_v6(address, &error) {
-        Some(v4) => UdpSocket::bind(v4),
+    bind_at(address).or_else(|error| match without_v6(address, &error) {
+        Some(v4) => bind_at(v4),
         None => Err(error),
     })
 }
@@ -118,5 +155,29 @@ mod tests {
             listener.accept()
         );
         assert!(peer.unwrap().1.ip().to_canonical().is_loopback());
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_of_both_kinds_whatever_the_machine_says() {
+        let all: SocketAddr = "[::]:0".parse().unwrap();
+        let socket = TcpSocket::new_v6().unwrap();
+        // As where net.ipv6.bindv6only is 1.
+        sockopt::set_ipv6_v6only(&socket, true).unwrap();
+        take_both(&socket, "[::1]:0".parse().unwrap()).unwrap();
+        assert!(sockopt::ipv6_v6only(&socket).unwrap());
+        take_both(&socket, all).unwrap();
+        assert!(!sockopt::ipv6_v6only(&socket).unwrap());
+        let udp = bind_udp(all).unwrap();
+        assert!(!sockopt::ipv6_v6only(&udp).unwrap());
+        let port = udp.local_addr().unwrap().port();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(b"a", (Ipv4Addr::LOCALHOST, port)).unwrap();
+        udp.set_read_timeout(Some(std::time::Duration::from_secs(20)))
+            .unwrap();
+        let (length, from) = udp.recv_from(&mut [0; 4]).unwrap();
+        assert_eq!(
+            (length, from.ip().to_canonical()),
+            (1, Ipv4Addr::LOCALHOST.into())
+        );
     }
 }
