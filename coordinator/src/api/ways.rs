@@ -234,13 +234,18 @@ pub(super) async fn enter(State(app): State<App>, mut request: Request, next: Ne
     }
     request.extensions_mut().insert(Named(way.name));
     let mut response = next.run(request).await;
-    let seconds = app.areas.hsts_s();
-    if way.private && seconds > 0 {
-        let text = HeaderValue::from_str(&format!("max-age={seconds}"));
-        let text = text.map(|text| (header::STRICT_TRANSPORT_SECURITY, text));
-        response.headers_mut().extend(text);
+    if way.private {
+        say_hsts(response.headers_mut(), app.areas.hsts_s());
     }
     response
+}
+
+/// For how many seconds a browser shall use TLS only, once: of two browsers take the first.
+fn say_hsts(headers: &mut HeaderMap, seconds: u32) {
+    let text = HeaderValue::from_str(&format!("max-age={seconds}"));
+    if let (true, Ok(text)) = (seconds > 0, text) {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, text);
+    }
 }
 
 /// Serves a part only by its name and at its addresses.
@@ -392,6 +397,18 @@ mod tests {
         // Proxies that replace it leave one, however many there are.
         headers.insert(PROTO, HeaderValue::from_static("https"));
         assert_eq!(of_outermost(&headers, PROTO, 3), Some("https"));
+    }
+
+    #[test]
+    fn browsers_hear_once_for_how_long_to_use_tls() {
+        let mut headers = HeaderMap::new();
+        say_hsts(&mut headers, 0);
+        assert!(headers.is_empty());
+        for seconds in [1, 600] {
+            say_hsts(&mut headers, seconds);
+        }
+        let all = headers.get_all(header::STRICT_TRANSPORT_SECURITY).iter();
+        assert_eq!(all.collect::<Vec<_>>(), ["max-age=600"]);
     }
 
     #[test]

@@ -191,7 +191,9 @@ pub(super) fn response(from: &HeaderMap, port: u16) -> HeaderMap {
     let listed: Vec<String> = listed(from).collect();
     let mut to = HeaderMap::with_capacity(from.len());
     for (name, value) in from {
-        if of_connection(name, &listed) {
+        // How its name is reached is ours to say, for as long as the settings say it.
+        let ours = name == header::STRICT_TRANSPORT_SECURITY;
+        if ours || of_connection(name, &listed) {
             continue;
         }
         let text = value.to_str().ok();
@@ -348,6 +350,7 @@ mod tests {
             ("set-cookie", "domain=kept"),
             ("location", "http://127.0.0.1:8000/lab?x"),
             ("keep-alive", "timeout=5"),
+            ("strict-transport-security", "max-age=63072000; preload"),
         ]);
         let wanted = [
             "location: /lab?x",
