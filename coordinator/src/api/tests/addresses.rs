@@ -106,6 +106,17 @@ async fn each_name_serves_its_part_alone() {
     ] {
         assert!(answer.contains(header), "{answer}");
     }
+    // By every name a program learns where the others are.
+    for host in ["app.gpu.lab", "api.gpu.lab", "files.gpu.lab"] {
+        let head = format!("GET /version HTTP/1.1\r\nHost: {host}");
+        let answer = served.ask(MAIN, &head).await;
+        for member in [
+            r#""api_url":"https://api.gpu.lab""#,
+            r#""files_url":"https://files.gpu.lab""#,
+        ] {
+            assert!(answer.contains(member), "{answer}");
+        }
+    }
     let text = "GET /api/v1/me HTTP/1.1\r\nHost: app.gpu.lab\r\nOrigin: https://app.gpu.lab";
     let answer = served.ask(MAIN, text).await;
     assert!(answer.contains("LS-HOST"), "{answer}");
