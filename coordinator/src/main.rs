@@ -10,7 +10,7 @@ use longshore_common::ids::{
 };
 use longshore_common::redact::{Hiding, Names};
 use longshore_coordinator::api::areas::Areas;
-use longshore_coordinator::api::listener::Front;
+use longshore_coordinator::api::listener::serve_all;
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig};
 use longshore_coordinator::config::{
@@ -701,22 +701,14 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     }
     drop(tokio::spawn(read_again(app.clone())));
     let logins = tokio::spawn(api::logins::keep_logins(app.clone(), stopping.clone()));
-    let front = |area| Front {
-        tls: tls.clone(),
-        area,
-    };
     let mut servers = tokio::task::JoinSet::new();
-    for listener in apps {
-        let router = api::apps_router(app.clone());
-        let (front, stopping) = (front(None), stopping.clone());
-        servers.spawn(api::listener::serve(listener, front, router, stopping));
-    }
+    let apps = apps.into_iter().map(|listener| (listener, None));
+    let router = api::apps_router(app.clone());
+    serve_all(&mut servers, apps, tls.as_ref(), &router, &stopping);
+    let parts = listeners.into_iter();
+    let parts = parts.map(|(listener, area)| (listener, Some(area)));
     let router = api::router(app);
-    for (listener, area) in listeners {
-        let (router, stopping) = (router.clone(), stopping.clone());
-        let front = front(Some(area));
-        servers.spawn(api::listener::serve(listener, front, router, stopping));
-    }
+    serve_all(&mut servers, parts, tls.as_ref(), &router, &stopping);
     let watchdog = watchdog(engine.clone());
     let audit_head = say_audit_head(engine.clone());
     tell_systemd(&[NotifyState::Ready]);

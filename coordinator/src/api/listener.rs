@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
@@ -102,6 +103,21 @@ pub struct Front {
     pub area: Option<Area>,
 }
 
+/// Serves a router at listeners, each for its part (none = apps), until `stop` says true.
+pub fn serve_all(
+    servers: &mut JoinSet<()>,
+    listeners: impl IntoIterator<Item = (TcpListener, Option<Area>)>,
+    tls: Option<&Arc<rustls::ServerConfig>>,
+    router: &Router,
+    stop: &watch::Receiver<bool>,
+) {
+    for (listener, area) in listeners {
+        let tls = tls.cloned();
+        let front = Front { tls, area };
+        servers.spawn(serve(listener, front, router.clone(), stop.clone()));
+    }
+}
+
 /// Serves a router until `stop` says true, then lets what is open end, for five seconds.
 pub async fn serve(
     listener: TcpListener,
@@ -111,7 +127,7 @@ pub async fn serve(
 ) {
     let counts = Arc::new(Counts::default());
     let graceful = Arc::new(GracefulShutdown::new());
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
