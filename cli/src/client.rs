@@ -6,12 +6,14 @@ use crate::error::{Failure, code};
 use crate::reach::Socket;
 use crate::tls;
 use crate::values::SessionRef;
-use longshore_common::api::{NewSession, Problem, Session, TerminateAnswer, TerminateRequest};
+use longshore_common::api::{
+    NewSession, Problem, Session, TerminateAnswer, TerminateRequest, Version,
+};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH,
     SEC_WEBSOCKET_PROTOCOL,
 };
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -50,6 +52,16 @@ fn plain_address(url: &str) -> Result<&str, Failure> {
     Err(Failure::usage(format!(
         "\"{url}\" is not an address of the form https://HOST:7420"
     )))
+}
+
+/// Whether `said` is another address than `own`, and no less private.
+fn leads_on(own: &str, said: &str) -> bool {
+    match (reqwest::Url::parse(own), reqwest::Url::parse(said)) {
+        (Ok(own), Ok(said)) => {
+            own != said && (said.scheme() == "https" || said.scheme() == own.scheme())
+        }
+        _ => false,
+    }
 }
 
 /// A coordinator.
@@ -192,12 +204,12 @@ impl Client {
         &self.base
     }
 
-    async fn response(&self, call: Call<'_>) -> Result<Response, Failure> {
-        let url = format!("{}{}", self.base, call.path);
+    async fn response(&self, base: &str, call: &Call<'_>) -> Result<Response, Failure> {
+        let url = format!("{base}{}", call.path);
         let mut request = self
             .http
             .request(call.method.clone(), url)
-            .headers(call.headers);
+            .headers(call.headers.clone());
         if let Some(bearer) = &self.bearer {
             request = request.header(AUTHORIZATION, bearer.clone());
         }
@@ -207,10 +219,10 @@ impl Client {
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        if let Some(table) = call.table {
+        if let Some(table) = &call.table {
             request = request
                 .header(CONTENT_TYPE, HeaderValue::from_static("text/csv"))
-                .body(table);
+                .body(table.clone());
         }
         let started = Instant::now();
         let answer = request.send().await;
@@ -283,11 +295,36 @@ impl Client {
 
     /// Sends a request; an answer that is no success becomes a failure.
     pub(crate) async fn send(&self, call: Call<'_>) -> Result<Response, Failure> {
-        let answer = self.response(call).await?;
+        let mut answer = self.response(&self.base, &call).await?;
+        if answer.status() == StatusCode::MISDIRECTED_REQUEST {
+            // Nothing was done here.
+            let refusal = self.refusal(answer).await;
+            let Some(base) = self.elsewhere(call.path).await? else {
+                return Err(refusal);
+            };
+            answer = self.response(&base, &call).await?;
+        }
         if answer.status().is_success() || answer.status().as_u16() == 304 {
             return Ok(answer);
         }
         Err(self.refusal(answer).await)
+    }
+
+    /// Where a path is served, if not here: the console, the API and files may have names and
+    /// ports of their own, and each of them says where the others are. It is believed as the
+    /// rest is that it says; what is secret goes nowhere in the clear.
+    pub(crate) async fn elsewhere(&self, path: &str) -> Result<Option<String>, Failure> {
+        let asked = Call::new(Method::GET, "/version");
+        let answer = self.response(&self.base, &asked).await?;
+        if !answer.status().is_success() {
+            return Ok(None);
+        }
+        let version: Version = typed(self.value(answer).await?)?;
+        let said = match path.starts_with("/files/") {
+            true => version.files_url,
+            false => version.api_url,
+        };
+        Ok(said.filter(|url| leads_on(&self.base, url)))
     }
 
     async fn refusal(&self, answer: Response) -> Failure {
@@ -824,6 +861,62 @@ pub(crate) mod tests {
         assert_eq!(stream.next().await.unwrap().unwrap(), b"line");
         go_on.send(()).unwrap();
         assert_eq!(stream.next().await.unwrap_err().exit, code::UNREACHABLE);
+    }
+
+    fn version(api: &str, files: &str) -> Value {
+        json!({
+            "version": "0", "api": "v1", "agent_protocol": 1, "cluster": "c",
+            "api_url": api, "files_url": files,
+        })
+    }
+
+    fn not_here() -> Value {
+        json!({
+            "type": "x", "title": "t", "status": 421, "code": "LS-HOST",
+            "detail": "Files are not served here.", "instance": "/", "request_id": "r",
+        })
+    }
+
+    #[tokio::test]
+    async fn a_part_with_a_name_of_its_own_is_asked_there() {
+        let (there, heard) = answering(vec![Some((200, json!("done")))]).await;
+        let said = version("http://127.0.0.1:1", &there.base);
+        let (client, requests) = answering(vec![Some((421, not_here())), Some((200, said))]).await;
+        let body = json!({"a": 1});
+        let call = Call::new(Method::POST, "/files/v1/x").body(body.clone());
+        assert_eq!(client.call(call).await.unwrap(), json!("done"));
+        let heard = heard.lock().unwrap().clone();
+        assert_eq!(heard.len(), 1);
+        assert!(heard[0].starts_with("POST /files/v1/x "), "{}", heard[0]);
+        assert!(heard[0].ends_with(&body.to_string()), "{}", heard[0]);
+        assert_eq!(requests.lock().unwrap().len(), 2);
+        // Who is there already, or is told of nobody, hears what was refused.
+        let (client, requests) = answering(vec![
+            Some((421, not_here())),
+            Some((
+                200,
+                json!({"version": "0", "api": "v1", "agent_protocol": 1, "cluster": "c"}),
+            )),
+        ])
+        .await;
+        let refused = client.get("/me").await.unwrap_err();
+        assert_eq!(refused.problem.unwrap().code, "LS-HOST");
+        assert_eq!(requests.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn nobody_is_led_into_the_clear() {
+        let own = "https://app.gpu.lab:443";
+        assert!(leads_on(own, "https://api.gpu.lab"));
+        assert!(leads_on(own, "https://app.gpu.lab:7420"));
+        for bad in [
+            "https://app.gpu.lab",
+            "http://api.gpu.lab",
+            "ftp://api.gpu.lab",
+            "api.gpu.lab",
+        ] {
+            assert!(!leads_on(own, bad), "{bad}");
+        }
     }
 
     #[tokio::test]

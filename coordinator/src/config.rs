@@ -751,7 +751,7 @@ mod tests {
             let told = load(&format!("[daemon]\n{line}\n{domain}"), &[]);
             let told = told.unwrap_err().to_string();
             assert!(
-                told.starts_with(&format!("daemon.apps.domain: {key} (")),
+                told.contains(&format!("daemon.apps.domain: {key} (")),
                 "{told}"
             );
         }

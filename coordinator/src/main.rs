@@ -10,7 +10,7 @@ use longshore_common::ids::{
 };
 use longshore_common::redact::{Hiding, Names};
 use longshore_coordinator::api::areas::Areas;
-use longshore_coordinator::api::listener::Front;
+use longshore_coordinator::api::listener::serve_all;
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig, Prepared};
 use longshore_coordinator::config::{
@@ -740,28 +740,27 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     }
     drop(tokio::spawn(read_again(app.clone())));
     let logins = tokio::spawn(api::logins::keep_logins(app.clone(), stopping.clone()));
-    let front = |area| Front {
-        tls: tls.clone(),
-        area,
-    };
     let mut servers = tokio::task::JoinSet::new();
-    for listener in apps {
-        let router = api::apps_router(app.clone());
-        let (front, stopping) = (front(None), stopping.clone());
-        let bounds = Arc::clone(&app.http);
-        servers.spawn(api::listener::serve(
-            listener, front, router, bounds, stopping,
-        ));
-    }
     let bounds = Arc::clone(&app.http);
+    let apps = apps.into_iter().map(|listener| (listener, None));
+    let router = api::apps_router(app.clone());
+    serve_all(
+        &mut servers,
+        apps,
+        tls.as_ref(),
+        (&router, &bounds),
+        &stopping,
+    );
+    let parts = listeners.into_iter();
+    let parts = parts.map(|(listener, area)| (listener, Some(area)));
     let router = api::router(app);
-    for (listener, area) in listeners {
-        let (router, stopping) = (router.clone(), stopping.clone());
-        let (front, bounds) = (front(Some(area)), Arc::clone(&bounds));
-        servers.spawn(api::listener::serve(
-            listener, front, router, bounds, stopping,
-        ));
-    }
+    serve_all(
+        &mut servers,
+        parts,
+        tls.as_ref(),
+        (&router, &bounds),
+        &stopping,
+    );
     let watchdog = systemd::watchdog(engine.clone());
     let audit_head = say_audit_head(engine.clone());
     systemd::tell(&[NotifyState::Ready]);

@@ -84,7 +84,25 @@ async fn place(app: &App, link: &Link) -> Result<(String, Context), Failure> {
     if context.ca.is_none() {
         context.ca = Some(authority(app, &context.url).await?.to_string());
     }
-    Ok((name, context))
+    if chosen.is_some() {
+        return Ok((name, context));
+    }
+    let client = app.client_of(&nobody(&context))?;
+    at_api(&file, &client, (name, context)).await
+}
+
+/// The context of the API: a link names the console, which may have another address.
+async fn at_api(
+    file: &File,
+    client: &Client,
+    (name, context): (String, Context),
+) -> Result<(String, Context), Failure> {
+    let Some(api) = client.elsewhere("/api").await? else {
+        return Ok((name, context));
+    };
+    let (name, mut there) = target(file, &api)?;
+    there.ca = there.ca.or(context.ca);
+    Ok((name, there))
 }
 
 /// The same context without anybody signed in.
@@ -274,6 +292,7 @@ fn signed_in(app: &App, name: &str, context: &Context, answer: &Value) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::tests::answering;
 
     #[test]
     fn links_as_they_are_typed() {
@@ -294,6 +313,45 @@ mod tests {
             let error = wrong.parse::<Link>().unwrap_err();
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_link_of_the_console_leads_to_the_api() {
+        let said = json!({
+            "version": "0", "api": "v1", "agent_protocol": 1, "cluster": "c",
+            "api_url": "https://api.gpu.lab", "files_url": "https://files.gpu.lab",
+        });
+        let console = Context {
+            url: "https://app.gpu.lab:443".to_owned(),
+            ca: Some("system".to_owned()),
+            ..Context::default()
+        };
+        let mut file = File::default();
+        let first = ("app".to_owned(), console.clone());
+        let (client, _) = answering(vec![Some((200, said.clone()))]).await;
+        let (name, context) = at_api(&file, &client, first.clone()).await.unwrap();
+        assert_eq!(
+            (name.as_str(), context.url.as_str()),
+            ("api", "https://api.gpu.lab:443")
+        );
+        assert_eq!(context.ca.as_deref(), Some("system"));
+        // Who is signed in there stays it.
+        let known = Context {
+            url: "https://api.gpu.lab".to_owned(),
+            token: Some("lss_x".to_owned()),
+            ..Context::default()
+        };
+        file.context.insert("lab".to_owned(), known);
+        let (client, _) = answering(vec![Some((200, said.clone()))]).await;
+        let (name, context) = at_api(&file, &client, first.clone()).await.unwrap();
+        assert_eq!(
+            (name.as_str(), context.token.as_deref()),
+            ("lab", Some("lss_x"))
+        );
+        let mut one = said;
+        one["api_url"] = Value::Null;
+        let (client, _) = answering(vec![Some((200, one))]).await;
+        assert_eq!(at_api(&file, &client, first.clone()).await.unwrap(), first);
     }
 
     #[test]

@@ -58,9 +58,11 @@ pub(crate) enum LoginsVerb {
     },
 }
 
-/// `gpu01.lab` → `https://gpu01.lab:7420`; nothing for what cannot be an address.
+/// `gpu01.lab` → `https://gpu01.lab:7420`, `https://app.gpu.lab` → `https://app.gpu.lab:443`: a
+/// whole address means the port that it means in a browser. Nothing for what cannot be one.
 fn address(text: &str) -> Option<String> {
-    let whole = match text.contains("://") {
+    let is_whole = text.contains("://");
+    let whole = match is_whole {
         true => text.to_owned(),
         false => format!("https://{text}"),
     };
@@ -69,7 +71,7 @@ fn address(text: &str) -> Option<String> {
     let plain = url.path() == "/" && url.query().is_none() && url.username().is_empty();
     (url.scheme() == "https" && plain).then(|| {
         // The parser takes the usual port of https away; ours is another one.
-        let given = whole.trim_end_matches('/').ends_with(":443");
+        let given = is_whole || whole.trim_end_matches('/').ends_with(":443");
         let port = url.port().unwrap_or(if given { 443 } else { PORT });
         format!("https://{host}:{port}")
     })
@@ -86,7 +88,7 @@ pub(super) fn target(file: &File, text: &str) -> Result<(String, Context), Failu
             clean(text)
         ))
     })?;
-    let same = |known: &str| known.trim_end_matches('/') == url;
+    let same = |known: &str| address(known).as_ref() == Some(&url);
     if let Some((name, context)) = file.context.iter().find(|(_, c)| same(&c.url)) {
         return Ok((name.clone(), context.clone()));
     }
@@ -478,7 +480,8 @@ mod tests {
         for (text, wanted) in [
             ("gpu01.lab", Some("https://gpu01.lab:7420")),
             ("gpu01:8000", Some("https://gpu01:8000")),
-            ("https://gpu01.lab/", Some("https://gpu01.lab:7420")),
+            ("https://gpu01.lab/", Some("https://gpu01.lab:443")),
+            ("gpu01.lab:443", Some("https://gpu01.lab:443")),
             ("https://gpu01.lab:443", Some("https://gpu01.lab:443")),
             ("https://[::1]:7420", Some("https://[::1]:7420")),
             ("http://gpu01.lab", None),

@@ -127,6 +127,13 @@ pub struct Version {
     pub agent_protocol: u32,
     /// Id of the installation.
     pub cluster: String,
+    /// Where the API is, as `https://HOST[:PORT]`; absent = console, API and files have one
+    /// address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_url: Option<String>,
+    /// Where files are; as there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_url: Option<String>,
 }
 
 /// The net below all deadlines: what stops sessions of which there is no sign of life.

@@ -113,6 +113,13 @@ impl Areas {
         here && by
     }
 
+    /// Where API and files are; none where they and the console have one address.
+    #[must_use]
+    pub fn apart(&self, public: &str) -> Option<(String, String)> {
+        let [app, api, files] = Area::ALL.map(|area| self.address(area, public));
+        (api != app || files != app).then_some((api, files))
+    }
+
     /// Where a part is, without a slash at its end. `public` is the address of the console.
     #[must_use]
     pub fn address(&self, area: Area, public: &str) -> String {
@@ -238,6 +245,10 @@ mod tests {
         let shown = |areas: &Areas, public: &str| Area::ALL.map(|area| areas.address(area, public));
         let plain = "https://gpu.lab:7420";
         assert_eq!(shown(&areas(["", "", ""], ONE), plain), [plain; 3]);
+        assert_eq!(areas(["", "", ""], ONE).apart(plain), None);
+        let one = areas(["", "", "files.lab"], ONE).apart(plain);
+        let wanted = (plain.to_owned(), "https://files.lab:7420".to_owned());
+        assert_eq!(one, Some(wanted));
         let balanced = shown(&areas(NAMES, ONE), "https://app.gpu.lab");
         assert_eq!(
             balanced,

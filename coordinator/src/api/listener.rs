@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
@@ -124,6 +125,23 @@ pub struct Front {
     pub area: Option<Area>,
 }
 
+/// Serves a router at listeners, each for its part (none = apps), until `stop` says true. The
+/// bounds are those of [`serve`].
+pub fn serve_all(
+    servers: &mut JoinSet<()>,
+    listeners: impl IntoIterator<Item = (TcpListener, Option<Area>)>,
+    tls: Option<&Arc<rustls::ServerConfig>>,
+    (router, bounds): (&Router, &Arc<Held<Bounds>>),
+    stop: &watch::Receiver<bool>,
+) {
+    for (listener, area) in listeners {
+        let tls = tls.cloned();
+        let front = Front { tls, area };
+        let (router, bounds) = (router.clone(), Arc::clone(bounds));
+        servers.spawn(serve(listener, front, router, bounds, stop.clone()));
+    }
+}
+
 /// Serves a router until `stop` says true, then lets what is open end, for five seconds.
 /// Connections are taken by the bounds of that moment, requests go by those of theirs.
 pub async fn serve(
@@ -135,7 +153,7 @@ pub async fn serve(
 ) {
     let counts = Arc::new(Counts::default());
     let graceful = Arc::new(GracefulShutdown::new());
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -109,11 +109,15 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> 
 }
 
 pub(super) async fn version(State(app): State<App>) -> Result<Response, Failure> {
+    let areas = app.areas.apart(&app.address());
+    let (api_url, files_url) = areas.unzip();
     json(&Version {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api: "v1".to_owned(),
         agent_protocol: 1,
         cluster: app.cluster.to_string(),
+        api_url,
+        files_url,
     })
 }
 

@@ -66,6 +66,13 @@ fn has_port(host: &str) -> bool {
     behind.contains(':')
 }
 
+/// Whether the host that a proxy says, of the name `asked`, stands in the place of a `Host` of the
+/// name `own`. Some proxies hand the Host on as it came, and write this one without its port:
+/// pages of apps are known by both.
+fn replaces(own: Option<&str>, asked: &str, host: &str) -> bool {
+    own != Some(asked) || has_port(host)
+}
+
 /// What a request says itself of the name it asks by.
 ///
 /// # Errors
@@ -152,13 +159,11 @@ fn way_of(app: &App, request: &Request) -> Result<Way, &'static str> {
     };
     let wrong = "The X-Forwarded-Host is no name or address with or without a port.";
     let asked = name_of(host).ok_or(wrong)?;
-    // Some proxies hand the Host on as it came, and write this one without its port: pages of
-    // apps are known by both.
-    let less = name.as_ref() == Some(&asked) && !has_port(host);
+    let replaces = replaces(name.as_deref(), &asked, host);
     let forwarded = HeaderValue::from_str(host).map_err(|_| wrong)?;
     Ok(Way {
         name: Some(asked),
-        forwarded: (!less).then_some(forwarded),
+        forwarded: replaces.then_some(forwarded),
         private,
     })
 }
@@ -332,6 +337,10 @@ mod tests {
         for without in ["a.lab", "[::1]", ""] {
             assert!(!has_port(without), "{without}");
         }
+        assert!(!replaces(Some("a.lab"), "a.lab", "A.lab"));
+        assert!(replaces(Some("a.lab"), "a.lab", "a.lab:443"));
+        assert!(replaces(Some("inside"), "a.lab", "a.lab"));
+        assert!(replaces(None, "a.lab", "a.lab"));
     }
 
     fn request(version: Version, uri: &str, hosts: &[&str]) -> Request {

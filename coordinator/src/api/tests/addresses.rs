@@ -1,7 +1,7 @@
 //! Names, ports and proxies, over real sockets.
 
 use super::super::areas::{Area, Areas};
-use super::super::listener::{Front, serve};
+use super::super::listener::{Front, serve, serve_all};
 use super::*;
 use crate::config::{Hosts, Listen};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,13 +14,17 @@ struct Served {
 }
 
 async fn served(listen: Listen) -> Served {
-    let mut f = ready().await;
     let hosts = Hosts {
         app: "app.gpu.lab".to_owned(),
         api: "API.gpu.lab".to_owned(),
         files: "files.gpu.lab".to_owned(),
     };
-    let areas = Areas::new(&hosts, &listen, 600);
+    served_as(&hosts, listen).await
+}
+
+async fn served_as(hosts: &Hosts, listen: Listen) -> Served {
+    let mut f = ready().await;
+    let areas = Areas::new(hosts, &listen, 600);
     f.router = Router::new();
     let parts = Arc::get_mut(&mut f.app.0).expect("nobody else has it");
     parts.areas = areas.clone();
@@ -48,16 +52,20 @@ impl Served {
 
     /// What is answered to one request, of which the first lines are given as they are.
     async fn ask(&self, area: Option<Area>, head: &str) -> String {
-        let address = self.at(area).await;
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let text = format!("{head}\r\nConnection: close\r\n\r\n");
-        stream.write_all(text.as_bytes()).await.unwrap();
-        let mut all = String::new();
-        let read = stream.read_to_string(&mut all);
-        let read = tokio::time::timeout(Duration::from_secs(20), read).await;
-        read.expect("it answers").unwrap();
-        all
+        asked(self.at(area).await, head).await
     }
+}
+
+/// What is answered at an address.
+async fn asked(address: std::net::SocketAddr, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let text = format!("{head}\r\nConnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut all = String::new();
+    let read = stream.read_to_string(&mut all);
+    let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+    read.expect("it answers").unwrap();
+    all
 }
 
 fn status(answer: &str) -> u16 {
@@ -107,6 +115,17 @@ async fn each_name_serves_its_part_alone() {
     ] {
         assert!(answer.contains(header), "{answer}");
     }
+    // By every name a program learns where the others are.
+    for host in ["app.gpu.lab", "api.gpu.lab", "files.gpu.lab"] {
+        let head = format!("GET /version HTTP/1.1\r\nHost: {host}");
+        let answer = served.ask(MAIN, &head).await;
+        for member in [
+            r#""api_url":"https://api.gpu.lab""#,
+            r#""files_url":"https://files.gpu.lab""#,
+        ] {
+            assert!(answer.contains(member), "{answer}");
+        }
+    }
     let text = "GET /api/v1/me HTTP/1.1\r\nHost: app.gpu.lab\r\nOrigin: https://app.gpu.lab";
     let answer = served.ask(MAIN, text).await;
     assert!(answer.contains("LS-HOST"), "{answer}");
@@ -144,6 +163,81 @@ async fn each_port_serves_its_part_alone() {
         .areas
         .address(Area::Files, "https://app.gpu.lab:7420");
     assert_eq!(shown, "https://files.gpu.lab:7421");
+}
+
+/// From the text of the configuration to the sockets, as the program does it.
+#[tokio::test]
+async fn what_the_configuration_says_is_served_where_it_says() {
+    use crate::config::{Config, Overrides};
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("all.toml");
+    let text = "[daemon]
+public_url = \"https://app.gpu.lab\"
+listen = { api = [\"127.0.0.1:0\"], app = [\"127.0.0.1:0\"], files = [\"127.0.0.1:0\"] }
+hosts = { app = \"app.gpu.lab\", files = \"files.gpu.lab\" }
+tls = { mode = \"off\" }
+apps = { listen = [\"127.0.0.1:0\"] }
+";
+    std::fs::write(&file, text).unwrap();
+    let (config, _) = Config::load(Some(&file), [], Overrides::default()).unwrap();
+    let daemon = &config.daemon;
+    let served = served_as(&daemon.hosts, daemon.listen.clone()).await;
+    let listeners = crate::sockets::of_parts(&daemon.listen).await.unwrap();
+    assert_eq!(listeners.len(), 3);
+    let places: Vec<_> = listeners
+        .iter()
+        .map(|(listener, area)| (listener.local_addr().unwrap(), *area))
+        .collect();
+    let parts = listeners.into_iter();
+    let parts = parts.map(|(listener, area)| (listener, Some(area)));
+    let stopping = &served.f.app.stopping;
+    let mut servers = tokio::task::JoinSet::new();
+    let bounds = &served.f.app.http;
+    serve_all(
+        &mut servers,
+        parts,
+        None,
+        (&served.f.router, bounds),
+        stopping,
+    );
+    let apps = crate::sockets::for_apps(&daemon.apps).await;
+    let at_apps = apps[0].local_addr().unwrap();
+    let apps = apps.into_iter().map(|listener| (listener, None));
+    let router = apps_router(served.f.app.clone());
+    serve_all(&mut servers, apps, None, (&router, bounds), stopping);
+    let ways = [
+        (Area::App, "app.gpu.lab", "/nowhere", 404),
+        (Area::Api, "gpu.lab", "/api/v1/openapi.json", 200),
+        (Area::Files, "files.gpu.lab", "/files/v1/sessions/s-1", 401),
+    ];
+    for (at, area) in &places {
+        for (own, host, path, expected) in ways {
+            let head = |host: &str| format!("GET {path} HTTP/1.1\r\nHost: {host}");
+            let expected = if own == *area { expected } else { 421 };
+            // By an address alone, then by the part's own name.
+            for host in ["127.0.0.1", host] {
+                let answer = asked(*at, &head(host)).await;
+                assert_eq!(status(&answer), expected, "{area:?} {host}{path}: {answer}");
+            }
+        }
+        // At its own port the name of another part is that of another part.
+        let other = match area {
+            Area::Files => "app.gpu.lab",
+            Area::App | Area::Api => "files.gpu.lab",
+        };
+        let (.., path, _) = ways.iter().find(|(own, ..)| own == area).unwrap();
+        let answer = asked(*at, &format!("GET {path} HTTP/1.1\r\nHost: {other}")).await;
+        // The API has no name of its own: all names are its own.
+        let expected = if *area == Area::Api { 200 } else { 421 };
+        assert_eq!(status(&answer), expected, "{area:?} {other}: {answer}");
+    }
+    for (_, host, path, _) in ways {
+        let answer = asked(at_apps, &format!("GET {path} HTTP/1.1\r\nHost: {host}")).await;
+        // A page of apps, and none of a part.
+        let of_apps = answer.contains("text/html") && !answer.contains("LS-");
+        assert!(of_apps && status(&answer) == 421, "{answer}");
+    }
+    servers.shutdown().await;
 }
 
 #[tokio::test]

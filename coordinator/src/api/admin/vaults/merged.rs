@@ -267,7 +267,7 @@ impl Asked {
             value: node
                 .as_ref()
                 // What a node or the installation said in vain is for its administrators.
-                .filter(|_| !self.closed(origin) && !(self.reveal && is_of_machine(origin)))
+                .filter(|_| !(self.closed(origin) || self.reveal && is_of_machine(origin)))
                 .map(|node| self.value(&leaf.path, origin, node)),
         });
         let origin = &leaf.origin;
