@@ -511,6 +511,8 @@ pub(crate) mod tests {
             r#"
 [secure]
 master_key = "{secret}"
+[daemon.egress]
+proxy = "http://desk:{secret}@proxy.lab:3128"
 [[daemon.auth.fixed_users.users]]
 username = "carol"
 password = "{secret}"

@@ -21,6 +21,7 @@ use crate::store::Reader;
 use longshore_common::api::MemberError;
 use longshore_common::ids::{AgentId, VaultId};
 use longshore_common::redact;
+use longshore_config::merge::Leaf;
 use longshore_config::read::Format;
 use longshore_config::tree::{Node, Value};
 use longshore_config::work::layers::{self, Document, Layer, Merged, Warning};
@@ -498,13 +499,26 @@ pub fn request<'a>(
 /// The names that `agent.redact` adds; what is none is left out.
 #[must_use]
 pub fn hidden(merged: &Merged) -> Vec<String> {
-    let items = match merged.get("agent.redact").map(|node| &node.value) {
-        Some(Value::List(items)) => items.as_slice(),
-        _ => &[],
-    };
-    let names = items.iter().filter_map(Node::text);
-    let names = names.filter(|name| redact::fault(name).is_none());
-    names.take(redact::MAX_NAMES).map(str::to_owned).collect()
+    let is_list = |leaf: &&Leaf<Layer>| leaf.path == ["agent", "redact"];
+    let leaf = merged.leaves.iter().find(is_list);
+    let all = leaf.into_iter().flat_map(|leaf| {
+        let before = leaf.shadowed.iter().map(|(_, node)| node);
+        std::iter::once(&leaf.value).chain(before)
+    });
+    let mut names: Vec<String> = Vec::new();
+    for node in all.flatten() {
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
+            _ => &[],
+        };
+        for name in items.iter().filter_map(Node::text) {
+            let is_new = redact::fault(name).is_none() && !names.iter().any(|n| n == name);
+            if is_new && names.len() < redact::MAX_NAMES {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    names
 }
 
 impl Vaults {

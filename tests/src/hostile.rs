@@ -260,8 +260,21 @@ pub fn texts(format: Format) -> Vec<(&'static str, String)> {
             ),
         ],
     };
-    all.extend(own);
+    all.extend(
+        own.into_iter()
+            .map(|(what, text)| (what, whole(format, text))),
+    );
     all
+}
+
+/// A text of as much work as there may be is not always as large as it may be: the rest is a
+/// comment.
+fn whole(format: Format, text: String) -> String {
+    if format != Format::Hocon || text.len() >= MAX_BYTES * 3 / 4 {
+        return text;
+    }
+    let rest = MAX_BYTES - text.len() - 2;
+    format!("{text}\n#{}", "x".repeat(rest))
 }
 
 #[cfg(test)]

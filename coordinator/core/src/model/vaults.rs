@@ -8,7 +8,6 @@ use super::given::GivenText;
 use super::people::User;
 use super::state::{BUILTIN, State};
 use longshore_common::ids::{Attempt, GroupId, SessionId, UserGroupId, UserId, VaultId};
-use longshore_common::redact;
 use longshore_common::time::Timestamp;
 use longshore_config::work::layers::Layer;
 use longshore_identity::Secret;
@@ -168,14 +167,7 @@ pub(super) fn configured(draft: &mut Draft<'_>, id: SessionId, attempt: Attempt,
         session.config_hash = Some(got.hash.to_owned());
         session.vaults = got.vaults.to_vec();
         session.vaults_skipped = got.skipped.to_vec();
-        // What a node adds hides more, never less than what was asked for.
-        let more = got
-            .redact
-            .iter()
-            .filter(|name| !session.redact.contains(name));
-        let more: Vec<String> = more.cloned().collect();
-        session.redact.extend(more);
-        session.redact.truncate(redact::MAX_NAMES);
+        session.redact = got.redact.to_vec();
         if got.keep.is_some() {
             session.delivered = Some(attempt);
         }

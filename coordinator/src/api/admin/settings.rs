@@ -752,12 +752,12 @@ mod tests {
         assert!(told.contains("\"carol\"") && told.contains("********"));
         assert_eq!(
             settings.json()["pending_restart"],
-            json!(["daemon.auth.fixed_users.users", "secure.master_key"])
+            json!(["secure.master_key"])
         );
         std::fs::write(&file, crate::settings::tests::every_secret("hunter3")).unwrap();
         assert_eq!(reload().await.status.as_u16(), 200);
         let audit = f.get("/api/v1/audit?operation=settings.write").await;
-        let again = "read again: daemon.auth.fixed_users.users, secure.master_key, services.notify.mail.password, services.notify.webhooks, services.organization.ui_actions.session";
+        let again = "read again: daemon.auth.fixed_users.users, daemon.egress.proxy, secure.master_key, services.notify.mail.password, services.notify.webhooks, services.organization.ui_actions.session";
         assert_eq!(audit.json()["items"][0]["detail"], again);
         for text in [settings.text(), audit.text()] {
             assert!(!text.contains("hunter"), "{text}");
