@@ -280,7 +280,7 @@ async fn sudo_is_for_those_who_have_it_and_from_the_next_start_on() {
     set("on").await;
     let open = [
         format!("CapEff: {nothing}"),
-        "CapBnd: 00000000200004eb".to_owned(),
+        "CapBnd: 00000000200000eb".to_owned(),
         "NoNewPrivs: 0".to_owned(),
         "440 0".to_owned(),
         "*".to_owned(),
