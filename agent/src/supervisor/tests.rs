@@ -571,6 +571,14 @@ struct Parts {
     hand: SimulatedGpus,
 }
 
+/// With a process go the steps it was about: none of them goes on beside those of the next one.
+fn dies(supervisor: Supervisor<Scripted>) {
+    for busy in supervisor.busy.values() {
+        busy.task.abort();
+    }
+    drop(supervisor);
+}
+
 impl Driven {
     /// Linked to a coordinator, with the engine asked for the first time.
     pub(super) async fn new() -> Self {
@@ -587,7 +595,7 @@ impl Driven {
             _dir: dir,
             ..
         } = self;
-        drop(supervisor);
+        dies(supervisor);
         Self::on(dir, engine, coordinator).await
     }
 
@@ -611,7 +619,7 @@ impl Driven {
             _dir: dir,
             ..
         } = self;
-        drop(supervisor);
+        dies(supervisor);
         Self::begin(dir, engine, coordinator)
     }
 
