@@ -267,14 +267,17 @@ pub fn texts(format: Format) -> Vec<(&'static str, String)> {
     all
 }
 
-/// A text of as much work as there may be is not always as large as it may be: the rest is a
-/// comment.
+/// A text of as much work as there may be is not always as large as it may be: the rest is nothing
+/// but room.
 fn whole(format: Format, text: String) -> String {
-    if format != Format::Hocon || text.len() >= MAX_BYTES * 3 / 4 {
+    if text.len() >= MAX_BYTES * 3 / 4 {
         return text;
     }
     let rest = MAX_BYTES - text.len() - 2;
-    format!("{text}\n#{}", "x".repeat(rest))
+    match format {
+        Format::Json => format!("{text}\n{}", " ".repeat(rest)),
+        _ => format!("{text}\n#{}", "x".repeat(rest)),
+    }
 }
 
 #[cfg(test)]
