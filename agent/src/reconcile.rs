@@ -368,12 +368,22 @@ mod tests {
         found: Option<FoundStatus>,
         synced: bool,
     ) -> Step {
+        step_of(want, record.as_ref(), found.as_ref(), synced, false)
+    }
+
+    fn step_of(
+        want: Option<Want>,
+        record: Option<&KeyRecord>,
+        found: Option<&FoundStatus>,
+        synced: bool,
+        stray: bool,
+    ) -> Step {
         let desired = want.map(entry);
         next_step(Known {
             desired: desired.as_ref(),
-            record: record.as_ref(),
-            found: found.as_ref(),
-            stray: false,
+            record,
+            found,
+            stray,
             synced,
             may_start: synced,
             boot_id: "b",
@@ -643,19 +653,8 @@ mod tests {
     fn a_container_of_another_order_is_neither_started_nor_told_as_its_run() {
         use FoundStatus::{Created, Paused, Running};
         let step = |want, stage: Option<Stage>, found: &FoundStatus, synced| {
-            let (entry, record) = (entry(want), stage.map(record));
-            next_step(Known {
-                desired: Some(&entry),
-                record: record.as_ref(),
-                found: Some(found),
-                stray: true,
-                synced,
-                may_start: synced,
-                boot_id: "b",
-                booted_at: Timestamp(100),
-                fence: Fence(1),
-                lease_over: false,
-            })
+            let record = stage.map(record);
+            step_of(Some(want), record.as_ref(), Some(found), synced, true)
         };
         let vanished = Step::End(Ending::Vanished { rebooted: false });
         for found in [Created, Running, Paused, exit(0)] {

@@ -167,7 +167,7 @@ impl Allocation {
 }
 
 /// Everything fixed about a node that the coordinator needs to know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Inventory {
     /// Host name.
     pub hostname: Box<str>,

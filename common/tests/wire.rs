@@ -5,9 +5,7 @@
     reason = "builders of a test panic like its assertions"
 )]
 
-use longshore_common::agent::{
-    Allocation, Device, GpuWay, Health, Inventory, NodeLoad, RuntimeState,
-};
+use longshore_common::agent::{Device, GpuWay, Health, Inventory, NodeLoad, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
     AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, ExecId, Fence, Generation,
@@ -225,7 +223,6 @@ fn inventory() -> Inventory {
         gpu_way_detail: "nodes: works".into(),
         offered: Slots::new().with(SlotName::cpu(), 15_000),
         total: Slots::new().with(SlotName::cpu(), 16_000),
-        max_containers: 0,
         devices: vec![Device {
             id: "GPU-1".parse().unwrap(),
             index: 0,
@@ -240,7 +237,6 @@ fn inventory() -> Inventory {
             health: Health::Cordoned,
             health_detail: "XID 79".into(),
         }],
-        allocation: Allocation::default(),
         networks: NodeNetworks {
             underlay: Some(Underlay {
                 link: "eth0".into(),
@@ -250,6 +246,7 @@ fn inventory() -> Inventory {
             }),
             ranges: vec!["10.213.0.0/16".parse().unwrap()],
         },
+        ..Inventory::default()
     }
 }
 

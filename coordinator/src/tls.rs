@@ -253,16 +253,20 @@ mod tests {
         assert_eq!(lacks, ["b.lab", "x.app.gpu.lab"]);
     }
 
-    /// What a client of some version sees of a server: the certificate, or why there is none.
+    /// What a client of some version that trusts these sees of a server: the certificate, or why there is none.
     fn seen(
         server: &Arc<ServerConfig>,
         version: &'static rustls::SupportedProtocolVersion,
+        trusted: &[Vec<u8>],
     ) -> Result<Vec<u8>, rustls::Error> {
         let _ = rustls::crypto::ring::default_provider().install_default(); // once is enough
         let mut server = rustls::ServerConnection::new(Arc::clone(server)).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        for own in trusted {
+            roots.add(CertificateDer::from(own.clone())).unwrap();
+        }
         let client = rustls::ClientConfig::builder_with_protocol_versions(&[version])
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Believes))
+            .with_root_certificates(roots)
             .with_no_client_auth();
         let name = ServerName::try_from("a.lab").unwrap();
         let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
@@ -279,47 +283,6 @@ mod tests {
         Ok(client.peer_certificates().unwrap()[0].to_vec())
     }
 
-    /// Takes every certificate: what is looked at is which one it is.
-    #[derive(Debug)]
-    struct Believes;
-
-    impl rustls::client::danger::ServerCertVerifier for Believes {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: rustls::pki_types::UnixTime,
-        ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-            Ok(rustls::client::danger::ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &rustls::DigitallySignedStruct,
-        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &rustls::DigitallySignedStruct,
-        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-            rustls::crypto::ring::default_provider()
-                .signature_verification_algorithms
-                .supported_schemes()
-        }
-    }
-
     #[test]
     fn another_certificate_is_seen_by_who_comes_next() {
         let _ = rustls::crypto::ring::default_provider().install_default(); // once is enough
@@ -328,13 +291,14 @@ mod tests {
             let pem = fs::read(&files.https.certificate).unwrap();
             CertificateDer::from_pem_slice(&pem).unwrap().to_vec()
         };
+        let all = [leaf(&one), leaf(&other)];
         let certificates = Arc::new(Certificates::new(Pair::read(&one.https).unwrap()));
         let server = Arc::new(config(Arc::clone(&certificates), TlsVersion::V13));
-        assert_eq!(seen(&server, &TLS13), Ok(leaf(&one)));
+        assert_eq!(seen(&server, &TLS13, &all), Ok(leaf(&one)));
         certificates.set(Pair::read(&other.https).unwrap());
-        assert_eq!(seen(&server, &TLS13), Ok(leaf(&other)));
-        assert!(seen(&server, &TLS12).is_err());
+        assert_eq!(seen(&server, &TLS13, &all), Ok(leaf(&other)));
+        assert!(seen(&server, &TLS12, &all).is_err());
         let older = Arc::new(config(certificates, TlsVersion::V12));
-        assert_eq!(seen(&older, &TLS12), Ok(leaf(&other)));
+        assert_eq!(seen(&older, &TLS12, &all), Ok(leaf(&other)));
     }
 }

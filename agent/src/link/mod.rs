@@ -278,8 +278,34 @@ pub(crate) fn part_of_connect(addresses: usize) -> Duration {
 pub(crate) const LINK_ALPN: &[u8] = ALPN_AGENT;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use longshore_common::ids::{AgentId, ClusterId};
+    use std::path::Path;
+
+    pub(super) const CLUSTER: ClusterId = ClusterId::new(1);
+
+    /// Of an agent without a name, with its files in a folder.
+    pub(super) fn config(dir: &Path, coordinator: Vec<String>) -> LinkConfig {
+        LinkConfig {
+            identity: Identity {
+                agent: AgentId::new(2),
+                cluster: CLUSTER,
+                name: String::new(),
+                coordinator,
+                work_key: String::new(),
+            },
+            files: Files::new(dir),
+            instance: InstanceId::new(3),
+            started: Timestamp(0),
+            boot_id: String::new(),
+            fingerprint: String::new(),
+            machine: String::new(),
+            journal_rebuilt: false,
+            gso: false,
+            hidden: Hidden::default(),
+        }
+    }
 
     /// The first address swallows everything, the second refuses, the third is there.
     #[tokio::test(start_paused = true)]
@@ -302,24 +328,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_link_that_cannot_be_made_ends_when_the_agent_stops() {
         let dir = tempfile::tempdir().unwrap();
-        let config = LinkConfig {
-            identity: Identity {
-                agent: longshore_common::ids::AgentId::new(1),
-                cluster: longshore_common::ids::ClusterId::new(2),
-                name: String::new(),
-                coordinator: vec!["127.0.0.1:9".to_owned()],
-                work_key: String::new(),
-            },
-            files: Files::new(dir.path()),
-            instance: InstanceId::new(3),
-            started: Timestamp(0),
-            boot_id: String::new(),
-            fingerprint: String::new(),
-            machine: String::new(),
-            journal_rebuilt: false,
-            gso: false,
-            hidden: Hidden::default(),
-        };
+        let config = config(dir.path(), vec!["127.0.0.1:9".to_owned()]);
         let logs = LogStore::open(&dir.path().join("logs"), Default::default()).unwrap();
         let shared = Arc::new(Shared::new());
         let (heard, _inbox) = mpsc::channel(1);

@@ -880,16 +880,12 @@ async fn send_piecewise(out: &mut quinn::SendStream, data: Data) -> Result<(), L
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{CLUSTER, config};
     use super::*;
-    use crate::hidden::Hidden;
-    use crate::identity::{Files, Identity};
-    use longshore_common::ids::{AgentId, ClusterId, CoordinatorGeneration, Fence, InstanceId};
+    use longshore_common::ids::{CoordinatorGeneration, Fence, InstanceId};
     use longshore_common::time::Timestamp;
     use longshore_link::transport;
     use quinn::crypto::rustls::QuicServerConfig;
-    use std::path::Path;
-
-    const CLUSTER: ClusterId = ClusterId::new(1);
 
     fn welcome() -> Welcome {
         Welcome {
@@ -904,27 +900,6 @@ mod tests {
             group: "default".to_owned(),
             now: Timestamp(0),
             addresses: Vec::new(),
-        }
-    }
-
-    fn config(dir: &Path) -> LinkConfig {
-        LinkConfig {
-            identity: Identity {
-                agent: AgentId::new(2),
-                cluster: CLUSTER,
-                name: String::new(),
-                coordinator: Vec::new(),
-                work_key: String::new(),
-            },
-            files: Files::new(dir),
-            instance: InstanceId::new(3),
-            started: Timestamp(0),
-            boot_id: String::new(),
-            fingerprint: String::new(),
-            machine: String::new(),
-            journal_rebuilt: false,
-            gso: false,
-            hidden: Hidden::default(),
         }
     }
 
@@ -967,7 +942,7 @@ mod tests {
     #[tokio::test]
     async fn a_link_that_is_asked_anew_ends_and_one_made_after_that_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let (config, shared) = (config(dir.path()), Arc::new(Shared::new()));
+        let (config, shared) = (config(dir.path(), Vec::new()), Arc::new(Shared::new()));
         let logs = LogStore::open(&dir.path().join("logs"), Default::default()).unwrap();
         let logs = Arc::new(logs);
         shared.ask_anew(); // no link stands: the next one answers it

@@ -33,21 +33,10 @@ fn node(rows: &[Row<'_>], allocation: Allocation) -> Inventory {
     Inventory {
         hostname: "n".into(),
         arch: "amd64".into(),
-        os: Box::default(),
-        kernel: Box::default(),
-        agent_version: Box::default(),
-        engine_version: Box::default(),
-        engine_storage: Box::default(),
         cgroup_version: 1,
-        driver_version: Box::default(),
-        gpu_way: None,
-        gpu_way_detail: Box::default(),
-        offered: Slots::new(),
-        total: Slots::new(),
-        max_containers: 0,
         devices: rows.iter().enumerate().map(device).collect(),
         allocation,
-        networks: crate::network::NodeNetworks::default(),
+        ..Inventory::default()
     }
 }
 

@@ -198,21 +198,29 @@ fn secrets_in_open_files_stop_the_start() {
             }),
             _ => Err(format!("there is no {name}")),
         };
-        let sources = Sources {
-            files: vec![file],
-            settings: Vec::new(),
-            environment: Vec::new(),
-            arguments: Vec::new(),
-            read_file: &|_| Err("no such file".to_owned()),
-            include: &|_, name| sources(name),
-        };
-        load(&SCHEMA, sources).map_err(|faults| faults[0].to_string())
+        including(file, &sources).map_err(|faults| faults[0].to_string())
     };
     assert!(with("shut.conf").is_ok());
     assert_eq!(
         with("open.conf").unwrap_err(),
         "/etc/x/included.conf: sets secure keys and may be read by everybody: chmod o= /etc/x/included.conf"
     );
+}
+
+/// A file by itself, with what it includes.
+fn including(
+    file: File,
+    included: &dyn Fn(&str) -> Result<Included, String>,
+) -> Result<Loaded, Vec<Fault>> {
+    let sources = Sources {
+        files: vec![file],
+        settings: Vec::new(),
+        environment: Vec::new(),
+        arguments: Vec::new(),
+        read_file: &|_| Err("no such file".to_owned()),
+        include: &|_, name| included(name),
+    };
+    load(&SCHEMA, sources)
 }
 
 #[test]
@@ -235,16 +243,8 @@ fn an_open_file_without_a_secret_may_be_included_beside_one() {
                 open_to_all: name != "shut",
             })
         };
-        let sources = Sources {
-            files: vec![file],
-            settings: Vec::new(),
-            environment: Vec::new(),
-            arguments: Vec::new(),
-            read_file: &|_| Err("no such file".to_owned()),
-            include: &|_, name| sources(name),
-        };
         let told = |faults: Vec<Fault>| faults.into_iter().map(|f| f.place).collect::<Vec<_>>();
-        match load(&SCHEMA, sources) {
+        match including(file, &sources) {
             Ok(loaded) => Ok(told(loaded.warnings)),
             Err(faults) => Err(told(faults)),
         }

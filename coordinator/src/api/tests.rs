@@ -29,7 +29,7 @@ use crate::settings::{Held, Settings, Source};
 use crate::store::Store;
 use axum::http::StatusCode;
 use futures_util::StreamExt as _;
-use longshore_common::agent::{Allocation, Device, GpuWay, Health, Inventory, Links, RuntimeState};
+use longshore_common::agent::{Device, GpuWay, Health, Inventory, Links, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
     AgentId, ClusterId, CoordinatorGeneration, DeviceId, DomainId, Fence, Generation, GroupId,
@@ -171,21 +171,13 @@ pub(super) fn inventory() -> Inventory {
     Inventory {
         hostname: "gpu01".into(),
         arch: "amd64".into(),
-        os: Box::default(),
-        kernel: Box::default(),
         agent_version: "0.1.0".into(),
-        engine_version: Box::default(),
-        engine_storage: Box::default(),
         cgroup_version: 2,
-        driver_version: Box::default(),
         gpu_way: Some(GpuWay::Cdi),
-        gpu_way_detail: Box::default(),
         total: offered.clone(),
         offered,
-        max_containers: 0,
         devices: vec![device(0), device(1)],
-        allocation: Allocation::default(),
-        networks: longshore_common::network::NodeNetworks::default(),
+        ..Inventory::default()
     }
 }
 

@@ -158,21 +158,29 @@ async fn cut_off_what_was_ordered_to_run_is_started_until_the_lease_is_over() {
     }
 }
 
+/// What an hour of work leaves, without a GPU.
+fn an_hour() -> Sums {
+    Sums {
+        totals: Totals {
+            measured_ms: 3_600_000,
+            ..Totals::default()
+        },
+        devices: Vec::new(),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_container_used_is_counted_on_by_the_next_process() {
     let mut driven = Driven::new().await;
     driven.running(1).await;
     let sums = Sums {
-        totals: Totals {
-            measured_ms: 3_600_000,
-            ..Totals::default()
-        },
         devices: vec![DeviceUse {
             device: "GPU-a".parse().unwrap(),
             busy_ms: 1_800_000,
             measured_ms: 3_600_000,
             memory_peak: Some(1 << 30),
         }],
+        ..an_hour()
     };
     let now = host::boot_clock_ms();
     let counted = |d: &Driven| d.supervisor.watching[&key(1)].figures();
@@ -202,13 +210,7 @@ async fn what_a_container_used_is_counted_on_by_the_next_process() {
 async fn what_a_container_used_is_told_though_it_vanished_between_two_processes() {
     let mut driven = Driven::new().await;
     driven.running(1).await;
-    let sums = Sums {
-        totals: Totals {
-            measured_ms: 3_600_000,
-            ..Totals::default()
-        },
-        devices: Vec::new(),
-    };
+    let sums = an_hour();
     let now = host::boot_clock_ms();
     let watching = driven.supervisor.watching.get_mut(&key(1)).unwrap();
     watching.take_up(&sums, now);

@@ -52,13 +52,7 @@ pub(super) fn warned(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, t
     let Some(state) = is_said_of(draft, agent, key, runs) else {
         return;
     };
-    let text = plain(text);
-    let why = Why {
-        reason: None,
-        detail: Some(&text),
-        by: &format!("agent {}", agent_name(draft, agent)),
-    };
-    draft.remark(key.session, state, why);
+    remark(draft, agent, key, state, text);
 }
 
 /// Something is wrong with a container: a line in the history of its session.
@@ -66,6 +60,17 @@ pub(super) fn alarmed(draft: &mut Draft<'_>, agent: AgentId, key: ContainerKey, 
     let Some(state) = is_said_of(draft, agent, key, |_| true) else {
         return;
     };
+    remark(draft, agent, key, state, text);
+}
+
+/// A line of an agent's in the history of a session.
+fn remark(
+    draft: &mut Draft<'_>,
+    agent: AgentId,
+    key: ContainerKey,
+    state: SessionState,
+    text: &str,
+) {
     let text = plain(text);
     let why = Why {
         reason: None,

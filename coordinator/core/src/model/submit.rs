@@ -10,6 +10,7 @@ use super::event::{Accepted, Answer, Outcome, Refusal, SessionDefaults, Submit};
 use super::given::{Given, GivenText};
 use super::images;
 use super::people::User;
+use super::policies::Project;
 use super::rules;
 use super::state::State;
 use super::steer::restart_wish;
@@ -82,6 +83,16 @@ pub(super) fn submit(state: &State, order: &Submit, now: Timestamp) -> Outcome {
     }
 }
 
+/// Whose limits and rights a request goes by.
+fn requester(order: &Submit, owner: &User, project: Option<&Project>) -> Requester {
+    Requester {
+        keypair: order.caller.access_key.clone(),
+        user: owner.id,
+        project: project.map_or(ProjectId::new(0), |p| p.id),
+        domain: owner.domain,
+    }
+}
+
 /// As whom the session of a request would run, by the resource group it would come to. Where the
 /// request is refused, which [`check`] says, that is its owner.
 #[must_use]
@@ -91,12 +102,7 @@ pub fn runs_as<'a>(state: &'a State, order: &Submit) -> Option<&'a User> {
     let group = || {
         let rights = rules::acting(state, order, owner)?;
         let project = rules::project(state, request, owner, &order.caller.access_key, &rights)?;
-        let who = Requester {
-            keypair: order.caller.access_key.clone(),
-            user: owner.id,
-            project: project.map_or(ProjectId::new(0), |p| p.id),
-            domain: owner.domain,
-        };
+        let who = requester(order, owner, project);
         let kind = request.kind.as_deref().and_then(|text| text.parse().ok());
         let kind = kind.unwrap_or(SessionType::Batch);
         let preset = rules::preset(state, request)?;
@@ -143,12 +149,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         .hint("Choose another name, or wait until that session has ended."));
     }
     let project = rules::project(state, request, owner, &order.caller.access_key, &rights)?;
-    let who = Requester {
-        keypair: order.caller.access_key.clone(),
-        user: owner.id,
-        project: project.map_or(ProjectId::new(0), |p| p.id),
-        domain: owner.domain,
-    };
+    let who = requester(order, owner, project);
     let preset = rules::preset(state, request)?;
     let queue = rules::queue(state, request, owner, &rights)?;
     let mut adjusted = order.held.clone();

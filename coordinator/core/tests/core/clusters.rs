@@ -3,7 +3,7 @@
 use super::world::{World, exit, failed, inventory, job, slots};
 use longshore_common::api::{NewCluster, NewSession};
 use longshore_common::ids::{AgentId, ContainerKey, InstanceId, SessionId};
-use longshore_common::limits::{Combine, IdleAction, IdlePolicy};
+use longshore_common::limits::IdleAction;
 use longshore_common::network::{NodeNetworks, SessionNetwork, Underlay};
 use longshore_common::session::{Cause, ContainerState, End, Reason, SessionState, Want};
 use longshore_common::time::Timestamp;
@@ -70,19 +70,7 @@ fn running(mode: &str) -> (World, SessionId) {
 /// One whose owner's policy stops what nobody uses for 600 s, over two nodes.
 fn watched() -> (World, SessionId) {
     let mut world = World::new();
-    super::prolong::policy(&mut world, |p| {
-        p.idle_timeout_s = Some(600);
-        p.idle = Some(IdlePolicy {
-            action: IdleAction::Stop,
-            combine: Combine::All,
-            initial_grace_s: 0,
-            warn_s: vec![60],
-            interaction_timeout_s: Some(600),
-            utilization: None,
-            timeout_s: 600,
-            keep_max: 2,
-        });
-    });
+    super::prolong::policy(&mut world, |p| super::prolong::unused(p, 600, 600));
     world.agent("n1", 0);
     world.agent("n2", 0);
     let id = world.submit(NewSession {

@@ -81,6 +81,21 @@ fn left_s(world: &World, id: SessionId) -> Option<i64> {
     Some(lifetime.remaining_ms / 1000)
 }
 
+/// Stops what nobody uses for so long; a `keep` holds for `timeout_s`.
+pub(super) fn unused(policy: &mut KeypairPolicy, interaction_timeout_s: u32, timeout_s: u32) {
+    policy.idle_timeout_s = Some(600);
+    policy.idle = Some(IdlePolicy {
+        action: IdleAction::Stop,
+        combine: Combine::All,
+        initial_grace_s: 0,
+        warn_s: vec![60],
+        interaction_timeout_s: Some(interaction_timeout_s),
+        utilization: None,
+        timeout_s,
+        keep_max: 2,
+    });
+}
+
 #[test]
 fn an_extension_reaches_the_agent_and_is_counted() {
     let (mut world, id) = running(living(600));
@@ -234,19 +249,7 @@ fn a_life_may_count_from_the_start() {
 #[test]
 fn keeping_holds_and_is_bounded_until_it_is_used() {
     let mut world = World::new();
-    policy(&mut world, |p| {
-        p.idle_timeout_s = Some(600);
-        p.idle = Some(IdlePolicy {
-            action: IdleAction::Stop,
-            combine: Combine::All,
-            initial_grace_s: 0,
-            warn_s: vec![60],
-            interaction_timeout_s: Some(60),
-            utilization: None,
-            timeout_s: 0,
-            keep_max: 2,
-        });
-    });
+    policy(&mut world, |p| unused(p, 60, 0));
     world.agent("gpu01", 0);
     let id = world.submit(used_by_people());
     world.run(id);

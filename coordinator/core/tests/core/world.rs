@@ -4,9 +4,7 @@
 // Each user of this file needs another part of it.
 #![allow(dead_code, unreachable_pub, reason = "shared by several test crates")]
 
-use longshore_common::agent::{
-    AgentState, Allocation, Device, Health, Inventory, Links, RuntimeState,
-};
+use longshore_common::agent::{AgentState, Device, Health, Inventory, Links, RuntimeState};
 use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::api::{Blocker, NewSession, TerminateAnswer};
 use longshore_common::ids::{
@@ -895,18 +893,9 @@ pub fn inventory(name: &str, gpus: u32) -> Inventory {
     Inventory {
         hostname: name.into(),
         arch: "amd64".into(),
-        os: Box::default(),
-        kernel: Box::default(),
-        agent_version: Box::default(),
-        engine_version: Box::default(),
-        engine_storage: Box::default(),
         cgroup_version: 2,
-        driver_version: Box::default(),
-        gpu_way: None,
-        gpu_way_detail: Box::default(),
         offered: plain.clone(),
         total: plain,
-        max_containers: 0,
         devices: (0..gpus)
             .map(|index| Device {
                 id: format!("GPU-{name}-{index}").parse().expect("a device id"),
@@ -923,8 +912,7 @@ pub fn inventory(name: &str, gpus: u32) -> Inventory {
                 health_detail: Box::default(),
             })
             .collect(),
-        allocation: Allocation::default(),
-        networks: longshore_common::network::NodeNetworks::default(),
+        ..Inventory::default()
     }
 }
 

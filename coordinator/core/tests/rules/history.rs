@@ -1,9 +1,7 @@
 //! Random histories. After every step the books, the limits and the reasons are checked,
 //! and a planner made from scratch has to decide what the one that kept up decides.
 
-use longshore_common::agent::{
-    AgentState, Allocation, Device, Health, Inventory, Links, RuntimeState,
-};
+use longshore_common::agent::{AgentState, Device, Health, Inventory, Links, RuntimeState};
 use longshore_common::amount::{SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::{NewCluster, NewDesignation, NewSession};
 use longshore_common::ids::{
@@ -128,21 +126,11 @@ fn name(text: &str) -> SlotName {
 
 pub(crate) fn node(number: u32, gpus: u32, cpu: i64) -> Inventory {
     Inventory {
-        hostname: Box::default(),
         arch: "amd64".into(),
-        os: Box::default(),
-        kernel: Box::default(),
-        agent_version: Box::default(),
-        engine_version: Box::default(),
-        engine_storage: Box::default(),
         cgroup_version: 2,
-        driver_version: Box::default(),
-        gpu_way: None,
-        gpu_way_detail: Box::default(),
         offered: Slots::new()
             .with(SlotName::cpu(), cpu * UNIT)
             .with(SlotName::mem(), 64 << 30),
-        total: Slots::new(),
         max_containers: if number == 3 { 3 } else { 0 },
         devices: (0..gpus)
             .map(|index| Device {
@@ -160,8 +148,7 @@ pub(crate) fn node(number: u32, gpus: u32, cpu: i64) -> Inventory {
                 health_detail: Box::default(),
             })
             .collect(),
-        allocation: Allocation::default(),
-        networks: longshore_common::network::NodeNetworks::default(),
+        ..Inventory::default()
     }
 }
 

@@ -92,13 +92,14 @@ use longshore_common::admin::{
     UserPolicyView, UserRoleRequest, UserStatusRequest, UserSudoRequest, UserView, VaultView,
 };
 use longshore_common::ids::{
-    AgentId, DomainId, GroupId, ImageId, PolicyId, PresetId, ProjectId, UserId,
+    AgentId, DomainId, GroupId, ImageId, PolicyId, PresetId, ProjectId, SessionId, UserId,
 };
 use longshore_common::session::UnknownWord;
 use longshore_common::time::Timestamp;
 use longshore_identity::Secret;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 /// An order of an administrator. That the caller may give it was checked at the rim.
@@ -597,6 +598,16 @@ pub(super) fn administer(state: &State, order: &AdminOrder, now: Timestamp) -> O
         impact: Some(told),
         touched,
     })))
+}
+
+/// The sessions that an order itself changes: what follows from it leaves them alone, for of two
+/// changes of one session the second would undo the first.
+fn sessions_of(changes: &[Change]) -> BTreeSet<SessionId> {
+    let sessions = changes.iter().filter_map(|change| match change {
+        Change::Session(session) => Some(session.id),
+        _ => None,
+    });
+    sessions.collect()
 }
 
 /// The person who gives an order, as history names it.

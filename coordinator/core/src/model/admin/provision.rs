@@ -12,7 +12,7 @@ use super::config::{draft_version, live_view, queue_view, saved, view_of_live};
 use super::findings::validate;
 use super::impact::{Scope, impact};
 use super::members::{Reader, fresh, unknown};
-use super::{AdminObject, Decision};
+use super::{AdminObject, Decision, sessions_of};
 use crate::scheduler::could_ever_hold;
 use crate::scheduler::limits::{Requester, layers, over_alone};
 use longshore_common::admin::{ConfigVerdict, Finding, Member, QueueView};
@@ -211,13 +211,7 @@ pub(super) fn removed(
         return;
     }
     // One that the order itself changes would be told of twice.
-    let own: BTreeSet<SessionId> = changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::Session(session) => Some(session.id),
-            _ => None,
-        })
-        .collect();
+    let own = sessions_of(changes);
     let mut draft = Draft::new(state, now);
     let waiting = in_queues(state).filter(|s| !own.contains(&s.id));
     for (session, seat) in waiting.filter_map(|s| Some((s, s.queue.as_ref()?))) {

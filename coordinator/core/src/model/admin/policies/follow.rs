@@ -9,8 +9,9 @@ use super::super::super::event::Effect;
 use super::super::super::people::Keypair;
 use super::super::super::policies::KeypairPolicy;
 use super::super::super::state::State;
+use super::super::sessions_of;
 use super::idle_rules;
-use longshore_common::ids::{AgentId, SessionId};
+use longshore_common::ids::AgentId;
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{SessionState, SessionType};
 use longshore_common::time::Timestamp;
@@ -32,13 +33,7 @@ pub(in super::super) fn follow(
         return;
     }
     // One that the order itself changes would lose that by a second change.
-    let own: BTreeSet<SessionId> = changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::Session(session) => Some(session.id),
-            _ => None,
-        })
-        .collect();
+    let own = sessions_of(changes);
     let mut draft = Draft::new(state, now);
     for session in state.sessions.values() {
         if session.state.is_final() || session.stop.is_some() || own.contains(&session.id) {

@@ -72,21 +72,11 @@ fn inventory(cpu: i64, mem_gib: i64, gpus: u32, name: &str) -> Inventory {
     Inventory {
         hostname: name.into(),
         arch: "amd64".into(),
-        os: Box::default(),
-        kernel: Box::default(),
-        agent_version: Box::default(),
-        engine_version: Box::default(),
-        engine_storage: Box::default(),
         cgroup_version: 2,
-        driver_version: Box::default(),
-        gpu_way: None,
-        gpu_way_detail: Box::default(),
         total: plain.clone().with(SlotName::cpu(), (cpu + 1) * UNIT),
         offered: plain,
-        max_containers: 0,
         devices: (0..gpus).map(device).collect(),
-        allocation: longshore_common::agent::Allocation::default(),
-        networks: longshore_common::network::NodeNetworks::default(),
+        ..Inventory::default()
     }
 }
 
