@@ -21,7 +21,7 @@ use tracing::warn;
 const EVERY: Duration = Duration::from_secs(5);
 
 /// When which attempt was warned.
-type Told = HashMap<(SessionId, Attempt), Timestamp>;
+pub(crate) type Told = HashMap<(SessionId, Attempt), Timestamp>;
 
 /// Runs until the coordinator stops.
 pub async fn keep(engine: Engine, mut stopping: watch::Receiver<bool>) {
@@ -51,7 +51,8 @@ fn said(live: &Live, session: &Session) -> Vec<Option<IdleSaid>> {
     present.collect()
 }
 
-async fn look(engine: &Engine, told: &mut Told) -> Result<(), EngineError> {
+/// One look at all of them.
+pub(crate) async fn look(engine: &Engine, told: &mut Told) -> Result<(), EngineError> {
     let (live, known) = (Arc::clone(&engine.live), told.clone());
     let looked = engine.read_when_room(move |state: &State, now: Timestamp| {
         let mut there = Told::new();

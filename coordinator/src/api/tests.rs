@@ -7,6 +7,7 @@ mod devices;
 mod drain;
 mod given;
 mod http;
+mod idle;
 mod matrix;
 mod nodes;
 mod output;
@@ -36,8 +37,8 @@ use futures_util::StreamExt as _;
 use longshore_common::agent::{Device, GpuWay, Health, Inventory, Links, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
-    AgentId, ClusterId, CoordinatorGeneration, DeviceId, DomainId, Fence, Generation, GroupId,
-    PolicyId, ProjectId,
+    AgentId, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, Fence, Generation,
+    GroupId, PolicyId, ProjectId,
 };
 use longshore_common::session::{ContainerState, End, Exit};
 use longshore_common::time::Timestamp;
@@ -500,15 +501,19 @@ impl Fixture {
         tokio::time::timeout(limit, began).await.expect("it waits");
     }
 
-    /// Lets the agent report that the container of a session runs.
-    pub(super) async fn runs(&self, id: &str) {
+    /// The containers of a session.
+    pub(super) async fn containers(&self, id: &str) -> Vec<ContainerKey> {
         let id = id.parse().unwrap();
-        let key = self
-            .app
-            .engine
-            .read(move |s, _| s.sessions[&id].containers[0].key)
-            .await
-            .unwrap();
+        let look = move |s: &model::State, _| {
+            let containers = s.sessions[&id].containers.iter();
+            containers.map(|container| container.key).collect()
+        };
+        self.app.engine.read(look).await.unwrap()
+    }
+
+    /// Lets the agent report that the containers of a session run.
+    pub(super) async fn runs(&self, id: &str) {
+        let keys = self.containers(id).await;
         for state in [ContainerState::Created, ContainerState::Running] {
             let generation = self
                 .app
@@ -516,10 +521,10 @@ impl Fixture {
                 .read(|s, _| s.agents[&AGENT].generation)
                 .await
                 .unwrap();
-            let item = ContainerReport {
-                key,
+            let items = keys.iter().map(|key| ContainerReport {
+                key: *key,
                 state,
-                docker_id: "abc".to_owned(),
+                docker_id: format!("abc{}", key.rank),
                 started_at: Some(wall_clock()),
                 fence: Fence(1),
                 idle_deadline: None,
@@ -527,11 +532,11 @@ impl Fixture {
                 idle: false,
                 used_at: None,
                 image: None,
-            };
+            });
             let event = Event::Report {
                 agent: AGENT,
                 applied: generation,
-                items: vec![item],
+                items: items.collect(),
                 whole: false,
                 rebooted: false,
             };
