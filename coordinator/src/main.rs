@@ -621,6 +621,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         engine::start(state, store, live, effects, vec![people, wake])
     };
     let secret = identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?;
+    let kept = reader.replays().await?;
     let opened = Vaults::new(keyring, reader.clone(), work, &secret);
     let link = ClusterConfig {
         listen: config.agents_listen(),
@@ -692,7 +693,7 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
         audit: api::audit::Auditing::default(),
         vaults: opened,
         rates: Arc::clone(&rates),
-        replays: api::Replays::default(),
+        replays: api::Replays::new(&secret, kept, wall_clock(), boot_ms()),
         logins: api::logins::Logins::new(&config)
             .map_err(|error| End::Settings(format!("secure.password.argon2.{error}")))?
             .with_fixed(fixed),

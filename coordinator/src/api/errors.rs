@@ -349,6 +349,12 @@ pub const CODES: &[Code] = &[
         "A request with this idempotency key has not been answered yet. Ask again in a second; it is not carried out twice.",
     ),
     code(
+        "LS-IDEMPOTENCY-LOST",
+        409,
+        "What became of the same request is not known",
+        "The coordinator stopped while it carried out the first request with this idempotency key. Look whether what it was to make is there, and use another key to make it anew.",
+    ),
+    code(
         "LS-AGENT-STATE",
         409,
         "Not possible in the state of the agent",

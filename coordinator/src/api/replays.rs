@@ -1,17 +1,21 @@
 //! Requests that are sent twice: a POST with an `Idempotency-Key` is carried out once, and
 //! whoever repeats it gets the first answer again.
 //!
-//! What is kept is bounded and held in memory, so a restart of the coordinator forgets it.
-//! A request for a session is remembered with the session itself, in the database, and
-//! passes here. Only what succeeded is kept: who was refused mends the request and sends
-//! it with the same key.
+//! What is kept is bounded. A request that makes something is noted in the database before it is
+//! carried out, and its answer after, so that a restart of the coordinator forgets neither; one
+//! that the coordinator did not come to the end of is not carried out again. Other requests say
+//! something of what is there already, and are known until the next start. A request for a
+//! session is remembered with the session itself and passes here. Only what succeeded is kept:
+//! who was refused mends the request and sends it with the same key.
 
 use super::errors::Failure;
 use super::extract::{self, Query};
 use super::operations::{Operation, Verb};
 use super::{App, GUARDED};
+use crate::engine::Engine;
 use crate::identity::Person;
 use crate::pki::sha256;
+use crate::store::{KEPT_MOST, KEPT_MS, StoredReplay};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -20,22 +24,24 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use longshore_common::ids::UserId;
+use longshore_common::time::Timestamp;
+use longshore_core::model::{Event, Replay, ReplayAnswer, ReplayStep};
 use longshore_link::boot_ms;
+use ring::hmac;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tracing::warn;
 
 /// The header with the key.
 pub(super) const KEY: &str = "Idempotency-Key";
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer was given before.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// An answer is given again for a day.
-const KEPT_MS: i64 = 86_400_000;
-/// Answers kept at a time. Far more than people make in a day; a script that makes more
-/// has the oldest forgotten first.
-const KEPT_MOST: usize = 20_000;
+/// The longest body that is stored. Whoever asks again after a restart for more than that is told
+/// that it was begun.
+const STORED_BYTES: usize = 256 << 10;
 /// Bytes of answers kept at a time.
 const KEPT_BYTES: usize = 32 << 20;
 /// What an answer costs beside its body: keys, maps and headers.
@@ -71,12 +77,56 @@ struct Kept {
     body: Bytes,
 }
 
+impl Kept {
+    /// One that was stored; none if it cannot be said again.
+    fn of(answer: ReplayAnswer) -> Option<Self> {
+        let headers = answer.headers.iter().map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_str(value).ok()?))
+        });
+        Some(Self {
+            status: StatusCode::from_u16(answer.status).ok()?,
+            headers: headers.collect::<Option<_>>()?,
+            body: answer.body.into(),
+        })
+    }
+
+    /// As it is stored; none if it is too long for that.
+    fn stored(&self) -> Option<ReplayAnswer> {
+        let headers = self.headers.iter().map(|(name, value)| {
+            let value = value.to_str().ok()?;
+            Some((name.as_str().to_owned(), value.to_owned()))
+        });
+        (self.body.len() <= STORED_BYTES).then_some(())?;
+        Some(ReplayAnswer {
+            status: self.status.as_u16(),
+            headers: headers.collect::<Option<_>>()?,
+            body: self.body.to_vec(),
+        })
+    }
+
+    /// Bytes it costs here.
+    fn size(&self, slot: &Slot) -> usize {
+        self.body.len() + slot.key.len() + OVERHEAD
+    }
+}
+
 #[derive(Debug)]
 struct Known {
     /// Over everything the request says.
     request: [u8; 32],
-    /// None while the first still runs.
-    answer: Option<Arc<Kept>>,
+    end: Ended,
+}
+
+/// How far a request came.
+#[derive(Debug, Clone)]
+enum Ended {
+    /// It still runs.
+    Not,
+    /// So.
+    With(Arc<Kept>),
+    /// The coordinator stopped before it was known.
+    Unknown,
 }
 
 #[derive(Debug, Default)]
@@ -88,8 +138,12 @@ struct Held {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
-pub struct Replays(Mutex<Held>);
+#[derive(Debug)]
+pub struct Replays {
+    held: Mutex<Held>,
+    /// What a request says may be guessable, and a hash of it lies in the database.
+    key: hmac::Key,
+}
 
 /// What a key says about a request.
 #[derive(Debug)]
@@ -102,11 +156,59 @@ enum Begin {
     Other,
     /// The first one still runs.
     Running,
+    /// The coordinator stopped while it ran.
+    Lost,
 }
 
 impl Replays {
+    /// With what is stored, oldest first; `now` by the wall and `now_ms` by a clock that never
+    /// steps.
+    #[must_use]
+    pub fn new(secret: &[u8], stored: Vec<StoredReplay>, now: Timestamp, now_ms: i64) -> Self {
+        let mut held = Held::default();
+        let routes = super::operations::OPERATIONS.iter().map(|o| (o.id, o.id));
+        let routes: BTreeMap<&str, &'static str> = routes.collect();
+        for one in stored {
+            // One of a release that had another route: nobody asks for it here.
+            let Some(route) = routes.get(one.route.as_str()) else {
+                continue;
+            };
+            let slot = Slot {
+                caller: one.caller,
+                route,
+                key: one.key,
+            };
+            let (end, size) = match one.answer.and_then(Kept::of) {
+                Some(kept) => {
+                    let size = kept.size(&slot);
+                    (Ended::With(Arc::new(kept)), size)
+                }
+                None => (Ended::Unknown, OVERHEAD),
+            };
+            let age = (now.0 - one.at.0).max(0); // the wall clock may have been set back
+            held.bytes += size;
+            held.ages.push_back((now_ms - age, slot.clone(), size));
+            let request = one.request;
+            held.known.insert(slot, Known { request, end });
+        }
+        held.forget(now_ms);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let held = Mutex::new(held);
+        Self { held, key }
+    }
+
+    /// What stands for everything a request says.
+    fn digest(&self, said: &[u8]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(b"longshore replay\n");
+        context.update(&sha256(said));
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.sign().as_ref());
+        digest
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `now_ms` is of a clock that never steps.
@@ -115,13 +217,14 @@ impl Replays {
         held.forget(now_ms);
         match held.known.get(slot) {
             Some(known) if known.request != request => Begin::Other,
-            Some(Known { answer: None, .. }) => Begin::Running,
-            Some(Known {
-                answer: Some(kept), ..
-            }) => Begin::Again(Arc::clone(kept)),
+            Some(known) => match &known.end {
+                Ended::Not => Begin::Running,
+                Ended::With(kept) => Begin::Again(Arc::clone(kept)),
+                Ended::Unknown => Begin::Lost,
+            },
             None => {
-                let answer = None;
-                held.known.insert(slot.clone(), Known { request, answer });
+                let end = Ended::Not;
+                held.known.insert(slot.clone(), Known { request, end });
                 Begin::First
             }
         }
@@ -134,9 +237,9 @@ impl Replays {
             held.known.remove(slot);
             return;
         };
-        let size = kept.body.len() + slot.key.len() + OVERHEAD;
+        let size = kept.size(slot);
         if let Some(known) = held.known.get_mut(slot) {
-            known.answer = Some(Arc::new(kept));
+            known.end = Ended::With(Arc::new(kept));
             held.bytes += size;
             held.ages.push_back((now_ms, slot.clone(), size));
         }
@@ -148,7 +251,7 @@ impl Held {
     fn forget(&mut self, now_ms: i64) {
         while let Some((at, ..)) = self.ages.front() {
             let is_old = now_ms - at >= KEPT_MS;
-            if !is_old && self.ages.len() <= KEPT_MOST && self.bytes <= KEPT_BYTES {
+            if !is_old && self.ages.len() <= KEPT_MOST as usize && self.bytes <= KEPT_BYTES {
                 return;
             }
             if let Some((_, slot, size)) = self.ages.pop_front() {
@@ -179,6 +282,23 @@ impl Drop for Claim {
             self.app.replays.end(&self.slot, None, boot_ms());
         }
     }
+}
+
+/// Whether an operation makes something that is still there when the coordinator starts again.
+pub(super) fn makes(operation: &Operation) -> bool {
+    operation.status == 201 && operation.id != "session_exec_create"
+}
+
+/// Notes what became of a request; says so if that cannot be stored.
+async fn note(engine: &Engine, slot: &Slot, step: ReplayStep) -> Result<(), Failure> {
+    let replay = Replay {
+        caller: slot.caller,
+        route: slot.route.to_owned(),
+        key: slot.key.clone(),
+        step,
+    };
+    engine.ask(Event::Replay(Box::new(replay))).await??;
+    Ok(())
 }
 
 /// Whether an operation takes a key: every POST of somebody who is known.
@@ -228,7 +348,7 @@ pub(super) async fn once(
                 route: operation.id,
                 key,
             };
-            keyed(app, slot, request, next)
+            keyed(app, slot, makes(operation), request, next)
                 .await
                 .unwrap_or_else(Failure::into_response)
         }
@@ -236,12 +356,19 @@ pub(super) async fn once(
     }
 }
 
-async fn keyed(app: &App, slot: Slot, request: Request, next: Next) -> Result<Response, Failure> {
+async fn keyed(
+    app: &App,
+    slot: Slot,
+    makes: bool,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let bytes = extract::whole(&parts, body).await?;
     let address = parts.uri.path_and_query().map_or("", |p| p.as_str());
     let said = [address.as_bytes(), b"\n", &bytes].concat();
-    match app.replays.begin(&slot, sha256(&said), boot_ms()) {
+    let digest = app.replays.digest(&said);
+    match app.replays.begin(&slot, digest, boot_ms()) {
         Begin::Again(kept) => Ok(again(&kept)),
         Begin::Other => Err(Failure::new(
             "LS-IDEMPOTENCY-BODY",
@@ -252,6 +379,10 @@ async fn keyed(app: &App, slot: Slot, request: Request, next: Next) -> Result<Re
             "The first request with this idempotency key still runs.",
         )
         .retry_after(1)),
+        Begin::Lost => Err(Failure::new(
+            "LS-IDEMPOTENCY-LOST",
+            "The coordinator stopped while it carried out the first request with this idempotency key. Look whether what it was to make is there; another key makes it anew.",
+        )),
         Begin::First => {
             let claim = Claim {
                 app: app.clone(),
@@ -262,8 +393,29 @@ async fn keyed(app: &App, slot: Slot, request: Request, next: Next) -> Result<Re
             // On a task of its own: a caller that goes away, perhaps to ask again, must not
             // break off what has begun, nor lose its answer.
             let work = async move {
+                let (engine, slot) = (claim.app.engine.clone(), claim.slot.clone());
+                if makes {
+                    let request = digest;
+                    if let Err(failure) = note(&engine, &slot, ReplayStep::Begun { request }).await
+                    {
+                        return failure.into_response();
+                    }
+                }
                 let response = next.run(request).await;
                 let (response, kept) = keep(response).await;
+                let step = match &kept {
+                    None => Some(ReplayStep::Freed),
+                    Some(kept) => kept.stored().map(ReplayStep::Answered),
+                };
+                if let Some(step) = step.filter(|_| makes)
+                    && note(&engine, &slot, step).await.is_err()
+                {
+                    // It is carried out, and known here until the next start.
+                    warn!(
+                        route = slot.route,
+                        "the answer to a request with a key was not stored"
+                    );
+                }
                 claim.end(kept);
                 response
             };

@@ -361,7 +361,7 @@ async fn made(
         cursors: Cursors::new(&[3; 32]),
         audit: audit::Auditing::default(),
         rates: Arc::new(Rates::load(limits, Vec::new(), dir.path(), 0, 0)),
-        replays: Replays::default(),
+        replays: Replays::new(&[5; 32], Vec::new(), wall_clock(), 0),
         vaults: Vaults::new(keyring, reader, Vec::new(), &[4; 32]),
         logins: logins::Logins::default(),
         links,

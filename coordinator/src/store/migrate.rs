@@ -25,6 +25,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0016_notifications.sql"),
     include_str!("migrations/0017_announcements.sql"),
     include_str!("migrations/0018_images.sql"),
+    include_str!("migrations/0019_replays.sql"),
 ];
 
 /// The first form that has an audit log.

@@ -24,6 +24,7 @@ mod notes;
 mod open;
 mod people;
 mod read;
+mod replays;
 mod sealed;
 mod usage;
 mod vaults;
@@ -33,6 +34,7 @@ pub use audit::{AuditFilter, verify_audit_file};
 pub use copies::{Restored, backup, restore};
 pub use notes::NoteFilter;
 pub use read::{Reader, SessionFilter, Tasks};
+pub use replays::{KEPT_MOST, KEPT_MS, StoredReplay};
 pub use sealed::{KeptGiven, Place as RewrapPlace, Rewrapped, Secrets};
 pub use usage::{UsageFilter, UsageOf, UsagePlace};
 

@@ -7,6 +7,7 @@ mod faults;
 mod files;
 mod notes;
 mod people;
+mod replays;
 mod sealed;
 mod transitions;
 

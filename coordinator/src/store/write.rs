@@ -3,17 +3,18 @@
 use super::open::Mark;
 use super::people::People;
 use super::vaults::Vaults;
-use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, notes, sealed, usage};
+use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, notes, replays, sealed, usage};
 use crate::secrets::Keyring;
 use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;
 use longshore_common::ids::{
     ContainerKey, DomainId, GroupId, PresetId, ProjectId, SessionId, UserId,
 };
+use longshore_common::time::Timestamp;
 use longshore_core::model::{
     Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, GivenText, Group, History,
     Idempotency, Image, JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings,
-    PolicyKind, Preset, Project, ProjectPolicy, Reached, SchedulerSettings, Session, State,
+    PolicyKind, Preset, Project, ProjectPolicy, Reached, Replay, SchedulerSettings, Session, State,
     StoredSettings, UsageChange, UserPolicy, may_follow,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
@@ -190,6 +191,7 @@ enum Line<'a> {
     Usage(&'a UsageChange),
     /// What people are told and everybody is to read, and what they chose.
     Notify(&'a Change),
+    Replay(&'a Replay, Timestamp),
 }
 
 impl<'a> Batch<'a> {
@@ -268,6 +270,7 @@ impl<'a> Batch<'a> {
                 | Change::Note(_)
                 | Change::NoteTried(_)
                 | Change::NotesForgotten { .. } => batch.lines.push(Line::Notify(change)),
+                Change::Replay(replay, at) => batch.lines.push(Line::Replay(replay, *at)),
                 Change::Usage(change) => batch.lines.push(Line::Usage(change)),
                 Change::Audit(line) => batch.lines.push(Line::Audit(line)),
                 Change::AuditForgotten(up_to) => batch.lines.push(Line::AuditForgotten(*up_to)),
@@ -609,6 +612,7 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
         }
         Line::Usage(change) => usage::write(to, change),
         Line::Notify(change) => notes::write(to, change),
+        Line::Replay(replay, at) => replays::write(to, replay, *at),
         Line::Opened(row) => {
             let values = params![
                 number("claim", row.key, row.key.session.0)?,

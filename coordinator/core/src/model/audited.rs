@@ -270,6 +270,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::Silent { .. }
         | Event::KeypairsUsed(_)
         | Event::UseSession(_)
+        | Event::Replay(_)
         | Event::VaultsChecked { .. }
         | Event::Configured { .. }
         | Event::Tick => None,

@@ -15,6 +15,7 @@ use super::policies::{
     StoredSettings, UserPolicy,
 };
 use super::pools::{DraftConfig, LiveConfig};
+use super::replay::Replay;
 use super::usage::UsageChange;
 use super::vaults::{Vault, VaultContent};
 use longshore_common::ids::{
@@ -94,6 +95,8 @@ pub enum Change {
         /// Of the others the newest so many stay.
         keep: u32,
     },
+    /// A request with an idempotency key, and when; kept by the store alone.
+    Replay(Box<Replay>, Timestamp),
     /// A domain, new or changed.
     Domain(Domain),
     /// A domain is gone; what is past keeps its name.

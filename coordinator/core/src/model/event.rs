@@ -12,6 +12,7 @@ use super::notify::NotifyOrder;
 use super::people::{Keypair, User};
 use super::policies::{SchedulerSettings, StoredSettings};
 use super::prolong::{Prolong, Prolonged};
+use super::replay::Replay;
 use super::steer::Steer;
 use super::watchdog::{WatchdogVerdict, Watched};
 use crate::access::Operation;
@@ -160,6 +161,8 @@ pub enum Event {
     },
     /// Something is announced to everybody, or not any more.
     Announce(Box<AnnounceOrder>),
+    /// A request with an idempotency key is noted.
+    Replay(Box<Replay>),
     /// About what people are told.
     Notify(Box<NotifyOrder>),
     /// A cycle of the watchdog came to a verdict about a session.

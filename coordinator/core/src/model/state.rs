@@ -520,6 +520,7 @@ impl State {
             | Change::Note(_)
             | Change::NoteTried(_)
             | Change::NotesForgotten { .. }
+            | Change::Replay(..)
             | Change::Usage(_) => (),
             Change::Audit(line) => self.audit = line.head(),
             Change::LedgerOpened(row) => self.open_row(row),

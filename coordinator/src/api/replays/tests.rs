@@ -21,9 +21,13 @@ fn answer(size: usize) -> Kept {
     }
 }
 
+fn empty() -> Replays {
+    Replays::new(&[1; 32], Vec::new(), Timestamp(0), 0)
+}
+
 #[test]
 fn a_key_stands_for_one_request_for_a_day() {
-    let replays = Replays::default();
+    let replays = empty();
     let begin = |request: u8, at| replays.begin(&slot("k"), [request; 32], at);
     assert!(matches!(begin(1, 0), Begin::First));
     assert!(matches!(begin(1, 1), Begin::Running));
@@ -48,7 +52,7 @@ fn a_key_stands_for_one_request_for_a_day() {
 
 #[test]
 fn what_was_refused_frees_its_key() {
-    let replays = Replays::default();
+    let replays = empty();
     assert!(matches!(
         replays.begin(&slot("k"), [1; 32], 0),
         Begin::First
@@ -62,7 +66,7 @@ fn what_was_refused_frees_its_key() {
 
 #[test]
 fn what_is_kept_is_bounded_and_the_oldest_goes_first() {
-    let replays = Replays::default();
+    let replays = empty();
     let many = 2 * KEPT_BYTES / (1 << 20);
     for n in 0..many {
         let slot = slot(&n.to_string());
@@ -83,13 +87,81 @@ fn what_is_kept_is_bounded_and_the_oldest_goes_first() {
         Begin::First
     ));
 
-    let replays = Replays::default();
+    let replays = empty();
     for n in 0..=KEPT_MOST {
         let slot = slot(&n.to_string());
         replays.begin(&slot, [1; 32], 0);
         replays.end(&slot, Some(answer(0)), 0);
     }
-    assert_eq!(replays.held().known.len(), KEPT_MOST);
+    assert_eq!(replays.held().known.len(), KEPT_MOST as usize);
+}
+
+/// As it lies in the database: noted so long before the start, with an answer or without.
+fn stored(key: &str, ago_ms: i64, answer: Option<ReplayAnswer>) -> StoredReplay {
+    StoredReplay {
+        caller: UserId::new(1),
+        route: "domains_create".to_owned(),
+        key: key.to_owned(),
+        request: [1; 32],
+        at: Timestamp(KEPT_MS * 2 - ago_ms),
+        answer,
+    }
+}
+
+#[test]
+fn a_start_knows_what_was_asked_before_it() {
+    let said = ReplayAnswer {
+        status: 201,
+        headers: vec![("location".to_owned(), "/x".to_owned())],
+        body: b"{}".to_vec(),
+    };
+    let mut gone = stored("gone", 1, Some(said.clone()));
+    gone.route = "a route of another release".to_owned();
+    let rows = vec![
+        stored("old", KEPT_MS, Some(said.clone())),
+        stored("answered", 1000, Some(said.clone())),
+        stored("begun", 1000, None),
+        // The wall clock was set back since.
+        stored("ahead", -5000, Some(said.clone())),
+        gone,
+    ];
+    // A machine that was up for less long than some of them are old.
+    let (now, up) = (Timestamp(KEPT_MS * 2), 100);
+    let replays = Replays::new(&[1; 32], rows, now, up);
+    let of = |key: &str| Slot {
+        route: "domains_create",
+        ..slot(key)
+    };
+    let begin = |key: &str, request: u8, at| replays.begin(&of(key), [request; 32], at);
+    let Begin::Again(kept) = begin("answered", 1, up) else {
+        panic!("it was answered");
+    };
+    assert_eq!(kept.stored(), Some(said), "to the letter");
+    assert!(matches!(begin("answered", 2, up), Begin::Other));
+    assert!(matches!(begin("begun", 1, up), Begin::Lost));
+    assert!(matches!(begin("begun", 2, up), Begin::Other));
+    assert!(matches!(begin("old", 1, up), Begin::First));
+    assert!(matches!(begin("ahead", 1, up), Begin::Again(_)));
+    // Their day goes on where it was.
+    let end = up - 1000 + KEPT_MS;
+    assert!(matches!(begin("answered", 1, end - 1), Begin::Again(_)));
+    assert!(matches!(begin("answered", 1, end), Begin::First));
+    assert!(matches!(begin("begun", 1, end), Begin::First));
+}
+
+#[test]
+fn what_a_request_says_is_not_to_be_guessed_from_what_is_stored() {
+    let other = Replays::new(&[2; 32], Vec::new(), Timestamp(0), 0);
+    assert_eq!(empty().digest(b"a"), empty().digest(b"a"));
+    assert_ne!(empty().digest(b"a"), empty().digest(b"b"));
+    assert_ne!(empty().digest(b"a"), other.digest(b"a"));
+    assert_ne!(empty().digest(b"a"), sha256(b"a"));
+}
+
+#[test]
+fn an_answer_that_is_too_long_to_store_is_none() {
+    assert!(answer(STORED_BYTES).stored().is_some());
+    assert!(answer(STORED_BYTES + 1).stored().is_none());
 }
 
 #[test]
@@ -257,4 +329,62 @@ async fn of_two_at_once_one_is_carried_out() {
             assert_eq!(other.header("retry-after"), "1");
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_made_is_known_after_a_start_too() {
+    let f = ready().await;
+    let path = "/api/v1/join-tokens";
+    let first = f.keyed("made", path, &json!({})).await;
+    assert_eq!(first.status, 201, "{}", first.text());
+    let wrong = json!({ "name": "a b!" });
+    for (key, path) in [
+        ("no", "/api/v1/domains"),
+        ("verb", "/api/v1/sessions/s-9/hold"),
+    ] {
+        let refused = f.keyed(key, path, &wrong).await;
+        assert!(refused.status.is_client_error(), "{}", refused.text());
+    }
+
+    let rows = f.app.reader.replays().await.unwrap();
+    let [row] = &rows[..] else {
+        panic!("{rows:?}");
+    };
+    assert_eq!(
+        (row.key.as_str(), row.route.as_str()),
+        ("made", "join_tokens_create")
+    );
+    let token = first.json()["token"].as_str().unwrap().to_owned();
+    let text = String::from_utf8(row.answer.clone().unwrap().body).unwrap();
+    assert!(
+        !text.contains(&token) && text.contains("secret_shown"),
+        "{text}"
+    );
+
+    // The next start.
+    let (now, up) = (crate::engine::wall_clock(), boot_ms());
+    let next = Replays::new(&[5; 32], rows.clone(), now, up);
+    let route = OPERATIONS
+        .iter()
+        .find(|o| o.id == "join_tokens_create")
+        .unwrap()
+        .id;
+    let slot = Slot {
+        caller: row.caller,
+        route,
+        key: "made".to_owned(),
+    };
+    let digest = next.digest(format!("{path}\n{{}}").as_bytes());
+    let Begin::Again(kept) = next.begin(&slot, digest, up) else {
+        panic!("it was made before");
+    };
+    assert_eq!(kept.status, 201);
+
+    // It stopped before the answer was stored.
+    let begun = StoredReplay {
+        answer: None,
+        ..rows[0].clone()
+    };
+    let next = Replays::new(&[5; 32], vec![begun], now, up);
+    assert!(matches!(next.begin(&slot, digest, up), Begin::Lost));
 }
