@@ -63,6 +63,9 @@ pub(crate) struct SessionFlags {
     /// Whether the containers share one agent
     #[arg(long, value_name = "MODE", value_parser = ["single-node", "multi-node"], requires = "cluster")]
     pub(crate) mode: Option<String>,
+    /// Run the command in every container, not in main1 alone
+    #[arg(long, requires = "cluster")]
+    pub(crate) run_all: bool,
     /// Processor architecture: amd64, arm64
     #[arg(long, value_name = "ARCH")]
     pub(crate) arch: Option<String>,
@@ -308,6 +311,7 @@ fn apply(
         request.cluster = Some(NewCluster {
             size,
             mode: flags.mode.clone().or(given.mode),
+            run: flags.run_all.then(|| "all".to_owned()).or(given.run),
             containers: given.containers,
         });
     }

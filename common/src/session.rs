@@ -103,6 +103,18 @@ words! {
 }
 
 words! {
+    /// Which containers of a session run its command.
+    #[derive(Default)]
+    ClusterRun {
+        /// `main1`; the others wait for it.
+        #[default]
+        Main = "main",
+        /// Each of them.
+        All = "all",
+    }
+}
+
+words! {
     /// What a session waits for at another one.
     DependOn {
         /// It ended with success.

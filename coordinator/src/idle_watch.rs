@@ -37,9 +37,9 @@ pub async fn keep(engine: Engine, mut stopping: watch::Receiver<bool>) {
     }
 }
 
-/// What is said of each present container.
+/// What is said of each container that has something to do.
 fn said(live: &Live, session: &Session) -> Vec<Option<IdleSaid>> {
-    let present = session.present().map(|container| {
+    let present = session.unfinished().map(|container| {
         let (agent, key) = (container.agent, container.key);
         let said = live.idle(agent, key)?;
         Some(IdleSaid {

@@ -452,9 +452,16 @@ pub struct SessionCluster {
     pub size: u16,
     /// `single-node` or `multi-node`.
     pub mode: String,
+    /// Which containers run the command: `main` or `all`.
+    #[serde(default = "run_main")]
+    pub run: String,
     /// Amounts of each container, main1 first; empty = `slots` for each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub containers: Vec<BTreeMap<String, String>>,
+}
+
+fn run_main() -> String {
+    "main".to_owned()
 }
 
 /// Agents a session was given by name.

@@ -172,6 +172,11 @@ pub struct NewCluster {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     pub mode: Option<String>,
+    /// Which containers run the command: `main` (default) or `all`. With `all` one whose command
+    /// ends with 0 is finished, and the session ends with the last one or at the first that fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32)]
+    pub run: Option<String>,
     /// Amounts of each container, main1 first; empty = `slots` for each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 100)]

@@ -306,6 +306,7 @@ fn cluster(session: &Session) -> Option<api::SessionCluster> {
     (cluster.size > 1).then(|| api::SessionCluster {
         size: cluster.size,
         mode: cluster.mode.to_string(),
+        run: cluster.run.to_string(),
         containers: cluster.ranks.iter().map(amounts).collect(),
     })
 }
@@ -382,7 +383,7 @@ fn conditions(state: &State, session: &Session, live: &Live) -> Vec<String> {
 
 /// A running session was warned of a stop for being idle, and not used since.
 pub(super) fn is_idle(session: &Session, live: &Live) -> bool {
-    let mut said = session.present().map(|c| live.idle(c.agent, c.key));
+    let mut said = session.unfinished().map(|c| live.idle(c.agent, c.key));
     // One that is used keeps the others.
     let all = said.all(|said| said.is_some_and(|said| said.idle));
     all && session.array.is_none() && session.state == SessionState::Running
@@ -415,7 +416,7 @@ pub(super) fn own_limit(session: &Session, live: &Live) -> Option<(Timestamp, &'
 
 /// When a running session is stopped for being idle: when its last container is.
 pub(super) fn idle_limit(session: &Session, live: &Live) -> Option<Timestamp> {
-    let mut said = session.present().map(|c| live.idle(c.agent, c.key));
+    let mut said = session.unfinished().map(|c| live.idle(c.agent, c.key));
     // One that has no deadline, or of which nothing is known, keeps the others.
     let last = said.try_fold(None, |last: Option<Timestamp>, said| {
         let one = said.and_then(|said| said.deadline)?;

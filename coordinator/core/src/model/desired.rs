@@ -50,9 +50,11 @@ pub fn desired_set(
 
 /// The signals that programs on this agent want before they are stopped.
 fn signals(state: &State, agent: AgentId) -> Vec<SignalBefore> {
-    let keys = state.on_agent(agent).filter(|key| key.rank == Rank::MAIN);
+    let keys = state.on_agent(agent);
     keys.filter_map(|key| {
-        let wish = state.sessions.get(&key.session)?.signal_before.as_ref()?;
+        let session = state.sessions.get(&key.session)?;
+        let wish = session.signal_before.as_ref();
+        let wish = wish.filter(|_| session.runs_command(key.rank))?;
         Some(SignalBefore {
             key,
             signal: wish.signal.clone(),
@@ -134,6 +136,7 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
     let rank = container.key.rank;
     let size = session.cluster.size;
     let main = rank == Rank::MAIN;
+    let runs = session.runs_command(rank);
     let hosts: Vec<String> = (0..size).map(|n| Rank(n).to_string()).collect();
     // What people gave is delivered apart: it may be secret, and agents write orders down.
     let own = [
@@ -183,13 +186,13 @@ fn spec(session: &Session, container: &Container) -> ContainerSpec {
         digest: session.image_digest.clone(),
         pull: session.pull,
         // The others hold, and take connections from the main container.
-        command: if main {
+        command: if runs {
             session.command.clone()
         } else {
             Vec::new()
         },
         workdir: session.workdir.clone(),
-        tty: session.tty && main,
+        tty: session.tty && runs,
         environment,
         uid: session.uid,
         gid: session.uid,
@@ -223,8 +226,10 @@ pub(crate) fn limits(
     };
     SessionLimits {
         lifetime: session.lifetime_deadline().map(left),
-        // Of the command, and only the main container runs it.
-        batch_timeout_s: session.batch_timeout_s.filter(|_| rank == Rank::MAIN),
+        // Of the command: those that only wait for it have none.
+        batch_timeout_s: session
+            .batch_timeout_s
+            .filter(|_| session.runs_command(rank)),
         idle: session.judged_idle().map(|rules| IdlePolicy {
             // By what one node sees of several containers none is stopped.
             action: match session.cluster.size {

@@ -18,8 +18,8 @@ use longshore_common::ids::{
 };
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{
-    AppPort, Cause, ClusterMode, ContainerState, DependOn, DeviceGrant, End, ExactImage, Phase,
-    PullRule, Reason, ResultKind, SessionState, SessionType, Want,
+    AppPort, Cause, ClusterMode, ClusterRun, ContainerState, DependOn, DeviceGrant, End,
+    ExactImage, Phase, PullRule, Reason, ResultKind, SessionState, SessionType, Want,
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{DeviceUse, Totals};
@@ -693,6 +693,9 @@ pub struct Cluster {
     pub size: u16,
     /// On one agent or on several.
     pub mode: ClusterMode,
+    /// Which of them run the command.
+    #[serde(default)]
+    pub run: ClusterRun,
     /// Amounts per rank where they differ; empty = all alike.
     #[serde(default)]
     pub ranks: Vec<Slots>,
@@ -703,6 +706,7 @@ impl Default for Cluster {
         Self {
             size: 1,
             mode: ClusterMode::SingleNode,
+            run: ClusterRun::Main,
             ranks: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@
 use super::change::Change;
 use super::delivery::wait_for_vault_s;
 use super::draft::{Draft, Why};
+use super::ends::{all_finished, exit_reason, stop_detail};
 use super::entities::{Container, FailedStart, LedgerRow, PIDS_MAX, Session, Stop};
 use super::network;
 use super::policies::LifetimeBase;
@@ -525,7 +526,7 @@ fn derive(draft: &mut Draft<'_>, id: SessionId, by: &str) {
     };
     let all_run = session
         .present()
-        .all(|c| c.state == ContainerState::Running);
+        .all(|c| c.state == ContainerState::Running || session.is_finished(c));
     if all_run {
         if session.state != SessionState::Running {
             let started = session.present().filter_map(|c| c.started_at).max();
@@ -754,15 +755,19 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         End::StartFailed { .. } | End::Vanished { .. } => None,
     };
     if let (Some(exit), Some(session)) = (exit, draft.session_mut(key.session))
-        && key.rank == Rank::MAIN
+        && session.code_counts(key.rank)
+        && !goes_on(session)
     {
         session.exit_code = Some(exit.code);
         session.signal = exit.signal;
     }
     let Some(session) = draft.session(key.session) else {
         return;
+    // Where each runs the command, the others may still be on their way.
+    let finishes = session.finishes(&end);
     };
     if session.stop.is_some() || session.state.is_final() || session.failed.is_some() {
+        && !finishes
         return;
     }
     let why = match &end {
@@ -775,6 +780,7 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
             fail_attempt(draft, key.session, failed, by);
             return;
         }
+    let goes_on = |s: &Session| finishes && s.unfinished().next().is_some();
         End::Exited(exit) => exit_reason(session, key.rank, exit),
         End::Stopped { reason, .. } => (*reason, stop_detail(session, *reason)),
         End::Vanished { rebooted: true } => (
@@ -787,7 +793,15 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         ),
     };
     let (reason, detail) = why;
+    let goes_on = goes_on(session);
+    if finishes {
+        derive(draft, key.session, by);
+    }
+    let Some(session) = draft.session(key.session).filter(|_| !goes_on) else {
+        return;
+    };
     if session.restarts_after(reason) {
+        End::Exited(_) if finishes => all_finished(session),
         let wait = i64::from(draft.state.scheduler.interval_s) * 1000;
         requeue(draft, key.session, reason, &detail, now.plus_ms(wait), by);
         return;
@@ -810,77 +824,6 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         },
         by,
     );
-}
-
-fn exit_reason(session: &Session, rank: Rank, exit: &Exit) -> (Reason, String) {
-    let memory = session.rank_slots(rank.0).mem_bytes();
-    let memory = longshore_common::amount::format_bytes_short(memory);
-    if rank != Rank::MAIN {
-        let detail = match exit {
-            Exit {
-                oom: true, code, ..
-            } if *code != 0 => {
-                let detail = format!("{rank} ran out of memory: it had {memory} (exit {code})");
-                return (Reason::OutOfMemory, detail);
-            }
-            Exit {
-                signal: Some(signal),
-                ..
-            } => format!("{rank} was ended by signal {signal}"),
-            Exit { code, .. } => format!("{rank} ended with {code}"),
-        };
-        return (Reason::ContainerDied, detail);
-    }
-    match (session.kind, exit) {
-        (
-            _,
-            // One of its processes was ended for that; the command got on without it if this is 0.
-            Exit {
-                oom: true, code, ..
-            },
-        ) if *code != 0 => (
-            Reason::OutOfMemory,
-            format!("out of memory: it had {memory} (exit {code})"),
-        ),
-        (SessionType::Batch, Exit { code: 0, .. }) => {
-            (Reason::TaskFinished, "the command ended with 0".to_owned())
-        }
-        (
-            SessionType::Batch,
-            Exit {
-                signal: Some(signal),
-                ..
-            },
-        ) => (
-            Reason::TaskFailed,
-            format!("the command was ended by signal {signal}"),
-        ),
-        (SessionType::Batch, Exit { code, .. }) => {
-            (Reason::TaskFailed, format!("the command ended with {code}"))
-        }
-        (_, Exit { code, .. }) => (
-            Reason::SelfTerminated,
-            format!("its main process ended with {code}"),
-        ),
-    }
-}
-
-fn stop_detail(session: &Session, reason: Reason) -> String {
-    match reason {
-        Reason::LifetimeExceeded => match session.whole_life_s() {
-            Some(s) => format!("its lifetime of {s} s is over"),
-            None => "its lifetime is over".to_owned(),
-        },
-        Reason::TaskTimeout => match session.batch_timeout_s {
-            Some(s) => format!("the command ran longer than its limit of {s} s"),
-            None => "the command ran longer than its limit".to_owned(),
-        },
-        Reason::IdleTimeout => "nobody used it for longer than its policy allows".to_owned(),
-        Reason::IdleUtilization => {
-            "it did too little work for longer than its policy allows".to_owned()
-        }
-        other => format!("stopped on its node: {other}"),
-    }
 }
 
 /// Ends what can be ended: a stopped session whose containers are all closed becomes

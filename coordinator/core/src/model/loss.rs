@@ -5,7 +5,7 @@
 //! vanish at once the coordinator suspects itself, and T2 stands still for all of them.
 
 use super::draft::Draft;
-use super::entities::{Agent, FailedStart, Stop, Told};
+use super::entities::{Agent, Container, FailedStart, Stop, Told};
 use super::event::{Answer, Outcome, Refusal};
 use super::lifecycle::{agent_name, close_container, finish, order_stop, progress, requeue, retry};
 use super::state::State;
@@ -250,10 +250,10 @@ fn agent_lost(draft: &mut Draft<'_>, agent: AgentId) {
             };
             order_stop(draft, id);
             retry(draft, id, &failed, false, "coordinator");
-        } else if session.present().any(|c| c.agent == agent)
+        } else if session.unfinished().any(|c| c.agent == agent)
             && let Some(session) = draft.session_mut(id)
         {
-            // Only left-overs of an older attempt there do not matter.
+            // Only left-overs there, of an older attempt or finished, do not matter.
             session.unreachable = true;
         }
     }
@@ -306,6 +306,11 @@ fn declared_lost(draft: &mut Draft<'_>, agent: AgentId, not_before: Timestamp, b
             progress(draft, id, by); // it may have waited for its older attempt there
             continue;
         }
+        let undecided = session.stop.is_none() && session.failed.is_none();
+        if undecided && session.unfinished().all(|c| c.agent != agent) {
+            remove_finished(draft, id, agent);
+            continue;
+        }
         if session.stop.is_some() {
             // A stop had been decided: its own reason stays.
             order_stop(draft, id);
@@ -332,6 +337,23 @@ fn declared_lost(draft: &mut Draft<'_>, agent: AgentId, not_before: Timestamp, b
         finish(draft, id, by);
     }
     forget_brake(draft, agent);
+}
+
+/// All that a session had on an agent has finished, so nobody misses it: it goes on, and what is
+/// left there is removed when the agent is back.
+fn remove_finished(draft: &mut Draft<'_>, id: SessionId, agent: AgentId) {
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    let there = |c: &&mut Container| c.agent == agent && !c.is_closed() && c.want != Want::Stop;
+    let mut keys = Vec::new();
+    for container in session.containers.iter_mut().filter(there) {
+        container.want = Want::Stop;
+        keys.push(container.key);
+    }
+    for key in keys {
+        draft.free_quota(key);
+    }
 }
 
 /// The earliest start of a new attempt when a person gives an agent up. The agent may be alive

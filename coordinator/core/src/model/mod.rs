@@ -17,6 +17,7 @@ mod desired;
 mod devices;
 mod draft;
 mod drain;
+mod ends;
 mod entities;
 mod event;
 mod exec;

@@ -18,7 +18,7 @@ use crate::scheduler::limits::Requester;
 use longshore_common::amount::{SlotName, Slots, format_bytes_short};
 use longshore_common::api::{MemberError, NewSession};
 use longshore_common::ids::{Attempt, ProjectId, SessionId, is_session_name};
-use longshore_common::session::{ClusterMode, PullRule, SessionState, SessionType};
+use longshore_common::session::{ClusterMode, ClusterRun, PullRule, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::SIGNALS;
 use longshore_config::work::environment as rules_of;
@@ -220,6 +220,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         cluster: Cluster {
             size: members.size,
             mode: members.mode,
+            run: members.run,
             ranks,
         },
         arch: request.arch.clone(),
@@ -304,6 +305,7 @@ struct Members {
     priority: u8,
     size: u16,
     mode: ClusterMode,
+    run: ClusterRun,
     restart: Restart,
     array: Option<ArrayPlan>,
 }
@@ -431,7 +433,7 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
     let most = defaults.array_tasks;
     let array = arrays::wish(request.array.as_ref(), kind, most, &mut wrong);
     labels(&request.labels, &mut wrong);
-    let (size, mode) = cluster(request, &mut wrong);
+    let (size, mode, run) = cluster(request, &mut wrong);
     if request.group.is_some() && request.queue.is_some() {
         wrong(
             "/queue",
@@ -460,6 +462,7 @@ fn members(request: &NewSession, defaults: &SessionDefaults) -> Result<Members, 
             priority,
             size,
             mode,
+            run,
             restart,
             array,
         });
@@ -542,9 +545,12 @@ fn without_accelerators(
 }
 
 /// How many containers, and where they may be.
-fn cluster(request: &NewSession, wrong: &mut impl FnMut(&str, String)) -> (u16, ClusterMode) {
+fn cluster(
+    request: &NewSession,
+    wrong: &mut impl FnMut(&str, String),
+) -> (u16, ClusterMode, ClusterRun) {
     let Some(cluster) = &request.cluster else {
-        return (1, ClusterMode::SingleNode);
+        return (1, ClusterMode::SingleNode, ClusterRun::Main);
     };
     let size = u16::try_from(cluster.size).ok().filter(|n| *n >= 1);
     let size = size.unwrap_or_else(|| {
@@ -568,7 +574,18 @@ fn cluster(request: &NewSession, wrong: &mut impl FnMut(&str, String)) -> (u16, 
             format!("{listed} containers are listed for a cluster of {size}."),
         );
     }
-    (size, mode)
+    let run = match cluster.run.as_deref() {
+        None => ClusterRun::Main,
+        Some(text) => text.parse().unwrap_or_else(|error| {
+            wrong("/cluster/run", format!("{error}."));
+            ClusterRun::Main
+        }),
+    };
+    if run == ClusterRun::All && request.command.is_empty() {
+        let text = "There is no command that all containers could run.";
+        wrong("/cluster/run", text.to_owned());
+    }
+    (size, mode, run)
 }
 
 pub(super) fn labels(labels: &BTreeMap<String, String>, wrong: &mut impl FnMut(&str, String)) {

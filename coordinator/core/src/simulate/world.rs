@@ -321,6 +321,7 @@ impl Run<'_> {
             (submit.cluster_size.is_some() || submit.cluster_mode.is_some()).then(|| NewCluster {
                 size: submit.cluster_size.unwrap_or(1),
                 mode: submit.cluster_mode.clone(),
+                run: None,
                 containers: Vec::new(),
             });
         let request = NewSession {

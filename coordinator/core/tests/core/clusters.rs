@@ -24,10 +24,11 @@ fn placed(mode: &str) -> (World, SessionId) {
     (world, id)
 }
 
-fn three(mode: &str, cpu: &str) -> NewSession {
+pub(super) fn three(mode: &str, cpu: &str) -> NewSession {
     let cluster = Some(NewCluster {
         size: 3,
         mode: Some(mode.to_owned()),
+        run: None,
         containers: vec![],
     });
     NewSession {
@@ -36,7 +37,7 @@ fn three(mode: &str, cpu: &str) -> NewSession {
     }
 }
 
-fn containers(world: &World, id: SessionId) -> Vec<(AgentId, ContainerKey)> {
+pub(super) fn containers(world: &World, id: SessionId) -> Vec<(AgentId, ContainerKey)> {
     let present = world.stored[&id].present();
     present.map(|c| (c.agent, c.key)).collect()
 }
@@ -48,13 +49,13 @@ fn wants(world: &World, id: SessionId) -> Vec<Want> {
     orders.map(|o| o.want).collect()
 }
 
-fn all(world: &mut World, id: SessionId, state: ContainerState) {
+pub(super) fn all(world: &mut World, id: SessionId, state: ContainerState) {
     for (agent, key) in containers(world, id) {
         world.report_key(agent, key, state);
     }
 }
 
-fn ended(world: &mut World, (agent, key): (AgentId, ContainerKey), end: End) {
+pub(super) fn ended(world: &mut World, (agent, key): (AgentId, ContainerKey), end: End) {
     world.outcome(agent, key, OutcomeNumber::Ended, Some(end));
     world.outcome(agent, key, OutcomeNumber::Closed, None);
 }

@@ -37,6 +37,7 @@ fn several(mode: &str, cpu: &str) -> NewSession {
     let cluster = Some(NewCluster {
         size: 3,
         mode: Some(mode.to_owned()),
+        run: None,
         containers: vec![],
     });
     NewSession {

@@ -280,6 +280,7 @@ fn a_new_attempt_waits_for_the_last_process_of_the_old_one() {
     request.cluster = Some(longshore_common::api::NewCluster {
         size: 2,
         mode: Some("multi-node".to_owned()),
+        run: None,
         containers: Vec::new(),
     });
     let id = world.submit(request);

@@ -8,6 +8,7 @@ mod chaos;
 mod clusters;
 mod devices;
 mod drain;
+mod everywhere;
 mod fits;
 mod joins;
 mod judged;

@@ -280,6 +280,7 @@ fn shared_memory_stays_below_the_memory_of_every_container() {
         cluster: Some(NewCluster {
             size: 2,
             mode: None,
+            run: None,
             containers: ranks
                 .map(|mem| [("mem".to_owned(), mem.to_owned())].into())
                 .to_vec(),

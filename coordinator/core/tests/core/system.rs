@@ -191,6 +191,7 @@ fn what_it_cannot_have_is_said() {
                 cluster: Some(NewCluster {
                     size: 1,
                     mode: None,
+                    run: None,
                     containers: vec![[("cuda.device".to_owned(), "1".to_owned())].into()],
                 }),
                 ..system()

@@ -1,0 +1,221 @@
+//! Sessions whose command runs in each of their containers.
+
+use super::clusters::{all, containers, ended, three};
+use super::world::{World, exit, failed, job, slots};
+use longshore_common::api::NewSession;
+use longshore_common::ids::{AgentId, ContainerKey, SessionId};
+use longshore_common::session::{Cause, ContainerState, End, Exit, Reason, SessionState, Want};
+use longshore_common::time::Timestamp;
+use longshore_common::wire::OutcomeNumber;
+
+/// Three containers of eight cores: two are on one node and the third on the other.
+fn asked() -> NewSession {
+    let mut request = three("multi-node", "8");
+    if let Some(cluster) = &mut request.cluster {
+        cluster.run = Some("all".to_owned());
+    }
+    request
+}
+
+fn placed(request: NewSession) -> (World, SessionId) {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    world.agent("n2", 0);
+    let id = world.submit(request);
+    (world, id)
+}
+
+fn running() -> (World, SessionId, Vec<(AgentId, ContainerKey)>) {
+    let (mut world, id) = placed(asked());
+    all(&mut world, id, ContainerState::Created);
+    all(&mut world, id, ContainerState::Running);
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    let there = containers(&world, id);
+    (world, id, there)
+}
+
+fn detail(world: &World, id: SessionId) -> &str {
+    world.stored[&id].detail.as_deref().unwrap_or_default()
+}
+
+#[test]
+fn each_has_the_command_and_its_limits() {
+    let (world, id) = placed(NewSession {
+        batch_timeout_s: Some(60),
+        tty: true,
+        ..asked()
+    });
+    for (agent, key) in containers(&world, id) {
+        let order = world.order(agent, key).expect("it is ordered");
+        assert_eq!(order.spec.command, ["work"]);
+        assert!(order.spec.tty);
+        assert_eq!(order.limits.batch_timeout_s, Some(60));
+    }
+}
+
+#[test]
+fn it_succeeds_when_the_last_one_has_finished() {
+    let (mut world, id, there) = running();
+    for (agent, key) in &there[..2] {
+        let (number, end) = (OutcomeNumber::Ended, Some(exit(0)));
+        world.outcome(*agent, *key, number, end);
+        assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+        assert_eq!(world.stored[&id].exit_code, None);
+        let order = world.order(*agent, *key).map(|o| o.want);
+        assert_eq!(order, Some(Want::Run), "its network is still needed");
+    }
+    let (agent, key) = there[2];
+    world.outcome(agent, key, OutcomeNumber::Ended, Some(exit(0)));
+    assert!(world.is(id, SessionState::Terminating));
+    for (agent, key) in there {
+        world.outcome(agent, key, OutcomeNumber::Closed, None);
+    }
+    assert_eq!(world.show(id), "s-1 TERMINATED a1 task-finished success");
+    assert_eq!(
+        detail(&world, id),
+        "the commands of all 3 containers ended with 0"
+    );
+    assert_eq!(world.stored[&id].exit_code, Some(0));
+    assert_eq!(world.rows(id), 0);
+}
+
+#[test]
+fn the_first_failure_ends_it_with_that_rank_and_code() {
+    let (mut world, id, there) = running();
+    ended(&mut world, there[0], exit(0));
+    ended(&mut world, there[1], exit(7));
+    assert_eq!(detail(&world, id), "the command of sub1 ended with 7");
+    let order = world.order(there[2].0, there[2].1).expect("one");
+    assert_eq!(order.want, Want::Stop);
+    assert_eq!(order.stop.map(|s| s.grace_s), Some(30));
+    ended(&mut world, there[2], exit(143));
+    assert_eq!(world.show(id), "s-1 TERMINATED a1 task-failed failure");
+    assert_eq!(world.stored[&id].exit_code, Some(7), "not that of main1");
+}
+
+#[test]
+fn what_is_stopped_for_another_does_not_say_the_code() {
+    let (mut world, id, there) = running();
+    ended(&mut world, there[2], exit(9));
+    ended(&mut world, there[0], exit(143));
+    ended(&mut world, there[1], exit(0));
+    assert_eq!(world.stored[&id].exit_code, Some(9));
+    // Stopped by a person, it is that of the first.
+    let (mut world, id, there) = running();
+    world.terminate(&[id], 30, false);
+    ended(&mut world, there[1], exit(1));
+    ended(&mut world, there[0], exit(143));
+    ended(&mut world, there[2], exit(2));
+    assert_eq!(world.show(id), "s-1 TERMINATED a1 user-requested failure");
+    assert_eq!(world.stored[&id].exit_code, Some(143));
+}
+
+#[test]
+fn one_that_is_killed_for_memory_says_so() {
+    let (mut world, id, there) = running();
+    let killed = End::Exited(Exit {
+        code: 137,
+        signal: Some(9),
+        oom: true,
+        at: Timestamp(0),
+    });
+    ended(&mut world, there[1], killed);
+    assert_eq!(world.reason(id), Some(Reason::OutOfMemory));
+    assert!(detail(&world, id).starts_with("sub1 ran out of memory"));
+}
+
+#[test]
+fn one_may_finish_before_the_others_run() {
+    let (mut world, id) = placed(asked());
+    all(&mut world, id, ContainerState::Created);
+    let there = containers(&world, id);
+    world.outcome(there[1].0, there[1].1, OutcomeNumber::Ended, Some(exit(0)));
+    assert!(world.is(id, SessionState::Preparing), "{}", world.show(id));
+    for (agent, key) in [there[0], there[2]] {
+        world.report_key(agent, key, ContainerState::Running);
+    }
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    // All at once, none of them ever reported as running.
+    let (mut world, id) = placed(asked());
+    all(&mut world, id, ContainerState::Created);
+    for there in containers(&world, id) {
+        ended(&mut world, there, exit(0));
+    }
+    assert_eq!(world.show(id), "s-1 TERMINATED a1 task-finished success");
+}
+
+#[test]
+fn another_end_than_an_exit_ends_it_as_ever() {
+    let (mut world, id, there) = running();
+    ended(&mut world, there[0], exit(0));
+    ended(&mut world, there[1], End::Vanished { rebooted: false });
+    assert_eq!(world.reason(id), Some(Reason::ContainerNotFound));
+    let (mut world, id) = placed(asked());
+    all(&mut world, id, ContainerState::Created);
+    let there = containers(&world, id);
+    ended(&mut world, there[0], failed(Cause::StartFailed));
+    assert!(world.is(id, SessionState::Preparing), "{}", world.show(id));
+    let order = world.order(there[1].0, there[1].1).map(|o| o.want);
+    assert_eq!(order, Some(Want::Stop));
+}
+
+#[test]
+fn a_node_on_which_all_has_finished_is_missed_by_nobody() {
+    let (mut world, id, there) = running();
+    let lone = there
+        .iter()
+        .position(|(agent, _)| there.iter().filter(|(a, _)| a == agent).count() == 1)
+        .expect("one node has one container");
+    let (agent, key) = there[lone];
+    world.outcome(agent, key, OutcomeNumber::Ended, Some(exit(0)));
+    world.lose(agent);
+    assert!(!world.stored[&id].unreachable);
+    world.give_up(agent);
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    for (at, there) in there.iter().enumerate() {
+        if at != lone {
+            ended(&mut world, *there, exit(0));
+        }
+    }
+    world.later(200_000);
+    assert_eq!(world.reason(id), Some(Reason::TaskFinished));
+    assert!(world.rows(id) > 0, "the node has not confirmed");
+    world.hello(agent);
+    let want = world.order(agent, key).map(|o| o.want);
+    assert_eq!(want, Some(Want::Stop));
+    world.outcome(agent, key, OutcomeNumber::Closed, None);
+    assert_eq!(world.show(id), "s-1 TERMINATED a1 task-finished success");
+    assert_eq!(world.rows(id), 0);
+    // One that still works there is missed.
+    let (mut world, id, there) = running();
+    world.give_up(there[2].0);
+    assert_eq!(world.reason(id), Some(Reason::AgentLost));
+}
+
+#[test]
+fn it_needs_a_command_and_a_word_that_is_known() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    let with = |run: &str, command: Vec<String>| {
+        let mut request = slots(job(), &[("cpu", "1")]);
+        request.cluster = asked()
+            .cluster
+            .map(|cluster| longshore_common::api::NewCluster {
+                run: Some(run.to_owned()),
+                ..cluster
+            });
+        request.command = command;
+        request.kind = Some("interactive".to_owned());
+        request
+    };
+    let some = vec!["work".to_owned()];
+    for (run, command, told) in [
+        ("each", some, "is not one of main, all"),
+        ("all", vec![], "There is no command"),
+    ] {
+        let refusal = world.ask(with(run, command)).expect_err("refused");
+        let place = &refusal.errors[0];
+        assert_eq!(place.pointer, "/cluster/run");
+        assert!(place.message.contains(told), "{place:?}");
+    }
+}
