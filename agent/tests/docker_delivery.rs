@@ -70,6 +70,7 @@ fn delivery() -> Delivery {
         config_json: br#"{"agent":{"git":{"user":"a","password":"hunter2","host":"git.lab"}}}"#
             .to_vec(),
         registries: Vec::new(),
+        cluster_key: None,
     }
 }
 

@@ -148,6 +148,7 @@ fn delivery() -> Delivery {
             username: "dana".into(),
             password: "hunter2".into(),
         }],
+        cluster_key: Some([7; 32]),
     }
 }
 

@@ -5,6 +5,7 @@
 //! vaults meanwhile.
 
 use crate::engine::{Engine, EngineError};
+use crate::pki::Pki;
 use crate::vaults::{NotGiven, Vaults};
 use longshore_common::ids::{AgentId, ContainerKey};
 use longshore_common::wire::Given;
@@ -17,13 +18,17 @@ use longshore_core::model::{State, is_given};
 pub async fn given(
     engine: &Engine,
     vaults: &Vaults,
+    pki: &Pki,
     agent: AgentId,
     key: ContainerKey,
 ) -> Result<Given, EngineError> {
-    let look = move |state: &State, _| is_given(state, agent, key);
-    if !engine.read_when_room(look).await? {
+    let look = move |state: &State, _| {
+        let session = state.sessions.get(&key.session)?;
+        is_given(state, agent, key).then_some(session.cluster.size)
+    };
+    let Some(size) = engine.read_when_room(look).await? else {
         return Ok(Given::Unknown);
-    }
+    };
     let mut found = match vaults.deliver(engine, key.session, agent).await {
         Ok(found) => found,
         Err(NotGiven::Unknown) => return Ok(Given::Unknown),
@@ -35,6 +40,7 @@ pub async fn given(
             return Ok(Given::Unavailable(format!("vault {vault}: {why}")));
         }
     };
+    found.cluster_key = (size > 1).then(|| pki.cluster_key(key.session, key.attempt));
     // An agent would take more for a broken peer and end the connection.
     Ok(match found.check() {
         Ok(()) => Given::Delivery(Box::new(std::mem::take(&mut *found))),

@@ -7,7 +7,7 @@
 use crate::tls::Pair;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use longshore_common::ids::{AgentId, ClusterId};
+use longshore_common::ids::{AgentId, Attempt, ClusterId, SessionId};
 use longshore_common::wire::server_name;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
 /// A certificate is good from a little before now on, for clocks that lag.
 const BACKDATED_S: i64 = 300;
@@ -246,6 +247,15 @@ impl Pki {
     pub fn reset_secret(&self) -> Vec<u8> {
         // Ed25519 is deterministic; nobody is ever shown a signature on this text.
         self.sign(b"longshore stateless reset 1")
+    }
+
+    /// Seed of the key pair with which the containers of an attempt of a session log in to each
+    /// other. It is the same whenever it is asked for, so nobody has to keep it.
+    #[must_use]
+    pub fn cluster_key(&self, session: SessionId, attempt: Attempt) -> [u8; 32] {
+        // Ed25519 is deterministic; nobody is ever shown a signature on this text.
+        let text = format!("longshore cluster key 1 {} {}", session.0, attempt.0);
+        sha256(&Zeroizing::new(self.sign(text.as_bytes())))
     }
 
     /// Issues a certificate for an agent over the public key of its request, good for so many

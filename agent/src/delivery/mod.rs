@@ -3,6 +3,7 @@
 //!
 //! This part is pure; `store` writes it to a tmpfs of the host.
 
+pub mod cluster;
 pub mod store;
 
 use longshore_common::wire::{DeliveredFile, Delivery, NoticeKind, Owner};
@@ -13,6 +14,8 @@ use std::collections::BTreeSet;
 pub const HOME: &str = "/home/work";
 /// Where Longshore's own secret files lie inside every container.
 pub const SECRETS: &str = "/run/longshore/secrets";
+/// Where the keys of a session of several containers lie inside each of them.
+pub const CLUSTER: &str = "/run/longshore/cluster";
 /// Below which directories files may be put, when the agent's configuration says nothing else.
 pub const ROOTS: [&str; 4] = [HOME, "/work", "/tmp", SECRETS];
 

@@ -5,6 +5,7 @@
 //!   <key>/                   0700
 //!     run/                   becomes /run/longshore, read-only
 //!       secrets/             becomes /run/longshore/secrets
+//!       cluster/             keys of a session of several containers
 //!     files/<hash of path>   bound to its path, read-only without write bits
 //!     delivered              there once everything is
 //! ```
@@ -12,7 +13,7 @@
 //! Everything is made relative to an open directory and without following links: whatever
 //! stands in the way, nothing is written elsewhere.
 
-use super::{Placed, SECRETS};
+use super::{CLUSTER, Placed, SECRETS};
 use longshore_common::wire::Owner;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, open, openat,
@@ -119,6 +120,7 @@ pub struct Filling {
     path: PathBuf,
     dir: OwnedFd,
     files: OwnedFd,
+    run: OwnedFd,
     secrets: OwnedFd,
     user: (u32, u32),
 }
@@ -201,6 +203,7 @@ impl Filling {
             path: path.to_owned(),
             dir,
             files,
+            run,
             secrets,
             user,
         })
@@ -228,6 +231,15 @@ impl Filling {
             for part in dirs.split('/').filter(|part| !part.is_empty()) {
                 at = make_dir(&at, part, 0o500, self.user)?;
             }
+            make_file(&at, name, bytes, mode, owner)?;
+            return Ok(None);
+        }
+        if let Some(name) = placed
+            .target
+            .strip_prefix(CLUSTER)
+            .and_then(|rest| rest.strip_prefix('/'))
+        {
+            let at = make_dir(&self.run, "cluster", 0o500, self.user)?;
             make_file(&at, name, bytes, mode, owner)?;
             return Ok(None);
         }
@@ -272,12 +284,20 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// # Errors
 /// A link or something else stands in the way, or what the file system says.
 pub fn make_mount_point(home: &Path, rest: &str, user: (u32, u32)) -> io::Result<()> {
+    make_in_home(home, rest, b"", user)
+}
+
+/// Makes a file of the user in a home, where there is none yet, and directories above it.
+///
+/// # Errors
+/// See [`make_mount_point`].
+pub fn make_in_home(home: &Path, rest: &str, bytes: &[u8], user: (u32, u32)) -> io::Result<()> {
     let mut at = open(home, directory_flags(), Mode::empty())?;
     let (dirs, name) = rest.rsplit_once('/').unwrap_or(("", rest));
     for part in dirs.split('/').filter(|part| !part.is_empty()) {
         at = make_dir(&at, part, 0o700, user)?;
     }
-    match make_file(&at, name, b"", 0o600, user) {
+    match make_file(&at, name, bytes, 0o600, user) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // Made for an attempt to create the same container.
             let found = statat(&at, name, AtFlags::SYMLINK_NOFOLLOW)?;

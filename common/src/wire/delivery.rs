@@ -33,6 +33,9 @@ pub struct Delivery {
     pub config_json: Vec<u8>,
     /// Logins for the pull of this container's image; they never enter the container.
     pub registries: Vec<RegistryLogin>,
+    /// Seed of the Ed25519 key pair with which the containers of this attempt log in to each
+    /// other; none of a container that is alone.
+    pub cluster_key: Option<[u8; 32]>,
 }
 
 /// A file for a container.
@@ -87,6 +90,7 @@ impl fmt::Debug for Delivery {
             .field("files", &self.files)
             .field("config_json", &self.config_json.len())
             .field("registries", &self.registries)
+            .field("cluster_key", &self.cluster_key.is_some())
             .finish()
     }
 }
@@ -121,6 +125,7 @@ impl Zeroize for Delivery {
         for login in &mut self.registries {
             login.password.zeroize();
         }
+        self.cluster_key.zeroize();
     }
 }
 

@@ -597,9 +597,9 @@ async fn state_stream(
                 }
                 // Read on only once it is being written: memory holds two of them at most.
                 Taken::Asked(key) => {
-                    let given =
-                        delivery::given(&shared.engine, &shared.config.vaults, identity.agent, key)
-                            .await?;
+                    let (vaults, pki) = (&shared.config.vaults, &shared.pki);
+                    let given = delivery::given(&shared.engine, vaults, pki, identity.agent, key);
+                    let given = given.await?;
                     if give.send(Material { key, given }).await.is_err() {
                         return Ok(());
                     }

@@ -1,8 +1,10 @@
 //! Files that a container is given: which of them the image leaves room for, and making them.
 
 use super::{Docker, deadline, files};
-use crate::delivery::store::{Filling, make_mount_point};
-use crate::delivery::{Delivered, HOME, Placed, Required, SECRETS, kept, plan, skipped};
+use crate::delivery::store::{Filling, make_in_home, make_mount_point};
+use crate::delivery::{
+    CLUSTER, Delivered, HOME, Placed, Required, SECRETS, cluster, kept, plan, skipped,
+};
 use crate::runtime::docker::engine::{CallError, Engine};
 use crate::runtime::{CreateRequest, RuntimeError};
 use bollard::query_parameters::ContainerArchiveInfoOptions;
@@ -44,6 +46,13 @@ pub(super) async fn deliver(
     let there = in_image(docker, request, &plan.files).await?;
     let mut notes = plan.notes;
     let mut files: Vec<Placed> = Vec::new();
+    let hosts = cluster::hosts(&request.spec);
+    let seed = delivery.cluster_key.as_ref().filter(|_| !hosts.is_empty());
+    files.extend(
+        seed.and_then(|seed| cluster::files(seed, &hosts))
+            .into_iter()
+            .flatten(),
+    );
     for placed in plan.files {
         let file = &placed.file;
         let note = match there.get(&placed.target).copied() {
@@ -103,6 +112,9 @@ fn make(
     let home = files.make_home(request).map_err(broken)?;
     let filling = Filling::begin(&files.given(request.key), user).map_err(broken)?;
     let (mut bound, mut notes) = (Vec::new(), Vec::new());
+    let with_keys = placed
+        .iter()
+        .any(|placed| placed.target.starts_with(CLUSTER));
     for mut placed in placed {
         let rest = placed.target.strip_prefix(HOME);
         let point = match rest.and_then(|rest| rest.strip_prefix('/')) {
@@ -121,6 +133,11 @@ fn make(
                 notes.push(skipped(&placed.file, &why).map_err(failed)?);
             }
         }
+    }
+    // What somebody gave of this name lies there already.
+    if with_keys && !request.spec.root {
+        let config = cluster::client_config();
+        make_in_home(&home, ".ssh/config", config.as_bytes(), user).map_err(broken)?;
     }
     filling.finish().map_err(broken)?;
     Ok((bound, notes))

@@ -5,6 +5,7 @@
 //! default. A golden test pins the whole request; a second test asserts over generated
 //! orders that nothing dangerous can be expressed.
 
+use crate::delivery::cluster::hosts;
 use crate::delivery::is_settable;
 use crate::runtime::{CreateRequest, DeviceNode};
 use bollard::models::{
@@ -78,6 +79,36 @@ const PIDS_DEFAULT: u32 = 4096;
 /// The holder only waits, and ends at once on the stop signal. The sleep is renewed
 /// because not every `sleep` knows "infinity".
 const HOLDER: &str = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done";
+
+/// The holder of a container that others of its session log in to: where the image has an sshd,
+/// that listens with the key of the session. An sshd gives nothing of its own environment on, so
+/// the session's is named in its configuration, in memory; values it could not read back (line
+/// ends, quotes, backslashes) are left out. Without one, and as root, which it would have to be
+/// set up for, it only waits.
+const CLUSTER_HOLDER: &str = r#"s=; trap 'kill $s 2>/dev/null; exit 0' TERM INT
+c=/run/longshore/cluster; t=/dev/shm/longshore-cluster
+for d in "$(command -v sshd || true)" /usr/sbin/sshd /usr/local/sbin/sshd /sbin/sshd; do
+  if [ -n "$d" ] && [ -x "$d" ]; then break; fi
+  d=
+done
+if [ -n "$d" ] && [ -r $c/sshd_config ] && [ "$(id -u)" != 0 ]; then
+  (umask 077; mkdir $t; {
+    printf SetEnv
+    cat /proc/$$/environ | tr '\n\000' '\001\n' | while IFS= read -r v; do
+      case $v in
+        *"$(printf '\001')"* | *\"* | *\\*) ;;
+        HOME=* | USER=* | LOGNAME=* | SHELL=* | MAIL=* | TERM=* | PWD=* | SHLVL=* | _=* | SSH_*) ;;
+        [A-Za-z_]*=*) printf ' "%s"' "$v" ;;
+      esac
+    done
+    echo
+    cat $c/sshd_config
+  } > $t/conf)
+  # Before OpenSSH 7.8 nothing could be given on.
+  "$d" -t -f $t/conf 2>/dev/null || cat $c/sshd_config > $t/conf
+  "$d" -D -e -f $t/conf & s=$!
+fi
+while :; do sleep 86400 & wait $!; done"#;
 
 /// Makes the whole create request.
 ///
@@ -300,8 +331,12 @@ fn workdir(spec: &ContainerSpec) -> Result<String, Refusal> {
 fn command(request: &CreateRequest) -> (Vec<String>, String) {
     let term = || "SIGTERM".to_owned();
     if request.spec.command.is_empty() {
+        let holder = match hosts(&request.spec).is_empty() {
+            true => HOLDER,
+            false => CLUSTER_HOLDER,
+        };
         return (
-            ["/bin/sh", "-c", HOLDER].map(str::to_owned).to_vec(),
+            ["/bin/sh", "-c", holder].map(str::to_owned).to_vec(),
             term(),
         );
     }
