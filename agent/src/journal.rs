@@ -11,6 +11,7 @@
 use longshore_common::ids::{
     AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, InstanceId,
 };
+use longshore_common::judge::{KeptHistory, WarnState};
 use longshore_common::session::Reason;
 use longshore_common::wire::{DeviceUse, Outcome, OutcomeNumber, SignedSet, Totals};
 use serde::{Deserialize, Serialize};
@@ -102,6 +103,19 @@ pub struct Contents {
     pub signalled: BTreeMap<ContainerKey, (String, i64)>,
     /// What it used.
     pub sums: BTreeMap<ContainerKey, Sums>,
+    /// How it was used lately, and what was warned of, as long as it runs.
+    pub idle: BTreeMap<ContainerKey, Idle>,
+}
+
+/// What verdicts about a running container rest on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idle {
+    /// The boot whose clock its instants are of.
+    pub boot_id: String,
+    /// How it was used.
+    pub history: KeptHistory,
+    /// Which warnings were given.
+    pub warned: WarnState,
 }
 
 /// What a container used until some instant: nothing else counts what its devices did.
@@ -183,6 +197,8 @@ pub enum Record {
     Signalled(ContainerKey, String, i64),
     /// What it used so far.
     Sums(ContainerKey, Box<Sums>),
+    /// How it was used lately, and what was warned of.
+    Idle(ContainerKey, Box<Idle>),
 }
 
 impl Contents {
@@ -241,6 +257,7 @@ impl Contents {
                     .entry(key)
                     .or_insert_with(|| KeyRecord::new(fence, &boot_id));
                 entry.ended = Some(*outcome);
+                self.idle.remove(&key);
             }
             Record::Closed(outcome, fence, boot_id) => {
                 let key = outcome.key;
@@ -263,6 +280,10 @@ impl Contents {
                 self.seen.remove(&key);
                 self.signalled.remove(&key);
                 self.sums.remove(&key);
+                self.idle.remove(&key);
+            }
+            Record::Idle(key, idle) => {
+                self.idle.insert(key, *idle);
             }
             Record::Sums(key, sums) => {
                 self.sums.insert(key, *sums);
@@ -544,6 +565,9 @@ impl Journal {
         for (key, sums) in &contents.sums {
             encode(&Record::Sums(*key, Box::new(sums.clone())), &mut bytes)?;
         }
+        for (key, idle) in &contents.idle {
+            encode(&Record::Idle(*key, Box::new(idle.clone())), &mut bytes)?;
+        }
         match fs::remove_file(&aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => (),
@@ -783,6 +807,11 @@ mod tests {
             },
             devices: Vec::new(),
         };
+        let idle = Idle {
+            boot_id: "b".into(),
+            history: KeptHistory::default(),
+            warned: WarnState::default(),
+        };
         let records = vec![
             Record::Set(signed, Fence(1)),
             Record::Arrived("b".into(), 8),
@@ -790,6 +819,7 @@ mod tests {
             Record::Seen(key(1), seen.clone()),
             Record::Signalled(key(1), "b".into(), 9),
             Record::Sums(key(1), Box::new(sums.clone())),
+            Record::Idle(key(1), Box::new(idle.clone())),
         ];
         journal.write(records).unwrap();
         journal.rewrite_at = 0;
@@ -800,12 +830,13 @@ mod tests {
         assert_eq!(contents.seen.get(&key(1)), Some(&seen));
         assert_eq!(contents.arrived, Some(("b".to_owned(), 8)));
         assert_eq!(contents.sums[&key(1)], sums);
+        assert_eq!(contents.idle[&key(1)], idle);
         assert_eq!(contents.signalled[&key(1)], ("b".to_owned(), 9));
         let closed = Record::Acked(key(1), OutcomeNumber::Closed);
         journal.write(vec![closed]).unwrap();
         let contents = journal.contents();
         assert!(contents.seen.is_empty() && contents.signalled.is_empty());
-        assert!(contents.sums.is_empty());
+        assert!(contents.sums.is_empty() && contents.idle.is_empty());
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod notice;
 #[cfg(test)]
 mod tests;
 
-pub use history::{IdleHistory, MetricReport, Source, WHOLE, mean_tenths, tenths};
+pub use history::{IdleHistory, KeptHistory, MetricReport, Source, WHOLE, mean_tenths, tenths};
 
 /// The instants of one attempt, on the boot clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +130,26 @@ pub struct WarnState {
     drain: Notice,
     /// The policy last judged by; none = not judged yet.
     policy: Option<Option<IdlePolicy>>,
+}
+
+impl WarnState {
+    /// Whether a warning for being idle stands: it is stopped soon unless it is used.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.idle.is_warned()
+    }
+
+    /// Whether the same warnings were given as by another one, and the same deadlines need them:
+    /// what differs moves with each verdict.
+    #[must_use]
+    pub fn warned_as(&self, other: &Self) -> bool {
+        let pairs = [
+            (&self.idle, &other.idle),
+            (&self.lifetime, &other.lifetime),
+            (&self.drain, &other.drain),
+        ];
+        pairs.iter().all(|(one, other)| one.warned_as(other)) && self.policy == other.policy
+    }
 }
 
 /// Where a lifetime ends.

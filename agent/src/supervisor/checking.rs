@@ -1,7 +1,7 @@
 //! Whether containers got what they were given, and nothing more.
 
 use super::{CHECK_TRIES, Check, Checked, Event, NOTE_USE_MS, Supervisor, outcome, steps};
-use crate::journal::{JournalError, Record, Seen};
+use crate::journal::{Idle, JournalError, Record, Seen};
 use crate::runtime::{Breach, Containers, Found, FoundStatus, RuntimeError};
 use longshore_common::ids::ContainerKey;
 use longshore_common::session::{Cause, ContainerState, End};
@@ -80,6 +80,31 @@ impl<C: Containers> Supervisor<C> {
             let sums = watching.sums_due(now, last);
             let news = sums.filter(|sums| self.journal.contents().sums.get(key) != Some(sums));
             records.extend(news.map(|sums| Record::Sums(*key, Box::new(sums))));
+        }
+        match records.is_empty() {
+            true => Ok(()),
+            false => self.journal.note(records),
+        }
+    }
+
+    /// How running containers are used and what was warned of, for the same.
+    pub(super) fn note_idle(&mut self, now: i64, last: bool) -> Result<(), JournalError> {
+        let mut records = Vec::new();
+        for (key, watching) in &mut self.watching {
+            if self.journal.key(*key).is_none_or(|r| r.ended.is_some()) {
+                continue;
+            }
+            let Some((history, warned)) = watching.idle_due(now, last) else {
+                continue;
+            };
+            let idle = Idle {
+                boot_id: self.boot_id.clone(),
+                history,
+                warned,
+            };
+            if self.journal.contents().idle.get(key) != Some(&idle) {
+                records.push(Record::Idle(*key, Box::new(idle)));
+            }
         }
         match records.is_empty() {
             true => Ok(()),

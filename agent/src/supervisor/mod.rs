@@ -494,7 +494,9 @@ impl<C: Containers> Supervisor<C> {
             };
             let Some(event) = event else {
                 info!("the supervisor ends, containers run on");
-                if let Err(failed) = self.note_sums(host::boot_clock_ms(), true) {
+                let now = host::boot_clock_ms();
+                let noted = self.note_sums(now, true);
+                if let Err(failed) = noted.and_then(|()| self.note_idle(now, true)) {
                     error!(error = %failed, "what containers used of late is not counted");
                 }
                 return;
@@ -734,6 +736,13 @@ impl<C: Containers> Supervisor<C> {
         for (key, reason, detail) in stops {
             info!(%key, %reason, %detail, "a limit ends the session");
             let stopped = self
+        // Before anybody is told: whoever follows does not say it again.
+        if (sample || !warnings.is_empty())
+            && let Err(failed) = self.note_idle(now, false)
+        {
+            error!(error = %failed, "the journal failed; the agent ends, containers run on");
+            std::process::exit(1);
+        }
                 .journal
                 .write(vec![Record::LocalStop(key, reason)])
                 .and_then(|()| self.reconcile(key));
@@ -761,3 +770,5 @@ mod tests;
 
 #[cfg(test)]
 mod leased_tests;
+#[cfg(test)]
+mod idle_tests;

@@ -449,8 +449,13 @@ impl<C: Containers> Supervisor<C> {
         let seen = self.journal.contents().seen.get(&key);
         match seen.map(|seen| (&seen.boot_id, seen.used_boot_ms)) {
             // Noted now and then: it may have been used a little later than that.
+        let idle = self.journal.contents().idle.get(&key);
+        let idle = idle.filter(|idle| idle.boot_id == self.boot_id).cloned();
+        // Of one that was warned each use was noted.
+        let exact = idle.is_some_and(|idle| watching.recall(idle.history, idle.warned));
             Some((boot_id, Some(at))) if *boot_id == self.boot_id => {
                 watching.was_used(at.saturating_add(NOTE_USE_MS).min(now));
+            Some((boot_id, Some(_))) if exact && *boot_id == self.boot_id => (),
             }
             Some(_) => (),
             None => watching.was_used(now), // nobody knows, and nobody is to suffer for it

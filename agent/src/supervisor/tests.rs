@@ -591,7 +591,7 @@ impl Driven {
     }
 
     /// Another process of the agent, on what this one leaves behind.
-    async fn again(self) -> Self {
+    pub(super) async fn again(self) -> Self {
         let Self {
             supervisor,
             engine,
@@ -740,7 +740,7 @@ impl Driven {
         outbox.outcomes.get(&(key(session), number)).cloned()
     }
 
-    async fn running(&mut self, session: u64) {
+    pub(super) async fn running(&mut self, session: u64) {
         self.order(vec![entry(session, Want::Prepare)]);
         self.until("it is created", |d| {
             d.state(session) == Some(ContainerState::Created)

@@ -7,7 +7,7 @@ use crate::journal::Sums;
 use longshore_common::agent::DeviceSample;
 use longshore_common::ids::{ContainerKey, DeviceId};
 use longshore_common::judge::{
-    Check, IdleHistory, SessionClock, Source, Verdict, WarnState, Warning, judge,
+    Check, IdleHistory, KeptHistory, SessionClock, Source, Verdict, WarnState, Warning, judge,
     lifetime_deadline, mean_tenths, tenths, warn_of_drain,
 };
 use longshore_common::limits::{Metric, SessionLimits};
@@ -24,6 +24,17 @@ use tokio::sync::watch;
 const LONGEST_SAMPLE_MS: i64 = 10_000;
 /// A whole device in thousandths. Of less, the memory in use is also that of others.
 const WHOLE_DEVICE: i64 = 1000;
+
+/// What the last note of a container's use said, as far as the next one depends on it.
+#[derive(Debug)]
+struct NotedIdle {
+    /// When, on the boot clock.
+    at_ms: i64,
+    /// When it would be stopped for being idle, and at the end of its life.
+    deadlines: [Option<i64>; 2],
+    activity_ms: Option<i64>,
+    warned: WarnState,
+}
 
 /// One running container.
 #[derive(Debug)]
@@ -42,6 +53,8 @@ pub(super) struct Watching {
     devices: BTreeMap<DeviceId, DeviceUse>,
     /// When these figures were last written down, on the boot clock; none = not yet.
     noted_ms: Option<i64>,
+    /// What was last written down of how it is used.
+    noted_idle: Option<NotedIdle>,
     /// The end of which its program got the signal it wants before; none = of none.
     signalled_ms: Option<i64>,
     /// That signal is on its way.
@@ -76,6 +89,7 @@ impl Watching {
             totals: Totals::default(),
             devices: BTreeMap::new(),
             noted_ms: None,
+            noted_idle: None,
             signalled_ms: None,
             signalling: false,
             verdict: Verdict::default(),
@@ -100,6 +114,47 @@ impl Watching {
         *noted = now_ms;
         let (totals, devices) = self.figures();
         Some(Sums { totals, devices })
+    }
+
+    /// How it was used and what was warned of, if that is to be written down: each
+    /// [`NOTE_USE_MS`], when a deadline moved by more, when something was warned of, when one that
+    /// was warned is used, or `last`. Whoever follows then warns of nothing twice.
+    pub(super) fn idle_due(&mut self, now_ms: i64, last: bool) -> Option<(KeptHistory, WarnState)> {
+        let verdict = &self.verdict;
+        let deadlines = [verdict.idle_deadline_ms, verdict.lifetime_deadline_ms];
+        let activity_ms = self.history.last_activity_ms();
+        let due = match &self.noted_idle {
+            None => true,
+            Some(noted) => {
+                let moved = |(now, then): (&Option<i64>, &Option<i64>)| match (now, then) {
+                    (Some(now), Some(then)) => now.abs_diff(*then) > NOTE_USE_MS.unsigned_abs(),
+                    (now, then) => now != then,
+                };
+                let used = self.warned.is_idle() && activity_ms != noted.activity_ms;
+                now_ms.saturating_sub(noted.at_ms) >= NOTE_USE_MS
+                    || deadlines.iter().zip(&noted.deadlines).any(moved)
+                    || !self.warned.warned_as(&noted.warned)
+                    || used
+            }
+        };
+        if !due && !last {
+            return None;
+        }
+        self.noted_idle = Some(NotedIdle {
+            at_ms: now_ms,
+            deadlines,
+            activity_ms,
+            warned: self.warned.clone(),
+        });
+        Some((self.history.keepsake(), self.warned.clone()))
+    }
+
+    /// How an agent before this one saw it used in this boot, and what it warned of. The answer
+    /// says whether nothing may have been used since that was noted.
+    pub(super) fn recall(&mut self, history: KeptHistory, warned: WarnState) -> bool {
+        self.history.restore(history);
+        self.warned = warned;
+        self.warned.is_idle()
     }
 
     /// Its figures so far, and those of its devices.

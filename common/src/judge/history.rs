@@ -7,6 +7,7 @@
 //! activity that is lost does: whoever restarts pushes the last one again.
 
 use crate::limits::{Metric, UtilizationPolicy};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Tenths of a percent in the whole.
@@ -47,6 +48,16 @@ pub struct IdleHistory {
     kept_until_ms: Option<i64>,
     sources: [Source; Metric::ALL.len()],
     pending: VecDeque<(i64, Metric, u32)>,
+    window: Option<Window>,
+}
+
+/// An [`IdleHistory`] as it is written down: what a process that follows could not learn
+/// otherwise. At most a window of buckets for each metric.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeptHistory {
+    last_activity_ms: Option<i64>,
+    measured_ms: Option<i64>,
+    kept_until_ms: Option<i64>,
     window: Option<Window>,
 }
 
@@ -94,6 +105,26 @@ impl IdleHistory {
             history.set_source(*metric, *source);
         }
         history
+    }
+
+    /// What is worth keeping of it. Samples that no verdict has taken in yet are not.
+    #[must_use]
+    pub fn keepsake(&self) -> KeptHistory {
+        KeptHistory {
+            last_activity_ms: self.last_activity_ms,
+            measured_ms: self.measured_ms,
+            kept_until_ms: self.kept_until_ms,
+            window: self.window.clone(),
+        }
+    }
+
+    /// Takes up what was kept, in the same boot. What came since then is missing, and a window
+    /// that cannot be one is left out.
+    pub fn restore(&mut self, kept: KeptHistory) {
+        self.last_activity_ms = self.last_activity_ms.max(kept.last_activity_ms);
+        self.measured_ms = self.measured_ms.max(kept.measured_ms);
+        self.kept_until_ms = self.kept_until_ms.max(kept.kept_until_ms);
+        self.window = kept.window.filter(Window::is_sound);
     }
 
     /// Tells where a metric comes from from now on.
@@ -253,7 +284,7 @@ fn limit(threshold: u32, buckets: u64) -> u64 {
 }
 
 /// How a window is cut into buckets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Shape {
     /// Where the first bucket begins: the end of the grace.
     pub(super) origin_ms: i64,
@@ -299,7 +330,7 @@ const fn ceil(value: i64, by: i64) -> i64 {
     (value + by - 1) / by
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Window {
     shape: Shape,
     thresholds: Vec<(Metric, u32)>,
@@ -314,10 +345,21 @@ impl Window {
             series: Default::default(),
         }
     }
+
+    /// Whether one that was read can be reckoned with.
+    fn is_sound(&self) -> bool {
+        let Shape {
+            bucket_ms, count, ..
+        } = self.shape;
+        let of_count = |series: &Series| {
+            i64::try_from(series.closed.len()).is_ok_and(|n| n <= count) && series.open >= 0
+        };
+        bucket_ms > 0 && (1..=BUCKETS_MAX).contains(&count) && self.series.iter().all(of_count)
+    }
 }
 
 /// The buckets of one metric.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Series {
     /// Means of the full buckets, the newest last, at most one window of them; none =
     /// missing.
@@ -450,6 +492,109 @@ mod tests {
         {
             let shape = Shape::new(0, window_s);
             assert_eq!((shape.bucket_ms, shape.count), (bucket_s * 1000, count));
+        }
+    }
+
+    fn judged(
+        history: &mut IdleHistory,
+        warned: &mut crate::judge::WarnState,
+        at_s: i64,
+    ) -> crate::judge::Verdict {
+        use crate::limits::{Combine, IdleAction, IdlePolicy, Operator, SessionLimits};
+        let idle = IdlePolicy {
+            action: IdleAction::Stop,
+            combine: Combine::All,
+            initial_grace_s: 0,
+            warn_s: Vec::new(),
+            interaction_timeout_s: None,
+            utilization: Some(UtilizationPolicy {
+                window_s: 60,
+                operator: Operator::And,
+                applies_to_batch: false,
+                thresholds: vec![(Metric::Gpu, 10)],
+            }),
+            timeout_s: 0,
+            keep_max: 4,
+        };
+        let limits = SessionLimits {
+            idle: Some(idle),
+            ..SessionLimits::default()
+        };
+        let clock = crate::judge::SessionClock {
+            created_at_ms: 0,
+            started_at_ms: 0,
+            new_user_until_ms: None,
+            lifetime_deadline_ms: None,
+        };
+        let kind = crate::session::SessionType::Interactive;
+        crate::judge::judge(&limits, kind, &clock, history, warned, at_s * 1000)
+    }
+
+    #[test]
+    fn what_was_kept_goes_on_with_a_gap_and_warns_of_nothing_twice() {
+        let source = [(Metric::Gpu, Source::Measured)];
+        let (mut history, mut warned) = (IdleHistory::new(&source), Default::default());
+        // Half busy for 30 s, then nothing: low at 80, and warned half a window before that.
+        let mut warnings = 0;
+        for at_s in (0..=50).step_by(5) {
+            let tenths = if at_s < 30 { 500 } else { 0 };
+            history.push_sample(at_s * 1000, Metric::Gpu, tenths);
+            let verdict = judged(&mut history, &mut warned, at_s);
+            warnings += verdict.warn.len();
+            assert!(at_s < 30 || verdict.checks[1] == Some(80_000), "{at_s}");
+        }
+        assert_eq!(warnings, 1);
+        let bytes = postcard::to_stdvec(&(history.keepsake(), &warned)).unwrap();
+        assert!(bytes.len() < 8 * 1024, "{}", bytes.len());
+
+        // Ten seconds nobody looked: they are missing, and the mean of the others is low at 85.
+        let (kept, mut warned): (KeptHistory, crate::judge::WarnState) =
+            postcard::from_bytes(&bytes).unwrap();
+        let mut history = IdleHistory::new(&source);
+        history.restore(kept);
+        let verdict = judged(&mut history, &mut warned, 65);
+        assert_eq!(verdict.checks[1], Some(85_000));
+        assert_eq!(verdict.idle_deadline_ms, Some(85_000));
+        assert!(verdict.warn.is_empty() && verdict.idle, "{verdict:?}");
+        // Without it everything before is missing.
+        let mut anew = IdleHistory::new(&source);
+        let verdict = judged(&mut anew, &mut Default::default(), 65);
+        assert_eq!(verdict.checks[1], Some(115_000));
+    }
+
+    #[test]
+    fn a_window_that_cannot_be_one_is_left_out() {
+        let kept = |shape: Shape, closed: usize| KeptHistory {
+            last_activity_ms: Some(7),
+            window: Some(Window {
+                series: std::array::from_fn(|_| Series {
+                    closed: (0..closed).map(|_| None).collect(),
+                    ..Series::default()
+                }),
+                ..Window::new(shape)
+            }),
+            ..KeptHistory::default()
+        };
+        let good = Shape::new(0, 60);
+        let shapes = [
+            (good, 12, true),
+            (good, 13, false),
+            (
+                Shape {
+                    bucket_ms: 0,
+                    ..good
+                },
+                0,
+                false,
+            ),
+            (Shape { count: 0, ..good }, 0, false),
+            (Shape { count: 241, ..good }, 0, false),
+        ];
+        for (shape, closed, sound) in shapes {
+            let mut history = IdleHistory::default();
+            history.restore(kept(shape, closed));
+            assert_eq!(history.window.is_some(), sound, "{shape:?}");
+            assert_eq!(history.last_activity_ms(), Some(7));
         }
     }
 }

@@ -77,6 +77,14 @@ impl Notice {
         self.told_ms.is_some()
     }
 
+    /// Whether the same warnings were given.
+    pub(super) fn warned_as(&self, other: &Self) -> bool {
+        self.fired == other.fired
+            && self.warned_at_ms == other.warned_at_ms
+            && self.strict_ms == other.strict_ms
+            && self.is_told() == other.is_told()
+    }
+
     /// Forgets the warnings, as there is nothing to warn of.
     pub(super) fn clear(&mut self) {
         self.fired.clear();
