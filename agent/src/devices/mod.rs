@@ -13,6 +13,7 @@ pub mod foreign;
 mod mask;
 pub mod nvml;
 pub mod simulated;
+pub mod stuck;
 
 pub use mask::Mask;
 

@@ -3,8 +3,8 @@
 
 use super::{Event, Supervisor};
 use crate::devices::foreign::{Process, container_of};
-use crate::runtime::Containers;
-use longshore_common::agent::{Device, Health};
+use crate::runtime::{Containers, FoundStatus};
+use longshore_common::agent::{Device, Health, RuntimeState};
 use longshore_common::ids::DeviceId;
 use longshore_common::wire::NoticeKind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +74,27 @@ impl<C: Containers> Supervisor<C> {
         });
     }
 
+    /// Keeps back the devices of containers that do not end though they were killed.
+    pub(super) fn look_for_stuck(&mut self, now_ms: i64) {
+        if self.shared.outbox().runtime != RuntimeState::Up {
+            return; // what is known of the containers may be over long since
+        }
+        let (found, desired) = (&self.found, &self.desired);
+        let late = self.stuck.look(now_ms, |key| {
+            let there = found.get(&key)?;
+            let runs = matches!(there.status, FoundStatus::Running | FoundStatus::Paused);
+            let grants = desired.get(&key).map(|entry| &entry.spec.devices);
+            let grants = grants.into_iter().flatten();
+            runs.then(|| grants.map(|grant| grant.device.clone()).collect())
+        });
+        for key in late {
+            warn!(%key, "a container does not end though it was killed");
+            let text = "it does not end though it was killed 90 s ago; its GPUs are kept back";
+            self.notice(NoticeKind::Breach, Some(key), None, text.to_owned());
+            self.refresh_inventory();
+        }
+    }
+
     pub(super) fn tell_foreign(&mut self) {
         let held: Vec<DeviceId> = self.foreign.held().map(|(id, _)| id.clone()).collect();
         for device in held {
@@ -114,6 +135,11 @@ impl<C: Containers> Supervisor<C> {
         };
         leave_masked(&mut devices, &masked, &held);
         for device in devices.iter_mut().filter(|d| d.health == Health::Healthy) {
+            if let Some(why) = self.stuck.why(&device.id) {
+                device.health = Health::Cordoned;
+                device.health_detail = why.into();
+                continue;
+            }
             if let Some(why) = self.foreign.why(&device.id) {
                 device.health_detail = why.into();
                 if self.config.foreign.hold {
@@ -131,6 +157,10 @@ impl<C: Containers> Supervisor<C> {
             gpus.devices.iter().find(|d| d.id == id).map(|d| d.health)
         };
         match (health, &self.config.released) {
+            (Some(Health::Healthy), _) if self.stuck.why(&id).is_some() => {
+                let why = self.stuck.why(&id).unwrap_or_default();
+                Err(format!("device {id}: {why}"))
+            }
             (None, _) => Err(format!("it has no device {id}")),
             (Some(Health::Cordoned), Some(released)) => {
                 info!(device = %id, "a device is released by a person");

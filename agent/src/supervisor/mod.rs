@@ -31,6 +31,7 @@ mod watching;
 
 use crate::delivery::FileNote;
 use crate::devices::foreign::{Foreign, Process};
+use crate::devices::stuck::Stuck;
 use crate::devices::{Mask, Snapshot, Snapshots};
 use crate::host::freezer::Freezer;
 use crate::host::wall_clock;
@@ -281,6 +282,7 @@ pub struct Supervisor<C> {
     lease_unkept: bool,
     freezer: Freezer,
     foreign: Foreign,
+    stuck: Stuck,
     /// Of each device: the number of its newest sign that was told.
     signs_told: BTreeMap<DeviceId, u64>,
     /// Looks at the GPUs that were taken up.
@@ -465,6 +467,7 @@ impl<C: Containers> Supervisor<C> {
             lease_unkept: false,
             freezer: Freezer::default(),
             foreign: Foreign::default(),
+            stuck: Stuck::default(),
             signs_told: BTreeMap::new(),
             looks: 0,
             past_engine: BTreeSet::new(),
@@ -610,7 +613,10 @@ impl<C: Containers> Supervisor<C> {
             }
             Event::Verified(key, result) => self.take_check(key, result)?,
             Event::Strangers(seen) => {
-                if self.foreign.look(seen, host::boot_clock_ms()) {
+                let used = seen.iter().filter(|(_, programs)| !programs.is_empty());
+                let freed = self.stuck.probed(&used.map(|(id, _)| id.clone()).collect());
+                let changed = self.foreign.look(seen, host::boot_clock_ms());
+                if freed || changed {
                     self.tell_foreign();
                     self.refresh_inventory();
                 }
@@ -644,6 +650,7 @@ impl<C: Containers> Supervisor<C> {
             self.note_checks();
         }
         self.make_checks();
+        self.look_for_stuck(now);
         self.sweep(now);
         self.tell_strangers();
         let due: Vec<ContainerKey> = self
@@ -729,13 +736,6 @@ impl<C: Containers> Supervisor<C> {
                 warnings.push((*key, warning.text));
             }
         }
-        for (key, text) in warnings {
-            self.say_inside(key, &text);
-            self.notice(NoticeKind::Warning, Some(key), None, text);
-        }
-        for (key, reason, detail) in stops {
-            info!(%key, %reason, %detail, "a limit ends the session");
-            let stopped = self
         // Before anybody is told: whoever follows does not say it again.
         if (sample || !warnings.is_empty())
             && let Err(failed) = self.note_idle(now, false)
@@ -743,6 +743,13 @@ impl<C: Containers> Supervisor<C> {
             error!(error = %failed, "the journal failed; the agent ends, containers run on");
             std::process::exit(1);
         }
+        for (key, text) in warnings {
+            self.say_inside(key, &text);
+            self.notice(NoticeKind::Warning, Some(key), None, text);
+        }
+        for (key, reason, detail) in stops {
+            info!(%key, %reason, %detail, "a limit ends the session");
+            let stopped = self
                 .journal
                 .write(vec![Record::LocalStop(key, reason)])
                 .and_then(|()| self.reconcile(key));
@@ -769,6 +776,8 @@ impl<C: Containers> Supervisor<C> {
 mod tests;
 
 #[cfg(test)]
+mod idle_tests;
+#[cfg(test)]
 mod leased_tests;
 #[cfg(test)]
-mod idle_tests;
+mod stuck_tests;

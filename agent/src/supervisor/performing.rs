@@ -149,6 +149,9 @@ impl<C: Containers> Supervisor<C> {
                     return Ok(());
                 };
                 let kill = self.end_frozen(found) || kill;
+                let left_ms = if kill { 0 } else { i64::from(grace_s) * 1000 };
+                let dead_ms = host::boot_clock_ms().saturating_add(left_ms);
+                self.stuck.killed(key, dead_ms);
                 let (runtime, id) = (Arc::clone(&self.runtime), found.docker_id.clone());
                 self.spawn(
                     key,
@@ -446,16 +449,16 @@ impl<C: Containers> Supervisor<C> {
             watching.take_limits(&entry.limits, self.set_boot_ms);
         }
         watching.sample(None, &Snapshot::default(), now);
-        let seen = self.journal.contents().seen.get(&key);
-        match seen.map(|seen| (&seen.boot_id, seen.used_boot_ms)) {
-            // Noted now and then: it may have been used a little later than that.
         let idle = self.journal.contents().idle.get(&key);
         let idle = idle.filter(|idle| idle.boot_id == self.boot_id).cloned();
         // Of one that was warned each use was noted.
         let exact = idle.is_some_and(|idle| watching.recall(idle.history, idle.warned));
+        let seen = self.journal.contents().seen.get(&key);
+        match seen.map(|seen| (&seen.boot_id, seen.used_boot_ms)) {
+            Some((boot_id, Some(_))) if exact && *boot_id == self.boot_id => (),
+            // Noted now and then: it may have been used a little later than that.
             Some((boot_id, Some(at))) if *boot_id == self.boot_id => {
                 watching.was_used(at.saturating_add(NOTE_USE_MS).min(now));
-            Some((boot_id, Some(_))) if exact && *boot_id == self.boot_id => (),
             }
             Some(_) => (),
             None => watching.was_used(now), // nobody knows, and nobody is to suffer for it

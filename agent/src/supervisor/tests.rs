@@ -62,7 +62,7 @@ pub(super) struct Scripted {
     creates: Gate,
     pub(super) lists: Gate,
     /// While closed, a stop takes as long as its grace would allow.
-    stops: Gate,
+    pub(super) stops: Gate,
     pub(super) freezes: Gate,
     /// What it says to whoever wants something frozen.
     pub(super) freeze_fails: Mutex<Option<RuntimeError>>,

@@ -550,7 +550,7 @@ pub enum NoticeKind {
     Device,
     /// The container engine changed.
     Runtime,
-    /// A container got more than it was granted.
+    /// A container got more than it was granted, or does not end though it was killed.
     Breach,
     /// A file of the image stayed where one was to be delivered.
     FileKept,
