@@ -557,7 +557,14 @@ impl Task {
             };
         for message in batch.drain(..) {
             match message {
-                Message::Event(event, origin, reply) => {
+                Message::Event(mut event, origin, reply) => {
+                    if let Event::Terminate(order) = &mut *event
+                        && order.force
+                    {
+                        // Sets are made by looks, which this task answers: nothing is handed out
+                        // meanwhile.
+                        order.handed = self.live.handed();
+                    }
                     let (answer, audited) =
                         core.happen_audited(&event, now, &mut changes, &mut due);
                     for one in audited {

@@ -89,6 +89,8 @@ pub struct Live {
     pub watchdog: crate::watchdog::Cycles,
     /// The end of the audit log as it is stored.
     audit: Mutex<AuditEnd>,
+    /// Number of the newest desired set that was handed out for each agent in this life.
+    handed: Mutex<BTreeMap<AgentId, Generation>>,
     /// Ends of it that agents were told before they connected last.
     witnesses: Mutex<HashMap<AgentId, AuditEnd>>,
 }
@@ -106,6 +108,20 @@ impl Live {
             redaction,
             ..Self::default()
         }
+    }
+
+    /// A set with this number is about to be sent to an agent.
+    pub fn note_handed(&self, agent: AgentId, generation: Generation) {
+        let mut handed = lock(&self.handed);
+        let newest = handed.entry(agent).or_insert(generation);
+        *newest = (*newest).max(generation);
+    }
+
+    /// The newest set that may have been sent to each agent; of one that is not named, nobody
+    /// knows: it was not connected in this life.
+    #[must_use]
+    pub fn handed(&self) -> BTreeMap<AgentId, Generation> {
+        lock(&self.handed).clone()
     }
 }
 

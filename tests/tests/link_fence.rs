@@ -6,10 +6,11 @@ use longshore_common::agent::{AgentState, RuntimeState};
 use longshore_common::api::NewRestart;
 use longshore_common::ids::{AgentId, Fence, SessionId};
 use longshore_common::session::SessionState;
-use longshore_core::model::{Event, Session};
+use longshore_core::model::{Event, Session, Terminate};
 use longshore_tests::load::fleet::{Fleet, FleetConfig};
 use longshore_tests::load::in_process::{InProcess, job};
 use longshore_tests::load::{install_tls, raise_file_limit};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Much less on a machine that is well; the machines of CI are not.
@@ -94,6 +95,60 @@ async fn a_node_that_was_given_up_removes_all_and_serves_again() -> Result<()> {
     ensure!(placed.since(lost) >= 30_000, "placed {placed}, lost {lost}");
     assert_eq!(coordinator.look(|state| state.check()).await?, Ok(()));
     fleet.stop().await;
+    coordinator.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_placed_on_a_node_that_is_away_and_was_not_told_is_free_at_once() -> Result<()> {
+    install_tls();
+    raise_file_limit()?;
+    let dir = tempfile::tempdir()?;
+    let coordinator = InProcess::start(dir.path()).await?;
+    let fleet = Fleet::join(FleetConfig {
+        coordinator: coordinator.address(),
+        token: coordinator.token(1, 3600).await?,
+        agents: 1,
+        gpus: 0,
+        cpu: 2,
+        mem_mib: 1024,
+        run: Duration::from_secs(3600),
+        dir: dir.path().to_owned(),
+    })
+    .await?;
+    fleet.all_linked(LIMIT).await?;
+    let agent = fleet.members[0].id;
+    let known = coordinator.submit(job(&["work"]), None).await?;
+    until(&coordinator, agent, known, |s| {
+        s.state == SessionState::Running
+    })
+    .await?;
+    fleet.stop().await;
+    // It is not LOST yet, so it still gets work.
+    let unknown = coordinator.submit(job(&["work"]), None).await?;
+    until(&coordinator, agent, unknown, |s| {
+        s.state == SessionState::Scheduled
+    })
+    .await?;
+    let (rows, _) = books(&coordinator, agent).await?;
+    let end = Event::Terminate(Terminate {
+        caller: coordinator.caller.clone(),
+        called: None,
+        ids: vec![known, unknown],
+        grace_s: 0,
+        force: true,
+        many: true,
+        handed: BTreeMap::new(), // the engine knows
+    });
+    coordinator.engine.tell(end).await?;
+    until(&coordinator, agent, known, |s| s.state.is_final()).await?;
+    let (left, state) = books(&coordinator, agent).await?;
+    ensure!(
+        rows == 2 && left == 1,
+        "{rows} sessions held something, {left} still do"
+    );
+    ensure!(state == Some(AgentState::Alive), "{state:?}");
+    assert_eq!(coordinator.look(|state| state.check()).await?, Ok(()));
     coordinator.stop().await;
     Ok(())
 }

@@ -645,6 +645,7 @@ async fn end(
         grace_s,
         force: order.force,
         many,
+        handed: std::collections::BTreeMap::new(),
     };
     let mut answer = match engine.ask(Event::Terminate(event)).await?? {
         Answer::Terminated(answer) => answer,

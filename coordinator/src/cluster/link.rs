@@ -616,7 +616,14 @@ async fn state_stream(
             () = changed.notified(), if ordered => (),
         }
         let (agent, instance) = (identity.agent, shared.instance);
-        let look = move |state: &State, now| desired_set(state, agent, instance, now);
+        let live = Arc::clone(&shared.engine.live);
+        let look = move |state: &State, now| {
+            let found = desired_set(state, agent, instance, now);
+            if let Some(set) = &found {
+                live.note_handed(agent, set.generation);
+            }
+            found
+        };
         shared.engine.read_when_room(look).await
     };
     let write = async {

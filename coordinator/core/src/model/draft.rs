@@ -8,7 +8,7 @@ use super::entities::{Agent, FailedStart, History, LedgerRow, Session};
 use super::event::{Answer, Effect, Outcome};
 use super::state::{Account, State, Usage};
 use super::usage::{self, UsageChange};
-use longshore_common::ids::{AgentId, ContainerKey, SessionId, UserId};
+use longshore_common::ids::{AgentId, ContainerKey, Generation, SessionId, UserId};
 use longshore_common::session::{Reason, SessionState};
 use longshore_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Draft<'a> {
     pub(super) state: &'a State,
     pub(super) now: Timestamp,
+    /// The newest set that was handed out for each agent, where the event says so.
+    pub(super) handed: BTreeMap<AgentId, Generation>,
     sessions: BTreeMap<SessionId, Session>,
     agents: BTreeMap<AgentId, Agent>,
     touched: BTreeSet<AgentId>,
@@ -30,6 +32,7 @@ impl<'a> Draft<'a> {
         Self {
             state,
             now,
+            handed: BTreeMap::new(),
             sessions: BTreeMap::new(),
             agents: BTreeMap::new(),
             touched: BTreeSet::new(),

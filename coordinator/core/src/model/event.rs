@@ -30,7 +30,7 @@ use longshore_common::wire::{
 };
 use longshore_identity::Secret;
 use longshore_identity::throttle::Limits;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The configuration that is to be in force, as far as decisions rest on it. It was checked as a
 /// whole at the rim.
@@ -433,6 +433,9 @@ pub struct Terminate {
     pub force: bool,
     /// Asked for many at once: what may only be read is left out, and said so.
     pub many: bool,
+    /// The newest set that was handed out for each agent, where that is known: a container that
+    /// stands in later ones alone was never sent to anybody.
+    pub handed: BTreeMap<AgentId, Generation>,
 }
 
 /// Something is done to a session that leaves its state as it is.

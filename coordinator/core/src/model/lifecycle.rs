@@ -401,6 +401,28 @@ pub(super) fn force(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) 
     for agent in agents {
         draft.touch(agent);
     }
+    close_unsent(draft, id);
+}
+
+/// What no agent was ever told of cannot be there: nobody has to confirm that it is gone.
+fn close_unsent(draft: &mut Draft<'_>, id: SessionId) {
+    let Some(session) = draft.session(id) else {
+        return;
+    };
+    let unsent = |c: &&Container| {
+        let handed = draft.handed.get(&c.agent);
+        let told = c.acknowledged || c.told_to_run || c.state != ContainerState::Assigned;
+        !told && handed.is_some_and(|newest| *newest < c.first_generation)
+    };
+    let keys: Vec<ContainerKey> = session
+        .containers
+        .iter()
+        .filter(unsent)
+        .map(|c| c.key)
+        .collect();
+    for key in keys {
+        close_container(draft, key);
+    }
 }
 
 /// An attempt failed before it ran: take it back.
@@ -740,8 +762,11 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
     }
     // Ended so soon that its running was never reported.
     // An attempt that is being taken back does not run: its deadline stays.
+    // Where each runs the command, the others may still be on their way.
+    let finishes = session.finishes(&end);
     if let (Some(at), SessionState::Scheduled | SessionState::Preparing, None) =
         (started, session.state, &session.failed)
+        && !finishes
     {
         session.started_at.get_or_insert(at);
         session.deadline = None;
@@ -754,6 +779,7 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         End::Stopped { exit, .. } => exit.as_ref(),
         End::StartFailed { .. } | End::Vanished { .. } => None,
     };
+    let goes_on = |s: &Session| finishes && s.unfinished().next().is_some();
     if let (Some(exit), Some(session)) = (exit, draft.session_mut(key.session))
         && session.code_counts(key.rank)
         && !goes_on(session)
@@ -763,14 +789,19 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
     }
     let Some(session) = draft.session(key.session) else {
         return;
-    // Where each runs the command, the others may still be on their way.
-    let finishes = session.finishes(&end);
     };
     if session.stop.is_some() || session.state.is_final() || session.failed.is_some() {
-        && !finishes
         return;
     }
+    let goes_on = goes_on(session);
+    if finishes {
+        derive(draft, key.session, by);
+    }
+    let Some(session) = draft.session(key.session).filter(|_| !goes_on) else {
+        return;
+    };
     let why = match &end {
+        End::Exited(_) if finishes => all_finished(session),
         End::StartFailed { cause, detail } => {
             let failed = FailedStart {
                 cause: *cause,
@@ -780,7 +811,6 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
             fail_attempt(draft, key.session, failed, by);
             return;
         }
-    let goes_on = |s: &Session| finishes && s.unfinished().next().is_some();
         End::Exited(exit) => exit_reason(session, key.rank, exit),
         End::Stopped { reason, .. } => (*reason, stop_detail(session, *reason)),
         End::Vanished { rebooted: true } => (
@@ -793,15 +823,7 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         ),
     };
     let (reason, detail) = why;
-    let goes_on = goes_on(session);
-    if finishes {
-        derive(draft, key.session, by);
-    }
-    let Some(session) = draft.session(key.session).filter(|_| !goes_on) else {
-        return;
-    };
     if session.restarts_after(reason) {
-        End::Exited(_) if finishes => all_finished(session),
         let wait = i64::from(draft.state.scheduler.interval_s) * 1000;
         requeue(draft, key.session, reason, &detail, now.plus_ms(wait), by);
         return;

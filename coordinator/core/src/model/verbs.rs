@@ -160,6 +160,7 @@ pub(super) fn terminate(state: &State, order: &Terminate, now: Timestamp) -> Out
         Some(Ok(rights)) => Some(rights),
         Some(Err(refusal)) => return Outcome::refuse(refusal),
     };
+    draft.handed.clone_from(&order.handed);
     let (mut seen, mut ended) = (BTreeSet::new(), Vec::new());
     for id in order.ids.iter().filter(|id| seen.insert(**id)) {
         let skip = |why: &str| Skipped {

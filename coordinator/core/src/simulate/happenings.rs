@@ -259,6 +259,7 @@ impl Run<'_> {
             grace_s: 10,
             force: order.force,
             many: false,
+            handed: std::collections::BTreeMap::new(),
         };
         let _ = self.happen(&Event::Terminate(terminate)); // what it did is in the changes
         for (id, agent, key, started) in placed {

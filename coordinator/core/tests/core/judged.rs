@@ -43,6 +43,7 @@ fn an_office_that_was_lost_ends_no_session() {
         grace_s: 1,
         force: false,
         many: false,
+        handed: std::collections::BTreeMap::new(),
     };
     becomes(&mut world, user, Role::User);
     let Answer::Terminated(told) = world.does(Event::Terminate(end.clone())) else {
@@ -68,6 +69,7 @@ fn only_administrators_of_its_domain_end_a_session_by_force() {
         grace_s: 1,
         force: true,
         many: false,
+        handed: std::collections::BTreeMap::new(),
     };
     for role in [Role::User, Role::Monitor] {
         becomes(&mut world, me.user, role);

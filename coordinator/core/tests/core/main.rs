@@ -23,5 +23,6 @@ mod steering;
 mod submit;
 mod system;
 mod unclaimed;
+mod unsent;
 mod vaults;
 mod world;

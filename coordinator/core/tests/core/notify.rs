@@ -105,6 +105,7 @@ fn who_ends_its_own_is_not_told_and_who_is_stopped_by_another_is() {
         grace_s: 30,
         force: false,
         many: false,
+        handed: std::collections::BTreeMap::new(),
     };
     world.does(Event::Terminate(order));
     world.ends(id, exit(143));

@@ -454,6 +454,7 @@ impl World {
             grace_s,
             force,
             many: false,
+            handed: BTreeMap::new(),
         })) {
             Answer::Terminated(answer) => answer,
             other => panic!("{other:?}"),

@@ -408,6 +408,7 @@ impl Play {
                         grace_s: 1,
                         force: *force,
                         many: false,
+                        handed: BTreeMap::new(),
                     }));
                     if *force {
                         let (changes, _) = finish_unconfirmed(self.core.state(), self.now, id);

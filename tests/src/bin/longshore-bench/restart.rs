@@ -90,6 +90,7 @@ async fn make(data_dir: &Path, live: u32, past: u32) -> Result<()> {
                 grace_s: 0,
                 force: false,
                 many: false,
+                handed: std::collections::BTreeMap::new(),
             };
             take(&mut state, &mut changes, &Event::Terminate(terminate))?;
         }
