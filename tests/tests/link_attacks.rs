@@ -2,32 +2,30 @@
 //! an agent does with a coordinator it should not trust. Everything over real QUIC.
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use longshore_agent::daemon::private_dir;
-use longshore_agent::identity::{Files, Identity, Token, join_config, new_key};
+use longshore_agent::identity::{Files, Token, join_config, new_key};
 use longshore_agent::link::{JoinError, JoinOrder, join};
 use longshore_common::agent::RuntimeState;
 use longshore_common::api::Progress;
 use longshore_common::ids::{
-    AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, Fence, Generation,
-    InstanceId, Rank, SessionId,
+    AgentId, Attempt, ClusterId, ContainerKey, Fence, Generation, Rank, SessionId,
 };
 use longshore_common::session::{ContainerState, End, Exit, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    ALPN_AGENT, ALPN_ENROL, ActualSet, AuditEnd, Cap, CloseCode, ContainerReport, Data,
-    EnrolAnswer, EnrolRefusal, EnrolRefused, EnrolRequest, Goodbye, Heartbeat, HeartbeatAck, Hello,
+    ALPN_AGENT, ALPN_ENROL, ActualSet, Cap, CloseCode, ContainerReport, Data, EnrolAnswer,
+    EnrolRefusal, EnrolRefused, EnrolRequest, Goodbye, Heartbeat, HeartbeatAck, Hello,
     InventoryReport, LogsRequest, Message, Outcome, OutcomeAck, OutcomeNumber, OutputKind,
-    PullProgress, StreamAccept, StreamOpen, Totals, Welcome, encode,
+    PullProgress, StreamAccept, StreamOpen, Totals, encode,
 };
 use longshore_coordinator::cluster::ClusterError;
 use longshore_coordinator::pki::Pki;
 use longshore_core::model::{Event, Session, State};
-use longshore_link::{FrameReader, MAX_DATA_STREAMS, Side, send, transport};
+use longshore_link::{FrameReader, MAX_DATA_STREAMS, send};
 use longshore_tests::load::fleet::{Fleet, FleetConfig};
 use longshore_tests::load::in_process::{InProcess, job};
 use longshore_tests::load::install_tls;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use std::net::SocketAddr;
+use longshore_tests::load::raw::{Link, Node, close_code, dial, node, order};
+use quinn::crypto::rustls::QuicServerConfig;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,31 +40,6 @@ async fn coordinator() -> Result<(TempDir, InProcess)> {
     let dir = tempfile::tempdir()?;
     let coordinator = InProcess::start(dir.path()).await?;
     Ok((dir, coordinator))
-}
-
-/// Dials with whatever certificate is in `tls`.
-async fn dial(
-    port: u16,
-    mut tls: rustls::ClientConfig,
-    alpn: &[u8],
-    cluster: Option<ClusterId>,
-) -> Result<(quinn::Endpoint, quinn::Connection)> {
-    tls.alpn_protocols = vec![alpn.to_vec()];
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    config.transport_config(transport(Side::Agent, true));
-    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
-    endpoint.set_default_client_config(config);
-    let name = cluster.map_or_else(
-        || "coordinator.longshore".to_owned(),
-        |id| {
-            let id = id.to_string();
-            let bare = id.trim_start_matches(ClusterId::PREFIX);
-            format!("coordinator.{bare}.longshore")
-        },
-    );
-    let to: SocketAddr = ([127, 0, 0, 1], port).into();
-    let connection = tokio::time::timeout(LIMIT, endpoint.connect(to, &name)?).await??;
-    Ok((endpoint, connection))
 }
 
 fn request(token: &Token, name: &str) -> Result<EnrolRequest> {
@@ -109,92 +82,6 @@ async fn refusal(
     match enrol(coordinator, token, request).await? {
         Ok(answer) => bail!("{} was let in", answer.name),
         Err(refused) => Ok(refused.code),
-    }
-}
-
-fn order(coordinator: &InProcess, token: &str, name: &str) -> Result<JoinOrder> {
-    Ok(JoinOrder {
-        address: coordinator.address(),
-        token: Token::parse(token)?,
-        name: name.to_owned(),
-        fingerprint: format!("fingerprint of {name}"),
-        machine: format!("machine of {name}"),
-    })
-}
-
-/// A node that has joined and whose link the test speaks itself.
-struct Node {
-    identity: Identity,
-    files: Files,
-}
-
-async fn node(coordinator: &InProcess, dir: &Path, name: &str) -> Result<Node> {
-    let state_dir = dir.join(name);
-    private_dir(&state_dir)?;
-    let files = Files::new(&state_dir);
-    let token = coordinator.token(1, DAY).await?;
-    let identity = join(order(coordinator, &token, name)?, &files).await?;
-    Ok(Node { identity, files })
-}
-
-impl Node {
-    fn hello(&self) -> Hello {
-        let name = &self.identity.name;
-        Hello {
-            agent: self.identity.agent,
-            cluster: self.identity.cluster,
-            instance: InstanceId::new(1),
-            started: Timestamp(1),
-            boot_id: "boot".to_owned(),
-            fingerprint: format!("fingerprint of {name}"),
-            machine: format!("machine of {name}"),
-            version: "0".to_owned(),
-            coordinator_generation: CoordinatorGeneration(0),
-            coordinator_instance: None,
-            fence: Fence(1),
-            applied: Generation(0),
-            journal_rebuilt: false,
-            audit: AuditEnd::default(),
-        }
-    }
-
-    async fn connect(&self, port: u16) -> Result<(quinn::Endpoint, quinn::Connection)> {
-        let tls = self.files.link_config()?;
-        dial(port, tls, ALPN_AGENT, Some(self.identity.cluster)).await
-    }
-
-    /// A link that has got its welcome.
-    async fn link(&self, port: u16) -> Result<Link> {
-        let (endpoint, connection) = self.connect(port).await?;
-        let (mut out, back) = connection.open_bi().await?;
-        send(&mut out, &self.hello()).await?;
-        let mut control = FrameReader::new(back, Cap::HELLO);
-        let frame = tokio::time::timeout(LIMIT, control.next()).await??;
-        let _: Welcome = frame.decode()?;
-        Ok(Link {
-            _endpoint: endpoint,
-            connection,
-            control_out: out,
-            control,
-        })
-    }
-}
-
-struct Link {
-    _endpoint: quinn::Endpoint,
-    connection: quinn::Connection,
-    control_out: quinn::SendStream,
-    control: FrameReader,
-}
-
-/// The code with which the coordinator closes a connection.
-async fn close_code(connection: &quinn::Connection) -> Result<CloseCode> {
-    match tokio::time::timeout(LIMIT, connection.closed()).await? {
-        quinn::ConnectionError::ApplicationClosed(closed) => {
-            let code = closed.error_code.into_inner();
-            CloseCode::from_u64(code).ok_or_else(|| anyhow!("closed with {code}"))
-        }
-        other => bail!("{other}"),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod daemons;
 pub mod fleet;
 pub mod https;
 pub mod in_process;
+pub mod raw;
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, getrlimit, setrlimit};
