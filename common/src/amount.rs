@@ -81,7 +81,7 @@ static CUDA_DEVICE: LazyLock<SlotName> = LazyLock::new(|| SlotName::new("cuda.de
 
 impl PartialEq for SlotName {
     fn eq(&self, other: &Self) -> bool {
-        self.ranked == other.ranked
+        Arc::ptr_eq(&self.ranked, &other.ranked) || self.ranked == other.ranked
     }
 }
 
@@ -247,6 +247,12 @@ impl FromStr for SlotName {
                     b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || (dot && b == b'.')
                 })
         };
+        // Those of nearly every node and request lie in memory once.
+        for known in [&CPU, &MEM, &CUDA_DEVICE] {
+            if known.as_str() == text {
+                return Ok((**known).clone());
+            }
+        }
         if text.len() <= 64 && word(family, false) && variant.is_none_or(|v| word(v, true)) {
             Ok(Self::new(text))
         } else {

@@ -116,7 +116,7 @@ fn decided(state: &State, order: &DrainOrder, now: Timestamp) -> Result<Option<A
     // stays.
     let before = node.drain.as_ref();
     wanted.schedulable = false;
-    wanted.drain = Some(Drain {
+    wanted.drain = Some(Box::new(Drain {
         deadline: begin.deadline,
         message: begin.message.clone(),
         by: begin.by.clone(),
@@ -128,7 +128,7 @@ fn decided(state: &State, order: &DrainOrder, now: Timestamp) -> Result<Option<A
         },
         over: false,
         moves: begin.moves,
-    });
+    }));
     Ok((wanted != *node).then_some(wanted))
 }
 

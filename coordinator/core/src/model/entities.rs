@@ -219,7 +219,7 @@ pub struct Agent {
     pub unclaimed: Vec<Unclaimed>,
     /// It is to be empty at an instant.
     #[serde(default)]
-    pub drain: Option<Drain>,
+    pub drain: Option<Box<Drain>>, // seldom there, and large
     /// Devices that people keep back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cordons: BTreeMap<DeviceId, DeviceCordon>,
