@@ -43,6 +43,12 @@ impl Links {
         *self = self.iter().cloned().chain([id]).collect();
     }
 
+    /// The list of all that are linked to each other, and the place of the device itself in it,
+    /// where the links are kept so.
+    pub(crate) fn shared(&self) -> Option<(&Arc<[DeviceId]>, usize)> {
+        Some((&self.all, usize::try_from(self.own?).ok()?))
+    }
+
     /// The same devices, kept in a list that is there already, if that holds them in the same
     /// order and nothing more but, at one place, something else.
     pub(super) fn kept_in(&self, all: &Arc<[DeviceId]>) -> Option<Self> {

@@ -9,11 +9,15 @@
 
 mod amounts;
 mod order;
+mod taken;
 mod verify;
 
 #[cfg(test)]
+mod alike;
+#[cfg(test)]
 mod tests;
 
+pub use taken::{ByPlace, Taken};
 pub use verify::{Mismatch, verify};
 
 use crate::agent::{Affinity, Device, Inventory, Strategy};
@@ -170,7 +174,7 @@ pub fn check_inventory(inventory: &Inventory) -> Result<(), String> {
 /// [`Refusal`] for the first slot, in resource order, that cannot be served.
 pub fn allocate(
     inventory: &Inventory,
-    occupied: &Occupied,
+    occupied: &impl Taken,
     request: &Slots,
 ) -> Result<Vec<DeviceGrant>, Refusal> {
     let mut grants = Vec::new();
@@ -221,6 +225,16 @@ pub fn granted(inventory: &Inventory, request: &Slots, grant: &[DeviceGrant]) ->
         .collect()
 }
 
+/// Whether [`granted`] is the request itself.
+#[must_use]
+pub fn grants_all(inventory: &Inventory, request: &Slots, grant: &[DeviceGrant]) -> bool {
+    request.iter().all(|(slot, asked)| {
+        let parts = grant.iter().filter(|part| part.slot == *slot);
+        let given = parts.fold(0_i64, |sum, part| sum.saturating_add(part.amount));
+        given == asked || !has_devices(inventory, slot)
+    })
+}
+
 /// What a slot of a request means on this node; none if it is a plain amount.
 fn demand(inventory: &Inventory, slot: &SlotName, asked: i64) -> Result<Option<Demand>, Lack> {
     if asked <= 0 {
@@ -241,7 +255,7 @@ fn demand(inventory: &Inventory, slot: &SlotName, asked: i64) -> Result<Option<D
     }
     let most = if kind == SlotKind::Fraction && !inventory.allocation.fragmentation {
         let largest = offered(inventory, slot)
-            .map(|d| d.capacity)
+            .map(|(_, d)| d.capacity)
             .fold(1, i64::max);
         usize::try_from(amount.unsigned_abs().div_ceil(largest.unsigned_abs()))
             .unwrap_or(usize::MAX)
@@ -282,22 +296,24 @@ fn grain(inventory: &Inventory, kind: SlotKind) -> i64 {
     }
 }
 
-fn offered<'a>(inventory: &'a Inventory, slot: &'a SlotName) -> impl Iterator<Item = &'a Device> {
-    inventory
-        .devices
-        .iter()
-        .filter(move |d| d.slot == *slot && d.is_offered())
+/// The devices of a slot that may be given out, with their places in the inventory's list.
+fn offered<'a>(
+    inventory: &'a Inventory,
+    slot: &'a SlotName,
+) -> impl Iterator<Item = (usize, &'a Device)> {
+    let devices = inventory.devices.iter().enumerate();
+    devices.filter(move |(_, d)| d.slot == *slot && d.is_offered())
 }
 
 /// The devices of a slot that have something to give.
 fn usable<'a>(
     inventory: &'a Inventory,
-    occupied: &Occupied,
+    occupied: &impl Taken,
     slot: &'a SlotName,
     demand: &Demand,
 ) -> impl Iterator<Item = Spare<'a>> {
-    offered(inventory, slot).filter_map(move |device| {
-        let used = occupied.get(&device.id).copied().unwrap_or(0);
+    offered(inventory, slot).filter_map(move |(place, device)| {
+        let used = occupied.of(place, device);
         let free = left(device, demand.kind, used);
         let usable = free - free % demand.grain;
         (usable > 0).then_some(Spare { device, usable })

@@ -5,6 +5,7 @@ use crate::agent::{Affinity, Device, Inventory};
 use crate::amount::SlotName;
 use crate::ids::DeviceId;
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// A NUMA node; devices of unknown node form one node, behind the others.
 type Node = u64;
@@ -109,8 +110,18 @@ fn islands(
     spare: &[Spare<'_>],
     inside: bool,
 ) -> Vec<Option<u64>> {
-    let mut devices: Vec<&Device> = inventory.devices.iter().collect();
-    devices.retain(|d| d.slot == *slot);
+    if all_linked(inventory, slot) {
+        return (spare.iter())
+            .map(|from| {
+                let like = |d: &&Device| !inside || d.numa == from.device.numa;
+                let mut alike = of_slot(inventory, slot).filter(like);
+                let island = alike.nth(1).is_some();
+                let label = if inside { node(from.device.numa) } else { 0 };
+                island.then_some(label)
+            })
+            .collect();
+    }
+    let mut devices: Vec<&Device> = of_slot(inventory, slot).collect();
     devices.sort_unstable_by_key(|d| d.id.as_str());
     let place = |id: &DeviceId| {
         let id = id.as_str();
@@ -143,6 +154,30 @@ fn islands(
         (sizes[root] > 1).then_some(root as u64)
     };
     spare.iter().map(label).collect()
+}
+
+fn of_slot<'a>(inventory: &'a Inventory, slot: &'a SlotName) -> impl Iterator<Item = &'a Device> {
+    inventory.devices.iter().filter(move |d| d.slot == *slot)
+}
+
+/// Whether each device of a slot is linked to each other one, as far as that can be seen at a
+/// glance: the usual machine of eight, of which the graph need not be walked for each request.
+fn all_linked(inventory: &Inventory, slot: &SlotName) -> bool {
+    let mut shared: Option<&Arc<[DeviceId]>> = None;
+    let mut seen = 0_u64;
+    for device in of_slot(inventory, slot) {
+        let Some((all, own)) = device.links.shared() else {
+            return false;
+        };
+        let same = Arc::ptr_eq(shared.get_or_insert(all), all);
+        let itself = all.get(own).is_some_and(|id| id.is_copy_of(&device.id));
+        if !same || !itself || own >= 64 {
+            return false;
+        }
+        seen |= 1 << own;
+    }
+    // All of the list, so that nothing else is linked through one that is not there.
+    shared.is_some_and(|all| usize::try_from(seen.count_ones()) == Ok(all.len()))
 }
 
 fn nodes(devices: &[&Device]) -> usize {

@@ -289,7 +289,7 @@ impl Planner {
         let Some(spots) = self.place(session, shape, group, now) else {
             return false;
         };
-        let mut start = self.book(state, session, group, shape, spots, decisions);
+        let mut start = self.book(state, session.id, group, shape, spots, decisions);
         start.pool = Some(pool.name.clone());
         decisions.starts.push(start);
         if let Some(book) = self.books.pools.iter_mut().find(|p| p.name == pool.name) {

@@ -221,7 +221,10 @@ impl Nodes {
         chunk.members.insert(position, member);
         chunk.ranks.insert(position, place.rank);
         let row = position * width;
-        chunk.free.splice(row..row, place.free.iter().copied());
+        let end = chunk.free.len();
+        chunk.free.resize(end + width, 0);
+        chunk.free.copy_within(row..end, row + width);
+        chunk.free[row..row + width].copy_from_slice(&place.free);
         raise(
             &mut bucket.mosts[index * width..(index + 1) * width],
             &place.free,

@@ -5,7 +5,7 @@
 use crate::model::{Agent, AgentUse, State};
 use longshore_common::agent::{AgentState, Inventory};
 use longshore_common::amount::{Shortage, SlotName, Slots};
-use longshore_common::devices::{Occupied, Refusal, allocate, has_devices};
+use longshore_common::devices::{Occupied, Refusal, Taken, allocate, has_devices};
 use longshore_common::ids::GroupId;
 use longshore_common::session::DeviceGrant;
 use std::borrow::Borrow;
@@ -53,7 +53,7 @@ pub fn free_slots(agent: &Agent, usage: &AgentUse) -> Slots {
 /// The first container's refusal; `occupied` is then of no use any more.
 pub(crate) fn grant_ranks<S: Borrow<Slots>>(
     inventory: &Inventory,
-    occupied: &mut Occupied,
+    occupied: &mut impl Taken,
     ranks: impl IntoIterator<Item = S>,
 ) -> Result<Vec<Vec<DeviceGrant>>, Refusal> {
     ranks
@@ -61,7 +61,7 @@ pub(crate) fn grant_ranks<S: Borrow<Slots>>(
         .map(|request| {
             let grants = allocate(inventory, occupied, request.borrow())?;
             for grant in &grants {
-                *occupied.entry(grant.device.clone()).or_insert(0) += grant.amount;
+                occupied.add(inventory, &grant.device, grant.amount);
             }
             Ok(grants)
         })

@@ -9,7 +9,7 @@ use crate::scheduler::ready;
 use crate::scheduler::room::container_cap;
 use longshore_common::agent::AgentState;
 use longshore_common::amount::{SlotName, Slots};
-use longshore_common::devices::Occupied;
+use longshore_common::devices::ByPlace;
 use longshore_common::ids::{AgentId, GroupId, SessionId};
 use longshore_common::session::SessionType;
 use longshore_common::time::Timestamp;
@@ -142,7 +142,7 @@ impl Planner {
                 candidate: false,
                 ready: false,
                 capacity: vec![0; dims].into(),
-                occupied: Occupied::new(),
+                occupied: ByPlace::default(),
                 inventory: None,
                 device_slots: 0,
             });
@@ -273,7 +273,9 @@ impl Planner {
         node.ready = ready;
         node.candidate = candidate;
         node.capacity = capacity.into();
-        node.occupied.clone_from(&usage.devices);
+        node.occupied = (agent.inventory.as_ref()).map_or_else(ByPlace::default, |inventory| {
+            ByPlace::of_inventory(inventory, &usage.devices)
+        });
         node.inventory.clone_from(&agent.inventory);
         node.device_slots = device_slots;
         self.places[index].free = free.into();
@@ -350,6 +352,7 @@ impl Planner {
             && (seat.lane, seat.key, seat.ready, seat.queue) == (lane, key, ready, queue)
         {
             // It stays where it is, with the tries it has had.
+            seat.penalised = !session.penalties.is_empty();
             let old = (
                 std::mem::replace(&mut seat.timer, timer),
                 std::mem::replace(&mut seat.timeout, timeout),
@@ -370,6 +373,7 @@ impl Planner {
                 key,
                 ready,
                 since: now,
+                penalised: !session.penalties.is_empty(),
                 queue,
                 timer,
                 timeout,

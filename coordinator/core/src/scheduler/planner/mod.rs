@@ -26,7 +26,7 @@ use crate::model::{
 };
 use longshore_common::agent::Inventory;
 use longshore_common::amount::{SlotName, Slots};
-use longshore_common::devices::Occupied;
+use longshore_common::devices::ByPlace;
 use longshore_common::ids::{AgentId, GroupId, ProjectId, SessionId, UserId};
 use longshore_common::session::{ClusterMode, SessionState};
 use longshore_common::time::Timestamp;
@@ -80,7 +80,7 @@ pub(super) struct Node {
     /// Would take new work if it were not switched off.
     ready: bool,
     pub(super) capacity: Vector,
-    pub(super) occupied: Occupied,
+    pub(super) occupied: ByPlace,
     pub(super) inventory: Option<Arc<Inventory>>,
     /// Slots it has as devices.
     device_slots: u128,
@@ -191,6 +191,8 @@ pub(super) struct Seat {
     pub(super) ready: bool,
     /// Since when it has been so, at this place.
     since: Timestamp,
+    /// Its start failed somewhere: the session says where, and until when that counts.
+    penalised: bool,
     /// In the order of its queue, for sessions of queues.
     pub(super) queue: Option<(Reverse<u8>, Timestamp, SessionId)>,
     timer: Option<Timestamp>,

@@ -46,7 +46,11 @@ impl Planner {
     /// The account at whose limit the sessions of a lane are, if any.
     pub(in crate::scheduler) fn at_limit(&self, lane: &Lane) -> Option<u32> {
         let request = &self.shapes[lane.shape as usize].as_ref()?.total;
-        let mem = self.slots.binary_search(&SlotName::mem()).ok();
+        // Of a system session memory alone is limited.
+        let mem = match lane.counts {
+            true => None,
+            false => self.slots.binary_search(&SlotName::mem()).ok(),
+        };
         lane.layers.iter().copied().find(|at| {
             let row = &self.accounts[*at as usize];
             (lane.counts && row.sessions >= row.max_sessions)
@@ -309,11 +313,22 @@ impl Planner {
             }
         }
         if !known_full && !pool_is_full {
-            let Some(session) = state.sessions.get(&id) else {
+            // The session itself is looked at only where it says more than its shape.
+            let asked = self.seats.get(&id).is_none_or(|seat| seat.penalised)
+                || self.groups[group as usize].pool.is_some();
+            let session = asked.then(|| state.sessions.get(&id)).flatten();
+            if asked && session.is_none() {
                 return Served::Passed;
+            }
+            let spots = match session {
+                Some(session) => self.place(session, shape_at, group, now),
+                None => self.place_shape(shape_at, group, &[]),
             };
-            if let Some(spots) = self.place(session, shape_at, group, now) {
-                let start = self.book(state, session, group, shape_at, spots, decisions);
+            if let Some(spots) = spots {
+                if let Some(session) = session {
+                    self.book_direct(state, group, session);
+                }
+                let start = self.book(state, id, group, shape_at, spots, decisions);
                 decisions.starts.push(start);
                 self.note_held(class_at, None);
                 return Served::Placed;

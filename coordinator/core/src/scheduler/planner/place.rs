@@ -7,7 +7,7 @@ use crate::scheduler::nodes::{Wish, fits};
 use crate::scheduler::room::grant_ranks;
 use crate::scheduler::{Decisions, Placed, Start};
 use longshore_common::amount::{SlotName, Slots};
-use longshore_common::devices::{allocate, granted};
+use longshore_common::devices::{Taken as _, allocate, granted, grants_all};
 use longshore_common::ids::SessionId;
 use longshore_common::session::{ClusterMode, DeviceGrant};
 use longshore_common::time::Timestamp;
@@ -40,7 +40,13 @@ impl Planner {
         self.place_shape(shape_at, group, &penalised)
     }
 
-    fn place_shape(&mut self, shape_at: u32, group: u32, penalised: &[u32]) -> Option<Vec<Spot>> {
+    /// The same for a shape, with agents that come last.
+    pub(super) fn place_shape(
+        &mut self,
+        shape_at: u32,
+        group: u32,
+        penalised: &[u32],
+    ) -> Option<Vec<Spot>> {
         let shape = self.shapes[shape_at as usize].as_ref()?;
         if shape.mode == ClusterMode::SingleNode || shape.ranks.len() == 1 {
             let (at, grants) = self.choose(shape, &shape.total, &shape.ranks, group, penalised)?;
@@ -247,7 +253,10 @@ impl Planner {
             }
         }
         for grant in &spot.devices {
-            *node.occupied.entry(grant.device.clone()).or_insert(0) += sign * grant.amount;
+            if let Some(inventory) = &node.inventory {
+                node.occupied
+                    .add(inventory, &grant.device, sign * grant.amount);
+            }
             if let Ok(slot) = self.slots.binary_search(&grant.slot) {
                 free[slot] -= sign * grant.amount;
             }
@@ -263,33 +272,30 @@ impl Planner {
     pub(in crate::scheduler) fn book(
         &mut self,
         state: &State,
-        session: &Session,
+        id: SessionId,
         group: u32,
         shape_at: u32,
         spots: Vec<Spot>,
         decisions: &mut Decisions,
     ) -> Start {
-        let id = session.id;
         if let Some(seat) = self.seats.get(&id)
             && let Some(lane) = &self.lanes[seat.lane as usize]
             && let Some(shape) = &self.shapes[shape_at as usize]
         {
             let slots = self.slots.len();
-            let mut accounts = lane.layers.clone();
             let moved: Vec<u32> = (0u32..)
                 .zip(&self.groups)
                 .filter(|(at, other)| {
                     let head = other.stopped.and_then(|s| self.lane_of_session(s.head));
                     *at != group
-                        && head.is_some_and(|head| head.layers.iter().any(|a| accounts.contains(a)))
+                        && head.is_some_and(|h| h.layers.iter().any(|a| lane.layers.contains(a)))
                 })
                 .map(|(at, _)| at)
                 .collect();
             for other in moved {
                 self.groups[other as usize].touched = true;
             }
-            accounts.push(lane.in_group);
-            for at in accounts {
+            for at in lane.layers.iter().copied().chain([lane.in_group]) {
                 let row = &mut self.accounts[at as usize];
                 for (used, need) in row.used[..slots].iter_mut().zip(&shape.total) {
                     *used = used.saturating_add(*need);
@@ -329,7 +335,10 @@ impl Planner {
                 });
                 let slots = match &node.inventory {
                     Some(inventory) if !spot.devices.is_empty() => {
-                        Arc::new(granted(inventory, &asked, &spot.devices))
+                        match grants_all(inventory, &asked, &spot.devices) {
+                            true => asked,
+                            false => Arc::new(granted(inventory, &asked, &spot.devices)),
+                        }
                     }
                     _ => asked,
                 };
@@ -340,7 +349,6 @@ impl Planner {
                 }
             })
             .collect();
-        self.book_direct(state, group, session);
         let class = self.lane_of_session(id).and_then(|lane| lane.class);
         self.unseat(id);
         if let Some(class_at) = class
@@ -374,7 +382,8 @@ impl Planner {
             for row in planner.groups.iter_mut().filter(|g| g.stopped.is_some()) {
                 row.touched = true;
             }
-            Some(planner.book(state, session, group, shape_at, spots, decisions))
+            planner.book_direct(state, group, session);
+            Some(planner.book(state, session.id, group, shape_at, spots, decisions))
         })
     }
 
