@@ -4,6 +4,7 @@
 
 mod agents;
 mod arrays;
+mod bounds;
 mod chaos;
 mod clusters;
 mod devices;
@@ -15,6 +16,7 @@ mod judged;
 mod lifecycle;
 mod loss;
 mod notify;
+mod penalties;
 mod placing;
 mod prolong;
 mod random;

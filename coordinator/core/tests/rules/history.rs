@@ -514,7 +514,10 @@ impl Play {
         }
         let before = state.clone();
         let (mut changes, mut effects) = (Vec::new(), Vec::new());
-        let decisions = self.core.place(self.now, &mut changes, &mut effects);
+        let mut decisions = self.core.place(self.now, &mut changes, &mut effects);
+        // Those that do not wait have their place since they were asked for.
+        let waited = |id| before.sessions[&id].state == SessionState::Pending;
+        decisions.starts.retain(|start| waited(start.session));
         let fresh = Planner::new().plan_for(&before, self.now, Some(&decisions.passed));
         same_decisions(&fresh, &decisions)?;
         self.limits_held(&before, &decisions)?;
@@ -535,7 +538,7 @@ impl Play {
             for place in &start.places {
                 let agent = &state.agents[&place.agent];
                 let alive = agent.state == AgentState::Alive && agent.schedulable;
-                if !alive || agent.group != session.group {
+                if !alive || agent.group != start.group {
                     return Err(format!("{} was placed on {}", session.id, agent.name));
                 }
                 if let Some(designated) = &session.designated

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod history;
+mod pools;
 mod shares;
 mod told;
 
