@@ -3,6 +3,7 @@
 use super::input::Input;
 use super::world::joined;
 use super::{InputError, LOST_AFTER_MS, Run, build, input, wrong};
+use crate::model::admin::follow_policies;
 use crate::model::{
     Caller, Change, Event, Extensions, HelloFacts, More, Prolong, Refusal, Terminate,
 };
@@ -311,7 +312,13 @@ impl Run<'_> {
                 let members = merged(self.policy_objects.get(&name).ok_or_else(unknown)?);
                 let policy = build::policy(&build::object(&members, path)?, path, self.now)?;
                 self.policy_objects.insert(name, members);
-                self.apply(Change::KeypairPolicy(Box::new(policy)));
+                let mut changes = vec![Change::KeypairPolicy(Box::new(policy))];
+                // Agents are told when they are judged by it.
+                let mut effects = Vec::new();
+                follow_policies(self.core.state(), &mut changes, &mut effects, self.now);
+                changes.into_iter().for_each(|change| self.apply(change));
+                let watched: Vec<SessionId> = self.watches.keys().copied().collect();
+                watched.into_iter().for_each(|id| self.judge(id));
             }
             "group" => {
                 let members = merged(self.group_objects.get(&name).ok_or_else(unknown)?);

@@ -59,6 +59,7 @@ pub use invitations::{
 pub(super) use invitations::{accept, accepted, link_for, void_links};
 pub use permit::operation;
 pub use permit::{at_project, person as at_person};
+pub(crate) use policies::follow_policies;
 pub use policies::{
     idle_from, idle_rules, keypair_policy_view, lives_view, project_policy_view, user_policy_view,
 };

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const NOTICE_S: i64 = 300;
 
 /// Adds to the changes of an order what follows from them for sessions.
-pub(in super::super) fn follow(
+pub(crate) fn follow(
     state: &State,
     changes: &mut Vec<Change>,
     effects: &mut Vec<Effect>,

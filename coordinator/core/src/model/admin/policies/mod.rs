@@ -18,6 +18,7 @@ mod lives;
 
 pub(super) use delete::delete;
 pub(super) use follow::follow;
+pub(crate) use follow::follow as follow_policies;
 pub use idle::{idle_from, idle_rules};
 pub use kept::{project_policy_view, user_policy_view};
 pub use keypair::keypair_policy_view;
