@@ -2,10 +2,11 @@
 //! Where values come from is decided in `longshore-config`.
 
 mod keys;
+mod logging;
 
 pub use keys::{SCHEMA, manual, reference};
+pub use logging::Logging;
 
-use crate::logging;
 use longshore_common::agent::{Affinity, Allocation, Strategy};
 use longshore_common::amount::parse_milli;
 use longshore_common::redact;
@@ -59,6 +60,7 @@ pub struct Config {
     /// Stored output.
     pub logs: Logs,
     /// What the agent itself writes.
+    #[serde(skip)]
     pub logging: Logging,
     /// Refuse new work, whatever the coordinator says.
     pub local_cordon: bool,
@@ -396,23 +398,6 @@ impl Default for Images {
     }
 }
 
-/// The agent's own log.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(deny_unknown_fields, default)]
-pub struct Logging {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or filters per module.
-    pub level: String,
-}
-
-impl Default for Logging {
-    fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-        }
-    }
-}
-
 /// Stored output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -457,6 +442,7 @@ impl Default for Quic {
 #[serde(default)]
 struct Whole {
     agent: Config,
+    logging: Logging,
 }
 
 /// What is set for the sessions on this node, as the coordinator is told.
@@ -509,7 +495,12 @@ impl Config {
             ConfigError(lines.join("\n"))
         })?;
         let placed = |fault: &Fault| ConfigError(fault.to_string());
-        let Whole { agent } = loaded.typed(&SCHEMA).map_err(|fault| placed(&fault))?;
+        let whole = loaded.typed(&SCHEMA).map_err(|fault| placed(&fault))?;
+        let Whole { mut agent, logging } = whole;
+        if let Err(ConfigError(text)) = logging.check() {
+            return Err(placed(&loaded.placed(&text)));
+        }
+        agent.logging = logging;
         if let Err(ConfigError(text)) = agent.check() {
             return Err(placed(&loaded.placed(&format!("agent.{text}"))));
         }
@@ -537,7 +528,7 @@ impl Config {
             foreign: new.foreign,
             images: new.images,
             logs: new.logs,
-            logging: new.logging,
+            logging: self.logging.reloaded(new.logging),
             local_cordon: new.local_cordon,
             redact: new.redact,
             ..self.clone()
@@ -547,9 +538,6 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         if let Some((_, why)) = redact::faults(&self.redact).first() {
             return Err(ConfigError(format!("redact: {why}")));
-        }
-        if let Err(why) = logging::filter(&self.logging.level) {
-            return Err(ConfigError(format!("logging.level: {why}")));
         }
         if !matches!(self.gpu_way.as_str(), "auto" | "cdi" | "request" | "nodes") {
             return Err(ConfigError(format!(
@@ -674,7 +662,11 @@ mod tests {
             ("LONGSHORE__AGENT__RESERVED__CPU", "-1"),
             ("LONGSHORE__AGENT__RESERVED__CPU", "many"),
             ("LONGSHORE__AGENT__GPU_WAY", "magic"),
-            ("LONGSHORE__AGENT__LOGGING__LEVEL", "longshore_agent=loud"),
+            ("LONGSHORE__LOGGING__LEVEL", "longshore_agent=loud"),
+            ("LONGSHORE__LOGGING__LEVELS", r#"{"a":"loud"}"#),
+            ("LONGSHORE__LOGGING__FILE__PATH", "a.log"),
+            ("LONGSHORE__LOGGING__TARGET", "syslog"),
+            ("LONGSHORE__AGENT__LOGGING__LEVEL", "info"),
             ("LONGSHORE__AGENT__ALLOCATION__STRATEGY", "odd"),
             ("LONGSHORE__AGENT__ALLOCATION__AFFINITY", "any"),
             ("LONGSHORE__AGENT__ALLOCATION__FRAGMENTATION", "0"),

@@ -13,7 +13,6 @@ pub mod identity;
 pub mod journal;
 pub mod lease;
 pub mod link;
-pub mod logging;
 pub mod logs;
 pub mod network;
 pub mod reconcile;

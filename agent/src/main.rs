@@ -10,12 +10,12 @@ use longshore_agent::host::{self, freezer::Freezer};
 use longshore_agent::identity::{Files, Identity, IdentityError, Token};
 use longshore_agent::lease::{Freezable, Lease, freeze_all};
 use longshore_agent::link::{JoinError, JoinOrder, join};
-use longshore_agent::logging::{self, Level};
 use longshore_agent::reload::{InForce, Source, waiting};
 use longshore_agent::runtime::docker::Docker;
 use longshore_agent::runtime::{Containers as _, RuntimeError};
 use longshore_config::load::Loaded;
 use longshore_config::show;
+use longshore_logging::Log;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -111,7 +111,8 @@ fn main() -> ExitCode {
         return ExitCode::from(1);
     }
     let hidden = Hidden::default();
-    let level = logging::begin(
+    let log = Log::begin(
+        "longshore-agent",
         hidden.names(),
         std::env::var("LONGSHORE_LOG").ok().as_deref(),
     );
@@ -139,7 +140,10 @@ fn main() -> ExitCode {
         return look(what, &config, &loaded);
     }
     hidden.set_own(config.redact.clone());
-    take_level(&level, &config);
+    if let Err(error) = take_log(&log, &arguments.command, &config) {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -157,7 +161,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Run => return run(source, config, (level, hidden)).await,
+            Command::Run => return run(source, config, (log, hidden)).await,
             Command::Join {
                 coordinator,
                 token,
@@ -209,9 +213,13 @@ fn look(what: &ConfigVerb, config: &Config, loaded: &Loaded) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn take_level(level: &Level, config: &Config) {
-    if let Err(error) = level.set(&config.logging.level) {
-        error!(%error, "agent.logging.level is not taken");
+/// The log is where the configuration says while the agent runs. Other commands tell whoever gave
+/// them, and must not wait for the file that the running one has.
+fn take_log(log: &Log, command: &Command, config: &Config) -> Result<(), String> {
+    let order = config.logging.order();
+    match command {
+        Command::Run => log.prepare(&order).and_then(|order| log.take(order)),
+        _ => log.set_filters(&order.filters),
     }
 }
 
@@ -245,7 +253,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-async fn run(source: Source, config: Config, (level, hidden): (Level, Hidden)) -> Result<ExitCode> {
+async fn run(source: Source, config: Config, (log, hidden): (Log, Hidden)) -> Result<ExitCode> {
     let lock = daemon::lock_state(&config.state_dir)?;
     daemon::private_dir(&config.run_dir)?;
     let files = Files::new(&config.state_dir);
@@ -280,7 +288,7 @@ async fn run(source: Source, config: Config, (level, hidden): (Level, Hidden)) -
     let mut running = Running {
         source,
         now: begun,
-        level,
+        log,
         agent: &agent,
         docker,
         identity: as_begun,
@@ -302,7 +310,7 @@ async fn run(source: Source, config: Config, (level, hidden): (Level, Hidden)) -
 struct Running<'a> {
     source: Source,
     now: InForce,
-    level: Level,
+    log: Log,
     agent: &'a daemon::Agent,
     docker: Docker,
     identity: Identity,
@@ -330,9 +338,10 @@ impl Running<'_> {
             let docker = daemon::docker_config(&again.now.config, &self.identity);
             let docker = docker.map_err(|error| format!("{error:#}"))?;
             let layers = again.now.layers().map_err(|error| error.to_string())?;
-            Ok((read, again, docker, layers))
+            let log = self.log.prepare(&again.now.config.logging.order())?;
+            Ok((read, again, docker, layers, log))
         });
-        let (read, again, docker, layers) = match checked {
+        let (read, again, docker, layers, log) = match checked {
             Ok(checked) => checked,
             Err(text) => {
                 for line in text.lines() {
@@ -345,7 +354,9 @@ impl Running<'_> {
             warn!("{warning}");
         }
         self.docker.reload(&docker);
-        take_level(&self.level, &again.now.config);
+        if let Err(error) = self.log.take(log) {
+            error!(%error, "logging is not taken");
+        }
         self.agent.reload(&again.now.config, layers).await;
         match again.taken.as_slice() {
             [] => info!("the configuration was read again; nothing differs that can act now"),

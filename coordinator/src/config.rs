@@ -32,7 +32,7 @@ pub use hidden::{Hidden, SecretText};
 pub use http::Http;
 pub use https::{Https, TlsMode, TlsVersion};
 pub use keys::{SCHEMA, manual, reference};
-pub use logging::{LogFormat, Logging};
+pub use logging::Logging;
 pub use networks::ClusterNetworks;
 pub use notify::{MailSettings, Notify, Tls, Webhook, is_public_url};
 pub use retention::Retention;

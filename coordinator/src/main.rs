@@ -8,13 +8,13 @@ use clap::{Parser, Subcommand};
 use longshore_common::ids::{
     ClusterId, CoordinatorGeneration, DomainId, GroupId, InstanceId, PolicyId, ProjectId,
 };
-use longshore_common::redact::{Hiding, Names};
+use longshore_common::redact::Names;
 use longshore_coordinator::api::areas::Areas;
 use longshore_coordinator::api::listener::serve_all;
 use longshore_coordinator::api::{self, App, Cursors};
 use longshore_coordinator::cluster::{self, ClusterConfig, Prepared};
 use longshore_coordinator::config::{
-    Config, Daemon, LogFormat, Overrides, SCHEMA, TlsMode, manual, reference,
+    Config, Daemon, Overrides, SCHEMA, TlsMode, manual, reference,
 };
 use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
@@ -24,7 +24,7 @@ use longshore_coordinator::mail::{Mailer, Smtp};
 use longshore_coordinator::pki::Pki;
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::secrets::rotate;
-use longshore_coordinator::settings::{Held, InForce, Level, Settings, Source};
+use longshore_coordinator::settings::{Held, InForce, Settings, Source};
 use longshore_coordinator::sockets;
 use longshore_coordinator::store::{self, Store, StoreError, verify_audit_file};
 use longshore_coordinator::systemd;
@@ -34,9 +34,9 @@ use longshore_core::model::{Beginning, Event, Group, Meta, NotifyOrder, State};
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Head};
 use longshore_link::boot_ms;
+use longshore_logging::Log;
 use sd_notify::NotifyState;
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -320,7 +320,7 @@ fn start() -> Result<(), End> {
         }
     }
     let names = Names::default();
-    let level = log(&config, &names)?;
+    let log = log(&config, &names)?;
     panics_end_the_process();
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
@@ -331,7 +331,7 @@ fn start() -> Result<(), End> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    let ended = runtime.block_on(run(config, source, (level, names)));
+    let ended = runtime.block_on(run(config, source, (log, names)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
@@ -456,54 +456,17 @@ fn say_audit_head(engine: engine::Engine) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Begins to log; what is answered sets how much. The variable LONGSHORE_LOG stands over it.
-fn log(config: &Config, names: &Names) -> Result<Level, End> {
+/// Begins to log as the configuration says. The variable LONGSHORE_LOG stands over how much.
+fn log(config: &Config, names: &Names) -> Result<Arc<Log>, End> {
     let fixed = std::env::var("LONGSHORE_LOG").ok();
-    let parse = |level: &str| {
-        let filter = tracing_subscriber::EnvFilter::builder().parse(level);
-        filter.map_err(|error| format!("logging.level: {error}"))
-    };
-    let filters = config.logging.filters();
-    let filter = parse(fixed.as_ref().unwrap_or(&filters));
-    let filter = filter.map_err(End::Settings)?;
-    let terminal = std::io::stderr().is_terminal();
-    let names = names.clone();
-    let hiding = move || Hiding::new(std::io::stderr(), names.clone());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(hiding)
-        .with_ansi(terminal);
-    let set = move |take: &dyn Fn(tracing_subscriber::EnvFilter) -> Result<(), String>,
-                    level: &str| {
-        match fixed {
-            Some(_) => Ok(()),
-            None => take(parse(level)?),
-        }
-    };
-    Ok(match config.logging.format {
-        LogFormat::Json if !terminal => {
-            let lines = lines.json().with_filter_reloading();
-            let handle = lines.reload_handle();
-            lines.init();
-            Box::new(move |level: &str| {
-                set(
-                    &|filter| handle.reload(filter).map_err(|e| e.to_string()),
-                    level,
-                )
-            })
-        }
-        LogFormat::Json | LogFormat::Text => {
-            let lines = lines.with_filter_reloading();
-            let handle = lines.reload_handle();
-            lines.init();
-            Box::new(move |level: &str| {
-                set(
-                    &|filter| handle.reload(filter).map_err(|e| e.to_string()),
-                    level,
-                )
-            })
-        }
-    })
+    if let Some(Err(error)) = fixed.as_deref().map(longshore_logging::filter) {
+        return Err(End::Settings(format!("LONGSHORE_LOG: {error}")));
+    }
+    let log = Log::begin("longshore-coordinator", names.clone(), fixed.as_deref());
+    let prepared = log.prepare(&config.logging.order());
+    let taken = prepared.and_then(|prepared| log.take(prepared));
+    taken.map_err(End::Settings)?;
+    Ok(Arc::new(log))
 }
 
 /// A request or connection may panic alone; any other task holds up something that the
@@ -539,7 +502,7 @@ fn with_stored(source: &Source, state: &State) -> Result<InForce, End> {
     Ok(read)
 }
 
-async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> Result<(), End> {
+async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) -> Result<(), End> {
     let data_dir = &config.daemon.data_dir;
     make_private(data_dir)?;
     let sources = config.secure.key_sources(data_dir);
@@ -554,7 +517,15 @@ async fn run(config: Config, source: Source, (level, names): (Level, Names)) -> 
     let data_dir = &config.daemon.data_dir;
     let work = begun.work.clone();
     names.set(config.secure.redaction.names.clone());
-    let settings = Settings::new(source, begun, level);
+    // What is stored of it is known now.
+    if let Err(error) = log.set_filters(&config.logging.filters()) {
+        warn!(%error, "logging.level is not taken");
+    }
+    let level = {
+        let log = Arc::clone(&log);
+        Box::new(move |filters: &str| log.set_filters(filters))
+    };
+    let settings = Settings::new(source, begun, level).logging_to(log);
     let changes = engine::begin(&mut state, beginning(&config), wall_clock())?;
     store.commit(changes).await?;
     let fixed = &config.daemon.auth.fixed_users;

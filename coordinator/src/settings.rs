@@ -14,6 +14,7 @@ use longshore_config::schema::{Acts, Key};
 use longshore_config::show::differing;
 use longshore_config::work::layers::Document;
 use longshore_core::model::StoredSettings;
+use longshore_logging::{Log, Prepared};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -239,6 +240,7 @@ pub struct Settings {
     begun: InForce,
     now: watch::Sender<Arc<InForce>>,
     level: Level,
+    log: Option<Arc<Log>>,
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -258,7 +260,40 @@ impl Settings {
             begun,
             now,
             level,
+            log: None,
             turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The log that follows what is read again.
+    #[must_use]
+    pub fn logging_to(self, log: Arc<Log>) -> Self {
+        Self {
+            log: Some(log),
+            ..self
+        }
+    }
+
+    /// Does what can fail of a configuration's log: opens its file, looks for the journal.
+    ///
+    /// # Errors
+    /// What is wrong, with the key.
+    pub fn prepare_log(&self, config: &Config) -> Result<Option<Prepared>, Wrong> {
+        let Some(log) = &self.log else {
+            return Ok(None);
+        };
+        let prepared = log.prepare(&config.logging.order());
+        prepared.map(Some).map_err(|text| Wrong {
+            key: text.split(':').next().map(str::to_owned),
+            text,
+        })
+    }
+
+    /// From here on the log is where it was prepared to be.
+    pub fn take_log(&self, prepared: Prepared) {
+        let taken = self.log.as_ref().map_or(Ok(()), |log| log.take(prepared));
+        if let Err(error) = taken {
+            tracing::error!(%error, "logging is not taken");
         }
     }
 
@@ -385,6 +420,36 @@ pub(crate) mod tests {
         };
         let read = source.read(&stored).unwrap();
         assert!(read.config.services.notify.webhooks.is_empty());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_is_refused_before_anything_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = |path: &std::path::Path| {
+            let path = path.display();
+            let text = format!("[logging]\ntarget = \"file\"\nfile.path = \"{path}\"\n");
+            let read = source(&dir, &text).read(&StoredSettings::default());
+            read.unwrap().config
+        };
+        let begun = source(&dir, "").read(&StoredSettings::default()).unwrap();
+        let settings = Settings::new(Source::default(), begun, Box::new(|_| Ok(())));
+        let good = dir.path().join("logs/a.log");
+        assert!(
+            settings.prepare_log(&config(&good)).unwrap().is_none(),
+            "it has none"
+        );
+        let log = Log::begin("longshore-test", Default::default(), None);
+        let settings = settings.logging_to(Arc::new(log));
+        let prepared = settings.prepare_log(&config(&good)).unwrap().unwrap();
+        settings.take_log(prepared);
+        let wrong = settings.prepare_log(&config(dir.path())).unwrap_err();
+        assert_eq!(wrong.key.as_deref(), Some("logging.file.path"));
+        tracing::warn!("still there");
+        let written = std::fs::read_to_string(&good).unwrap();
+        assert!(written.contains("still there"), "{written}");
+        // The size that nobody set is the usual one.
+        let file = config(&good).logging.file;
+        assert_eq!((file.max_size, file.keep), (100 << 20, 10));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use longshore_config::manual::{self, Page};
 use longshore_config::schema::Acts::{Reload, Restart};
 use longshore_config::schema::{self, Key, Kind, Schema};
+use longshore_logging::{FORMS, LEVELS, TARGETS};
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
     Key {
@@ -28,9 +29,15 @@ const MANY: i64 = 4_294_967_295;
 
 /// The agent's keys.
 pub const SCHEMA: Schema = Schema {
-    roots: &["agent", "environment", "files"],
-    foreign: &["daemon", "secure", "services", "logging", "work", "client"],
-    renamed: &[],
+    roots: &["agent", "environment", "files", "logging"],
+    foreign: &["daemon", "secure", "services", "work", "client"],
+    renamed: &[
+        (
+            "agent.logging",
+            "is a part of its own now, logging: logging.toml beside agent.toml",
+        ),
+        ("agent.logging.level", "is called logging.level now"),
+    ],
     keys: &[
         key(
             "agent.state_dir",
@@ -249,12 +256,6 @@ pub const SCHEMA: Schema = Schema {
             "Days output is kept after the end.",
         ),
         reload(
-            "agent.logging.level",
-            Kind::Text,
-            "\"info\"",
-            "error, warn, info, debug, trace, or filters per module. LONGSHORE_LOG wins over it.",
-        ),
-        reload(
             "agent.local_cordon",
             Kind::Bool,
             "false",
@@ -278,6 +279,54 @@ pub const SCHEMA: Schema = Schema {
             "\"require\"",
             "Whether sessions run without the firewall in front of their networks.",
         ),
+        reload(
+            "logging.level",
+            Kind::Text,
+            "\"info\"",
+            "error, warn, info, debug, trace, or filters per module. LONGSHORE_LOG wins over it.",
+        ),
+        reload(
+            "logging.levels",
+            Kind::MapOf(&Kind::OneOf(LEVELS)),
+            "{}",
+            "Levels by module, over logging.level: { longshore_agent = \"debug\" }.",
+        ),
+        reload(
+            "logging.access_log",
+            Kind::Bool,
+            "true",
+            "Of the coordinator, which may read the same file; an agent has no requests.",
+        ),
+        key(
+            "logging.format",
+            Kind::OneOf(FORMS),
+            "\"text\"",
+            "json: one object a line, unless the output is a terminal.",
+        ),
+        reload(
+            "logging.target",
+            Kind::OneOf(TARGETS),
+            "\"stderr\"",
+            "Where lines of the running agent go; journal: that of systemd, by its own socket. What cannot be written there goes to standard error.",
+        ),
+        reload(
+            "logging.file.path",
+            Kind::Text,
+            "\"/var/log/longshore/agent.log\"",
+            "The file of the target file; its directory is made. Turned files lie beside it, with .1 (the newest) and so on. Reading the configuration again opens it again.",
+        ),
+        reload(
+            "logging.file.max_size",
+            Kind::Size(64 << 10, 1 << 40),
+            "\"100M\"",
+            "The line that would go beyond it begins another file.",
+        ),
+        reload(
+            "logging.file.keep",
+            Kind::Integer(0, 1000),
+            "10",
+            "So many turned files are kept.",
+        ),
     ],
 };
 
@@ -286,7 +335,7 @@ pub const SCHEMA: Schema = Schema {
 pub fn reference() -> String {
     let heading = "Configuration of the agent. Every key stands here with its default; take the hash\n\
         away to set it. The file agent.toml in /etc/longshore holds the keys without their first\n\
-        part. What sessions on this node are given (environment, files, agent.git, agent.pip,\n\
+        part, and logging.toml those that begin with it. What sessions on this node are given (environment, files, agent.git, agent.pip,\n\
         agent.registries, agent.apply_environment, agent.apply_files) may stand here too: see\n\
         docs/vaults.md.";
     schema::reference(&SCHEMA, heading)

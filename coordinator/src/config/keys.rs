@@ -2,10 +2,10 @@
 //! reference in the documentation is made from here, and a test holds the defaults against
 //! those the program uses.
 
-use super::logging::LEVELS;
 use longshore_config::manual::{self, Page};
 use longshore_config::schema::Acts::{Live, Reload, Restart};
 use longshore_config::schema::{self, Key, Kind, Schema};
+use longshore_logging::{FORMS, LEVELS, TARGETS};
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
     Key {
@@ -763,9 +763,33 @@ pub const SCHEMA: Schema = Schema {
         ),
         key(
             "logging.format",
-            Kind::OneOf(&["text", "json"]),
+            Kind::OneOf(FORMS),
             "\"text\"",
             "json: one object a line, unless the output is a terminal.",
+        ),
+        reload(
+            "logging.target",
+            Kind::OneOf(TARGETS),
+            "\"stderr\"",
+            "Where lines go; journal: that of systemd, by its own socket. What cannot be written there goes to standard error.",
+        ),
+        reload(
+            "logging.file.path",
+            Kind::Text,
+            "\"/var/log/longshore/coordinator.log\"",
+            "The file of the target file; its directory is made. Turned files lie beside it, with .1 (the newest) and so on. Reading the configuration again opens it again.",
+        ),
+        reload(
+            "logging.file.max_size",
+            Kind::Size(64 << 10, 1 << 40),
+            "\"100M\"",
+            "The line that would go beyond it begins another file.",
+        ),
+        reload(
+            "logging.file.keep",
+            Kind::Integer(0, 1000),
+            "10",
+            "So many turned files are kept.",
         ),
     ],
 };

@@ -1,13 +1,9 @@
 //! What is written down.
 
 use super::ConfigError;
-use serde::Deserialize;
+use longshore_logging::{Form, LogFile, Order, Target, fault, filters};
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
-
-/// Modules with a level of their own: more than the program has that anybody tells apart.
-const MOST_LEVELS: usize = 64;
-/// The words for how much is logged.
-pub(super) const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
 /// `[logging]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -21,7 +17,16 @@ pub struct Logging {
     /// A line for each request.
     pub access_log: bool,
     /// `text`, or `json` (on a terminal it is text all the same).
-    pub format: LogFormat,
+    pub format: Form,
+    /// Where lines go.
+    pub target: Target,
+    /// The file, where they go into one.
+    #[serde(deserialize_with = "file")]
+    pub file: LogFile,
+}
+
+fn file<'de, D: Deserializer<'de>>(from: D) -> Result<LogFile, D::Error> {
+    LogFile::read("coordinator", from)
 }
 
 impl Default for Logging {
@@ -30,57 +35,39 @@ impl Default for Logging {
             level: "info".to_owned(),
             levels: BTreeMap::new(),
             access_log: true,
-            format: LogFormat::Text,
+            format: Form::Text,
+            target: Target::Stderr,
+            file: LogFile::of("coordinator"),
         }
     }
-}
-
-/// How lines of the log look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// JSON when the output is no terminal.
-    Json,
 }
 
 impl Logging {
     /// How much of what is logged, as filters: what is said of a module stands over the rest.
     #[must_use]
     pub fn filters(&self) -> String {
-        let modules = self.levels.iter();
-        let modules = modules.map(|(name, level)| format!("{name}={level}"));
-        let all = std::iter::once(self.level.clone()).filter(|level| !level.is_empty());
-        all.chain(modules).collect::<Vec<_>>().join(",")
+        filters(&self.level, &self.levels)
+    }
+
+    /// What the log is told.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        Order {
+            filters: self.filters(),
+            form: self.format,
+            target: self.target,
+            file: self.file.clone(),
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        if self.levels.len() > MOST_LEVELS {
-            let text = format!("logging.levels: must name at most {MOST_LEVELS} modules");
-            return Err(ConfigError(text));
+        if let Some((key, text)) = fault(&self.level, &self.levels) {
+            return Err(ConfigError(format!("logging.{key}: {text}")));
         }
-        let is_module = |name: &String| {
-            let good = |b: u8| b.is_ascii_alphanumeric() || b"_:".contains(&b);
-            (1..=128).contains(&name.len()) && name.bytes().all(good)
-        };
-        for (name, level) in &self.levels {
-            let key = format!("logging.levels.{name}");
-            if !is_module(name) {
-                let text = "must be the name of a module, such as longshore_core::scheduler";
-                return Err(ConfigError(format!("{key}: {text}")));
-            }
-            if !LEVELS.contains(&level.as_str()) {
-                let words = LEVELS.join(", ");
-                return Err(ConfigError(format!("{key}: must be one of {words}")));
-            }
+        match self.file.fault() {
+            Some((key, text)) => Err(ConfigError(format!("logging.file.{key}: {text}"))),
+            None => Ok(()),
         }
-        let filter = tracing_subscriber::EnvFilter::builder().parse(&self.level);
-        if let Err(error) = filter {
-            return Err(ConfigError(format!("logging.level: {error}")));
-        }
-        Ok(())
     }
 }
 
@@ -113,10 +100,39 @@ mod tests {
         );
         // A module that has a filter already gets this one.
         let twice = logging("info,quinn=warn", &[("quinn", "error")]).filters();
-        let filter = tracing_subscriber::EnvFilter::builder()
-            .parse(&twice)
-            .unwrap();
-        assert_eq!(filter.to_string(), "quinn=error,info");
+        assert_eq!(
+            longshore_logging::filter(&twice).unwrap().to_string(),
+            "quinn=error,info"
+        );
+    }
+
+    #[test]
+    fn a_file_has_bounds_and_a_whole_path() {
+        let with = |path: &str, max_size, keep| {
+            let file = LogFile {
+                path: path.into(),
+                max_size,
+                keep,
+            };
+            let logging = Logging {
+                file,
+                ..Logging::default()
+            };
+            logging.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(with("/a.log", 64 << 10, 0), Ok(()));
+        for (path, max_size, keep, key) in [
+            ("a.log", 64 << 10, 0, "path"),
+            ("/", 64 << 10, 0, "path"),
+            ("/a.log", 65_535, 0, "max_size"),
+            ("/a.log", 64 << 10, 1001, "keep"),
+        ] {
+            let wrong = with(path, max_size, keep).unwrap_err();
+            assert!(
+                wrong.starts_with(&format!("logging.file.{key}: ")),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use longshore_config::schema::{Acts, Key, Kind};
 use longshore_core::model::{Event, NotifyOrder, SettingSecret, SettingsOrder, StoredSettings};
 use longshore_identity::Secret;
 use longshore_identity::audit::Outcome;
+use longshore_logging::Prepared;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -172,6 +173,8 @@ struct Next {
     mailer: Option<Mailer>,
     /// The certificate of files, read again.
     pair: Option<Pair>,
+    /// Where lines of the log go.
+    log: Option<Prepared>,
     order: SettingsOrder,
 }
 
@@ -204,10 +207,17 @@ fn prepared(app: &App, in_force: InForce, stored: Option<StoredSettings>) -> Res
         true => pair(app, config)?,
         false => None,
     };
+    // The file may have been moved away: each reload looks.
+    let (new, old) = (&config.logging, &before.config.logging);
+    let log = match reads_files || (new.target, &new.file) != (old.target, &old.file) {
+        true => log(app, config)?,
+        false => None,
+    };
     Ok(Next {
         in_force,
         mailer,
         pair,
+        log,
         order,
     })
 }
@@ -233,6 +243,14 @@ fn pair(app: &App, config: &Config) -> Result<Option<Pair>, Failure> {
         tracing::warn!("daemon.tls.certificate: is not made for {name}");
     }
     Ok(Some(pair))
+}
+
+/// The log that the files name, open.
+fn log(app: &App, config: &Config) -> Result<Option<Prepared>, Failure> {
+    app.settings.prepare_log(config).map_err(|wrong| {
+        tracing::error!("the configuration is not read again: {}", wrong.text);
+        refused(vec![wrong])
+    })
 }
 
 /// From here on it holds.
@@ -265,6 +283,9 @@ async fn take(app: &App, next: Next) -> Result<(), Failure> {
     app.http.set(config.daemon.http.bounds());
     if let (Some(certificates), Some(pair)) = (&app.certificates, next.pair) {
         certificates.set(pair);
+    }
+    if let Some(log) = next.log {
+        app.settings.take_log(log);
     }
     app.cors.set(config.daemon.cors.cors(app.own_origin()));
     app.vaults.set_work(next.in_force.work.clone());

@@ -1,0 +1,128 @@
+use super::*;
+use std::fs;
+
+fn order(target: Target, path: PathBuf) -> Order {
+    Order {
+        filters: "info".to_owned(),
+        form: Form::Text,
+        target,
+        file: LogFile {
+            path,
+            max_size: LEAST_SIZE,
+            keep: 1,
+        },
+    }
+}
+
+/// A log that only what runs inside of `within` writes to.
+fn with_log(fixed: Option<&str>, within: impl FnOnce(&Log)) {
+    let (log, lines, filter) = Log::made("longshore-test", Names::default(), fixed);
+    let all = tracing_subscriber::registry().with(filter).with(lines);
+    tracing::subscriber::with_default(all, || within(&log));
+}
+
+#[test]
+fn lines_follow_the_target_and_stay_hidden() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("a.log"), dir.path().join("b.log"));
+    with_log(None, |log| {
+        let take = |order: &Order| log.take(log.prepare(order).unwrap()).unwrap();
+        take(&order(Target::File, first.clone()));
+        tracing::info!("one HF_TOKEN=hf_x");
+        tracing::debug!("too little");
+        let mut debug = order(Target::File, first.clone());
+        debug.filters = "debug".to_owned();
+        take(&debug);
+        tracing::debug!("two");
+        // Moved away by somebody: the next reload makes another.
+        fs::rename(&first, dir.path().join("moved.log")).unwrap();
+        take(&debug);
+        tracing::info!("three");
+        take(&order(Target::File, second.clone()));
+        tracing::info!("four");
+        take(&order(Target::Stderr, second.clone()));
+        tracing::info!("elsewhere");
+    });
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+    let moved = read(dir.path().join("moved.log"));
+    assert_eq!(moved.lines().count(), 2, "{moved}");
+    assert!(moved.contains("one HF_TOKEN=********") && moved.contains("two"));
+    assert!(!moved.contains('\u{1b}'), "no colours in files");
+    let (first, second) = (read(first), read(second));
+    assert!(first.contains("three") && first.lines().count() == 1);
+    assert!(second.contains("four") && second.lines().count() == 1);
+}
+
+#[test]
+fn what_cannot_be_opened_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    with_log(None, |log| {
+        let begun = log.prepare(&order(Target::File, path.clone())).unwrap();
+        log.take(begun).unwrap();
+        let wrong = log.prepare(&order(Target::File, dir.path().to_owned()));
+        let wrong = wrong.unwrap_err();
+        let begin = format!("logging.file.path: {}: ", dir.path().display());
+        assert!(wrong.starts_with(&begin), "{wrong}");
+        let wrong = log.prepare(&order(Target::File, "a.log".into()));
+        let text = "logging.file.path: must be the absolute path of a file";
+        assert_eq!(wrong.unwrap_err(), text);
+        // Another process has that one.
+        let other = order(Target::File, dir.path().join("b.log"));
+        let _held = Turning::open(&other.file, Duration::ZERO).unwrap();
+        let wrong = log.prepare(&other).unwrap_err();
+        assert!(
+            wrong.ends_with("b.log: another process writes to it"),
+            "{wrong}"
+        );
+        if !std::path::Path::new(SOCKET).exists() {
+            let wrong = log.prepare(&order(Target::Journal, path.clone()));
+            let wrong = wrong.unwrap_err();
+            assert!(wrong.starts_with("logging.target: journal: "), "{wrong}");
+        }
+        let mut loud = order(Target::Stderr, path.clone());
+        loud.filters = "longshore=loud".to_owned();
+        let wrong = log.prepare(&loud).unwrap_err();
+        assert!(wrong.starts_with("logging.level: "), "{wrong}");
+        tracing::info!("still here");
+    });
+    assert!(fs::read_to_string(&path).unwrap().contains("still here"));
+}
+
+#[test]
+fn how_lines_look_is_decided_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    with_log(None, |log| {
+        let mut json = order(Target::File, path.clone());
+        json.form = Form::Json;
+        log.take(log.prepare(&json).unwrap()).unwrap();
+        let span = tracing::info_span!("work", n = 1);
+        let _open = span.enter();
+        tracing::info!("one");
+        let text = order(Target::File, dir.path().join("b.log"));
+        log.take(log.prepare(&text).unwrap()).unwrap();
+        tracing::info!("two");
+    });
+    for (name, said) in [("a.log", "one"), ("b.log", "two")] {
+        let line = fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(line.starts_with('{') && line.contains(said), "{line}");
+    }
+}
+
+#[test]
+fn what_stands_over_the_configuration_stays() {
+    with_log(Some("warn"), |log| {
+        log.set_filters("trace").unwrap();
+        assert!(log.set_filters("longshore=loud").is_err());
+        assert!(!tracing::enabled!(Level::INFO));
+    });
+    // What does not read stands over nothing.
+    with_log(Some("longshore=loud"), |log| {
+        assert!(tracing::enabled!(Level::INFO) && !tracing::enabled!(Level::DEBUG));
+        log.set_filters("trace").unwrap();
+        assert!(tracing::enabled!(Level::TRACE));
+        log.set_filters("error").unwrap();
+        assert!(!tracing::enabled!(Level::INFO));
+    });
+}
