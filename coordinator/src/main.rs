@@ -700,6 +700,7 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
     let refusals = tokio::spawn(api::audit::keep_refusals(app.clone(), stopping.clone()));
     let sending = tokio::spawn(api::notify::keep_sending(app.clone(), stopping.clone()));
     let retention = tokio::spawn(api::audit::keep_retention(app.clone(), stopping.clone()));
+    let forgetting = tokio::spawn(api::retention::keep(app.clone(), stopping.clone()));
     match api::local::bind(&config.daemon.socket()) {
         Ok(socket) => drop(tokio::spawn(api::local::serve(
             app.clone(),
@@ -754,6 +755,7 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         let _ = cycles.await; // as there
         let _ = idling.await; // as there
         let _ = retention.await; // as there
+        let _ = forgetting.await; // as there
         let _ = sending.await; // as there
         let _ = logins.await; // as there
         // Agents hear why; whoever is not one yet hears that it is over.

@@ -35,6 +35,7 @@ mod operations;
 mod page;
 mod replays;
 mod reports;
+pub mod retention;
 mod service;
 mod sessions;
 mod sockets;

@@ -738,6 +738,24 @@ pub const SCHEMA: Schema = Schema {
             "What is called when something happens: a list of name, url, events, secret, headers, timeout_s (10), retries (5). docs/notifications.md names the events.",
         ),
         live(
+            "services.retention.sessions_days",
+            Kind::Integer(0, 36_500),
+            "0",
+            "Sessions are removed so many days after their end, arrays with their tasks; 0 = never. What others wait for stays.",
+        ),
+        live(
+            "services.retention.usage_days",
+            Kind::Integer(0, 36_500),
+            "0",
+            "Usage is removed so many days after its end, whether its session is there or not; 0 = never.",
+        ),
+        live(
+            "services.retention.events_days",
+            Kind::Integer(0, 36_500),
+            "90",
+            "The histories of sessions are removed so many days after their end; 0 = with the session.",
+        ),
+        live(
             "services.retention.audit_days",
             Kind::Integer(0, 36_500),
             "0",

@@ -6,21 +6,44 @@ use serde::Deserialize;
 /// A hundred years, in days.
 const MOST_DAYS: u32 = 36_500;
 
-/// `[services.retention]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+/// `[services.retention]`: days, 0 to 36500; 0 = for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// Days after which a record of the audit log is removed; 0 = never.
+    /// After which a session that has ended is removed.
+    pub sessions_days: u32,
+    /// After which a row of usage that has ended is removed.
+    pub usage_days: u32,
+    /// After which the history of a session that has ended is removed.
+    pub events_days: u32,
+    /// After which a record of the audit log is removed.
     pub audit_days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            sessions_days: 0,
+            usage_days: 0,
+            events_days: 90,
+            audit_days: 0,
+        }
+    }
 }
 
 impl Retention {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        match self.audit_days <= MOST_DAYS {
-            true => Ok(()),
-            false => Err(ConfigError(format!(
-                "services.retention.audit_days: must be 0 to {MOST_DAYS}"
+        let all = [
+            ("sessions_days", self.sessions_days),
+            ("usage_days", self.usage_days),
+            ("events_days", self.events_days),
+            ("audit_days", self.audit_days),
+        ];
+        match all.into_iter().find(|(_, days)| *days > MOST_DAYS) {
+            None => Ok(()),
+            Some((key, _)) => Err(ConfigError(format!(
+                "services.retention.{key}: must be 0 to {MOST_DAYS}"
             ))),
         }
     }
@@ -32,7 +55,24 @@ mod tests {
 
     #[test]
     fn days_have_a_bound() {
-        assert!(Retention { audit_days: 36_500 }.check().is_ok());
-        assert!(Retention { audit_days: 36_501 }.check().is_err());
+        let with = |set: fn(&mut Retention, u32), days| {
+            let mut retention = Retention::default();
+            set(&mut retention, days);
+            retention.check().map_err(|error| error.to_string())
+        };
+        let keys: [(&str, fn(&mut Retention, u32)); 4] = [
+            ("sessions_days", |r, days| r.sessions_days = days),
+            ("usage_days", |r, days| r.usage_days = days),
+            ("events_days", |r, days| r.events_days = days),
+            ("audit_days", |r, days| r.audit_days = days),
+        ];
+        for (key, set) in keys {
+            assert_eq!(with(set, 36_500), Ok(()));
+            let wrong = with(set, 36_501).unwrap_err();
+            assert!(
+                wrong.starts_with(&format!("services.retention.{key}: ")),
+                "{wrong}"
+            );
+        }
     }
 }

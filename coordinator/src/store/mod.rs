@@ -25,6 +25,7 @@ mod open;
 mod people;
 mod read;
 mod replays;
+mod retention;
 mod sealed;
 mod usage;
 mod vaults;
@@ -35,6 +36,7 @@ pub use copies::{Restored, backup, restore};
 pub use notes::NoteFilter;
 pub use read::{Reader, SessionFilter, Tasks};
 pub use replays::{KEPT_MOST, KEPT_MS, StoredReplay};
+pub use retention::{EndedPlace, Part as OldPart};
 pub use sealed::{KeptGiven, Place as RewrapPlace, Rewrapped, Secrets};
 pub use usage::{UsageFilter, UsageOf, UsagePlace};
 

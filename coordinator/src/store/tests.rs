@@ -8,6 +8,7 @@ mod files;
 mod notes;
 mod people;
 mod replays;
+mod retention;
 mod sealed;
 mod transitions;
 

@@ -3,7 +3,7 @@
 use super::open::Mark;
 use super::people::People;
 use super::vaults::Vaults;
-use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, notes, replays, sealed, usage};
+use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, notes, replays, retention, sealed, usage};
 use crate::secrets::Keyring;
 use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;
@@ -192,6 +192,8 @@ enum Line<'a> {
     /// What people are told and everybody is to read, and what they chose.
     Notify(&'a Change),
     Replay(&'a Replay, Timestamp),
+    /// What grew old.
+    Forgotten(&'a Change),
 }
 
 impl<'a> Batch<'a> {
@@ -271,6 +273,9 @@ impl<'a> Batch<'a> {
                 | Change::NoteTried(_)
                 | Change::NotesForgotten { .. } => batch.lines.push(Line::Notify(change)),
                 Change::Replay(replay, at) => batch.lines.push(Line::Replay(replay, *at)),
+                Change::SessionsForgotten(_)
+                | Change::HistoriesForgotten(_)
+                | Change::UsageForgotten { .. } => batch.lines.push(Line::Forgotten(change)),
                 Change::Usage(change) => batch.lines.push(Line::Usage(change)),
                 Change::Audit(line) => batch.lines.push(Line::Audit(line)),
                 Change::AuditForgotten(up_to) => batch.lines.push(Line::AuditForgotten(*up_to)),
@@ -613,6 +618,7 @@ fn write_line(to: &Transaction<'_>, line: &Line<'_>) -> Result<(), StoreError> {
         Line::Usage(change) => usage::write(to, change),
         Line::Notify(change) => notes::write(to, change),
         Line::Replay(replay, at) => replays::write(to, replay, *at),
+        Line::Forgotten(change) => retention::write(to, change),
         Line::Opened(row) => {
             let values = params![
                 number("claim", row.key, row.key.session.0)?,
@@ -748,8 +754,9 @@ const SESSION: &str = "INSERT INTO sessions (id, owner, owner_name, name, group_
 const HISTORY: &str = "INSERT INTO session_history
         (session, seq, at, from_state, to_state, reason, detail, by, attempt)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+// A session may have grown too old while somebody read what is left of it.
 const REACHED: &str = "INSERT INTO session_reaches (session, after, at, by, what)
-    VALUES (?1, ?2, ?3, ?4, ?5)";
+    SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM sessions WHERE id = ?1)";
 // Only ever added: a number that is there already is an error.
 const AUDIT_LINE: &str = "INSERT INTO audit
         (seq, at, actor, operation, target, outcome, hash, body, domain)

@@ -269,6 +269,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::ClusterIdle { .. }
         | Event::Silent { .. }
         | Event::KeypairsUsed(_)
+        | Event::Forget(_)
         | Event::UseSession(_)
         | Event::Replay(_)
         | Event::VaultsChecked { .. }

@@ -20,7 +20,7 @@ use super::usage::UsageChange;
 use super::vaults::{Vault, VaultContent};
 use longshore_common::ids::{
     AccessRuleId, AnnouncementId, ContainerKey, DomainId, GroupId, InvitationId, LoginId, PresetId,
-    ProjectId, UserGroupId, UserId, VaultId,
+    ProjectId, SessionId, UserGroupId, UserId, VaultId,
 };
 use longshore_common::time::Timestamp;
 use longshore_identity::throttle;
@@ -156,6 +156,17 @@ pub enum Change {
     /// Retention: the records up to this one are gone. Kept by the store alone; the record that
     /// says so is another change of the same transaction.
     AuditForgotten(u64),
+    /// Old sessions are gone, with all that was kept of them but their usage. Memory had none.
+    SessionsForgotten(Vec<SessionId>),
+    /// The histories of old sessions are gone. Kept by the store alone.
+    HistoriesForgotten(Vec<SessionId>),
+    /// Old rows of usage are gone. Kept by the store alone.
+    UsageForgotten {
+        /// Those that ended before.
+        before: Timestamp,
+        /// So many of them.
+        most: u32,
+    },
     /// A claim begins.
     LedgerOpened(LedgerRow),
     /// The claims of a container no longer count against its owner.

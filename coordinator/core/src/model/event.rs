@@ -13,6 +13,7 @@ use super::people::{Keypair, User};
 use super::policies::{SchedulerSettings, StoredSettings};
 use super::prolong::{Prolong, Prolonged};
 use super::replay::Replay;
+use super::retention::Old;
 use super::steer::Steer;
 use super::watchdog::{WatchdogVerdict, Watched};
 use crate::access::Operation;
@@ -165,6 +166,8 @@ pub enum Event {
     Replay(Box<Replay>),
     /// About what people are told.
     Notify(Box<NotifyOrder>),
+    /// Something grew old in the store.
+    Forget(Old),
     /// A cycle of the watchdog came to a verdict about a session.
     Watchdog {
         /// What it saw.

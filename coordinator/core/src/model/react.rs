@@ -110,6 +110,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
         Event::Announce(order) => super::announce::decide(state, order, now),
         Event::Notify(order) => super::notify::decide(state, order, now),
         Event::Replay(replay) => super::replay::decide(replay, now),
+        Event::Forget(old) => super::retention::decide(state, old),
         Event::Silent {
             agent,
             for_ms,

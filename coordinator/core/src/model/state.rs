@@ -521,6 +521,9 @@ impl State {
             | Change::NoteTried(_)
             | Change::NotesForgotten { .. }
             | Change::Replay(..)
+            | Change::SessionsForgotten(_)
+            | Change::HistoriesForgotten(_)
+            | Change::UsageForgotten { .. }
             | Change::Usage(_) => (),
             Change::Audit(line) => self.audit = line.head(),
             Change::LedgerOpened(row) => self.open_row(row),

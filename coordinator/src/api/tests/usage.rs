@@ -1,5 +1,7 @@
 //! What will stop a session, what it leaves, and who used what, through the router.
 
+mod retention;
+
 use super::{AGENT, Fixture, batch, ready};
 use crate::live::IdleLive;
 use longshore_common::ids::ContainerKey;

@@ -1,0 +1,109 @@
+//! What grew old in the store, and may be forgotten.
+//!
+//! | input | output |
+//! |---|---|
+//! | days, now | the instant before which it is old |
+//! | the state, sessions that ended before | those that nothing rests on |
+//!
+//! Memory holds none of it, so nothing changes there: what is asked again is not found.
+
+use super::change::Change;
+use super::event::{Answer, Outcome};
+use super::state::State;
+use longshore_common::ids::{Attempt, ContainerKey, Rank, SessionId};
+use longshore_common::time::Timestamp;
+use std::collections::BTreeSet;
+
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+
+/// A piece of what grew old, as it was found in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Old {
+    /// Sessions that ended and were confirmed, with all that is kept of them but their usage.
+    Sessions(Vec<SessionId>),
+    /// Of such sessions the lines of their histories.
+    Histories(Vec<SessionId>),
+    /// Rows of usage.
+    Usage {
+        /// Those that ended before.
+        before: Timestamp,
+        /// So many of them.
+        most: u32,
+    },
+}
+
+/// Before when something is old that is kept for so many days; none = it is kept for ever.
+#[must_use]
+pub fn old_before(days: u32, now: Timestamp) -> Option<Timestamp> {
+    (days > 0).then(|| now.plus_ms(-(i64::from(days) * DAY_MS)))
+}
+
+/// Whether somebody may still ask for this session, though it is over: memory has it or a part
+/// of it, another one waits for it, or a request that made it may be repeated.
+fn rests_on(state: &State, names: &BTreeSet<SessionId>, id: SessionId) -> bool {
+    let first = ContainerKey {
+        session: id,
+        rank: Rank(0),
+        attempt: Attempt(0),
+    };
+    let mut claims = state.ledger.range(first..);
+    let claimed = claims.next().is_some_and(|(key, _)| key.session == id);
+    claimed
+        || names.contains(&id)
+        || state.sessions.contains_key(&id)
+        || state.tasks_of(id).next().is_some()
+        || id
+            .array()
+            .is_some_and(|array| state.sessions.contains_key(&array))
+}
+
+/// Which of these sessions may be forgotten.
+#[must_use]
+pub fn forgettable(state: &State, ended: &[SessionId]) -> Vec<SessionId> {
+    let needed = state.sessions.values().flat_map(|s| &s.depends_on);
+    let asked = state.idempotency.values().map(|entry| entry.session);
+    let names: BTreeSet<SessionId> = needed.map(|d| d.session).chain(asked).collect();
+    let ended = ended.iter().copied();
+    ended.filter(|id| !rests_on(state, &names, *id)).collect()
+}
+
+/// Decides it.
+pub(super) fn decide(state: &State, old: &Old) -> Outcome {
+    let change = match old {
+        Old::Sessions(ended) => match forgettable(state, ended) {
+            none if none.is_empty() => None,
+            some => Some(Change::SessionsForgotten(some)),
+        },
+        Old::Histories(ended) => {
+            let over = ended.iter().copied();
+            let over = over.filter(|id| !state.sessions.contains_key(id));
+            let over: Vec<SessionId> = over.collect();
+            (!over.is_empty()).then_some(Change::HistoriesForgotten(over))
+        }
+        Old::Usage { before, most } => Some(Change::UsageForgotten {
+            before: *before,
+            most: *most,
+        }),
+    };
+    Outcome {
+        changes: change.into_iter().collect(),
+        ..Outcome::only(Answer::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted_back_and_none_is_for_ever() {
+        let now = Timestamp(100 * DAY_MS);
+        assert_eq!(old_before(0, now), None);
+        assert_eq!(old_before(1, now), Some(Timestamp(99 * DAY_MS)));
+        assert_eq!(
+            old_before(36_500, Timestamp(0)).map(|at| at.0 < 0),
+            Some(true)
+        );
+    }
+}
