@@ -398,24 +398,22 @@ fn gathered<K: Clone>(members: &Members<K>) -> Vec<(Origin<K>, Option<Node>)> {
         path.pop();
     }
     let leaves = finished.leaves;
-    let mut by_layer: BTreeMap<usize, (Origin<K>, Vec<Entry>)> = BTreeMap::new();
+    let mut by_layer: BTreeMap<usize, (Origin<K>, Node)> = BTreeMap::new();
     for leaf in leaves {
         let own = (leaf.origin.clone(), leaf.value.clone());
         for (origin, value) in std::iter::once(own).chain(leaf.shadowed) {
             let layer = origin.layer;
-            let at = origin.at;
-            let (_, entries) = by_layer
+            let (_, map) = by_layer
                 .entry(layer)
-                .or_insert_with(|| (origin, Vec::new()));
-            let name = dotted(&leaf.path);
-            let node = value.unwrap_or_else(|| Node::bare(Value::Null));
-            entries.push(Entry { name, at, node });
+                .or_insert_with(|| (origin, Node::bare(Value::Map(Vec::new()))));
+            // Leaves come sorted by their paths.
+            map.add(&leaf.path, value.unwrap_or_else(|| Node::bare(Value::Null)));
         }
     }
     by_layer
         .into_values()
         .rev()
-        .map(|(origin, entries)| (origin, Some(Node::bare(Value::Map(entries)))))
+        .map(|(origin, map)| (origin, Some(map)))
         .collect()
 }
 

@@ -1,3 +1,5 @@
+mod example;
+
 use super::delivery::deliver;
 use super::layers::{Document, Layer, document, merge, under, value_of, vault};
 use super::*;

@@ -1,5 +1,7 @@
 //! Files and work keys that come with a request, and what a session does not get.
 
+mod example;
+
 use super::{AGENT, Fixture, ready};
 use longshore_common::ids::{AgentId, SessionId};
 use longshore_common::wire::{Delivery, NodeLayers};

@@ -352,15 +352,20 @@ async fn explain(app: App, whose: Option<String>, request: Request) -> Result<Re
     if key.is_empty() {
         return Err(Failure::new("LS-PARAMETER", "key is required."));
     }
-    let leaves = &asked.merged.leaves;
-    let found = leaves.iter().find(|leaf| dotted(&leaf.path) == key);
-    match found {
-        Some(leaf) => json(&asked.leaf(leaf)),
-        None => Err(Failure::new(
-            "LS-NOT-FOUND",
-            format!("Nothing sets {}.", cut(key)),
-        )),
+    let at = |leaf: &&Leaf<Layer>| dotted(&leaf.path) == key;
+    if let Some(leaf) = asked.merged.leaves.iter().find(at) {
+        return json(&asked.leaf(leaf));
     }
+    let Some(map) = asked.merged.replaced.iter().find(at).cloned() else {
+        let text = format!("Nothing sets {}.", cut(key));
+        return Err(Failure::new("LS-NOT-FOUND", text));
+    };
+    // What is in it may be of several layers, some of them closed to the caller.
+    let masked = Asked {
+        reveal: false,
+        ..asked
+    };
+    json(&masked.leaf(&map))
 }
 
 pub(in super::super::super) async fn mine(
