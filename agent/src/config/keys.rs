@@ -357,6 +357,7 @@ pub fn manual() -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use longshore_common::redact::MASK;
     use std::collections::BTreeMap;
 
     #[test]
@@ -405,5 +406,60 @@ mod tests {
             .filter(|path| !longshore_config::work::keys::is_of_machine(path))
             .collect();
         assert!(reach.is_empty(), "{reach:?}");
+    }
+
+    /// Each key that holds a secret, wherever it may be set, is shown as a mask in each form.
+    #[test]
+    fn nothing_secret_is_shown() {
+        use longshore_config::show;
+        use longshore_config::work::keys::{FREE, KNOWN, Kind as Work};
+        const CANARY: &str = "hunter2canary";
+        let own = SCHEMA.keys.iter().filter(|key| key.kind == Kind::Secret);
+        let own = own.map(|key| (key.path.to_owned(), CANARY.to_owned()));
+        let entries = |members: &[&str]| {
+            let one: Vec<String> = members
+                .iter()
+                .map(|name| match *name {
+                    "host" => "\"host\":\"h.lab\"".to_owned(),
+                    name if name.starts_with("user") => format!("\"{name}\":\"u\""),
+                    name => format!("\"{name}\":\"{CANARY}\""),
+                })
+                .collect();
+            format!("[{{{}}}]", one.join(","))
+        };
+        let of_sessions = KNOWN.iter().filter_map(|(path, kind)| {
+            let text = match kind {
+                Work::Secret => CANARY.to_owned(),
+                Work::Entries(members) => entries(members),
+                Work::Url => format!("https://u:{CANARY}@h.lab/"),
+                Work::Urls => format!("[\"https://u:{CANARY}@h.lab/\"]"),
+                Work::Bool | Work::Text | Work::Texts => return None,
+            };
+            Some(((*path).to_owned(), text))
+        });
+        let free = FREE.iter().map(|root| match *root {
+            "files" => {
+                let file = format!("{{\"path\":\"/tmp/x\",\"contents\":\"{CANARY}\"}}");
+                ("files.x".to_owned(), file)
+            }
+            root => (format!("{root}.X"), CANARY.to_owned()),
+        });
+        let all: Vec<(String, String)> = own.chain(of_sessions).chain(free).collect();
+        assert!(all.len() >= 7, "{all:?}");
+        let nowhere = ("LONGSHORE_CONFIG_DIR".to_owned(), "/nowhere".to_owned());
+        for (path, text) in all {
+            let name = format!("LONGSHORE__{}", path.replace('.', "__").to_uppercase());
+            let name = name.replace("FILES__X", "FILES__x");
+            let environment = BTreeMap::from([nowhere.clone(), (name, text)]);
+            let (config, loaded) = Config::load(None, &environment, Vec::new())
+                .unwrap_or_else(|error| panic!("{path}: {error}"));
+            for form in [(false, false), (true, false), (false, true), (true, true)] {
+                let shown = show::print(&SCHEMA, &loaded, None, form, &BTreeMap::new());
+                let shown = shown.unwrap();
+                assert!(!shown.contains(CANARY), "{path}: {shown}");
+                assert!(shown.contains(MASK), "{path} is shown: {shown}");
+            }
+            assert!(!format!("{config:?}").contains(CANARY), "{path}");
+        }
     }
 }
