@@ -5,6 +5,7 @@ mod actions;
 mod addresses;
 mod agents;
 mod apps;
+mod backup;
 mod database;
 mod egress;
 mod fixed;
@@ -25,6 +26,7 @@ pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
 pub use addresses::{Hosts, Listen};
 pub use agents::Agents;
 pub use apps::Apps;
+pub use backup::Backup;
 pub use database::Database;
 pub use egress::Egress;
 pub use fixed::{FixedPasswords, FixedUser, FixedUsers};
@@ -246,6 +248,8 @@ pub struct Services {
     pub notify: Notify,
     /// How long what happened is kept.
     pub retention: Retention,
+    /// Copies of the database.
+    pub backup: Backup,
 }
 
 /// `[services.images]`
@@ -461,6 +465,7 @@ impl Config {
         self.services.organization.check()?;
         self.daemon.egress.check()?;
         self.services.retention.check()?;
+        self.services.backup.check()?;
         self.services.notify.check()?;
         self.daemon.listen.check()?;
         self.daemon.hosts.check()?;

@@ -87,6 +87,8 @@ pub struct Live {
     pub redaction: Names,
     /// What the watchdog did.
     pub watchdog: crate::watchdog::Cycles,
+    /// Whether copies of the database can be made.
+    pub backups: crate::backups::Standing,
     /// The end of the audit log as it is stored.
     audit: Mutex<AuditEnd>,
     /// Number of the newest desired set that was handed out for each agent in this life.

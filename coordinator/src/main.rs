@@ -701,6 +701,8 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
     let sending = tokio::spawn(api::notify::keep_sending(app.clone(), stopping.clone()));
     let retention = tokio::spawn(api::audit::keep_retention(app.clone(), stopping.clone()));
     let forgetting = tokio::spawn(api::retention::keep(app.clone(), stopping.clone()));
+    let copying = longshore_coordinator::backups::keep(app.clone(), database, stopping.clone());
+    let copying = tokio::spawn(copying);
     match api::local::bind(&config.daemon.socket()) {
         Ok(socket) => drop(tokio::spawn(api::local::serve(
             app.clone(),
@@ -756,6 +758,7 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         let _ = idling.await; // as there
         let _ = retention.await; // as there
         let _ = forgetting.await; // as there
+        let _ = copying.await; // as there
         let _ = sending.await; // as there
         let _ = logins.await; // as there
         // Agents hear why; whoever is not one yet hears that it is over.

@@ -47,6 +47,7 @@ class Coordinator:
         environment = {
             **os.environ,
             "LONGSHORE__SECURE__MASTER_KEY_FILE": "",
+            "LONGSHORE__SERVICES__BACKUP__ENABLED": "false",
             "LONGSHORE__SECURE__MASTER_KEY": "c2l4dGVlbiBieXRlcywgYW5kIHNpeHRlZW4gbW9yZSE=",
             "LONGSHORE__DAEMON__RATE_LIMIT": '{"keypair": 1000000, "anonymous": 1000000}',
             "LONGSHORE__LOGGING__LEVEL": "warn",

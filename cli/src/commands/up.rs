@@ -419,6 +419,12 @@ async fn coordinator(app: &App, place: &Place) -> Result<(), Failure> {
             listen.to_string().into(),
             "--set".into(),
             format!("secure.master_key_file={}", master_key(place)?.display()).into(),
+            "--set".into(),
+            format!(
+                "services.backup.dir={}",
+                place.data.join("backups").display()
+            )
+            .into(),
         ];
         if let Some(image) = &place.record.default_image {
             arguments.extend(["--default-image".into(), image.into()]);

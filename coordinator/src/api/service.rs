@@ -25,6 +25,8 @@ const DISK_MIN: u64 = 256 << 20;
 
 /// The check that is listed and fails nothing: all but secrets is served without the key.
 const SECRETS: &str = "secrets";
+/// What is served does not hang on it either.
+const BACKUP: &str = "backup";
 
 fn text(kind: &'static str, body: impl Into<String>) -> Response {
     (
@@ -95,11 +97,22 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> 
                 .map(|locked| locked.to_string()),
         ),
         check(
+            BACKUP,
+            // Where exactly is for the log and for administrators, not for anybody who asks.
+            app.engine
+                .live
+                .backups
+                .problem()
+                .map(|_| "the database could not be backed up".to_owned()),
+        ),
+        check(
             "running",
             stopping.then(|| "the coordinator is stopping".to_owned()),
         ),
     ];
-    let ready = checks.iter().all(|c| c.ok || c.name == SECRETS);
+    let ready = checks
+        .iter()
+        .all(|c| c.ok || [SECRETS, BACKUP].contains(&c.name.as_str()));
     let status = if ready {
         StatusCode::OK
     } else {
@@ -258,4 +271,83 @@ pub(super) async fn make_first(
         access_key,
         secret_key,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::ready;
+    use crate::backups::one;
+    use crate::config::Backup;
+    use crate::store::NoteFilter;
+    use longshore_common::notify::NoteEvent;
+    use longshore_core::model::{Event, NotifyOrder, NotifySettings};
+    use serde_json::Value;
+
+    #[tokio::test]
+    async fn a_copy_that_cannot_be_made_is_told_and_takes_nothing_away() {
+        let f = ready().await;
+        let dir = tempfile::tempdir().unwrap();
+        let database = f.app.data_dir.join("longshore.db");
+        let to = |name: &str| Backup {
+            dir: dir.path().join(name),
+            keep: 1,
+            ..Backup::default()
+        };
+        let backup = async || {
+            let readiness = f.get("/readyz").await;
+            assert_eq!(readiness.status, 200, "it serves all the same");
+            let checks = readiness.json()["checks"].as_array().unwrap().clone();
+            let check = checks.into_iter().find(|check| check["name"] == "backup");
+            check.unwrap()
+        };
+        let copies = || {
+            let files = std::fs::read_dir(dir.path().join("good")).unwrap();
+            files.map(|file| file.unwrap().path()).collect::<Vec<_>>()
+        };
+        let settings = NotifySettings {
+            mail: false,
+            hooks: vec![("desk".to_owned(), [NoteEvent::Alarm].into())],
+        };
+        let order = Event::Notify(Box::new(NotifyOrder::Settings(settings)));
+        f.app.engine.ask(order).await.unwrap().unwrap();
+        one(&f.app, &database, to("good")).await;
+        let first = copies();
+        assert_eq!(first.len(), 1);
+        assert_eq!(backup().await["ok"], true);
+        // Of another installation, and what a process left behind that was killed.
+        let other = dir
+            .path()
+            .join("good/longshore-x-2026-11-20T21-05-03.120Z.db");
+        std::fs::write(&other, "theirs").unwrap();
+        let mut part = first[0].clone().into_os_string();
+        part.push(".part");
+        std::fs::write(&part, "half").unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        for _ in 0..2 {
+            one(&f.app, &database, to("file/below")).await;
+        }
+        let check: Value = backup().await;
+        assert_eq!(check["ok"], false);
+        assert!(!check.to_string().contains("below"), "{check}");
+        assert!(copies().contains(&first[0]), "the old one stays");
+        let filter = NoteFilter {
+            limit: 100,
+            ..NoteFilter::default()
+        };
+        let told = f.app.reader.notes(filter).await.unwrap();
+        assert_eq!(told.len(), 1, "once: {told:?}");
+        let text = &told[0].note.text;
+        assert!(text.contains("could not be backed up"), "{text}");
+        one(&f.app, &database, to("good")).await;
+        assert_eq!(backup().await["ok"], true);
+        let left = copies();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(
+            !left.contains(&first[0]) && left.contains(&other),
+            "{left:?}"
+        );
+        let whole =
+            crate::store::verify_audit_file(left.iter().find(|path| **path != other).unwrap(), []);
+        assert!(whole.unwrap().ok);
+    }
 }

@@ -762,6 +762,30 @@ pub const SCHEMA: Schema = Schema {
             "The audit log is cut off behind so many days; 0 = never.",
         ),
         live(
+            "services.backup.enabled",
+            Kind::Bool,
+            "true",
+            "The coordinator copies its database, as longshore-coordinator backup does. Where it cannot, /readyz says so, and administrators are told.",
+        ),
+        reload(
+            "services.backup.dir",
+            Kind::Text,
+            "\"/var/backups/longshore\"",
+            "Where copies lie; it is made, for nobody else's eyes. Installations may share it.",
+        ),
+        live(
+            "services.backup.interval_s",
+            Kind::Duration(60, 2_592_000),
+            "3600",
+            "From one copy to the next.",
+        ),
+        live(
+            "services.backup.keep",
+            Kind::Integer(1, 100_000),
+            "48",
+            "So many copies are kept; an older one goes after a new one was made.",
+        ),
+        live(
             "logging.level",
             Kind::Text,
             "\"info\"",

@@ -254,6 +254,7 @@ fn spawn(programs: &Path, dir: &Path, port: u16) -> Result<Process> {
         .env("LONGSHORE_LOG", "info")
         .env("LONGSHORE_CONFIG_DIR", dir.join("no-config"))
         .env("LONGSHORE__SECURE__MASTER_KEY_FILE", "")
+        .env("LONGSHORE__SERVICES__BACKUP__ENABLED", "false")
         .env("LONGSHORE__SECURE__MASTER_KEY", MASTER_KEY)
         // What is measured is not how often one may ask.
         .env("LONGSHORE__DAEMON__RATE_LIMIT", UNLIMITED)

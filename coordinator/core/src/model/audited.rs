@@ -265,6 +265,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::DeviceNotice { .. }
         | Event::Warned { .. }
         | Event::Alarm { .. }
+        | Event::Trouble { .. }
         | Event::Watchdog { .. }
         | Event::ClusterIdle { .. }
         | Event::Silent { .. }

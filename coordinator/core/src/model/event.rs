@@ -160,6 +160,11 @@ pub enum Event {
         /// What, in words.
         text: String,
     },
+    /// Something is wrong with the coordinator itself, and a person has to look at it.
+    Trouble {
+        /// What, in words.
+        text: String,
+    },
     /// Something is announced to everybody, or not any more.
     Announce(Box<AnnounceOrder>),
     /// A request with an idempotency key is noted.

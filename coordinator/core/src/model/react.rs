@@ -107,6 +107,8 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
                 super::delivery::alarmed(draft, *agent, *key, text);
             }
         }),
+        // Nothing follows but that somebody is told.
+        Event::Trouble { .. } => Outcome::only(Answer::Done),
         Event::Announce(order) => super::announce::decide(state, order, now),
         Event::Notify(order) => super::notify::decide(state, order, now),
         Event::Replay(replay) => super::replay::decide(replay, now),

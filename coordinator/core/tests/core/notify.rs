@@ -287,6 +287,22 @@ fn administrators_hear_once_of_a_node_that_does_not_confirm() {
 }
 
 #[test]
+fn trouble_of_the_coordinator_itself_is_an_alarm() {
+    let mut world = mailing();
+    let settings = NotifySettings {
+        mail: false,
+        hooks: vec![("desk".to_owned(), BTreeSet::from([NoteEvent::Alarm]))],
+    };
+    world.does(Event::Notify(Box::new(NotifyOrder::Settings(settings))));
+    let text = "The database could not be backed up: /b: no".to_owned();
+    world.does(Event::Trouble { text: text.clone() });
+    let told = notes(&world);
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].event, &told[0].text), (NoteEvent::Alarm, &text));
+    assert_eq!((told[0].session, &told[0].agent), (None, &None));
+}
+
+#[test]
 fn an_alarm_of_an_agent_counts_for_its_own_containers_alone() {
     let mut world = mailing();
     let (n1, n2) = (world.agent("n1", 2), world.agent("n2", 0));

@@ -274,6 +274,9 @@ impl Telling<'_> {
                 let agent = Some((*agent, name));
                 self.administrators(NoteEvent::Alarm, &text, &About { session, agent });
             }
+            (Event::Trouble { text }, _) => {
+                self.administrators(NoteEvent::Alarm, text, &About::default());
+            }
             (
                 Event::ClusterIdle {
                     session,
