@@ -17,6 +17,7 @@ use longshore_core::model;
 use longshore_core::model::admin::{
     AdminVerb, ExportKind, Reported, ReportedContainer, Table, export, export_keys,
 };
+use longshore_link::boot_ms;
 use std::collections::BTreeSet;
 use tokio::sync::Semaphore;
 
@@ -135,7 +136,31 @@ async fn table(app: &App, viewer: Viewer, kind: ExportKind) -> Result<Table, Fai
 async fn piece(app: &App, kind: ExportKind, keys: &[String]) -> Result<Table, Failure> {
     let keys = keys.to_vec();
     let look = move |state: &model::State, _| export(state, kind, &keys);
-    Ok(app.engine.read(look).await?)
+    let mut table = app.engine.read(look).await?;
+    if kind == ExportKind::Keypairs {
+        with_use(&mut table, |key| {
+            let requests = app.rates.in_window(key, boot_ms());
+            let last = app.identity.keypair_use(key).map(|(at, _)| at.to_string());
+            (requests.to_string(), last)
+        });
+    }
+    Ok(table)
+}
+
+/// Puts into a table of keypairs how much each is used, and when it was last, as far as that is
+/// known by now: what is stored is up to a minute old.
+fn with_use(table: &mut Table, of: impl Fn(&str) -> (String, Option<String>)) {
+    let place = |name: &str| table.header.iter().position(|header| header == name);
+    let (requests, last) = (place("requests_in_window"), place("last_used_at"));
+    for row in &mut table.rows {
+        let Some(key) = row.first() else { continue };
+        let (now, used) = of(key);
+        for (place, cell) in [(requests, Some(now)), (last, used)] {
+            if let (Some(at), Some(cell)) = (place.and_then(|at| row.get_mut(at)), cell) {
+                *at = cell;
+            }
+        }
+    }
 }
 
 pub(in super::super) async fn read(

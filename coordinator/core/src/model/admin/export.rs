@@ -147,8 +147,6 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-const NOTHING_YET: String = String::new();
-
 fn users(state: &State, keys: &[String]) -> Table {
     let people = keys.iter().filter_map(|key| state.user_by_ref(key));
     let rows = user_views(state, people).into_iter().map(|view| {
@@ -205,7 +203,7 @@ fn keypairs(state: &State, keys: &[String]) -> Table {
             keypair.policy.clone(),
             limit(keypair.project.map(|id| project_name(state, id))),
             limit(keypair.rate_limit),
-            NOTHING_YET,
+            String::new(), // counted at the rim
             text(keypair.created_at),
             limit(keypair.expires_at),
             limit(keypair.last_used.as_ref().map(|(at, _)| *at)),

@@ -277,4 +277,22 @@ async fn keypairs_say_how_much_they_are_used() {
         .good(&alice, "GET", &format!("/keypairs/{key}"), NONE)
         .await;
     assert_eq!(unused["requests_in_window"], 0);
+
+    // So does the table, with the request for it; whoever may not list a keypair gets no row.
+    let columns = "/exports/keypairs?columns=access_key,requests_in_window";
+    let table = lab.get(&alice, columns).await.text();
+    let rows: Vec<&str> = table.lines().skip(1).collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    let of = |wanted: &str| rows.iter().find(|row| row.contains(wanted)).copied();
+    assert_eq!(of(key), Some(&*format!("\"{key}\",\"0\"")), "{table}");
+    let busy = rows.iter().find(|row| !row.contains(key)).copied().unwrap();
+    assert!(busy.ends_with(",\"5\""), "{table}");
+    let last = "/exports/keypairs?columns=access_key,last_used_at";
+    let table = lab.get(&alice, last).await.text();
+    let used = table
+        .lines()
+        .skip(1)
+        .find(|row| !row.contains(key))
+        .unwrap();
+    assert!(!used.ends_with(",\"\""), "{table}");
 }
