@@ -11,7 +11,7 @@ use longshore_agent::identity::{Files, Identity, IdentityError, Token};
 use longshore_agent::lease::{Freezable, Lease, freeze_all};
 use longshore_agent::link::{JoinError, JoinOrder, join};
 use longshore_agent::reload::{InForce, Source, waiting};
-use longshore_agent::runtime::docker::Docker;
+use longshore_agent::runtime::docker::{Docker, without_bodies};
 use longshore_agent::runtime::{Containers as _, RuntimeError};
 use longshore_config::load::Loaded;
 use longshore_config::show;
@@ -111,11 +111,9 @@ fn main() -> ExitCode {
         return ExitCode::from(1);
     }
     let hidden = Hidden::default();
-    let log = Log::begin(
-        "longshore-agent",
-        hidden.names(),
-        std::env::var("LONGSHORE_LOG").ok().as_deref(),
-    );
+    let fixed = std::env::var("LONGSHORE_LOG").ok();
+    let fixed = fixed.map(|filters| without_bodies(&filters));
+    let log = Log::begin("longshore-agent", hidden.names(), fixed.as_deref());
     // A variable that is not Unicode cannot be one of ours.
     let environment = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))

@@ -1,6 +1,7 @@
 //! The agent's own log.
 
 use super::ConfigError;
+use crate::runtime::docker::without_bodies;
 use longshore_logging::{Form, LogFile, Order, Target, fault, filters};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -47,7 +48,7 @@ impl Logging {
     #[must_use]
     pub fn order(&self) -> Order {
         Order {
-            filters: filters(&self.level, &self.levels),
+            filters: without_bodies(&filters(&self.level, &self.levels)),
             form: self.format,
             target: self.target,
             file: self.file.clone(),

@@ -10,6 +10,7 @@
 //! | `files` | home, run directory and account files of a container |
 //! | `found` | reading the engine's descriptions |
 //! | `pull` | images |
+//! | `quiet` | what the client must not log |
 //! | `gpu` | ways in which GPUs reach containers |
 //! | `inside` | connections made inside a container's network |
 //! | `output` | the engine's framing of output |
@@ -62,12 +63,14 @@ mod gpu;
 mod inside;
 mod output;
 mod pull;
+mod quiet;
 pub mod request;
 mod verify;
 
 pub(crate) use files::given_root;
 pub(crate) use found::key_of;
 pub use gpu::device_nodes;
+pub use quiet::without_bodies;
 pub use request::{is_of_order, spec_hash};
 
 /// Deadlines in seconds, by call.
