@@ -53,14 +53,16 @@ impl Retention {
 mod tests {
     use super::*;
 
+    type Set = fn(&mut Retention, u32);
+
     #[test]
     fn days_have_a_bound() {
-        let with = |set: fn(&mut Retention, u32), days| {
+        let with = |set: Set, days| {
             let mut retention = Retention::default();
             set(&mut retention, days);
             retention.check().map_err(|error| error.to_string())
         };
-        let keys: [(&str, fn(&mut Retention, u32)); 4] = [
+        let keys: [(&str, Set); 4] = [
             ("sessions_days", |r, days| r.sessions_days = days),
             ("usage_days", |r, days| r.usage_days = days),
             ("events_days", |r, days| r.events_days = days),

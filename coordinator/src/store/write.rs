@@ -3,7 +3,9 @@
 use super::open::Mark;
 use super::people::People;
 use super::vaults::Vaults;
-use super::{AUDIT, AUDIT_RECORD, Doing, StoreError, load, notes, replays, retention, sealed, usage};
+use super::{
+    AUDIT, AUDIT_RECORD, Doing, StoreError, load, notes, replays, retention, sealed, usage,
+};
 use crate::secrets::Keyring;
 use longshore_common::agent::Inventory;
 use longshore_common::ids::AgentId;

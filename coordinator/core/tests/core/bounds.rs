@@ -248,6 +248,7 @@ fn unlike() -> NewSession {
         cluster: Some(NewCluster {
             size: 4,
             mode: Some("multi-node".to_owned()),
+            run: None,
             containers: ["4", "10", "6", "12"].map(container).into(),
         }),
         ..job()
