@@ -352,7 +352,7 @@ pub const CODES: &[Code] = &[
         "LS-IDEMPOTENCY-LOST",
         409,
         "What became of the same request is not known",
-        "The coordinator stopped while it carried out the first request with this idempotency key. Look whether what it was to make is there, and use another key to make it anew.",
+        "The coordinator was started again since the first request with this idempotency key, before the answer was stored. Look whether it was carried out; another key carries it out anew.",
     ),
     code(
         "LS-AGENT-STATE",

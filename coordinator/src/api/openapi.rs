@@ -330,7 +330,7 @@ fn codes(operation: &Operation) -> BTreeSet<&'static str> {
     }
     if replays::takes_key(operation) {
         codes.extend(["LS-INVALID", "LS-IDEMPOTENCY-BODY", "LS-IDEMPOTENCY-BUSY"]);
-        if replays::makes(operation) {
+        if replays::lasts(operation) {
             codes.insert("LS-IDEMPOTENCY-LOST");
         }
         codes.extend(["LS-SYNTAX", "LS-TIMEOUT"]); // its body is read, wanted or not

@@ -1,10 +1,10 @@
 //! Requests that are sent twice: a POST with an `Idempotency-Key` is carried out once, and
 //! whoever repeats it gets the first answer again.
 //!
-//! What is kept is bounded. A request that makes something is noted in the database before it is
-//! carried out, and its answer after, so that a restart of the coordinator forgets neither; one
-//! that the coordinator did not come to the end of is not carried out again. Other requests say
-//! something of what is there already, and are known until the next start. A request for a
+//! What is kept is bounded. A request that would do something again a second time is noted in the
+//! database before it is carried out, and its answer after, so that a restart of the coordinator
+//! forgets neither; one that the coordinator did not come to the end of is not carried out again.
+//! Of other requests a second one finds done what it asks for; they are known until the next start. A request for a
 //! session is remembered with the session itself and passes here. Only what succeeded is kept:
 //! who was refused mends the request and sends it with the same key.
 
@@ -12,7 +12,6 @@ use super::errors::Failure;
 use super::extract::{self, Query};
 use super::operations::{Operation, Verb};
 use super::{App, GUARDED};
-use crate::engine::Engine;
 use crate::identity::Person;
 use crate::pki::sha256;
 use crate::store::{KEPT_MOST, KEPT_MS, StoredReplay};
@@ -25,13 +24,14 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use longshore_common::ids::UserId;
 use longshore_common::time::Timestamp;
-use longshore_core::model::{Event, Replay, ReplayAnswer, ReplayStep};
+use longshore_core::model::{Event, Replay, ReplayAnswer, ReplayStep, State};
 use longshore_link::boot_ms;
 use ring::hmac;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
 use tracing::warn;
 
 /// The header with the key.
@@ -156,7 +156,7 @@ enum Begin {
     Other,
     /// The first one still runs.
     Running,
-    /// The coordinator stopped while it ran.
+    /// The coordinator stopped before its end was stored.
     Lost,
 }
 
@@ -284,21 +284,32 @@ impl Drop for Claim {
     }
 }
 
-/// Whether an operation makes something that is still there when the coordinator starts again.
-pub(super) fn makes(operation: &Operation) -> bool {
-    operation.status == 201 && operation.id != "session_exec_create"
+/// What makes nothing new and still is not to happen twice.
+const ONCE: &[&str] = &[
+    "action_run",
+    "invitations_accept",
+    "keypair_rotate",
+    "session_extend",
+    "session_keep",
+    "session_restart",
+    "session_signal",
+    "users_import",
+];
+
+/// Whether an operation does something that a second time would do again, and that is still
+/// there when the coordinator starts again.
+pub(super) fn lasts(operation: &Operation) -> bool {
+    let makes = operation.status == 201 && operation.id != "session_exec_create";
+    makes || ONCE.contains(&operation.id)
 }
 
-/// Notes what became of a request; says so if that cannot be stored.
-async fn note(engine: &Engine, slot: &Slot, step: ReplayStep) -> Result<(), Failure> {
-    let replay = Replay {
+fn noted(slot: &Slot, step: ReplayStep) -> Event {
+    Event::Replay(Box::new(Replay {
         caller: slot.caller,
         route: slot.route.to_owned(),
         key: slot.key.clone(),
         step,
-    };
-    engine.ask(Event::Replay(Box::new(replay))).await??;
-    Ok(())
+    }))
 }
 
 /// Whether an operation takes a key: every POST of somebody who is known.
@@ -348,7 +359,7 @@ pub(super) async fn once(
                 route: operation.id,
                 key,
             };
-            keyed(app, slot, makes(operation), request, next)
+            keyed(app, slot, lasts(operation), request, next)
                 .await
                 .unwrap_or_else(Failure::into_response)
         }
@@ -359,7 +370,7 @@ pub(super) async fn once(
 async fn keyed(
     app: &App,
     slot: Slot,
-    makes: bool,
+    lasts: bool,
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
@@ -381,7 +392,7 @@ async fn keyed(
         .retry_after(1)),
         Begin::Lost => Err(Failure::new(
             "LS-IDEMPOTENCY-LOST",
-            "The coordinator stopped while it carried out the first request with this idempotency key. Look whether what it was to make is there; another key makes it anew.",
+            "The coordinator was started again since the first request with this idempotency key, and what became of it is not known. Look whether it was carried out; another key carries it out anew.",
         )),
         Begin::First => {
             let claim = Claim {
@@ -394,10 +405,10 @@ async fn keyed(
             // break off what has begun, nor lose its answer.
             let work = async move {
                 let (engine, slot) = (claim.app.engine.clone(), claim.slot.clone());
-                if makes {
-                    let request = digest;
-                    if let Err(failure) = note(&engine, &slot, ReplayStep::Begun { request }).await
-                    {
+                if lasts {
+                    let begun = noted(&slot, ReplayStep::Begun { request: digest });
+                    let begun = engine.ask(begun).await.map_err(Failure::from);
+                    if let Err(failure) = begun.and_then(|done| Ok(done.map(drop)?)) {
                         return failure.into_response();
                     }
                 }
@@ -407,14 +418,19 @@ async fn keyed(
                     None => Some(ReplayStep::Freed),
                     Some(kept) => kept.stored().map(ReplayStep::Answered),
                 };
-                if let Some(step) = step.filter(|_| makes)
-                    && note(&engine, &slot, step).await.is_err()
-                {
-                    // It is carried out, and known here until the next start.
-                    warn!(
-                        route = slot.route,
-                        "the answer to a request with a key was not stored"
-                    );
+                if let Some(step) = step.filter(|_| lasts) {
+                    // It is carried out: this waits for room where the engine is busy.
+                    let (stored, known) = oneshot::channel();
+                    let look = move |_: &State| {
+                        let _ = stored.send(());
+                    };
+                    let told = engine.tell_then(noted(&slot, step), look).await;
+                    if told.is_err() || known.await.is_err() {
+                        warn!(
+                            route = slot.route,
+                            "the answer to a request with a key was not stored"
+                        );
+                    }
                 }
                 claim.end(kept);
                 response

@@ -150,6 +150,17 @@ fn a_start_knows_what_was_asked_before_it() {
 }
 
 #[test]
+fn what_lasts_is_named_by_operations_that_are_there() {
+    let known = |id: &&str| OPERATIONS.iter().any(|o| o.id == *id && takes_key(o));
+    assert!(ONCE.iter().all(|id| known(id)), "{ONCE:?}");
+    let lasting = OPERATIONS
+        .iter()
+        .filter(|o| takes_key(o) && lasts(o))
+        .count();
+    assert!(lasting > ONCE.len() + 10, "{lasting}");
+}
+
+#[test]
 fn what_a_request_says_is_not_to_be_guessed_from_what_is_stored() {
     let other = Replays::new(&[2; 32], Vec::new(), Timestamp(0), 0);
     assert_eq!(empty().digest(b"a"), empty().digest(b"a"));
