@@ -90,37 +90,45 @@ impl Turning {
     /// # Errors
     /// What the file system says; nothing of the line is left in the file then.
     pub fn line(&self, line: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
-        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if state.size > 0 && state.size.saturating_add(length) > state.to.max_size {
-            match state.turn() {
-                Ok(()) => state.told = false,
-                // A file that is too long is better than a line less.
-                Err(error) if !state.told => {
-                    state.told = true;
-                    let path = state.to.path.display();
-                    eprintln!("{path}: cannot be turned: {error}; it grows until it can");
-                }
-                Err(_) => (),
-            }
+        let (problem, written) = self.state().line(line);
+        if let Some(problem) = problem {
+            // Nobody holds the file any more, and this must not panic: what becomes of a panic is
+            // logged too.
+            let _ = writeln!(io::stderr(), "{problem}");
         }
-        match state.file.write_all(line) {
-            Ok(()) => {
-                state.size += length;
-                Ok(())
-            }
-            Err(error) => {
-                // Else half a line would stand before the next one.
-                let _ = state.file.set_len(state.size);
-                Err(error)
-            }
-        }
+        written
     }
 }
 
 impl State {
     fn kept(&self, number: u32) -> PathBuf {
         with(&self.to.path, &number.to_string())
+    }
+
+    /// Writes a line, and says why the file could not be turned, the first time that it cannot.
+    fn line(&mut self, line: &[u8]) -> (Option<String>, io::Result<()>) {
+        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        let mut problem = None;
+        if self.size > 0 && self.size.saturating_add(length) > self.to.max_size {
+            match self.turn() {
+                Ok(()) => self.told = false,
+                // A file that is too long is better than a line less.
+                Err(error) if !self.told => {
+                    self.told = true;
+                    let path = self.to.path.display();
+                    let text = format!("{path}: cannot be turned: {error}; it grows until it can");
+                    problem = Some(text);
+                }
+                Err(_) => (),
+            }
+        }
+        let written = self.file.write_all(line);
+        match written {
+            Ok(()) => self.size += length,
+            // Else half a line would stand before the next one.
+            Err(_) => drop(self.file.set_len(self.size)),
+        }
+        (problem, written)
     }
 
     /// What can fail comes first: until the new file is there, nothing has moved.
@@ -290,6 +298,38 @@ mod tests {
         log.line(b"d\n").unwrap();
         assert_eq!(text(&to, "1"), Some("a\nbbb\nccc\n".to_owned()));
         assert_eq!(text(&to, ""), Some("d\n".to_owned()));
+    }
+
+    /// Run again as a process whose standard error takes nothing: to panic there would end the
+    /// process, or hold up whoever logs what became of it.
+    #[test]
+    fn a_standard_error_that_fails_does_no_harm() {
+        const NAME: &str = "file::tests::a_standard_error_that_fails_does_no_harm";
+        const DIR: &str = "LONGSHORE_TEST_LOG_DIR";
+        if let Some(dir) = std::env::var_os(DIR) {
+            let to = LogFile {
+                path: PathBuf::from(dir).join("a.log"),
+                max_size: 4,
+                keep: 2,
+            };
+            let log = Turning::open(&to, Duration::ZERO).unwrap();
+            fs::create_dir(with(&to.path, "new")).unwrap();
+            log.line(b"a\n").unwrap();
+            log.line(b"bbb\n").unwrap();
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let done = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture"])
+            .env(DIR, dir.path())
+            .stderr(full.unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success(), "{said}");
+        let text = fs::read_to_string(dir.path().join("a.log")).unwrap();
+        assert_eq!(text, "a\nbbb\n");
     }
 
     #[test]
