@@ -118,8 +118,9 @@ pub(crate) struct Place {
 
 impl Place {
     /// The names of everything that `up` puts into the data directory.
-    pub(crate) const PARTS: [&str; 6] = [
+    pub(crate) const PARTS: [&str; 7] = [
         "agent",
+        "backups",
         "coordinator",
         "log",
         "master.key",
@@ -400,6 +401,26 @@ fn master_key(place: &Place) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+/// What the coordinator is started with. Where it writes is named in [`Place::PARTS`].
+fn coordinator_arguments(place: &Place, listen: &str, master_key: &Path) -> Vec<OsString> {
+    let backups = place.data.join("backups");
+    let mut arguments: Vec<OsString> = vec![
+        "--data-dir".into(),
+        place.data.join("coordinator").into(),
+        "--listen".into(),
+        listen.into(),
+        "--set".into(),
+        format!("secure.master_key_file={}", master_key.display()).into(),
+        "--set".into(),
+        format!("services.backup.dir={}", backups.display()).into(),
+    ];
+    if let Some(image) = &place.record.default_image {
+        arguments.extend(["--default-image".into(), image.into()]);
+    }
+    arguments.extend(place.record.coordinator_args.iter().map(OsString::from));
+    arguments
+}
+
 /// Starts the coordinator unless it runs, and waits until it is ready.
 async fn coordinator(app: &App, place: &Place) -> Result<(), Failure> {
     let program = place.coordinator();
@@ -412,24 +433,7 @@ async fn coordinator(app: &App, place: &Place) -> Result<(), Failure> {
                     .hint("longshore up --listen ADDRESS:PORT"),
             );
         }
-        let mut arguments: Vec<OsString> = vec![
-            "--data-dir".into(),
-            place.data.join("coordinator").into(),
-            "--listen".into(),
-            listen.to_string().into(),
-            "--set".into(),
-            format!("secure.master_key_file={}", master_key(place)?.display()).into(),
-            "--set".into(),
-            format!(
-                "services.backup.dir={}",
-                place.data.join("backups").display()
-            )
-            .into(),
-        ];
-        if let Some(image) = &place.record.default_image {
-            arguments.extend(["--default-image".into(), image.into()]);
-        }
-        arguments.extend(place.record.coordinator_args.iter().map(OsString::from));
+        let arguments = coordinator_arguments(place, &listen.to_string(), &master_key(place)?);
         child = Some(program.start(&arguments)?);
     }
     let started = Instant::now();
@@ -859,6 +863,25 @@ mod tests {
             Place::open(folder.path()).unwrap().unwrap().record,
             place.record
         );
+    }
+
+    #[test]
+    fn all_that_daemons_are_told_to_write_is_removed_again() {
+        let place = Place {
+            data: "/d".into(),
+            record: Record::default(),
+        };
+        let key = place.data.join("master.key");
+        let mut told = coordinator_arguments(&place, "127.0.0.1:7420", &key);
+        told.extend(place_arguments(&place));
+        let told = told.iter().filter_map(|argument| argument.to_str());
+        let below = told.filter_map(|text| text.split_once("/d/").map(|(_, below)| below));
+        let below: Vec<&str> = below.map(|path| path.split('/').next().unwrap()).collect();
+        let expected = ["coordinator", "master.key", "backups", "agent", "run"];
+        assert_eq!(below, expected);
+        for part in below {
+            assert!(Place::PARTS.contains(&part), "{part}");
+        }
     }
 
     #[test]
