@@ -40,8 +40,8 @@ pub fn old_before(days: u32, now: Timestamp) -> Option<Timestamp> {
 }
 
 /// Whether somebody may still ask for this session, though it is over: memory has it or a part
-/// of it, another one waits for it, or a request that made it may be repeated.
-fn rests_on(state: &State, names: &BTreeSet<SessionId>, id: SessionId) -> bool {
+/// of it.
+fn is_known(state: &State, id: SessionId) -> bool {
     let first = ContainerKey {
         session: id,
         rank: Rank(0),
@@ -50,7 +50,6 @@ fn rests_on(state: &State, names: &BTreeSet<SessionId>, id: SessionId) -> bool {
     let mut claims = state.ledger.range(first..);
     let claimed = claims.next().is_some_and(|(key, _)| key.session == id);
     claimed
-        || names.contains(&id)
         || state.sessions.contains_key(&id)
         || state.tasks_of(id).next().is_some()
         || id
@@ -58,14 +57,24 @@ fn rests_on(state: &State, names: &BTreeSet<SessionId>, id: SessionId) -> bool {
             .is_some_and(|array| state.sessions.contains_key(&array))
 }
 
-/// Which of these sessions may be forgotten.
+/// Which of these sessions may be forgotten: those that memory does not have, that no other waits
+/// for, and whose requests cannot be repeated.
 #[must_use]
 pub fn forgettable(state: &State, ended: &[SessionId]) -> Vec<SessionId> {
+    let unknown = ended.iter().copied().filter(|id| !is_known(state, *id));
+    let mut free: BTreeSet<SessionId> = unknown.collect();
+    // What is named is struck out of the few: a set of all that is named would be made anew for
+    // each piece, as large as the state.
     let needed = state.sessions.values().flat_map(|s| &s.depends_on);
     let asked = state.idempotency.values().map(|entry| entry.session);
-    let names: BTreeSet<SessionId> = needed.map(|d| d.session).chain(asked).collect();
+    for named in needed.map(|d| d.session).chain(asked) {
+        if free.is_empty() {
+            break;
+        }
+        free.remove(&named);
+    }
     let ended = ended.iter().copied();
-    ended.filter(|id| !rests_on(state, &names, *id)).collect()
+    ended.filter(|id| free.contains(id)).collect()
 }
 
 /// Decides it.
