@@ -8,6 +8,7 @@ use super::{App, json, openapi};
 use crate::engine::{Engine, wall_clock};
 use crate::identity::{new_id, new_keypair};
 use crate::pki::sha256;
+use crate::store::DISK_MIN;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,8 +21,6 @@ use std::time::Duration;
 
 /// A check that takes longer is not well.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
-/// Free space below which nothing new should be stored.
-const DISK_MIN: u64 = 256 << 20;
 
 /// The check that is listed and fails nothing: all but secrets is served without the key.
 const SECRETS: &str = "secrets";

@@ -178,6 +178,8 @@ impl StoreError {
 }
 
 /// What is being done when a record of the audit log is written.
+/// Bytes free on a disk below which nothing new should be stored there.
+pub(crate) const DISK_MIN: u64 = 256 << 20;
 const AUDIT: &str = "store an audit record";
 /// How errors name one.
 pub(crate) const AUDIT_RECORD: &str = "audit record";
