@@ -193,7 +193,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A lost agent answers again: it tells what ended meanwhile, and clears what was given up.
+    /// A lost agent answers again: it tells what ended meanwhile, clears what was given up, and
+    /// takes up limits that changed while it was away.
     pub(super) fn back(&mut self, agent: AgentId) {
         self.give_up.retain(|(_, id)| *id != agent);
         let Some(node) = self.core.state().agents.get(&agent).cloned() else {
@@ -224,6 +225,13 @@ impl Run<'_> {
         for key in given_up {
             self.outcome(agent, key, OutcomeNumber::Closed, None, None);
         }
+        // It is told what became of their limits meanwhile.
+        let here = |id: &SessionId| {
+            let session = self.core.state().sessions.get(id);
+            session.is_some_and(|s| s.present().any(|container| container.agent == agent))
+        };
+        let watched: Vec<SessionId> = self.watches.keys().copied().filter(here).collect();
+        watched.into_iter().for_each(|id| self.judge(id));
     }
 
     pub(super) fn terminate(
