@@ -36,6 +36,7 @@ pub const SEEDED: &[(u8, &str)] = &[
     (18, "round-robin always begins with the first agent"),
     (19, "sessions at a limit are not looked at again"),
     (20, "a session that failed on an agent goes there again"),
+    (21, "what is reserved for others is given out"),
 ];
 
 #[cfg(feature = "seeded-bugs")]

@@ -305,7 +305,7 @@ impl Planner {
         let mut amount = 0i64;
         let mut reach: BTreeSet<&str> = BTreeSet::new();
         for policy in &config.allocation_policies {
-            if own == Some(policy.name.as_str()) {
+            if own == Some(policy.name.as_str()) || crate::bugs::is(21) {
                 continue;
             }
             let unmet = (policy.reservation - self.books.policy_used(&policy.name)).max(0);

@@ -8,7 +8,7 @@ use longshore_common::ids::{
     AccessRuleId, AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId,
     PolicyId, ProjectId, SessionId, UserId,
 };
-use longshore_common::session::{ContainerState, End, Exit, SessionState};
+use longshore_common::session::{ContainerState, End, Exit, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
 use longshore_core::Core;
@@ -20,7 +20,7 @@ use longshore_core::model::{
     SessionDefaults, State, Submit, Terminate, User, finish_unconfirmed, start_session,
 };
 use longshore_core::scheduler::limits::{Requester, layers};
-use longshore_core::scheduler::{Decisions, Planner, blocked_by, check, explain, quota};
+use longshore_core::scheduler::{Decisions, Planner, Start, blocked_by, check, explain, quota};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -459,7 +459,11 @@ impl Play {
                 let policy = format!("p{}", policy % 2);
                 let mut policy = self.core.state().keypair_policies[&policy].clone();
                 let gpus = i64::from(gpus % 8) * UNIT;
-                policy.total_slots = SlotLimits::new().with(SlotName::cuda_device(), Some(gpus));
+                // Sessions that do not wait know no other amount than memory.
+                let mem = sessions.map(|n| i64::from(n / 5 % 6) << 30);
+                policy.total_slots = SlotLimits::new()
+                    .with(SlotName::cuda_device(), Some(gpus))
+                    .with(SlotName::mem(), mem);
                 policy.max_concurrent_sessions = sessions.map(|n| u32::from(n % 5) + 1);
                 self.apply(Change::KeypairPolicy(Box::new(policy)));
             }
@@ -516,8 +520,11 @@ impl Play {
         let (mut changes, mut effects) = (Vec::new(), Vec::new());
         let mut decisions = self.core.place(self.now, &mut changes, &mut effects);
         // Those that do not wait have their place since they were asked for.
-        let waited = |id| before.sessions[&id].state == SessionState::Pending;
-        decisions.starts.retain(|start| waited(start.session));
+        let waited = |start: &Start| before.sessions[&start.session].state == SessionState::Pending;
+        for start in decisions.starts.iter().filter(|start| !waited(start)) {
+            system_placed(&before, start)?;
+        }
+        decisions.starts.retain(waited);
         let fresh = Planner::new().plan_for(&before, self.now, Some(&decisions.passed));
         same_decisions(&fresh, &decisions)?;
         self.limits_held(&before, &decisions)?;
@@ -538,7 +545,9 @@ impl Play {
             for place in &start.places {
                 let agent = &state.agents[&place.agent];
                 let alive = agent.state == AgentState::Alive && agent.schedulable;
-                if !alive || agent.group != start.group {
+                // Only queues lead to another group than the session's own.
+                let led = session.queue.is_some() || start.group == session.group;
+                if !alive || agent.group != start.group || !led {
                     return Err(format!("{} was placed on {}", session.id, agent.name));
                 }
                 if let Some(designated) = &session.designated
@@ -661,6 +670,47 @@ impl Play {
         }
         Ok(())
     }
+}
+
+/// What holds of a session that did not wait, in the state that its start led to.
+fn system_placed(state: &State, start: &Start) -> Result<(), String> {
+    let session = &state.sessions[&start.session];
+    let wrong = |what: &str| Err(format!("{} did not wait: {what}", session.id));
+    let group = &state.groups[&session.group];
+    if session.kind != SessionType::System || start.pool.is_some() {
+        return wrong("it had to");
+    }
+    if start.group != group.id
+        || !group.active
+        || !group.allowed_session_types.contains(&session.kind)
+    {
+        return wrong("its group does not take it");
+    }
+    if let Some(lack) = state.lack_of(session) {
+        return wrong(&format!("without {lack:?}"));
+    }
+    if start.places.len() != usize::from(session.cluster.size) {
+        return wrong("placed in part");
+    }
+    for place in &start.places {
+        let agent = &state.agents[&place.agent];
+        let takes = agent.state == AgentState::Alive && agent.schedulable;
+        if !takes || !agent.conditions().is_empty() || agent.group != group.id {
+            return wrong(&format!("placed on {}", agent.name));
+        }
+    }
+    for layer in layers(state, &Requester::of(session)) {
+        let usage = state.usage(&layer.account);
+        let above = |limit: i64| usage.slots.mem_bytes() > limit;
+        if layer.limit(&SlotName::mem()).is_some_and(above) {
+            return wrong(&format!("memory above {}", layer.name));
+        }
+        let most = layer.max_system_sessions();
+        if most.is_some_and(|most| usage.system_sessions > most) {
+            return wrong(&format!("one too many of {}", layer.name));
+        }
+    }
+    Ok(())
 }
 
 /// The two planners decide the same starts, cancels and counted tries.

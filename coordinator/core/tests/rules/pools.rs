@@ -7,6 +7,7 @@ use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::api::NewSession;
 use longshore_common::ids::GroupId;
 use longshore_common::session::{SessionState, SessionType};
+use longshore_common::time::Timestamp;
 use longshore_core::model::{
     Account, AllocationPolicy, Change, Counts, Discipline, Event, LiveConfig, PolicyProfile, Pool,
     Profile, Queue, ResourceConfig, Selection, Session, State, Submit, start_session,
@@ -14,10 +15,11 @@ use longshore_core::model::{
 use longshore_core::scheduler::limits::{Requester, layers};
 use longshore_core::scheduler::{Decisions, Start, free_slots, pool_count, pool_used};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// What can happen beside the rest.
 #[derive(Debug, Clone)]
-enum Move {
+pub(crate) enum Move {
     Old(Step),
     Queue {
         user: u8,
@@ -189,7 +191,7 @@ fn queue_of<'a>(state: &'a State, session: &Session) -> Option<Queue<'a>> {
 }
 
 /// Whether a session may be taken from its queue, as far as room is not asked for.
-fn takeable(state: &State, session: &Session, now: longshore_common::time::Timestamp) -> bool {
+fn takeable(state: &State, session: &Session, now: Timestamp) -> bool {
     let requester = Requester::of(session);
     let total = session.total_slots();
     session.state == SessionState::Pending
@@ -228,11 +230,7 @@ fn able(state: &State, session: &Session, pool: &Pool, asked: i64) -> bool {
 }
 
 /// Work of another policy within its reservation that could have been taken.
-fn owed_elsewhere(
-    state: &State,
-    own: &str,
-    now: longshore_common::time::Timestamp,
-) -> Option<String> {
+fn owed_elsewhere(state: &State, own: &str, now: Timestamp) -> Option<String> {
     let config = &state.config.config;
     QUEUES
         .iter()
@@ -267,11 +265,39 @@ fn owed_elsewhere(
         })
 }
 
-fn kept(
-    state: &State,
-    start: &Start,
-    now: longshore_common::time::Timestamp,
-) -> Result<(), String> {
+/// What reservations of policies other than `own` still want for work that could run in `pool`,
+/// and what is free in all pools in which that work could run.
+fn owed(state: &State, own: Option<&str>, pool: &Pool, now: Timestamp) -> (i64, i64) {
+    let config = &state.config.config;
+    let (mut amount, mut reach) = (0, BTreeSet::new());
+    for policy in &config.allocation_policies {
+        let used = state.usage(&Account::Policy(policy.name.clone())).allotted;
+        let unmet = (policy.reservation - used).max(0);
+        let waiting: Vec<&Profile> = state
+            .sessions
+            .values()
+            .filter(|session| takeable(state, session, now))
+            .filter_map(|session| queue_of(state, session))
+            .filter(|queue| queue.policy.name == policy.name)
+            .map(|queue| queue.profile)
+            .collect();
+        let could = waiting.iter().any(|p| p.pools.contains(&pool.name));
+        if own == Some(policy.name.as_str()) || unmet == 0 || !could {
+            continue;
+        }
+        let asked: i64 = waiting.iter().map(|profile| profile.allotment()).sum();
+        amount += unmet.min(asked);
+        reach.extend(waiting.iter().flat_map(|profile| &profile.pools));
+    }
+    let free = reach
+        .iter()
+        .filter_map(|name| config.pool(name))
+        .map(|pool| (pool_count(state, pool) - pool_used(state, pool)).max(0))
+        .sum();
+    (amount, free)
+}
+
+fn kept(state: &State, start: &Start, now: Timestamp) -> Result<(), String> {
     let session = &state.sessions[&start.session];
     let config = &state.config.config;
     let Some(queue) = queue_of(state, session) else {
@@ -282,7 +308,9 @@ fn kept(
             .find(|p| state.group_by_ref(&p.group).map(|g| g.id) == Some(start.group));
         let over = pool.filter(|_| state.config.enabled).is_some_and(|pool| {
             let asked = pool.counted(&session.total_slots());
-            asked > 0 && pool_used(state, pool) + asked > pool_count(state, pool)
+            let (owed, free) = owed(state, None, pool, now);
+            let above = pool_used(state, pool) + asked > pool_count(state, pool);
+            asked > 0 && (above || owed > 0 && free - asked < owed)
         });
         return match over || start.pool.is_some() || start.group != session.group {
             true => Err(format!(
@@ -322,6 +350,16 @@ fn kept(
             session.id
         ));
     }
+    if used > queue.policy.reservation {
+        let (owed, free) = owed(state, Some(&queue.policy.name), pool, now);
+        if owed > 0 && free - asked < owed {
+            return Err(format!(
+                "{} leaves {} of {owed} that are reserved for others",
+                session.id,
+                free - asked
+            ));
+        }
+    }
     // Of its queue the first that may be taken.
     let place = |s: &Session| (std::cmp::Reverse(s.priority), s.created_at, s.id);
     let before = state.sessions.values().find(|other| {
@@ -335,11 +373,7 @@ fn kept(
     }
 }
 
-fn pools_kept(
-    before: &State,
-    decisions: &Decisions,
-    now: longshore_common::time::Timestamp,
-) -> Result<(), String> {
+fn pools_kept(before: &State, decisions: &Decisions, now: Timestamp) -> Result<(), String> {
     let mut state = before.clone();
     for start in &decisions.starts {
         kept(&state, start, now)?;
@@ -349,7 +383,7 @@ fn pools_kept(
     Ok(())
 }
 
-fn a_move() -> impl Strategy<Value = Move> {
+pub(crate) fn a_move() -> impl Strategy<Value = Move> {
     let any = any::<u8>;
     let limit = || proptest::option::of(0u8..8);
     prop_oneof![
@@ -363,6 +397,27 @@ fn a_move() -> impl Strategy<Value = Move> {
     ]
 }
 
+/// Plays a history; what no longer holds in it.
+pub(crate) fn play(
+    discipline: Discipline,
+    selection: Selection,
+    skip: u32,
+    moves: &[Move],
+) -> Result<(), String> {
+    let mut play = begun(discipline, selection, skip);
+    for (index, what) in moves.iter().enumerate() {
+        moved(&mut play, what);
+        let (before, now) = (play.core.state().clone(), play.now);
+        let told = |error| format!("move {index} {what:?}: {error}");
+        let decisions = play.pass().map_err(told)?;
+        pools_kept(&before, &decisions, now).map_err(told)?;
+        if index % 3 == 0 {
+            play.run_all();
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
     #[test]
@@ -372,18 +427,8 @@ proptest! {
         skip in 0u32..4,
         moves in prop::collection::vec(a_move(), 1..60),
     ) {
-        let mut play = begun(Discipline::ALL[discipline], Selection::ALL[selection], skip);
-        for (index, what) in moves.iter().enumerate() {
-            moved(&mut play, what);
-            let (before, now) = (play.core.state().clone(), play.now);
-            let passed = play.pass();
-            prop_assert!(passed.is_ok(), "move {} {:?}: {:?}", index, what, passed);
-            let told = pools_kept(&before, &passed.unwrap(), now);
-            prop_assert_eq!(told, Ok(()), "move {} {:?}", index, what);
-            if index % 3 == 0 {
-                play.run_all();
-            }
-        }
+        let played = play(Discipline::ALL[discipline], Selection::ALL[selection], skip, &moves);
+        prop_assert_eq!(played, Ok(()));
     }
 }
 

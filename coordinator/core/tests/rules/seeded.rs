@@ -2,7 +2,7 @@
 //! a history in which something no longer holds, or an order that is not the oracle's.
 
 use crate::history::{a_step, play};
-use crate::shares;
+use crate::{pools, shares};
 use longshore_core::bugs::{SEEDED, seed};
 use longshore_core::model::{Discipline, Selection};
 use longshore_core::simulate::read::run;
@@ -33,20 +33,35 @@ fn by_scenario() -> Option<String> {
     })
 }
 
-/// A drawn history in which something no longer holds.
-fn by_history() -> Option<String> {
+/// A history drawn of such steps in which something no longer holds.
+fn drawn<S: Strategy>(
+    step: S,
+    play: impl Fn(Discipline, Selection, &[S::Value]) -> Result<(), String>,
+) -> Option<String> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let steps = proptest::collection::vec(a_step(), 40..60);
+    let steps = proptest::collection::vec(step, 40..60);
     (0..24usize).find_map(|case| {
         let drawn = steps.new_tree(&mut runner).unwrap().current();
         let (discipline, selection) = (Discipline::ALL[case % 3], Selection::ALL[case / 3 % 3]);
-        let played = catch_unwind(AssertUnwindSafe(|| play(discipline, selection, 2, &drawn)));
+        let played = catch_unwind(AssertUnwindSafe(|| play(discipline, selection, &drawn)));
         match played {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
             Err(_) => Some("a panic".to_owned()),
         }
+    })
+}
+
+fn by_history() -> Option<String> {
+    drawn(a_step(), |discipline, selection, steps| {
+        play(discipline, selection, 2, steps)
+    })
+}
+
+fn by_pools() -> Option<String> {
+    drawn(pools::a_move(), |discipline, selection, moves| {
+        pools::play(discipline, selection, 2, moves)
     })
 }
 
@@ -66,12 +81,16 @@ fn every_seeded_mistake_is_caught() {
     assert_eq!(by_scenario(), None, "without a mistake");
     assert_eq!(by_history(), None, "without a mistake");
     assert_eq!(by_shares(), None, "without a mistake");
+    assert_eq!(by_pools(), None, "without a mistake");
     let mut missed = Vec::new();
     // What a mistake panics with is no news.
     std::panic::set_hook(Box::new(|_| ()));
     for (number, what) in SEEDED {
         seed(*number);
-        let caught = by_scenario().or_else(by_shares).or_else(by_history);
+        let caught = by_scenario()
+            .or_else(by_shares)
+            .or_else(by_history)
+            .or_else(by_pools);
         seed(0);
         match caught {
             Some(by) => println!(
@@ -83,4 +102,15 @@ fn every_seeded_mistake_is_caught() {
     }
     let _ = std::panic::take_hook();
     assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// Scenarios catch these as well: this says that no history of pools passes them by.
+#[test]
+fn histories_alone_catch_what_pools_get_wrong() {
+    for number in [14, 15, 21] {
+        seed(number);
+        let caught = by_pools();
+        seed(0);
+        assert!(caught.is_some(), "mistake {number}");
+    }
 }
