@@ -112,6 +112,8 @@ pub struct Contents {
 pub struct Idle {
     /// The boot whose clock its instants are of.
     pub boot_id: String,
+    /// When its process was started, in milliseconds on that clock: where its graces begin.
+    pub started_boot_ms: i64,
     /// How it was used.
     pub history: KeptHistory,
     /// Which warnings were given.
@@ -809,6 +811,7 @@ mod tests {
         };
         let idle = Idle {
             boot_id: "b".into(),
+            started_boot_ms: 3,
             history: KeptHistory::default(),
             warned: WarnState::default(),
         };

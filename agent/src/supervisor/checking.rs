@@ -99,6 +99,7 @@ impl<C: Containers> Supervisor<C> {
             };
             let idle = Idle {
                 boot_id: self.boot_id.clone(),
+                started_boot_ms: watching.started_ms(),
                 history,
                 warned,
             };

@@ -2,7 +2,9 @@
 
 use super::tests::{Driven, entry, key};
 use super::*;
-use longshore_common::limits::{Combine, IdleAction, IdlePolicy, Operator, UtilizationPolicy};
+use longshore_common::limits::{
+    Combine, IdleAction, IdlePolicy, Metric, Operator, UtilizationPolicy,
+};
 use longshore_common::session::SessionType;
 
 /// Runs, and is stopped when nobody used it for ten minutes; warned of five minutes before.
@@ -24,6 +26,17 @@ fn watched() -> Entry {
         timeout_s: 600,
         keep_max: 4,
     });
+    entry
+}
+
+/// The same, and it has to do no work either, by its processors.
+fn working() -> Entry {
+    let mut entry = watched();
+    let idle = entry.limits.idle.as_mut().expect("it has limits");
+    idle.combine = Combine::All;
+    let work = idle.utilization.as_mut().expect("it has limits of work");
+    work.window_s = 600;
+    work.thresholds = vec![(Metric::Cpu, 10)];
     entry
 }
 
@@ -73,6 +86,55 @@ async fn a_warning_is_given_once_whoever_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_warning_for_doing_nothing_stands_before_anything_is_measured_again() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    driven.order(vec![working()]);
+    let now = host::boot_clock_ms();
+    let unused = |driven: &mut Driven, at_ms: i64| {
+        let watching = driven.supervisor.watching.get_mut(&key(1)).unwrap();
+        watching.push(at_ms, Metric::Cpu, 0);
+        driven.supervisor.enforce(at_ms, true);
+    };
+    for s in (0..=320).step_by(5) {
+        unused(&mut driven, now + s * 1000);
+    }
+    assert_eq!(warnings(&driven), 1);
+    let before = deadline(&driven);
+
+    let mut driven = driven.again().await;
+    driven.order(vec![working()]);
+    for s in 321..325 {
+        driven.supervisor.enforce(now + s * 1000, false);
+        assert!(driven.supervisor.watching[&key(1)].verdict.idle, "{s}");
+    }
+    unused(&mut driven, now + 325_000);
+    assert_eq!(warnings(&driven), 0, "the first one said it");
+    let apart = deadline(&driven).abs_diff(before);
+    assert!(apart < 1_000, "{apart} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn use_of_one_that_was_warned_is_noted_between_samples() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    driven.order(vec![watched()]);
+    let now = host::boot_clock_ms();
+    driven.supervisor.enforce(now + 320_000, true);
+    assert_eq!(warnings(&driven), 1);
+    let used = now + 321_000;
+    let watching = driven.supervisor.watching.get_mut(&key(1)).unwrap();
+    watching.was_used(used);
+    driven.supervisor.enforce(used + 1_000, false);
+
+    let mut driven = driven.again().await;
+    driven.order(vec![watched()]);
+    driven.supervisor.enforce(used + 2_000, false);
+    let left = deadline(&driven) - used;
+    assert!(left >= 600_000, "{left} ms");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_another_boot_left_says_nothing() {
     let mut driven = Driven::new().await;
     driven.running(1).await;
@@ -113,7 +175,8 @@ async fn use_is_noted_each_minute_and_when_something_follows_from_it() {
     driven.supervisor.enforce(now + 31_000, true);
     assert_eq!(noted(&driven).as_ref(), Some(&first), "no minute yet");
     driven.supervisor.enforce(now + 60_000, true);
-    assert_ne!(noted(&driven), Some(first.clone()));
+    let second = noted(&driven);
+    assert_ne!(second, Some(first));
     driven
         .supervisor
         .watching
@@ -122,6 +185,7 @@ async fn use_is_noted_each_minute_and_when_something_follows_from_it() {
         .was_used(now + 110_000);
     driven.supervisor.enforce(now + 111_000, true);
     let moved = noted(&driven);
+    assert_ne!(moved, second, "80 s later than what was noted");
     driven.supervisor.enforce(now + 112_000, true);
     assert_eq!(noted(&driven), moved);
 }

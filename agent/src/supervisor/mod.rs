@@ -736,10 +736,9 @@ impl<C: Containers> Supervisor<C> {
                 warnings.push((*key, warning.text));
             }
         }
-        // Before anybody is told: whoever follows does not say it again.
-        if (sample || !warnings.is_empty())
-            && let Err(failed) = self.note_idle(now, false)
-        {
+        // Before anybody is told: whoever follows does not say it again. At each tick, as one that
+        // was warned may be used between two samples.
+        if let Err(failed) = self.note_idle(now, false) {
             error!(error = %failed, "the journal failed; the agent ends, containers run on");
             std::process::exit(1);
         }

@@ -445,17 +445,19 @@ impl<C: Containers> Supervisor<C> {
         if let Some(sums) = self.journal.contents().sums.get(&key) {
             watching.take_up(sums, now);
         }
+        let idle = self.journal.contents().idle.get(&key);
+        let idle = idle.filter(|idle| idle.boot_id == self.boot_id).cloned();
+        // Of one that was warned each use was noted, with the tick after it.
+        let exact = idle.is_some_and(|idle| watching.recall(idle));
         if let Some(entry) = self.desired.get(&key) {
             watching.take_limits(&entry.limits, self.set_boot_ms);
         }
         watching.sample(None, &Snapshot::default(), now);
-        let idle = self.journal.contents().idle.get(&key);
-        let idle = idle.filter(|idle| idle.boot_id == self.boot_id).cloned();
-        // Of one that was warned each use was noted.
-        let exact = idle.is_some_and(|idle| watching.recall(idle.history, idle.warned));
         let seen = self.journal.contents().seen.get(&key);
         match seen.map(|seen| (&seen.boot_id, seen.used_boot_ms)) {
-            Some((boot_id, Some(_))) if exact && *boot_id == self.boot_id => (),
+            Some((boot_id, Some(at))) if exact && *boot_id == self.boot_id => {
+                watching.was_used(at.min(now));
+            }
             // Noted now and then: it may have been used a little later than that.
             Some((boot_id, Some(at))) if *boot_id == self.boot_id => {
                 watching.was_used(at.saturating_add(NOTE_USE_MS).min(now));

@@ -3,7 +3,7 @@
 use super::NOTE_USE_MS;
 use crate::devices::Snapshot;
 use crate::host::cgroup::{CgroupReader, ContainerStats, network_of};
-use crate::journal::Sums;
+use crate::journal::{Idle, Sums};
 use longshore_common::agent::DeviceSample;
 use longshore_common::ids::{ContainerKey, DeviceId};
 use longshore_common::judge::{
@@ -149,11 +149,19 @@ impl Watching {
         Some((self.history.keepsake(), self.warned.clone()))
     }
 
+    /// When it was started, on the boot clock.
+    pub(super) const fn started_ms(&self) -> i64 {
+        self.clock.started_at_ms
+    }
+
     /// How an agent before this one saw it used in this boot, and what it warned of. The answer
     /// says whether nothing may have been used since that was noted.
-    pub(super) fn recall(&mut self, history: KeptHistory, warned: WarnState) -> bool {
-        self.history.restore(history);
-        self.warned = warned;
+    pub(super) fn recall(&mut self, idle: Idle) -> bool {
+        // By the millisecond as it was, or the buckets are others.
+        self.clock.created_at_ms = idle.started_boot_ms;
+        self.clock.started_at_ms = idle.started_boot_ms;
+        self.history.restore(idle.history);
+        self.warned = idle.warned;
         self.warned.is_idle()
     }
 
@@ -306,6 +314,11 @@ impl Watching {
         if entry.spec.devices.is_empty() {
             return;
         }
+        if !gpus.looked {
+            self.history.not_looked(Metric::Gpu);
+            self.history.not_looked(Metric::GpuMem);
+            return;
+        }
         let own: Vec<&DeviceSample> = entry
             .spec
             .devices
@@ -323,7 +336,8 @@ impl Watching {
         }
     }
 
-    fn push(&mut self, now_ms: i64, metric: Metric, value: u32) {
+    /// A metric was measured, in tenths of a percent.
+    pub(super) fn push(&mut self, now_ms: i64, metric: Metric, value: u32) {
         self.history.set_source(metric, Source::Measured);
         self.history.push_sample(now_ms, metric, value);
     }

@@ -120,3 +120,56 @@ fn a_signal_comes_once_before_each_end() {
         "before the drain"
     );
 }
+
+#[test]
+fn a_gpu_nobody_looked_at_yet_stays_measured_as_it_was() {
+    use longshore_common::limits::{Combine, IdleAction, IdlePolicy, Operator, UtilizationPolicy};
+    let mut entry = entry(&[1000]);
+    entry.limits.idle = Some(IdlePolicy {
+        action: IdleAction::Stop,
+        combine: Combine::All,
+        initial_grace_s: 0,
+        warn_s: Vec::new(),
+        interaction_timeout_s: None,
+        utilization: Some(UtilizationPolicy {
+            window_s: 60,
+            operator: Operator::And,
+            applies_to_batch: false,
+            thresholds: vec![(Metric::Gpu, 10)],
+        }),
+        timeout_s: 0,
+        keep_max: 4,
+    });
+    let figures = ContainerStats::default();
+    let deadline = |watching: &mut Watching, gpus: &Snapshot, at_ms: i64| {
+        watching.push_samples(&entry, gpus, figures, at_ms);
+        watching.judge(&entry, at_ms).idle_deadline_ms
+    };
+    let unused = Snapshot {
+        looked: true,
+        samples: BTreeMap::from([(entry.spec.devices[0].device.clone(), sample(Some(0), 7))]),
+        ..Snapshot::default()
+    };
+    let mut before = watching();
+    assert_eq!(deadline(&mut before, &unused, 0), Some(60_000));
+    let (history, _) = before.idle_due(0, true).expect("it is noted");
+
+    // The next process knows no GPU yet, and what the one before it knew stands.
+    let nobody = Snapshot::default();
+    let mut next = watching();
+    next.recall(Idle {
+        boot_id: String::new(),
+        started_boot_ms: 0,
+        history,
+        warned: WarnState::default(),
+    });
+    assert_eq!(deadline(&mut next, &nobody, 5_000), Some(60_000));
+    // Somebody looked, and there is nothing to be measured.
+    let nothing = Snapshot {
+        looked: true,
+        ..Snapshot::default()
+    };
+    assert_eq!(deadline(&mut next, &nothing, 10_000), None);
+    // Of one that nobody knows of it may be at work.
+    assert_eq!(deadline(&mut watching(), &nobody, 5_000), None);
+}

@@ -27,7 +27,7 @@ const SAMPLE_S: i64 = 5;
 const PENDING_MAX: usize = 16_384;
 
 /// Where a metric's figures come from on this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Source {
     /// The container was granted nothing of it: the metric is left out.
     #[default]
@@ -58,6 +58,9 @@ pub struct KeptHistory {
     last_activity_ms: Option<i64>,
     measured_ms: Option<i64>,
     kept_until_ms: Option<i64>,
+    /// Without them no metric has a deadline before each was measured again, and a warning that
+    /// stands is taken back for it.
+    sources: [Source; Metric::ALL.len()],
     window: Option<Window>,
 }
 
@@ -114,6 +117,7 @@ impl IdleHistory {
             last_activity_ms: self.last_activity_ms,
             measured_ms: self.measured_ms,
             kept_until_ms: self.kept_until_ms,
+            sources: self.sources,
             window: self.window.clone(),
         }
     }
@@ -124,7 +128,16 @@ impl IdleHistory {
         self.last_activity_ms = self.last_activity_ms.max(kept.last_activity_ms);
         self.measured_ms = self.measured_ms.max(kept.measured_ms);
         self.kept_until_ms = self.kept_until_ms.max(kept.kept_until_ms);
+        self.sources = kept.sources;
         self.window = kept.window.filter(Window::is_sound);
+    }
+
+    /// Granted, but nobody looked yet whether it can be measured here: what was known stays.
+    pub fn not_looked(&mut self, metric: Metric) {
+        let source = &mut self.sources[slot(metric)];
+        if *source == Source::NotGranted {
+            *source = Source::Absent;
+        }
     }
 
     /// Tells where a metric comes from from now on.
@@ -550,7 +563,7 @@ mod tests {
         // Ten seconds nobody looked: they are missing, and the mean of the others is low at 85.
         let (kept, mut warned): (KeptHistory, crate::judge::WarnState) =
             postcard::from_bytes(&bytes).unwrap();
-        let mut history = IdleHistory::new(&source);
+        let mut history = IdleHistory::default();
         history.restore(kept);
         let verdict = judged(&mut history, &mut warned, 65);
         assert_eq!(verdict.checks[1], Some(85_000));
