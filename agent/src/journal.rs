@@ -8,6 +8,7 @@
 //! What ran is told by the engine's labels; what was ordered, and which ends were
 //! reported, is told here.
 
+use crate::devices::stuck::KeptBack;
 use longshore_common::ids::{
     AgentId, ClusterId, ContainerKey, CoordinatorGeneration, Fence, InstanceId,
 };
@@ -105,6 +106,8 @@ pub struct Contents {
     pub sums: BTreeMap<ContainerKey, Sums>,
     /// How it was used lately, and what was warned of, as long as it runs.
     pub idle: BTreeMap<ContainerKey, Idle>,
+    /// Devices that are kept back because of containers that do not end.
+    pub stuck: KeptBack,
 }
 
 /// What verdicts about a running container rest on.
@@ -201,6 +204,8 @@ pub enum Record {
     Sums(ContainerKey, Box<Sums>),
     /// How it was used lately, and what was warned of.
     Idle(ContainerKey, Box<Idle>),
+    /// All devices that are kept back because of containers that do not end.
+    Stuck(KeptBack),
 }
 
 impl Contents {
@@ -287,6 +292,7 @@ impl Contents {
             Record::Idle(key, idle) => {
                 self.idle.insert(key, *idle);
             }
+            Record::Stuck(kept) => self.stuck = kept,
             Record::Sums(key, sums) => {
                 self.sums.insert(key, *sums);
             }
@@ -570,6 +576,9 @@ impl Journal {
         for (key, idle) in &contents.idle {
             encode(&Record::Idle(*key, Box::new(idle.clone())), &mut bytes)?;
         }
+        if !contents.stuck.is_empty() {
+            encode(&Record::Stuck(contents.stuck.clone()), &mut bytes)?;
+        }
         match fs::remove_file(&aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => (),
@@ -815,6 +824,7 @@ mod tests {
             history: KeptHistory::default(),
             warned: WarnState::default(),
         };
+        let stuck = KeptBack::from([("GPU-a".parse().unwrap(), [key(1)].into())]);
         let records = vec![
             Record::Set(signed, Fence(1)),
             Record::Arrived("b".into(), 8),
@@ -823,6 +833,7 @@ mod tests {
             Record::Signalled(key(1), "b".into(), 9),
             Record::Sums(key(1), Box::new(sums.clone())),
             Record::Idle(key(1), Box::new(idle.clone())),
+            Record::Stuck(stuck.clone()),
         ];
         journal.write(records).unwrap();
         journal.rewrite_at = 0;
@@ -834,6 +845,7 @@ mod tests {
         assert_eq!(contents.arrived, Some(("b".to_owned(), 8)));
         assert_eq!(contents.sums[&key(1)], sums);
         assert_eq!(contents.idle[&key(1)], idle);
+        assert_eq!(contents.stuck, stuck);
         assert_eq!(contents.signalled[&key(1)], ("b".to_owned(), 9));
         let closed = Record::Acked(key(1), OutcomeNumber::Closed);
         journal.write(vec![closed]).unwrap();

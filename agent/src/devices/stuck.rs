@@ -28,15 +28,59 @@ struct Killed {
     late: bool,
 }
 
+/// Which devices are kept back for which containers that are still there; for none = all of them
+/// are gone, and the device is to be looked at.
+pub type KeptBack = BTreeMap<DeviceId, BTreeSet<ContainerKey>>;
+
 #[derive(Debug, Clone)]
 struct Kept {
-    /// Of which container.
-    by: ContainerKey,
-    /// Looks in a row without anything on it since that is gone; none = it is there.
-    clean: Option<u8>,
+    /// The containers that are still there.
+    by: BTreeSet<ContainerKey>,
+    /// The last that is gone.
+    last: Option<ContainerKey>,
+    /// Looks in a row without anything on it since all are gone.
+    clean: u8,
 }
 
 impl Stuck {
+    /// What an agent before this one kept back stays so; it told of it.
+    #[must_use]
+    pub fn restored(kept: &KeptBack) -> Self {
+        let killed = |key: &ContainerKey| {
+            let killed = Killed {
+                at_ms: 0,
+                late: true,
+            };
+            (*key, killed)
+        };
+        let device = |(id, by): (&DeviceId, &BTreeSet<ContainerKey>)| {
+            let kept = Kept {
+                by: by.clone(),
+                last: None,
+                clean: 0,
+            };
+            (id.clone(), kept)
+        };
+        Self {
+            killed: kept.values().flatten().map(killed).collect(),
+            kept: kept.iter().map(device).collect(),
+        }
+    }
+
+    /// What is kept back now, for an agent that follows.
+    #[must_use]
+    pub fn kept(&self) -> KeptBack {
+        let kept = self.kept.iter();
+        kept.map(|(id, kept)| (id.clone(), kept.by.clone()))
+            .collect()
+    }
+
+    /// Whether anything is kept back because of this container.
+    #[must_use]
+    pub fn keeps_of(&self, key: ContainerKey) -> bool {
+        self.kept.values().any(|kept| kept.by.contains(&key))
+    }
+
     /// A container is killed at this instant of the boot clock at the latest. Said again, the
     /// earliest instant counts.
     pub fn killed(&mut self, key: ContainerKey, at_ms: i64) {
@@ -56,21 +100,23 @@ impl Stuck {
         let kept = &mut self.kept;
         self.killed.retain(|key, killed| {
             let Some(devices) = holds(*key) else {
-                let of_it = kept.values_mut().filter(|kept| kept.by == *key);
-                of_it.for_each(|kept| kept.clean = Some(0));
+                for kept in kept.values_mut().filter(|kept| kept.by.contains(key)) {
+                    kept.by.remove(key);
+                    kept.last = Some(*key);
+                }
                 return false;
             };
             if !killed.late && now_ms.saturating_sub(killed.at_ms) >= LATE_MS {
                 killed.late = true;
                 late.push(*key);
                 for device in devices {
-                    kept.insert(
-                        device,
-                        Kept {
-                            by: *key,
-                            clean: None,
-                        },
-                    );
+                    let kept = kept.entry(device).or_insert_with(|| Kept {
+                        by: BTreeSet::new(),
+                        last: None,
+                        clean: 0,
+                    });
+                    kept.by.insert(*key);
+                    kept.clean = 0;
                 }
             }
             true
@@ -78,19 +124,19 @@ impl Stuck {
         late
     }
 
-    /// Takes up a look at the GPUs; `used` are those on which something runs that is none of
-    /// ours. True if one of those kept back is free again.
-    pub fn probed(&mut self, used: &BTreeSet<DeviceId>) -> bool {
+    /// Takes up a look at the GPUs: whether something runs that is none of ours on each of those
+    /// that answered. Nothing is learnt of the others. True if one of those kept back is free again.
+    pub fn probed(&mut self, used: &BTreeMap<DeviceId, bool>) -> bool {
         let before = self.kept.len();
-        self.kept.retain(|device, kept| match &mut kept.clean {
-            None => true,
-            Some(looks) => {
-                *looks = match used.contains(device) {
-                    true => 0,
-                    false => *looks + 1,
-                };
-                *looks < CLEAN_LOOKS
-            }
+        self.kept.retain(|device, kept| {
+            let Some(used) = used.get(device).filter(|_| kept.by.is_empty()) else {
+                return true;
+            };
+            kept.clean = match used {
+                true => 0,
+                false => kept.clean + 1,
+            };
+            kept.clean < CLEAN_LOOKS
         });
         self.kept.len() != before
     }
@@ -99,12 +145,16 @@ impl Stuck {
     #[must_use]
     pub fn why(&self, device: &DeviceId) -> Option<String> {
         let kept = self.kept.get(device)?;
-        let by = kept.by;
-        Some(match kept.clean {
-            None => format!(
+        Some(match (kept.by.first(), kept.last) {
+            (Some(by), _) => format!(
                 "container {by} does not end though it was killed; it comes back when that is gone"
             ),
-            Some(_) => format!("container {by} is gone at last; looked at before it comes back"),
+            (None, Some(by)) => {
+                format!("container {by} is gone at last; looked at before it comes back")
+            }
+            (None, None) => {
+                "a container that did not end is gone; looked at before it comes back".to_owned()
+            }
         })
     }
 }
@@ -120,6 +170,11 @@ mod tests {
             rank: Rank::MAIN,
             attempt: Attempt::FIRST,
         }
+    }
+
+    /// What was seen on GPU-a.
+    fn seen(used: bool) -> BTreeMap<DeviceId, bool> {
+        BTreeMap::from([("GPU-a".parse().unwrap(), used)])
     }
 
     fn gpus(names: &[&str]) -> BTreeSet<DeviceId> {
@@ -143,18 +198,63 @@ mod tests {
         assert!(stuck.look(101_000, there).is_empty(), "told once");
         assert!(stuck.why(&a).unwrap().contains("does not end"));
         assert_eq!(stuck.why(&b), None);
-        assert!(!stuck.probed(&gpus(&[])), "it is still there");
+        assert!(stuck.keeps_of(key(1)) && !stuck.keeps_of(key(2)));
+        for _ in 0..3 {
+            assert!(!stuck.probed(&seen(false)), "it is still there");
+        }
 
         let gone = |key: ContainerKey| there(key).filter(|_| key.session.0 != 1);
         assert!(stuck.look(102_000, gone).is_empty());
         assert!(stuck.why(&a).unwrap().contains("is gone"));
-        // What another process has on it keeps it, and the looks begin anew.
-        let looks = [(false, false), (true, false), (false, false), (false, true)];
+        // What another process has on it keeps it, and the looks begin anew. One that did not
+        // answer was not seen.
+        let looks = [
+            (Some(false), false),
+            (Some(true), false),
+            (None, false),
+            (None, false),
+            (Some(false), false),
+            (None, false),
+            (Some(false), true),
+        ];
         for (used, freed) in looks {
-            let used = if used { gpus(&["GPU-a"]) } else { gpus(&[]) };
-            assert_eq!(stuck.probed(&used), freed);
+            let looked = used.map(seen).unwrap_or_default();
+            assert_eq!(stuck.probed(&looked), freed);
         }
         assert_eq!(stuck.why(&a), None);
+    }
+
+    #[test]
+    fn a_gpu_that_several_had_waits_for_the_last_of_them() {
+        let mut stuck = Stuck::default();
+        stuck.killed(key(1), 0);
+        stuck.killed(key(2), 10_000);
+        let shared = |_| Some(gpus(&["GPU-a"]));
+        assert_eq!(stuck.look(90_000, shared), [key(1)]);
+        assert_eq!(stuck.look(100_000, shared), [key(2)]);
+        for gone in 1..=2 {
+            let left = |key: ContainerKey| shared(key).filter(|_| key.session.0 > gone);
+            assert!(stuck.look(101_000, left).is_empty());
+            let freed = [(); 2].map(|()| stuck.probed(&seen(false)));
+            assert_eq!(freed, [false, gone == 2]);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_back_stays_so_for_who_follows() {
+        let mut before = Stuck::default();
+        before.killed(key(1), 0);
+        let there = |_| Some(gpus(&["GPU-a"]));
+        assert_eq!(before.look(90_000, there), [key(1)]);
+        let mut stuck = Stuck::restored(&before.kept());
+        assert!(stuck.look(200_000, there).is_empty(), "told once");
+        assert!([(); 2].iter().all(|()| !stuck.probed(&seen(false))));
+        stuck.look(200_001, |_| None);
+        // The next one looks from the first look on.
+        let mut stuck = Stuck::restored(&stuck.kept());
+        assert!(stuck.why(&"GPU-a".parse().unwrap()).is_some());
+        assert_eq!([(); 2].map(|()| stuck.probed(&seen(false))), [false, true]);
+        assert!(stuck.kept().is_empty());
     }
 
     #[test]

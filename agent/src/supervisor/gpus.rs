@@ -3,6 +3,7 @@
 
 use super::{Event, Supervisor};
 use crate::devices::foreign::{Process, container_of};
+use crate::journal::{JournalError, Record};
 use crate::runtime::{Containers, FoundStatus};
 use longshore_common::agent::{Device, Health, RuntimeState};
 use longshore_common::ids::DeviceId;
@@ -75,9 +76,10 @@ impl<C: Containers> Supervisor<C> {
     }
 
     /// Keeps back the devices of containers that do not end though they were killed.
-    pub(super) fn look_for_stuck(&mut self, now_ms: i64) {
-        if self.shared.outbox().runtime != RuntimeState::Up {
-            return; // what is known of the containers may be over long since
+    pub(super) fn look_for_stuck(&mut self, now_ms: i64) -> Result<(), JournalError> {
+        // What is known of the containers may be over long since, or nothing is known yet.
+        if self.shared.outbox().runtime != RuntimeState::Up || !self.listed {
+            return Ok(());
         }
         let (found, desired) = (&self.found, &self.desired);
         let late = self.stuck.look(now_ms, |key| {
@@ -89,9 +91,22 @@ impl<C: Containers> Supervisor<C> {
         });
         for key in late {
             warn!(%key, "a container does not end though it was killed");
-            let text = "it does not end though it was killed 90 s ago; its GPUs are kept back";
-            self.notice(NoticeKind::Breach, Some(key), None, text.to_owned());
+            let mut text = "it does not end though it was killed 90 s ago".to_owned();
+            if self.stuck.keeps_of(key) {
+                text.push_str("; its GPUs are kept back");
+            }
+            self.notice(NoticeKind::Breach, Some(key), None, text);
             self.refresh_inventory();
+        }
+        self.note_stuck()
+    }
+
+    /// What is kept back, for an agent that follows on this one.
+    pub(super) fn note_stuck(&mut self) -> Result<(), JournalError> {
+        let kept = self.stuck.kept();
+        match kept == self.journal.contents().stuck {
+            true => Ok(()),
+            false => self.journal.note(vec![Record::Stuck(kept)]),
         }
     }
 

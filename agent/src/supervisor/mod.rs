@@ -422,6 +422,7 @@ impl<C: Containers> Supervisor<C> {
         let facts = host.facts();
         let boot_id = facts.boot_id.clone().unwrap_or_default();
         let now = host::boot_clock_ms();
+        let stuck = Stuck::restored(&journal.contents().stuck);
         Self {
             config,
             runtime,
@@ -467,7 +468,7 @@ impl<C: Containers> Supervisor<C> {
             lease_unkept: false,
             freezer: Freezer::default(),
             foreign: Foreign::default(),
-            stuck: Stuck::default(),
+            stuck,
             signs_told: BTreeMap::new(),
             looks: 0,
             past_engine: BTreeSet::new(),
@@ -613,8 +614,9 @@ impl<C: Containers> Supervisor<C> {
             }
             Event::Verified(key, result) => self.take_check(key, result)?,
             Event::Strangers(seen) => {
-                let used = seen.iter().filter(|(_, programs)| !programs.is_empty());
-                let freed = self.stuck.probed(&used.map(|(id, _)| id.clone()).collect());
+                let used = seen.iter().map(|(id, all)| (id.clone(), !all.is_empty()));
+                let freed = self.stuck.probed(&used.collect());
+                self.note_stuck()?;
                 let changed = self.foreign.look(seen, host::boot_clock_ms());
                 if freed || changed {
                     self.tell_foreign();
@@ -650,7 +652,10 @@ impl<C: Containers> Supervisor<C> {
             self.note_checks();
         }
         self.make_checks();
-        self.look_for_stuck(now);
+        if let Err(failed) = self.look_for_stuck(now) {
+            error!(error = %failed, "the journal failed; the agent ends, containers run on");
+            std::process::exit(1);
+        }
         self.sweep(now);
         self.tell_strangers();
         let due: Vec<ContainerKey> = self

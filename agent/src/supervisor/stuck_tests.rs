@@ -24,7 +24,7 @@ async fn its_devices_alone_are_kept_back_until_it_is_gone() {
             seed: 1,
         });
     let devices = gpus.borrow().devices.clone();
-    driven.supervisor.gpus = gpus;
+    driven.supervisor.gpus = gpus.clone();
     driven.take(Event::Gpus);
     let with_gpu = |mut entry: Entry| {
         entry.spec.slots = Slots::new().with(SlotName::cuda_device(), UNIT);
@@ -47,9 +47,9 @@ async fn its_devices_alone_are_kept_back_until_it_is_gone() {
     driven.engine.stops.set(false);
     driven.order(vec![with_gpu(stop(1, 10))]);
     let now = host::boot_clock_ms();
-    driven.supervisor.look_for_stuck(now + 99_000);
+    driven.supervisor.look_for_stuck(now + 99_000).unwrap();
     assert_eq!(shown(&driven), [Health::Healthy; 2]);
-    driven.supervisor.look_for_stuck(now + 101_000);
+    driven.supervisor.look_for_stuck(now + 101_000).unwrap();
     assert_eq!(shown(&driven), [Health::Cordoned, Health::Healthy]);
     let alarms = |d: &Driven| {
         let outbox = d.supervisor.shared.outbox();
@@ -58,17 +58,33 @@ async fn its_devices_alone_are_kept_back_until_it_is_gone() {
             .count()
     };
     assert_eq!(alarms(&driven), 1);
-    driven.supervisor.look_for_stuck(now + 200_000);
+    driven.supervisor.look_for_stuck(now + 200_000).unwrap();
     assert_eq!(alarms(&driven), 1, "told once");
     let refused = driven.supervisor.release_device(devices[0].id.clone());
     assert!(refused.unwrap_err().contains("does not end"));
 
-    // It is gone; two looks at the GPU show nothing on it.
+    // Another process of the agent keeps it back as well, and tells nobody again.
+    let mut driven = driven.again().await;
+    driven.supervisor.gpus = gpus;
+    driven.take(Event::Gpus);
+    assert_eq!(shown(&driven), [Health::Cordoned, Health::Healthy]);
+    driven.supervisor.look_for_stuck(now + 300_000).unwrap();
+    assert_eq!(alarms(&driven), 0);
+
+    // It is gone; two looks at the GPU show nothing on it, and those that it did not answer to
+    // nothing at all.
     lock(&driven.engine.containers).remove(&key(1));
     driven.supervisor.found.remove(&key(1));
-    driven.supervisor.look_for_stuck(now + 210_000);
-    for health in [Health::Cordoned, Health::Healthy] {
-        driven.take(Event::Strangers(BTreeMap::new()));
+    driven.supervisor.look_for_stuck(now + 310_000).unwrap();
+    let clean = BTreeMap::from([(devices[0].id.clone(), Vec::new())]);
+    for (look, health) in [
+        (BTreeMap::new(), Health::Cordoned),
+        (BTreeMap::new(), Health::Cordoned),
+        (clean.clone(), Health::Cordoned),
+        (clean, Health::Healthy),
+    ] {
+        driven.take(Event::Strangers(look));
         assert_eq!(shown(&driven)[0], health);
     }
+    assert!(driven.supervisor.journal.contents().stuck.is_empty());
 }
