@@ -287,7 +287,6 @@ impl Drop for Claim {
 /// What makes nothing new and still is not to happen twice.
 const ONCE: &[&str] = &[
     "action_run",
-    "invitations_accept",
     "keypair_rotate",
     "session_extend",
     "session_keep",

@@ -152,7 +152,7 @@ fn a_start_knows_what_was_asked_before_it() {
 #[test]
 fn what_lasts_is_named_by_operations_that_are_there() {
     let known = |id: &&str| OPERATIONS.iter().any(|o| o.id == *id && takes_key(o));
-    assert!(ONCE.iter().all(|id| known(id)), "{ONCE:?}");
+    assert!(ONCE.iter().all(known), "{ONCE:?}");
     let lasting = OPERATIONS
         .iter()
         .filter(|o| takes_key(o) && lasts(o))

@@ -100,7 +100,10 @@ async fn a_session_shows_what_it_asked_for() {
     let first = f.submit(body).await;
     assert_eq!(first.status, 201, "{}", first.text());
     let made = first.json();
-    assert_eq!(made["cluster"], json!({ "size": 2, "mode": "single-node" }));
+    assert_eq!(
+        made["cluster"],
+        json!({ "size": 2, "mode": "single-node", "run": "main" })
+    );
     assert_eq!(
         made["designated"],
         json!({ "agents": ["gpu01"], "mode": "strict" })
