@@ -12,7 +12,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tracing::Level;
 
 /// Where the journal listens.
@@ -20,9 +21,14 @@ pub const SOCKET: &str = "/run/systemd/journal/socket";
 /// A journal that takes nothing for so long is not waited for: the program goes on.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// For so long after that nobody waits for it again: each line would hold up a thread of the program.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// A way to the journal.
 #[derive(Debug)]
 pub struct Journal {
+    /// Until when lines that it does not take at once go elsewhere.
+    hurry_until: Mutex<Option<Instant>>,
     from: UnixDatagram,
     to: SocketAddrUnix,
     program: &'static str,
@@ -64,7 +70,12 @@ impl Journal {
         let from = UnixDatagram::unbound()?;
         from.set_write_timeout(Some(PATIENCE))?;
         let to = SocketAddrUnix::new(socket)?;
-        Ok(Self { from, to, program })
+        Ok(Self {
+            hurry_until: Mutex::new(None),
+            from,
+            to,
+            program,
+        })
     }
 
     /// Hands over a line.
@@ -79,9 +90,25 @@ impl Journal {
         }
     }
 
+    fn hurry_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        let until = self.hurry_until.lock();
+        until.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn send(&self, bytes: &[u8], with: &mut SendAncillaryBuffer<'_, '_, '_>) -> Result<(), Errno> {
         let parts = [IoSlice::new(bytes)];
-        sendmsg_addr(&self.from, &self.to, &parts, with, SendFlags::NOSIGNAL).map(drop)
+        let hurry = self
+            .hurry_until()
+            .is_some_and(|until| Instant::now() < until);
+        let mut flags = SendFlags::NOSIGNAL;
+        if hurry {
+            flags |= SendFlags::DONTWAIT;
+        }
+        let sent = sendmsg_addr(&self.from, &self.to, &parts, with, flags).map(drop);
+        if sent == Err(Errno::AGAIN) && !hurry {
+            *self.hurry_until() = Some(Instant::now() + PAUSE);
+        }
+        sent
     }
 
     fn send_large(&self, fields: &[u8]) -> io::Result<()> {
@@ -151,6 +178,26 @@ mod tests {
         let journal = UnixDatagram::bind(&path).unwrap();
         log.line(Level::ERROR, b"here").unwrap();
         assert!(next(&journal).starts_with(b"PRIORITY=3\n"));
+    }
+
+    #[test]
+    fn a_journal_that_is_stuck_is_waited_for_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let log = Journal::open(&path, "longshore-x").unwrap();
+        // It takes some before it is full.
+        let line = vec![b'x'; 1 << 10];
+        let full = (0..100_000).find(|_| log.line(Level::INFO, &line).is_err());
+        assert!(full.is_some());
+        let begun = Instant::now();
+        for _ in 0..50 {
+            let refused = log.line(Level::INFO, &line).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        }
+        assert!(begun.elapsed() < PATIENCE * 10, "nobody waited again");
+        next(&journal);
+        log.line(Level::INFO, &line).unwrap();
     }
 
     #[test]
