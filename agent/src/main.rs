@@ -15,7 +15,7 @@ use longshore_agent::runtime::docker::{Docker, without_bodies};
 use longshore_agent::runtime::{Containers as _, RuntimeError};
 use longshore_config::load::Loaded;
 use longshore_config::show;
-use longshore_logging::Log;
+use longshore_logging::{Error as LogError, Log};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -140,7 +140,10 @@ fn main() -> ExitCode {
     hidden.set_own(config.redact.clone());
     if let Err(error) = take_log(&log, &arguments.command, &config) {
         eprintln!("error: {error}");
-        return ExitCode::from(2);
+        return ExitCode::from(match error {
+            LogError::Wrong(_) => 2,
+            LogError::Failed(_) => 1,
+        });
     }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -213,7 +216,7 @@ fn look(what: &ConfigVerb, config: &Config, loaded: &Loaded) -> ExitCode {
 
 /// The log is where the configuration says while the agent runs. Other commands tell whoever gave
 /// them, and must not wait for the file that the running one has.
-fn take_log(log: &Log, command: &Command, config: &Config) -> Result<(), String> {
+fn take_log(log: &Log, command: &Command, config: &Config) -> Result<(), LogError> {
     let order = config.logging.order();
     match command {
         Command::Run => log.prepare(&order).and_then(|order| log.take(order)),
@@ -336,7 +339,8 @@ impl Running<'_> {
             let docker = daemon::docker_config(&again.now.config, &self.identity);
             let docker = docker.map_err(|error| format!("{error:#}"))?;
             let layers = again.now.layers().map_err(|error| error.to_string())?;
-            let log = self.log.prepare(&again.now.config.logging.order())?;
+            let log = self.log.prepare(&again.now.config.logging.order());
+            let log = log.map_err(|error| error.to_string())?;
             Ok((read, again, docker, layers, log))
         });
         let (read, again, docker, layers, log) = match checked {

@@ -233,6 +233,16 @@ impl From<StoreError> for End {
     }
 }
 
+impl From<longshore_logging::Error> for End {
+    fn from(error: longshore_logging::Error) -> Self {
+        match error {
+            longshore_logging::Error::Wrong(text) => Self::Settings(text),
+            // A disk that is full or not there yet: another start may find it well.
+            failed @ longshore_logging::Error::Failed(_) => Self::Failed(failed.into()),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     // Before anything that could speak TLS. It fails only when one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -465,7 +475,7 @@ fn log(config: &Config, names: &Names) -> Result<Arc<Log>, End> {
     let log = Log::begin("longshore-coordinator", names.clone(), fixed.as_deref());
     let prepared = log.prepare(&config.logging.order());
     let taken = prepared.and_then(|prepared| log.take(prepared));
-    taken.map_err(End::Settings)?;
+    taken?;
     Ok(Arc::new(log))
 }
 
@@ -523,7 +533,7 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
     }
     let level = {
         let log = Arc::clone(&log);
-        Box::new(move |filters: &str| log.set_filters(filters))
+        Box::new(move |filters: &str| log.set_filters(filters).map_err(|error| error.to_string()))
     };
     let settings = Settings::new(source, begun, level).logging_to(log);
     let changes = engine::begin(&mut state, beginning(&config), wall_clock())?;

@@ -283,9 +283,12 @@ impl Settings {
             return Ok(None);
         };
         let prepared = log.prepare(&config.logging.order());
-        prepared.map(Some).map_err(|text| Wrong {
-            key: text.split(':').next().map(str::to_owned),
-            text,
+        prepared.map(Some).map_err(|error| {
+            let text = error.to_string();
+            Wrong {
+                key: text.split(':').next().map(str::to_owned),
+                text,
+            }
         })
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at a file that another process holds.
 const LOOK: Duration = Duration::from_millis(50);
-/// Who reads logs of a machine may be of the group.
+/// What the umask of the process leaves of it.
 const MODE: Mode = Mode::from_raw_mode(0o640);
 const DIR_MODE: u32 = 0o750;
 

@@ -41,7 +41,7 @@ const MOST_LEVELS: usize = 64;
 /// The words for how much is logged.
 pub const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 /// The words of [`Form`].
-pub const FORMS: &[&str] = &["text", "json"];
+pub const FORMS: &[&str] = &["auto", "text", "json"];
 /// The words of [`Target`].
 pub const TARGETS: &[&str] = &["stderr", "journal", "file"];
 /// Bytes of a file at least: less would be turned with every few lines.
@@ -68,11 +68,22 @@ pub enum Target {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
-    /// For people.
+    /// JSON in a file, which programs read; else text.
     #[default]
+    Auto,
+    /// For people.
     Text,
-    /// JSON when the output is no terminal.
+    /// One object a line.
     Json,
+}
+
+/// What is asked for, and whether lines go into a file: whether they are JSON.
+const fn is_json(form: Form, file: bool) -> bool {
+    match form {
+        Form::Auto => file,
+        Form::Text => false,
+        Form::Json => true,
+    }
 }
 
 /// A file of lines.
@@ -133,12 +144,30 @@ impl LogFile {
     }
 }
 
+/// Why an order cannot be taken: a line that begins with the key, if one is to blame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// What the configuration says is wrong, and stays so.
+    Wrong(String),
+    /// A file or the journal cannot be opened: that may be over when it is tried again.
+    Failed(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Wrong(text) | Self::Failed(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for Error {}
+
 /// What a configuration says of the log.
 #[derive(Debug, Clone)]
 pub struct Order {
     /// `error`, `warn`, `info`, `debug`, `trace`, or filters per module.
     pub filters: String,
-    /// How lines look. What the first order says holds until the process ends.
+    /// How lines look. What comes of the first order holds until the process ends.
     pub form: Form,
     /// Where they go.
     pub target: Target,
@@ -275,7 +304,7 @@ impl FormatTime for Clock {
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 type Shown = Box<dyn Layer<Filtered> + Send + Sync>;
 
-fn shown(to: &Output, form: Form, names: &Names) -> Shown {
+fn shown(to: &Output, json: bool, names: &Names) -> Shown {
     let lines = Lines {
         to: to.clone(),
         names: names.clone(),
@@ -284,9 +313,9 @@ fn shown(to: &Output, form: Form, names: &Names) -> Shown {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(lines)
         .with_ansi(terminal);
-    match form {
-        Form::Json if !terminal => lines.json().boxed(),
-        Form::Json | Form::Text => {
+    match json {
+        true => lines.json().boxed(),
+        false => {
             let silent = matches!(to, Output::Journal(_));
             lines.with_timer(Clock { silent }).boxed()
         }
@@ -297,7 +326,7 @@ fn shown(to: &Output, form: Form, names: &Names) -> Shown {
 #[derive(Debug)]
 pub struct Prepared {
     filter: EnvFilter,
-    form: Form,
+    json: bool,
     way: Way,
 }
 
@@ -314,7 +343,8 @@ pub struct Log {
     names: Names,
     /// Something stands over what the configuration says of how much is logged.
     fixed: bool,
-    form: OnceLock<Form>,
+    /// Decided once: what open spans hold is written for one of the two.
+    json: OnceLock<bool>,
     filter: Handle<EnvFilter, Registry>,
     lines: Handle<Shown, Filtered>,
     to: Mutex<Output>,
@@ -353,12 +383,12 @@ impl Log {
         let first = fixed.unwrap_or_else(|| EnvFilter::new(FIRST));
         let (filter, filter_handle) = reload::Layer::new(first);
         let to = Output::Stderr;
-        let (lines, lines_handle) = reload::Layer::new(shown(&to, Form::Text, &names));
+        let (lines, lines_handle) = reload::Layer::new(shown(&to, false, &names));
         let log = Self {
             program,
             names,
             fixed: is_fixed,
-            form: OnceLock::new(),
+            json: OnceLock::new(),
             filter: filter_handle,
             lines: lines_handle,
             to: Mutex::new(to),
@@ -375,26 +405,28 @@ impl Log {
     /// waited for at the start only, 10 s at most: the process before this one may be ending.
     ///
     /// # Errors
-    /// A line that begins with the key.
-    pub fn prepare(&self, order: &Order) -> Result<Prepared, String> {
-        let filter = filter(&order.filters).map_err(|error| format!("logging.level: {error}"))?;
+    /// [`Error`].
+    pub fn prepare(&self, order: &Order) -> Result<Prepared, Error> {
+        let filter = filter(&order.filters)
+            .map_err(|error| Error::Wrong(format!("logging.level: {error}")))?;
         let now = self.now();
         let way = match order.target {
             Target::Stderr => Way::To(Output::Stderr),
             Target::Journal => {
                 let journal = Journal::open(SOCKET.as_ref(), self.program)
-                    .map_err(|error| format!("logging.target: journal: {SOCKET}: {error}"))?;
+                    .map_err(|error| format!("logging.target: journal: {SOCKET}: {error}"))
+                    .map_err(Error::Failed)?;
                 Way::To(Output::Journal(Arc::new(journal)))
             }
             Target::File => {
                 if let Some((key, text)) = order.file.fault() {
-                    return Err(format!("logging.file.{key}: {text}"));
+                    return Err(Error::Wrong(format!("logging.file.{key}: {text}")));
                 }
                 let open = match &now {
                     Output::File(file) => Some(file).filter(|file| file.is_at(&order.file.path)),
                     Output::Stderr | Output::Journal(_) => None,
                 };
-                let wait = match self.form.get() {
+                let wait = match self.json.get() {
                     None => BEFORE_US,
                     Some(_) => Duration::ZERO,
                 };
@@ -403,7 +435,8 @@ impl Log {
                     None => {
                         let path = order.file.path.display();
                         let file = Turning::open(&order.file, wait)
-                            .map_err(|error| format!("logging.file.path: {path}: {error}"))?;
+                            .map_err(|error| format!("logging.file.path: {path}: {error}"))
+                            .map_err(Error::Failed)?;
                         Way::To(Output::File(Arc::new(file)))
                     }
                 }
@@ -411,7 +444,7 @@ impl Log {
         };
         Ok(Prepared {
             filter,
-            form: order.form,
+            json: is_json(order.form, order.target == Target::File),
             way,
         })
     }
@@ -420,14 +453,13 @@ impl Log {
     ///
     /// # Errors
     /// The log is gone with the process.
-    pub fn take(&self, prepared: Prepared) -> Result<(), String> {
-        let text = |error: reload::Error| error.to_string();
-        let form = *self.form.get_or_init(|| prepared.form);
+    pub fn take(&self, prepared: Prepared) -> Result<(), Error> {
+        let json = *self.json.get_or_init(|| prepared.json);
         match prepared.way {
             Way::On(file, bounds) => file.bound(&bounds),
             Way::To(to) => {
-                let lines = shown(&to, form, &self.names);
-                self.lines.reload(lines).map_err(text)?;
+                let lines = shown(&to, json, &self.names);
+                self.lines.reload(lines).map_err(gone)?;
                 *self.to.lock().unwrap_or_else(PoisonError::into_inner) = to;
             }
         }
@@ -438,19 +470,20 @@ impl Log {
     ///
     /// # Errors
     /// What is wrong with it, or the log is gone with the process.
-    pub fn set_filters(&self, filters: &str) -> Result<(), String> {
-        self.level(filter(filters)?)
+    pub fn set_filters(&self, filters: &str) -> Result<(), Error> {
+        self.level(filter(filters).map_err(Error::Wrong)?)
     }
 
-    fn level(&self, filter: EnvFilter) -> Result<(), String> {
+    fn level(&self, filter: EnvFilter) -> Result<(), Error> {
         match self.fixed {
             true => Ok(()),
-            false => self
-                .filter
-                .reload(filter)
-                .map_err(|error| error.to_string()),
+            false => self.filter.reload(filter).map_err(gone),
         }
     }
+}
+
+fn gone(error: reload::Error) -> Error {
+    Error::Failed(error.to_string())
 }
 
 #[cfg(test)]

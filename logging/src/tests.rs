@@ -53,6 +53,14 @@ fn lines_follow_the_target_and_stay_hidden() {
     assert!(second.contains("four") && second.lines().count() == 1);
 }
 
+/// What may be over when it is tried again.
+fn failed(error: Error) -> String {
+    match error {
+        Error::Failed(text) => text,
+        Error::Wrong(text) => panic!("nothing is wrong with the configuration: {text}"),
+    }
+}
+
 #[test]
 fn what_cannot_be_opened_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -61,28 +69,30 @@ fn what_cannot_be_opened_changes_nothing() {
         let begun = log.prepare(&order(Target::File, path.clone())).unwrap();
         log.take(begun).unwrap();
         let wrong = log.prepare(&order(Target::File, dir.path().to_owned()));
-        let wrong = wrong.unwrap_err();
+        let wrong = failed(wrong.unwrap_err());
         let begin = format!("logging.file.path: {}: ", dir.path().display());
         assert!(wrong.starts_with(&begin), "{wrong}");
         let wrong = log.prepare(&order(Target::File, "a.log".into()));
         let text = "logging.file.path: must be the absolute path of a file";
-        assert_eq!(wrong.unwrap_err(), text);
+        assert_eq!(wrong.unwrap_err(), Error::Wrong(text.to_owned()));
         // Another process has that one.
         let other = order(Target::File, dir.path().join("b.log"));
         let _held = Turning::open(&other.file, Duration::ZERO).unwrap();
-        let wrong = log.prepare(&other).unwrap_err();
+        let wrong = failed(log.prepare(&other).unwrap_err());
         assert!(
             wrong.ends_with("b.log: another process writes to it"),
             "{wrong}"
         );
         if !std::path::Path::new(SOCKET).exists() {
             let wrong = log.prepare(&order(Target::Journal, path.clone()));
-            let wrong = wrong.unwrap_err();
+            let wrong = failed(wrong.unwrap_err());
             assert!(wrong.starts_with("logging.target: journal: "), "{wrong}");
         }
         let mut loud = order(Target::Stderr, path.clone());
         loud.filters = "longshore=loud".to_owned();
-        let wrong = log.prepare(&loud).unwrap_err();
+        let Err(Error::Wrong(wrong)) = log.prepare(&loud) else {
+            panic!("taken, or said to pass by itself");
+        };
         assert!(wrong.starts_with("logging.level: "), "{wrong}");
         tracing::info!("still here");
     });
@@ -108,6 +118,41 @@ fn how_lines_look_is_decided_once() {
         let line = fs::read_to_string(dir.path().join(name)).unwrap();
         assert!(line.starts_with('{') && line.contains(said), "{line}");
     }
+}
+
+#[test]
+fn programs_read_files_and_people_the_rest() {
+    assert!(is_json(Form::Auto, true) && !is_json(Form::Auto, false));
+    for file in [false, true] {
+        assert!(is_json(Form::Json, file) && !is_json(Form::Text, file));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let auto = |target: Target, name: &str| Order {
+        form: Form::Auto,
+        ..order(target, path(name))
+    };
+    let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+    with_log(None, |log| {
+        let take = |order: &Order| log.take(log.prepare(order).unwrap()).unwrap();
+        take(&auto(Target::File, "a.log"));
+        tracing::info!("one");
+    });
+    assert!(read("a.log").starts_with('{'));
+    // As it was at the start: a span that is open goes on in what it began with.
+    with_log(None, |log| {
+        let take = |order: &Order| log.take(log.prepare(order).unwrap()).unwrap();
+        take(&auto(Target::Stderr, "b.log"));
+        let span = tracing::info_span!("work", n = 1);
+        let _open = span.enter();
+        take(&auto(Target::File, "b.log"));
+        tracing::info!("two");
+    });
+    let line = read("b.log");
+    assert!(
+        line.contains("work{n=1}: ") && line.contains("two"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -300,8 +300,8 @@ pub const SCHEMA: Schema = Schema {
         key(
             "logging.format",
             Kind::OneOf(FORMS),
-            "\"text\"",
-            "json: one object a line, unless the output is a terminal.",
+            "\"auto\"",
+            "json: one object a line. auto: json into a file, text to standard error and to the journal, by where lines go at the start.",
         ),
         reload(
             "logging.target",

@@ -17,7 +17,7 @@ pub struct Logging {
     pub levels: BTreeMap<String, String>,
     /// Of the coordinator alone, which may read the same file.
     pub access_log: bool,
-    /// `text`, or `json` (on a terminal it is text all the same).
+    /// How lines look.
     pub format: Form,
     /// Where lines go.
     pub target: Target,
@@ -36,7 +36,7 @@ impl Default for Logging {
             level: "info".to_owned(),
             levels: BTreeMap::new(),
             access_log: true,
-            format: Form::Text,
+            format: Form::Auto,
             target: Target::Stderr,
             file: LogFile::of("agent"),
         }
