@@ -14,7 +14,8 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
 /// Where sshd listens in containers that wait: the user of a session may not take port 22 on
-/// every engine.
+/// every engine. On the network of the nodes that is the port of the first container, and each of
+/// the others has one above it: several of them may be at one address.
 const PORT: u16 = 2222;
 /// What OpenSSH calls the kind of key.
 const KIND: &str = "ssh-ed25519";
@@ -35,23 +36,40 @@ pub fn hosts(spec: &ContainerSpec) -> Vec<&str> {
     }
 }
 
-/// What a container on the network of the others gets; none if the seed is no key.
+/// The port of the container with this number.
+fn port(shared: bool, number: u16) -> u16 {
+    match shared {
+        true => PORT.saturating_add(number),
+        false => PORT,
+    }
+}
+
+/// What a container on the network of the others gets; none if the seed is no key. `shared` is the
+/// number of the container, counted from 0 in the order of `hosts`, where all of them have the
+/// addresses of their nodes; none = each has an address of its own.
 #[must_use]
-pub fn files(seed: &[u8; 32], hosts: &[&str]) -> Option<Vec<Placed>> {
+pub fn files(seed: &[u8; 32], hosts: &[&str], shared: Option<u16>) -> Option<Vec<Placed>> {
     let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
     let public = pair.public_key().as_ref();
     let line = format!("{KIND} {}", STANDARD.encode(public_blob(public)));
-    let known: Vec<String> = hosts.iter().map(|h| format!("[{h}]:{PORT}")).collect();
+    let ports = (0..).map(|number| port(shared.is_some(), number));
+    let at: Vec<(&str, u16)> = hosts.iter().copied().zip(ports).collect();
+    let known: Vec<String> = at.iter().map(|(h, port)| format!("[{h}]:{port}")).collect();
     let path = |name: &str| format!("{CLUSTER}/{name}");
-    let client = format!(
-        "Host {}\n  Port {PORT}\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
-         UserKnownHostsFile {}\n  StrictHostKeyChecking yes\n  CheckHostIP no\n",
+    let mut client = String::new();
+    for (host, port) in &at {
+        client.push_str(&format!("Host {host}\n  Port {port}\n"));
+    }
+    client.push_str(&format!(
+        "Host {}\n  IdentityFile {}\n  IdentitiesOnly yes\n  UserKnownHostsFile {}\n  \
+         StrictHostKeyChecking yes\n  CheckHostIP no\n",
         hosts.join(" "),
         path("id_ed25519"),
         path("known_hosts"),
-    );
+    ));
+    let own = port(shared.is_some(), shared.unwrap_or(0));
     let server = format!(
-        "Port {PORT}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+        "Port {own}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\n\
          LogLevel ERROR\nSubsystem sftp internal-sftp\n",
         path("id_ed25519"),
@@ -161,7 +179,7 @@ mod tests {
 
     #[test]
     fn openssh_reads_the_key_and_finds_the_public_half_in_it() {
-        let files = files(&[7; 32], &["main1", "sub1"]).unwrap();
+        let files = files(&[7; 32], &["main1", "sub1"], None).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         let mut open = std::fs::OpenOptions::new();
@@ -185,15 +203,42 @@ mod tests {
 
     #[test]
     fn each_name_is_known_and_only_the_private_half_is_secret() {
-        let files = files(&[1; 32], &["main1", "sub1", "sub2"]).unwrap();
+        let files = files(&[1; 32], &["main1", "sub1", "sub2"], None).unwrap();
         let known = contents(&files, "/known_hosts");
         assert!(known.starts_with("[main1]:2222,[sub1]:2222,[sub2]:2222 ssh-ed25519 "));
-        assert!(contents(&files, "/ssh_config").starts_with("Host main1 sub1 sub2\n  Port 2222\n"));
+        let client = contents(&files, "/ssh_config");
+        assert!(client.contains("Host sub2\n  Port 2222\n"), "{client}");
+        assert!(client.contains("Host main1 sub1 sub2\n  IdentityFile "));
+        assert!(contents(&files, "/sshd_config").starts_with("Port 2222\n"));
         for placed in &files {
             let secret = placed.target == format!("{CLUSTER}/id_ed25519");
             assert_eq!(placed.file.mode == 0o400, secret, "{}", placed.target);
         }
-        let other = super::files(&[2; 32], &["main1", "sub1"]).unwrap();
+        let other = super::files(&[2; 32], &["main1", "sub1"], None).unwrap();
         assert_ne!(contents(&other, ".pub"), contents(&files, ".pub"));
+    }
+
+    #[test]
+    fn containers_at_one_address_have_a_port_each() {
+        let of = |number| files(&[1; 32], &["main1", "sub1", "sub2"], Some(number)).unwrap();
+        for (number, port) in [(0, 2222), (2, 2224)] {
+            let server = contents(&of(number), "/sshd_config");
+            assert!(server.starts_with(&format!("Port {port}\n")), "{server}");
+        }
+        let files = of(1);
+        let known = contents(&files, "/known_hosts");
+        assert!(known.starts_with("[main1]:2222,[sub1]:2223,[sub2]:2224 ssh-ed25519 "));
+        // ssh takes the first that fits.
+        let client = contents(&files, "/ssh_config");
+        assert!(client.starts_with("Host main1\n  Port 2222\nHost sub1\n  Port 2223\n"));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        std::fs::write(&path, client).unwrap();
+        let mut ssh = Command::new("ssh");
+        let asked = ssh.arg("-F").arg(&path).args(["-G", "sub2"]).output();
+        let asked = String::from_utf8(asked.unwrap().stdout).unwrap();
+        assert!(asked.lines().any(|line| line == "port 2224"), "{asked}");
+        let key = format!("identityfile {CLUSTER}/id_ed25519");
+        assert!(asked.lines().any(|line| line == key), "{asked}");
     }
 }

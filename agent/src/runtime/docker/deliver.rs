@@ -48,8 +48,12 @@ pub(super) async fn deliver(
     let mut files: Vec<Placed> = Vec::new();
     let hosts = cluster::hosts(&request.spec);
     let seed = delivery.cluster_key.as_ref().filter(|_| !hosts.is_empty());
+    // At the address of a node there may be several.
+    let network = request.network.as_ref();
+    let of_nodes = network.is_some_and(|network| network.own.is_none());
+    let shared = of_nodes.then_some(request.key.rank.0);
     files.extend(
-        seed.and_then(|seed| cluster::files(seed, &hosts))
+        seed.and_then(|seed| cluster::files(seed, &hosts, shared))
             .into_iter()
             .flatten(),
     );
