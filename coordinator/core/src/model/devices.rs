@@ -155,9 +155,9 @@ fn is_sick(node: &Agent, device: &Device) -> bool {
     }
 }
 
-/// Devices of a session that are broken, on the nodes it is on.
+/// Devices of a session that are broken, on the nodes it is on. What has done its part needs none.
 pub fn faulty<'a>(state: &'a State, session: &'a Session) -> impl Iterator<Item = &'a DeviceId> {
-    let open = session.present().filter(|c| !c.is_closed());
+    let open = session.unfinished().filter(|c| !c.is_closed());
     open.flat_map(move |container| {
         let node = state.agents.get(&container.agent);
         let granted = container.devices.iter().map(|grant| &grant.device);
@@ -187,7 +187,7 @@ fn holders(state: &State, agent: AgentId, device: &DeviceId) -> Vec<SessionId> {
         .filter(|key| {
             let session = state.sessions.get(&key.session);
             session.is_some_and(|s| {
-                let mut here = s.present().filter(|c| c.key == *key && !c.is_closed());
+                let mut here = s.unfinished().filter(|c| c.key == *key && !c.is_closed());
                 is_concerned(s) && here.any(|c| c.devices.iter().any(|g| g.device == *device))
             })
         })

@@ -5,6 +5,7 @@ use super::draft::Draft;
 use super::entities::{Agent, Container, Drain, Session, Stop};
 use super::event::{Answer, Outcome, Refusal};
 use super::lifecycle;
+use super::loss::remove_finished;
 use super::state::State;
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, SessionId};
@@ -132,20 +133,24 @@ fn decided(state: &State, order: &DrainOrder, now: Timestamp) -> Result<Option<A
     Ok((wanted != *node).then_some(wanted))
 }
 
-/// Sessions that have not ended and hold something on a node in their present attempt.
+/// Sessions that have not ended and still do something on a node in their present attempt.
 #[must_use]
 pub fn sessions_on(state: &State, agent: AgentId) -> Vec<&Session> {
+    let there = live_on(state, agent).into_iter();
+    there.filter(|s| is_on(s, agent)).collect()
+}
+
+/// Sessions that have not ended and hold something on a node.
+fn live_on(state: &State, agent: AgentId) -> Vec<&Session> {
     let mut ids: Vec<SessionId> = state.on_agent(agent).map(|key| key.session).collect();
     ids.dedup();
     let sessions = ids.into_iter().filter_map(|id| state.sessions.get(&id));
-    sessions
-        .filter(|s| !s.state.is_final() && is_on(s, agent))
-        .collect()
+    sessions.filter(|s| !s.state.is_final()).collect()
 }
 
 fn is_on(session: &Session, agent: AgentId) -> bool {
     let open = |c: &&Container| !c.is_closed();
-    session.present().filter(open).any(|c| c.agent == agent)
+    session.unfinished().filter(open).any(|c| c.agent == agent)
 }
 
 /// When the first of the nodes has to be empty that a session is on.
@@ -154,7 +159,7 @@ pub fn drain_deadline(state: &State, session: &Session) -> Option<Timestamp> {
     if session.state.is_final() {
         return None;
     }
-    let open = session.present().filter(|c| !c.is_closed());
+    let open = session.unfinished().filter(|c| !c.is_closed());
     let nodes = open.filter_map(|c| state.agents.get(&c.agent));
     nodes
         .filter_map(|agent| agent.drain.as_ref()?.deadline)
@@ -191,8 +196,13 @@ pub(super) fn due(draft: &mut Draft<'_>) {
             drain.by.clone(),
             format!("agent {name} had to be empty{why}"),
         );
-        let ids: Vec<SessionId> = sessions_on(state, agent).iter().map(|s| s.id).collect();
-        for id in ids {
+        for session in live_on(state, agent) {
+            let id = session.id;
+            if !is_on(session, agent) {
+                // What has done its part there is taken away, and the others go on.
+                remove_finished(draft, id, agent);
+                continue;
+            }
             if moves && draft.session(id).is_some_and(may_move) {
                 // Its older attempt is stopped with grace; the next runs when that is gone.
                 lifecycle::requeue(draft, id, Reason::Drained, &detail, now, &by);

@@ -782,7 +782,7 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
     let goes_on = |s: &Session| finishes && s.unfinished().next().is_some();
     if let (Some(exit), Some(session)) = (exit, draft.session_mut(key.session))
         && session.code_counts(key.rank)
-        && !goes_on(session)
+        && (session.stop.is_some() || !goes_on(session))
     {
         session.exit_code = Some(exit.code);
         session.signal = exit.signal;

@@ -5,7 +5,7 @@
 //! vanish at once the coordinator suspects itself, and T2 stands still for all of them.
 
 use super::draft::Draft;
-use super::entities::{Agent, Container, FailedStart, Stop, Told};
+use super::entities::{Agent, Container, FailedStart, Session, Stop, Told};
 use super::event::{Answer, Outcome, Refusal};
 use super::lifecycle::{agent_name, close_container, finish, order_stop, progress, requeue, retry};
 use super::state::State;
@@ -262,20 +262,27 @@ fn agent_lost(draft: &mut Draft<'_>, agent: AgentId) {
 /// Heartbeats come again before the sessions were given up.
 pub(super) fn agent_back(draft: &mut Draft<'_>, agent: AgentId) {
     for id in sessions_on(draft, agent) {
-        // Another agent of a cluster may still be away.
-        let cleared = draft.session(id).is_some_and(|s| {
-            let away = |c: AgentId| {
-                c != agent && draft.agent(c).is_some_and(|a| a.state == AgentState::Lost)
-            };
-            s.unreachable
-                && s.present().any(|c| c.agent == agent)
-                && !s.present().any(|c| away(c.agent))
-        });
-        if cleared && let Some(session) = draft.session_mut(id) {
-            session.unreachable = false;
+        // Only left-overs there, of an older attempt, say nothing.
+        let is_there = |s: &Session| s.present().any(|c| c.agent == agent);
+        if draft.session(id).is_some_and(is_there) {
+            reached(draft, id);
         }
     }
     forget_brake(draft, agent);
+}
+
+/// A session is reached again once no agent is away on which it still has something to do.
+fn reached(draft: &mut Draft<'_>, id: SessionId) {
+    let reached = draft.session(id).is_some_and(|s| {
+        let away = |c: &Container| {
+            let node = draft.agent(c.agent);
+            node.is_some_and(|a| a.state == AgentState::Lost)
+        };
+        s.unreachable && !s.unfinished().any(away)
+    });
+    if reached && let Some(session) = draft.session_mut(id) {
+        session.unreachable = false;
+    }
 }
 
 /// The sessions of an agent are given up. What they hold on the node stays claimed until the
@@ -341,7 +348,7 @@ fn declared_lost(draft: &mut Draft<'_>, agent: AgentId, not_before: Timestamp, b
 
 /// All that a session had on an agent has finished, so nobody misses it: it goes on, and what is
 /// left there is removed when the agent is back.
-fn remove_finished(draft: &mut Draft<'_>, id: SessionId, agent: AgentId) {
+pub(super) fn remove_finished(draft: &mut Draft<'_>, id: SessionId, agent: AgentId) {
     let Some(session) = draft.session_mut(id) else {
         return;
     };
@@ -354,6 +361,8 @@ fn remove_finished(draft: &mut Draft<'_>, id: SessionId, agent: AgentId) {
     for key in keys {
         draft.free_quota(key);
     }
+    draft.touch(agent);
+    reached(draft, id);
 }
 
 /// The earliest start of a new attempt when a person gives an agent up. The agent may be alive

@@ -47,7 +47,7 @@ fn shown(world: &World, agent: AgentId) -> (Health, String) {
 }
 
 /// The group wants sessions stopped whose device breaks.
-fn stops(world: &mut World) {
+pub(super) fn stops(world: &mut World) {
     let request = GroupRequest {
         on_device_fault: Member::Value("stop".to_owned()),
         ..GroupRequest::default()
@@ -61,7 +61,7 @@ fn stops(world: &mut World) {
     world.does(Event::Admin(Box::new(order)));
 }
 
-fn is_faulty(world: &World, id: SessionId) -> bool {
+pub(super) fn is_faulty(world: &World, id: SessionId) -> bool {
     faulty(world.state(), &world.stored[&id]).next().is_some()
 }
 

@@ -2,11 +2,13 @@
 
 use super::clusters::{all, containers, ended, three};
 use super::world::{World, exit, failed, job, slots};
+use longshore_common::agent::Health;
 use longshore_common::api::NewSession;
 use longshore_common::ids::{AgentId, ContainerKey, SessionId};
 use longshore_common::session::{Cause, ContainerState, End, Exit, Reason, SessionState, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::OutcomeNumber;
+use longshore_core::model::{DrainOrder, Event, NewDrain, drain_deadline};
 
 /// Three containers of eight cores: two are on one node and the third on the other.
 fn asked() -> NewSession {
@@ -190,6 +192,108 @@ fn a_node_on_which_all_has_finished_is_missed_by_nobody() {
     let (mut world, id, there) = running();
     world.give_up(there[2].0);
     assert_eq!(world.reason(id), Some(Reason::AgentLost));
+}
+
+/// The container that is alone on its node finishes, and the others are on the other one.
+fn one_finished(world: &mut World, there: &[(AgentId, ContainerKey)]) -> (usize, AgentId) {
+    let of = |agent: AgentId| there.iter().filter(|(a, _)| *a == agent).count();
+    let lone = there.iter().position(|(agent, _)| of(*agent) == 1);
+    let lone = lone.expect("one node has one container");
+    let (agent, key) = there[lone];
+    world.outcome(agent, key, OutcomeNumber::Ended, Some(exit(0)));
+    (lone, there[(lone + 1) % there.len()].0)
+}
+
+#[test]
+fn it_is_reached_again_with_the_nodes_on_which_something_is_left() {
+    let (mut world, id, there) = running();
+    let (lone, other) = one_finished(&mut world, &there);
+    world.lose(other);
+    assert!(world.stored[&id].unreachable);
+    world.lose(there[lone].0);
+    world.hello(other);
+    assert!(!world.stored[&id].unreachable, "nobody misses the other");
+}
+
+#[test]
+fn a_node_is_emptied_of_what_has_finished_without_an_end_of_the_session() {
+    let (mut world, id, there) = running();
+    let (lone, other) = one_finished(&mut world, &there);
+    let drain = |world: &mut World, agent: AgentId| {
+        let order = DrainOrder {
+            agent,
+            dry_run: false,
+            version: None,
+            begin: Some(NewDrain {
+                deadline: Some(world.now.plus_s(60)),
+                message: String::new(),
+                by: "user root".to_owned(),
+                moves: false,
+            }),
+        };
+        world.does(Event::Drain(Box::new(order)));
+    };
+    let (agent, key) = there[lone];
+    drain(&mut world, agent);
+    assert_eq!(drain_deadline(world.state(), &world.stored[&id]), None);
+    world.later(60_000);
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    let want = world.order(agent, key).map(|order| order.want);
+    assert_eq!(want, Some(Want::Stop));
+    world.outcome(agent, key, OutcomeNumber::Closed, None);
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    // The node on which others still work is another matter.
+    drain(&mut world, other);
+    world.later(60_000);
+    assert_eq!(world.reason(id), Some(Reason::Drained));
+}
+
+#[test]
+fn devices_of_what_has_finished_may_break() {
+    let mut world = World::new();
+    super::devices::stops(&mut world);
+    world.agent("n1", 2);
+    world.agent("n2", 2);
+    let id = world.submit(NewSession {
+        cluster: asked().cluster,
+        ..slots(job(), &[("cpu", "8"), ("cuda.device", "1")])
+    });
+    all(&mut world, id, ContainerState::Created);
+    all(&mut world, id, ContainerState::Running);
+    let there = containers(&world, id);
+    let (lone, _) = one_finished(&mut world, &there);
+    let breaks = |world: &mut World, at: usize| {
+        let (agent, key) = there[at];
+        let container = world.stored[&id].present().find(|c| c.key == key);
+        let device = container.expect("it is there").devices[0].device.clone();
+        let inventory = world.state().agents[&agent].inventory.as_deref();
+        let mut inventory = inventory.expect("it was told").clone();
+        for known in inventory.devices.iter_mut().filter(|d| d.id == device) {
+            known.health = Health::Lost;
+        }
+        world.does(Event::Inventory {
+            agent,
+            inventory: Box::new(inventory),
+        });
+    };
+    breaks(&mut world, lone);
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    assert!(!super::devices::is_faulty(&world, id));
+    breaks(&mut world, (lone + 1) % there.len());
+    assert_eq!(world.reason(id), Some(Reason::DeviceLost));
+}
+
+#[test]
+fn the_code_of_one_that_is_stopped_is_that_of_main1_whoever_ends_first() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        let (mut world, id, there) = running();
+        world.terminate(&[id], 30, false);
+        for at in order {
+            let code = if at == 0 { 0 } else { 143 };
+            ended(&mut world, there[at], exit(code));
+        }
+        assert_eq!(world.stored[&id].exit_code, Some(0), "{order:?}");
+    }
 }
 
 #[test]

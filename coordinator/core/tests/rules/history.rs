@@ -83,7 +83,7 @@ impl Step {
             cluster: (cluster % 4 > 1).then(|| NewCluster {
                 size: i64::from(cluster % 4),
                 mode: multi.then(|| "multi-node".to_owned()),
-                run: None,
+                run: (cluster >= &128).then(|| "all".to_owned()),
                 containers: Vec::new(),
             }),
             designated: agent.map(|(number, strict)| NewDesignation {
