@@ -49,10 +49,14 @@ proptest! {
         fill in any::<bool>(),
         interleaved in any::<bool>(),
         asked in 1i64..9,
+        odd in 0i64..250,
+        quantum in prop::sample::select(vec![10i64, 250, 300]),
+        cpu in 0i64..3,
     ) {
-        let (slot, unit) = match shares {
-            true => ("cuda.shares", 250),
-            false => ("cuda.device", UNIT),
+        // Parts need be no multiple of the smallest one.
+        let (slot, asked) = match shares {
+            true => ("cuda.shares", asked * 250 + odd),
+            false => ("cuda.device", asked * UNIT),
         };
         let slot: SlotName = slot.parse().unwrap();
         let mut plain = machine(&numas, &apart, &slot);
@@ -67,6 +71,7 @@ proptest! {
         plain.allocation = Allocation {
             strategy: if fill { Way::Fill } else { Way::Even },
             affinity: if interleaved { Affinity::Interleaved } else { Affinity::PreferSingleNode },
+            quantum,
             ..Allocation::default()
         };
         let shared = plain.clone().sharing_names();
@@ -78,7 +83,7 @@ proptest! {
             occupied.add(&plain, &device.id, amount);
             by_place.add(&shared, &device.id, amount);
         }
-        let request = Slots::new().with(slot, asked * unit);
+        let request = Slots::new().with(SlotName::cpu(), cpu * UNIT).with(slot, asked);
         let wanted = allocate(&plain, &occupied, &request);
         prop_assert_eq!(&allocate(&shared, &occupied, &request), &wanted);
         prop_assert_eq!(&allocate(&shared, &by_place, &request), &wanted);
@@ -93,5 +98,22 @@ proptest! {
             }
             prop_assert_eq!(allocate(&shared, &by_place, &request), Ok(grant));
         }
+    }
+}
+
+/// What is no multiple of the smallest part is granted in part, beside plain amounts as asked.
+#[test]
+fn less_than_what_was_asked_is_not_all_of_it() {
+    let slot: SlotName = "cuda.shares".parse().unwrap();
+    let mut two = machine(&[None, None], &[], &slot);
+    two.allocation.quantum = 250;
+    for (asked, given, all) in [(1750, 1500, false), (1500, 1500, true), (420, 250, false)] {
+        let request = |amount| {
+            let cpu = Slots::new().with(SlotName::cpu(), 2 * UNIT);
+            cpu.with(slot.clone(), amount)
+        };
+        let grant = allocate(&two, &Occupied::new(), &request(asked)).unwrap();
+        assert_eq!(granted(&two, &request(asked), &grant), request(given));
+        assert_eq!(grants_all(&two, &request(asked), &grant), all, "{asked}");
     }
 }

@@ -1,7 +1,8 @@
 //! Who gets a place, and which devices.
 
-use super::world::{World, condition, exit, gpu_job, job, slots};
+use super::world::{World, condition, exit, gpu_job, inventory, job, slots};
 use longshore_common::agent::RuntimeState;
+use longshore_common::amount::SlotName;
 use longshore_common::api::NewSession;
 use longshore_common::ids::SessionId;
 use longshore_common::session::{SessionState, Want};
@@ -258,4 +259,30 @@ fn who_is_only_asked_about_has_waited_since_never() {
     let blocked = blocked_by(planner, state, &asked, world.now);
     assert_eq!(blocked.len(), 1);
     assert_eq!(blocked[0].since, None);
+}
+
+/// Two GPUs in quarters: of 1.75 each gives the same, so there is a quarter less than was asked.
+#[test]
+fn what_was_granted_of_a_share_stands_with_its_container_and_is_said() {
+    let mut world = World::new();
+    let agent = world.agent("n1", 2);
+    let shares: SlotName = "cuda.shares".parse().expect("a slot");
+    let mut inventory = inventory("n1", 2);
+    inventory.allocation.quantum = 250;
+    for device in &mut inventory.devices {
+        device.slot = shares.clone();
+    }
+    world.does(Event::Inventory {
+        agent,
+        inventory: Box::new(inventory),
+    });
+    let id = world.submit(slots(job(), &[("cuda.shares", "1.75")]));
+    let container = world.container(id);
+    assert_eq!(container.slots.amount(&shares), 1500);
+    let parts: Vec<i64> = container.devices.iter().map(|part| part.amount).collect();
+    assert_eq!(parts, [750, 750]);
+    let adjusted = &world.stored[&id].adjusted;
+    let said = adjusted.iter().find(|a| a.path == "/slots/cuda.shares");
+    let said = said.map(|a| (a.from.as_deref(), a.to.as_str(), a.reason.as_str()));
+    assert_eq!(said, Some((Some("1.75"), "1.5", "quantum")));
 }
