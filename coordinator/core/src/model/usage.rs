@@ -122,9 +122,11 @@ pub struct Spent {
     pub by: Option<String>,
 }
 
-/// Accelerators of a session's present attempt, in thousandths.
+/// Accelerators that a session's present attempt holds, in thousandths: a container of it may be
+/// gone before all of it runs.
 pub(super) fn accelerators(session: &Session) -> i64 {
-    session.present().map(of_container).sum()
+    let holds = |c: &&Container| !c.is_closed() || session.claims_are_shared(c);
+    session.present().filter(holds).map(of_container).sum()
 }
 
 pub(super) fn of_container(container: &Container) -> i64 {

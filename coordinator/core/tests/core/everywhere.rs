@@ -147,6 +147,27 @@ fn one_may_finish_before_the_others_run() {
 }
 
 #[test]
+fn accelerators_of_one_that_is_gone_before_the_others_run_do_not_count() {
+    let mut world = World::new();
+    world.agent("n1", 2);
+    world.agent("n2", 2);
+    let id = world.submit(NewSession {
+        cluster: asked().cluster,
+        ..slots(job(), &[("cpu", "8"), ("cuda.device", "1")])
+    });
+    all(&mut world, id, ContainerState::Created);
+    let there = containers(&world, id);
+    ended(&mut world, there[1], exit(0));
+    for (agent, key) in [there[0], there[2]] {
+        world.report_key(agent, key, ContainerState::Running);
+    }
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    assert_eq!(world.stored[&id].spent.runs_with, 2000);
+    world.later(1_000);
+    world.check_usage();
+}
+
+#[test]
 fn another_end_than_an_exit_ends_it_as_ever() {
     let (mut world, id, there) = running();
     ended(&mut world, there[0], exit(0));
