@@ -1,6 +1,7 @@
 //! Random histories. After every step the books, the limits and the reasons are checked,
 //! and a planner made from scratch has to decide what the one that kept up decides.
 
+use crate::nodes::NODES;
 use longshore_common::agent::{AgentState, Device, Health, Inventory, Links, RuntimeState};
 use longshore_common::amount::{SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::{NewCluster, NewDesignation, NewSession};
@@ -8,7 +9,9 @@ use longshore_common::ids::{
     AccessRuleId, AgentId, ClusterId, CoordinatorGeneration, DomainId, Fence, Generation, GroupId,
     PolicyId, ProjectId, SessionId, UserId,
 };
-use longshore_common::session::{ContainerState, End, Exit, SessionState, SessionType};
+use longshore_common::session::{
+    ContainerState, DeviceGrant, End, Exit, SessionState, SessionType,
+};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Outcome, OutcomeNumber, Totals};
 use longshore_core::Core;
@@ -52,6 +55,10 @@ pub(crate) enum Step {
     Settings(u8, u8, u8),
     Active(u8, bool),
     Rights(u8, bool),
+    Cordon(u8, u8, bool),
+    Inventory(u8, u8),
+    Join(u8),
+    Regroup(u8, u8),
     Wait(u16),
 }
 
@@ -125,6 +132,14 @@ fn name(text: &str) -> SlotName {
     text.parse().unwrap()
 }
 
+/// On two nodes each GPU is linked to each other one.
+fn linked(number: u32, index: u32, gpus: u32) -> Links {
+    let others = (0..gpus).filter(|other| number % 2 == 1 && *other != index);
+    others
+        .map(|other| format!("GPU-{number}-{other}").parse().unwrap())
+        .collect()
+}
+
 pub(crate) fn node(number: u32, gpus: u32, cpu: i64) -> Inventory {
     Inventory {
         arch: "amd64".into(),
@@ -144,12 +159,42 @@ pub(crate) fn node(number: u32, gpus: u32, cpu: i64) -> Inventory {
                 pci: Box::default(),
                 minor: None,
                 numa: Some(index / 2),
-                links: Links::default(),
+                links: linked(number, index, gpus),
                 health: Health::Healthy,
                 health_detail: Box::default(),
             })
             .collect(),
         ..Inventory::default()
+    }
+    .sharing_names()
+}
+
+/// One that takes work but has not said what it is.
+pub(crate) fn agent(number: u32, group: GroupId) -> Agent {
+    Agent {
+        id: AgentId::new(u128::from(number) + 1),
+        version: 1,
+        name: format!("n{number}"),
+        group,
+        state: AgentState::Alive,
+        schedulable: true,
+        fence: Fence(1),
+        generation: Generation(1),
+        keys: vec![[0; 32]],
+        fingerprint: String::new(),
+        machine: String::new(),
+        boot_id: "1".to_owned(),
+        inventory: None,
+        runtime: RuntimeState::Up,
+        disk_low: false,
+        created_at: START,
+        lost_since: None,
+        braked_at: None,
+        braked_ms: 0,
+        unclaimed: Vec::new(),
+        drain: None,
+        cordons: BTreeMap::new(),
+        told: None,
     }
 }
 
@@ -237,34 +282,14 @@ impl Play {
                 ..Keypair::new(key, [0; 32], UserId::new(user), START)
             }));
         }
-        for (number, gpus, cpu, group) in [(0, 2, 8, 1), (1, 4, 8, 1), (2, 0, 6, 1), (3, 4, 16, 2)]
-        {
+        for (number, group) in [(0, 1), (1, 1), (2, 1), (3, 2)] {
+            let (gpus, cpu) = NODES[number as usize];
             let id = AgentId::new(u128::from(number) + 1);
             play.agents.push(id);
+            let inventory = Some(Arc::new(node(number, gpus, cpu)));
             play.apply(Change::Agent(Box::new(Agent {
-                id,
-                version: 1,
-                name: format!("n{number}"),
-                group: GroupId::new(group),
-                state: AgentState::Alive,
-                schedulable: true,
-                fence: Fence(1),
-                generation: Generation(1),
-                keys: vec![[0; 32]],
-                fingerprint: String::new(),
-                machine: String::new(),
-                boot_id: "1".to_owned(),
-                inventory: Some(Arc::new(node(number, gpus, cpu))),
-                runtime: RuntimeState::Up,
-                disk_low: false,
-                created_at: START,
-                lost_since: None,
-                braked_at: None,
-                braked_ms: 0,
-                unclaimed: Vec::new(),
-                drain: None,
-                cordons: BTreeMap::new(),
-                told: None,
+                inventory,
+                ..agent(number, GroupId::new(group))
             })));
         }
         play
@@ -360,7 +385,8 @@ impl Play {
     }
 
     pub(crate) fn step(&mut self, step: &Step) {
-        let agent = |number: u8| AgentId::new(u128::from(number % 4) + 1);
+        let there = self.agents.clone();
+        let agent = |number: u8| there[usize::from(number) % there.len()];
         match step {
             Step::Submit { user, key, .. } => {
                 if let Some(request) = step.request() {
@@ -495,6 +521,10 @@ impl Play {
                     false => Change::AccessRuleDeleted(rule.rule.id),
                 });
             }
+            Step::Cordon(number, device, begins) => self.cordon(agent(*number), *device, *begins),
+            Step::Inventory(number, how) => self.says_anew(agent(*number), *how),
+            Step::Join(group) => self.join(*group),
+            Step::Regroup(number, group) => self.regroup(agent(*number), *group),
             Step::Wait(seconds) => {
                 self.now = self.now.plus_s(i64::from(*seconds % 60));
                 self.happen(&Event::Tick);
@@ -550,6 +580,14 @@ impl Play {
                 if !alive || agent.group != start.group || !led {
                     return Err(format!("{} was placed on {}", session.id, agent.name));
                 }
+                let inventory = agent.inventory.as_ref().unwrap();
+                let known = |grant: &DeviceGrant| {
+                    let mut offered = inventory.devices.iter().filter(|d| d.is_offered());
+                    offered.any(|d| d.id == grant.device)
+                };
+                if !place.devices.iter().all(known) {
+                    return Err(format!("{} got {:?}", session.id, place.devices));
+                }
                 if let Some(designated) = &session.designated
                     && designated.strict
                     && !designated.agents.contains(&agent.id)
@@ -599,11 +637,20 @@ impl Play {
     fn capacities_held(&self) -> Result<(), String> {
         let state = self.core.state();
         for agent in state.agents.values() {
-            let inventory = agent.inventory.as_ref().unwrap();
+            let Some(inventory) = &agent.inventory else {
+                continue;
+            };
             let usage = state.agent_use(agent.id);
-            let short = inventory.capacity().shortages(&usage.slots);
-            if !short.is_empty() {
-                return Err(format!("{} gives out {short:?}", agent.name));
+            for (slot, most) in inventory.offered.iter() {
+                if usage.slots.amount(slot) > most {
+                    return Err(format!("{} gives out too much {slot}", agent.name));
+                }
+            }
+            for device in &inventory.devices {
+                let taken = usage.devices.get(&device.id).copied().unwrap_or(0);
+                if taken > device.capacity {
+                    return Err(format!("{} gives out {} twice", agent.name, device.id));
+                }
             }
             if inventory.max_containers > 0 && usage.containers > inventory.max_containers {
                 return Err(format!("{} has too many containers", agent.name));
@@ -746,6 +793,10 @@ pub(crate) fn a_step() -> impl Strategy<Value = Step> {
         1 => (any(), any(), any()).prop_map(|(g, n, s)| Step::Settings(g, n, s)),
         1 => (any(), proptest::bool::weighted(0.8)).prop_map(|(g, yes)| Step::Active(g, yes)),
         1 => (any(), proptest::bool::weighted(0.7)).prop_map(|(n, yes)| Step::Rights(n, yes)),
+        1 => (any(), any(), proptest::bool::ANY).prop_map(|(n, d, yes)| Step::Cordon(n, d, yes)),
+        1 => (any(), any()).prop_map(|(n, how)| Step::Inventory(n, how)),
+        1 => any().prop_map(Step::Join),
+        1 => (any(), any()).prop_map(|(n, group)| Step::Regroup(n, group)),
         4 => (0u16..60).prop_map(Step::Wait),
     ]
 }

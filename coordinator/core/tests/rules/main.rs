@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod history;
+mod nodes;
 mod pools;
 mod shares;
 mod told;
