@@ -200,7 +200,7 @@ pub(super) fn end(draft: &mut Draft<'_>, id: SessionId, stop: &Stop, by: &str) {
     let running = draft.session(id).map(|array| array.state) == Some(SessionState::Running);
     let first = draft.session(id).is_some_and(|array| array.stop.is_none());
     if first && let Some(array) = draft.session_mut(id) {
-        array.stop = Some(stop.clone());
+        array.stop = Some(Box::new(stop.clone()));
     }
     if first && running {
         let why = Why {

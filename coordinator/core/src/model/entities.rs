@@ -327,7 +327,8 @@ pub struct Idempotency {
     pub at: Timestamp,
 }
 
-/// What a person asked for.
+/// What a person asked for. Large members that most have not are in boxes: a hundred thousand
+/// may wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// `s-<n>`.
@@ -362,7 +363,7 @@ pub struct Session {
     pub project_name: String,
     /// The queue it came through; its group is then that of the pool it was or could be dispatched to.
     #[serde(default)]
-    pub queue: Option<QueueSeat>,
+    pub queue: Option<Box<QueueSeat>>,
     /// What it is for.
     pub kind: SessionType,
     /// Image reference.
@@ -417,7 +418,7 @@ pub struct Session {
     pub depends_on: Vec<Dependency>,
     /// The tasks, if this is an array: then no container is ever made of this row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub array: Option<ArrayPlan>,
+    pub array: Option<Box<ArrayPlan>>,
     /// How many tasks its array has, if this is one of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_of: Option<u32>,
@@ -500,9 +501,9 @@ pub struct Session {
     /// From 1.
     pub attempt: Attempt,
     /// The stop that was decided, if any. The first one wins.
-    pub stop: Option<Stop>,
+    pub stop: Option<Box<Stop>>,
     /// The present attempt failed and is being taken back.
-    pub failed: Option<FailedStart>,
+    pub failed: Option<Box<FailedStart>>,
     /// Failed starts that counted, so far.
     pub failed_starts: u32,
     /// Not placed before.

@@ -301,7 +301,7 @@ pub(super) fn stop(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
     session.reason.get_or_insert(reason);
     session.detail.get_or_insert_with(|| detail.clone());
     session.deadline = Some(close_deadline(now, grace_s));
-    session.stop = Some(stop);
+    session.stop = Some(Box::new(stop));
     draft.move_to(
         id,
         SessionState::Terminating,
@@ -371,7 +371,7 @@ pub(super) fn force(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) 
     session.detail.get_or_insert_with(|| detail.clone());
     session.result.get_or_insert(ResultKind::Failure);
     let ran = session.started_at.is_some();
-    session.stop = Some(stop);
+    session.stop = Some(Box::new(stop));
     let to = if ran {
         SessionState::Terminated
     } else {
@@ -434,7 +434,7 @@ pub(super) fn fail_attempt(draft: &mut Draft<'_>, id: SessionId, failed: FailedS
     if session.failed.is_some() || session.stop.is_some() || session.state.is_final() {
         return;
     }
-    session.failed = Some(failed.clone());
+    session.failed = Some(Box::new(failed.clone()));
     session.deadline = Some(now.plus_ms(UNDO_MS));
     draft.move_to(id, SessionState::Preparing, Why::failed(&failed, by));
     if let Some(session) = draft.session_mut(id) {
@@ -935,13 +935,13 @@ fn conclude_failed(draft: &mut Draft<'_>, id: SessionId, by: &str) {
             session.reason.get_or_insert(Reason::RestartFailed);
             session.detail.get_or_insert_with(|| detail.clone());
             session.result = Some(ResultKind::Failure);
-            session.stop = Some(Stop {
+            session.stop = Some(Box::new(Stop {
                 reason: Reason::RestartFailed,
                 detail,
                 grace_s: 0,
                 forced: false,
                 at: now,
-            });
+            }));
         }
         finish(draft, id, by);
     } else if failed.cause.is_permanent() || (counted && tries > allowed) {
@@ -1200,7 +1200,7 @@ pub(super) fn missing(draft: &mut Draft<'_>, key: ContainerKey, agent: AgentId, 
             // All or none: what is there of the attempt is taken back first.
             fail_attempt(draft, key.session, failed, &by);
         } else if let Some(session) = draft.session_mut(key.session) {
-            session.failed = Some(failed);
+            session.failed = Some(Box::new(failed));
         }
         close_container(draft, key);
         conclude(draft, key.session, &by);

@@ -333,13 +333,13 @@ fn declared_lost(draft: &mut Draft<'_>, agent: AgentId, not_before: Timestamp, b
         session.reason = Some(reason);
         session.detail = Some(detail.clone());
         session.failed = None;
-        session.stop = Some(Stop {
+        session.stop = Some(Box::new(Stop {
             reason,
             detail,
             grace_s: 0,
             forced: true,
             at: now,
-        });
+        }));
         order_stop(draft, id);
         finish(draft, id, by);
     }

@@ -658,7 +658,7 @@ fn dependencies(
             .filter(|s| s.owner == session.owner)
             .map(|s| {
                 // An array may fail long before it ends.
-                let lost = s.array.as_ref().is_some_and(ArrayPlan::has_failed);
+                let lost = s.array.as_deref().is_some_and(ArrayPlan::has_failed);
                 match s.state.is_final() {
                     true => Some(s.result == Some(ResultKind::Success)),
                     false if lost && on == DependOn::Ok => Some(false),

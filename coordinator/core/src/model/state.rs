@@ -133,7 +133,7 @@ struct Payer {
     domain: DomainId,
     group: GroupId,
     counts: bool,
-    seat: Option<QueueSeat>,
+    seat: Option<Box<QueueSeat>>,
     /// Containers whose rows count against the owner.
     held: u32,
     /// Containers whose rows are open.

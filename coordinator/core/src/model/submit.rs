@@ -200,12 +200,14 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         domain: owner.domain,
         project: who.project,
         project_name: project.map_or_else(String::new, |p| p.name.clone()),
-        queue: queue.as_ref().map(|queue| QueueSeat {
-            name: queue.name.to_owned(),
-            policy: queue.policy.name.clone(),
-            profile: queue.profile.name.clone(),
-            allotment: queue.profile.allotment(),
-            pool: None,
+        queue: queue.as_ref().map(|queue| {
+            Box::new(QueueSeat {
+                name: queue.name.to_owned(),
+                policy: queue.policy.name.clone(),
+                profile: queue.profile.name.clone(),
+                allotment: queue.profile.allotment(),
+                pool: None,
+            })
         }),
         kind: members.kind,
         image: members.image,
@@ -232,7 +234,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         restarted: false,
         attempts: Vec::new(),
         depends_on: Vec::new(),
-        array: members.array,
+        array: members.array.map(Box::new),
         task_of: None,
         retries_given: order.retries,
         shm_bytes,

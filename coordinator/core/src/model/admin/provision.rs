@@ -260,7 +260,7 @@ struct Moved {
 
 impl Moved {
     fn take(self, session: &mut Session) {
-        session.queue = Some(self.seat);
+        session.queue = Some(Box::new(self.seat));
         let mut slots = self.slots.into_iter();
         if let Some(own) = slots.next() {
             session.slots = own;
