@@ -57,7 +57,7 @@ impl Play {
             let id = agent.id;
             self.apply(Change::Agent(Box::new(agent)));
             self.agents.push(id);
-            if number / 2 % 4 > 0 {
+            if !(number / 2).is_multiple_of(4) {
                 self.says_anew(id, number);
             }
         }
