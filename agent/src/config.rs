@@ -497,7 +497,7 @@ impl Config {
         let placed = |fault: &Fault| ConfigError(fault.to_string());
         let whole = loaded.typed(&SCHEMA).map_err(|fault| placed(&fault))?;
         let Whole { mut agent, logging } = whole;
-        if let Err(ConfigError(text)) = logging.check() {
+        if let Err(text) = logging.check() {
             return Err(placed(&loaded.placed(&text)));
         }
         agent.logging = logging;

@@ -504,7 +504,7 @@ impl Config {
         self.daemon.agents.check()?;
         self.daemon.http.check()?;
         self.daemon.check_paths()?;
-        self.logging.check()?;
+        self.logging.check().map_err(ConfigError)?;
         self.services.scheduler.check()?;
         self.services.network.check()?;
         self.services.sessions.check()?;

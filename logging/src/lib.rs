@@ -11,9 +11,11 @@
 
 mod file;
 mod journal;
+mod settings;
 
 pub use file::Turning;
 pub use journal::{Journal, SOCKET};
+pub use settings::{Logging, Program};
 
 use longshore_common::redact::{Hiding, Names};
 use serde::{Deserialize, Deserializer, Serialize};
