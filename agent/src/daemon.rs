@@ -328,6 +328,7 @@ pub async fn start<C: Containers>(
     let logs = Arc::new(logs);
     let shared = Arc::new(Shared::new());
     shared.remember_audit_end(files.audit_end().unwrap_or_default());
+    shared.learn(&files.addresses());
     shared.outbox().tell_layers(layers);
     let work_key = URL_SAFE_NO_PAD
         .decode(&identity.work_key)

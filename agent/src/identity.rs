@@ -145,6 +145,9 @@ const AUDIT_END: &str = "audit-end.json";
 /// Names the coordinator told to hide.
 const HIDDEN: &str = "hidden-names.json";
 
+/// Addresses the coordinator named.
+const ADDRESSES: &str = "addresses.json";
+
 /// The files of an identity.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -218,6 +221,24 @@ impl Files {
     pub fn store_audit_end(&self, end: AuditEnd) -> Result<(), IdentityError> {
         let json = serde_json::to_vec(&end).map_err(|e| file(&self.path(AUDIT_END), e))?;
         self.write(AUDIT_END, &json)
+    }
+
+    /// The addresses that the coordinator last named; none if there is no file, or it is
+    /// damaged: they are named anew with the next link.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        let bytes = fs::read(self.path(ADDRESSES)).ok();
+        let named = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        named.unwrap_or_default()
+    }
+
+    /// Keeps them: after a move of the coordinator an agent that starts anew would not find it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn store_addresses(&self, named: &[String]) -> Result<(), IdentityError> {
+        let json = serde_json::to_vec(named).map_err(|e| file(&self.path(ADDRESSES), e))?;
+        self.write(ADDRESSES, &json)
     }
 
     /// The names the coordinator last told to hide; none if there is no file, or it is damaged:

@@ -18,4 +18,5 @@ pub mod network;
 pub mod reconcile;
 pub mod reload;
 pub mod runtime;
+pub mod standing;
 pub mod supervisor;

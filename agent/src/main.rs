@@ -13,6 +13,7 @@ use longshore_agent::link::{JoinError, JoinOrder, join};
 use longshore_agent::reload::{InForce, Source, waiting};
 use longshore_agent::runtime::docker::{Docker, without_bodies};
 use longshore_agent::runtime::{Containers as _, RuntimeError};
+use longshore_agent::standing::Standing;
 use longshore_config::load::Loaded;
 use longshore_config::show;
 use longshore_logging::{Error as LogError, Log};
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// A newer process of this agent took over; systemd does not start this one again.
@@ -68,7 +70,11 @@ enum Command {
         name: Option<String>,
     },
     /// Freeze what must not run on when the agent is dead and its lease is over; for a timer.
-    Guard,
+    Guard {
+        /// Look again after so many seconds, for ever: where there is no timer.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        every: Option<u64>,
+    },
     /// Remove the containers and networks of this node's agent.
     Purge,
     /// Look at the configuration.
@@ -169,7 +175,10 @@ fn main() -> ExitCode {
                 token_file,
                 name,
             } => enrol(config, coordinator, token, token_file, name).await,
-            Command::Guard => guard(config).await,
+            Command::Guard { every } => match every {
+                None => guard(&config).await,
+                Some(every) => guard_on(&config, Duration::from_secs(every)).await,
+            },
             Command::Purge => purge(config).await,
             Command::Config { .. } => Ok(()), // answered before
         }?;
@@ -295,16 +304,29 @@ async fn run(source: Source, config: Config, (log, hidden): (Log, Hidden)) -> Re
         identity: as_begun,
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // without systemd nobody listens
+    let teller = tokio::spawn(tell_manager(agent.shared.standing()));
     let code = tokio::select! {
         ended = running.wait_for_signal() => ended.map(|()| ExitCode::SUCCESS)?,
         () = agent.replaced() => ExitCode::from(REPLACED),
     };
+    teller.abort();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     info!("agent stops; containers run on");
     running.now.forget();
     agent.stop().await;
     daemon::keep_no_secrets(&left);
     Ok(code)
+}
+
+/// Says to the manager how the link stands, as long as that changes.
+async fn tell_manager(mut standing: watch::Receiver<Standing>) {
+    loop {
+        let notice = standing.borrow_and_update().notice();
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Custom(&notice)]);
+        if standing.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// What takes another configuration into force.
@@ -451,7 +473,21 @@ fn read_token(token: Option<String>, file: Option<PathBuf>) -> Result<String> {
 }
 
 /// The agent does the same by itself; where it is alive, nothing is left to do here.
-async fn guard(config: Config) -> Result<()> {
+/// Looks again and again, until it is told to end. What could not be done is tried the next time.
+async fn guard_on(config: &Config, every: Duration) -> Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    loop {
+        if let Err(error) = guard(config).await {
+            warn!(%error, "the lease could not be looked at");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => (),
+            _ = term.recv() => return Ok(()),
+        }
+    }
+}
+
+async fn guard(config: &Config) -> Result<()> {
     let identity = Files::new(&config.state_dir).load()?;
     let path = Lease::path(&config.run_dir);
     let boot_id = host::Host::default().facts().boot_id.unwrap_or_default();
@@ -461,7 +497,7 @@ async fn guard(config: Config) -> Result<()> {
         lease.filter(|lease| lease.is_over(&boot_id, host::boot_clock_ms()))
     };
     let Some(lease) = over() else { return Ok(()) };
-    let docker = daemon::docker(&config, &identity)?;
+    let docker = daemon::docker(config, &identity)?;
     let freezer = Freezer::default();
     let engine = |docker_id: String| {
         let docker = docker.clone();

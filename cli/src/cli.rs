@@ -3,9 +3,9 @@
 use crate::app::{App, Global, most};
 use crate::commands::{
     admin, api, attach, check, config, context, cp, down, exec, explain, forward, gpus, history,
-    idle, join, key, links, login, logs, nodes, notify, preset, prolong, ps, queue, quota, run,
-    show, simulate, ssh, start, status, steer, stop, token, top, up, usage, vault, version, wait,
-    whoami,
+    idle, join, key, leave, links, login, logs, nodes, notify, preset, prolong, ps, queue, quota,
+    run, show, simulate, ssh, start, status, steer, stop, token, top, up, usage, vault, version,
+    wait, whoami,
 };
 use crate::error::Failure;
 use clap::error::ErrorKind;
@@ -224,6 +224,8 @@ pub(crate) enum Command {
     Down(down::Args),
     /// Make this machine a node of a coordinator elsewhere
     Join(join::Args),
+    /// Take this machine out of the cluster it joined: emptied first, then removed
+    Leave(leave::Args),
     /// Show what runs on this machine
     Status(status::Args),
     /// Send any request to the API
@@ -473,6 +475,7 @@ pub(crate) async fn dispatch(app: &App, command: Command) -> Result<u8, Failure>
         Command::Up(args) => Box::pin(up::run(app, args)).await,
         Command::Down(args) => Box::pin(down::run(app, args)).await,
         Command::Join(args) => Box::pin(join::run(app, args)).await,
+        Command::Leave(args) => Box::pin(leave::run(app, args)).await,
         Command::Status(args) => Box::pin(status::run(app, args)).await,
         Command::Api(args) => Box::pin(api::run(app, args)).await,
         Command::Simulate(args) => simulate::run(app, &args),

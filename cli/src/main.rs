@@ -15,6 +15,7 @@ mod describe;
 mod error;
 mod follow;
 mod output;
+mod place;
 mod process;
 mod qr;
 mod reach;

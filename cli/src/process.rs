@@ -67,18 +67,25 @@ impl Notices {
         self.folder.join("notify")
     }
 
-    /// Waits until the program is ready, has ended, or `limit` is over.
+    /// Waits until the program says `line`, has ended, or `limit` is over. What it says of
+    /// itself for people (`STATUS=`) goes to `told`.
     pub(crate) async fn wait(
         &mut self,
         child: &mut Child,
+        line: &str,
         limit: Duration,
+        mut told: impl FnMut(&str),
     ) -> Result<Start, Failure> {
         let limit = tokio::time::sleep(limit);
         tokio::pin!(limit);
         let mut buffer = [0; 4096];
         loop {
             let ready = tokio::select! {
-                got = self.socket.recv(&mut buffer) => is_ready(&buffer[..got?]),
+                got = self.socket.recv(&mut buffer) => {
+                    let notice = &buffer[..got?];
+                    status(notice).into_iter().for_each(|text| told(&text));
+                    says(notice, line)
+                }
                 _ = self.ended.recv() => false,
                 () = &mut limit => return Ok(Start::Late),
             };
@@ -102,10 +109,17 @@ impl Drop for Notices {
 }
 
 /// Whether a notice says so; it may say other things besides, a line each.
-fn is_ready(notice: &[u8]) -> bool {
+fn says(notice: &[u8], wanted: &str) -> bool {
     notice
         .split(|byte| *byte == b'\n')
-        .any(|line| line == b"READY=1")
+        .any(|line| line == wanted.as_bytes())
+}
+
+/// What a notice says for people.
+fn status(notice: &[u8]) -> Option<String> {
+    let mut lines = notice.split(|byte| *byte == b'\n');
+    let text = lines.find_map(|line| line.strip_prefix(b"STATUS="))?;
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 /// A program of ours, and where its traces lie.
@@ -299,6 +313,7 @@ mod tests {
         }
     }
 
+    const READY: &str = "READY=1";
     /// Longer than anything here takes; only a failing test waits for it.
     const LIMIT: Duration = Duration::from_secs(30);
 
@@ -316,19 +331,29 @@ mod tests {
             0o700
         );
         let mut child = shell("exec sleep 60");
-        let none = notices.wait(&mut child, Duration::ZERO).await;
+        let none = notices
+            .wait(&mut child, READY, Duration::ZERO, |_| ())
+            .await;
         assert_eq!(none.unwrap(), Start::Late);
         let program = std::os::unix::net::UnixDatagram::unbound().unwrap();
         program.send_to(b"STATUS=half\nX_READY=1", &path).unwrap();
-        let none = notices.wait(&mut child, Duration::from_millis(20)).await;
+        let none = notices
+            .wait(&mut child, READY, Duration::from_millis(20), |_| ())
+            .await;
         assert_eq!(none.unwrap(), Start::Late);
         program.send_to(b"STATUS=all\nREADY=1\n", &path).unwrap();
-        let done = notices.wait(&mut child, LIMIT).await;
+        let mut told = Vec::new();
+        let tell = |text: &str| told.push(text.to_owned());
+        let done = notices.wait(&mut child, READY, LIMIT, tell).await;
         assert_eq!(done.unwrap(), Start::Ready);
+        assert_eq!(told, ["all"]);
         child.kill().unwrap();
         child.wait().unwrap();
         program.send_to(b"READY=1", &path).unwrap();
-        let done = notices.wait(&mut child, LIMIT).await.unwrap();
+        let done = notices
+            .wait(&mut child, READY, LIMIT, |_| ())
+            .await
+            .unwrap();
         assert!(matches!(done, Start::Ended(_)), "{done:?}");
         drop(notices);
         assert!(!path.exists() && !path.parent().unwrap().exists());
@@ -344,7 +369,9 @@ mod tests {
             .spawn()
             .unwrap();
         let input = child.stdin.take();
-        let (done, ()) = tokio::join!(notices.wait(&mut child, LIMIT), async { drop(input) });
+        let (done, ()) = tokio::join!(notices.wait(&mut child, READY, LIMIT, |_| ()), async {
+            drop(input)
+        });
         let Start::Ended(status) = done.unwrap() else {
             panic!("it did not end")
         };

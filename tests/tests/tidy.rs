@@ -207,25 +207,65 @@ fn every_crate_takes_the_common_lints() {
     none(&bare);
 }
 
+/// Names and versions of the lock file.
+fn locked() -> Vec<(String, Vec<u64>)> {
+    let text = fs::read_to_string(root().join("Cargo.lock")).expect("there is a lock file");
+    let lock: toml::Table = text.parse().expect("the lock file is TOML");
+    let packages = lock["package"].as_array().expect("it lists packages");
+    let named = |package: &toml::Value, key: &str| package[key].as_str().map(str::to_owned);
+    let both = |package| named(package, "name").zip(named(package, "version"));
+    let locked: Vec<_> = packages.iter().filter_map(both).collect();
+    assert_eq!(locked.len(), packages.len());
+    locked
+        .into_iter()
+        .map(|(name, version)| (name, numbers(&version)))
+        .collect()
+}
+
+/// `0.11.14` as numbers; what stands behind them (`-rc.1`, `+1.2`) is left out.
+fn numbers(version: &str) -> Vec<u64> {
+    let plain = version.split(['-', '+']).next().unwrap_or_default();
+    plain
+        .split('.')
+        .map(|part| part.parse().expect("a number"))
+        .collect()
+}
+
 #[test]
 fn banned_crates_are_absent() {
-    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("there is a lock file");
-    let banned = [
-        "openssl-sys",
-        "openssl",
-        "native-tls",
-        "aws-lc-rs",
-        "aws-lc-sys",
-        "cmake",
-        "bindgen",
-        "serde_yaml",
-        "async-std",
-        "chrono",
-    ];
-    let found: Vec<String> = banned
-        .iter()
-        .filter(|name| lock.contains(&format!("\nname = \"{name}\"\n")))
-        .map(|name| (*name).to_owned())
+    let text = fs::read_to_string(root().join("deny.toml")).expect("there is a list of bans");
+    let deny: toml::Table = text.parse().expect("it is TOML");
+    let banned = deny["bans"]["deny"].as_array().expect("it lists crates");
+    // Those with wrappers others may bring.
+    let banned = banned.iter().filter(|ban| ban.get("wrappers").is_none());
+    let banned: Vec<&str> = banned.filter_map(|ban| ban["crate"].as_str()).collect();
+    assert!(
+        banned.contains(&"openssl-sys") && banned.len() >= 15,
+        "{banned:?}"
+    );
+    let found: Vec<String> = locked()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| banned.contains(&name.as_str()) || name == "openssl" || name == "async-std")
         .collect();
     none(&found);
+}
+
+#[test]
+fn no_locked_version_is_older_than_its_floor() {
+    let text = include_str!("../pins.toml");
+    let floors: toml::Table = text.parse().expect("it is TOML");
+    let locked = locked();
+    assert!(floors.len() >= 4);
+    let mut older = Vec::new();
+    for (name, floor) in &floors {
+        let floor = numbers(floor.as_str().expect("a version"));
+        let mut versions = locked
+            .iter()
+            .filter(|(locked, _)| locked == name)
+            .peekable();
+        assert!(versions.peek().is_some(), "{name} is not used any more");
+        older.extend(versions.filter(|(_, version)| *version < floor));
+    }
+    assert!(older.is_empty(), "{older:?}");
 }

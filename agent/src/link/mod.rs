@@ -18,6 +18,7 @@ use crate::hidden::Hidden;
 use crate::host::wall_clock;
 use crate::identity::{Files, Identity};
 use crate::logs::LogStore;
+use crate::standing::Standing;
 use crate::supervisor::{ClientEnds, TunnelEnds};
 use longshore_common::ids::{DeviceId, InstanceId};
 use longshore_common::time::Timestamp;
@@ -141,6 +142,10 @@ pub async fn run(
         let address = addresses[turn % addresses.len().max(1)].clone();
         turn += 1;
         let ended = session::run(&config, &address, &shared, &logs, &heard).await;
+        shared.stands(Standing::Away {
+            address: address.clone(),
+            why: ended.to_string(),
+        });
         if began.elapsed() > STEADY {
             back_off = BackOff::new();
         }

@@ -1,6 +1,7 @@
 //! What the link sends, kept ready by the supervisor.
 
 use super::material::Desk;
+use crate::standing::Standing;
 use longshore_common::agent::{Inventory, NodeLoad, RuntimeState};
 use longshore_common::ids::{ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId};
 use longshore_common::session::ContainerState;
@@ -211,6 +212,8 @@ pub struct Shared {
     /// Boot clock at the sending of the last heartbeat that was acknowledged; 0 = none.
     pub acked_sent_ms: AtomicI64,
     learned: Mutex<Vec<String>>,
+    /// How the link stands, for whoever started this program.
+    standing: watch::Sender<Standing>,
     /// The end of the coordinator's audit log, and whether it is newer than what is stored.
     audit: Mutex<(AuditEnd, bool)>,
 }
@@ -287,6 +290,7 @@ impl Shared {
             replaced: watch::channel(false).0,
             acked_sent_ms: AtomicI64::new(0),
             learned: Mutex::new(Vec::new()),
+            standing: watch::channel(Standing::New).0,
             audit: Mutex::new((AuditEnd::default(), false)),
         }
     }
@@ -294,6 +298,23 @@ impl Shared {
     /// The outbox. Held only for moments, never across an await.
     pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says how the link stands.
+    pub fn stands(&self, standing: Standing) {
+        self.standing.send_replace(standing);
+    }
+
+    /// The coordinator was told what this node is.
+    pub fn told(&self, inventory: &Inventory) {
+        self.standing
+            .send_modify(|standing| standing.told(inventory));
+    }
+
+    /// How the link stands, and what becomes of it.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     /// Tells the link that the agent stops.
@@ -331,10 +352,15 @@ impl Shared {
         all
     }
 
-    /// Takes over the addresses the coordinator named.
-    pub fn learn(&self, addresses: &[String]) {
+    /// Takes over the addresses the coordinator named; whether they are others than before.
+    pub fn learn(&self, addresses: &[String]) -> bool {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        *learned = addresses.iter().take(8).cloned().collect();
+        let named = addresses.get(..8).unwrap_or(addresses);
+        let differs = *learned != named;
+        if differs {
+            *learned = named.to_vec();
+        }
+        differs
     }
 
     /// Milliseconds since the last heartbeat the coordinator acknowledged was sent.
@@ -413,6 +439,23 @@ mod tests {
         outbox.tell_layers(layers(b"[]"));
         assert_eq!(outbox.layers_since(1), Some((2, layers(b"[]"))));
         assert_eq!(outbox.layers_since(2), None);
+    }
+
+    #[test]
+    fn where_the_coordinator_says_it_is_outlives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path());
+        let joined = ["old:7420".to_owned()];
+        assert_eq!(files.addresses(), Vec::<String>::new());
+        let named = ["new:7420".to_owned(), "old:7420".to_owned()];
+        let shared = Shared::new();
+        assert!(shared.learn(&named) && !shared.learn(&named));
+        files.store_addresses(&named).unwrap();
+        let next = Shared::new();
+        next.learn(&files.addresses());
+        assert_eq!(next.addresses(&joined), ["old:7420", "new:7420"]);
+        std::fs::write(dir.path().join("addresses.json"), "[1").unwrap();
+        assert_eq!(files.addresses(), Vec::<String>::new());
     }
 
     #[test]

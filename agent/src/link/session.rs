@@ -7,6 +7,7 @@ use super::{
 use crate::host::wall_clock;
 use crate::identity::new_key;
 use crate::logs::LogStore;
+use crate::standing::Standing;
 use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Figures, Frame, Goodbye,
@@ -21,6 +22,7 @@ use longshore_link::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,6 +58,26 @@ pub(super) enum Ended {
     Failed(String),
 }
 
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped => write!(f, "this agent stops"),
+            Self::Refused { text, .. } | Self::Failed(text) => write!(f, "{text}"),
+            Self::Closed(code) => f.write_str(match code {
+                CloseCode::Normal => "the coordinator closed it",
+                CloseCode::Restarting => "the coordinator is being restarted",
+                CloseCode::Replaced => "a newer process of this agent took over",
+                CloseCode::Revoked => "this node was taken out of the cluster",
+                CloseCode::Identity => "this identity is in use on another machine",
+                CloseCode::Protocol => "the coordinator did not understand this agent",
+                CloseCode::Limit => "this agent passed a limit of the coordinator",
+                CloseCode::StaleCoordinator => "that coordinator is older than the one obeyed",
+                CloseCode::Overload => "the coordinator has too much to do",
+            }),
+        }
+    }
+}
+
 impl From<LinkError> for Ended {
     fn from(error: LinkError) -> Self {
         Self::Failed(error.to_string())
@@ -73,7 +95,7 @@ pub(super) async fn run(
         Ok(connection) => connection,
         Err(error) => return Ended::Failed(error),
     };
-    let result = talk(config, &connection, shared, logs, heard).await;
+    let result = talk(config, address, &connection, shared, logs, heard).await;
     let _ = heard.send(Heard::Down).await; // a supervisor that is gone needs no news
     let ended = match result {
         Ok(never) => match never {},
@@ -182,6 +204,7 @@ struct StateOut<'a> {
 
 async fn talk(
     config: &LinkConfig,
+    address: &str,
     connection: &quinn::Connection,
     shared: &Arc<Shared>,
     logs: &Arc<LogStore>,
@@ -211,8 +234,17 @@ async fn talk(
             "the coordinator is of another cluster".to_owned(),
         ));
     }
-    shared.learn(&welcome.addresses);
+    if shared.learn(&welcome.addresses) {
+        keep_addresses(config, welcome.addresses.clone()).await;
+    }
     info!(name = %welcome.name, group = %welcome.group, "linked");
+    shared.stands(Standing::Linked {
+        address: address.to_owned(),
+        name: welcome.name.clone(),
+        group: welcome.group.clone(),
+        ahead_ms: wall_clock().0.saturating_sub(welcome.now.0),
+        offers: None,
+    });
     let (state_out, state_in) = connection.open_bi().await.map_err(gone)?;
     let _ = state_out.set_priority(100);
     let between = Between {
@@ -462,7 +494,9 @@ impl StateOut<'_> {
         };
         if let Some((number, Some(inventory))) = news {
             self.sent_inventory = number;
-            send_within(&mut self.out, &InventoryReport { inventory }, TAKES_NOTHING).await?;
+            let report = InventoryReport { inventory };
+            send_within(&mut self.out, &report, TAKES_NOTHING).await?;
+            self.shared.told(&report.inventory);
         }
         Ok(())
     }
@@ -649,6 +683,16 @@ async fn read_state(
                 )));
             }
         }
+    }
+}
+
+/// The next process dials them too.
+async fn keep_addresses(config: &LinkConfig, named: Vec<String>) {
+    let files = config.files.clone();
+    let stored = tokio::task::spawn_blocking(move || files.store_addresses(&named)).await;
+    // A panic there has been logged.
+    if let Ok(Err(error)) = stored {
+        warn!(%error, "the addresses of the coordinator could not be kept");
     }
 }
 
@@ -949,7 +993,7 @@ mod tests {
         let (connection, _serving) = connect().await;
         let (heard, mut inbox) = mpsc::channel(8);
         let limit = Duration::from_secs(20); // many times what it takes
-        let talks = talk(&config, &connection, &shared, &logs, &heard);
+        let talks = talk(&config, "here:1", &connection, &shared, &logs, &heard);
         let asks = async {
             let up = inbox.recv().await;
             assert!(matches!(up, Some(Heard::Up(..))), "{up:?}");

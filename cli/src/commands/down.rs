@@ -2,10 +2,11 @@
 
 use crate::app::App;
 use crate::client::{Client, typed};
-use crate::commands::up::{self, Place};
 use crate::commands::wait;
 use crate::contexts::File;
 use crate::error::Failure;
+use crate::place::{self, Place};
+use crate::process::Program;
 use longshore_common::api::{Session, TerminateRequest};
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -33,12 +34,12 @@ pub(crate) struct Args {
 
 /// Stops everything.
 pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
-    let place = match up::data_of(app, args.data.as_deref())? {
+    let place = match place::data_here(app, args.data.as_deref())? {
         Some(data) => Place::open(&data)?,
         None => None,
     };
     let Some(place) = place else {
-        up::line("down", "nothing was started here", "");
+        place::line("down", "nothing was started here", "");
         return Ok(0);
     };
     if args.purge {
@@ -48,32 +49,52 @@ pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
         stop_sessions(app, &place).await?;
     }
     // The agent first, so that the coordinator still hears its last words.
-    for (word, program) in [
-        ("agent", place.agent()),
-        ("coordinator", place.coordinator()),
-    ] {
-        let runs = program.pid().is_some();
-        if !program.stop(STOP_LIMIT).await? {
-            return Err(program.failure(format!(
-                "the {word} does not end within {} s",
-                STOP_LIMIT.as_secs()
-            )));
-        }
-        up::line(word, "", if runs { "stopped" } else { "was not running" });
+    let has_joined = place.record.joined.is_some();
+    if args.purge || !has_joined {
+        stop_agent(&place).await?;
+    } else {
+        stop("agent", &place.agent()).await?;
+    }
+    if !has_joined {
+        stop("coordinator", &place.coordinator()).await?;
     }
     if args.purge {
         purge(app, &place)?;
     } else if !args.stop_sessions {
-        eprintln!("sessions go on; longshore up takes them up again");
+        match &place.record.joined {
+            None => eprintln!("sessions go on; longshore up takes them up again"),
+            // Its coordinator gives them up after a time, and tries elsewhere what may run again.
+            Some(_) => eprintln!(
+                "sessions go on until the coordinator gives this node up; longshore join takes them up again"
+            ),
+        }
     }
     Ok(0)
+}
+
+/// Ends the agent, then what watches its lease: nothing is to be frozen because of this.
+pub(crate) async fn stop_agent(place: &Place) -> Result<(), Failure> {
+    place.guard().stop(STOP_LIMIT).await?;
+    stop("agent", &place.agent()).await
+}
+
+async fn stop(word: &str, program: &Program) -> Result<(), Failure> {
+    let runs = program.pid().is_some();
+    if !program.stop(STOP_LIMIT).await? {
+        return Err(program.failure(format!(
+            "the {word} does not end within {} s",
+            STOP_LIMIT.as_secs()
+        )));
+    }
+    place::line(word, "", if runs { "stopped" } else { "was not running" });
+    Ok(())
 }
 
 fn confirm(app: &App, place: &Place) -> Result<(), Failure> {
     if app.global.yes {
         return Ok(());
     }
-    let host = up::host_name();
+    let host = place::host_name();
     if !std::io::stdin().is_terminal() {
         return Err(
             Failure::usage("--purge asks first, and nobody is there to answer")
@@ -132,16 +153,17 @@ async fn stop_sessions(app: &App, place: &Place) -> Result<(), Failure> {
                 .hint("longshore stop --force, or longshore down without --stop-sessions"),
         );
     }
-    up::line("sessions", &ids.len().to_string(), "stopped");
+    place::line("sessions", &ids.len().to_string(), "stopped");
     Ok(())
 }
 
-fn purge(app: &App, place: &Place) -> Result<(), Failure> {
+/// Removes the containers, then all that lies in the directory and the context that leads there.
+pub(crate) fn purge(app: &App, place: &Place) -> Result<(), Failure> {
     let agent = place.agent();
     if place.is_enrolled() {
         let done = Command::new(&agent.path)
             .arg("purge")
-            .args(up::place_arguments(place))
+            .args(place::place_arguments(place))
             .output()?;
         if !done.status.success() {
             let mut failure = Failure::failed(format!(
@@ -154,7 +176,7 @@ fn purge(app: &App, place: &Place) -> Result<(), Failure> {
             }
             return Err(failure);
         }
-        up::line(
+        place::line(
             "containers",
             "containers and networks of this installation",
             "removed",
@@ -176,7 +198,7 @@ fn purge(app: &App, place: &Place) -> Result<(), Failure> {
         }
     }
     let _ = std::fs::remove_dir(&place.data);
-    up::line("data", &place.data.display().to_string(), "removed");
+    place::line("data", &place.data.display().to_string(), "removed");
     forget_context(app, place, pin)
 }
 
@@ -197,7 +219,7 @@ fn forget_context(app: &App, place: &Place, pin: Option<String>) -> Result<(), F
     }
     if file != before {
         file.store(&path)?;
-        up::line("context", &path.display().to_string(), "taken out");
+        place::line("context", &path.display().to_string(), "taken out");
     }
     Ok(())
 }

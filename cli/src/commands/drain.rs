@@ -16,7 +16,7 @@ use std::time::Duration;
 /// A node is asked how far it is this often.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Flags of `drain`.
+/// Flags of `drain`; `leave` gives them too.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Its name or id
@@ -142,7 +142,7 @@ fn preview(agent: &Agent, request: &DrainRequest) -> Vec<String> {
 }
 
 /// Shows how far it is until it is empty. Ctrl-C leaves this view only.
-async fn watch(client: &Client, name: &str) -> Result<(), Failure> {
+pub(crate) async fn watch(client: &Client, name: &str) -> Result<(), Failure> {
     let path = format!("/agents/{}", encode(name));
     let mut told = String::new();
     loop {

@@ -1,8 +1,10 @@
 //! `join`: this machine becomes a node of a coordinator elsewhere.
 
 use crate::app::App;
-use crate::commands::up::{self, Place, Record};
+use crate::commands::up;
 use crate::error::Failure;
+use crate::output::clean;
+use crate::place::{self, Place};
 use crate::process::{Notices, Program, Start};
 use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal};
@@ -35,12 +37,13 @@ pub(crate) struct Args {
     agent_arg: Vec<String>,
 }
 
-/// Joins.
+/// Joins, or starts again what joined before.
 pub(crate) async fn run(_app: &App, args: Args) -> Result<u8, Failure> {
     let coordinator = with_port(&args.host);
-    let token = token(&args)?;
     let bin_dir = match &args.bin_dir {
-        Some(path) => path.canonicalize()?,
+        Some(path) => path
+            .canonicalize()
+            .map_err(|error| Failure::usage(format!("--bin-dir {}: {error}", path.display())))?,
         None => std::env::current_exe()?
             .parent()
             .map(Path::to_owned)
@@ -52,23 +55,133 @@ pub(crate) async fn run(_app: &App, args: Args) -> Result<u8, Failure> {
             Failure::failed(format!("{} is not there", program.display())).hint("--bin-dir DIR"),
         );
     }
-    let Some(data) = &args.data else {
-        let mut command = Command::new(&program);
-        command.args(["join", "--coordinator", &coordinator, "--token", "-"]);
-        command.args([
-            "--state-dir",
-            "/var/lib/longshore-agent",
-            "--run-dir",
-            "/run/longshore-agent",
-        ]);
-        if let Some(name) = &args.name {
-            command.args(["--name", name]);
+    let data = match &args.data {
+        Some(data) => data.clone(),
+        None if has_service() => return as_service(&program, &coordinator, &args),
+        None if rustix::process::geteuid().is_root() => PathBuf::from(place::NODE_DATA),
+        None => {
+            return Err(Failure::usage("where the data are to lie is not known").hint("--data DIR"));
         }
-        up::join_with(command, &token)?;
-        up::line("agent", &format!("joined {coordinator}"), "enrolled");
-        println!("\nNext   systemctl enable --now longshore-agent              start it");
-        return Ok(0);
     };
+    let place = prepare(&data, bin_dir, coordinator, &args)?;
+    let joined = place.record.joined.clone().unwrap_or_default();
+    let agent = place.agent();
+    if place.is_enrolled() {
+        if agent.pid().is_some() {
+            place.start_guard()?;
+            place::line("agent", &format!("joined {joined}"), "runs already");
+            return Ok(0);
+        }
+    } else {
+        let token = token(&args)?;
+        place::enrol(&place, &joined, &token)?;
+        place::line("agent", &format!("joined {joined}"), "enrolled");
+    }
+    start(&place, &joined).await?;
+    let data = match args.data {
+        Some(_) => format!(" --data {}", place.data.display()),
+        None => String::new(),
+    };
+    println!(
+        "\nNext   longshore nodes                                   on the coordinator's machine"
+    );
+    println!("       longshore status{data}; longshore down{data}; longshore join {joined}{data}");
+    println!(
+        "                                                         here; the last also after a restart of this machine"
+    );
+    Ok(0)
+}
+
+/// Starts the agent and waits until its coordinator knows what it offers.
+async fn start(place: &Place, joined: &str) -> Result<(), Failure> {
+    let mut notices = Notices::new()?;
+    let agent = place.agent();
+    let arguments = place::run_arguments(place);
+    let mut child = agent.start_noticed(&arguments, &notices)?;
+    place.start_guard()?;
+    let mut standing = String::new();
+    let told = |text: &str| {
+        let text = clean(text);
+        if text != standing && text.starts_with("no link") {
+            eprintln!("{text}; trying again");
+        }
+        standing = text;
+    };
+    let wait = notices.wait(&mut child, OFFERS, up::AGENT_LIMIT, told);
+    if let Some(failure) = not_ready(wait.await?, &agent, &arguments, joined) {
+        return Err(failure);
+    }
+    place::line(
+        "agent",
+        &format!("log {}", agent.log.display()),
+        "started, linked",
+    );
+    println!("{standing}");
+    Ok(())
+}
+
+/// What the agent says once its coordinator knows what it offers.
+const OFFERS: &str = "X_LONGSHORE=offers";
+
+/// Whether a package of the agent is installed on a machine that systemd manages.
+fn has_service() -> bool {
+    let folders = [
+        "/etc/systemd/system",
+        "/usr/lib/systemd/system",
+        "/lib/systemd/system",
+    ];
+    Path::new("/run/systemd/system").is_dir()
+        && folders
+            .iter()
+            .any(|folder| Path::new(folder).join(SERVICE).is_file())
+}
+
+/// The unit of a package.
+const SERVICE: &str = "longshore-agent.service";
+
+/// Joins where packages put things, and has systemd start it.
+fn as_service(program: &Path, coordinator: &str, args: &Args) -> Result<u8, Failure> {
+    let state = "/var/lib/longshore-agent";
+    if Path::new(state).join("identity.json").exists() {
+        return Err(
+            Failure::failed("this machine has joined a coordinator already")
+                .hint("systemctl enable --now longshore-agent starts it"),
+        );
+    }
+    let token = token(args)?;
+    let mut command = Command::new(program);
+    command.args(["join", "--coordinator", coordinator, "--token", "-"]);
+    command.args(["--state-dir", state, "--run-dir", "/run/longshore-agent"]);
+    if let Some(name) = &args.name {
+        command.args(["--name", name]);
+    }
+    place::join_with(command, &token)?;
+    place::line("agent", &format!("joined {coordinator}"), "enrolled");
+    let started = Command::new("systemctl")
+        .args([
+            "enable",
+            "--now",
+            "longshore-agent",
+            "longshore-agent-guard.timer",
+        ])
+        .status()?;
+    if !started.success() {
+        return Err(
+            Failure::failed(format!("systemctl: {started}")).hint("journalctl -u longshore-agent")
+        );
+    }
+    place::line("agent", "systemctl status longshore-agent", "started");
+    Ok(0)
+}
+
+/// Makes the directories and keeps what was told; what was told before stays unless it is told
+/// anew.
+fn prepare(
+    data: &Path,
+    bin_dir: PathBuf,
+    coordinator: String,
+    args: &Args,
+) -> Result<Place, Failure> {
     for part in ["agent", "log", "run", "run/agent"] {
         let path = data.join(part);
         std::fs::DirBuilder::new()
@@ -77,56 +190,63 @@ pub(crate) async fn run(_app: &App, args: Args) -> Result<u8, Failure> {
             .create(&path)
             .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
     }
-    let record = Record {
-        bin_dir,
-        name: args.name,
-        agent_args: args.agent_arg,
-        ..Record::default()
-    };
+    let data = data.canonicalize()?;
+    let earlier = Place::open(&data)?.map(|place| place.record);
+    if earlier
+        .as_ref()
+        .is_some_and(|record| record.joined.is_none())
+    {
+        let text = format!("{} is that of a coordinator", data.display());
+        return Err(Failure::usage(text).hint("longshore join --data DIR with another one"));
+    }
+    let is_new = earlier.is_none();
+    let mut record = earlier.unwrap_or_default();
     let place = Place {
-        data: data.canonicalize()?,
-        record,
+        data,
+        record: record.clone(),
     };
-    if place.is_enrolled() {
-        return Err(Failure::failed(format!(
-            "{} holds an identity already",
-            place.data.display()
-        )));
+    match &record.joined {
+        Some(joined) if place.is_enrolled() && *joined != coordinator => {
+            return Err(Failure::failed(format!("this node has joined {joined}"))
+                .hint("longshore leave first, or join with that address"));
+        }
+        // It joined before such things were written down.
+        None if is_new && place.is_enrolled() => {
+            let text = format!("{} holds an identity already", place.data.display());
+            return Err(Failure::failed(text));
+        }
+        _ => record.joined = Some(coordinator),
     }
-    // First what can be refused, since a machine joins only once.
-    let mut notices = Notices::new()?;
-    up::enrol(&place, &coordinator, &token)?;
-    let agent = place.agent();
-    let arguments = up::run_arguments(&place);
-    let mut child = agent.start_noticed(&arguments, &notices)?;
-    let start = notices.wait(&mut child, up::AGENT_LIMIT).await?;
-    if let Some(failure) = not_ready(start, &agent, &arguments) {
-        return Err(failure);
+    record.bin_dir = bin_dir;
+    record.name = args.name.clone().or(record.name);
+    if !args.agent_arg.is_empty() {
+        record.agent_args.clone_from(&args.agent_arg);
     }
-    up::line(
-        "agent",
-        &format!("joined {coordinator}, log {}", agent.log.display()),
-        "started",
-    );
-    println!(
-        "\nNext   longshore nodes                                   on the coordinator's machine"
-    );
-    Ok(0)
+    let place = Place { record, ..place };
+    place.store()?;
+    Ok(place)
 }
 
 /// Why an agent that was started does not do its work, in its own words.
-fn not_ready(start: Start, agent: &Program, arguments: &[OsString]) -> Option<Failure> {
+fn not_ready(
+    start: Start,
+    agent: &Program,
+    arguments: &[OsString],
+    joined: &str,
+) -> Option<Failure> {
     let text = match start {
         Start::Ready => return None,
         Start::Ended(status) => format!("longshore-agent ended before it was ready: {status}"),
         Start::Late => {
             let limit = up::AGENT_LIMIT.as_secs();
-            format!("longshore-agent runs and is not ready after {limit} s")
+            format!("longshore-agent runs and has no link to {joined} after {limit} s")
         }
     };
     let failure = agent.failure(text);
     if start == Start::Late {
-        return Some(failure);
+        return Some(failure.why(format!(
+            "it goes on trying; {joined} has to be reachable over UDP from here"
+        )));
     }
     // The token is used up, and joining again would be refused.
     let mut words = vec![agent.path.to_string_lossy()];
@@ -208,9 +328,9 @@ mod tests {
         };
         std::fs::write(&agent.log, "agent starts\nError: no engine answers\n").unwrap();
         let arguments = ["run".into(), "--state-dir".into(), "/d".into()];
-        assert!(not_ready(Start::Ready, &agent, &arguments).is_none());
+        assert!(not_ready(Start::Ready, &agent, &arguments, "h:1").is_none());
         let ended = Start::Ended(std::process::ExitStatus::from_raw(1 << 8));
-        let failure = not_ready(ended, &agent, &arguments).unwrap();
+        let failure = not_ready(ended, &agent, &arguments, "h:1").unwrap();
         assert_eq!(
             failure.text,
             "longshore-agent ended before it was ready: exit status: 1"
@@ -222,8 +342,8 @@ mod tests {
                 "this machine has joined; when that is mended: /x/longshore-agent run --state-dir /d"
             ]
         );
-        let late = not_ready(Start::Late, &agent, &arguments).unwrap();
-        assert_eq!(late.why.len(), 2);
+        let late = not_ready(Start::Late, &agent, &arguments, "h:1").unwrap();
+        assert_eq!(late.why.len(), 3);
     }
 
     #[test]

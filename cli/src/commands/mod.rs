@@ -17,6 +17,7 @@ pub(crate) mod history;
 pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod key;
+pub(crate) mod leave;
 pub(crate) mod links;
 pub(crate) mod login;
 pub(crate) mod logs;

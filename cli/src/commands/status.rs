@@ -3,9 +3,9 @@
 use crate::app::App;
 use crate::client::{Call, Client, typed};
 use crate::clock;
-use crate::commands::up::{self, Place};
 use crate::error::Failure;
 use crate::output::{amounts, clean};
+use crate::place::{self, Place};
 use crate::process::Program;
 use longshore_common::api::{Agent, Readiness, Session, Version};
 use reqwest::Method;
@@ -21,38 +21,45 @@ pub(crate) struct Args {
 
 /// Shows it. 1 when something that should run does not.
 pub(crate) async fn run(app: &App, args: Args) -> Result<u8, Failure> {
-    let place = match up::data_of(app, args.data.as_deref())? {
+    let place = match place::data_here(app, args.data.as_deref())? {
         Some(data) => Place::open(&data)?,
         None => None,
     };
-    up::line("longshore", env!("CARGO_PKG_VERSION"), "");
+    place::line("longshore", env!("CARGO_PKG_VERSION"), "");
     let mut well = true;
     if let Some(place) = &place {
-        up::line("data", &place.data.display().to_string(), "");
-        well &= service("coordinator", &place.coordinator());
+        place::line("data", &place.data.display().to_string(), "");
+        match &place.record.joined {
+            Some(address) => place::line("coordinator", address, "joined"),
+            None => well &= service("coordinator", &place.coordinator()),
+        }
         if !place.record.no_agent {
             well &= service("agent", &place.agent());
         }
     } else {
-        up::line("services", "none were started here by longshore up", "");
+        place::line(
+            "services",
+            "none were started here by longshore up or join",
+            "",
+        );
     }
     let client = match &place {
-        Some(place) => match app.client() {
+        Some(place) if place.record.joined.is_none() => match app.client() {
             Ok(client) => Some(client),
             Err(_) => place.bare_client(app)?,
         },
-        None => app.client().ok(),
+        _ => app.client().ok(),
     };
     match client {
         Some(client) => well &= coordinator(&client).await,
-        None => up::line("connection", "no coordinator is known here", ""),
+        None => place::line("connection", "no coordinator is known here", ""),
     }
     Ok(u8::from(!well))
 }
 
 fn service(word: &str, program: &Program) -> bool {
     match program.pid() {
-        Some(pid) => up::line(
+        Some(pid) => place::line(
             word,
             &format!(
                 "process {}, log {}",
@@ -61,7 +68,7 @@ fn service(word: &str, program: &Program) -> bool {
             ),
             "running",
         ),
-        None => up::line(
+        None => place::line(
             word,
             &format!("log {}", program.log.display()),
             "not running",
@@ -84,24 +91,24 @@ async fn coordinator(client: &Client) -> bool {
                 .first()
                 .map(|why| format!(": {why}"))
                 .unwrap_or_default();
-            up::line("connection", &format!("{}{why}", failure.text), "away");
+            place::line("connection", &format!("{}{why}", failure.text), "away");
             return false;
         }
     };
-    up::line(
+    place::line(
         "connection",
         client.address(),
         if ready.ready { "ready" } else { "not ready" },
     );
     for check in ready.checks.iter().filter(|check| !check.ok) {
-        up::line("", &format!("{}: {}", check.name, check.detail), "");
+        place::line("", &format!("{}: {}", check.name, check.detail), "");
     }
     if let Ok(version) = client
         .call(Call::new(Method::GET, "/version"))
         .await
         .and_then(typed::<Version>)
     {
-        up::line(
+        place::line(
             "version",
             &format!(
                 "coordinator {}, API {}, cluster {}",
@@ -126,10 +133,10 @@ async fn coordinator(client: &Client) -> bool {
                     amounts(&agent.capacity),
                     agent.agent_version
                 );
-                up::line("node", &text, &clean(&agent.state.to_lowercase()));
+                place::line("node", &text, &clean(&agent.state.to_lowercase()));
             }
         }
-        Err(failure) => up::line("nodes", &failure.text, ""),
+        Err(failure) => place::line("nodes", &failure.text, ""),
     }
     if let Ok(items) = client.list("/sessions").await {
         let sessions: Vec<Session> = items
@@ -144,7 +151,7 @@ async fn coordinator(client: &Client) -> bool {
             .iter()
             .filter(|session| session.state == "PENDING")
             .count();
-        up::line(
+        place::line(
             "sessions",
             &format!(
                 "{running} running, {waiting} waiting, {} in all",
