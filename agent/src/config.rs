@@ -18,6 +18,7 @@ use longshore_config::work::layers::Document;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Everything that can be set. Sizes in bytes, times in seconds.
@@ -59,6 +60,8 @@ pub struct Config {
     pub images: Images,
     /// Stored output.
     pub logs: Logs,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
     /// What the agent itself writes.
     #[serde(skip)]
     pub logging: Logging,
@@ -92,6 +95,7 @@ impl Default for Config {
             local_policy: LocalPolicy::default(),
             images: Images::default(),
             logs: Logs::default(),
+            metrics: Metrics::default(),
             logging: Logging::default(),
             local_cordon: false,
             redact: Vec::new(),
@@ -421,6 +425,41 @@ impl Default for Logs {
     }
 }
 
+/// Figures.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// `ADDRESS:PORT`, TCP; empty = nowhere.
+    pub listen: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7421".to_owned(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Where they are served, if they are.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.parse().ok()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        match self.listen.is_empty() || self.address().is_some() {
+            true => Ok(()),
+            false => Err(ConfigError(format!(
+                "metrics.listen: \"{}\" is not of the form 127.0.0.1:7421 or [::1]:7421",
+                self.listen
+            ))),
+        }
+    }
+}
+
 /// Packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -557,6 +596,7 @@ impl Config {
                 self.images.low_water
             )));
         }
+        self.metrics.check()?;
         self.allocation
             .as_sent()
             .check()
@@ -681,6 +721,8 @@ mod tests {
             ("LONGSHORE__AGENT__IMAGES__LOW_WATER", "-1"),
             ("LONGSHORE__AGENT__IMAGES__LOW_WATER", "10.5"),
             ("LONGSHORE__AGENT__IMAGES__LOWWATER", "10"),
+            ("LONGSHORE__AGENT__METRICS__LISTEN", "7421"),
+            ("LONGSHORE__AGENT__METRICS__LISTEN", "localhost:7421"),
         ] {
             assert!(with(&[(name, value)]).is_err(), "{name}={value}");
         }

@@ -10,6 +10,7 @@ use crate::identity::{Files, Identity};
 use crate::journal::{Condition, Journal};
 use crate::link::{self, LinkConfig, Shared};
 use crate::logs::{LogLimits, LogStore};
+use crate::metrics::{self, CallTimes, Shown};
 use crate::network::{OverlayConfig, PoolConfig};
 use crate::runtime::docker::{Docker, DockerConfig, given_root};
 use crate::runtime::{Containers, EngineInfo};
@@ -25,6 +26,7 @@ use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub struct Agent {
     pub shared: Arc<Shared>,
     /// What its log hides.
     pub hidden: Hidden,
+    identity: Identity,
+    gpus: Snapshots,
     supervisor: SupervisorConfig,
     events: tokio::sync::mpsc::Sender<supervisor::Event>,
     logs: Arc<LogStore>,
@@ -352,6 +356,7 @@ pub async fn start<C: Containers>(
         released,
     };
     let begun = offering(&none, &config);
+    let (seen, known) = (gpus.clone(), identity.clone());
     let handles = supervisor::start(
         begun.clone(),
         runtime,
@@ -394,6 +399,8 @@ pub async fn start<C: Containers>(
         files: kept,
         shared,
         hidden,
+        identity: known,
+        gpus: seen,
         supervisor: begun,
         events: handles.events,
         logs: output,
@@ -473,6 +480,32 @@ impl Agent {
         let event = supervisor::Event::Reloaded(Box::new(offering));
         // A supervisor that is gone ends the process.
         let _ = self.events.send(event).await;
+    }
+
+    /// Shows metrics at an address, with what calls of the engine took, for as long as it is
+    /// waited for. One that is taken by somebody else is told the coordinator.
+    pub async fn show_metrics(&self, listen: SocketAddr, calls: Arc<CallTimes>) {
+        let (shared, gpus) = (Arc::clone(&self.shared), self.gpus.clone());
+        let joined_as = self.identity.name.clone();
+        let agent = self.identity.agent.to_string();
+        let host = Host::default();
+        let page = move || {
+            let gpus = gpus.borrow().clone();
+            metrics::page(&Shown {
+                shared: &shared,
+                gpus: &gpus,
+                calls: &calls,
+                joined_as: &joined_as,
+                agent: &agent,
+                boot_ms: host::boot_clock_ms(),
+                taken: host.own(),
+            })
+        };
+        let tell = async |text| {
+            // A supervisor that is gone ends the process.
+            let _ = self.events.send(supervisor::Event::Said(text)).await;
+        };
+        metrics::serve(listen, page, tell).await;
     }
 
     /// Says goodbye. Containers run on.

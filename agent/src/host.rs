@@ -5,6 +5,7 @@
 //! no thread, no cache. What cannot be read is *unknown* (`None`), never zero. The parsers
 //! are pure and know only text.
 
+use longshore_common::metrics::process::Taken;
 use longshore_common::time::Timestamp;
 use std::fmt::Write as _;
 use std::fs;
@@ -113,6 +114,20 @@ impl Host {
     #[must_use]
     pub fn own_rss(&self) -> Option<i64> {
         kilobytes(&self.text("proc/self/status")?, "VmRSS")
+    }
+
+    /// What this process takes.
+    #[must_use]
+    pub fn own(&self) -> Taken {
+        let descriptors = fs::read_dir(self.root.join("proc/self/fd")).ok();
+        // One of them is the list itself.
+        let descriptors = descriptors.map(|all| (all.count() as u64).saturating_sub(1));
+        let text = |path: &str| self.text(path).unwrap_or_default();
+        Taken::read(
+            &text("proc/self/status"),
+            &text("proc/self/stat"),
+            descriptors,
+        )
     }
 
     /// The figures of the container that the process is the first one of; see
@@ -325,6 +340,9 @@ mod tests {
                 .is_some_and(|free| free <= facts.mem_total)
         );
         assert!(host.own_rss().is_some_and(|rss| rss > 0));
+        let own = host.own();
+        assert!(own.memory.is_some_and(|memory| memory > 0));
+        assert!(own.cpu_ms.is_some() && own.descriptors.is_some_and(|open| open >= 3));
         assert!(boot_clock_ms() > 0);
         let disk = disk(Path::new("/")).unwrap();
         assert!(disk.free <= disk.total);

@@ -358,6 +358,12 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// Its size in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Opens the journal of this agent in `dir`, or begins one; takes room for `ahead` bytes
     /// more than there are.
     ///

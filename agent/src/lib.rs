@@ -14,6 +14,7 @@ pub mod journal;
 pub mod lease;
 pub mod link;
 pub mod logs;
+pub mod metrics;
 pub mod network;
 pub mod reconcile;
 pub mod reload;

@@ -295,6 +295,7 @@ async fn run(source: Source, config: Config, (log, hidden): (Log, Hidden)) -> Re
     };
     let agent = daemon::start(parts, Arc::new(docker.clone()), Some(lock)).await?;
     keep(&begun);
+    let times = docker.times();
     let mut running = Running {
         source,
         now: begun,
@@ -305,7 +306,14 @@ async fn run(source: Source, config: Config, (log, hidden): (Log, Hidden)) -> Re
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // without systemd nobody listens
     let teller = tokio::spawn(tell_manager(agent.shared.standing()));
+    let metrics = async {
+        match left.metrics.address() {
+            Some(listen) => agent.show_metrics(listen, times).await,
+            None => std::future::pending().await,
+        }
+    };
     let code = tokio::select! {
+        () = metrics => ExitCode::from(1), // it goes on for ever
         ended = running.wait_for_signal() => ended.map(|()| ExitCode::SUCCESS)?,
         () = agent.replaced() => ExitCode::from(REPLACED),
     };

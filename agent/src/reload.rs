@@ -327,6 +327,7 @@ mod tests {
                 "logging.target" => "file".to_owned(),
                 "logging.file.max_size" => "200M".to_owned(),
                 "agent.firewall" => "off".to_owned(),
+                "agent.metrics.listen" => "[::1]:7000".to_owned(),
                 "agent.network.prefix" => "28".to_owned(),
                 "agent.local_policy.host_network" => "allow".to_owned(),
                 "agent.network.pool" => "10.0.0.0/16".to_owned(),

@@ -27,6 +27,7 @@ pub mod ids;
 pub mod judge;
 pub mod limits;
 pub mod logins;
+pub mod metrics;
 pub mod network;
 pub mod notify;
 pub mod redact;

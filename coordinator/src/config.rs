@@ -14,6 +14,7 @@ mod http;
 mod https;
 mod keys;
 mod logging;
+mod metrics;
 mod networks;
 mod notify;
 mod retention;
@@ -35,6 +36,7 @@ pub use http::Http;
 pub use https::{Https, TlsMode, TlsVersion};
 pub use keys::{SCHEMA, manual, reference};
 pub use logging::Logging;
+pub use metrics::Metrics;
 pub use networks::ClusterNetworks;
 pub use notify::{MailSettings, Notify, Tls, Webhook, is_public_url};
 pub use retention::Retention;
@@ -250,6 +252,8 @@ pub struct Services {
     pub retention: Retention,
     /// Copies of the database.
     pub backup: Backup,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
 }
 
 /// `[services.images]`
@@ -478,6 +482,8 @@ impl Config {
         let trusts = !self.daemon.trusted_proxies.is_empty();
         let (listen, apps) = (&self.daemon.listen, &self.daemon.apps);
         self.daemon.tls.check(listen, apps, trusts)?;
+        let tls = self.daemon.tls.mode != TlsMode::Off;
+        self.services.metrics.check(&listen.metrics, tls)?;
         self.daemon.auth.check(loopback)?;
         self.check_names_of(None)?;
         Ok(self)

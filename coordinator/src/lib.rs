@@ -16,6 +16,7 @@ pub mod idle_watch;
 pub mod live;
 pub mod local;
 pub mod mail;
+pub mod metrics;
 pub mod outbound;
 pub mod pki;
 pub mod rates;

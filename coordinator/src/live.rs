@@ -11,7 +11,7 @@ use longshore_common::time::Timestamp;
 use longshore_common::wire::{AuditEnd, ContainerReport, Figures, MAX_LIST, UseReport};
 use longshore_core::model::AuditHead;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One agent's live figures.
@@ -21,6 +21,8 @@ pub struct AgentLive {
     pub last_beat_ms: AtomicI64,
     /// Wall time of the last heartbeat; 0 = none.
     pub last_beat_at: AtomicI64,
+    /// The number of the set it said last it had applied.
+    pub applied: AtomicU64,
     /// By how many milliseconds its wall clock is ahead of ours, where that is too much; else 0.
     pub clock_off_ms: AtomicI64,
     details: Mutex<AgentDetails>,
@@ -85,6 +87,8 @@ pub struct Live {
     strangers: Mutex<HashMap<AgentId, BTreeMap<ContainerKey, Stranger>>>,
     /// Variables whose values nobody is shown.
     pub redaction: Names,
+    /// What was counted since the process began.
+    pub counted: Arc<crate::metrics::Counted>,
     /// What the watchdog did.
     pub watchdog: crate::watchdog::Cycles,
     /// Whether copies of the database can be made.

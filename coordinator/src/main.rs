@@ -21,6 +21,7 @@ use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
 use longshore_coordinator::local::{self, Ask};
 use longshore_coordinator::mail::{Mailer, Smtp};
+use longshore_coordinator::metrics::Counted;
 use longshore_coordinator::pki::Pki;
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::secrets::rotate;
@@ -579,6 +580,8 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
     let reader = store.reader();
     let listeners = sockets::of_parts(&config.daemon.listen).await;
     let listeners = listeners.map_err(anyhow::Error::new)?;
+    let metrics = sockets::for_metrics(&config.daemon.listen).await;
+    let metrics = metrics.map_err(anyhow::Error::new)?;
     let apps = sockets::for_apps(&config.daemon.apps).await;
     let apps_port = apps.first().and_then(|one| one.local_addr().ok());
     let apps_port = apps_port.map(|address| address.port());
@@ -599,7 +602,8 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
     let wake = Arc::new(api::notify::Wake::default());
     let (engine, engine_task) = {
         let wake: Arc<dyn engine::Follow> = Arc::<api::notify::Wake>::clone(&wake);
-        engine::start(state, store, live, effects, vec![people, wake])
+        let counted: Arc<dyn engine::Follow> = Arc::<Counted>::clone(&live.counted);
+        engine::start(state, store, live, effects, vec![people, wake, counted])
     };
     let secret = identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?;
     let kept = reader.replays().await?;
@@ -736,6 +740,11 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         (&router, &bounds),
         &stopping,
     );
+    let router = api::metrics_router(app.clone());
+    for (listeners, tls) in metrics.into_iter().zip([None, tls.as_ref()]) {
+        let listeners = listeners.into_iter().map(|listener| (listener, None));
+        serve_all(&mut servers, listeners, tls, (&router, &bounds), &stopping);
+    }
     let parts = listeners.into_iter();
     let parts = parts.map(|(listener, area)| (listener, Some(area)));
     let router = api::router(app);

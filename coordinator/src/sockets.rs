@@ -110,6 +110,21 @@ pub async fn of_parts(wanted: &Listen) -> Result<Vec<(TcpListener, Area)>, Liste
     Ok(listeners)
 }
 
+/// Listens where metrics alone are served: at addresses of this machine, and at those that others
+/// reach.
+///
+/// # Errors
+/// One that cannot be taken.
+pub async fn for_metrics(wanted: &Listen) -> Result<[Vec<TcpListener>; 2], ListenError> {
+    let mut listeners = [Vec::new(), Vec::new()];
+    for address in wanted.metrics.iter().copied() {
+        let bound = listen(address).await;
+        let bound = bound.map_err(|source| ListenError { address, source })?;
+        listeners[usize::from(!address.ip().is_loopback())].push(bound);
+    }
+    Ok(listeners)
+}
+
 /// Listens where apps are served to browsers. What cannot be listened on keeps nobody from
 /// work: it is said, and apps are reached by other ways.
 pub async fn for_apps(apps: &Apps) -> Vec<TcpListener> {

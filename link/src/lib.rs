@@ -4,6 +4,8 @@
 //! What is said is in `longshore_common::wire`; who says it is the coordinator's
 //! `cluster` and the agent's `link`. Neither of them names the other; both name this.
 
+pub mod traffic;
+
 use longshore_common::wire::{Cap, CloseCode, Frame, FrameDecoder, FrameError, Message, encode};
 use quinn::congestion::CubicConfig;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
@@ -12,9 +14,12 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use traffic::Way;
 
 /// Bytes taken from a stream at once.
 const READ_CHUNK: usize = 16 * 1024;
+/// Bytes in front of each body.
+const HEADER: usize = 8;
 /// A silent connection is kept open by packets this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// A connection without any packet for so long is gone.
@@ -94,6 +99,7 @@ impl FrameReader {
     pub async fn next(&mut self) -> Result<Frame, LinkError> {
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
+                traffic::count(Way::In, frame.kind, frame.body.len() + HEADER);
                 return Ok(frame);
             }
             match self.stream.read_chunk(READ_CHUNK, true).await {
@@ -121,10 +127,11 @@ pub async fn send<M: Message + Serialize>(
     stream: &mut quinn::SendStream,
     message: &M,
 ) -> Result<(), LinkError> {
-    stream
-        .write_all(&encode(message))
-        .await
-        .map_err(|error| LinkError::Gone(error.to_string()))
+    let bytes = encode(message);
+    let written = stream.write_all(&bytes).await;
+    written.map_err(|error| LinkError::Gone(error.to_string()))?;
+    traffic::count(Way::Out, M::KIND, bytes.len());
+    Ok(())
 }
 
 /// Writes one message as a frame, but not for longer than `limit`: a peer that takes

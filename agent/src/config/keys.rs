@@ -255,6 +255,12 @@ pub const SCHEMA: Schema = Schema {
             "30",
             "Days output is kept after the end.",
         ),
+        key(
+            "agent.metrics.listen",
+            Kind::Text,
+            "\"127.0.0.1:7421\"",
+            "TCP address at which metrics are shown to everybody who reaches it, in the clear: GET /metrics. Empty = nowhere. docs/metrics.md names them.",
+        ),
         reload(
             "agent.local_cordon",
             Kind::Bool,

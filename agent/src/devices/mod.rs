@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub processes: BTreeMap<DeviceId, Vec<(u32, Option<i64>)>>,
     /// The newest sign of sickness that the driver told of the GPU of each device.
     pub signs: BTreeMap<DeviceId, Sign>,
+    /// How many XIDs of which number the driver told of each GPU since the process began.
+    pub xids: BTreeMap<(DeviceId, u32), u64>,
     /// Those among the devices that the configuration keeps back.
     pub masked: BTreeSet<DeviceId>,
     /// Version of the driver; empty = none.

@@ -51,6 +51,7 @@ pub fn start(config: &SimulatedConfig) -> (Snapshots, SimulatedGpus) {
         processes: devices.iter().map(|d| (d.id.clone(), Vec::new())).collect(),
         devices,
         signs: BTreeMap::new(),
+        xids: BTreeMap::new(),
         driver_version: "simulated".to_owned(),
         note: String::new(),
     };

@@ -1,6 +1,7 @@
 //! What the link sends, kept ready by the supervisor.
 
 use super::material::Desk;
+use crate::metrics::Tally;
 use crate::standing::Standing;
 use longshore_common::agent::{Inventory, NodeLoad, RuntimeState};
 use longshore_common::ids::{ContainerKey, CoordinatorGeneration, Fence, Generation, InstanceId};
@@ -46,6 +47,8 @@ pub struct Outbox {
     pub(crate) notices: VecDeque<Notice>,
     /// Notices that were dropped since the last one was sent.
     dropped: u64,
+    /// Notices that were dropped at all.
+    dropped_ever: u64,
     /// Containers that no order names, with a number that goes up when they differ; 0 = they
     /// are not known yet.
     pub unclaimed: (u64, Vec<UnclaimedItem>),
@@ -115,8 +118,20 @@ impl Outbox {
         if self.notices.len() >= NOTICES {
             self.notices.pop_front();
             self.dropped += 1;
+            self.dropped_ever += 1;
         }
         self.notices.push_back(notice);
+    }
+
+    /// How many notices were dropped since the process began.
+    #[must_use]
+    pub const fn dropped_ever(&self) -> u64 {
+        self.dropped_ever
+    }
+
+    /// Where each container stands, as the coordinator is told.
+    pub fn states(&self) -> impl Iterator<Item = ContainerState> {
+        self.reports.values().map(|(_, report)| report.state)
     }
 
     /// The oldest notice; it says how many before it were dropped. It stays until it is told
@@ -205,6 +220,8 @@ pub struct Shared {
     anew: Notify,
     /// Who waits for what containers are given.
     pub desk: Desk,
+    /// What is noted for figures alone.
+    pub tally: Tally,
     /// True once the agent stops: the link says goodbye.
     stopping: watch::Sender<bool>,
     /// A newer process of this agent took over.
@@ -274,6 +291,7 @@ impl Shared {
                 figures: BTreeMap::new(),
                 notices: VecDeque::new(),
                 dropped: 0,
+                dropped_ever: 0,
                 unclaimed: (0, Vec::new()),
                 layers: (1, NodeLayers::default()),
                 reports: BTreeMap::new(),
@@ -286,6 +304,7 @@ impl Shared {
             desk: Desk::default(),
             #[cfg(test)]
             desk: Desk::answering(),
+            tally: Tally::default(),
             stopping: watch::channel(false).0,
             replaced: watch::channel(false).0,
             acked_sent_ms: AtomicI64::new(0),

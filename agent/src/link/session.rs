@@ -96,6 +96,7 @@ pub(super) async fn run(
         Err(error) => return Ended::Failed(error),
     };
     let result = talk(config, address, &connection, shared, logs, heard).await;
+    shared.tally.note(|noted| noted.link_up = false);
     let _ = heard.send(Heard::Down).await; // a supervisor that is gone needs no news
     let ended = match result {
         Ok(never) => match never {},
@@ -244,6 +245,11 @@ async fn talk(
         group: welcome.group.clone(),
         ahead_ms: wall_clock().0.saturating_sub(welcome.now.0),
         offers: None,
+    });
+    shared.tally.note(|noted| {
+        noted.name.clone_from(&welcome.name);
+        noted.link_up = true;
+        noted.links += 1;
     });
     let (state_out, state_in) = connection.open_bi().await.map_err(gone)?;
     let _ = state_out.set_priority(100);
@@ -435,6 +441,8 @@ impl Control<'_> {
         self.acked = self.acked.max(reached);
         self.last_ack = Instant::now();
         self.shared.acked_sent_ms.store(sent_ms, Ordering::Relaxed);
+        let rtt_ms = boot_ms().saturating_sub(sent_ms);
+        self.shared.tally.note(|noted| noted.rtt_ms = Some(rtt_ms));
         if ack.want_actual {
             self.between.want_actual.store(true, Ordering::Relaxed);
             self.between.state_due.notify_one();

@@ -113,6 +113,8 @@ pub enum Event {
     Exec(ExecId, News),
     /// A connection to a port inside says how it stands.
     Tunnel(ContainerKey, Use),
+    /// Something that whoever looks after this node should hear of.
+    Said(String),
     /// A program was sent the signal it wants before an end.
     Signalled(ContainerKey, i64, Result<(), RuntimeError>),
 }
@@ -613,6 +615,7 @@ impl<C: Containers> Supervisor<C> {
                 self.reconcile_all()?;
             }
             Event::Verified(key, result) => self.take_check(key, result)?,
+            Event::Said(text) => self.notice(NoticeKind::Runtime, None, None, text),
             Event::Strangers(seen) => {
                 let used = seen.iter().map(|(id, all)| (id.clone(), !all.is_empty()));
                 let freed = self.stuck.probed(&used.collect());
@@ -700,6 +703,15 @@ impl<C: Containers> Supervisor<C> {
             devices: snapshot.samples.into_iter().take(MAX_SAMPLES).collect(),
         };
         self.shared.outbox().load = Some(load);
+        let (journal, lease_ms) = (self.journal.size(), self.lease.lease_ms);
+        self.shared.tally.note(|noted| {
+            noted.journal_bytes = journal;
+            noted.lease_ms = lease_ms;
+            noted.disk = match self.engine.root.as_os_str().is_empty() {
+                true => "/".to_owned(),
+                false => self.engine.root.display().to_string(),
+            };
+        });
     }
 
     /// Limits of running containers.

@@ -117,6 +117,7 @@ impl<C: Containers> Supervisor<C> {
         let Some(busy) = self.busy.remove(&key) else {
             return Ok(());
         };
+        self.note_step(busy.doing, &done);
         if busy.again {
             self.look(key);
         }
@@ -158,6 +159,31 @@ impl<C: Containers> Supervisor<C> {
             }
             Done::Ended(outcome) => self.store_ended(*outcome),
         }
+    }
+
+    /// For the figures alone.
+    fn note_step(&self, doing: Doing, done: &Done) {
+        let step = match doing {
+            Doing::Pulling | Doing::Creating => "prepare",
+            Doing::Starting => "start",
+            Doing::Freezing => "freeze",
+            Doing::Stopping => "stop",
+            Doing::Removing => "remove",
+            Doing::Ending => "end",
+            Doing::Looking => "look",
+        };
+        let ok = match done {
+            Done::Creating | Done::Notes(_) => return,
+            Done::Prepared(result) => result.is_ok(),
+            Done::Started(result) => result.is_ok(),
+            Done::Found(result) => result.is_ok(),
+            Done::Removed(result) => result.is_ok(),
+            Done::NotFrozen(_) => false,
+            Done::Ended(_) => true,
+        };
+        self.shared
+            .tally
+            .note(|noted| *noted.steps.entry((step, ok)).or_default() += 1);
     }
 
     pub(super) fn note_found_created(&mut self, key: ContainerKey, docker_id: String) {

@@ -10,6 +10,7 @@ mod exec;
 mod figures;
 mod frame;
 mod keeping;
+mod kinds;
 mod message;
 mod signed;
 mod terms;
@@ -28,6 +29,7 @@ pub use figures::{
 };
 pub use frame::{Cap, Frame, FrameDecoder, FrameError, encode};
 pub use keeping::{Claim, UnclaimedItem, UnclaimedReport};
+pub use kinds::KINDS;
 pub use message::*;
 pub use signed::{SignedSet, SigningInput};
 pub use terms::{MAX_NODE_LAYERS, NodeLayers, Terms};

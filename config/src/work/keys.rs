@@ -117,7 +117,7 @@ pub const FREE: [&str; 2] = ["environment", "files"];
 const ROOTS: [&str; 5] = ["daemon", "secure", "services", "logging", "work"];
 
 /// What comes behind `agent.` and belongs to a machine.
-const MACHINE: [&str; 51] = [
+const MACHINE: [&str; 52] = [
     "address",
     "addresses",
     "allocation",
@@ -149,6 +149,7 @@ const MACHINE: [&str; 51] = [
     "logging",
     "logs",
     "max_containers",
+    "metrics",
     "mps",
     "name",
     "network",

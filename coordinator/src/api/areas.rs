@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 pub enum Area {
     /// The console and links to apps, and all that is no other part.
     App,
-    /// `/api/`
+    /// `/api/`, and metrics.
     Api,
     /// `/files/`: what belongs to users.
     Files,
@@ -28,6 +28,7 @@ impl Area {
         match path {
             "/healthz" | "/readyz" | "/version" | "/ca.pem" => None,
             _ if below("/help") => None,
+            "/metrics" => Some(Self::Api),
             _ if below("/api") => Some(Self::Api),
             _ if below("/files") => Some(Self::Files),
             _ => Some(Self::App),
@@ -161,6 +162,7 @@ mod tests {
             api: at_api,
             app: at_app,
             files: at_files,
+            metrics: Vec::new(),
         };
         Areas::new(&Hosts { app, api, files }, &listen, 0)
     }
@@ -190,7 +192,7 @@ mod tests {
         ] {
             assert_eq!(Area::of(path), Some(Area::App), "{path}");
         }
-        for path in ["/api/v1/me", "/api"] {
+        for path in ["/api/v1/me", "/api", "/metrics"] {
             assert_eq!(Area::of(path), Some(Area::Api), "{path}");
         }
         assert_eq!(Area::of("/files/v1/sessions/s-1"), Some(Area::Files));

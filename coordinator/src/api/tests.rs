@@ -9,6 +9,7 @@ mod given;
 mod http;
 mod idle;
 mod matrix;
+mod metrics;
 mod nodes;
 mod output;
 mod outside;
@@ -325,7 +326,9 @@ async fn made(
     let live = Arc::new(Live::default());
     let wake = Arc::new(notify::Wake::default());
     let waker: Arc<dyn engine::Follow> = Arc::<notify::Wake>::clone(&wake);
-    let (engine, _) = engine::start(state, store, live, effects, vec![people, waker]);
+    let counted: Arc<dyn engine::Follow> = Arc::<crate::metrics::Counted>::clone(&live.counted);
+    let follow = vec![people, waker, counted];
+    let (engine, _) = engine::start(state, store, live, effects, follow);
     tokio::spawn(async move { while due.recv().await.is_some() {} });
     let (stop, stopping) = watch::channel(false);
     let app = App::new(Parts {

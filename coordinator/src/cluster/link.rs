@@ -91,12 +91,14 @@ pub(super) async fn serve(shared: &Arc<Shared>, connection: quinn::Connection, n
     match ending {
         Ending::Peer(error) => match error.close_code() {
             Some(code) => {
+                shared.engine.live.counted.refused(code);
                 warn!(%peer, %error, "agent broke the protocol");
                 close(&connection, code, &error.to_string());
             }
             None => info!(%peer, %error, "agent connection ended"),
         },
         Ending::Refused(code, text) => {
+            shared.engine.live.counted.refused(code);
             info!(%peer, %text, "agent refused");
             close(&connection, code, &text);
         }
@@ -434,6 +436,7 @@ async fn heartbeats(
         }
         let heartbeat: Heartbeat = frame.decode()?;
         beat(live);
+        live.applied.store(heartbeat.applied.0, Ordering::Relaxed);
         let want_actual = {
             let mut view = view.lock().await;
             for report in &heartbeat.changed {
@@ -727,6 +730,7 @@ async fn take(
         }
         Outcome::KIND => {
             let outcome: Outcome = frame.decode()?;
+            shared.engine.live.counted.outcome(outcome.end.as_ref());
             let (key, live) = (outcome.key, Arc::clone(&shared.engine.live));
             let event = Event::Outcome {
                 agent,

@@ -24,6 +24,8 @@ pub struct Listen {
     pub app: Vec<SocketAddr>,
     /// Files; none = `api`.
     pub files: Vec<SocketAddr>,
+    /// Metrics, without a login; none = nowhere but at `api`.
+    pub metrics: Vec<SocketAddr>,
 }
 
 impl Default for Listen {
@@ -32,12 +34,13 @@ impl Default for Listen {
             api: vec![USUAL],
             app: Vec::new(),
             files: Vec::new(),
+            metrics: Vec::new(),
         }
     }
 }
 
 impl Listen {
-    /// Every address of the three lists.
+    /// Every address of a part.
     pub fn all(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         [&self.api, &self.app, &self.files]
             .into_iter()
@@ -68,6 +71,7 @@ impl Listen {
             ("api", &self.api),
             ("app", &self.app),
             ("files", &self.files),
+            ("metrics", &self.metrics),
         ];
         for (name, list) in lists {
             if list.len() > MOST {
@@ -312,7 +316,7 @@ mod tests {
         Listen {
             api: read(api),
             app: read(app),
-            files: Vec::new(),
+            ..Listen::default()
         }
     }
 

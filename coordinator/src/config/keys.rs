@@ -96,6 +96,12 @@ pub const SCHEMA: Schema = Schema {
             "TCP addresses of files; [] = those of the API.",
         ),
         key(
+            "daemon.listen.metrics",
+            TEXTS,
+            "[]",
+            "TCP addresses of metrics alone, without a login; [] = only GET /metrics of the API, for monitors and above. Addresses that other machines reach want services.metrics.allow, and are encrypted.",
+        ),
+        key(
             "daemon.hosts.app",
             Kind::Text,
             "",
@@ -784,6 +790,24 @@ pub const SCHEMA: Schema = Schema {
             Kind::Integer(1, 100_000),
             "48",
             "So many copies are kept; an older one goes after a new one was made.",
+        ),
+        reload(
+            "services.metrics.enabled",
+            Kind::Bool,
+            "true",
+            "There are metrics for Prometheus: GET /metrics. docs/metrics.md names them.",
+        ),
+        reload(
+            "services.metrics.session_info",
+            Kind::Bool,
+            "true",
+            "Which sessions hold which GPUs is among them, with the names of their owners and projects.",
+        ),
+        reload(
+            "services.metrics.allow",
+            TEXTS,
+            "[]",
+            "Addresses and networks (10.0.0.0/24) that are answered at daemon.listen.metrics, besides this machine.",
         ),
         live(
             "logging.level",

@@ -24,6 +24,10 @@ const HOT_MS: i64 = 600_000;
 /// the middle of a reset.
 const ANSWERS_TO_RETURN: u8 = 2;
 
+/// Numbers of XIDs, of all GPUs together, that are counted: a driver has fewer than two hundred
+/// for each, and a sick one must not fill memory.
+const MOST_XIDS: usize = 1024;
+
 /// What the calling thread tells.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -114,6 +118,8 @@ pub(super) struct Tracker {
     quiet_since: BTreeMap<DeviceId, Timestamp>,
     /// Of each device: the newest XID of its GPU.
     signs: BTreeMap<DeviceId, Sign>,
+    /// By GPU and number: how many there were.
+    xids: BTreeMap<(DeviceId, u32), u64>,
     /// The library did not answer as a whole.
     driver_away: bool,
     looked: bool,
@@ -158,6 +164,7 @@ impl Tracker {
             known: Vec::new(),
             quiet_since: BTreeMap::new(),
             signs: BTreeMap::new(),
+            xids: BTreeMap::new(),
             driver_away: false,
             looked: false,
             unresponsive: false,
@@ -202,6 +209,7 @@ impl Tracker {
                 self.note.clone()
             },
             signs: self.signs.clone(),
+            xids: self.xids.clone(),
             ..Snapshot::default()
         };
         for (index, known) in (0_u32..).zip(&self.known) {
@@ -315,6 +323,10 @@ impl Tracker {
 
     fn on_xid(&mut self, gpu: &DeviceId, xid: u32, at: Timestamp) {
         let text = sign(xid, at);
+        let counted = (gpu.clone(), xid);
+        if self.xids.len() < MOST_XIDS || self.xids.contains_key(&counted) {
+            *self.xids.entry(counted).or_default() += 1;
+        }
         let mut sick = false;
         for known in self.known.iter_mut().filter(|k| k.facts.gpu == *gpu) {
             if xid == XID_OFF_THE_BUS {

@@ -4,13 +4,15 @@
 //! engine that was restarted is found again by the next call, and it turns every
 //! failure into one of four kinds that callers can judge.
 
+use crate::metrics::CallTimes;
 use crate::runtime::RuntimeError;
 use bollard::errors::Error;
 use longshore_common::session::Cause;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How a call to the engine failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -125,6 +127,8 @@ const NEVER_S: u64 = 30 * 24 * 3600;
 pub struct Engine {
     socket: PathBuf,
     client: Mutex<Option<bollard::Docker>>,
+    /// What calls took.
+    pub times: Arc<CallTimes>,
 }
 
 impl Engine {
@@ -136,6 +140,7 @@ impl Engine {
         Self {
             socket: PathBuf::from(bare),
             client: Mutex::new(None),
+            times: Arc::default(),
         }
     }
 
@@ -156,9 +161,11 @@ impl Engine {
             let client = self.client().await?;
             work(client).await.map_err(CallError::from)
         };
+        let began = Instant::now();
         let result = tokio::time::timeout(Duration::from_secs(seconds), both)
             .await
             .unwrap_or(Err(CallError::Timeout { call, seconds }));
+        self.times.took(call, began.elapsed());
         if let Err(CallError::Refused {
             status: 400,
             message,

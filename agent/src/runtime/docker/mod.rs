@@ -21,6 +21,7 @@
 //! facts of the engine) is made ready before or in the background.
 
 use crate::delivery::{Delivered, store};
+use crate::metrics::CallTimes;
 use crate::network::{Pool, PoolConfig, PoolError};
 use crate::runtime::{
     Breach, Containers, CreateRequest, DialError, EngineInfo, ExecOrder, ExecState, Execution,
@@ -250,6 +251,12 @@ impl Docker {
         let roots = self.0.file_roots.lock();
         let mut roots = roots.unwrap_or_else(PoisonError::into_inner);
         roots.clone_from(&config.file_roots);
+    }
+
+    /// What calls of it took, and what was fetched.
+    #[must_use]
+    pub fn times(&self) -> Arc<CallTimes> {
+        Arc::clone(&self.0.engine.times)
     }
 
     /// Where files may be put.

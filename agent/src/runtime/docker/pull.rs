@@ -410,7 +410,7 @@ impl Job {
         let client = self.engine.client().await.map_err(pull_error)?;
         let mut stream = client.create_image(Some(options), None, self.credentials());
         let mut layers = Layers::default();
-        let mut largest = 0;
+        let (mut largest, mut fetched) = (0, 0);
         loop {
             let stall = Duration::from_secs(STALL_S);
             let Ok(item) = tokio::time::timeout(stall, stream.next()).await else {
@@ -431,7 +431,12 @@ impl Job {
                         largest = known;
                         self.make_room(&mut room, known).await?;
                     }
-                    self.stage.send_replace(Stage::Going(layers.state()));
+                    let state = layers.state();
+                    // A layer that is begun anew counts again only from where it was.
+                    let more = state.bytes_done.saturating_sub(fetched);
+                    self.engine.times.fetched(more);
+                    fetched += more;
+                    self.stage.send_replace(Stage::Going(state));
                 }
                 Some(Err(error)) => return Err(pull_error(error.into())),
             }

@@ -5,6 +5,7 @@
 mod agents;
 mod arrays;
 mod bounds;
+mod census;
 mod chaos;
 mod clusters;
 mod devices;

@@ -3,7 +3,7 @@
 use super::Access;
 use super::parts::{OPEN, ORDER, READ, REHEARSED, query, shape};
 use super::{Gives, Holds, Operation};
-use crate::api::{actions, service};
+use crate::api::{actions, metrics, service};
 use axum::routing::{get, post};
 use longshore_common::api;
 
@@ -53,6 +53,15 @@ pub(super) const ROWS: &[Operation] = &[
         codes: &["LS-NOT-FOUND"],
         handler: || get(service::help),
         ..OPEN
+    },
+    Operation {
+        id: "metrics_read",
+        path: "/metrics",
+        row: Some(Access::MetricsRead),
+        summary: "Figures for Prometheus, in its text format; 404 where services.metrics.enabled is false",
+        gives: Gives::Plain("text/plain"),
+        handler: || get(metrics::read),
+        ..READ
     },
     Operation {
         id: "openapi_read",
