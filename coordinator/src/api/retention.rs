@@ -1,4 +1,4 @@
-//! Sessions, histories and usage that grew old: looked for at the start, once a day, and when the
+//! Sessions, their histories and last output, and usage that grew old: looked for at the start, once a day, and when the
 //! days are changed; removed piece by piece, so that others are answered in between.
 
 use super::App;
@@ -47,6 +47,9 @@ pub(super) async fn forget(app: &App, days: Retention, now: Timestamp) {
         if let Some(before) = old_before(days.events_days, now) {
             sessions(app, OldPart::Histories, before, Old::Histories).await?;
         }
+        if let Some(before) = old_before(days.logs_days, now) {
+            sessions(app, OldPart::Output, before, Old::Output).await?;
+        }
         if let Some(before) = old_before(days.sessions_days, now) {
             sessions(app, OldPart::Sessions, before, Old::Sessions).await?;
         }
@@ -94,6 +97,7 @@ async fn sessions(
         let what = match part {
             OldPart::Sessions => "old sessions were removed",
             OldPart::Histories => "histories of old sessions were removed",
+            OldPart::Output => "the last output of old sessions was removed",
         };
         tracing::info!(sessions = all, "{what}");
     }

@@ -762,10 +762,16 @@ pub const SCHEMA: Schema = Schema {
             "The histories of sessions are removed so many days after their end; 0 = with the session.",
         ),
         live(
+            "services.retention.logs_days",
+            Kind::Integer(0, 36_500),
+            "30",
+            "The last output that the coordinator keeps of each session is removed so many days after its end; 0 = with the session. What nodes keep goes by agent.logs.retention_days.",
+        ),
+        live(
             "services.retention.audit_days",
             Kind::Integer(0, 36_500),
             "0",
-            "The audit log is cut off behind so many days; 0 = never.",
+            "The audit log is cut off behind so many days, logins with the rest; 0 = never.",
         ),
         live(
             "services.backup.enabled",

@@ -17,6 +17,8 @@ pub struct Retention {
     pub usage_days: u32,
     /// After which the history of a session that has ended is removed.
     pub events_days: u32,
+    /// After which the last output of a session that has ended is removed.
+    pub logs_days: u32,
     /// After which a record of the audit log is removed.
     pub audit_days: u32,
 }
@@ -27,6 +29,7 @@ impl Default for Retention {
             sessions_days: 0,
             usage_days: 0,
             events_days: 90,
+            logs_days: 30,
             audit_days: 0,
         }
     }
@@ -38,6 +41,7 @@ impl Retention {
             ("sessions_days", self.sessions_days),
             ("usage_days", self.usage_days),
             ("events_days", self.events_days),
+            ("logs_days", self.logs_days),
             ("audit_days", self.audit_days),
         ];
         match all.into_iter().find(|(_, days)| *days > MOST_DAYS) {
@@ -62,10 +66,11 @@ mod tests {
             set(&mut retention, days);
             retention.check().map_err(|error| error.to_string())
         };
-        let keys: [(&str, Set); 4] = [
+        let keys: [(&str, Set); 5] = [
             ("sessions_days", |r, days| r.sessions_days = days),
             ("usage_days", |r, days| r.usage_days = days),
             ("events_days", |r, days| r.events_days = days),
+            ("logs_days", |r, days| r.logs_days = days),
             ("audit_days", |r, days| r.audit_days = days),
         ];
         for (key, set) in keys {

@@ -16,6 +16,8 @@ pub enum Part {
     Sessions,
     /// Sessions that have a history.
     Histories,
+    /// Sessions whose last output is kept.
+    Output,
 }
 
 /// Where a look ended.
@@ -30,6 +32,8 @@ const WITH_ARRAY: &str = "CASE WHEN s.id > 1099511627775
       WHERE a.id = (s.id & 1099511627775) AND a.settled = 1 AND a.ended_at < ?1)
     ELSE NOT EXISTS (SELECT 1 FROM sessions t
       WHERE t.place > s.place AND t.place < s.place + 16777216) END";
+// In the words of its index.
+const WITH_OUTPUT: &str = "json_extract(body, '$.tail') IS NOT NULL";
 const WITH_HISTORY: &str = "EXISTS (SELECT 1 FROM session_history h WHERE h.session = s.id)";
 
 impl Reader {
@@ -49,7 +53,7 @@ impl Reader {
             .await
     }
 
-    /// How many of these are still there, or have their histories still.
+    /// How many of these are still there, or have their histories or their last output still.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -60,6 +64,10 @@ impl Reader {
                 Part::Sessions => "SELECT EXISTS (SELECT 1 FROM sessions WHERE id = ?1)",
                 Part::Histories => {
                     "SELECT EXISTS (SELECT 1 FROM session_history WHERE session = ?1)"
+                }
+                Part::Output => {
+                    "SELECT EXISTS (SELECT 1 FROM sessions
+                        WHERE id = ?1 AND json_extract(body, '$.tail') IS NOT NULL)"
                 }
             };
             let mut statement = db.prepare_cached(sql).doing(doing)?;
@@ -103,6 +111,7 @@ fn ended(
     let which = match part {
         Part::Sessions => WITH_ARRAY,
         Part::Histories => WITH_HISTORY,
+        Part::Output => WITH_OUTPUT,
     };
     let sql = format!("{ENDED} AND {which} ORDER BY s.ended_at, s.id DESC LIMIT ?4");
     let (at, id) = after.unwrap_or((Timestamp(i64::MIN), SessionId(0)));
@@ -128,6 +137,9 @@ const OF_SESSION: [&str; 5] = [
     "DELETE FROM sessions WHERE id = ?1 AND settled = 1",
 ];
 const OF_HISTORY: [&str; 2] = [OF_SESSION[0], OF_SESSION[1]];
+const OF_OUTPUT: [&str; 1] = ["UPDATE sessions
+    SET body = json_set(body, '$.tail', NULL, '$.tail_at', NULL)
+    WHERE id = ?1 AND settled = 1"];
 const USAGE: &str = "DELETE FROM usage
     WHERE (session, rank, attempt, slot, device) IN (
       SELECT session, rank, attempt, slot, device FROM usage
@@ -145,6 +157,7 @@ pub(super) fn write(to: &Transaction<'_>, change: &Change) -> Result<(), StoreEr
     match change {
         Change::SessionsForgotten(ids) => all(ids, &OF_SESSION),
         Change::HistoriesForgotten(ids) => all(ids, &OF_HISTORY),
+        Change::OutputForgotten(ids) => all(ids, &OF_OUTPUT),
         Change::UsageForgotten { before, most } => {
             execute(to, USAGE, params![before.0, most], "forget old usage")
         }

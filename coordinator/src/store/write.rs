@@ -277,6 +277,7 @@ impl<'a> Batch<'a> {
                 Change::Replay(replay, at) => batch.lines.push(Line::Replay(replay, *at)),
                 Change::SessionsForgotten(_)
                 | Change::HistoriesForgotten(_)
+                | Change::OutputForgotten(_)
                 | Change::UsageForgotten { .. } => batch.lines.push(Line::Forgotten(change)),
                 Change::Usage(change) => batch.lines.push(Line::Usage(change)),
                 Change::Audit(line) => batch.lines.push(Line::Audit(line)),

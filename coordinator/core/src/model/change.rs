@@ -160,6 +160,8 @@ pub enum Change {
     SessionsForgotten(Vec<SessionId>),
     /// The histories of old sessions are gone. Kept by the store alone.
     HistoriesForgotten(Vec<SessionId>),
+    /// The last output of old sessions is gone. Kept by the store alone.
+    OutputForgotten(Vec<SessionId>),
     /// Old rows of usage are gone. Kept by the store alone.
     UsageForgotten {
         /// Those that ended before.

@@ -24,6 +24,8 @@ pub enum Old {
     Sessions(Vec<SessionId>),
     /// Of such sessions the lines of their histories.
     Histories(Vec<SessionId>),
+    /// Of such sessions the last output.
+    Output(Vec<SessionId>),
     /// Rows of usage.
     Usage {
         /// Those that ended before.
@@ -77,6 +79,13 @@ pub fn forgettable(state: &State, ended: &[SessionId]) -> Vec<SessionId> {
     ended.filter(|id| free.contains(id)).collect()
 }
 
+/// Those of which memory has nothing any more; none = all of them are known.
+fn settled(state: &State, ended: &[SessionId]) -> Option<Vec<SessionId>> {
+    let over = ended.iter().copied();
+    let over = over.filter(|id| !state.sessions.contains_key(id));
+    Some(over.collect()).filter(|over: &Vec<SessionId>| !over.is_empty())
+}
+
 /// Decides it.
 pub(super) fn decide(state: &State, old: &Old) -> Outcome {
     let change = match old {
@@ -84,12 +93,8 @@ pub(super) fn decide(state: &State, old: &Old) -> Outcome {
             none if none.is_empty() => None,
             some => Some(Change::SessionsForgotten(some)),
         },
-        Old::Histories(ended) => {
-            let over = ended.iter().copied();
-            let over = over.filter(|id| !state.sessions.contains_key(id));
-            let over: Vec<SessionId> = over.collect();
-            (!over.is_empty()).then_some(Change::HistoriesForgotten(over))
-        }
+        Old::Histories(ended) => settled(state, ended).map(Change::HistoriesForgotten),
+        Old::Output(ended) => settled(state, ended).map(Change::OutputForgotten),
         Old::Usage { before, most } => Some(Change::UsageForgotten {
             before: *before,
             most: *most,

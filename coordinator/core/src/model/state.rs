@@ -523,6 +523,7 @@ impl State {
             | Change::Replay(..)
             | Change::SessionsForgotten(_)
             | Change::HistoriesForgotten(_)
+            | Change::OutputForgotten(_)
             | Change::UsageForgotten { .. }
             | Change::Usage(_) => (),
             Change::Audit(line) => self.audit = line.head(),

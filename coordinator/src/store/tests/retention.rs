@@ -270,3 +270,53 @@ fn what_is_old_is_found_by_its_age() {
     let asked = plan("DELETE FROM idempotency WHERE session = 1");
     assert!(asked.contains("idempotency_of"), "{asked}");
 }
+
+#[test]
+fn the_last_output_of_old_sessions_goes_and_the_rest_stays() {
+    let dir = dir();
+    let (store, _) = open_at(&file(&dir)).expect("a new store");
+    let mut world = World::new();
+    let agent = world.agent("n1", 0);
+    let said = world.submit(world::job());
+    runs_and_ends(&mut world, said);
+    // It never had a place, and said nothing.
+    world.schedulable(agent, false);
+    let silent = world.submit(world::job());
+    world.terminate(&[silent], 0, false);
+    follow(&store, &mut world);
+    let now = world.now.plus_ms(10 * DAY_MS);
+    let read = |id| {
+        wait(store.reader().session(id))
+            .expect("read")
+            .expect("there")
+    };
+    let found = old(&store, OldPart::Output, 9, now);
+    assert_eq!(found, [said], "only where there is some");
+    assert!(read(silent).ended_at.is_some());
+    assert!(old(&store, OldPart::Output, 11, now).is_empty());
+    let before = read(said);
+    assert_eq!(before.tail.as_deref(), Some("last words"));
+    world.does(Event::Forget(Old::Output(found)));
+    follow(&store, &mut world);
+    let expected = longshore_core::model::Session {
+        tail: None,
+        tail_at: None,
+        ..before
+    };
+    assert_eq!(read(said), expected);
+    assert!(old(&store, OldPart::Output, 9, now).is_empty());
+    let reader = store.reader();
+    let left = reader.ended_among(OldPart::Output, vec![said]);
+    assert_eq!(wait(left).expect("read"), 0);
+    // It is found by its index, however many sessions there are.
+    let db = Connection::open(file(&dir)).expect("the file");
+    let plan: Vec<String> = db
+        .prepare(
+            "EXPLAIN QUERY PLAN SELECT s.id FROM sessions s WHERE s.settled = 1
+             AND s.ended_at < 1 AND json_extract(body, '$.tail') IS NOT NULL
+             ORDER BY s.ended_at, s.id DESC LIMIT 1",
+        )
+        .and_then(|mut all| all.query_map([], |row| row.get(3))?.collect())
+        .expect("a plan");
+    assert!(plan.concat().contains("sessions_with_output"), "{plan:?}");
+}

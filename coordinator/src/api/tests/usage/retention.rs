@@ -17,6 +17,7 @@ async fn what_grew_old_is_found_no_more() {
         sessions_days: 5,
         usage_days: 50,
         events_days: 1,
+        logs_days: 3,
         audit_days: 0,
     };
     let after = |days: i64| wall_clock().plus_ms(days * 86_400_000);
@@ -40,6 +41,18 @@ async fn what_grew_old_is_found_no_more() {
         (lines("s-1").await, is_there("s-1").await.as_u16()),
         (0, 200)
     );
+    let output = async |id: &str| {
+        let told = f.get(&format!("/api/v1/sessions/{id}")).await.json();
+        told["output_tail"].as_str().map(str::to_owned)
+    };
+    assert_eq!(output("s-1").await.as_deref(), Some("last words\n"));
+    forget(&f.app, days, after(4)).await;
+    assert_eq!(output("s-1").await, None);
+    let told = f.get("/api/v1/sessions/s-1").await.json();
+    assert_eq!(told["exit_code"], 0, "the rest of it stays: {told}");
+    // Its node is asked for output, and nobody else has any.
+    let logs = f.get("/api/v1/sessions/s-1/logs").await;
+    assert_eq!(logs.code(), "LS-AGENT-UNREACHABLE");
     forget(&f.app, days, after(6)).await;
     assert_eq!(is_there("s-1").await, 404);
     let listed = f.get("/api/v1/sessions?scope=all").await.json();
@@ -57,9 +70,11 @@ async fn what_grew_old_is_found_no_more() {
         sessions_days: 0,
         usage_days: 0,
         events_days: 0,
+        logs_days: 0,
         audit_days: 0,
     };
     f.ends("s-2", 0).await;
     forget(&f.app, ever, after(36_000)).await;
+    assert!(output("s-2").await.is_some());
     assert!(lines("s-2").await > 0 && rows("s-2").await > 0);
 }
