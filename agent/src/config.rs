@@ -567,7 +567,7 @@ impl Config {
             foreign: new.foreign,
             images: new.images,
             logs: new.logs,
-            logging: self.logging.reloaded(new.logging),
+            logging: new.logging,
             local_cordon: new.local_cordon,
             redact: new.redact,
             ..self.clone()

@@ -1,5 +1,5 @@
 //! The log of a daemon: how much it says, how its lines look, and where they go. All three come
-//! from the configuration, and all but the looks may change while the process runs.
+//! from the configuration, and may change while the process runs.
 //!
 //! | input | output |
 //! |---|---|
@@ -23,13 +23,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tracing::{Level, Metadata};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::layer::{Layered, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Layered, SubscriberExt as _};
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -169,7 +171,7 @@ impl std::error::Error for Error {}
 pub struct Order {
     /// `error`, `warn`, `info`, `debug`, `trace`, or filters per module.
     pub filters: String,
-    /// How lines look. What comes of the first order holds until the process ends.
+    /// How lines look.
     pub form: Form,
     /// Where they go.
     pub target: Target,
@@ -304,22 +306,53 @@ impl FormatTime for Clock {
 }
 
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
-type Shown = Box<dyn Layer<Filtered> + Send + Sync>;
+type Boxed = Box<dyn Layer<Filtered> + Send + Sync>;
 
-fn shown(to: &Output, json: bool, names: &Names) -> Shown {
-    let lines = Lines {
-        to: to.clone(),
-        names: names.clone(),
-    };
-    let terminal = to.is_terminal();
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(lines)
-        .with_ansi(terminal);
-    match json {
-        true => lines.json().boxed(),
-        false => {
-            let silent = matches!(to, Output::Journal(_));
-            lines.with_timer(Clock { silent }).boxed()
+/// Lines in one of two forms. What spans hold is written for both when they are opened: a form
+/// looks for its own in each span that is open, whichever was in force then.
+struct Shown {
+    text: Boxed,
+    json: Boxed,
+    /// Which of them lines are written in.
+    is_json: bool,
+}
+
+impl Shown {
+    fn new(to: &Output, is_json: bool, names: &Names) -> Self {
+        let lines = || Lines {
+            to: to.clone(),
+            names: names.clone(),
+        };
+        let layer = tracing_subscriber::fmt::layer;
+        let silent = matches!(to, Output::Journal(_));
+        let text = layer()
+            .with_writer(lines())
+            .with_ansi(to.is_terminal())
+            .with_timer(Clock { silent });
+        let json = layer().with_writer(lines()).with_ansi(false).json();
+        Self {
+            text: text.boxed(),
+            json: json.boxed(),
+            is_json,
+        }
+    }
+}
+
+impl Layer<Filtered> for Shown {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, Filtered>) {
+        self.text.on_new_span(attributes, id, context.clone());
+        self.json.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, Filtered>) {
+        self.text.on_record(id, values, context.clone());
+        self.json.on_record(id, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, Filtered>) {
+        match self.is_json {
+            true => self.json.on_event(event, context),
+            false => self.text.on_event(event, context),
         }
     }
 }
@@ -345,11 +378,12 @@ pub struct Log {
     names: Names,
     /// Something stands over what the configuration says of how much is logged.
     fixed: bool,
-    /// Decided once: what open spans hold is written for one of the two.
-    json: OnceLock<bool>,
+    /// An order was taken: this process has begun.
+    begun: AtomicBool,
     filter: Handle<EnvFilter, Registry>,
     lines: Handle<Shown, Filtered>,
-    to: Mutex<Output>,
+    /// Where lines go now, and whether they are JSON.
+    to: Mutex<(Output, bool)>,
 }
 
 impl fmt::Debug for Log {
@@ -385,20 +419,20 @@ impl Log {
         let first = fixed.unwrap_or_else(|| EnvFilter::new(FIRST));
         let (filter, filter_handle) = reload::Layer::new(first);
         let to = Output::Stderr;
-        let (lines, lines_handle) = reload::Layer::new(shown(&to, false, &names));
+        let (lines, lines_handle) = reload::Layer::new(Shown::new(&to, false, &names));
         let log = Self {
             program,
             names,
             fixed: is_fixed,
-            json: OnceLock::new(),
+            begun: AtomicBool::new(false),
             filter: filter_handle,
             lines: lines_handle,
-            to: Mutex::new(to),
+            to: Mutex::new((to, false)),
         };
         (log, lines, filter)
     }
 
-    fn now(&self) -> Output {
+    fn now(&self) -> (Output, bool) {
         let to = self.to.lock();
         to.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -411,7 +445,7 @@ impl Log {
     pub fn prepare(&self, order: &Order) -> Result<Prepared, Error> {
         let filter = filter(&order.filters)
             .map_err(|error| Error::Wrong(format!("logging.level: {error}")))?;
-        let now = self.now();
+        let (now, _) = self.now();
         let way = match order.target {
             Target::Stderr => Way::To(Output::Stderr),
             Target::Journal => {
@@ -428,9 +462,9 @@ impl Log {
                     Output::File(file) => Some(file).filter(|file| file.is_at(&order.file.path)),
                     Output::Stderr | Output::Journal(_) => None,
                 };
-                let wait = match self.json.get() {
-                    None => BEFORE_US,
-                    Some(_) => Duration::ZERO,
+                let wait = match self.begun.load(Ordering::Relaxed) {
+                    false => BEFORE_US,
+                    true => Duration::ZERO,
                 };
                 match open {
                     Some(file) => Way::On(Arc::clone(file), order.file.clone()),
@@ -456,14 +490,19 @@ impl Log {
     /// # Errors
     /// The log is gone with the process.
     pub fn take(&self, prepared: Prepared) -> Result<(), Error> {
-        let json = *self.json.get_or_init(|| prepared.json);
-        match prepared.way {
-            Way::On(file, bounds) => file.bound(&bounds),
-            Way::To(to) => {
-                let lines = shown(&to, json, &self.names);
-                self.lines.reload(lines).map_err(gone)?;
-                *self.to.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        self.begun.store(true, Ordering::Relaxed);
+        let (_, was_json) = self.now();
+        let to = match prepared.way {
+            Way::On(file, bounds) => {
+                file.bound(&bounds);
+                (was_json != prepared.json).then_some(Output::File(file))
             }
+            Way::To(to) => Some(to),
+        };
+        if let Some(to) = to {
+            let lines = Shown::new(&to, prepared.json, &self.names);
+            self.lines.reload(lines).map_err(gone)?;
+            *self.to.lock().unwrap_or_else(PoisonError::into_inner) = (to, prepared.json);
         }
         self.level(prepared.filter)
     }

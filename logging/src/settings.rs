@@ -63,15 +63,6 @@ impl<P: Program> Logging<P> {
         P::kept_back(filters(&self.level, &self.levels))
     }
 
-    /// That of a newer configuration, as far as it acts without a restart.
-    #[must_use]
-    pub fn reloaded(&self, new: Self) -> Self {
-        Self {
-            format: self.format,
-            ..new
-        }
-    }
-
     /// What the log is told.
     #[must_use]
     pub fn order(&self) -> Order {

@@ -99,25 +99,58 @@ fn what_cannot_be_opened_changes_nothing() {
     assert!(fs::read_to_string(&path).unwrap().contains("still here"));
 }
 
+/// Each form finds in a span what it wants, whichever was in force when it was opened, and also
+/// what was recorded in it later.
 #[test]
-fn how_lines_look_is_decided_once() {
+fn how_lines_look_may_change_under_open_spans() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.log");
     with_log(None, |log| {
-        let mut json = order(Target::File, path.clone());
-        json.form = Form::Json;
-        log.take(log.prepare(&json).unwrap()).unwrap();
-        let span = tracing::info_span!("work", n = 1);
-        let _open = span.enter();
+        let take = |form| {
+            let order = Order {
+                form,
+                ..order(Target::File, path.clone())
+            };
+            log.take(log.prepare(&order).unwrap()).unwrap();
+        };
+        take(Form::Text);
+        let outer = tracing::info_span!("outer", n = 1, late = tracing::field::Empty);
+        let _outer = outer.enter();
         tracing::info!("one");
-        let text = order(Target::File, dir.path().join("b.log"));
-        log.take(log.prepare(&text).unwrap()).unwrap();
+        take(Form::Json);
+        outer.record("late", "yes");
+        let inner = tracing::info_span!("inner", m = "x");
+        let _inner = inner.enter();
         tracing::info!("two");
+        take(Form::Text);
+        tracing::info!("three");
+        take(Form::Auto);
+        tracing::info!("four");
     });
-    for (name, said) in [("a.log", "one"), ("b.log", "two")] {
-        let line = fs::read_to_string(dir.path().join(name)).unwrap();
-        assert!(line.starts_with('{') && line.contains(said), "{line}");
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let [one, two, three, four] = lines.as_slice() else {
+        panic!("{text}");
+    };
+    assert!(
+        one.contains("outer{n=1}: ") && one.ends_with("one"),
+        "{one}"
+    );
+    for (line, said) in [(two, "two"), (four, "four")] {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["fields"]["message"], said);
+        let spans = &line["spans"];
+        assert_eq!(
+            (&spans[0]["n"], &spans[0]["late"]),
+            (&1.into(), &"yes".into())
+        );
+        assert_eq!(
+            (&spans[1]["name"], &spans[1]["m"]),
+            (&"inner".into(), &"x".into())
+        );
     }
+    let spans = "outer{n=1 late=\"yes\"}:inner{m=\"x\"}: ";
+    assert!(three.contains(spans) && three.ends_with("three"), "{three}");
 }
 
 #[test]
@@ -139,7 +172,7 @@ fn programs_read_files_and_people_the_rest() {
         tracing::info!("one");
     });
     assert!(read("a.log").starts_with('{'));
-    // As it was at the start: a span that is open goes on in what it began with.
+    // It follows where lines go, also in a span that is open.
     with_log(None, |log| {
         let take = |order: &Order| log.take(log.prepare(order).unwrap()).unwrap();
         take(&auto(Target::Stderr, "b.log"));
@@ -148,10 +181,10 @@ fn programs_read_files_and_people_the_rest() {
         take(&auto(Target::File, "b.log"));
         tracing::info!("two");
     });
-    let line = read("b.log");
-    assert!(
-        line.contains("work{n=1}: ") && line.contains("two"),
-        "{line}"
+    let line: serde_json::Value = serde_json::from_str(&read("b.log")).unwrap();
+    assert_eq!(
+        (&line["span"]["n"], &line["fields"]["message"]),
+        (&1.into(), &"two".into())
     );
 }
 

@@ -303,11 +303,11 @@ pub const SCHEMA: Schema = Schema {
             "true",
             "Of the coordinator, which may read the same file; an agent has no requests.",
         ),
-        key(
+        reload(
             "logging.format",
             Kind::OneOf(FORMS),
             "\"auto\"",
-            "json: one object a line. auto: json into a file, text to standard error and to the journal, by where lines go at the start.",
+            "json: one object a line. auto: json into a file, text to standard error and to the journal.",
         ),
         reload(
             "logging.target",

@@ -833,11 +833,11 @@ pub const SCHEMA: Schema = Schema {
             "true",
             "A line for each request, at info: its id, method, path without the query, status, milliseconds, and who asked.",
         ),
-        key(
+        reload(
             "logging.format",
             Kind::OneOf(FORMS),
             "\"auto\"",
-            "json: one object a line. auto: json into a file, text to standard error and to the journal, by where lines go at the start.",
+            "json: one object a line. auto: json into a file, text to standard error and to the journal.",
         ),
         reload(
             "logging.target",

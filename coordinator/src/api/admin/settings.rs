@@ -209,7 +209,8 @@ fn prepared(app: &App, in_force: InForce, stored: Option<StoredSettings>) -> Res
     };
     // The file may have been moved away: each reload looks.
     let (new, old) = (&config.logging, &before.config.logging);
-    let log = match reads_files || (new.target, &new.file) != (old.target, &old.file) {
+    let differs = (new.target, new.format, &new.file) != (old.target, old.format, &old.file);
+    let log = match reads_files || differs {
         true => log(app, config)?,
         false => None,
     };
