@@ -729,6 +729,29 @@ mod tests {
     }
 
     #[test]
+    fn one_file_holds_the_keys_of_the_agent_or_whole_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("all.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            load(Some(&path), BTreeMap::new())
+        };
+        let bare = read("max_containers = 3\n[logs]\nretention_days = 7\n").unwrap();
+        assert_eq!((bare.max_containers, bare.logs.retention_days), (3, 7));
+        let whole = "[agent]\nmax_containers = 3\nlogs = { retention_days = 7 }\n";
+        assert_eq!(read(whole).unwrap(), bare);
+        let more = format!("{whole}[logging]\nlevel = \"debug\"\n[environment]\nA = \"1\"\n");
+        let read_more = read(&more).unwrap();
+        assert_eq!(read_more.logging.level, "debug");
+        assert_eq!(read_more.max_containers, 3);
+        let logging = read("[logging]\nlevel = \"debug\"\n").unwrap();
+        assert_eq!(logging.logging.level, "debug");
+        // Not a bit of each.
+        let mixed = read(&format!("max_containers = 4\n{more}")).unwrap_err().0;
+        assert!(mixed.contains("unknown key max_containers"), "{mixed}");
+    }
+
+    #[test]
     fn a_file_error_names_the_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.toml");

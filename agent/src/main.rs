@@ -34,7 +34,8 @@ const REPLACED: u8 = 3;
 #[derive(Debug, Parser)]
 #[command(name = "longshore-agent", version)]
 struct Arguments {
-    /// File of configuration (TOML, YAML, JSON or HOCON) in place of /etc/longshore/agent.toml.
+    /// File of configuration (TOML, YAML, JSON or HOCON) in place of /etc/longshore: keys as in
+    /// agent.toml, or whole ones ([agent], [logging], [environment]).
     #[arg(long, global = true)]
     config: Option<PathBuf>,
     /// Set a key of the configuration; may be given again.

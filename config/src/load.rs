@@ -30,6 +30,8 @@ pub struct File {
     pub path: PathBuf,
     /// The key its content belongs under; empty = the top.
     pub under: Vec<String>,
+    /// It may hold whole keys instead: it does where a root of the program stands at its top.
+    pub may_be_whole: bool,
     /// How it is written.
     pub format: Format,
     /// What it says.
@@ -327,9 +329,16 @@ impl Loading<'_> {
                 return self.fault(place, problem.message);
             }
         };
-        if tree.entries().is_none() {
+        let Some(entries) = tree.entries() else {
             return self.fault(name, "must be a map at the top level");
-        }
+        };
+        let is_root = |entry: &Entry| self.schema.roots.contains(&entry.name.as_str());
+        let whole = file.may_be_whole && entries.iter().any(is_root);
+        let whole = whole.then(|| File {
+            under: Vec::new(),
+            ..file.clone()
+        });
+        let file = whole.as_ref().unwrap_or(file);
         let tree = match beside::is_wanted(self.schema) {
             true => self.take_beside(tree, file, &name),
             false => self.take_work(tree, file, &name),

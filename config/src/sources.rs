@@ -15,8 +15,8 @@ pub const DIR_VARIABLE: &str = "LONGSHORE_CONFIG_DIR";
 /// What a program starts with, besides its schema.
 #[derive(Debug, Default)]
 pub struct Start<'a> {
-    /// A file given on the command line, and the key its content belongs under: it is read in
-    /// place of [`DEFAULT_DIR`].
+    /// A file given on the command line, and the key its content belongs under unless it holds
+    /// whole keys: it is read in place of [`DEFAULT_DIR`].
     pub file: Option<(&'a Path, Vec<String>)>,
     /// Settings that the program keeps itself: over the files, below the environment.
     pub settings: Vec<(String, serde_json::Value)>,
@@ -50,7 +50,11 @@ pub fn start(schema: &Schema, start: Start<'_>) -> Result<Loaded, Vec<Fault>> {
     }
     let (mut files, missing) = files_of(&folders, schema.foreign)?;
     if let Some((path, under)) = given {
-        files.push(file(path, path.to_owned(), under).map_err(|fault| vec![fault])?);
+        let read = file(path, path.to_owned(), under).map_err(|fault| vec![fault])?;
+        files.push(File {
+            may_be_whole: true,
+            ..read
+        });
     }
     let sources = Sources {
         files,
@@ -189,6 +193,7 @@ pub fn file(path: &Path, shown: PathBuf, under: Vec<String>) -> Result<File, Fau
     Ok(File {
         path: shown,
         under,
+        may_be_whole: false,
         format,
         bytes,
         open_to_all,

@@ -489,6 +489,15 @@ impl Config {
         Ok(self)
     }
 
+    /// What the coordinator is called on a machine that calls itself `machine`.
+    #[must_use]
+    pub fn name_on<'a>(&'a self, machine: &'a str) -> &'a str {
+        match self.daemon.name.as_str() {
+            "" => machine,
+            name => name,
+        }
+    }
+
     /// What goes wrong with the name of the machine, which is known only where it starts.
     ///
     /// # Errors

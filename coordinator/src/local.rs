@@ -142,12 +142,12 @@ pub fn with_stored(source: &Source, socket: &Path) -> Option<Loaded> {
     }
 }
 
-/// The configuration if it is valid, with what the coordinator that runs here has stored of it
-/// where the files alone are not.
+/// The configuration if it is valid on a machine of this name, with what the coordinator that runs
+/// here has stored of it where the files alone are not.
 ///
 /// # Errors
 /// All that is wrong, a line each.
-pub fn checked(source: &Source, socket: &Path) -> Result<Loaded, ConfigError> {
+pub fn checked(source: &Source, socket: &Path, machine: &str) -> Result<Loaded, ConfigError> {
     let load = |settings| {
         let environment = source.environment.iter().cloned();
         let overrides = source.overrides.clone();
@@ -157,7 +157,9 @@ pub fn checked(source: &Source, socket: &Path) -> Result<Loaded, ConfigError> {
             environment,
             overrides,
         );
-        loaded.map(|(_, loaded)| loaded)
+        let (config, loaded) = loaded?;
+        config.check_machine(config.name_on(machine))?;
+        Ok(loaded)
     };
     let alone = load(Vec::new());
     if alone.is_ok() {

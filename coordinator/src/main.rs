@@ -299,7 +299,7 @@ fn start() -> Result<(), End> {
         Some(Verb::Config {
             verb: ConfigVerb::Check,
         }) => {
-            let checked = local::checked(&source, &config.daemon.socket());
+            let checked = local::checked(&source, &config.daemon.socket(), &host_name());
             let loaded = checked.map_err(|error| End::Settings(error.to_string()))?;
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
@@ -549,10 +549,7 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         Err(refusal) => return Err(End::Settings(refusal.detail)),
     }
     let fixed = fixed.passwords(&state);
-    let name = match config.daemon.name.as_str() {
-        "" => host_name(),
-        name => name.to_owned(),
-    };
+    let name = config.name_on(&host_name()).to_owned();
     let fits = config.check_machine(&name);
     fits.map_err(|error| End::Settings(error.to_string()))?;
     let address = config.public_url(&name);

@@ -269,3 +269,22 @@ fn no_locked_version_is_older_than_its_floor() {
     }
     assert!(older.is_empty(), "{older:?}");
 }
+
+/// What a reload looks at is what the start read, whatever flags somebody gives.
+#[test]
+fn units_start_and_reload_with_the_same_flags() {
+    for program in ["longshore-coordinator", "longshore-agent"] {
+        let path = root().join(format!("systemd/{program}.service"));
+        let unit = fs::read_to_string(&path).expect("the unit is there");
+        let command = |key: &str| -> Vec<&str> {
+            let line = unit.lines().find_map(|line| line.strip_prefix(key));
+            let words = line.unwrap_or_default().split(' ');
+            words.filter(|word| word.starts_with(['/', '$'])).collect()
+        };
+        let start = command("ExecStart=");
+        assert_eq!(start.len(), 2, "{unit}");
+        assert_eq!(start, command("ExecReload="), "{program}");
+        let file = format!("EnvironmentFile=-/etc/default/{program}\n");
+        assert!(unit.contains(&file), "{program}");
+    }
+}

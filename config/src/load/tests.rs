@@ -37,6 +37,7 @@ fn file(name: &str, text: &str) -> File {
             "top" => Vec::new(),
             under => under.split('/').map(str::to_owned).collect(),
         },
+        may_be_whole: false,
         format: Format::of_extension(extension).unwrap(),
         bytes: text.as_bytes().to_vec(),
         open_to_all: true,

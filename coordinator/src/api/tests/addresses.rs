@@ -241,6 +241,28 @@ apps = { listen = [\"127.0.0.1:0\"] }
 }
 
 #[tokio::test]
+async fn what_opens_a_websocket_is_refused_at_another_name_as_the_rest() {
+    let served = served(main_listener()).await;
+    let paths = [
+        "/api/v1/sessions/s-1/exec/x/stream",
+        "/api/v1/sessions/s-1/forward",
+    ];
+    let opening = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    for path in paths {
+        for (host, expected) in [
+            ("api.gpu.lab", 401),
+            ("app.gpu.lab", 421),
+            ("files.gpu.lab", 421),
+        ] {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{opening}");
+            let answer = served.ask(MAIN, &head).await;
+            assert_eq!(status(&answer), expected, "{host}{path}: {answer}");
+            assert_eq!(answer.contains("LS-HOST"), expected == 421, "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_names_nobody_or_two_is_refused() {
     let served = served(main_listener()).await;
     for head in [
