@@ -929,7 +929,8 @@ fn mask_words(json: Json) -> Json {
                         Json::Object(all) if name == "headers" => {
                             all.into_iter().map(|(name, _)| (name, mask())).collect()
                         }
-                        _ if within("headers") => mask(),
+                        // A body may hold anything.
+                        _ if within("headers") || within("payload") => mask(),
                         Json::String(url) if within("url") => Json::String(place_of(&url)),
                         value => mask_words(value),
                     };

@@ -593,7 +593,7 @@ secret = "{secret}"
 headers = {{ "X-Any" = "{secret}" }}
 [[services.organization.ui_actions.session]]
 name = "open"
-action = {{ method = "POST", url = "https://desk.lab/{secret}", headers = {{ "X-Any" = "{secret}" }}, secret = "{secret}" }}
+action = {{ method = "POST", url = "https://desk.lab/{secret}", payload = "{secret}", headers = {{ "X-Any" = "{secret}" }}, secret = "{secret}" }}
 "#
         )
     }

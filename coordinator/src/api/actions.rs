@@ -216,7 +216,12 @@ async fn object(
             };
             app.engine.read(look).await?.ok_or_else(missing)?
         }
-        _ => return Err(missing()), // nobody has any yet
+        // They may be configured for a release that has some.
+        kind => {
+            let text = format!("There are no {}s yet.", kind_of(kind));
+            return Err(Failure::new("LS-NOT-FOUND", text)
+                .hint("Actions can be run about projects, sessions, agents and queues."));
+        }
     };
     if has < level && caller.role != model::Role::Superadmin {
         let text = "This action needs rw on the object.";

@@ -102,8 +102,15 @@ async fn a_desk_that_is_not_there_is_named_by_its_kind() {
         (502, "LS-UPSTREAM".into())
     );
     assert!(!failed.text().contains("127.0.0.1"), "{}", failed.text());
-    let nobody = run(&f, "folder", "x", "Look").await;
-    assert_eq!(nobody.code(), "LS-NOT-FOUND");
+    // These may be configured, and there are none of which one could have anything called.
+    for (kind, text) in [
+        ("folder", "There are no folders yet."),
+        ("model", "There are no models yet."),
+    ] {
+        let nobody = run(&f, kind, "x", "Look").await;
+        assert_eq!(nobody.code(), "LS-NOT-FOUND");
+        assert_eq!(nobody.json()["detail"], text);
+    }
 }
 
 #[tokio::test]
