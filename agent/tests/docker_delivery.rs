@@ -71,6 +71,7 @@ fn delivery() -> Delivery {
             .to_vec(),
         registries: Vec::new(),
         cluster_key: None,
+        record: String::new(),
     }
 }
 

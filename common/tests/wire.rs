@@ -149,6 +149,7 @@ fn delivery() -> Delivery {
             password: "hunter2".into(),
         }],
         cluster_key: Some([7; 32]),
+        record: "00 {}".into(),
     }
 }
 
@@ -589,6 +590,8 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                             amount: 1000,
                         }],
                     },
+                    report: report(),
+                    record: "00 {}".into(),
                 }],
             }),
         ),
@@ -721,6 +724,52 @@ fn a_delivery_is_bounded() {
     let mut one = delivery();
     one.config_json = vec![b' '; MAX_DELIVERED_CONFIG + 1];
     assert_eq!(check(&one), Err("document"));
+    let mut one = delivery();
+    one.record = "x".repeat(MAX_RECORD + 1);
+    assert_eq!(check(&one), Err("record"));
+}
+
+#[test]
+fn what_is_said_of_unclaimed_containers_is_bounded() {
+    let item = |record: String| UnclaimedItem {
+        key: key(),
+        claim: Claim::default(),
+        report: report(),
+        record,
+    };
+    let check = |items: Vec<UnclaimedItem>| UnclaimedReport { items }.check_bounds();
+    let large = || item("x".repeat(MAX_RECORD));
+    assert_eq!(check(vec![large(); 32]), Ok(()));
+    assert_eq!(check(vec![large(); 33]), Err("records"));
+    assert_eq!(check(vec![item("x".repeat(MAX_RECORD + 1))]), Err("record"));
+    let mut other = item(String::new());
+    other.report.key.session.0 += 1;
+    assert_eq!(check(vec![other]), Err("key"));
+}
+
+#[test]
+fn a_signed_record_is_one_line_of_text() {
+    let signature: Vec<u8> = (0..64).collect();
+    let text = SignedRecord::text(&signature, "{\"a\": 1}");
+    let read = SignedRecord::read(&text).unwrap();
+    assert_eq!((read.signature, read.record), (signature, "{\"a\": 1}"));
+    for wrong in [
+        "",
+        "00 {}",
+        "{} {}",
+        &text[1..],
+        &text.replacen('0', "é", 1),
+    ] {
+        assert_eq!(SignedRecord::read(wrong), None, "{wrong}");
+    }
+    let (set, placement) = (
+        SigningInput::desired_set(b"{}"),
+        SigningInput::placement("{}"),
+    );
+    assert_ne!(
+        set, placement,
+        "a signature for one purpose is none for another"
+    );
 }
 
 fn frames_of(bytes: &[u8], cuts: &[usize]) -> Vec<Frame> {

@@ -4,12 +4,13 @@
 //! same attempt: an agent that was restarted asks again and gets the same, whatever became of the
 //! vaults meanwhile.
 
+use crate::cluster::records::signed;
 use crate::engine::{Engine, EngineError};
 use crate::pki::Pki;
 use crate::vaults::{NotGiven, Vaults};
 use longshore_common::ids::{AgentId, ContainerKey};
-use longshore_common::wire::Given;
-use longshore_core::model::{State, is_given};
+use longshore_common::wire::{Given, MAX_RECORD};
+use longshore_core::model::{State, is_given, placement};
 
 /// What a container on an agent is given.
 ///
@@ -24,9 +25,10 @@ pub async fn given(
 ) -> Result<Given, EngineError> {
     let look = move |state: &State, _| {
         let session = state.sessions.get(&key.session)?;
-        is_given(state, agent, key).then_some(session.cluster.size)
+        let given = is_given(state, agent, key);
+        given.then(|| (session.cluster.size, placement(state, agent, key)))
     };
-    let Some(size) = engine.read_when_room(look).await? else {
+    let Some((size, placed)) = engine.read_when_room(look).await? else {
         return Ok(Given::Unknown);
     };
     let mut found = match vaults.deliver(engine, key.session, agent).await {
@@ -41,6 +43,8 @@ pub async fn given(
         }
     };
     found.cluster_key = (size > 1).then(|| pki.cluster_key(key.session, key.attempt));
+    let record = placed.map(|placed| signed(pki, &placed));
+    found.record = record.filter(|r| r.len() <= MAX_RECORD).unwrap_or_default();
     // An agent would take more for a broken peer and end the connection.
     Ok(match found.check() {
         Ok(()) => Given::Delivery(Box::new(std::mem::take(&mut *found))),

@@ -610,6 +610,7 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         addresses: config.daemon.agents.addresses.clone(),
         gso: config.daemon.agents.gso,
         vaults: opened.clone(),
+        reader: reader.clone(),
         terms: cluster::picked(settings.watch(), cluster::terms),
         certificate_days: cluster::picked(settings.watch(), cluster::certificate_days),
     };

@@ -241,6 +241,14 @@ impl Pki {
         self.work.sign(input).as_ref().to_vec()
     }
 
+    /// Whether a signature is one of [`Self::sign`] over these bytes.
+    #[must_use]
+    pub fn signed(&self, input: &[u8], signature: &[u8]) -> bool {
+        let key = self.work.public_key().as_ref();
+        let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key);
+        key.verify(input, signature).is_ok()
+    }
+
     /// A secret of this installation that is the same after each start: the key by which
     /// agents are told that their connection ended with an earlier process.
     #[must_use]

@@ -1,7 +1,7 @@
 //! Crashes of the agent and of the coordinator: sessions notice nothing.
 
 use longshore_common::api::Session;
-use longshore_tests::fixture::{AgentOptions, Cluster, until};
+use longshore_tests::fixture::{AgentOptions, Cluster, Seen, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,4 +134,68 @@ async fn a_node_that_is_not_schedulable_keeps_what_it_has() {
     let ended = cluster.ended(&waiting.id, Duration::from_secs(40)).await;
     assert_eq!(ended.exit_code, Some(0));
     assert_eq!(cluster.api.session(&running.id).await.state, "RUNNING");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_database_gets_back_what_runs() {
+    let mut cluster = Cluster::with_agent(AgentOptions::default()).await;
+    let containers = cluster.containers();
+    let known = cluster.api.submit(&request("sleep 600")).await;
+    cluster.running(&known.id).await;
+    let copy = cluster.back_up();
+    let lasting = cluster.api.submit(&request("sleep 600")).await;
+    let brief = cluster.api.submit(&request("sleep 8; exit 5")).await;
+    for session in [&lasting, &brief] {
+        cluster.running(&session.id).await;
+    }
+    let before = containers.list().await;
+    assert_eq!(before.len(), 3, "{before:?}");
+    cluster.kill9_coordinator();
+    cluster.restore(&copy);
+    until("one ended meanwhile", Duration::from_secs(30), async || {
+        let now = containers.list().await;
+        now.iter()
+            .any(|one| one.session == brief.id && !one.running)
+            .then_some(())
+    })
+    .await;
+    cluster.restart_coordinator().await;
+    cluster.agent_offers("node1").await;
+
+    // The end of what ended is told with its own code to a database that never knew it began.
+    until("it is adopted", Duration::from_secs(30), async || {
+        let path = format!("/api/v1/sessions/{}", brief.id);
+        let (status, _) = cluster
+            .api
+            .send(Method::GET, &path, None, None)
+            .await
+            .ok()?;
+        status.is_success().then_some(())
+    })
+    .await;
+    let brief = cluster.ended(&brief.id, Duration::from_secs(60)).await;
+    assert_eq!(
+        (brief.exit_code, brief.reason.as_deref(), brief.attempt),
+        (Some(5), Some("task-failed"), 1)
+    );
+    let adopted = cluster.running(&lasting.id).await;
+    assert_eq!(adopted.owner_name, lasting.owner_name);
+    assert!(
+        adopted.conditions.contains(&"adopted".to_owned()),
+        "{adopted:?}"
+    );
+    let after = containers.list().await;
+    for session in [&known, &lasting] {
+        let of = |all: &[Seen]| all.iter().find(|one| one.session == session.id).cloned();
+        assert_eq!(of(&after), of(&before));
+    }
+    let listed = cluster.cli(&["--json", "admin", "unclaimed", "ls"]).await;
+    assert!(!listed.stdout.contains(&lasting.id), "{listed:?}");
+    let next = cluster.api.submit(&request("exit 0")).await;
+    let number = |id: &str| id.trim_start_matches("s-").parse::<u64>().unwrap_or(0);
+    assert!(number(&next.id) > number(&brief.id) + 1000, "{}", next.id);
+    // It ends as any other does.
+    let stopped = cluster.cli(&["stop", &lasting.id]).await;
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    cluster.ended(&lasting.id, Duration::from_secs(60)).await;
 }

@@ -66,6 +66,8 @@ pub struct Delivered {
     pub environment: Vec<(String, String)>,
     /// What its people should hear.
     pub notes: Vec<FileNote>,
+    /// What it was placed as, signed, for its label; empty = there is none.
+    pub record: String,
 }
 
 // Values of the environment must not reach a log by way of `{:?}`.

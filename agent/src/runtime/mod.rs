@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -63,6 +64,9 @@ pub struct Found {
     pub claim: Claim,
     /// From its labels: see [`ImageFacts::exact`]; empty where they do not say.
     pub image: String,
+    /// From its labels: what it was placed as, signed by the coordinator; empty where they do not
+    /// say.
+    pub record: Arc<str>,
     /// Where it stands.
     pub status: FoundStatus,
     /// When its process started; none = never.
@@ -351,9 +355,15 @@ pub trait Containers: Send + Sync + 'static {
     fn deliver(
         &self,
         _request: &CreateRequest,
-        _delivery: &Delivery,
+        delivery: &Delivery,
     ) -> impl Future<Output = Result<Delivered, RuntimeError>> + Send {
-        async { Ok(Delivered::default()) }
+        let record = delivery.record.clone();
+        async {
+            Ok(Delivered {
+                record,
+                ..Delivered::default()
+            })
+        }
     }
 
     /// Whether files that a container was given are not there any more.

@@ -202,6 +202,7 @@ impl Containers for SimulatedEngine {
                 devices: request.spec.devices.clone(),
             },
             image: request.image.exact.clone(),
+            record: request.delivered.record.as_str().into(),
             status: FoundStatus::Created,
             started_at: None,
             pid: None,

@@ -9,6 +9,7 @@ use longshore_common::session::Want;
 use longshore_common::wire::{
     DesiredSet, NoticeKind, OutcomeNumber, SIGNALS, SignalRequest, SignedSet, SigningInput,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -94,7 +95,9 @@ impl<C: Containers> Supervisor<C> {
                 outbox.coordinator = Some(theirs);
                 outbox.fence = set.fence;
             }
+            let before: BTreeSet<ContainerKey> = self.desired.keys().copied().collect();
             self.adopt_set(set, 0);
+            self.tell_ends_again(&before);
             self.take_lifetimes()?;
         }
         let was_synced = std::mem::replace(&mut self.synced, self.link_up);
@@ -106,6 +109,21 @@ impl<C: Containers> Supervisor<C> {
         self.shared.outbox().applied = self.set.as_ref().map(|s| s.generation).unwrap_or_default();
         self.shared.changed.notify_one();
         Ok(())
+    }
+
+    /// An end that was acknowledged is told again if its key is ordered anew: who acknowledged it
+    /// did not know the key then, and does not know how it ended.
+    fn tell_ends_again(&mut self, before: &BTreeSet<ContainerKey>) {
+        let new = self.desired.values();
+        let new = new.filter(|e| e.want != Want::Stop && !before.contains(&e.key));
+        let ends: Vec<_> = new
+            .filter_map(|entry| self.journal.key(entry.key))
+            .filter(|record| record.ended_acked && record.closed.is_none())
+            .filter_map(|record| record.ended.clone())
+            .collect();
+        for outcome in ends {
+            self.publish(outcome);
+        }
     }
 
     /// Passes a person's signal on to the main process of a running container.

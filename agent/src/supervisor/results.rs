@@ -202,6 +202,7 @@ impl<C: Containers> Supervisor<C> {
                 spec_hash: String::new(),
                 claim: claim.unwrap_or_default(),
                 image: String::new(),
+                record: Arc::default(), // the list will say
                 status: FoundStatus::Created,
                 started_at: None,
                 pid: None,

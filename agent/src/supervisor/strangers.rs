@@ -5,7 +5,9 @@ use super::{Containers, Supervisor};
 use longshore_common::ids::ContainerKey;
 use longshore_common::limits::SessionLimits;
 use longshore_common::session::{ContainerSpec, Entry, Want};
-use longshore_common::wire::{Claim, MAX_LIST, UnclaimedItem};
+use longshore_common::wire::{
+    Claim, ContainerReport, MAX_LIST, MAX_RECORD, MAX_RECORDS, UnclaimedItem,
+};
 
 impl<C: Containers> Supervisor<C> {
     /// Those that the orders which hold do not account for. An order or a word in the journal
@@ -34,12 +36,27 @@ impl<C: Containers> Supervisor<C> {
             return;
         }
         let found = self.found.iter();
+        let mut room = MAX_RECORDS;
         let items: Vec<UnclaimedItem> = found
             .filter(|(key, _)| self.is_unclaimed(**key))
+            .filter_map(|(key, found)| Some((found, self.report_of(*key)?)))
             .take(MAX_LIST)
-            .map(|(key, found)| UnclaimedItem {
-                key: *key,
-                claim: found.claim.clone(),
+            .map(|(found, report)| {
+                let record = Some(&*found.record).filter(|r| r.len() <= room.min(MAX_RECORD));
+                let record = record.unwrap_or_default();
+                room -= record.len();
+                UnclaimedItem {
+                    key: found.key,
+                    claim: found.claim.clone(),
+                    // What moves while it runs would make it news again and again.
+                    report: ContainerReport {
+                        idle_deadline: None,
+                        idle: false,
+                        used_at: None,
+                        ..report
+                    },
+                    record: record.to_owned(),
+                }
             })
             .collect();
         if self.shared.outbox().tell_unclaimed(items) {

@@ -201,8 +201,8 @@ pub struct NewJoinToken {
     pub max_uses: Option<i64>,
 }
 
-/// A container that carries the labels of this installation and that no order names. It is
-/// left alone: absence from the orders is never a verdict.
+/// A container that carries the labels of this installation and that no order names. Nothing
+/// else is placed on what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Unclaimed {
     /// Its key, from its labels: session, rank and attempt.
@@ -226,9 +226,23 @@ pub struct Unclaimed {
     /// The devices it holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<String>,
-    /// Somebody ordered its end.
+    /// Its end was ordered: by a person, or because its session is over, or because nobody decided
+    /// about it in time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
+    /// Somebody wants it to stay; it is not stopped by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
+    /// It was taken into the books with this request: its session is there again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
+    /// Why it was not taken into the books by itself, as a sentence without its end.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// When it is stopped if nobody decides otherwise; absent when somebody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub stops_at: Option<Timestamp>,
     /// When its process started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -278,7 +278,7 @@ pub struct Session {
     /// While PREPARING: what it is busy with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// Flags beside the state: `unreachable`, `releasing`, `held`, `idle`, `frozen`, `stalled`, `host-network`.
+    /// Flags beside the state: `unreachable`, `releasing`, `held`, `idle`, `frozen`, `stalled`, `host-network`, `adopted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
     /// Since when it neither writes nor is used although it runs.

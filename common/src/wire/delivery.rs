@@ -19,6 +19,9 @@ pub const MAX_DELIVERED_CONFIG: usize = 2 * 1024 * 1024;
 /// Most registries whose logins are delivered.
 pub const MAX_DELIVERED_REGISTRIES: usize = 64;
 
+/// Longest signed record of a placement, in bytes. One that would be longer is left out.
+pub const MAX_RECORD: usize = 64 * 1024;
+
 /// Everything of one container that may be secret.
 ///
 /// `Debug` prints counts alone.
@@ -36,6 +39,11 @@ pub struct Delivery {
     /// Seed of the Ed25519 key pair with which the containers of this attempt log in to each
     /// other; none of a container that is alone.
     pub cluster_key: Option<[u8; 32]>,
+    /// What the container was placed as, signed, for its label: see [`SignedRecord`]. Not secret;
+    /// empty = there is none.
+    ///
+    /// [`SignedRecord`]: super::SignedRecord
+    pub record: String,
 }
 
 /// A file for a container.
@@ -91,6 +99,7 @@ impl fmt::Debug for Delivery {
             .field("config_json", &self.config_json.len())
             .field("registries", &self.registries)
             .field("cluster_key", &self.cluster_key.is_some())
+            .field("record", &self.record.len())
             .finish()
     }
 }
@@ -175,6 +184,9 @@ impl Delivery {
         };
         if self.registries.len() > MAX_DELIVERED_REGISTRIES || self.registries.iter().any(long) {
             return Err("registries");
+        }
+        if self.record.len() > MAX_RECORD {
+            return Err("record");
         }
         Ok(())
     }

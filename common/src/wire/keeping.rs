@@ -1,7 +1,8 @@
 //! What a node tells of its own keeping: containers that no order names.
 
+use super::delivery::MAX_RECORD;
 use super::frame::SKIPPABLE;
-use super::message::{MAX_LIST, MAX_TEXT, Message};
+use super::message::{ContainerReport, MAX_LIST, MAX_TEXT, Message};
 use crate::amount::Slots;
 use crate::ids::ContainerKey;
 use crate::session::DeviceGrant;
@@ -19,6 +20,10 @@ pub struct Claim {
     pub devices: Vec<DeviceGrant>,
 }
 
+/// Most bytes of all records in one report. Those that do not fit are left empty: once the others
+/// have orders, a later report carries them.
+pub const MAX_RECORDS: usize = 2 * 1024 * 1024;
+
 /// A container of the cluster on this node that no order names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnclaimedItem {
@@ -26,6 +31,11 @@ pub struct UnclaimedItem {
     pub key: ContainerKey,
     /// What it holds; nothing when its labels do not say.
     pub claim: Claim,
+    /// Where it stands, without what changes while it runs.
+    pub report: ContainerReport,
+    /// From its labels: what it was placed as, signed by the coordinator
+    /// ([`SignedRecord`](super::SignedRecord)); empty when they do not say.
+    pub record: String,
 }
 
 /// All containers of the cluster on this node that no order names. Sent by the agent on the
@@ -48,9 +58,22 @@ impl Message for UnclaimedReport {
             devices.len() <= MAX_DEVICES
                 && devices.iter().all(|d| d.device.as_str().len() <= MAX_TEXT)
         };
-        match self.items.iter().all(fits) {
+        if !self.items.iter().all(fits) {
+            return Err("claim");
+        }
+        for item in &self.items {
+            item.report.check()?;
+            if item.report.key != item.key {
+                return Err("key");
+            }
+            if item.record.len() > MAX_RECORD {
+                return Err("record");
+            }
+        }
+        let records = self.items.iter().map(|item| item.record.len());
+        match records.sum::<usize>() <= MAX_RECORDS {
             true => Ok(()),
-            false => Err("claim"),
+            false => Err("records"),
         }
     }
 }

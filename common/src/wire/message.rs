@@ -260,7 +260,7 @@ pub struct ContainerReport {
 }
 
 impl ContainerReport {
-    fn check(&self) -> Result<(), &'static str> {
+    pub(super) fn check(&self) -> Result<(), &'static str> {
         if self.docker_id.len() <= 64 {
             Ok(())
         } else {

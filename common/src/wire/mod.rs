@@ -18,7 +18,7 @@ mod tunnel;
 
 pub use delivery::{
     DeliveredFile, Delivery, Given, MAX_DELIVERED_CONFIG, MAX_DELIVERED_FILE, MAX_DELIVERED_FILES,
-    MAX_DELIVERED_REGISTRIES, Material, MaterialRequest, Owner, RegistryLogin,
+    MAX_DELIVERED_REGISTRIES, MAX_RECORD, Material, MaterialRequest, Owner, RegistryLogin,
 };
 pub use exec::{
     ExecKind, ExecRequest, FromExec, MAX_COMMAND, MAX_EXEC_ENVIRONMENT, MAX_PIECE, NO_SUCH_COMMAND,
@@ -28,10 +28,10 @@ pub use figures::{
     CheckReport, DeviceUse, Figures, IdleCheckName, MetricFigures, Totals, UseReport,
 };
 pub use frame::{Cap, Frame, FrameDecoder, FrameError, encode};
-pub use keeping::{Claim, UnclaimedItem, UnclaimedReport};
+pub use keeping::{Claim, MAX_RECORDS, UnclaimedItem, UnclaimedReport};
 pub use kinds::KINDS;
 pub use message::*;
-pub use signed::{SignedSet, SigningInput};
+pub use signed::{SignedRecord, SignedSet, SigningInput};
 pub use terms::{MAX_NODE_LAYERS, NodeLayers, Terms};
 pub use tunnel::{FromTunnel, ToTunnel, TunnelRequest};
 

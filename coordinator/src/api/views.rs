@@ -10,8 +10,8 @@ use longshore_common::session::{ExactImage, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::UseReport;
 use longshore_core::model::{
-    Agent, ArrayPlan, Container, Designated, History, JoinToken, PastAttempt, Reached, Session,
-    State, drain_deadline, sessions_on,
+    self, Agent, ArrayPlan, Container, Designated, History, JoinToken, PastAttempt, Reached,
+    Session, State, drain_deadline, sessions_on,
 };
 use longshore_core::scheduler::{self, Planner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -354,14 +354,14 @@ fn conditions(state: &State, session: &Session, live: &Live) -> Vec<String> {
     if session.unreachable && !session.state.is_final() {
         conditions.push("unreachable".to_owned());
     }
-    if longshore_core::model::faulty(state, session)
-        .next()
-        .is_some()
-    {
+    if model::faulty(state, session).next().is_some() {
         conditions.push("device-fault".to_owned());
     }
     if session.is_releasing() {
         conditions.push("releasing".to_owned());
+    }
+    if session.adopted.is_some() {
+        conditions.push("adopted".to_owned());
     }
     if session.held && session.state == SessionState::Pending {
         conditions.push("held".to_owned());
@@ -689,6 +689,10 @@ pub(super) fn unclaimed(state: &State, live: &Live, agent: &Agent) -> Vec<api::U
                 devices.map(|grant| grant.device.to_string()).collect()
             }),
             stopping: held(key).is_some_and(|u| u.stop.is_some()),
+            kept: held(key).is_some_and(|u| u.kept),
+            adopted: false,
+            why: held(key).map_or_else(String::new, |u| u.why.clone()),
+            stops_at: held(key).and_then(model::Unclaimed::due),
             id: key.to_string(),
             agent: agent.id.to_string(),
             agent_name: agent.name.clone(),

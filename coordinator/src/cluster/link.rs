@@ -8,7 +8,7 @@
 //! The link believes an agent about its own devices and keys only; the engine checks.
 
 use super::alarms::{alarm, take_clock};
-use super::{Link, Shared, lock};
+use super::{Link, Shared, lock, records};
 use crate::delivery;
 use crate::engine::{EngineError, wall_clock};
 use crate::live::{AgentLive, IdleLive, Live};
@@ -742,10 +742,8 @@ async fn take(
         }
         UnclaimedReport::KIND => {
             let report: UnclaimedReport = frame.decode()?;
-            let event = Event::Unclaimed {
-                agent,
-                items: report.items,
-            };
+            let items = records::strays(shared, report.items).await?;
+            let event = Event::Unclaimed { agent, items };
             shared.engine.tell(event).await?;
             Ok(Taken::Nothing)
         }

@@ -13,6 +13,7 @@ mod alarms;
 mod enrol;
 mod link;
 mod patience;
+pub(crate) mod records;
 mod socket;
 mod throttle;
 
@@ -20,6 +21,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineError};
 use crate::pki::{Pki, random};
 use crate::settings::InForce;
+use crate::store::Reader;
 use crate::vaults::Vaults;
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, DeviceId, InstanceId};
@@ -76,6 +78,8 @@ pub struct ClusterConfig {
     pub gso: bool,
     /// What containers are given.
     pub vaults: Vaults,
+    /// What is stored of sessions that are over.
+    pub reader: Reader,
     /// What agents go by, now and when it differs.
     pub terms: watch::Receiver<Terms>,
     /// Days for which an agent's certificate is issued, now and when it differs.

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// So many numbers of sessions are left out: more than were given out since the copy was made,
 /// by whom nobody remembers.
 const SESSIONS_LEFT_OUT: i64 = 10_000;
+/// Seconds for which what waits in a copy is given no place once that was put back: a coordinator is
+/// started and the nodes are connected again by then.
+const WAITS_S: i64 = 120;
 /// Another process may be in the way for a moment.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -222,6 +225,16 @@ fn prepare(
             "UPDATE agents SET body = json_set(body, '$.generation',
                 max(json_extract(body, '$.generation') + 1, ?1))",
             params![now.0],
+        )
+        .doing(doing)?;
+    // What waited in the copy may run by now: nodes say so before it is given a place anew.
+    let text = now.plus_s(WAITS_S).to_string();
+    change
+        .execute(
+            "UPDATE sessions SET body = json_set(body, '$.not_before',
+                max(coalesce(json_extract(body, '$.not_before'), ''), ?1))
+             WHERE settled = 0 AND state = 'PENDING' AND json_extract(body, '$.array') IS NULL",
+            params![text],
         )
         .doing(doing)?;
     change.commit().doing(doing)?;

@@ -179,6 +179,7 @@ impl InProcess {
             addresses: Vec::new(),
             gso: true,
             vaults: Vaults::new(keyring, reader.clone(), Vec::new(), &[0; 32]),
+            reader: reader.clone(),
             terms: told,
             certificate_days: watch::channel(30).1,
         };

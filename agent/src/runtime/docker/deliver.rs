@@ -89,6 +89,7 @@ pub(super) async fn deliver(
         files: bound,
         environment: plan.environment,
         notes,
+        record: delivery.record.clone(),
     })
 }
 

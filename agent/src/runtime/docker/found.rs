@@ -52,6 +52,7 @@ pub(super) fn found(inspect: &ContainerInspectResponse) -> Option<Found> {
         fence: Fence(label("fence").parse().unwrap_or(0)),
         spec_hash: label("spec"),
         image: label("image"),
+        record: label("record").into(),
         claim: serde_json::from_str(&label("claim")).unwrap_or_default(),
         pid: state
             .pid

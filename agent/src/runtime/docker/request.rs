@@ -442,6 +442,10 @@ fn labels(request: &CreateRequest) -> HashMap<String, String> {
     if let Some(at) = request.not_after {
         labels.insert(format!("{LABEL}not_after"), at.to_string());
     }
+    let record = &request.delivered.record;
+    if !record.is_empty() {
+        labels.insert(format!("{LABEL}record"), record.clone());
+    }
     labels
 }
 

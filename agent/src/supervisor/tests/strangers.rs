@@ -1,7 +1,7 @@
 //! Containers that no order names: told with what they hold, and ended when told.
 
 use super::*;
-use longshore_common::wire::UnclaimedItem;
+use longshore_common::wire::{ContainerReport, UnclaimedItem};
 
 /// A container that runs and whose order and record are gone.
 fn stranger(session: u64, mem: i64) -> Found {
@@ -15,9 +15,23 @@ fn stranger(session: u64, mem: i64) -> Found {
             devices: Vec::new(),
         },
         image: String::new(),
+        record: "signed".into(),
         status: FoundStatus::Running,
         started_at: None,
         pid: None,
+    }
+}
+
+/// What is told of a container that runs.
+fn item(driven: &Driven, session: u64, claim: Claim, record: &str) -> UnclaimedItem {
+    UnclaimedItem {
+        key: key(session),
+        claim,
+        report: ContainerReport {
+            used_at: None,
+            ..driven.supervisor.report_of(key(session)).unwrap()
+        },
+        record: record.to_owned(),
     }
 }
 
@@ -41,8 +55,9 @@ async fn a_stranger_is_told_holds_what_it_holds_and_ends_when_told() {
     );
     driven.order(Vec::new());
     driven.tick().await;
-    let (key, claim) = (found.key, found.claim);
-    assert_eq!(told(&driven), (1, vec![UnclaimedItem { key, claim }]));
+    let item = item(&driven, 9, found.claim, "signed");
+    assert_eq!(item.report.state, ContainerState::Running);
+    assert_eq!(told(&driven), (1, vec![item]));
     driven.tick().await;
     assert_eq!(told(&driven).0, 1, "told once");
     // Half of the node is left.
@@ -95,7 +110,7 @@ async fn what_a_restored_coordinator_no_longer_orders_is_a_stranger_too() {
         slots: Slots::new().with(SlotName::mem(), 1 << 29),
         devices: Vec::new(),
     };
-    let item = UnclaimedItem { key: key(9), claim };
+    let item = item(&driven, 9, claim, "");
     assert_eq!(told(&driven), (2, vec![item.clone()]));
     let mut large = entry(1, Want::Prepare);
     large.spec.slots = Slots::new().with(SlotName::mem(), (1 << 29) + 1);
@@ -112,11 +127,58 @@ async fn what_a_restored_coordinator_no_longer_orders_is_a_stranger_too() {
     end.spec.image = String::new();
     driven.order(vec![end]);
     driven.supervisor.tick();
-    assert_eq!(told(&driven), (2, vec![item]));
+    let mut ends = item;
+    ends.report.state = ContainerState::Stopping;
+    assert_eq!(told(&driven), (3, vec![ends]));
     driven.engine.stops.set(true);
     driven.closed(9).await;
     driven.tick().await;
-    assert_eq!(told(&driven), (3, Vec::new()));
+    assert_eq!(told(&driven), (4, Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_again_to_who_orders_its_key_anew() {
+    let mut driven = Driven::new().await;
+    driven.order(vec![entry(9, Want::Prepare)]);
+    driven
+        .until("it is created", |d| {
+            d.state(9) == Some(ContainerState::Created)
+        })
+        .await;
+    driven.order(vec![entry(9, Want::Run)]);
+    driven
+        .until("it runs", |d| {
+            d.state(9) == Some(ContainerState::Running) && d.supervisor.busy.is_empty()
+        })
+        .await;
+    let mut ended = lock(&driven.engine.containers)[&key(9)].clone();
+    ended.status = exited(3);
+    lock(&driven.engine.containers).insert(key(9), ended);
+    driven.list_again();
+    driven
+        .until("its end is told", |d| {
+            d.outcome(9, OutcomeNumber::Ended).is_some()
+        })
+        .await;
+    let end = driven.outcome(9, OutcomeNumber::Ended);
+    // A restored coordinator takes it for none of its own, and then finds out.
+    driven.order(Vec::new());
+    let acked = Event::Heard(Heard::Acked(OutcomeAck {
+        key: key(9),
+        number: OutcomeNumber::Ended,
+    }));
+    driven.supervisor.take(acked).unwrap();
+    assert_eq!(driven.outcome(9, OutcomeNumber::Ended), None);
+    driven.order(vec![entry(9, Want::Run)]);
+    assert_eq!(driven.outcome(9, OutcomeNumber::Ended), end);
+    // Acknowledged anew, it is not told with every order.
+    let acked = Event::Heard(Heard::Acked(OutcomeAck {
+        key: key(9),
+        number: OutcomeNumber::Ended,
+    }));
+    driven.supervisor.take(acked).unwrap();
+    driven.order(vec![entry(9, Want::Run)]);
+    assert_eq!(driven.outcome(9, OutcomeNumber::Ended), None);
 }
 
 /// Somebody made a container with the labels of a key, of something else.

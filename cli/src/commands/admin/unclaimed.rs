@@ -19,6 +19,9 @@ const UNCLAIMED: Kind = Kind {
         ("STATE", "state"),
         ("DEVICES", "devices"),
         ("STOPPING", "stopping"),
+        ("KEPT", "kept"),
+        ("STOPS", "stops_at"),
+        ("WHY", "why"),
         ("CONTAINER", "container_name"),
         ("STARTED", "started_at"),
         ("SINCE", "since"),
@@ -38,6 +41,12 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "TIME", value_parser = values::duration)]
         grace: Option<Duration>,
     },
+    /// Let one stay: its session is made again of its record where that is possible, else it is
+    /// left alone and not stopped by itself
+    Adopt {
+        /// Its id, as `ls` shows it
+        id: String,
+    },
 }
 
 /// Does it.
@@ -45,7 +54,24 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     match verb {
         Verb::Ls => ls(app, &UNCLAIMED, "").await,
         Verb::Stop { id, grace } => stop(app, &id, grace).await,
+        Verb::Adopt { id } => adopt(app, &id).await,
     }
+}
+
+async fn adopt(app: &App, id: &str) -> Result<u8, Failure> {
+    let path = format!("/unclaimed/{}/adopt", crate::client::encode(id));
+    let value = app.client()?.post(&path, &serde_json::json!({})).await?;
+    if app.output().is_json() {
+        app.output().value(&value)?;
+    } else if !app.global.quiet {
+        let told: Unclaimed = crate::client::typed(value)?;
+        let what = match told.adopted {
+            true => format!("adopted: session {} runs on", clean(&told.session)),
+            false => "kept on".to_owned(),
+        };
+        println!("{}  {what} {}", clean(&told.id), clean(&told.agent_name));
+    }
+    Ok(0)
 }
 
 async fn stop(app: &App, id: &str, grace: Option<Duration>) -> Result<u8, Failure> {

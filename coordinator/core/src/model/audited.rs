@@ -224,6 +224,9 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         Event::Announce(order) => super::announce::recorded(state, order),
         Event::Notify(order) => super::notify::recorded(state, order),
         Event::Settings(_) => return super::settings::recorded(state, changes),
+        Event::Unclaimed { .. } | Event::Tick => {
+            return super::unclaimed::recorded(state, changes);
+        }
         Event::Setup(order) => Some(set_up(order)),
         Event::CreateToken(order) => token(None, changes, &order.token.id),
         Event::DeleteToken(id) => token(state.tokens.get(id), changes, id),
@@ -260,7 +263,6 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::Condition { .. }
         | Event::Report { .. }
         | Event::Outcome { .. }
-        | Event::Unclaimed { .. }
         | Event::FileNotice { .. }
         | Event::DeviceNotice { .. }
         | Event::Warned { .. }
@@ -274,8 +276,7 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::UseSession(_)
         | Event::Replay(_)
         | Event::VaultsChecked { .. }
-        | Event::Configured { .. }
-        | Event::Tick => None,
+        | Event::Configured { .. } => None,
     };
     one.into_iter().collect()
 }
@@ -547,7 +548,9 @@ pub(super) const fn names(verb: &AdminVerb) -> (Operation, &'static str) {
         | AdminVerb::Disallow { .. }
         | AdminVerb::AllowEverybody(_) => (Operation::ResourceGroupUpdate, "resource_group"),
         AdminVerb::MoveAgent { .. } => (Operation::AgentWrite, "agent"),
-        AdminVerb::StopUnclaimed { .. } => (Operation::UnclaimedWrite, "container"),
+        AdminVerb::StopUnclaimed { .. } | AdminVerb::AdoptUnclaimed { .. } => {
+            (Operation::UnclaimedWrite, "container")
+        }
         AdminVerb::CreateKeypairPolicy(..)
         | AdminVerb::PatchKeypairPolicy(..)
         | AdminVerb::DeletePolicy {

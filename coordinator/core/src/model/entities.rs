@@ -1,5 +1,6 @@
 //! The things the coordinator knows about, as they are stored.
 
+use super::adoption::Adopted;
 use super::arrays::ArrayPlan;
 use super::attempts::{PastAttempt, Restart};
 use super::devices::DeviceCordon;
@@ -268,6 +269,15 @@ impl Agent {
         let drain = self.drain.as_ref().filter(|drain| !drain.over)?;
         let there = self.state != AgentState::Terminated;
         drain.deadline.filter(|_| there)
+    }
+
+    /// When what no order names on it and nobody has decided about has to be stopped. Not while it
+    /// is away: then nobody could have looked at it.
+    #[must_use]
+    pub fn unclaimed_due(&self) -> Option<Timestamp> {
+        let alive = self.state == AgentState::Alive;
+        let all = self.unclaimed.iter().filter(|_| alive);
+        all.filter_map(Unclaimed::due).min()
     }
 
     /// Conditions that stop placements, in the words of the API.
@@ -548,6 +558,10 @@ pub struct Session {
     /// Times and accelerator hours so far.
     #[serde(default)]
     pub spent: Spent,
+    /// It was made again of what its containers say: a database that did not know it was put in
+    /// the place of one that did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Box<Adopted>>,
 }
 
 impl Session {
@@ -633,7 +647,7 @@ impl Session {
     }
 }
 
-const fn no_project() -> ProjectId {
+pub(super) const fn no_project() -> ProjectId {
     ProjectId::new(0)
 }
 

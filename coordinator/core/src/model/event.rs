@@ -15,6 +15,7 @@ use super::prolong::{Prolong, Prolonged};
 use super::replay::Replay;
 use super::retention::Old;
 use super::steer::Steer;
+use super::unclaimed::Stray;
 use super::watchdog::{WatchdogVerdict, Watched};
 use crate::access::Operation;
 use longshore_common::admin::InUse;
@@ -27,7 +28,7 @@ use longshore_common::ids::{
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode, UnclaimedItem,
+    CloseCode, ContainerReport, EnrolRefusal, OutcomeNumber, RefusedCode,
 };
 use longshore_identity::Secret;
 use longshore_identity::throttle::Limits;
@@ -131,7 +132,7 @@ pub enum Event {
         /// Which node.
         agent: AgentId,
         /// All of them.
-        items: Vec<UnclaimedItem>,
+        items: Vec<Stray>,
     },
     /// A node says that a file was not delivered into one of its containers.
     FileNotice {

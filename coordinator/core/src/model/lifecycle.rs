@@ -124,27 +124,38 @@ pub(super) fn start(draft: &mut Draft<'_>, order: &Start) {
             by: "scheduler",
         },
     );
-    for (place, key) in order.places.iter().zip(keys) {
-        let row = |slot: &SlotName, device, amount| LedgerRow {
-            key,
-            agent: place.agent,
-            slot: slot.clone(),
-            device,
-            amount,
-            opened_at: now,
-            quota_freed_at: None,
+    for key in keys {
+        let session = draft.session(id);
+        let placed = session.and_then(|s| s.containers.iter().find(|c| c.key == key));
+        let Some((rows, agent)) = placed.map(|c| (claims(c, now), c.agent)) else {
+            continue;
         };
-        for (slot, amount) in place.slots.iter() {
-            if place.devices.iter().all(|d| d.slot != *slot) {
-                draft.open_row(row(slot, None, amount));
-            }
+        for row in rows {
+            draft.open_row(row);
         }
-        for grant in &place.devices {
-            draft.open_row(row(&grant.slot, Some(grant.device.clone()), grant.amount));
-        }
-        draft.touch(place.agent);
+        draft.touch(agent);
     }
     network::give(draft, id, order.group);
+}
+
+/// The rows of what a container holds of its node.
+pub(super) fn claims(container: &Container, now: Timestamp) -> Vec<LedgerRow> {
+    let row = |slot: &SlotName, device, amount| LedgerRow {
+        key: container.key,
+        agent: container.agent,
+        slot: slot.clone(),
+        device,
+        amount,
+        opened_at: now,
+        quota_freed_at: None,
+    };
+    let devices = &container.devices;
+    let slots = container.slots.iter();
+    let slots = slots.filter(|(slot, _)| devices.iter().all(|d| d.slot != **slot));
+    let slots = slots.map(|(slot, amount)| row(slot, None, amount));
+    let devices = devices.iter();
+    let devices = devices.map(|d| row(&d.slot, Some(d.device.clone()), d.amount));
+    slots.chain(devices).collect()
 }
 
 /// Reads what policies and its owner's rights allow inside its containers: at a placement and

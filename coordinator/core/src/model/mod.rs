@@ -4,6 +4,7 @@
 //! store keeps the same changes, so memory and database cannot disagree.
 
 pub mod admin;
+mod adoption;
 mod announce;
 mod apps;
 mod arrays;
@@ -51,6 +52,7 @@ mod vaults;
 mod verbs;
 mod watchdog;
 
+pub use adoption::{Adopted, Placement, placement};
 pub use announce::{AnnounceOrder, AnnounceVerb, Announcement};
 pub use apps::{BUILT_IN as BUILT_IN_APPS, port_container};
 pub use arrays::{ArrayPlan, LAST_INDEX};
@@ -95,7 +97,7 @@ pub use steer::{Steer, Steering};
 pub use submit::{check as check_submit, runs_as};
 pub use table::Table;
 pub use transitions::may_follow;
-pub use unclaimed::Unclaimed;
+pub use unclaimed::{Stray, UNDECIDED_S, Unclaimed};
 pub use usage::{Spending, Spent, Stretch, Summary, UsageBy, UsageChange, UsageRow, UsageSum};
 pub use vaults::{OwnVault, Vault, VaultContent, VaultStanding, personal_vault};
 pub use watchdog::{WatchdogSettings, WatchdogVerdict, Watched, watchdog_verdict, watched};

@@ -93,6 +93,24 @@ fn free_number(
     numbers.find(|n| !taken.contains(n)).unwrap_or(1)
 }
 
+/// Whether nobody else has what the networks of a session that comes back have.
+pub(super) fn is_free(state: &State, session: &Session) -> bool {
+    let own = |s: &Session| {
+        let networks = s.networks.iter();
+        let own = networks.filter_map(|n| n.own.as_ref());
+        own.map(|own| (own.number, own.subnet)).collect::<Vec<_>>()
+    };
+    let mine = own(session);
+    let others = state.networked().filter(|id| *id != session.id);
+    let mut others = others
+        .filter_map(|id| state.sessions.get(&id))
+        .flat_map(own);
+    others.all(|(number, subnet)| {
+        let meets = |(n, range): &(u32, Subnet)| *n == number || range.overlaps(subnet);
+        !mine.iter().any(meets)
+    })
+}
+
 /// Gives the present attempt of a session of several containers its network, or takes the
 /// attempt back if there is none.
 pub(super) fn give(draft: &mut Draft<'_>, id: SessionId, group: GroupId) {

@@ -687,6 +687,7 @@ fn tick(state: &State, now: Timestamp) -> Outcome {
             lifecycle::due(draft, id);
         }
         super::drain::due(draft);
+        super::unclaimed::due(draft);
     });
     let old = state.old_idempotency(now.plus_ms(-IDEMPOTENCY_MS), FORGET_PER_TICK);
     let forget = |(caller, key)| Change::IdempotencyForgotten { caller, key };

@@ -276,6 +276,8 @@ pub struct State {
     deadlines: BTreeSet<(Timestamp, SessionId)>,
     /// When which node has to be empty.
     drains: BTreeSet<(Timestamp, AgentId)>,
+    /// Nodes with containers that no order names, by when they are stopped.
+    undecided: BTreeSet<(Timestamp, AgentId)>,
     idempotency_age: BTreeSet<(Timestamp, UserId, String)>,
     keypairs_of: BTreeMap<UserId, BTreeSet<String>>,
     usage: BTreeMap<Account, Usage>,
@@ -342,6 +344,7 @@ impl State {
             names: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             drains: BTreeSet::new(),
+            undecided: BTreeSet::new(),
             idempotency_age: BTreeSet::new(),
             keypairs_of: BTreeMap::new(),
             usage: BTreeMap::new(),
@@ -501,6 +504,11 @@ impl State {
                 self.drains.retain(|(_, id)| *id != agent.id);
                 self.drains
                     .extend(agent.drain_due().map(|at| (at, agent.id)));
+                if let Some(at) = old.as_ref().and_then(|old| old.unclaimed_due()) {
+                    self.undecided.remove(&(at, agent.id));
+                }
+                self.undecided
+                    .extend(agent.unclaimed_due().map(|at| (at, agent.id)));
                 self.count_device_slots(old.as_deref(), agent);
                 let before = old.as_ref().map_or(&[][..], |old| &old.unclaimed);
                 if before != agent.unclaimed {
@@ -861,6 +869,18 @@ impl State {
         self.agent_use.get(&agent).cloned().unwrap_or_default()
     }
 
+    /// How much of a device was given out, without what containers hold that no order names.
+    #[must_use]
+    pub fn given_out(&self, agent: AgentId, device: &DeviceId) -> i64 {
+        let held = self.agent_use.get(&agent);
+        let held = held.and_then(|held| held.devices.get(device));
+        let strays = self.agents.get(&agent).map_or(&[][..], |a| &a.unclaimed);
+        let strays = strays.iter().flat_map(|u| &u.claim.devices);
+        let of_strays = strays.filter(|grant| grant.device == *device);
+        let of_strays: i64 = of_strays.map(|grant| grant.amount).sum();
+        held.copied().unwrap_or(0).saturating_sub(of_strays)
+    }
+
     /// The same without a copy; none = nothing.
     #[must_use]
     pub fn agent_use_ref(&self, agent: AgentId) -> Option<&AgentUse> {
@@ -1044,7 +1064,8 @@ impl State {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let sessions = self.deadlines.first().map(|(at, _)| *at);
         let drains = self.drains.first().map(|(at, _)| *at);
-        sessions.into_iter().chain(drains).min()
+        let undecided = self.undecided.first().map(|(at, _)| *at);
+        sessions.into_iter().chain(drains).chain(undecided).min()
     }
 
     /// Nodes that have to be empty at or before `now`, and where what is left was not yet
@@ -1053,6 +1074,11 @@ impl State {
     pub fn drains_due(&self, now: Timestamp) -> Vec<AgentId> {
         let due = self.drains.iter().take_while(|(at, _)| *at <= now);
         due.map(|(_, id)| *id).collect()
+    }
+
+    /// Nodes with containers that no order names and nobody has decided about.
+    pub fn undecided(&self) -> impl Iterator<Item = AgentId> {
+        self.undecided.iter().map(|(_, id)| *id)
     }
 
     /// Requests that were made before `before`, at most `most`.
@@ -1123,6 +1149,9 @@ impl State {
         {
             return Err("what waits differs from the sessions".to_owned());
         }
+        if rebuilt.undecided != self.undecided {
+            return Err("what nobody has decided about differs from the nodes".to_owned());
+        }
         if rebuilt.agent_use != self.agent_use {
             return Err("use by agent differs from the ledger".to_owned());
         }
@@ -1136,13 +1165,13 @@ impl State {
             let Some(inventory) = self.agents.get(agent).and_then(|a| a.inventory.as_ref()) else {
                 continue;
             };
-            for (device, amount) in &usage.devices {
+            for device in usage.devices.keys() {
                 let capacity = inventory
                     .devices
                     .iter()
                     .find(|d| d.id == *device)
                     .map(|d| d.capacity);
-                if capacity.is_some_and(|c| *amount > c) {
+                if capacity.is_some_and(|c| self.given_out(*agent, device) > c) {
                     return Err(format!("device {device} of {agent} is given out twice"));
                 }
             }

@@ -85,6 +85,12 @@ fn steered(state: &State, order: &Steer, now: Timestamp) -> Result<Outcome, Refu
         }
         Steering::Restart => {
             can_restart(session)?;
+            if session.adopted.as_ref().is_some_and(|a| a.parts_missing) {
+                let text = format!(
+                    "Session {id} was adopted from its container: what it was given is not known here, so it is not run again."
+                );
+                return Err(Refusal::new("LS-STATE", text));
+            }
             if let Some(vault) = state.vault_in_the_way(session) {
                 let text =
                     format!("Session {id} is not restarted: vault {vault} of it cannot be opened.");

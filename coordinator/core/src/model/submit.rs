@@ -292,6 +292,7 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
                 .unwrap_or(LEAD_S),
         }),
         spent: super::Spent::default(),
+        adopted: None,
     };
     let bound = rules::bind(state, order, session, &who, queue.as_ref());
     bound.map_err(|refusal| images::elsewhere(state, refusal, image, group, (&who, &rights)))

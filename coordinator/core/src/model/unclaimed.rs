@@ -1,22 +1,31 @@
-//! Containers of the cluster that no order names. Nobody knows whose they are, so they are
-//! left alone; what they hold of their node is held, until the node says that they are gone.
+//! Containers of the cluster that no order names. What is over is stopped, what an older database
+//! does not know is taken into the books, and the rest is left alone for a while: what they hold
+//! of their node is held, until the node says that they are gone.
 
 use super::admin::AdminObject;
+use super::adoption::{self, Placement, Verdict, adopt, judge};
+use super::audited::{Audited, Doer, target};
+use super::change::Change;
 use super::draft::Draft;
 use super::entities::Agent;
 use super::event::Refusal;
 use super::state::State;
+use crate::access::Operation;
 use longshore_common::agent::{AgentState, Inventory};
-use longshore_common::ids::{AgentId, ContainerKey};
+use longshore_common::ids::{AgentId, ContainerKey, DeviceId, SessionId};
 use longshore_common::limits::SessionLimits;
 use longshore_common::session::{
     ContainerSpec, Entry, PullRule, Reason, SessionType, StopOrder, Want,
 };
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{Claim, UnclaimedItem};
+use longshore_common::wire::{Claim, ContainerReport, UnclaimedItem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Seconds after which one is stopped about which nobody has decided: time to look at it, and
+/// not for ever, because it holds its GPUs.
+pub const UNDECIDED_S: i64 = 600;
 
 /// A container that no order names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,11 +36,51 @@ pub struct Unclaimed {
     pub claim: Claim,
     /// When its node told of it first.
     pub since: Timestamp,
-    /// Seconds of grace, once somebody wants it gone.
+    /// Seconds of grace, once it is to go.
     pub stop: Option<u32>,
+    /// Where it stands, by its node.
+    #[serde(default)]
+    pub report: Option<ContainerReport>,
+    /// What it was placed as, where it carries a record of that which was signed here.
+    #[serde(default)]
+    pub record: Option<Box<Placement>>,
+    /// Somebody wants it left alone.
+    #[serde(default)]
+    pub kept: bool,
+    /// Why it was not taken into the books.
+    #[serde(default)]
+    pub why: String,
+}
+
+/// What a node says of one, and what was made of its signed record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// What the node says.
+    pub item: UnclaimedItem,
+    /// Its record, if the signature is good.
+    pub record: Option<Box<Placement>>,
+    /// The store knows its session as final.
+    pub ended: bool,
+}
+
+impl From<UnclaimedItem> for Stray {
+    fn from(item: UnclaimedItem) -> Self {
+        Self {
+            item,
+            record: None,
+            ended: false,
+        }
+    }
 }
 
 impl Unclaimed {
+    /// When it is stopped if nobody decides otherwise; none = somebody has.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        let undecided = self.stop.is_none() && !self.kept;
+        undecided.then(|| self.since.plus_s(UNDECIDED_S))
+    }
+
     /// The order that ends it.
     pub(super) fn entry(&self, agent: &Agent) -> Option<Entry> {
         let grace_s = self.stop?;
@@ -80,44 +129,169 @@ impl Unclaimed {
             "agent_name": agent.name,
             "slots": self.claim.slots,
             "stopping": self.stop.is_some(),
+            "kept": self.kept,
         })
     }
 }
 
 /// A node says which of its containers no order names.
-pub(super) fn told(draft: &mut Draft<'_>, agent: AgentId, items: &[UnclaimedItem]) {
+pub(super) fn told(draft: &mut Draft<'_>, agent: AgentId, strays: &[Stray]) {
     let now = draft.now;
-    let Some(node) = draft.agent(agent) else {
+    let Some(node) = draft.agent(agent).cloned() else {
         return;
     };
     let ordered: BTreeSet<ContainerKey> = draft.state.on_agent(agent).collect();
     let before: BTreeMap<ContainerKey, &Unclaimed> =
         node.unclaimed.iter().map(|u| (u.key, u)).collect();
-    let mut after: Vec<Unclaimed> = items
+    let mut all: Vec<Unclaimed> = strays
         .iter()
-        .filter(|item| !ordered.contains(&item.key))
-        .map(|item| {
+        .filter(|stray| !ordered.contains(&stray.item.key))
+        .map(|stray| {
+            let item = &stray.item;
             let known = before.get(&item.key);
+            let grace_s = stray.ended.then_some(0);
             Unclaimed {
                 key: item.key,
                 claim: possible(&item.claim, node.inventory.as_deref()),
                 since: known.map_or(now, |u| u.since),
-                stop: known.and_then(|u| u.stop),
+                stop: known.and_then(|u| u.stop).or(grace_s),
+                report: Some(item.report.clone()),
+                record: stray.record.clone(),
+                kept: known.is_some_and(|u| u.kept),
+                why: known.map_or_else(String::new, |u| u.why.clone()),
             }
         })
         .collect();
-    after.sort_by_key(|u| u.key);
-    after.dedup_by_key(|u| u.key);
-    if after == node.unclaimed {
-        return;
-    }
+    all.sort_by_key(|u| u.key);
+    all.dedup_by_key(|u| u.key);
     let ordered_to_stop = node.unclaimed.iter().any(|u| u.stop.is_some());
-    if let Some(node) = draft.agent_mut(agent) {
-        node.unclaimed = after;
-    }
-    if ordered_to_stop {
+    settle(draft, agent, all);
+    if ordered_to_stop
+        && draft
+            .agent(agent)
+            .is_some_and(|a| a.unclaimed != node.unclaimed)
+    {
         draft.touch(agent); // an order may be done
     }
+}
+
+/// Judges all that are not decided yet, and notes what is left.
+fn settle(draft: &mut Draft<'_>, agent: AgentId, all: Vec<Unclaimed>) {
+    let Some(node) = draft.agent(agent).cloned() else {
+        return;
+    };
+    let mut taken: BTreeMap<DeviceId, i64> = BTreeMap::new();
+    let (mut left, mut adopted, mut stopped) = (Vec::new(), Vec::new(), false);
+    let mut ids: Vec<SessionId> = Vec::new();
+    for mut one in all {
+        if one.stop.is_some() || one.kept {
+            left.push(one);
+            continue;
+        }
+        match judge(draft.state, &node, &one, &taken) {
+            Verdict::Stop => {
+                one.stop = Some(0);
+                one.why = String::new();
+                stopped = true;
+            }
+            Verdict::Adopt => {
+                for grant in &one.claim.devices {
+                    *taken.entry(grant.device.clone()).or_default() += grant.amount;
+                }
+                ids.push(one.key.session);
+                adopted.push(one);
+                continue;
+            }
+            Verdict::Leave(why) => one.why = why,
+        }
+        left.push(one);
+    }
+    if left != node.unclaimed
+        && let Some(node) = draft.agent_mut(agent)
+    {
+        node.unclaimed = left;
+    }
+    for one in &adopted {
+        if let (Some(report), Some(record)) = (&one.report, &one.record) {
+            adopt(draft, agent, report, record);
+        }
+    }
+    adoption::count_on(draft, ids.into_iter());
+    if stopped {
+        draft.touch(agent);
+    }
+}
+
+/// Looks again at those about which nobody has decided: they may be adopted by now, as when what
+/// stood in the way ended, and at last they are stopped.
+pub(super) fn due(draft: &mut Draft<'_>) {
+    let (now, state) = (draft.now, draft.state);
+    for agent in state.undecided() {
+        let Some(node) = state.agents.get(&agent) else {
+            continue;
+        };
+        let mut all = node.unclaimed.clone();
+        let (mut over, grace_s) = (false, state.stop_grace_s());
+        for one in &mut all {
+            if one.due().is_some_and(|at| at <= now) {
+                one.stop = Some(grace_s);
+                over = true;
+            }
+        }
+        settle(draft, agent, all);
+        if over {
+            draft.touch(agent);
+        }
+    }
+}
+
+/// What was decided about such containers without being asked: by the coordinator itself.
+pub(super) fn recorded(state: &State, changes: &[Change]) -> Vec<Audited> {
+    let mut records = Vec::new();
+    for session in adoption::adopted(state, changes) {
+        let on = session.containers.first().map(|c| c.agent.to_string());
+        let after = json!({ "adopted": true, "agent": on, "owner": session.owner_name });
+        let one = Audited::new(
+            Operation::UnclaimedWrite,
+            super::audited::of_session(session),
+            None,
+            Some(after),
+        );
+        let one = one.by(Doer::System).in_domain(session.domain);
+        records.push(one.detail("made again of the signed record of its container"));
+    }
+    let agents = changes.iter().filter_map(|change| match change {
+        Change::Agent(agent) => Some(&**agent),
+        _ => None,
+    });
+    for after in agents {
+        let before = state
+            .agents
+            .get(&after.id)
+            .map_or(&[][..], |a| &a.unclaimed);
+        for one in after.unclaimed.iter().filter(|u| u.stop.is_some()) {
+            let known = before.iter().find(|u| u.key == one.key);
+            if known.is_some_and(|known| known.stop.is_some()) {
+                continue;
+            }
+            let (was, is) = (
+                known.map(|u| u.shown(state, after)),
+                one.shown(state, after),
+            );
+            let target = target(
+                "container",
+                one.key,
+                &one.key.docker_name(state.meta.cluster),
+            );
+            let record = Audited::new(Operation::UnclaimedWrite, target, was, Some(is));
+            let detail = match one.stop {
+                Some(0) => "its session is over or elsewhere",
+                _ => "nobody decided about it in time",
+            };
+            records.push(record.by(Doer::System).detail(detail));
+        }
+    }
+    records
 }
 
 /// As much of a claim as the node has at all: labels are words of its node only.
@@ -142,14 +316,7 @@ fn possible(claim: &Claim, inventory: Option<&Inventory>) -> Claim {
     }
 }
 
-/// Somebody wants one gone.
-pub(super) fn stop<'a>(
-    state: &'a State,
-    key: &str,
-    grace_s: u32,
-    now: Timestamp,
-) -> Result<(AdminObject, Value, Draft<'a>), Refusal> {
-    let absent = || Refusal::new("LS-NOT-FOUND", "There is no such unclaimed container.");
+fn find<'a>(state: &'a State, key: &str) -> Result<(&'a Agent, &'a Unclaimed), Refusal> {
     let mut nodes = state.agents.values();
     let found = nodes.find_map(|node| {
         let live = node.state != AgentState::Terminated;
@@ -157,22 +324,67 @@ pub(super) fn stop<'a>(
         let one = node.unclaimed.iter().find(named)?;
         Some((node, one))
     });
-    let (node, one) = found.ok_or_else(absent)?;
-    let before = one.shown(state, node);
-    let mut draft = Draft::new(state, now);
+    found.ok_or_else(|| Refusal::new("LS-NOT-FOUND", "There is no such unclaimed container."))
+}
+
+/// Somebody wants one gone.
+pub(super) fn stop<'a>(
+    state: &'a State,
+    key: &str,
+    grace_s: u32,
+    now: Timestamp,
+) -> Result<(AdminObject, Value, Draft<'a>), Refusal> {
+    let (node, one) = find(state, key)?;
     let mut after = one.clone();
     // A shorter grace overtakes a longer one, never the other way round.
-    let grace_s = one.stop.map_or(grace_s, |known| known.min(grace_s));
-    after.stop = Some(grace_s);
+    after.stop = Some(one.stop.map_or(grace_s, |known| known.min(grace_s)));
+    Ok(replaced(state, node, (one, after), now))
+}
+
+/// Somebody wants one to stay: in the books if its record is good for that, else beside them.
+pub(super) fn keep<'a>(
+    state: &'a State,
+    key: &str,
+    now: Timestamp,
+) -> Result<(AdminObject, Value, Draft<'a>), Refusal> {
+    let (node, one) = find(state, key)?;
+    if one.stop.is_some() {
+        let text = format!("{key} is being stopped already.");
+        return Err(Refusal::new("LS-STATE", text));
+    }
+    let verdict = judge(state, node, one, &BTreeMap::new());
+    if let (Verdict::Adopt, Some(_)) = (&verdict, &one.record) {
+        let mut draft = Draft::new(state, now);
+        let before = one.shown(state, node);
+        settle(&mut draft, node.id, node.unclaimed.clone());
+        let mut shown = one.shown(state, node);
+        shown["adopted"] = json!(true);
+        return Ok((AdminObject::Unclaimed(Box::new(shown)), before, draft));
+    }
+    let mut after = one.clone();
+    after.kept = true;
+    Ok(replaced(state, node, (one, after), now))
+}
+
+fn replaced<'a>(
+    state: &'a State,
+    node: &Agent,
+    (one, after): (&Unclaimed, Unclaimed),
+    now: Timestamp,
+) -> (AdminObject, Value, Draft<'a>) {
+    let before = one.shown(state, node);
+    let mut draft = Draft::new(state, now);
     let shown = AdminObject::Unclaimed(Box::new(after.shown(state, node)));
-    if one.stop != Some(grace_s) {
-        let id = node.id;
-        if let Some(copy) = draft.agent_mut(id)
+    if *one != after {
+        let stops = one.stop != after.stop;
+        if let Some(copy) = draft.agent_mut(node.id)
             && let Some(entry) = copy.unclaimed.iter_mut().find(|u| u.key == after.key)
         {
             *entry = after;
         }
-        draft.touch(id);
+        if stops {
+            draft.touch(node.id);
+        }
     }
-    Ok((shown, before, draft))
+    (shown, before, draft)
 }

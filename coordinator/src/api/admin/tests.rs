@@ -1051,9 +1051,11 @@ async fn containers_that_no_order_names_are_listed() {
             slots: Slots::new().with(SlotName::cpu(), 1000),
             devices: Vec::new(),
         },
+        report: report(stranger),
+        record: String::new(),
     };
     assert_eq!(f.post(&stop, &json!({})).await.code(), "LS-NOT-FOUND");
-    let items = vec![told];
+    let items = vec![told.into()];
     let event = Event::Unclaimed { agent, items };
     f.app.engine.ask(event).await.unwrap().unwrap();
     let bad = f.post(&stop, &json!({ "grace_s": 601 })).await;
@@ -1064,6 +1066,19 @@ async fn containers_that_no_order_names_are_listed() {
     assert_eq!(
         (&shown["slots"]["cpu"], &shown["stopping"]),
         (&json!("1"), &Value::Null)
+    );
+    assert_eq!(shown["why"], "it carries no record of this installation");
+    assert!(shown["stops_at"].is_string(), "{shown}");
+    let adopt = format!("{path}/s-900-main1-a1/adopt");
+    let kept = f.post(&adopt, &json!({})).await.into_json();
+    assert_eq!(
+        (&kept["kept"], &kept["stops_at"]),
+        (&json!(true), &Value::Null)
+    );
+    let shown = f.get(path).await.json()["items"][0].take();
+    assert_eq!(
+        (&shown["kept"], &shown["stops_at"]),
+        (&json!(true), &Value::Null)
     );
     let stopped = f.post(&stop, &json!({ "grace_s": 0 })).await.into_json();
     assert_eq!(stopped["stopping"], true);
@@ -1077,6 +1092,7 @@ async fn containers_that_no_order_names_are_listed() {
         json!({ "stopping": true }),
         "{record}"
     );
+    assert_eq!(f.post(&adopt, &json!({})).await.code(), "LS-STATE");
     let node = f.get("/api/v1/agents/gpu01").await.json();
     assert_eq!(node["unclaimed"], 1);
     let bob = f.person("bob", json!({})).await;
@@ -1085,6 +1101,8 @@ async fn containers_that_no_order_names_are_listed() {
         f.send_as(&bob, "POST", &stop, &json!({})).await.code(),
         "LS-FORBIDDEN"
     );
+    let refused = f.send_as(&bob, "POST", &adopt, &json!({})).await;
+    assert_eq!(refused.code(), "LS-FORBIDDEN");
     let node = f.get_as(&bob, "/api/v1/agents/gpu01").await.json();
     assert!(node.get("unclaimed").is_none(), "{node}");
 }

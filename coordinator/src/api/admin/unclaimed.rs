@@ -1,6 +1,6 @@
-//! Containers of the cluster that no order names: ending one.
+//! Containers of the cluster that no order names: ending one, letting one stay.
 
-use super::{Match, write};
+use super::{Match, Nothing, write};
 use crate::api::errors::Failure;
 use crate::api::extract::Ref;
 use crate::api::{App, json, views};
@@ -34,19 +34,43 @@ pub(crate) async fn stop(
         grace_s,
     };
     write.order(&app, verb, |_| None).await?;
-    let live = Arc::clone(&app.engine.live);
-    let shown = app
-        .engine
-        .read(move |state, _| {
-            let all = state.agents.values();
-            let mut all = all.flat_map(|agent| views::unclaimed(state, &live, agent));
-            all.find(|one| one.id == key)
-        })
-        .await?;
+    let shown = find(&app, key).await?;
     // It may be gone by now; before, it was there.
     let mut shown = shown.ok_or_else(|| Failure::not_found("such unclaimed container"))?;
     shown.stopping = true;
+    shown.stops_at = None;
     let mut response = json(&shown)?;
     write.mark(&mut response);
     Ok(response)
+}
+
+/// Takes one into the books, or leaves it where it is.
+pub(crate) async fn adopt(
+    State(app): State<App>,
+    Ref(key): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<Nothing>(request, &[], Match::Optional).await?;
+    let before = find(&app, key.clone()).await?;
+    let verb = AdminVerb::AdoptUnclaimed { key };
+    let done = write.order(&app, verb, |_| None).await?;
+    // One whose node has not said yet where it stands is there all the same.
+    let mut shown = before.ok_or_else(|| Failure::not_found("such unclaimed container"))?;
+    let after = done.object.value().unwrap_or_default();
+    shown.adopted = after["adopted"] == true;
+    shown.kept = !shown.adopted;
+    shown.stops_at = None;
+    let mut response = json(&shown)?;
+    write.mark(&mut response);
+    Ok(response)
+}
+
+async fn find(app: &App, key: String) -> Result<Option<api::Unclaimed>, Failure> {
+    let live = Arc::clone(&app.engine.live);
+    let look = move |state: &longshore_core::model::State, _| {
+        let all = state.agents.values();
+        let mut all = all.flat_map(|agent| views::unclaimed(state, &live, agent));
+        all.find(|one| one.id == key)
+    };
+    Ok(app.engine.read(look).await?)
 }

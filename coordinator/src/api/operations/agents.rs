@@ -181,6 +181,17 @@ pub(super) const ROWS: &[Operation] = &[
         ..ORDER
     },
     Operation {
+        id: "unclaimed_adopt",
+        path: "/api/v1/unclaimed/{id}/adopt",
+        row: Some(Access::UnclaimedWrite),
+        summary: "Let a container stay that no order names: its session is made again of its signed record where that is possible, else it is left alone and not stopped by itself",
+        parameters: REHEARSED,
+        gives: Gives::Json(shape::<api::Unclaimed>),
+        codes: &["LS-NOT-FOUND", "LS-STATE"],
+        handler: || post(unclaimed::adopt),
+        ..ORDER
+    },
+    Operation {
         id: "join_tokens_list",
         path: "/api/v1/join-tokens",
         row: Some(Access::JoinTokenRead),

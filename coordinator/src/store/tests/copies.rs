@@ -4,6 +4,7 @@
 use super::world::{World, job};
 use super::{Change, Connection, Meta, Path, PathBuf, dir, file, open_at, same, wait};
 use crate::store::{Restored, Store, StoreError, backup, copies, restore};
+use longshore_common::api::NewSession;
 use longshore_common::ids::{AgentId, ClusterId, SessionId};
 use longshore_common::time::Timestamp;
 use longshore_core::model::State;
@@ -50,6 +51,10 @@ fn lived() -> (Place, World, AgentId, SessionId) {
     let mut world = World::new();
     let agent = world.agent("n1", 0);
     world.submit(job());
+    world.submit(NewSession {
+        hold: true,
+        ..job()
+    });
     stored(&store, &mut world);
     backup(&place.database, &place.copy).expect("while it serves");
     let last = (0..3).map(|_| world.submit(job())).last().unwrap();
@@ -91,6 +96,21 @@ fn what_is_put_back_gives_no_number_that_was_given_and_is_obeyed() {
     assert!(again.meta.generation > state.meta.generation);
     assert!(again.meta.next_session > state.meta.next_session);
     assert!(again.agents[&agent].generation > orders);
+}
+
+/// What waited may run by now, on a node that has not said so yet.
+#[test]
+fn what_waits_in_a_copy_is_given_no_place_before_nodes_have_spoken() {
+    let (place, ..) = lived();
+    let (_, state) = put_back(&place, NOW);
+    let [placed, waits] = [1, 2].map(|n| &state.sessions[&SessionId(n)]);
+    assert!(!placed.waits() && waits.waits());
+    assert_eq!(placed.not_before, None);
+    assert_eq!(waits.not_before, Some(NOW.plus_s(120)));
+    // Put back again, it counts from then.
+    let (_, again) = put_back(&place, Timestamp(NOW.0 + 5));
+    let waits = &again.sessions[&SessionId(2)];
+    assert_eq!(waits.not_before, Some(Timestamp(NOW.0 + 5).plus_s(120)));
 }
 
 #[test]

@@ -641,3 +641,15 @@ fn only_the_order_itself_gives_sudo() {
     sudo.spec.sudo = true;
     assert_eq!(ways_to_root(&sudo), (Vec::new(), 1));
 }
+
+#[test]
+fn what_it_was_placed_as_is_a_label_where_it_is_known() {
+    let label = |request: &CreateRequest| {
+        let labels = build(request, &node()).unwrap().labels.unwrap();
+        labels.get("io.longshore.record").cloned()
+    };
+    let mut request = plain();
+    assert_eq!(label(&request), None);
+    request.delivered.record = "00 {}".to_owned();
+    assert_eq!(label(&request).as_deref(), Some("00 {}"));
+}

@@ -162,6 +162,12 @@ pub enum AdminVerb {
         /// Seconds between the stop signal and the kill.
         grace_s: u32,
     },
+    /// Lets a container stay that no order names: in the books, if it carries a good record of
+    /// what it was placed as, else beside them.
+    AdoptUnclaimed {
+        /// Its key, as text.
+        key: String,
+    },
     /// Makes a keypair policy.
     CreateKeypairPolicy(PolicyId, Box<KeypairPolicyRequest>),
     /// Changes a keypair policy.
@@ -645,6 +651,10 @@ fn decide(state: &State, order: &AdminOrder, now: Timestamp) -> Result<Decision,
         }
         AdminVerb::StopUnclaimed { key, grace_s } => {
             let (object, before, draft) = super::unclaimed::stop(state, key, *grace_s, now)?;
+            Ok(Decision::drafted(object, draft).was(&before))
+        }
+        AdminVerb::AdoptUnclaimed { key } => {
+            let (object, before, draft) = super::unclaimed::keep(state, key, now)?;
             Ok(Decision::drafted(object, draft).was(&before))
         }
         AdminVerb::CreateKeypairPolicy(id, request) => {

@@ -397,6 +397,7 @@ fn asked<'a>(
         | AdminVerb::AllowEverybody(_)
         | AdminVerb::MoveAgent { .. }
         | AdminVerb::StopUnclaimed { .. }
+        | AdminVerb::AdoptUnclaimed { .. }
         | AdminVerb::CreateKeypairPolicy(..)
         | AdminVerb::PatchKeypairPolicy(..)
         | AdminVerb::CreateUserPolicy(..)

@@ -2,6 +2,7 @@
 //! way something came about it is told alike.
 
 use super::super::admin::AdminObject;
+use super::super::adoption::adopted;
 use super::super::change::Change;
 use super::super::cluster_idle::{ClusterIdleVerdict, warning};
 use super::super::drain::{may_move, sessions_on};
@@ -53,6 +54,7 @@ pub fn told(
         }
     }
     telling.many_lost(changes);
+    telling.adopted(changes);
     if let Some((event, Ok(answer))) = cause {
         telling.event(event, answer, changes);
     }
@@ -253,6 +255,22 @@ impl Telling<'_> {
             names.join(", ")
         );
         self.administrators(NoteEvent::MassLoss, &text, &About::default());
+    }
+
+    /// A session came back of which this database knew nothing.
+    fn adopted(&mut self, changes: &[Change]) {
+        for session in adopted(self.state, changes) {
+            let on = session.containers.first().map(|c| c.agent);
+            let agent = on.and_then(|id| Some((id, self.name(id)?.to_owned())));
+            let name = agent.as_ref().map_or("its node", |(_, name)| name);
+            let text = format!(
+                "Session {} of {} is on {name} and was not known here: it was made again of what its container says.",
+                named(session),
+                session.owner_name
+            );
+            let session = Some(session.id);
+            self.administrators(NoteEvent::Alarm, &text, &About { session, agent });
+        }
     }
 
     fn event(&mut self, event: &Event, answer: &Answer, changes: &[Change]) {

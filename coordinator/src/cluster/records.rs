@@ -1,0 +1,88 @@
+//! What a container was placed as, signed here: made for those who create it, read again when
+//! nobody else knows it any more.
+
+use super::{EngineError, Shared};
+use crate::pki::Pki;
+use longshore_common::wire::{SignedRecord, SigningInput, UnclaimedItem};
+use longshore_core::model::{Placement, State, Stray};
+use std::collections::BTreeSet;
+use tracing::warn;
+
+/// The signed text of a record.
+#[must_use]
+pub(crate) fn signed(pki: &Pki, placement: &Placement) -> String {
+    let Ok(text) = serde_json::to_string(placement) else {
+        return String::new(); // plain data always has a form
+    };
+    let signature = pki.sign(&SigningInput::placement(&text));
+    SignedRecord::text(&signature, &text)
+}
+
+/// The record of such a text, if it was signed here and reads.
+#[must_use]
+fn opened(pki: &Pki, text: &str) -> Option<Box<Placement>> {
+    let signed = SignedRecord::read(text)?;
+    let input = SigningInput::placement(signed.record);
+    let good = pki.signed(&input, &signed.signature);
+    good.then(|| serde_json::from_str(signed.record).ok())?
+}
+
+/// What a node tells of containers that no order names, with what can be known of each beside
+/// the state: whether its record is ours, and whether its session is over.
+pub(super) async fn strays(
+    shared: &Shared,
+    items: Vec<UnclaimedItem>,
+) -> Result<Vec<Stray>, EngineError> {
+    let ids: BTreeSet<_> = items.iter().map(|item| item.key.session).collect();
+    let live = move |state: &State, _| {
+        let unknown = ids.iter().filter(|id| !state.sessions.contains_key(id));
+        unknown.copied().collect::<Vec<_>>()
+    };
+    let unknown = match items.is_empty() {
+        true => Vec::new(),
+        false => shared.engine.read_when_room(live).await?,
+    };
+    let mut ended = BTreeSet::new();
+    for id in unknown {
+        match shared.config.reader.session(id).await {
+            Ok(Some(session)) if session.state.is_final() => drop(ended.insert(id)),
+            Ok(_) => (),
+            // It is left alone then, which ends nothing.
+            Err(error) => warn!(session = %id, %error, "whether it is over is not known"),
+        }
+    }
+    let with = |mut item: UnclaimedItem| Stray {
+        record: opened(&shared.pki, &std::mem::take(&mut item.record)),
+        ended: ended.contains(&item.key.session),
+        item,
+    };
+    Ok(items.into_iter().map(with).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_common::ids::ClusterId;
+
+    #[test]
+    fn only_what_was_signed_here_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = |name: &str| {
+            let dir = dir.path().join(name);
+            std::fs::create_dir_all(&dir).unwrap();
+            Pki::open(&dir, ClusterId::new(1), &[]).unwrap()
+        };
+        let (ours, theirs) = (pki("ours"), pki("theirs"));
+        let input = SigningInput::placement("{}");
+        assert!(ours.signed(&input, &ours.sign(&input)));
+        assert!(!ours.signed(&input, &theirs.sign(&input)));
+        let set = SigningInput::desired_set(b"{}");
+        assert!(
+            !ours.signed(&input, &ours.sign(&set)),
+            "for another purpose"
+        );
+        let text = SignedRecord::text(&ours.sign(&input), "{}");
+        assert_eq!(opened(&ours, &text), None, "it is no record");
+        assert_eq!(opened(&ours, "no record at all"), None);
+    }
+}
