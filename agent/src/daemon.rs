@@ -28,7 +28,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -342,6 +342,7 @@ pub async fn start<C: Containers>(
         agent: identity.agent,
         work_key,
         device_dir: config.devices.device_dir.clone(),
+        capabilities: PathBuf::from("/proc/driver/nvidia/capabilities"),
         reserved_cpu: 0,
         reserved_mem: 0,
         offered_cpu: 0,

@@ -5,7 +5,7 @@
 //! gives it one.
 
 use longshore_agent::devices::nvml::{self, NvmlConfig};
-use longshore_agent::devices::{Mask, Snapshot, Snapshots};
+use longshore_agent::devices::{Instance, Mask, Snapshot, Snapshots};
 use longshore_common::agent::{Device, Health};
 use serde_json::{Value, json};
 use std::fs;
@@ -307,6 +307,13 @@ fn instances_are_offered_and_their_parent_is_not() {
     let instance = &snapshot.devices[1];
     // The node of its GPU, which it needs beside those of its own.
     assert_eq!((instance.capacity, instance.minor), (1000, Some(0)));
+    let (gpu_instance, compute_instance) = (1, 0);
+    let part = Instance {
+        gpu_instance,
+        compute_instance,
+    };
+    assert_eq!(snapshot.instances.get(&instance.id), Some(&part));
+    assert_eq!(snapshot.instances.len(), 3, "the whole GPU is none");
     assert_eq!(&*instance.pci, "0000:07:00.0");
     assert_eq!(instance.memory_bytes, 42_681_237_504);
     let sample = &snapshot.samples[&instance.id];

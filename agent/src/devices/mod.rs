@@ -32,12 +32,23 @@ pub struct Snapshot {
     pub signs: BTreeMap<DeviceId, Sign>,
     /// How many XIDs of which number the driver told of each GPU since the process began.
     pub xids: BTreeMap<(DeviceId, u32), u64>,
+    /// Which instance of its GPU each MIG instance is, where the driver says so.
+    pub instances: BTreeMap<DeviceId, Instance>,
     /// Those among the devices that the configuration keeps back.
     pub masked: BTreeSet<DeviceId>,
     /// Version of the driver; empty = none.
     pub driver_version: String,
     /// Why there are no GPUs, if the library said so.
     pub note: String,
+}
+
+/// A MIG instance by the driver's numbers, which its capabilities are named by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instance {
+    /// The GPU instance.
+    pub gpu_instance: u32,
+    /// The compute instance in it.
+    pub compute_instance: u32,
 }
 
 /// An XID: the driver's word for something that went wrong on a GPU.

@@ -42,6 +42,7 @@ pub fn start(config: &SimulatedConfig) -> (Snapshots, SimulatedGpus) {
         power_mw: Some(20_000),
     };
     let snapshot = Snapshot {
+        instances: BTreeMap::new(),
         masked: std::collections::BTreeSet::new(),
         looked: true,
         samples: devices

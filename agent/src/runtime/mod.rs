@@ -13,7 +13,7 @@ use longshore_common::time::Timestamp;
 use longshore_common::wire::{Claim, Delivery, OutputKind, RegistryLogin, TerminalSize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::io::AsyncWrite;
@@ -128,6 +128,12 @@ pub struct DeviceNode {
 }
 
 impl DeviceNode {
+    /// Whether it is that of a capability: of a MIG instance.
+    #[must_use]
+    pub fn is_capability(&self) -> bool {
+        self.inside.parent() == Some(Path::new("/dev/nvidia-caps"))
+    }
+
     /// Whether it is the node of one GPU, `/dev/nvidia<n>`, and not one that controls them.
     #[must_use]
     pub fn is_gpu(&self) -> bool {

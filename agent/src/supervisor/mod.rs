@@ -155,6 +155,8 @@ pub struct SupervisorConfig {
     pub work_key: Vec<u8>,
     /// Where device nodes are.
     pub device_dir: PathBuf,
+    /// Where the driver tells of the capabilities of MIG instances.
+    pub capabilities: PathBuf,
     /// Cores kept.
     pub reserved_cpu: u32,
     /// Bytes of memory kept.

@@ -9,8 +9,10 @@ use crate::host;
 use crate::host::wall_clock;
 use crate::journal::{JournalError, Record, Seen};
 use crate::reconcile::{Known, Step, is_stray, next_step};
-use crate::runtime::docker::is_of_order;
-use crate::runtime::{Containers, CreateRequest, Found, FoundStatus, ImageFacts, RuntimeError};
+use crate::runtime::docker::{self, is_of_order};
+use crate::runtime::{
+    Containers, CreateRequest, DeviceNode, Found, FoundStatus, ImageFacts, RuntimeError,
+};
 use longshore_common::agent::{Device, GpuWay};
 use longshore_common::ids::ContainerKey;
 use longshore_common::network::SessionNetwork;
@@ -289,14 +291,6 @@ impl<C: Containers> Supervisor<C> {
 
     pub(super) fn request(&self, entry: &Entry) -> CreateRequest {
         let snapshot = self.gpus.borrow();
-        let minors: Option<BTreeSet<u32>> = entry
-            .spec
-            .devices
-            .iter()
-            .map(|g| snapshot.devices.iter().find(|d| d.id == g.device)?.minor)
-            .collect();
-        // With one of them unknown all are: a part of them would look like the whole.
-        let minors: Vec<u32> = minors.unwrap_or_default().into_iter().collect();
         let has_gpu = !entry.spec.devices.is_empty();
         let gpu_way = if has_gpu {
             self.gpu_way(&snapshot.devices)
@@ -312,15 +306,49 @@ impl<C: Containers> Supervisor<C> {
             image: ImageFacts::default(),
             grace_s: entry.limits.grace_s,
             not_after: entry.limits.lifetime.map(|d| d.at),
-            device_nodes: if gpu_way.is_some() {
-                crate::runtime::docker::device_nodes(&self.config.device_dir, &minors)
-            } else {
-                Vec::new()
+            device_nodes: match gpu_way {
+                Some(way) => self.device_nodes(entry, &snapshot, way),
+                None => Vec::new(),
             },
             gpu_way,
             delivered: Delivered::default(),
             network: self.network_of(entry.key),
         }
+    }
+
+    /// The nodes of the granted GPUs, and of what parts of GPUs are used by where nobody else adds
+    /// that. With one of them unknown all are: a part of them would look like the whole.
+    pub(super) fn device_nodes(
+        &self,
+        entry: &Entry,
+        snapshot: &Snapshot,
+        way: GpuWay,
+    ) -> Vec<DeviceNode> {
+        let (mut minors, mut parts) = (BTreeSet::new(), BTreeSet::new());
+        let mut known = true;
+        for grant in &entry.spec.devices {
+            let device = snapshot.devices.iter().find(|d| d.id == grant.device);
+            let Some(minor) = device.and_then(|device| device.minor) else {
+                known = false;
+                continue;
+            };
+            minors.insert(minor);
+            if grant.slot.as_str().starts_with("cuda.mig-") {
+                match snapshot.instances.get(&grant.device) {
+                    Some(part) => drop(parts.insert((minor, *part))),
+                    None => known = known && way != GpuWay::Nodes,
+                }
+            }
+        }
+        let parts: Vec<_> = parts.into_iter().collect();
+        let (devices, capabilities) = (&self.config.device_dir, &self.config.capabilities);
+        let of_parts = docker::capability_nodes(devices, capabilities, &parts);
+        // The other ways add them by themselves; there they only say what is compared.
+        known &= of_parts.is_some() || way != GpuWay::Nodes;
+        let minors: Vec<u32> = minors.into_iter().filter(|_| known).collect();
+        let mut nodes = docker::device_nodes(devices, &minors);
+        nodes.extend(of_parts.unwrap_or_default().into_iter().filter(|_| known));
+        nodes
     }
 
     /// How a container and the others of its session reach each other.

@@ -544,6 +544,7 @@ fn parts(dir: &std::path::Path, coordinator: &Coordinator) -> Parts {
             agent,
             work_key: coordinator.keys.public_key().as_ref().to_vec(),
             device_dir: dir.to_owned(),
+            capabilities: dir.to_owned(),
             reserved_cpu: 0,
             reserved_mem: 0,
             offered_cpu: 4,
@@ -872,29 +873,4 @@ async fn no_heartbeat_carries_more_figures_than_may_be() {
     driven.supervisor.sample_node();
     let load = driven.supervisor.shared.outbox().load.clone().unwrap();
     assert_eq!(load.devices.len(), MAX_SAMPLES);
-}
-
-/// A spec that knows the GPUs by their numbers only would make every start fail.
-#[tokio::test]
-async fn a_way_that_does_not_know_every_gpu_is_passed_over() {
-    let mut driven = Driven::new().await;
-    let (gpus, _hand) = invent_gpus(&SimulatedConfig {
-        count: 2,
-        model: "A".to_owned(),
-        memory_bytes: 1 << 30,
-        seed: 1,
-    });
-    let devices = gpus.borrow().devices.clone();
-    let supervisor = &mut driven.supervisor;
-    supervisor.engine.gpu_ways = vec![(GpuWay::Cdi, Ok(())), (GpuWay::Nodes, Ok(()))];
-    let first = devices[0].id.to_string();
-    supervisor.engine.cdi_names = BTreeSet::from([first]);
-    assert_eq!(supervisor.gpu_way(&devices), Some(GpuWay::Nodes));
-    let said = supervisor.gpu_ways(&devices).remove(0).1.unwrap_err();
-    assert_eq!(said, format!("no CDI spec names {}", devices[1].id));
-    supervisor
-        .engine
-        .cdi_names
-        .insert(devices[1].id.to_string());
-    assert_eq!(supervisor.gpu_way(&devices), Some(GpuWay::Cdi));
 }

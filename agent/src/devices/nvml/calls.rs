@@ -6,6 +6,7 @@
 
 use super::health::{Facts, Found, Live, Message, Reading, Signs};
 use super::{Mask, NvmlConfig, Pulse};
+use crate::devices::Instance;
 use longshore_common::amount::SlotName;
 use longshore_common::ids::DeviceId;
 use longshore_common::time::Timestamp;
@@ -14,7 +15,7 @@ use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::enum_wrappers::device::{P2pCapabilitiesIndex, P2pStatus, TemperatureSensor};
 use nvml_wrapper::enums::device::{SampleValue, UsedGpuMemory};
 use nvml_wrapper::enums::event::XidError;
-use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::error::{NvmlError, nvml_try};
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper::{Device, EventSet, Nvml};
@@ -303,6 +304,7 @@ impl<'n> Session<'n> {
             minor: self.ask(|| device.minor_number()).ok(),
             numa,
             links: Vec::new(),
+            instance: None,
             pci,
             id,
         })
@@ -328,6 +330,7 @@ impl<'n> Session<'n> {
             memory_bytes: self.memory_total(instance),
             minor: gpu.minor,
             links: Vec::new(),
+            instance: self.ask(|| instance_of(self.nvml, instance)).ok(),
             model: if name.is_empty() {
                 gpu.model.clone()
             } else {
@@ -642,6 +645,34 @@ fn is_unknown(error: &NvmlError) -> bool {
 fn handle(device: &Device<'_>) -> usize {
     // SAFETY: the pointer is neither read through nor passed on.
     (unsafe { device.handle() }).addr()
+}
+
+/// Which instance of its GPU a MIG instance is; the wrapper has no call of its own for that.
+#[expect(
+    unsafe_code,
+    reason = "two calls of the driver's library that the wrapper does not wrap"
+)]
+fn instance_of(nvml: &Nvml, device: &Device<'_>) -> Answer<Instance> {
+    let library = nvml.lib();
+    let missing = NvmlError::FailedToLoadSymbol("instance of a device".to_owned());
+    let (Ok(of_gpu), Ok(of_compute)) = (
+        library.nvmlDeviceGetGpuInstanceId.as_ref(),
+        library.nvmlDeviceGetComputeInstanceId.as_ref(),
+    ) else {
+        return Err(missing);
+    };
+    let (mut gpu_instance, mut compute_instance) = (0, 0);
+    // SAFETY: the handle is one that this library gave for a device that lives as long as `nvml`,
+    // and both calls only write the number they are given room for.
+    unsafe {
+        let handle = device.handle();
+        nvml_try(of_gpu(handle, &raw mut gpu_instance))?;
+        nvml_try(of_compute(handle, &raw mut compute_instance))?;
+    }
+    Ok(Instance {
+        gpu_instance,
+        compute_instance,
+    })
 }
 
 fn bytes(value: u64) -> i64 {

@@ -5,7 +5,7 @@
 //! cordon. A device once seen stays in the list, so that what was granted can be named.
 
 use super::super::cordons::Cordons;
-use super::super::{Sign, Snapshot};
+use super::super::{Instance, Sign, Snapshot};
 use longshore_common::agent::{Device, DeviceSample, Health};
 use longshore_common::amount::{SlotName, UNIT};
 use longshore_common::ids::DeviceId;
@@ -76,6 +76,8 @@ pub(super) struct Facts {
     pub(super) minor: Option<u32>,
     pub(super) numa: Option<u32>,
     pub(super) links: Vec<DeviceId>,
+    /// Of a part of a GPU, which one.
+    pub(super) instance: Option<Instance>,
 }
 
 /// Figures of one look.
@@ -217,6 +219,9 @@ impl Tracker {
             snapshot.devices.push(self.device(known, index));
             if known.masked {
                 snapshot.masked.insert(id.clone());
+            }
+            if let Some(part) = known.facts.instance {
+                snapshot.instances.insert(id.clone(), part);
             }
             let Some(live) = known.live.as_ref().filter(|_| !self.unresponsive) else {
                 continue;
@@ -465,6 +470,7 @@ mod tests {
                 minor: None,
                 numa: None,
                 links: Vec::new(),
+                instance: None,
             }),
             live: Ok(Live::default()),
             masked: false,

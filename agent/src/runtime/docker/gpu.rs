@@ -1,5 +1,6 @@
 //! Ways in which GPUs can reach containers on this node, and their self-tests.
 
+use crate::devices::Instance;
 use crate::runtime::DeviceNode;
 use bollard::models::SystemInfo;
 use longshore_common::agent::GpuWay;
@@ -33,6 +34,43 @@ pub fn device_nodes(device_dir: &Path, minors: &[u32]) -> Vec<DeviceNode> {
     control
         .chain(minors.iter().map(|minor| node(format!("nvidia{minor}"))))
         .collect()
+}
+
+/// Nodes of the capabilities that MIG instances are used by: of each the instance of the GPU and
+/// the compute instance in it. `parts` are the number of the GPU's own node, and which instance of
+/// it; the driver tells the numbers of capabilities in files below `capabilities`. None = it does
+/// not tell all of them.
+#[must_use]
+pub fn capability_nodes(
+    device_dir: &Path,
+    capabilities: &Path,
+    parts: &[(u32, Instance)],
+) -> Option<Vec<DeviceNode>> {
+    let mut nodes = BTreeSet::new();
+    for (gpu, part) in parts {
+        let of_gpu = capabilities
+            .join(format!("gpu{gpu}/mig"))
+            .join(format!("gi{}", part.gpu_instance));
+        let of_compute = of_gpu.join(format!("ci{}", part.compute_instance));
+        for directory in [of_gpu, of_compute] {
+            let text = std::fs::read_to_string(directory.join("access")).ok()?;
+            let name = format!("nvidia-caps/nvidia-cap{}", capability_minor(&text)?);
+            nodes.insert(DeviceNode {
+                host: device_dir.join(&name),
+                inside: Path::new("/dev").join(&name),
+            });
+        }
+    }
+    Some(nodes.into_iter().collect())
+}
+
+/// The number of a capability's node, out of what the driver tells of it.
+fn capability_minor(text: &str) -> Option<u32> {
+    let mut lines = text.lines();
+    lines.find_map(|line| {
+        let number = line.trim().strip_prefix("DeviceFileMinor:")?;
+        number.trim().parse().ok()
+    })
 }
 
 /// What each way's self-test says, in order of preference.
@@ -194,6 +232,45 @@ mod tests {
         assert_eq!(nodes[1].host, dir.path().join("nvidia3"));
         assert_eq!(super::nodes(dir.path()), Ok(()));
         assert!(super::nodes(Path::new("/proc/self")).is_err());
+    }
+
+    #[test]
+    fn instances_are_used_by_two_capabilities_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let capability = |path: &str, minor: u32| {
+            let dir = dir.path().join(path);
+            std::fs::create_dir_all(&dir).unwrap();
+            let text =
+                format!("DeviceFileMinor: {minor}\nDeviceFileMode: 292\nDeviceFileModify: 1\n");
+            std::fs::write(dir.join("access"), text).unwrap();
+        };
+        capability("gpu3/mig/gi1", 12);
+        capability("gpu3/mig/gi1/ci0", 13);
+        capability("gpu3/mig/gi1/ci1", 14);
+        let part = |gpu_instance, compute_instance| {
+            let instance = Instance {
+                gpu_instance,
+                compute_instance,
+            };
+            (3, instance)
+        };
+        let nodes = |parts: &[(u32, Instance)]| {
+            let nodes = capability_nodes(Path::new("/there"), dir.path(), parts)?;
+            let all = nodes.iter().map(|node| {
+                assert!(node.is_capability() && !node.is_gpu());
+                node.host.to_string_lossy().into_owned()
+            });
+            Some(all.collect::<Vec<_>>())
+        };
+        let cap = |n: u32| format!("/there/nvidia-caps/nvidia-cap{n}");
+        assert_eq!(nodes(&[part(1, 0)]), Some(vec![cap(12), cap(13)]));
+        // Two parts of one instance have that in common.
+        let both = nodes(&[part(1, 0), part(1, 1)]);
+        assert_eq!(both, Some(vec![cap(12), cap(13), cap(14)]));
+        assert_eq!(nodes(&[part(1, 0), part(2, 0)]), None);
+        std::fs::write(dir.path().join("gpu3/mig/gi1/access"), "nothing").unwrap();
+        assert_eq!(nodes(&[part(1, 0)]), None);
+        assert_eq!(nodes(&[]), Some(Vec::new()));
     }
 
     #[test]

@@ -70,7 +70,7 @@ mod verify;
 
 pub(crate) use files::given_root;
 pub(crate) use found::key_of;
-pub use gpu::device_nodes;
+pub use gpu::{capability_nodes, device_nodes};
 pub use quiet::without_bodies;
 pub use request::{is_of_order, spec_hash};
 

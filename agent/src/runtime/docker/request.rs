@@ -495,7 +495,7 @@ fn gpus(request: &CreateRequest) -> Result<Gpus, Refusal> {
         GpuWay::Nodes if !names_each_gpu(request) => {
             return Err(Refusal::new(
                 Cause::DeviceMismatch,
-                "the device node of a granted GPU is not known, or it is a part of one",
+                "the device nodes of a granted GPU, or of a part of one, are not known",
             ));
         }
         GpuWay::Request | GpuWay::Nodes => request
@@ -532,19 +532,28 @@ fn gpus(request: &CreateRequest) -> Result<Gpus, Refusal> {
     })
 }
 
-/// Whether there is a node for each granted GPU. Parts of GPUs (MIG) need more than nodes: with
-/// that of the whole alone they could not be used.
+/// Whether there is a node for each granted GPU. Parts of GPUs (MIG) need their capabilities too:
+/// with the node of the GPU alone they could not be used. Whoever fills the request in names all of
+/// them or none.
 fn names_each_gpu(request: &CreateRequest) -> bool {
     let grants = request.spec.devices.iter();
-    let mut gpus = BTreeSet::new();
+    let (mut gpus, mut parts) = (BTreeSet::new(), BTreeSet::new());
     for grant in grants.filter(|grant| grant.slot.family() == "cuda") {
-        if grant.slot.as_str().starts_with("cuda.mig-") {
-            return false;
-        }
-        gpus.insert(&grant.device);
+        match grant.slot.as_str().starts_with("cuda.mig-") {
+            true => parts.insert(&grant.device),
+            false => gpus.insert(&grant.device),
+        };
     }
-    let nodes: BTreeSet<_> = request.device_nodes.iter().filter(|n| n.is_gpu()).collect();
-    nodes.len() == gpus.len()
+    let all = || request.device_nodes.iter();
+    let nodes: BTreeSet<_> = all().filter(|n| n.is_gpu()).collect();
+    let capabilities: BTreeSet<_> = all().filter(|n| n.is_capability()).collect();
+    if parts.is_empty() {
+        return nodes.len() == gpus.len() && capabilities.is_empty();
+    }
+    // Several parts may be of one GPU, and even of one instance of it.
+    let of_gpus = gpus.len() + 1..=gpus.len() + parts.len();
+    let of_parts = parts.len() + 1..=2 * parts.len();
+    of_gpus.contains(&nodes.len()) && of_parts.contains(&capabilities.len())
 }
 
 /// Ids of the granted GPUs, each once. Only true hardware ids pass: "all" or a number

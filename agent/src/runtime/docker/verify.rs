@@ -292,7 +292,11 @@ fn is_allowed(rule: &str, granted: &Granted) -> bool {
     if is_gpu(device) {
         return granted.by_count(); // which GPUs these are is judged by their nodes
     }
-    granted.rule == Rule::GpusOnly && granted.gpus > 0 && granted.majors.contains(&device.0)
+    // Of whom we know which parts of GPUs it may use, it may use no others.
+    let mut parts = granted.nodes.iter().filter(|node| is_capability(node));
+    let of_parts = parts.any(|node| node.device.0 == device.0);
+    let chosen = granted.majors.contains(&device.0) && !of_parts;
+    granted.rule == Rule::GpusOnly && granted.gpus > 0 && chosen
 }
 
 /// Major and minor number of a rule that names one device.
@@ -305,6 +309,11 @@ fn numbers_of(rule: &str) -> Option<(u32, u32)> {
 
 const fn is_gpu((major, minor): (u32, u32)) -> bool {
     major == NVIDIA_MAJOR && minor < FIRST_CONTROL_MINOR
+}
+
+/// Of a MIG instance.
+fn is_capability(node: &Node) -> bool {
+    node.inside.parent() == Some(Path::new("/dev/nvidia-caps"))
 }
 
 fn extra_nodes(nodes: &[Node], granted: &Granted) -> Option<Breach> {
@@ -401,6 +410,36 @@ mod tests {
             rule: Rule::Exact,
             majors: BTreeSet::from([NVIDIA_MAJOR, 510]),
         }
+    }
+
+    /// A part of a GPU is used by the capabilities of its instance, whoever let them in.
+    #[test]
+    fn parts_of_gpus_are_compared_by_their_capabilities() {
+        let capability = |minor: u32| Node {
+            inside: format!("/dev/nvidia-caps/nvidia-cap{minor}").into(),
+            device: (510, minor),
+        };
+        let zero = node("nvidia0", 0);
+        let nodes = [zero.clone(), capability(12), capability(13)];
+        for rule in [Rule::Exact, Rule::GpusOnly] {
+            let granted = Granted {
+                gpus: 1,
+                rule,
+                ..granted(&nodes)
+            };
+            let judged =
+                |extra: &[&str]| judge(&seen(extra, std::slice::from_ref(&zero)), &granted);
+            let all = ["c 195:0 rw", "c 510:12 rw", "c 510:13 rw"];
+            assert_eq!(judged(&all), None, "{rule:?}");
+            let more = [&all[..], &["c 510:14 rw"]].concat();
+            assert!(matches!(judged(&more), Some(Breach::More(_))), "{rule:?}");
+        }
+        let exact = Granted {
+            gpus: 1,
+            ..granted(&nodes)
+        };
+        let fewer = seen(&["c 195:0 rw", "c 510:12 rw"], std::slice::from_ref(&zero));
+        assert!(matches!(judge(&fewer, &exact), Some(Breach::Fewer(_))));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What GPUs show beside their figures, through the supervisor.
 
 use super::*;
-use crate::devices::Sign;
+use crate::devices::{Instance, Sign};
 use longshore_common::agent::Health;
 use longshore_common::ids::DeviceId;
+use longshore_common::session::DeviceGrant;
 use longshore_common::wire::NoticeKind;
 use std::process::{Child, Command, Stdio};
 
@@ -79,7 +80,7 @@ async fn a_gpu_that_others_use_is_not_offered() {
     );
     let mut entry = entry(1, Want::Prepare);
     entry.spec.slots = Slots::new().with(SlotName::cuda_device(), UNIT);
-    entry.spec.devices = vec![longshore_common::session::DeviceGrant {
+    entry.spec.devices = vec![DeviceGrant {
         device: id,
         slot: SlotName::cuda_device(),
         amount: UNIT,
@@ -154,4 +155,70 @@ async fn a_person_releases_what_is_cordoned_and_nothing_else() {
     assert_eq!(released.try_recv().unwrap(), id);
     let absent = ask(&mut driven, &"GPU-none".parse().unwrap()).unwrap_err();
     assert!(absent.contains("no device"), "{absent}");
+}
+
+/// A spec that knows the GPUs by their numbers only would make every start fail.
+#[tokio::test]
+async fn a_way_that_does_not_know_every_gpu_is_passed_over() {
+    let mut driven = Driven::new().await;
+    let (gpus, _hand) = invent_gpus(&SimulatedConfig {
+        count: 2,
+        model: "A".to_owned(),
+        memory_bytes: 1 << 30,
+        seed: 1,
+    });
+    let devices = gpus.borrow().devices.clone();
+    let supervisor = &mut driven.supervisor;
+    supervisor.engine.gpu_ways = vec![(GpuWay::Cdi, Ok(())), (GpuWay::Nodes, Ok(()))];
+    let first = devices[0].id.to_string();
+    supervisor.engine.cdi_names = BTreeSet::from([first]);
+    assert_eq!(supervisor.gpu_way(&devices), Some(GpuWay::Nodes));
+    let said = supervisor.gpu_ways(&devices).remove(0).1.unwrap_err();
+    assert_eq!(said, format!("no CDI spec names {}", devices[1].id));
+    supervisor
+        .engine
+        .cdi_names
+        .insert(devices[1].id.to_string());
+    assert_eq!(supervisor.gpu_way(&devices), Some(GpuWay::Cdi));
+}
+
+/// Of a part of a GPU the nodes of its capabilities are given too; with one of them unknown none is.
+#[tokio::test]
+async fn a_part_of_a_gpu_comes_with_its_capabilities() {
+    let (driven, sender, id) = with_gpu().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut supervisor = driven.supervisor;
+    supervisor.config.capabilities = dir.path().to_owned();
+    let mut order = entry(1, Want::Run);
+    order.spec.devices = vec![DeviceGrant {
+        slot: "cuda.mig-1g.10gb".parse().unwrap(),
+        device: id.clone(),
+        amount: 1000,
+    }];
+    let mut snapshot = sender.borrow().clone();
+    let nodes = |snapshot: &Snapshot, way: GpuWay| {
+        let nodes = supervisor.device_nodes(&order, snapshot, way);
+        let names = nodes.iter().filter(|n| n.is_gpu() || n.is_capability());
+        let names = names.map(|n| n.inside.to_string_lossy().into_owned());
+        names.collect::<Vec<_>>()
+    };
+    // Which part it is is not known: another way finds that out by itself.
+    assert_eq!(nodes(&snapshot, GpuWay::Nodes), [""; 0]);
+    assert_eq!(nodes(&snapshot, GpuWay::Request), ["/dev/nvidia0"]);
+    let (gpu_instance, compute_instance) = (1, 0);
+    let part = Instance {
+        gpu_instance,
+        compute_instance,
+    };
+    snapshot.instances.insert(id, part);
+    assert_eq!(nodes(&snapshot, GpuWay::Nodes), [""; 0]);
+    for (path, minor) in [("gpu0/mig/gi1", 12), ("gpu0/mig/gi1/ci0", 13)] {
+        let of = dir.path().join(path);
+        std::fs::create_dir_all(&of).unwrap();
+        std::fs::write(of.join("access"), format!("DeviceFileMinor: {minor}\n")).unwrap();
+    }
+    let caps = [12, 13].map(|n| format!("/dev/nvidia-caps/nvidia-cap{n}"));
+    let wanted = ["/dev/nvidia0".to_owned(), caps[0].clone(), caps[1].clone()];
+    assert_eq!(nodes(&snapshot, GpuWay::Nodes), wanted);
+    assert_eq!(nodes(&snapshot, GpuWay::Request), wanted);
 }

@@ -329,6 +329,26 @@ fn nodes_alone_give_whole_gpus_and_each_of_them() {
     let mut part = with(&["MIG-a"], &nodes[..2]);
     part.spec.devices[0].slot = "cuda.mig-1g.10gb".parse().unwrap();
     assert!(build(&part, &node()).is_err());
+    // With the capabilities of its instance, and of the compute instance in it, it can be used.
+    let capability = |n: u32| device(&format!("nvidia-caps/nvidia-cap{n}"));
+    let mut usable = part.clone();
+    usable.device_nodes.push(capability(12));
+    assert!(build(&usable, &node()).is_err());
+    usable.device_nodes.push(capability(13));
+    let host = build(&usable, &node()).unwrap().host_config.unwrap();
+    let inside = host.devices.unwrap().into_iter();
+    let inside: Vec<_> = inside.filter_map(|d| d.path_in_container).collect();
+    let all = [
+        "nvidiactl",
+        "nvidia0",
+        "nvidia-caps/nvidia-cap12",
+        "nvidia-caps/nvidia-cap13",
+    ];
+    assert_eq!(inside, all.map(|name| format!("/dev/{name}")));
+    // Nobody who has a whole GPU gets one of a part.
+    let mut whole = with(&["GPU-a"], &nodes[..2]);
+    whole.device_nodes.push(capability(12));
+    assert!(build(&whole, &node()).is_err());
     // Where the engine finds the rest itself, the GPU's number is known and its part given.
     part.gpu_way = Some(GpuWay::Request);
     assert!(build(&part, &node()).is_ok());
