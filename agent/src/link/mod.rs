@@ -8,6 +8,8 @@ mod join;
 mod material;
 mod outbox;
 mod session;
+mod state;
+mod streams;
 
 use join::renew_expired;
 pub use join::{JoinError, JoinOrder, join};

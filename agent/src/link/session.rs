@@ -1,47 +1,36 @@
 //! One connection to the coordinator, from dialling to its end.
 
 use super::outbox::Shared;
+use super::state::{StateOut, read_state};
+use super::streams::serve_stream;
 use super::{
     CONNECT, Heard, LINK_ALPN, LinkConfig, client_config, endpoint, first_of, random_u64, resolve,
 };
 use crate::host::wall_clock;
-use crate::identity::new_key;
 use crate::logs::LogStore;
 use crate::standing::Standing;
 use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
-    ActualSet, Cap, CertIssued, CertRequest, CloseCode, Data, ExecRequest, Figures, Frame, Goodbye,
-    Heartbeat, HeartbeatAck, Hello, InventoryReport, LogsRequest, MAX_REPORTS, Material,
-    MaterialRequest, Message, OutcomeAck, OutcomeNumber, PullProgress, Refused, SignedSet,
-    StreamAccept, StreamEnd, StreamOpen, StreamRefuse, Terms, TunnelRequest, UnclaimedReport,
-    UseReport, Welcome,
+    Cap, CloseCode, Goodbye, Heartbeat, HeartbeatAck, Hello, MAX_REPORTS, Message, OutcomeNumber,
+    Refused, Welcome,
 };
-use longshore_link::{
-    FrameReader, INTERACTIVE, LinkError, Side, boot_ms, close, pass_on, send, send_within,
-};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use longshore_link::{FrameReader, LinkError, boot_ms, close, send, send_within};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
-use zeroize::Zeroize as _;
 
 /// Every so many heartbeats carry figures.
 const LOAD_EVERY: u64 = 3;
-/// Sets of so many bytes take longer than a moment to read.
-const LARGE: usize = 1 << 20;
 /// A goodbye is waited for so long; without it the end of the connection says the same.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// Progress of pulls is sent at most so often.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// A coordinator that takes nothing for so long is gone in all but name.
-const TAKES_NOTHING: Duration = Duration::from_secs(10);
+pub(super) const TAKES_NOTHING: Duration = Duration::from_secs(10);
 /// The link is dead after so many heartbeats without an acknowledgement.
 const DEAD_AFTER_BEATS: u32 = 5;
 
@@ -141,30 +130,30 @@ fn slept(beat_ms: i64, now_ms: i64, limit: Duration) -> bool {
     passed.is_ok_and(|passed| passed > limit.as_millis())
 }
 
-enum Never {}
+pub(super) enum Never {}
 
 /// What the parts of one connection tell each other.
-struct Between {
+pub(super) struct Between {
     /// The state stream has something to send.
-    state_due: Notify,
+    pub(super) state_due: Notify,
     /// The coordinator asks for the whole actual set.
-    want_actual: AtomicBool,
+    pub(super) want_actual: AtomicBool,
     /// Outcomes this connection has carried and that are not acknowledged.
-    sent_outcomes: Mutex<BTreeSet<(ContainerKey, OutcomeNumber)>>,
+    pub(super) sent_outcomes: Mutex<BTreeSet<(ContainerKey, OutcomeNumber)>>,
     /// The key of the certificate that was asked for.
-    renewing: Mutex<Option<String>>,
+    pub(super) renewing: Mutex<Option<String>>,
     /// Containers whose material this connection has asked for and not got.
-    asked: Mutex<BTreeSet<ContainerKey>>,
+    pub(super) asked: Mutex<BTreeSet<ContainerKey>>,
     /// Time between heartbeats in milliseconds, as the coordinator told last.
-    pace: watch::Sender<u32>,
+    pub(super) pace: watch::Sender<u32>,
 }
 
 /// Time between heartbeats that is kept to, whatever was told: milliseconds.
-fn paced(told_ms: u32) -> u32 {
+pub(super) fn paced(told_ms: u32) -> u32 {
     told_ms.clamp(100, 600_000)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -184,23 +173,6 @@ struct Control<'a> {
     last_ack: Instant,
     /// When the last beat was sent, on the boot clock.
     beat_ms: i64,
-}
-
-/// Everything that may be large.
-struct StateOut<'a> {
-    config: &'a LinkConfig,
-    shared: &'a Arc<Shared>,
-    between: &'a Between,
-    out: quinn::SendStream,
-    sent_inventory: u64,
-    sent_unclaimed: u64,
-    sent_layers: u64,
-    sent_progress: BTreeMap<ContainerKey, PullProgress>,
-    sent_uses: BTreeMap<ContainerKey, UseReport>,
-    sent_figures: BTreeMap<ContainerKey, Figures>,
-    progress_at: Instant,
-    /// The certificate could not be read when it was last looked at.
-    unreadable: bool,
 }
 
 async fn talk(
@@ -272,20 +244,7 @@ async fn talk(
         last_ack: Instant::now(),
         beat_ms: boot_ms(),
     };
-    let state_part = StateOut {
-        config,
-        shared,
-        between: &between,
-        out: state_out,
-        sent_inventory: 0,
-        sent_unclaimed: 0,
-        sent_layers: 0,
-        sent_progress: BTreeMap::new(),
-        sent_uses: BTreeMap::new(),
-        sent_figures: BTreeMap::new(),
-        progress_at: Instant::now(),
-        unreadable: false,
-    };
+    let state_part = StateOut::new(config, shared, &between, state_out);
     tell(heard, Heard::Up(Box::new(welcome), hello_ms)).await?;
     let streams = async {
         loop {
@@ -301,6 +260,16 @@ async fn talk(
         () = asked_anew => Err(Ended::Failed(
             "the lease was over; the coordinator is asked for its orders".to_owned(),
         )),
+    }
+}
+
+pub(super) /// The next process dials them too.
+async fn keep_addresses(config: &LinkConfig, named: Vec<String>) {
+    let files = config.files.clone();
+    let stored = tokio::task::spawn_blocking(move || files.store_addresses(&named)).await;
+    // A panic there has been logged.
+    if let Ok(Err(error)) = stored {
+        warn!(%error, "the addresses of the coordinator could not be kept");
     }
 }
 
@@ -451,492 +420,13 @@ impl Control<'_> {
     }
 }
 
-impl StateOut<'_> {
-    async fn run(mut self) -> Result<Never, Ended> {
-        let mut turns = 0_u64;
-        loop {
-            self.send_layers().await?;
-            self.send_inventory().await?;
-            if self.between.want_actual.swap(false, Ordering::Relaxed) {
-                self.send_actual().await?;
-            }
-            self.send_news().await?;
-            self.send_unclaimed().await?;
-            self.ask_for_material().await?;
-            turns += 1;
-            self.renew_if_due(turns).await?;
-            self.between.state_due.notified().await;
-        }
-    }
-
-    async fn send_actual(&mut self) -> Result<(), Ended> {
-        let set = {
-            let outbox = self.shared.outbox();
-            ActualSet {
-                items: outbox.all_reports(),
-                applied: outbox.applied,
-                boot_id: self.config.boot_id.clone(),
-            }
-        };
-        send_within(&mut self.out, &set, TAKES_NOTHING).await?;
-        Ok(())
-    }
-
-    /// What this node gives sessions, before anything is asked for any of them.
-    async fn send_layers(&mut self) -> Result<(), Ended> {
-        let news = self.shared.outbox().layers_since(self.sent_layers);
-        if let Some((number, mut layers)) = news {
-            self.sent_layers = number;
-            let sent = send_within(&mut self.out, &layers, TAKES_NOTHING).await;
-            layers.zeroize();
-            sent?;
-        }
-        Ok(())
-    }
-
-    async fn send_inventory(&mut self) -> Result<(), Ended> {
-        let news = {
-            let outbox = self.shared.outbox();
-            let (number, inventory) = &outbox.inventory;
-            (*number > self.sent_inventory).then(|| (*number, inventory.clone()))
-        };
-        if let Some((number, Some(inventory))) = news {
-            self.sent_inventory = number;
-            let report = InventoryReport { inventory };
-            send_within(&mut self.out, &report, TAKES_NOTHING).await?;
-            self.shared.told(&report.inventory);
-        }
-        Ok(())
-    }
-
-    /// Containers that no order names, when they differ from what this connection carried.
-    async fn send_unclaimed(&mut self) -> Result<(), Ended> {
-        let news = {
-            let outbox = self.shared.outbox();
-            let (number, items) = &outbox.unclaimed;
-            (*number > self.sent_unclaimed).then(|| (*number, items.clone()))
-        };
-        if let Some((number, items)) = news {
-            self.sent_unclaimed = number;
-            send_within(&mut self.out, &UnclaimedReport { items }, TAKES_NOTHING).await?;
-        }
-        Ok(())
-    }
-
-    /// Asks for what containers are given, once per connection until it came.
-    async fn ask_for_material(&mut self) -> Result<(), Ended> {
-        for key in self.shared.desk.wanted() {
-            if lock(&self.between.asked).insert(key) {
-                send_within(&mut self.out, &MaterialRequest { key }, TAKES_NOTHING).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Outcomes this connection has not carried yet, notices, progress.
-    async fn send_news(&mut self) -> Result<(), Ended> {
-        let (outcomes, progress, uses) = {
-            let outbox = self.shared.outbox();
-            let sent = lock(&self.between.sent_outcomes);
-            let outcomes: Vec<_> = outbox
-                .outcomes
-                .iter()
-                .filter(|(id, _)| !sent.contains(id))
-                .map(|(id, outcome)| (*id, outcome.clone()))
-                .collect();
-            let progress =
-                (self.progress_at.elapsed() >= PROGRESS_EVERY).then(|| outbox.progress.clone());
-            let uses = progress
-                .is_some()
-                .then(|| (outbox.uses.clone(), outbox.figures.clone()));
-            (outcomes, progress, uses)
-        };
-        for (id, outcome) in outcomes {
-            lock(&self.between.sent_outcomes).insert(id);
-            send_within(&mut self.out, &outcome, TAKES_NOTHING).await?;
-        }
-        loop {
-            let next = self.shared.outbox().next_notice();
-            let Some(notice) = next else { break };
-            send_within(&mut self.out, &notice, TAKES_NOTHING).await?;
-            self.shared.outbox().sent_notice(notice.number);
-        }
-        if let Some(progress) = progress {
-            for (key, state) in &progress {
-                if self.sent_progress.get(key) != Some(state) {
-                    send_within(&mut self.out, state, TAKES_NOTHING).await?;
-                }
-            }
-            self.sent_progress = progress;
-            if let Some((uses, figures)) = uses {
-                for report in different(&uses, &self.sent_uses) {
-                    send_within(&mut self.out, report, TAKES_NOTHING).await?;
-                }
-                self.sent_uses = uses;
-                for report in different(&figures, &self.sent_figures) {
-                    send_within(&mut self.out, report, TAKES_NOTHING).await?;
-                }
-                self.sent_figures = figures;
-            }
-            self.progress_at = Instant::now();
-        }
-        Ok(())
-    }
-
-    /// Asks for a new certificate once two thirds of the present one's life are over.
-    async fn renew_if_due(&mut self, turns: u64) -> Result<(), Ended> {
-        // Looking at the file every thirtieth time is often enough and costs nothing.
-        if turns % 30 != 2 || lock(&self.between.renewing).is_some() {
-            return Ok(());
-        }
-        // Heartbeats share this task: no slow disk may make one late.
-        let files = self.config.files.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || files.validity()).await else {
-            return Ok(()); // a panic there has been logged
-        };
-        let (not_before, not_after) = match read {
-            Ok(validity) => validity,
-            Err(error) => {
-                // Looked at again and again: said once per connection.
-                if !self.unreadable {
-                    warn!(%error, "the certificate cannot be read and is not renewed");
-                }
-                self.unreadable = true;
-                return Ok(());
-            }
-        };
-        self.unreadable = false;
-        let due = not_before + (not_after - not_before) * 2 / 3;
-        if wall_clock().0 / 1000 < due {
-            return Ok(());
-        }
-        match new_key() {
-            Ok((key, csr)) => {
-                *lock(&self.between.renewing) = Some(key.serialize_pem());
-                send_within(&mut self.out, &CertRequest { csr }, TAKES_NOTHING).await?;
-            }
-            Err(error) => warn!(%error, "no new key could be made"),
-        }
-        Ok(())
-    }
-}
-
-/// What is not as it was sent.
-fn different<'a, T: PartialEq>(
-    now: &'a BTreeMap<ContainerKey, T>,
-    sent: &BTreeMap<ContainerKey, T>,
-) -> impl Iterator<Item = &'a T> {
-    now.iter()
-        .filter(|(key, report)| sent.get(key) != Some(*report))
-        .map(|(_, report)| report)
-}
-
-async fn read_state(
-    config: &LinkConfig,
-    shared: &Shared,
-    between: &Between,
-    mut frames: FrameReader,
-    heard: &mpsc::Sender<Heard>,
-) -> Result<Never, Ended> {
-    loop {
-        let frame = frames.next().await?;
-        match frame.kind {
-            SignedSet::KIND => {
-                let set = read_set(frame).await?;
-                tell(heard, Heard::Set(set)).await?;
-            }
-            OutcomeAck::KIND => {
-                let ack: OutcomeAck = frame.decode().map_err(LinkError::from)?;
-                lock(&between.sent_outcomes).remove(&(ack.key, ack.number));
-                tell(heard, Heard::Acked(ack)).await?;
-            }
-            Material::KIND => {
-                let material: Material = frame.decode().map_err(LinkError::from)?;
-                // Before it is answered: whoever asks again is to be heard.
-                lock(&between.asked).remove(&material.key);
-                shared.desk.answer(material);
-            }
-            CertIssued::KIND => {
-                let issued: CertIssued = frame.decode().map_err(LinkError::from)?;
-                let asked = lock(&between.renewing).take();
-                if let Some(key_pem) = asked {
-                    let files = config.files.clone();
-                    let store = move || files.store_certificate(&key_pem, &issued.certificate);
-                    match tokio::task::spawn_blocking(store).await {
-                        Ok(Ok(())) => info!("certificate renewed"),
-                        Ok(Err(error)) => {
-                            warn!(%error, "the renewed certificate could not be stored");
-                        }
-                        Err(_) => (), // a panic there has been logged
-                    }
-                }
-            }
-            Terms::KIND => {
-                let terms: Terms = frame.decode().map_err(LinkError::from)?;
-                let pace = paced(terms.heartbeat_ms);
-                between.pace.send_if_modified(|known| {
-                    let differs = *known != pace;
-                    *known = pace;
-                    differs
-                });
-                if config.hidden.set_told(terms.redaction.clone()) {
-                    keep_hidden(config, terms.redaction).await;
-                }
-            }
-            _ if frame.is_skippable() => (),
-            _ => {
-                return Err(Ended::Failed(format!(
-                    "a frame of kind {} came",
-                    frame.kind
-                )));
-            }
-        }
-    }
-}
-
-/// The next process dials them too.
-async fn keep_addresses(config: &LinkConfig, named: Vec<String>) {
-    let files = config.files.clone();
-    let stored = tokio::task::spawn_blocking(move || files.store_addresses(&named)).await;
-    // A panic there has been logged.
-    if let Ok(Err(error)) = stored {
-        warn!(%error, "the addresses of the coordinator could not be kept");
-    }
-}
-
-/// The next process hides them before it is linked.
-async fn keep_hidden(config: &LinkConfig, names: Vec<String>) {
-    info!("the coordinator told which values to hide");
-    let files = config.files.clone();
-    let stored = tokio::task::spawn_blocking(move || files.store_hidden_names(&names)).await;
-    // A panic there has been logged.
-    if let Ok(Err(error)) = stored {
-        warn!(%error, "the names of values to hide could not be kept");
-    }
-}
-
-/// A set is read beside this task if it is so large that heartbeats would wait for it.
-async fn read_set(frame: Frame) -> Result<SignedSet, Ended> {
-    if frame.body.len() < LARGE {
-        return Ok(frame.decode().map_err(LinkError::from)?);
-    }
-    let read = tokio::task::spawn_blocking(move || frame.decode::<SignedSet>()).await;
-    let read = read.map_err(|_| Ended::Failed("a set could not be read".to_owned()))?;
-    Ok(read.map_err(LinkError::from)?)
-}
-
-async fn serve_stream(
-    mut out: quinn::SendStream,
-    back: quinn::RecvStream,
-    logs: Arc<LogStore>,
-    heard: mpsc::Sender<Heard>,
-) {
-    let mut frames = FrameReader::new(back, Cap::DATA);
-    let Ok(Ok(frame)) = tokio::time::timeout(CONNECT, frames.next()).await else {
-        return;
-    };
-    let served = match frame.decode::<StreamOpen>() {
-        Ok(StreamOpen::Logs(request)) => serve_logs(&mut out, &request, &logs).await,
-        Ok(StreamOpen::Signal(request)) => {
-            let heard_as = |reply| Heard::Signal(request, reply);
-            serve_order(&mut out, heard_as, &heard).await
-        }
-        Ok(StreamOpen::Release(device)) => {
-            let heard_as = |reply| Heard::Release(device, reply);
-            serve_order(&mut out, heard_as, &heard).await
-        }
-        Ok(StreamOpen::Exec(request)) => return serve_exec(out, frames, request, &heard).await,
-        Ok(StreamOpen::Tunnel(request)) => return serve_tunnel(out, frames, request, &heard).await,
-        Err(error) => {
-            send(
-                &mut out,
-                &StreamRefuse {
-                    text: error.to_string(),
-                },
-            )
-            .await
-        }
-    };
-    if served.is_ok() {
-        let _ = out.finish(); // the peer may have stopped reading
-    }
-}
-
-/// An order that is answered with yes, or no and why.
-async fn serve_order(
-    out: &mut quinn::SendStream,
-    heard_as: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Heard,
-    heard: &mpsc::Sender<Heard>,
-) -> Result<(), LinkError> {
-    let (reply, answer) = oneshot::channel();
-    match answered(heard, heard_as(reply), answer).await {
-        Ok(()) => send(out, &StreamAccept {}).await,
-        Err(text) => send(out, &StreamRefuse { text }).await,
-    }
-}
-
-async fn serve_exec(
-    out: quinn::SendStream,
-    frames: FrameReader,
-    request: ExecRequest,
-    heard: &mpsc::Sender<Heard>,
-) {
-    let (reply, answer) = oneshot::channel();
-    let asked = Heard::Exec(Box::new(request), reply);
-    let opened = answered(heard, asked, answer).await;
-    let opened = opened.map(|ends| (ends.from, ends.to));
-    serve_both_ways(out, frames, opened).await;
-}
-
-async fn serve_tunnel(
-    out: quinn::SendStream,
-    frames: FrameReader,
-    request: TunnelRequest,
-    heard: &mpsc::Sender<Heard>,
-) {
-    let (reply, answer) = oneshot::channel();
-    let opened = answered(heard, Heard::Tunnel(request, reply), answer).await;
-    let opened = opened.map(|ends| (ends.from, ends.to));
-    serve_both_ways(out, frames, opened).await;
-}
-
-/// What the supervisor answers to something it is asked for.
-async fn answered<T>(
-    heard: &mpsc::Sender<Heard>,
-    asked: Heard,
-    answer: oneshot::Receiver<Result<T, String>>,
-) -> Result<T, String> {
-    let stopping = || Err("the agent is stopping".to_owned());
-    match heard.send(asked).await {
-        Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
-        Err(_) => stopping(),
-    }
-}
-
-async fn serve_both_ways<O, I>(
-    mut out: quinn::SendStream,
-    frames: FrameReader,
-    opened: Result<(mpsc::Receiver<O>, mpsc::Sender<I>), String>,
-) where
-    O: Message + Serialize,
-    I: Message + DeserializeOwned,
-{
-    let _ = out.set_priority(INTERACTIVE); // fails only on closed streams
-    match opened {
-        Ok((from, to)) => {
-            if send(&mut out, &StreamAccept {}).await.is_ok() {
-                pass_on(Side::Agent, out, frames, from, to).await;
-            }
-        }
-        Err(text) => {
-            // One that cannot be told has gone.
-            if send(&mut out, &StreamRefuse { text }).await.is_ok() {
-                let _ = out.finish();
-            }
-        }
-    }
-}
-
-async fn serve_logs(
-    out: &mut quinn::SendStream,
-    request: &LogsRequest,
-    logs: &Arc<LogStore>,
-) -> Result<(), LinkError> {
-    let (key, position, tail) = (request.key, request.position, request.tail_lines);
-    let reader = logs.beside(move |logs| logs.read(key, position, tail));
-    let refused = match reader.await {
-        Some(Ok(Some(reader))) => {
-            let sent = send_logs(out, reader, request, logs).await;
-            logs.release_ended(key);
-            return sent;
-        }
-        Some(Ok(None)) => "no output of this container is kept on its node".to_owned(),
-        Some(Err(error)) => error.to_string(),
-        None => "the agent is stopping".to_owned(),
-    };
-    send(out, &StreamRefuse { text: refused }).await
-}
-
-async fn send_logs(
-    out: &mut quinn::SendStream,
-    reader: crate::logs::LogReader,
-    request: &LogsRequest,
-    logs: &Arc<LogStore>,
-) -> Result<(), LinkError> {
-    send(out, &StreamAccept {}).await?;
-    let error = copy_logs(out, reader, request, logs).await?;
-    send(out, &StreamEnd { error }).await
-}
-
-/// Largest piece in one frame: the cap less room for the other members.
-const PIECE: usize = 60 * 1024;
-
-async fn copy_logs(
-    out: &mut quinn::SendStream,
-    mut reader: crate::logs::LogReader,
-    request: &LogsRequest,
-    logs: &Arc<LogStore>,
-) -> Result<Option<String>, LinkError> {
-    let joined = request.joined.then_some(PIECE);
-    loop {
-        loop {
-            // A disk that hangs holds up this reader, and no heartbeat.
-            let read = logs.beside(move |_| {
-                let read = reader.next_many(joined);
-                (reader, read)
-            });
-            let Some((back, read)) = read.await else {
-                return Ok(Some("the agent is stopping".to_owned()));
-            };
-            reader = back;
-            match read {
-                Ok(all) if all.is_empty() => break,
-                Ok(all) => {
-                    for data in all {
-                        send_piecewise(out, data).await?;
-                    }
-                }
-                Err(error) => return Ok(Some(error.to_string())),
-            }
-        }
-        if !request.follow {
-            return Ok(None);
-        }
-        tokio::select! {
-            more = reader.more() => if !more { return Ok(None) },
-            // A reader that went away must not be followed for ever.
-            stopped = out.stopped() => {
-                return Err(LinkError::Gone(format!("{stopped:?}")));
-            }
-        }
-    }
-}
-
-async fn send_piecewise(out: &mut quinn::SendStream, data: Data) -> Result<(), LinkError> {
-    if data.bytes.len() <= PIECE {
-        return send(out, &data).await;
-    }
-    let mut position = data.position;
-    for piece in data.bytes.chunks(PIECE) {
-        let part = Data {
-            position,
-            kind: data.kind,
-            at: data.at,
-            bytes: piece.to_vec(),
-        };
-        position += piece.len() as u64;
-        send(out, &part).await?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{CLUSTER, config};
     use super::*;
     use longshore_common::ids::{CoordinatorGeneration, Fence, InstanceId};
     use longshore_common::time::Timestamp;
-    use longshore_link::transport;
+    use longshore_link::{Side, transport};
     use quinn::crypto::rustls::QuicServerConfig;
 
     fn welcome() -> Welcome {
@@ -1024,3 +514,4 @@ mod tests {
         }
     }
 }
+
