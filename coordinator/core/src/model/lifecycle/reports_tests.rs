@@ -2,6 +2,7 @@
 //! `coordinator/core/tests/core`.
 
 use super::*;
+use longshore_common::amount::Slots;
 use longshore_common::ids::{Attempt, Fence, Generation};
 
 fn container(state: ContainerState) -> Container {
