@@ -5,12 +5,12 @@
 
 use super::world::{World, beginning, exit, failed, inventory, job, slots};
 use longshore_common::agent::{AgentState, Health, RuntimeState};
-use longshore_common::api::{NewArray, NewDependency, NewRestart, SessionPatch};
+use longshore_common::api::{NewArray, NewCluster, NewDependency, NewRestart, SessionPatch};
 use longshore_common::ids::{AgentId, ContainerKey, SessionId};
 use longshore_common::session::{Cause, ContainerState, End, Exit, Reason, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::OutcomeNumber;
-use longshore_core::model::{Event, Steering};
+use longshore_core::model::{DrainOrder, Event, NewDrain, Steering};
 
 /// One step: what, and two numbers to choose by.
 pub type Step = (u8, u16, u16);
@@ -80,7 +80,9 @@ pub fn step(world: &mut World, (what, a, b): Step) {
             let Some(agent) = some_agent(world, a) else {
                 return;
             };
-            world.schedulable(agent, b % 3 != 0);
+            if world.state().agents[&agent].drain.is_none() {
+                world.schedulable(agent, b % 3 != 0);
+            }
         }
         22 => whole_report(world, a, b),
         23 => {
@@ -123,6 +125,12 @@ fn submit(world: &mut World, a: u16, b: u16) {
     request.array = (a % 9 == 2).then(|| NewArray {
         range: format!("{}-{}", b % 3, b % 3 + b % 7),
         parallel: (!a.is_multiple_of(4)).then_some(i64::from(a % 4)),
+    });
+    request.cluster = (a % 9 > 4).then(|| NewCluster {
+        size: i64::from(a % 3) + 1,
+        mode: (!b.is_multiple_of(3)).then(|| "multi-node".to_owned()),
+        run: (!b.is_multiple_of(4)).then(|| "all".to_owned()),
+        containers: Vec::new(),
     });
     if b % 10 == 3
         && let Some(other) = some_session(world, a)
@@ -243,8 +251,19 @@ fn device_changes(world: &mut World, a: u16, b: u16) {
     });
 }
 
+/// A node is to be emptied, or not any more.
+pub fn drain(world: &mut World, agent: AgentId, begin: Option<NewDrain>) {
+    let order = DrainOrder {
+        agent,
+        dry_run: false,
+        version: None,
+        begin,
+    };
+    let _ = world.happen(Event::Drain(Box::new(order))); // a refusal is an answer too
+}
+
 fn rare(world: &mut World, a: u16, b: u16) {
-    match b % 12 {
+    match b % 13 {
         8 => {
             let Some(agent) = some_agent(world, a) else {
                 return;
@@ -294,6 +313,18 @@ fn rare(world: &mut World, a: u16, b: u16) {
             world.report_key(agent, key, ContainerState::Running);
         }
         5 => world.later(86_400_000),
+        12 => {
+            let Some(agent) = some_agent(world, a) else {
+                return;
+            };
+            let begin = (!a.is_multiple_of(4)).then(|| NewDrain {
+                deadline: Some(world.now.plus_s(i64::from(a % 600) + 1)),
+                message: String::new(),
+                by: "user root".to_owned(),
+                moves: a.is_multiple_of(3),
+            });
+            drain(world, agent, begin);
+        }
         6 => {
             let Some(agent) = some_agent(world, a) else {
                 return;

@@ -95,6 +95,7 @@ fn drive_to_the_end(world: &mut World) {
                 agent: node.id,
                 inventory: Box::new(inventory(&node.name, 3)),
             });
+            chaos::drain(world, node.id, None);
             world.schedulable(node.id, true);
             for key in world.state().on_agent(node.id).collect::<Vec<_>>() {
                 chaos::obey(world, node.id, key);
