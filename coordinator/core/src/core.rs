@@ -181,13 +181,14 @@ impl Core {
             new.extend(notes_about(&self.state, None, &new, now));
             self.take(new, more, changes, effects);
         }
-        let mut made = self.perform(&decisions, now, changes, effects);
+        let mut made = self.perform(&mut decisions, now, changes, effects);
         // Who waited for one that was cancelled may go now; so may tasks that were made in the
-        // place of those that wait no longer. A pass that places nobody makes none.
+        // place of those that wait no longer. A pass that places nobody makes none, and who waits
+        // for a range is tried again when one comes back.
         let mut again = !decisions.cancels.is_empty();
         while again || made {
-            let more = self.planner.plan(&self.state, now);
-            made = self.perform(&more, now, changes, effects);
+            let mut more = self.planner.plan(&self.state, now);
+            made = self.perform(&mut more, now, changes, effects);
             again = false;
             decisions.starts.extend(more.starts);
             decisions.passed.extend(more.passed);
@@ -197,21 +198,27 @@ impl Core {
         decisions
     }
 
-    /// Carries it out. Whether tasks of arrays were made, which may go in the same instant.
+    /// Carries it out. Whether another pass may start more in the same instant: tasks of arrays
+    /// were made, or somebody found a place and no range for its network and leaves that place.
     fn perform(
         &mut self,
-        decisions: &Decisions,
+        decisions: &mut Decisions,
         now: Timestamp,
         changes: &mut Vec<Change>,
         effects: &mut Vec<Effect>,
     ) -> bool {
         let mut made = false;
-        for start in &decisions.starts {
-            let (new, more) = start_session(&self.state, now, start);
+        for start in std::mem::take(&mut decisions.starts) {
+            let (new, more) = start_session(&self.state, now, &start);
             made |= new.iter().any(|change| {
                 matches!(change, Change::Session(s) if s.task_of.is_some() && s.version == 1)
             });
             self.take(new, more, changes, effects);
+            let session = self.state.sessions.get(&start.session);
+            match session.is_some_and(|session| session.awaits_range.is_some()) {
+                true => made = true,
+                false => decisions.starts.push(start),
+            }
         }
         self.take(decisions.changes.clone(), Vec::new(), changes, effects);
         made

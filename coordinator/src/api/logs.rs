@@ -163,7 +163,7 @@ impl Ask {
     /// Whether what is kept here is of the container that is asked for.
     fn is_kept(&self, session: &Session) -> bool {
         let present = self.attempt.is_none_or(|a| a == session.attempt);
-        self.rank == Rank::MAIN && present && session.tail.is_some()
+        self.rank == session.tail_rank && present && session.tail.is_some()
     }
 }
 

@@ -26,7 +26,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_common::api::{self, NewSession, Skipped, TerminateAnswer, TerminateRequest};
-use longshore_common::ids::{Rank, SessionId};
+use longshore_common::ids::SessionId;
 use longshore_common::redact::Redaction;
 use longshore_common::session::{ResultKind, SessionType};
 use longshore_common::time::Timestamp;
@@ -518,7 +518,7 @@ pub(super) async fn explain(
     json(&explained)
 }
 
-/// Sends a signal to the program of a running session.
+/// Sends a signal to the program of a running session, in each container that runs it.
 pub(super) async fn signal(
     State(app): State<App>,
     Ref(text): Ref,
@@ -540,19 +540,39 @@ pub(super) async fn signal(
     let engine = app.engine.asked_by(Arc::clone(&origin));
     let what = SessionUse::Signal(order.signal.clone());
     let session = used(&app, &engine, &caller, id, what).await?;
-    let main = session.present().find(|c| c.key.rank == Rank::MAIN);
-    let Some((agent, key)) = main.map(|c| (c.agent, c.key)) else {
+    // What has finished beside others that go on has no program any more.
+    let programs = session.unfinished();
+    let programs = programs.filter(|c| session.runs_command(c.key.rank));
+    let sent: Vec<_> = programs
+        .map(|container| {
+            let request = SignalRequest {
+                key: container.key,
+                signal: order.signal.clone(),
+            };
+            let rank = container.key.rank;
+            let sending = app.nodes.signal(container.agent, request);
+            async move { sending.await.err().map(|why| (rank, why)) }
+        })
+        .collect();
+    if sent.is_empty() {
         return Err(Failure::new(
             "LS-STATE",
             format!("Session {id} has no program now; signals reach running ones only."),
         ));
-    };
-    let request = SignalRequest {
-        key,
-        signal: order.signal.clone(),
-    };
-    let Err(why) = app.nodes.signal(agent, request).await else {
+    }
+    let several = sent.len() > 1;
+    // At once: each node that is away takes its time to be found so.
+    let failed = futures_util::future::join_all(sent).await;
+    let failed: Vec<_> = failed.into_iter().flatten().collect();
+    let Some((_, why)) = failed.first() else {
         return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let to = match several {
+        true => {
+            let ranks = failed.iter().map(|(rank, _)| rank.to_string());
+            format!(" to {}", ranks.collect::<Vec<_>>().join(", "))
+        }
+        false => String::new(),
     };
     let code = "LS-AGENT-UNREACHABLE";
     let name = session.name.as_deref().unwrap_or_default();
@@ -563,7 +583,7 @@ pub(super) async fn signal(
     app.engine.record(failed.code(code)).await?;
     Err(Failure::new(
         code,
-        format!("The signal was not delivered: {why}."),
+        format!("The signal was not delivered{to}: {why}."),
     ))
 }
 

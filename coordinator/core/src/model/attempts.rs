@@ -139,6 +139,7 @@ impl Session {
         self.life.began = None;
         self.tail = None;
         self.tail_at = None;
+        self.tail_rank = Rank::MAIN;
         self.exit_code = None;
         self.signal = None;
         self.failed = None;

@@ -31,6 +31,16 @@ impl Session {
         well && self.cluster.run == ClusterRun::All
     }
 
+    /// The code and signal with which the main container ended while others went on: that of a
+    /// session that is then stopped.
+    pub(super) fn finished_before(&self) -> Option<&Exit> {
+        let main = self.present().find(|c| c.key.rank == Rank::MAIN)?;
+        match main.end.as_ref()? {
+            End::Exited(exit) if self.cluster.run == ClusterRun::All => Some(exit),
+            _ => None,
+        }
+    }
+
     /// Whether the code of this container's process is that of the session, as of now.
     pub(super) fn code_counts(&self, rank: Rank) -> bool {
         match self.cluster.run {

@@ -15,7 +15,7 @@ use longshore_common::agent::{AgentState, Inventory, RuntimeState};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::ids::{
     AgentId, Attempt, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, Fence,
-    Generation, GroupId, ProjectId, ServiceAccountId, SessionId, UserId, VaultId,
+    Generation, GroupId, ProjectId, Rank, ServiceAccountId, SessionId, UserId, VaultId,
 };
 use longshore_common::limits::IdlePolicy;
 use longshore_common::session::{
@@ -120,6 +120,18 @@ pub struct Group {
 pub(super) const RELEASING_ALARM_S: i64 = 900;
 /// Most processes and threads of a container where no policy says otherwise.
 pub(crate) const PIDS_MAX: u32 = 4096;
+
+const fn main_rank() -> Rank {
+    Rank::MAIN
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_main(rank: &Rank) -> bool {
+    *rank == Rank::MAIN
+}
 
 const fn pids_default() -> u32 {
     PIDS_MAX
@@ -518,6 +530,10 @@ pub struct Session {
     pub failed_starts: u32,
     /// Not placed before.
     pub not_before: Option<Timestamp>,
+    /// Leading bits of the range that it found none of for its network: it waits until one is
+    /// free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits_range: Option<u8>,
     /// Agents on which it failed, and until when they come last.
     pub penalties: Vec<(AgentId, Timestamp)>,
     /// Why it ended.
@@ -530,8 +546,11 @@ pub struct Session {
     pub exit_code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// The last output of the main container.
+    /// The last output of the main container, or of the one that decided its end.
     pub tail: Option<String>,
+    /// Whose it is.
+    #[serde(default = "main_rank", skip_serializing_if = "is_main")]
+    pub tail_rank: Rank,
     /// Bytes of output before it, where the agent said so.
     #[serde(default)]
     pub tail_at: Option<u64>,

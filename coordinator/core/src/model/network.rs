@@ -4,10 +4,11 @@
 //! A network belongs to one attempt and is its own until the last container of that attempt is
 //! closed: an agent that comes back late must not find its addresses with another session.
 
+use super::change::Change;
 use super::draft::Draft;
 use super::entities::{FailedStart, Session};
 use super::lifecycle::fail_attempt;
-use super::policies::ClusterNetwork;
+use super::policies::{ClusterNetwork, SchedulerSettings};
 use super::state::State;
 use longshore_common::ids::{AgentId, Attempt, ClusterId, GroupId, SessionId};
 use longshore_common::network::{
@@ -111,20 +112,48 @@ pub(super) fn is_free(state: &State, session: &Session) -> bool {
     })
 }
 
-/// Gives the present attempt of a session of several containers its network, or takes the
-/// attempt back if there is none.
-pub(super) fn give(draft: &mut Draft<'_>, id: SessionId, group: GroupId) {
-    let Some(session) = draft.session(id) else {
-        return;
-    };
+/// Why an attempt gets no network.
+#[derive(Debug)]
+pub(super) enum Lack {
+    /// Sessions have all ranges with so many leading bits: it waits for one that ends.
+    Range(u8),
+    /// Its nodes are in the way: another attempt may be elsewhere.
+    Nodes(String),
+}
+
+impl Lack {
+    /// The same for who does not wait.
+    pub(super) fn now(self, state: &State) -> Self {
+        match self {
+            Self::Range(prefix) => Self::Nodes(no_range(prefix, state)),
+            nodes @ Self::Nodes(_) => nodes,
+        }
+    }
+}
+
+fn no_range(prefix: u8, state: &State) -> String {
+    let pool = state.scheduler.network.overlay_pool;
+    format!(
+        "no range of /{prefix} is left in network.overlay_pool {pool} that its nodes do not use"
+    )
+}
+
+/// The network of the present attempt of a session that is to be placed on these agents; none
+/// where it has one container only.
+pub(super) fn find(
+    draft: &Draft<'_>,
+    session: &Session,
+    places: impl Iterator<Item = AgentId>,
+    group: GroupId,
+) -> Result<Option<AttemptNetwork>, Lack> {
     if session.cluster.size < 2 {
-        return;
+        return Ok(None);
     }
     let attempt = session.attempt;
     let mut agents: Vec<AgentId> = Vec::new();
-    for container in session.present() {
-        if !agents.contains(&container.agent) {
-            agents.push(container.agent);
+    for agent in places {
+        if !agents.contains(&agent) {
+            agents.push(agent);
         }
     }
     let open = draft.state.groups.get(&group).map(|g| g.cluster_network);
@@ -133,28 +162,39 @@ pub(super) fn give(draft: &mut Draft<'_>, id: SessionId, group: GroupId) {
     let own = match (host, without) {
         (true, Some(agent)) => {
             let agent = draft.agent(*agent).map_or("a node", |a| a.name.as_str());
-            Err(format!(
+            return Err(Lack::Nodes(format!(
                 "{agent} tells of no address of its own for other nodes (overlay.interface)"
-            ))
+            )));
         }
-        (true, None) => Ok(None),
-        (false, _) => choose(draft, session, &agents).map(Some),
+        (true, None) => None,
+        (false, _) => Some(choose(draft, session, &agents)?),
     };
-    match own {
-        Ok(own) => {
-            let Some(session) = draft.session_mut(id) else {
-                return;
-            };
+    Ok(Some(AttemptNetwork {
+        attempt,
+        own,
+        agents,
+    }))
+}
+
+/// Gives the present attempt of a session its network, or takes the attempt back if its nodes
+/// leave room for none.
+pub(super) fn give(
+    draft: &mut Draft<'_>,
+    id: SessionId,
+    found: Result<Option<AttemptNetwork>, Lack>,
+) {
+    let Some(session) = draft.session_mut(id) else {
+        return;
+    };
+    match found {
+        Ok(network) => {
             let live: BTreeSet<Attempt> = session.live_networks().map(|n| n.attempt).collect();
             session.networks.retain(|n| live.contains(&n.attempt));
-            session.networks.push(AttemptNetwork {
-                attempt,
-                own,
-                agents,
-            });
+            session.networks.extend(network);
         }
-        Err(detail) => {
-            let Some(agent) = agents.first().copied() else {
+        Err(Lack::Range(_)) => (), // it was not placed
+        Err(Lack::Nodes(detail)) => {
+            let Some(agent) = session.present().next().map(|c| c.agent) else {
                 return;
             };
             let failed = FailedStart {
@@ -167,13 +207,48 @@ pub(super) fn give(draft: &mut Draft<'_>, id: SessionId, group: GroupId) {
     }
 }
 
+/// Another pool may have a range for those who wait for one.
+pub(super) fn pool_differs<'a>(
+    state: &'a State,
+    settings: &SchedulerSettings,
+) -> impl Iterator<Item = Change> + 'a {
+    let other = state.scheduler.network.overlay_pool != settings.network.overlay_pool;
+    let waiting = state.awaiting_range().filter(move |_| other);
+    waiting.filter_map(|id| {
+        let session = state.sessions.get(&id)?;
+        let session = Session {
+            awaits_range: None,
+            version: session.version + 1,
+            ..session.clone()
+        };
+        Some(Change::Session(Box::new(session)))
+    })
+}
+
+/// Nothing is left of an attempt that had a range: who waits for one is looked at again.
+pub(super) fn freed(draft: &mut Draft<'_>, id: SessionId, attempt: Attempt) {
+    let had = draft.session(id).is_some_and(|session| {
+        let mut networks = session.networks.iter();
+        let had = networks.any(|n| n.attempt == attempt && n.own.is_some());
+        had && session.live_networks().all(|n| n.attempt != attempt)
+    });
+    if !had {
+        return;
+    }
+    for waiting in draft.state.awaiting_range().collect::<Vec<_>>() {
+        if let Some(session) = draft.session_mut(waiting) {
+            session.awaits_range = None;
+        }
+    }
+}
+
 fn underlay<'a>(draft: &'a Draft<'_>, agent: AgentId) -> Option<&'a Underlay> {
     let inventory = draft.agent(agent)?.inventory.as_ref()?;
     inventory.networks.underlay.as_ref()
 }
 
 /// Number and range of a network over these agents.
-fn choose(draft: &Draft<'_>, session: &Session, agents: &[AgentId]) -> Result<OwnRange, String> {
+fn choose(draft: &Draft<'_>, session: &Session, agents: &[AgentId]) -> Result<OwnRange, Lack> {
     let (mut numbers, mut taken) = (BTreeSet::new(), Vec::new());
     let others = draft.state.networked().chain([session.id]);
     for other in others.filter_map(|id| draft.session(id)) {
@@ -182,20 +257,21 @@ fn choose(draft: &Draft<'_>, session: &Session, agents: &[AgentId]) -> Result<Ow
             taken.push(own.subnet);
         }
     }
+    let settings = &draft.state.scheduler.network;
+    let prefix = prefix_for(usize::from(session.cluster.size), agents.len());
+    let pool = settings.overlay_pool;
+    // A pool that is too small for it even when empty is nothing to wait for.
+    if pool.free(prefix, &taken, 0).is_none() && pool.free(prefix, &[], 0).is_some() {
+        return Err(Lack::Range(prefix));
+    }
     for agent in agents {
         let inventory = draft.agent(*agent).and_then(|a| a.inventory.as_ref());
         taken.extend(inventory.iter().flat_map(|i| &i.networks.ranges));
     }
-    let settings = &draft.state.scheduler.network;
-    let prefix = prefix_for(usize::from(session.cluster.size), agents.len());
-    let pool = settings.overlay_pool;
     // A node may have left something in a range that nobody tells of: the next attempt goes on.
     let tried = session.attempt.0.saturating_sub(1);
-    let subnet = pool.free(prefix, &taken, tried).ok_or_else(|| {
-        format!(
-            "no range of /{prefix} is left in network.overlay_pool {pool} that its nodes do not use"
-        )
-    })?;
+    let subnet = pool.free(prefix, &taken, tried);
+    let subnet = subnet.ok_or_else(|| Lack::Nodes(no_range(prefix, draft.state)))?;
     let named = (session.id, session.attempt);
     Ok(OwnRange {
         number: free_number(draft.state.meta.cluster, named, &numbers),

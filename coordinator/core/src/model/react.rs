@@ -199,6 +199,7 @@ fn started(state: &State, order: &Beginning, now: Timestamp) -> Outcome {
     changes.extend(super::admin::with_domains(state).map(Change::Group));
     if state.scheduler != order.scheduler {
         changes.push(Change::Scheduler(order.scheduler.clone()));
+        changes.extend(super::network::pool_differs(state, &order.scheduler));
     }
     // Who stands in the configuration is another order's.
     let people = PeopleSettings {

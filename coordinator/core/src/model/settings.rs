@@ -38,6 +38,7 @@ pub(super) fn decide(state: &State, order: &SettingsOrder, now: Timestamp) -> Ou
     }
     if state.scheduler != order.scheduler {
         changes.push(Change::Scheduler(order.scheduler.clone()));
+        changes.extend(super::network::pool_differs(state, &order.scheduler));
     }
     let people = PeopleSettings {
         service_account_admins: order.service_account_admins,

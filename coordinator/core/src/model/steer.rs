@@ -345,8 +345,11 @@ fn restart(draft: &mut Draft<'_>, id: SessionId, by: &str) {
     for agent in agents {
         draft.touch(agent);
     }
-    if let Some(group) = draft.session(id).map(|session| session.group) {
-        network::give(draft, id, group);
+    if let Some(session) = draft.session(id) {
+        let agents = session.present().map(|c| c.agent);
+        let found = network::find(draft, session, agents, session.group);
+        // It has its place and cannot wait in it.
+        network::give(draft, id, found.map_err(|lack| lack.now(draft.state)));
     }
 }
 

@@ -17,7 +17,7 @@ use super::steer::restart_wish;
 use crate::scheduler::limits::Requester;
 use longshore_common::amount::{SlotName, Slots, format_bytes_short};
 use longshore_common::api::{MemberError, NewSession};
-use longshore_common::ids::{Attempt, ProjectId, SessionId, is_session_name};
+use longshore_common::ids::{Attempt, ProjectId, Rank, SessionId, is_session_name};
 use longshore_common::session::{ClusterMode, ClusterRun, PullRule, SessionState, SessionType};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::SIGNALS;
@@ -267,6 +267,8 @@ pub fn check(state: &State, order: &Submit, now: Timestamp) -> Result<Session, R
         signal: None,
         tail: None,
         tail_at: None,
+        tail_rank: Rank::MAIN,
+        awaits_range: None,
         created_at: now,
         pending_since: now,
         placed_at: None,

@@ -16,6 +16,8 @@ pub(super) enum NotReady<'a> {
     Dependency(&'a Dependency),
     /// An attempt failed a short while ago: until when it waits, and why that one failed.
     RetryWait(Timestamp, Option<&'a PastAttempt>),
+    /// Other sessions have all ranges of its size, by their leading bits.
+    Range(u8),
     /// Its owner holds it back.
     Held,
     /// Its owner, keypair, project or domain is not active: which.
@@ -32,6 +34,7 @@ pub(super) enum Mark {
     StartAt,
     Dependency(SessionId),
     RetryWait,
+    Range,
     Held,
     Owner,
     Vault(VaultId),
@@ -63,6 +66,7 @@ pub(super) fn reasons<'a>(
         .into_iter()
         .chain(dependencies.map(NotReady::Dependency))
         .chain(wait.map(|at| NotReady::RetryWait(at, failed)))
+        .chain(session.awaits_range.map(NotReady::Range))
         .chain(session.held.then_some(NotReady::Held))
         .chain(std::iter::once_with(|| owner(state, session).map(NotReady::Owner)).flatten())
         .chain(
@@ -114,6 +118,7 @@ impl NotReady<'_> {
             Self::StartAt(_) => Mark::StartAt,
             Self::Dependency(entry) => Mark::Dependency(entry.session),
             Self::RetryWait(..) => Mark::RetryWait,
+            Self::Range(_) => Mark::Range,
             Self::Held => Mark::Held,
             Self::Owner(_) => Mark::Owner,
             Self::Vault(id) => Mark::Vault(*id),
@@ -152,6 +157,13 @@ impl NotReady<'_> {
                 let failed = failed.map_or_else(String::new, |past| format!(" ({})", past.reason));
                 let text = format!("tried before{failed}; next try in {seconds} s");
                 ready("retry-wait", text)
+            }
+            Self::Range(prefix) => {
+                let pool = state.scheduler.network.overlay_pool;
+                let text = format!(
+                    "sessions have all ranges of /{prefix} in network.overlay_pool {pool}; it waits until one of them is gone"
+                );
+                ready("overlay-pool", text).of(Source::new("setting", "network.overlay_pool"))
             }
             Self::Held => ready("held", "its owner holds it back".to_owned()),
             Self::Owner(text) => ready("owner-inactive", text.clone()),

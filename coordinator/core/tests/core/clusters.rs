@@ -479,6 +479,80 @@ fn a_start_without_a_range_fails_and_says_which_was_looked_for() {
     assert_eq!(told.hosts.len(), 3);
 }
 
+fn has_pool(world: &mut World, pool: &str) {
+    let mut scheduler = world.state().scheduler.clone();
+    scheduler.network.overlay_pool = pool.parse().expect("a range");
+    let order = SettingsOrder {
+        fixed: None,
+        stored: None,
+        expected_version: None,
+        scheduler,
+        service_account_admins: false,
+        throttle: longshore_identity::throttle::Limits::default(),
+        dry_run: false,
+    };
+    let set = world.happen(Event::Settings(Box::new(order)));
+    set.expect("a pool");
+}
+
+#[test]
+fn who_finds_no_range_waits_until_another_is_gone_and_holds_up_nobody() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    has_pool(&mut world, "10.214.0.0/29");
+    let first = world.submit(three("single-node", "1"));
+    assert_eq!(networks(&world, first).len(), 1);
+    let (second, third) = (
+        world.submit(three("single-node", "1")),
+        world.submit(three("single-node", "1")),
+    );
+    let alone = world.submit(job());
+    assert!(world.is(alone, SessionState::Scheduled));
+    for id in [second, third] {
+        let session = &world.stored[&id];
+        assert_eq!((session.failed_starts, session.attempt.0), (0, 1));
+        assert!(world.is(id, SessionState::Pending) && world.rows(id) == 0);
+        let blocked = world.blocked(id).remove(0);
+        assert_eq!((&*blocked.stage, &*blocked.rule), ("ready", "overlay-pool"));
+        let text = "sessions have all ranges of /29 in network.overlay_pool 10.214.0.0/29";
+        assert!(blocked.text.starts_with(text), "{}", blocked.text);
+    }
+    // Its last container takes the range with it, and not the first.
+    let there = containers(&world, first);
+    all(&mut world, first, ContainerState::Created);
+    all(&mut world, first, ContainerState::Running);
+    for container in &there[..2] {
+        ended(&mut world, *container, exit(143));
+        assert!(world.is(second, SessionState::Pending));
+    }
+    ended(&mut world, there[2], exit(143));
+    assert!(
+        world.is(second, SessionState::Scheduled),
+        "{}",
+        world.show(second)
+    );
+    assert!(world.is(third, SessionState::Pending));
+    assert_eq!(world.blocked(third)[0].rule, "overlay-pool");
+    // More of them are there as soon as the settings say so.
+    has_pool(&mut world, "10.214.0.0/28");
+    assert!(
+        world.is(third, SessionState::Scheduled),
+        "{}",
+        world.show(third)
+    );
+    world.check_usage();
+}
+
+#[test]
+fn a_pool_that_is_too_small_for_it_is_nothing_to_wait_for() {
+    let mut world = World::new();
+    world.agent("n1", 0);
+    has_pool(&mut world, "10.214.0.0/30");
+    let id = world.submit(three("single-node", "1"));
+    let failed = world.stored[&id].failed.clone().expect("it failed");
+    assert_eq!(failed.cause, Cause::NetworkFailed);
+}
+
 #[test]
 fn packets_wider_than_those_between_nodes_are_not_set() {
     let mut world = World::new();

@@ -318,6 +318,58 @@ fn the_code_of_one_that_is_stopped_is_that_of_main1_whoever_ends_first() {
 }
 
 #[test]
+fn the_code_of_main1_that_had_finished_is_that_of_one_that_is_stopped_later() {
+    for force in [false, true] {
+        let (mut world, id, there) = running();
+        ended(&mut world, there[0], exit(0));
+        assert_eq!(world.stored[&id].exit_code, None);
+        world.terminate(&[id], 30, force);
+        for at in [1, 2] {
+            ended(&mut world, there[at], exit(143));
+        }
+        assert_eq!(world.stored[&id].exit_code, Some(0), "{force}");
+    }
+}
+
+#[test]
+fn the_last_words_are_those_of_the_one_that_decided() {
+    let words = |world: &World, id| {
+        let session = &world.stored[&id];
+        let tail = session.tail.clone().unwrap_or_default();
+        (session.tail_rank.to_string(), tail)
+    };
+    let of = |rank: &str| (rank.to_owned(), format!("last words of {rank}"));
+    let main = ("main1".to_owned(), "last words".to_owned());
+    // The one that failed, whoever is stopped for it; main1 may have finished before.
+    for early in [true, false] {
+        let (mut world, id, there) = running();
+        if early {
+            ended(&mut world, there[0], exit(0));
+            assert_eq!(words(&world, id), main);
+        }
+        ended(&mut world, there[2], exit(3));
+        if !early {
+            ended(&mut world, there[0], exit(143));
+        }
+        ended(&mut world, there[1], exit(143));
+        assert_eq!(words(&world, id), of("sub2"), "{early}");
+    }
+    // The last one that finished.
+    let (mut world, id, there) = running();
+    for at in [0, 2, 1] {
+        ended(&mut world, there[at], exit(0));
+    }
+    assert_eq!(words(&world, id), of("sub1"));
+    // Of one that somebody stops, main1.
+    let (mut world, id, there) = running();
+    world.terminate(&[id], 30, false);
+    for at in [1, 0, 2] {
+        ended(&mut world, there[at], exit(143));
+    }
+    assert_eq!(words(&world, id), main);
+}
+
+#[test]
 fn it_needs_a_command_and_a_word_that_is_known() {
     let mut world = World::new();
     world.agent("n1", 0);

@@ -9,7 +9,7 @@ use longshore_common::amount::{SlotName, Slots, UNIT};
 use longshore_common::api::{Blocker, NewSession, TerminateAnswer};
 use longshore_common::ids::{
     AgentId, ClusterId, ContainerKey, CoordinatorGeneration, DeviceId, DomainId, Fence, Generation,
-    GroupId, InstanceId, PolicyId, ProjectId, SessionId, UserId,
+    GroupId, InstanceId, PolicyId, ProjectId, Rank, SessionId, UserId,
 };
 use longshore_common::session::{
     Cause, ContainerState, End, Entry, ExactImage, Exit, Reason, SessionState, Want,
@@ -735,7 +735,10 @@ impl World {
             end,
             started_at: (!never_ran).then_some(self.now),
             at: self.now,
-            tail: b"last words".to_vec(),
+            tail: match key.rank {
+                Rank::MAIN => b"last words".to_vec(),
+                rank => format!("last words of {rank}").into_bytes(),
+            },
             totals: Totals::default(),
             devices,
         };

@@ -85,6 +85,38 @@ async fn signals_reach_running_programs_only() {
 }
 
 #[tokio::test]
+async fn a_signal_reaches_each_container_that_runs_the_command() {
+    let mut f = fixture(Some(Vec::new()), true).await;
+    f.set_up().await;
+    let mut body = batch();
+    body["cluster"] = json!({ "size": 2, "run": "all" });
+    let made = f.submit(body).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    f.runs("s-1").await;
+    let path = "/api/v1/sessions/s-1/signal";
+    let int = f.post(path, &json!({ "signal": "INT" })).await;
+    assert_eq!(int.status, 204, "{}", int.text());
+    let refused = || async {
+        let answer = f.post(path, &json!({ "signal": "USR1" })).await;
+        assert_eq!(answer.code(), "LS-AGENT-UNREACHABLE");
+        answer.json()["detail"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert_eq!(
+        refused().await,
+        "The signal was not delivered to main1, sub1: the agent is not connected."
+    );
+    // What has finished has no program any more.
+    f.ends("s-1", 0).await;
+    assert_eq!(
+        refused().await,
+        "The signal was not delivered: the agent is not connected."
+    );
+}
+
+#[tokio::test]
 async fn output_of_an_agent_that_is_away() {
     let f = ready().await;
     f.submit(batch()).await;

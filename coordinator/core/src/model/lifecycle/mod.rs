@@ -12,7 +12,7 @@ mod tries;
 pub(super) use dependants::{give_up_on, settle_dependants};
 pub(super) use due::due;
 pub use placing::start_session;
-pub(super) use placing::take_bounds;
+pub(super) use placing::{claims, take_bounds};
 use reports::progress_rank;
 pub(super) use reports::{
     acknowledged, agent_has_seen, close_container, missing, outcome, progress, report,
@@ -22,7 +22,7 @@ pub(super) use tries::{fail_attempt, requeue, retry};
 
 use super::change::Change;
 use super::draft::{Draft, Why};
-use super::entities::{Container, Stop};
+use super::entities::{Container, Session, Stop};
 use crate::scheduler::Cancel;
 use longshore_common::ids::{AgentId, ContainerKey, SessionId};
 use longshore_common::session::{
@@ -99,6 +99,7 @@ pub(super) fn stop(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
     session.reason.get_or_insert(reason);
     session.detail.get_or_insert_with(|| detail.clone());
     session.deadline = Some(close_deadline(now, grace_s));
+    take_code(session);
     session.stop = Some(Box::new(stop));
     draft.move_to(
         id,
@@ -111,6 +112,17 @@ pub(super) fn stop(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) {
     );
     order_stop(draft, id);
     conclude(draft, id, by);
+}
+
+/// What the main container ended with is the session's, where nothing else has decided that
+/// until it is stopped.
+fn take_code(session: &mut Session) {
+    if session.exit_code.is_none()
+        && let Some(exit) = session.finished_before().cloned()
+    {
+        session.exit_code = Some(exit.code);
+        session.signal = exit.signal;
+    }
 }
 
 /// Orders the containers of a session to be stopped and frees its owner's quota.
@@ -169,6 +181,7 @@ pub(super) fn force(draft: &mut Draft<'_>, id: SessionId, stop: Stop, by: &str) 
     session.detail.get_or_insert_with(|| detail.clone());
     session.result.get_or_insert(ResultKind::Failure);
     let ran = session.started_at.is_some();
+    take_code(session);
     session.stop = Some(Box::new(stop));
     let to = if ran {
         SessionState::Terminated

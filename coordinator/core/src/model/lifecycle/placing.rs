@@ -13,7 +13,8 @@ use longshore_common::session::{ContainerState, SessionState, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::Totals;
 
-/// Gives a waiting session its places: ledger rows, containers, SCHEDULED.
+/// Gives a waiting session its places: ledger rows, containers, SCHEDULED. One that finds no
+/// range for its network goes on waiting, and says so.
 pub(in super::super) fn start(draft: &mut Draft<'_>, order: &Start) {
     let now = draft.now;
     let id = order.session;
@@ -23,6 +24,17 @@ pub(in super::super) fn start(draft: &mut Draft<'_>, order: &Start) {
             return;
         };
         nodes.push((node.fence, node.generation.next(), node.name.clone()));
+    }
+    let Some(session) = draft.session(id) else {
+        return;
+    };
+    let agents = order.places.iter().map(|place| place.agent);
+    let network = network::find(draft, session, agents, order.group);
+    if let Err(network::Lack::Range(prefix)) = network {
+        if let Some(session) = draft.session_mut(id) {
+            session.awaits_range = Some(prefix);
+        }
+        return;
     }
     let group = draft.state.groups.get(&order.group);
     let group = group.map(|g| (g.id, g.name.clone()));
@@ -111,11 +123,11 @@ pub(in super::super) fn start(draft: &mut Draft<'_>, order: &Start) {
         }
         draft.touch(agent);
     }
-    network::give(draft, id, order.group);
+    network::give(draft, id, network);
 }
 
 /// The rows of what a container holds of its node.
-pub(super) fn claims(container: &Container, now: Timestamp) -> Vec<LedgerRow> {
+pub(in super::super) fn claims(container: &Container, now: Timestamp) -> Vec<LedgerRow> {
     let row = |slot: &SlotName, device, amount| LedgerRow {
         key: container.key,
         agent: container.agent,

@@ -5,6 +5,7 @@ use crate::model::change::Change;
 use crate::model::draft::{Draft, Why};
 use crate::model::ends::{all_finished, exit_reason, stop_detail};
 use crate::model::entities::{Container, FailedStart, Session, Stop};
+use crate::model::network;
 use crate::model::policies::LifetimeBase;
 use crate::model::usage;
 use longshore_common::ids::{AgentId, ContainerKey, Rank, SessionId};
@@ -289,7 +290,25 @@ pub(in super::super) fn close_container(draft: &mut Draft<'_>, key: ContainerKey
     for key in ends {
         draft.close_rows(key);
     }
+    network::freed(draft, key.session, key.attempt);
     draft.touch(agent);
+}
+
+/// Keeps the last words of the main container, or of the one whose end is the session's.
+fn take_tail(session: &mut Session, outcome: &Outcome, goes_on: bool) {
+    let rank = outcome.key.rank;
+    let decides = session.stop.is_none() && session.code_counts(rank) && !goes_on;
+    let main = rank == Rank::MAIN && (session.stop.is_none() || session.tail_rank == rank);
+    if decides {
+        (session.tail, session.tail_at, session.tail_rank) = (None, None, rank);
+    }
+    if outcome.tail.is_empty() || !(decides || main) {
+        return;
+    }
+    session.tail = Some(String::from_utf8_lossy(&outcome.tail).into_owned());
+    let length = outcome.tail.len() as u64;
+    // A number of a peer: one that cannot be is none.
+    session.tail_at = outcome.totals.output.and_then(|n| n.checked_sub(length));
 }
 
 fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
@@ -335,12 +354,6 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
     if !present || session.state.is_final() {
         return; // what is final is not rewritten
     }
-    if key.rank == Rank::MAIN && !outcome.tail.is_empty() {
-        session.tail = Some(String::from_utf8_lossy(&outcome.tail).into_owned());
-        let length = outcome.tail.len() as u64;
-        // A number of a peer: one that cannot be is none.
-        session.tail_at = outcome.totals.output.and_then(|n| n.checked_sub(length));
-    }
     // Ended so soon that its running was never reported.
     // An attempt that is being taken back does not run: its deadline stays.
     // Where each runs the command, the others may still be on their way.
@@ -361,6 +374,10 @@ fn ended(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome, by: &str) {
         End::StartFailed { .. } | End::Vanished { .. } => None,
     };
     let goes_on = |s: &Session| finishes && s.unfinished().next().is_some();
+    if let Some(session) = draft.session_mut(key.session) {
+        let goes_on = goes_on(session);
+        take_tail(session, outcome, goes_on);
+    }
     if let (Some(exit), Some(session)) = (exit, draft.session_mut(key.session))
         && session.code_counts(key.rank)
         && (session.stop.is_some() || !goes_on(session))

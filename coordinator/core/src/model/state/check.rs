@@ -28,6 +28,7 @@ impl State {
             || rebuilt.dependants != self.dependants
             || rebuilt.open_arrays != self.open_arrays
             || rebuilt.networked != self.networked
+            || rebuilt.awaiting_range != self.awaiting_range
         {
             return Err("what waits differs from the sessions".to_owned());
         }

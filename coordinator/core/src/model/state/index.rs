@@ -65,6 +65,9 @@ impl State {
                 .insert(queue_key(session));
             self.count_waiting(session, 1);
         }
+        if session.waits() && session.awaits_range.is_some() {
+            self.awaiting_range.insert(session.id);
+        }
         if session.is_open_array() {
             self.open_arrays
                 .entry(session.owner)
@@ -118,6 +121,7 @@ impl State {
 
     fn unindex(&mut self, session: &Session) {
         self.networked.remove(&session.id);
+        self.awaiting_range.remove(&session.id);
         if session.waits() {
             self.count_waiting(session, -1);
         }

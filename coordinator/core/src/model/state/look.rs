@@ -116,6 +116,11 @@ impl State {
         self.networked.iter().copied()
     }
 
+    /// Waiting sessions that found no range for their network.
+    pub fn awaiting_range(&self) -> impl Iterator<Item = SessionId> {
+        self.awaiting_range.iter().copied()
+    }
+
     /// Containers on an agent that are not closed.
     pub fn on_agent(&self, agent: AgentId) -> impl Iterator<Item = ContainerKey> {
         self.on_agent.get(&agent).into_iter().flatten().copied()

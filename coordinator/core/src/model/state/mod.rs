@@ -142,6 +142,8 @@ pub struct State {
     open_arrays: BTreeMap<UserId, BTreeSet<SessionId>>,
     /// Sessions of which a network may be there.
     networked: BTreeSet<SessionId>,
+    /// Waiting sessions that found no range for their network.
+    awaiting_range: BTreeSet<SessionId>,
     /// How many nodes have devices of a slot.
     device_slots: BTreeMap<SlotName, u32>,
     people: people::Index,
@@ -208,6 +210,7 @@ impl State {
             dependants: BTreeMap::new(),
             open_arrays: BTreeMap::new(),
             networked: BTreeSet::new(),
+            awaiting_range: BTreeSet::new(),
             device_slots: BTreeMap::new(),
             people: people::Index::default(),
         }
