@@ -26,8 +26,8 @@ pub const COLUMNS: [&str; 10] = [
     "sudo_enabled",
 ];
 
-/// What stands between several projects of a person, also in an export.
-pub const PROJECTS: char = ';';
+/// What stands between several projects of a person, where they are no JSON list.
+const PROJECTS: char = ';';
 
 /// Errors of a header that are told at once; a header of commas alone would have a million.
 const HEADER_ERRORS: usize = 20;
@@ -225,10 +225,11 @@ fn person(row: u32, cells: &Cells<'_>, width: usize, seen: &mut Seen) -> Row {
     }
     let [email, username] = [&person.email, &person.username].map(Option::as_deref);
     errors.extend(duplicates(row, email, username, seen));
-    for project in cells.get("projects").unwrap_or_default().split(PROJECTS) {
-        let project = clean(project);
-        if !project.is_empty() && !person.projects.contains(&project) {
-            person.projects.push(project);
+    match projects(&cells.get("projects").unwrap_or_default()) {
+        Some(projects) => person.projects = projects,
+        None => {
+            let message = "Projects must be names with ; between, or a JSON list of names.";
+            errors.extend(at("/projects", [message]));
         }
     }
     Row {
@@ -237,6 +238,24 @@ fn person(row: u32, cells: &Cells<'_>, width: usize, seen: &mut Seen) -> Row {
         person,
         errors,
     }
+}
+
+/// The projects of a cell, each once: names with `;` between, or a JSON list of names as an
+/// export writes it. None = a list that cannot be read.
+fn projects(cell: &str) -> Option<Vec<String>> {
+    // No name begins with a bracket.
+    let names: Vec<String> = match cell.trim_start().starts_with('[') {
+        true => serde_json::from_str(cell).ok()?,
+        false => cell.split(PROJECTS).map(str::to_owned).collect(),
+    };
+    let mut projects = Vec::new();
+    for name in &names {
+        let name = clean(name);
+        if !name.is_empty() && !projects.contains(&name) {
+            projects.push(name);
+        }
+    }
+    Some(projects)
 }
 
 /// Login names of this row that an earlier row has, as address or user name.
@@ -370,6 +389,30 @@ mod tests {
         let erin = &rows[1].person;
         assert_eq!(erin.username, None);
         assert!(erin.projects.is_empty() && erin.domain.is_none() && !erin.sudo_enabled);
+    }
+
+    #[test]
+    fn projects_are_names_or_a_list_of_them() {
+        let read = |cell: &str| {
+            let rows = parse(format!("email,projects\na@lab.example,{cell}\n").as_bytes()).unwrap();
+            let errors = rows[0].errors.iter().map(|e| e.pointer.clone());
+            (rows[0].person.projects.clone(), errors.collect::<Vec<_>>())
+        };
+        let both = || vec!["vision".to_owned(), "nlp".to_owned()];
+        for cell in [
+            "vision;nlp",
+            "vision; nlp;vision;",
+            r#""[""vision"",""nlp""]""#,
+            r#"" [ ""vision"" , "" nlp"", ""vision"", """" ] ""#,
+        ] {
+            assert_eq!(read(cell), (both(), vec![]), "{cell}");
+        }
+        for cell in ["", "[]", r#""[""""]""#] {
+            assert_eq!(read(cell), (vec![], vec![]), "{cell}");
+        }
+        for cell in ["[vision]", r#""[""vision""""#, "[1]", r#""[[""vision""]]""#] {
+            assert_eq!(read(cell), (vec![], vec!["/projects".to_owned()]), "{cell}");
+        }
     }
 
     #[test]

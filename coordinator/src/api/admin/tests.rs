@@ -936,6 +936,23 @@ async fn exports_hold_what_lists_show() {
         let own = f.get_as(&bob, &format!("/api/v1/exports/{kind}")).await;
         assert_eq!(own.text().lines().count(), 2, "{kind}: {}", own.text());
     }
+    // What was exported can be taken in elsewhere.
+    let table = f.get("/api/v1/exports/users?columns=email,projects").await;
+    let row = "\"bob@lab.example\",\"[\"\"default\"\"]\"";
+    assert!(table.text().contains(row), "{}", table.text());
+    let other = format!("email,projects\r\n{}\r\n", row.replace("bob", "rob"));
+    let import = ("POST", "/api/v1/users/import");
+    let taken = f
+        .send(
+            import.0,
+            import.1,
+            &[("content-type", "text/csv")],
+            Body::from(other),
+        )
+        .await;
+    assert!(taken.status.is_success(), "{}", taken.text());
+    let rob = f.get("/api/v1/users/rob@lab.example").await.json();
+    assert_eq!(rob["projects"], json!(["default"]), "{rob}");
     let two = f.get("/api/v1/exports/users?columns=username,email").await;
     assert_eq!(two.text().lines().next(), Some("\"username\",\"email\""));
     for bad in ["columns=nothing", "filename=../x", "filename="] {

@@ -158,7 +158,7 @@ fn users(state: &State, keys: &[String]) -> Table {
             view.role,
             view.status,
             view.domain_name,
-            view.projects.join(&csv::PROJECTS.to_string()),
+            json(&view.projects),
             view.user_policy,
             limit(view.main_keypair),
             text(view.sudo_enabled),

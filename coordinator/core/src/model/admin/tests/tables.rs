@@ -99,7 +99,7 @@ fn tables_have_their_fixed_columns() {
     let users = whole(&world, ExportKind::Users);
     let names: Vec<&str> = users.rows.iter().map(|r| r[2].as_str()).collect();
     assert_eq!(names, ["alice", "bob", "root"]);
-    assert_eq!(users.rows[0][7], "default");
+    assert_eq!(users.rows[0][7], r#"["default"]"#);
     assert_eq!(users.header.len(), 16);
     let pairs = whole(&world, ExportKind::Keypairs);
     assert_eq!(
