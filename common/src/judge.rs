@@ -236,6 +236,7 @@ pub fn warn_of_drain(
         length_ms,
         warn_s,
         quiet: true,
+        waits: false,
     };
     let paced = warned.drain.pace(due, now_ms);
     let at_deadline = Paced {
@@ -303,6 +304,7 @@ fn lifetime_end(
             None => &limits.warn_s,
         },
         quiet: true,
+        waits: true,
     };
     let paced = warned.lifetime.pace(due, now_ms);
     let why = format!("its lifetime of {} is over", words(length_ms));
@@ -337,6 +339,7 @@ fn idle_end(
         length_ms: opinion.length_ms,
         warn_s: &question.policy.warn_s,
         quiet: opinion.quiet,
+        waits: true,
     };
     let paced = warned.idle.pace_idle(due, question.now_ms);
     verdict.idle_deadline_ms = Some(paced.stop_at_ms);

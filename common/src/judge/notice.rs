@@ -41,6 +41,8 @@ pub(super) struct Due<'a> {
     pub(super) warn_s: &'a [u32],
     /// Whether a warning may be given now.
     pub(super) quiet: bool,
+    /// Whether the stop waits until its notice is over.
+    pub(super) waits: bool,
 }
 
 /// What follows.
@@ -132,14 +134,20 @@ impl Notice {
         let remaining_ms = due.deadline_ms.saturating_sub(now_ms);
         self.rearm(due.deadline_ms, remaining_ms);
         let leads = self.leads(due);
+        let end_ms = self.end_ms(due, now_ms);
+        let left_ms = end_ms.saturating_sub(now_ms);
         let ready: Vec<i64> = leads
             .iter()
             .copied()
-            .filter(|lead| remaining_ms <= *lead && !self.fired.contains(lead))
+            .filter(|lead| left_ms <= *lead && !self.fired.contains(lead))
             .collect();
         let warn = !ready.is_empty() && due.quiet;
         if warn {
-            self.fired.extend(&ready);
+            // With it those are given that were due before the end was put off.
+            let given = leads.iter().filter(|lead| remaining_ms <= **lead);
+            self.fired.extend(ready.iter().chain(given));
+            self.fired.sort_unstable();
+            self.fired.dedup();
             self.warned_at_ms.get_or_insert(now_ms);
         }
         let noticed_ms = self
@@ -151,7 +159,7 @@ impl Notice {
         let held_back = (!ready.is_empty() && !warn).then_some(now_ms + HELD_BACK_MS);
         let next_ms = leads
             .iter()
-            .map(|lead| due.deadline_ms.saturating_sub(*lead))
+            .map(|lead| end_ms.saturating_sub(*lead))
             .chain([stop_at_ms])
             .chain(held_back)
             .filter(|at| *at > now_ms)
@@ -162,6 +170,19 @@ impl Notice {
             stop,
             warn: warn && !stop,
             next_ms,
+        }
+    }
+
+    /// What leads are counted from: a deadline that a stricter policy brought is put off until
+    /// its notice is over, and a second warning is as long before that as people are used to.
+    fn end_ms(&self, due: Due<'_>, now_ms: i64) -> i64 {
+        match self.strict_ms {
+            Some(_) if due.waits => {
+                let warned_ms = self.warned_at_ms.unwrap_or(now_ms);
+                due.deadline_ms
+                    .max(warned_ms.saturating_add(STRICT_NOTICE_MS))
+            }
+            _ => due.deadline_ms,
         }
     }
 

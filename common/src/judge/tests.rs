@@ -467,6 +467,17 @@ fn a_stricter_policy_leaves_300_s() {
 }
 
 #[test]
+fn leads_count_from_the_end_that_a_stricter_policy_leaves() {
+    let mut scene = Scene::new(None);
+    scene.clock.lifetime_deadline_ms = Some(5_000_000);
+    scene.run(100);
+    scene.clock.lifetime_deadline_ms = Some(300_000);
+    scene.run(2000);
+    assert_eq!(scene.warnings, [(101, 300), (251, 150)]);
+    assert_eq!(scene.stop, Some((401, Reason::LifetimeExceeded)));
+}
+
+#[test]
 fn a_lifetime_that_appears_or_shortens_leaves_300_s() {
     // A minute suffices where it was there from the beginning.
     let mut scene = Scene::new(None);
