@@ -15,6 +15,7 @@ use crate::network::{OverlayConfig, PoolConfig};
 use crate::runtime::docker::{Docker, DockerConfig, given_root};
 use crate::runtime::{Containers, EngineInfo};
 use crate::supervisor::{self, ForeignRules, SupervisorConfig};
+use crate::systemd::Pulse;
 use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -467,6 +468,18 @@ impl Agent {
     /// containers undo each other's work: this one is to be stopped then.
     pub async fn replaced(&self) {
         self.shared.replaced().await;
+    }
+
+    /// Returns once nobody supervises the containers any more, which is not meant to be: without
+    /// a supervisor the rest of this process must not go on as if all were well.
+    pub async fn ended(&self) {
+        self.events.closed().await;
+    }
+
+    /// Tells whether the supervisor answers.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse::of(self.events.clone())
     }
 
     /// Goes by a configuration that was read again, with what it sets for the sessions on this

@@ -21,3 +21,4 @@ pub mod reload;
 pub mod runtime;
 pub mod standing;
 pub mod supervisor;
+pub mod systemd;

@@ -14,9 +14,11 @@ use longshore_agent::reload::{InForce, Source, waiting};
 use longshore_agent::runtime::docker::{Docker, without_bodies};
 use longshore_agent::runtime::{Containers as _, RuntimeError};
 use longshore_agent::standing::Standing;
+use longshore_agent::systemd;
 use longshore_config::load::Loaded;
 use longshore_config::show;
 use longshore_logging::{Error as LogError, Log};
+use sd_notify::NotifyState;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -152,6 +154,7 @@ fn main() -> ExitCode {
             LogError::Failed(_) => 1,
         });
     }
+    systemd::panics_end_the_process();
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -305,21 +308,24 @@ async fn run(source: Source, config: Config, (log, hidden): (Log, Hidden)) -> Re
         docker,
         identity: as_begun,
     };
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // without systemd nobody listens
-    let teller = tokio::spawn(tell_manager(agent.shared.standing()));
     let metrics = async {
         match left.metrics.address() {
             Some(listen) => agent.show_metrics(listen, times).await,
             None => std::future::pending().await,
         }
     };
+    systemd::tell(&[NotifyState::Ready]);
+    let teller = tokio::spawn(tell_manager(agent.shared.standing()));
+    let fed = tokio::spawn(systemd::watchdog(agent.pulse()));
     let code = tokio::select! {
         () = metrics => ExitCode::from(1), // it goes on for ever
         ended = running.wait_for_signal() => ended.map(|()| ExitCode::SUCCESS)?,
         () = agent.replaced() => ExitCode::from(REPLACED),
+        () = agent.ended() => bail!("the supervisor ended by itself; containers run on"),
     };
     teller.abort();
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    fed.abort(); // a stop is not as long as the watchdog waits
+    systemd::tell(&[NotifyState::Stopping]);
     info!("agent stops; containers run on");
     running.now.forget();
     agent.stop().await;
@@ -331,7 +337,7 @@ async fn run(source: Source, config: Config, (log, hidden): (Log, Hidden)) -> Re
 async fn tell_manager(mut standing: watch::Receiver<Standing>) {
     loop {
         let notice = standing.borrow_and_update().notice();
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Custom(&notice)]);
+        let _ = sd_notify::notify(&[NotifyState::Custom(&notice)]);
         if standing.changed().await.is_err() {
             return;
         }

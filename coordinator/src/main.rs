@@ -332,7 +332,8 @@ fn start() -> Result<(), End> {
     }
     let names = Names::default();
     let log = log(&config, &names)?;
-    panics_end_the_process();
+    // A request or connection may panic alone.
+    longshore_logging::end_on_panic("longshore-coordinator", api::is_guarded);
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .clamp(1, MOST_WORKERS);
@@ -478,22 +479,6 @@ fn log(config: &Config, names: &Names) -> Result<Arc<Log>, End> {
     let taken = prepared.and_then(|prepared| log.take(prepared));
     taken?;
     Ok(Arc::new(log))
-}
-
-/// A request or connection may panic alone; any other task holds up something that the
-/// process cannot do without.
-fn panics_end_the_process() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic
-            .location()
-            .map_or_else(|| "somewhere".to_owned(), ToString::to_string);
-        let text = panic.payload_as_str().unwrap_or("no text");
-        error!(%place, text, "panic");
-        if !api::is_guarded() {
-            eprintln!("longshore-coordinator: panic at {place}: {text}");
-            std::process::abort();
-        }
-    }));
 }
 
 /// The configuration with what is stored of it. Stored settings that do not go with the rest any

@@ -11,10 +11,12 @@
 
 mod file;
 mod journal;
+mod panics;
 mod settings;
 
 pub use file::Turning;
 pub use journal::{Journal, SOCKET};
+pub use panics::end_on_panic;
 pub use settings::{Logging, Program};
 
 use longshore_common::redact::{Hiding, Names};

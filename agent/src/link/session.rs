@@ -9,6 +9,7 @@ use super::{
 use crate::host::wall_clock;
 use crate::logs::LogStore;
 use crate::standing::Standing;
+use crate::systemd::GUARDED;
 use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
     Cap, CloseCode, Goodbye, Heartbeat, HeartbeatAck, Hello, MAX_REPORTS, Message, OutcomeNumber,
@@ -249,7 +250,8 @@ async fn talk(
     let streams = async {
         loop {
             let (out, back) = connection.accept_bi().await.map_err(gone)?;
-            tokio::spawn(serve_stream(out, back, Arc::clone(logs), heard.clone()));
+            let served = serve_stream(out, back, Arc::clone(logs), heard.clone());
+            tokio::spawn(GUARDED.scope((), served));
         }
     };
     tokio::select! {

@@ -117,6 +117,11 @@ pub enum Event {
     Said(String),
     /// A program was sent the signal it wants before an end.
     Signalled(ContainerKey, i64, Result<(), RuntimeError>),
+    /// Somebody wants to know whether it answers.
+    Alive(oneshot::Sender<()>),
+    /// A test wants it to panic.
+    #[cfg(test)]
+    Panic,
 }
 
 /// What a comparison with the grant came to: a breach, or none. A failed one says nothing.
@@ -618,6 +623,11 @@ impl<C: Containers> Supervisor<C> {
             }
             Event::Verified(key, result) => self.take_check(key, result)?,
             Event::Said(text) => self.notice(NoticeKind::Runtime, None, None, text),
+            Event::Alive(reply) => {
+                let _ = reply.send(()); // the asker may have gone
+            }
+            #[cfg(test)]
+            Event::Panic => panic!("a test wants it"),
             Event::Strangers(seen) => {
                 let used = seen.iter().map(|(id, all)| (id.clone(), !all.is_empty()));
                 let freed = self.stuck.probed(&used.collect());

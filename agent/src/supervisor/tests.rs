@@ -3,6 +3,7 @@
 mod gpus;
 mod lives;
 mod output;
+mod panics;
 mod recalled;
 mod starts;
 mod strangers;

@@ -234,7 +234,7 @@ impl Caller {
     ) -> Self {
         let pulse = Arc::new(Pulse::default());
         let thread = std::thread::Builder::new()
-            .name("gpu-calls".to_owned())
+            .name(crate::systemd::GPU_CALLS.to_owned())
             .spawn({
                 let (config, pulse, reports) = (config.clone(), pulse.clone(), reports.clone());
                 move || {
