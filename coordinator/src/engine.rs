@@ -617,6 +617,7 @@ impl Task {
             Err(cause) => {
                 error!(error = %cause, "a batch could not be stored; memory goes back to what is");
                 let told = if cause.is_disk_full() {
+                    self.live.disk.full();
                     EngineError::DiskFull
                 } else if cause.is_audit() {
                     EngineError::Audit

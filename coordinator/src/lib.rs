@@ -9,6 +9,7 @@ pub mod backups;
 pub mod cluster;
 pub mod config;
 pub mod delivery;
+pub mod disk;
 pub mod engine;
 pub mod hashing;
 pub mod identity;

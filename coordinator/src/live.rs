@@ -93,6 +93,8 @@ pub struct Live {
     pub watchdog: crate::watchdog::Cycles,
     /// Whether copies of the database can be made.
     pub backups: crate::backups::Standing,
+    /// Room on the disk of the database.
+    pub disk: crate::disk::Standing,
     /// The end of the audit log as it is stored.
     audit: Mutex<AuditEnd>,
     /// Number of the newest desired set that was handed out for each agent in this life.

@@ -16,6 +16,7 @@ use longshore_coordinator::cluster::{self, ClusterConfig, Prepared};
 use longshore_coordinator::config::{
     Config, Daemon, Overrides, SCHEMA, TlsMode, manual, reference,
 };
+use longshore_coordinator::disk::Ballast;
 use longshore_coordinator::engine::{self, wall_clock};
 use longshore_coordinator::identity::{self, Identity};
 use longshore_coordinator::live::Live;
@@ -505,6 +506,11 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
     let sources = sources.map_err(|error| End::Settings(error.to_string()))?;
     let keyring = sources.ring().map_err(End::Settings)?;
     let database = config.daemon.database_file();
+    let ballast = Ballast::beside(&database);
+    // A database that finds no room cannot even be opened.
+    if let Err(error) = ballast.look() {
+        warn!(%error, "the disk could not be looked at");
+    }
     let (store, mut state) =
         Store::open_waiting(&database, &keyring, config.daemon.database.busy(), new_meta)?;
     let secrets = store.secrets();
@@ -700,6 +706,8 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
     let forgetting = tokio::spawn(api::retention::keep(app.clone(), stopping.clone()));
     let copying = longshore_coordinator::backups::keep(app.clone(), database, stopping.clone());
     let copying = tokio::spawn(copying);
+    let room = longshore_coordinator::disk::keep(app.clone(), ballast, stopping.clone());
+    let room = tokio::spawn(room);
     match api::local::bind(&config.daemon.socket()) {
         Ok(socket) => drop(tokio::spawn(api::local::serve(
             app.clone(),
@@ -761,6 +769,7 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         let _ = retention.await; // as there
         let _ = forgetting.await; // as there
         let _ = copying.await; // as there
+        let _ = room.await; // as there
         let _ = sending.await; // as there
         let _ = logins.await; // as there
         // Agents hear why; whoever is not one yet hears that it is over.

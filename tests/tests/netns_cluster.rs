@@ -36,6 +36,7 @@ async fn containers_on_two_nodes_reach_each_other_or_the_session_says_why_not() 
     let mut cluster = Cluster::start(ClusterOptions {
         listen: IpAddr::V4(first.here),
         environment: vec![(retries.to_owned(), "0".to_owned())],
+        ..ClusterOptions::default()
     })
     .await;
     let nodes = [(&first, &one), (&second, &two)];

@@ -700,7 +700,7 @@ pub const CODES: &[Code] = &[
         "LS-DISK-LOW",
         507,
         "The disk of the coordinator is full",
-        "Nothing can be stored. Stopping sessions still works once there is a little room; an administrator has to free some.",
+        "Less than a tenth of it is free, and no new sessions are taken; or nothing is left and what was asked could not be stored. What runs goes on and can be stopped: room is kept for that. An administrator has to free some; the check disk of /readyz says how much there is.",
     ),
 ];
 

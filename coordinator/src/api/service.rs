@@ -5,10 +5,10 @@ use super::errors::{CODES, Failure};
 use super::extract::{self, Query, Ref};
 use super::sessions::unexpected;
 use super::{App, json, openapi};
+use crate::disk::Level;
 use crate::engine::{Engine, wall_clock};
 use crate::identity::{new_id, new_keypair};
 use crate::pki::sha256;
-use crate::store::DISK_MIN;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -26,6 +26,8 @@ const CHECK_LIMIT: Duration = Duration::from_secs(2);
 const SECRETS: &str = "secrets";
 /// What is served does not hang on it either.
 const BACKUP: &str = "backup";
+/// Fails only when hardly anything is left.
+const DISK: &str = "disk";
 
 fn text(kind: &'static str, body: impl Into<String>) -> Response {
     (
@@ -51,7 +53,11 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> 
     let engine = tokio::time::timeout(CHECK_LIMIT, app.engine.read(|_, _| ())).await;
     let database = tokio::time::timeout(CHECK_LIMIT, app.reader.session(SessionId(0))).await;
     let stopping = *app.stopping.borrow();
-    let disk = rustix::fs::statvfs(&app.data_dir).map(|s| s.f_bavail.saturating_mul(s.f_frsize));
+    let disk = app.engine.live.disk.problem();
+    // Below the first mark all but new sessions is served.
+    let disk_short = disk
+        .as_ref()
+        .is_some_and(|(level, _)| *level == Level::Short);
     let check = |name: &str, problem: Option<String>| Check {
         name: name.to_owned(),
         ok: problem.is_none(),
@@ -79,14 +85,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> 
                 Err(_) => Some(slow()),
             },
         ),
-        check(
-            "disk",
-            match disk {
-                Ok(free) if free >= DISK_MIN => None,
-                Ok(free) => Some(format!("{} MiB free, 256 MiB are needed", free >> 20)),
-                Err(error) => Some(format!("free space is not known: {error}")),
-            },
-        ),
+        check(DISK, disk.map(|(_, problem)| problem)),
         check(
             SECRETS,
             app.secrets
@@ -109,9 +108,9 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> 
             stopping.then(|| "the coordinator is stopping".to_owned()),
         ),
     ];
-    let ready = checks
-        .iter()
-        .all(|c| c.ok || [SECRETS, BACKUP].contains(&c.name.as_str()));
+    let ready = checks.iter().all(|c| {
+        c.ok || [SECRETS, BACKUP].contains(&c.name.as_str()) || (c.name == DISK && !disk_short)
+    });
     let status = if ready {
         StatusCode::OK
     } else {
@@ -277,10 +276,11 @@ mod tests {
     use super::super::tests::ready;
     use crate::backups::one;
     use crate::config::Backup;
+    use crate::disk;
     use crate::store::NoteFilter;
     use longshore_common::notify::NoteEvent;
     use longshore_core::model::{Event, NotifyOrder, NotifySettings};
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     #[tokio::test]
     async fn a_copy_that_cannot_be_made_is_told_and_takes_nothing_away() {
@@ -348,5 +348,55 @@ mod tests {
         let whole =
             crate::store::verify_audit_file(left.iter().find(|path| **path != other).unwrap(), []);
         assert!(whole.unwrap().ok);
+    }
+
+    #[tokio::test]
+    async fn with_little_left_sessions_are_stopped_and_none_begun() {
+        let f = ready().await;
+        let settings = NotifySettings {
+            mail: false,
+            hooks: vec![("desk".to_owned(), [NoteEvent::Alarm].into())],
+        };
+        let order = Event::Notify(Box::new(NotifyOrder::Settings(settings)));
+        f.app.engine.ask(order).await.unwrap().unwrap();
+        let wanted = json!({"command": ["true"], "slots": {"cpu": "1", "mem": "64M"}});
+        let space = |free: u64, total: u64| disk::Space {
+            free: free << 20,
+            total: total << 20,
+        };
+        let check = async || {
+            let readiness = f.get("/readyz").await;
+            let checks = readiness.json()["checks"].as_array().unwrap().clone();
+            let disk = checks.into_iter().find(|check| check["name"] == "disk");
+            (readiness.status.as_u16(), disk.unwrap()["ok"] == true)
+        };
+        disk::take(&f.app, space(100, 1000)).await;
+        assert_eq!(check().await, (200, true));
+        let first = f.post("/api/v1/sessions", &wanted).await;
+        assert_eq!(first.status, 201, "{}", first.text());
+        for _ in 0..2 {
+            disk::take(&f.app, space(50, 1000)).await;
+        }
+        assert_eq!(check().await, (200, false), "it serves all the same");
+        let refused = f.post("/api/v1/sessions", &wanted).await;
+        assert_eq!(refused.status, 507, "{}", refused.text());
+        assert_eq!(refused.json()["code"], "LS-DISK-LOW");
+        let id = first.json()["id"].as_str().unwrap().to_owned();
+        let path = format!("/api/v1/sessions/{id}/terminate");
+        let stopped = f.post(&path, &json!({})).await;
+        assert!(stopped.status.is_success(), "{}", stopped.text());
+        disk::take(&f.app, space(5, 1000)).await;
+        assert_eq!(check().await, (503, false));
+        let filter = NoteFilter {
+            limit: 100,
+            ..NoteFilter::default()
+        };
+        let told = f.app.reader.notes(filter).await.unwrap();
+        assert_eq!(told.len(), 1, "once: {told:?}");
+        assert!(told[0].note.text.contains("50 of 1000 MiB free"));
+        disk::take(&f.app, space(200, 1000)).await;
+        assert_eq!(check().await, (200, true));
+        let again = f.post("/api/v1/sessions", &wanted).await;
+        assert_eq!(again.status, 201, "{}", again.text());
     }
 }
