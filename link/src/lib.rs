@@ -32,6 +32,12 @@ const SEND_WINDOW: u32 = 4 << 20;
 /// the two of its own: a reader that reads nothing, or a program that takes no input, must
 /// not take the credit heartbeats and orders need.
 const CONNECTION_WINDOW: u32 = (MAX_DATA_STREAMS as u32 + MAX_TUNNELS as u32 + 8) * STREAM_WINDOW;
+/// Bytes of a peer that is not taken in yet, together: what it says first has room in them.
+const STRANGER_WINDOW: u32 = 64 << 10;
+/// Streams each way that an agent may have open once it is taken in.
+const AGENT_STREAMS: u32 = 16;
+/// And those of which only it writes.
+const AGENT_WAYS: u32 = 4;
 /// What was said last gets so long to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Priority of streams behind which a person waits: after orders, before bulk.
@@ -220,7 +226,7 @@ pub fn close(connection: &quinn::Connection, code: CloseCode, text: &str) {
 /// Whose settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The coordinator: agents open few streams.
+    /// The coordinator: whoever comes opens one stream and sends little, until [`take_in`].
     Coordinator,
     /// An agent: the coordinator opens one stream per reader.
     Agent,
@@ -233,15 +239,15 @@ pub enum Side {
 #[must_use]
 pub fn transport(side: Side, gso: bool) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
-    let bidirectional: u32 = match side {
-        Side::Coordinator => 16,
-        Side::Agent => 512,
+    let (both_ways, one_way, window): (u32, u32, u32) = match side {
+        Side::Coordinator => (1, 0, STRANGER_WINDOW),
+        Side::Agent => (512, 4, CONNECTION_WINDOW),
     };
     config
-        .max_concurrent_bidi_streams(VarInt::from_u32(bidirectional))
-        .max_concurrent_uni_streams(VarInt::from_u32(4))
+        .max_concurrent_bidi_streams(VarInt::from_u32(both_ways))
+        .max_concurrent_uni_streams(VarInt::from_u32(one_way))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .receive_window(VarInt::from_u32(window))
         .send_window(u64::from(SEND_WINDOW))
         .keep_alive_interval(match side {
             // One side is enough, and the agent knows first when it is cut off.
@@ -255,6 +261,13 @@ pub fn transport(side: Side, gso: bool) -> Arc<TransportConfig> {
         .congestion_controller_factory(Arc::new(CubicConfig::default()))
         .enable_segmentation_offload(gso);
     Arc::new(config)
+}
+
+/// Gives an agent that the coordinator knows and takes in what a link needs.
+pub fn take_in(connection: &quinn::Connection) {
+    connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW));
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(AGENT_STREAMS));
+    connection.set_max_concurrent_uni_streams(VarInt::from_u32(AGENT_WAYS));
 }
 
 /// Milliseconds on the clock that goes on during suspend and never steps.

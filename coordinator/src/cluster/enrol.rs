@@ -22,11 +22,12 @@ const CONVERSATION: Duration = Duration::from_secs(5);
 /// An expired certificate can be renewed for so long.
 const RENEWABLE_S: i64 = 30 * 86_400;
 
-pub(super) async fn serve(shared: &Arc<Shared>, connection: &quinn::Connection) {
+/// Whether somebody got a certificate.
+pub(super) async fn serve(shared: &Arc<Shared>, connection: &quinn::Connection) -> bool {
     let peer = connection.remote_address();
     let talk = tokio::time::timeout(CONVERSATION, converse(shared, connection)).await;
     match talk {
-        Ok(Ok(())) => (),
+        Ok(Ok(enrolled)) => return enrolled,
         Ok(Err(error)) => {
             shared.count_failure(peer.ip());
             warn!(%peer, %error, "enrolment refused");
@@ -41,9 +42,10 @@ pub(super) async fn serve(shared: &Arc<Shared>, connection: &quinn::Connection) 
             close(connection, CloseCode::Limit, "too slow");
         }
     }
+    false
 }
 
-async fn converse(shared: &Arc<Shared>, connection: &quinn::Connection) -> Result<(), LinkError> {
+async fn converse(shared: &Arc<Shared>, connection: &quinn::Connection) -> Result<bool, LinkError> {
     let peer = connection.remote_address();
     let (mut out, back) = connection
         .accept_bi()
@@ -61,6 +63,7 @@ async fn converse(shared: &Arc<Shared>, connection: &quinn::Connection) -> Resul
     } else {
         enrol(shared, frame.decode()?).await
     };
+    let enrolled = answer.is_ok();
     match answer {
         Ok(answer) => {
             info!(%peer, agent = %answer.agent, name = %answer.name, "agent enrolled");
@@ -76,7 +79,7 @@ async fn converse(shared: &Arc<Shared>, connection: &quinn::Connection) -> Resul
     }
     let _ = out.finish(); // a peer that is gone already needs no end
     let _ = out.stopped().await; // until the peer has it
-    Ok(())
+    Ok(enrolled)
 }
 
 /// Whether a refusal may answer somebody who tries tokens or certificates. That the

@@ -27,6 +27,7 @@ use longshore_common::wire::{
 use longshore_core::model::{Answer, Event, HelloFacts, State, WelcomeFacts, desired_set};
 use longshore_link::{
     FrameReader, LinkError, MAX_DATA_STREAMS, MAX_TUNNELS, boot_ms, close, send, send_within,
+    take_in,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -79,11 +80,18 @@ fn gone(error: &dyn std::fmt::Display) -> Ending {
     Ending::Peer(LinkError::Gone(error.to_string()))
 }
 
-pub(super) async fn serve(shared: &Arc<Shared>, connection: quinn::Connection, number: u64) {
+/// Serves a link to its end. Whether the peer had a certificate of ours.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    connection: quinn::Connection,
+    number: u64,
+) -> bool {
     let peer = connection.remote_address();
-    let ending = match identify(shared, &connection) {
+    let identity = identify(shared, &connection);
+    let known = identity.is_ok();
+    let ending = match identity {
         Ok(identity) => match run(shared, &connection, identity, number).await {
-            Ok(()) => return,
+            Ok(()) => return known,
             Err(ending) => ending,
         },
         Err(text) => Ending::Refused(CloseCode::Revoked, text),
@@ -104,6 +112,30 @@ pub(super) async fn serve(shared: &Arc<Shared>, connection: quinn::Connection, n
         }
         Ending::Engine => close(&connection, CloseCode::Restarting, "the coordinator stops"),
     }
+    known
+}
+
+/// The first frame of an agent, and the streams it came on.
+async fn greeted(
+    shared: &Arc<Shared>,
+    connection: &quinn::Connection,
+    agent: AgentId,
+) -> Result<(quinn::SendStream, FrameReader, Hello), Ending> {
+    if !lock(&shared.greeting).begin(agent) {
+        let text = "too many connections without a hello".to_owned();
+        return Err(Ending::Refused(CloseCode::Limit, text));
+    }
+    let greeting = async {
+        let (out, back) = connection.accept_bi().await.map_err(|e| gone(&e))?;
+        let _ = out.set_priority(200);
+        let mut control = FrameReader::new(back, Cap::HELLO);
+        let hello: Hello = control.next().await?.decode()?;
+        control.set_cap(Cap::CONTROL);
+        Ok((out, control, hello))
+    };
+    let greeted = tokio::time::timeout(FIRST_FRAME, greeting).await;
+    lock(&shared.greeting).end(agent);
+    greeted.map_err(|_| gone(&"no first frame in time"))?
 }
 
 fn identify(shared: &Arc<Shared>, connection: &quinn::Connection) -> Result<PeerIdentity, String> {
@@ -125,18 +157,7 @@ async fn run(
     number: u64,
 ) -> Result<(), Ending> {
     let agent = identity.agent;
-    let slow = |_| gone(&"no first frame in time");
-    let (mut out, back) = tokio::time::timeout(FIRST_FRAME, connection.accept_bi())
-        .await
-        .map_err(slow)?
-        .map_err(|e| gone(&e))?;
-    let _ = out.set_priority(200);
-    let mut control = FrameReader::new(back, Cap::HELLO);
-    let frame = tokio::time::timeout(FIRST_FRAME, control.next())
-        .await
-        .map_err(slow)??;
-    let hello: Hello = frame.decode()?;
-    control.set_cap(Cap::CONTROL);
+    let (mut out, mut control, hello) = greeted(shared, connection, agent).await?;
     let welcome = match admit(shared, &hello, identity).await? {
         Ok(welcome) => welcome,
         Err(refused) => {
@@ -159,6 +180,7 @@ async fn run(
             return Err(Ending::Refused(code, text));
         }
     };
+    take_in(connection);
     let name = welcome.name.clone();
     let link = match register(shared, connection, &hello, number) {
         Ok(link) => link,
@@ -223,6 +245,11 @@ async fn admit(
         text: text.to_owned(),
         retry_after_ms,
     };
+    if let Err(wait) = lock(&shared.hellos).take(Instant::now()) {
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let text = "many agents come at once; come again in a moment";
+        return Ok(Err(refuse(RefusedCode::Busy, text, wait_ms)));
+    }
     let (cluster, generation) = shared
         .engine
         .read(|state, _| (state.meta.cluster, state.meta.generation))

@@ -10,6 +10,7 @@
 //! Heartbeats that reveal nothing new end here: they touch an atomic and are answered.
 
 mod alarms;
+mod door;
 mod enrol;
 mod link;
 mod patience;
@@ -23,6 +24,7 @@ use crate::pki::{Pki, random};
 use crate::settings::InForce;
 use crate::store::Reader;
 use crate::vaults::Vaults;
+use door::{Greeting, Handshakes, Hellos};
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, DeviceId, InstanceId};
 use longshore_common::wire::{
@@ -50,6 +52,8 @@ const RETRY_ABOVE: usize = 64;
 const PENDING_MAX: usize = 256;
 /// A handshake takes at most this long.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Connections without a certificate at once, each with at most 64 KiB that nobody has read.
+const STRANGERS: usize = 128;
 /// Bytes of a connection id: what quinn takes by default.
 const CONNECTION_ID: usize = 8;
 /// Agents of a killed coordinator are told so at most this often, all together: a thousand
@@ -164,6 +168,11 @@ struct Shared {
     next_link: AtomicU64,
     pending: AtomicU64,
     failures: Mutex<Throttle>,
+    handshakes: Mutex<Handshakes>,
+    hellos: Mutex<Hellos>,
+    greeting: Mutex<Greeting>,
+    /// One permit per connection without a certificate.
+    strangers: Semaphore,
     alarms: Mutex<alarms::Alarms>,
     /// Agents taken in so far.
     taken: AtomicU64,
@@ -242,6 +251,10 @@ impl Prepared {
             next_link: AtomicU64::new(1),
             pending: AtomicU64::new(0),
             failures: Mutex::new(Throttle::default()),
+            handshakes: Mutex::default(),
+            hellos: Mutex::default(),
+            greeting: Mutex::default(),
+            strangers: Semaphore::new(STRANGERS),
             alarms: Mutex::default(),
             taken: AtomicU64::new(0),
             serving,
@@ -352,44 +365,66 @@ impl quinn::ConnectionIdGenerator for AnyConnectionId {
 
 async fn accept(shared: Arc<Shared>, endpoint: quinn::Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
+        let peer = incoming.remote_address();
+        let is_its_own = incoming.remote_address_validated();
+        let too_many = lock(&shared.handshakes).are_too_many(peer.ip(), Instant::now());
         let pending = shared.pending.load(Ordering::Relaxed);
-        if pending >= PENDING_MAX as u64 {
+        if pending >= PENDING_MAX as u64 || (too_many && is_its_own) {
             incoming.refuse();
             continue;
         }
-        if pending > RETRY_ABOVE as u64 && !incoming.remote_address_validated() {
+        if (pending > RETRY_ABOVE as u64 || too_many) && !is_its_own {
             let _ = incoming.retry(); // only fails for validated addresses
             continue;
         }
         shared.pending.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let peer = incoming.remote_address();
             let result = tokio::time::timeout(HANDSHAKE, async { incoming.await }).await;
             shared.pending.fetch_sub(1, Ordering::Relaxed);
-            match result {
-                Ok(Ok(connection)) => serve(&shared, connection).await,
-                Ok(Err(error)) => info!(%peer, %error, "agent handshake failed"),
-                Err(_) => info!(%peer, "agent handshake took too long"),
+            let to_nothing = match result {
+                Ok(Ok(connection)) => !serve(&shared, connection).await,
+                Ok(Err(error)) => {
+                    info!(%peer, %error, "agent handshake failed");
+                    true
+                }
+                Err(_) => {
+                    info!(%peer, "agent handshake took too long");
+                    // Anybody can write another's address on a packet, and be silent then.
+                    is_its_own
+                }
+            };
+            if to_nothing {
+                lock(&shared.handshakes).count(peer.ip(), Instant::now());
             }
         });
     }
 }
 
-async fn serve(shared: &Arc<Shared>, connection: quinn::Connection) {
+/// Serves a connection to its end. Whether it had a certificate of ours, or got one.
+async fn serve(shared: &Arc<Shared>, connection: quinn::Connection) -> bool {
     let alpn = connection
         .handshake_data()
         .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
         .and_then(|data| data.protocol);
     match alpn.as_deref() {
-        Some(ALPN_ENROL) => enrol::serve(shared, &connection).await,
+        Some(ALPN_ENROL) => {
+            let Ok(_permit) = shared.strangers.try_acquire() else {
+                close(&connection, CloseCode::Overload, "too many are joining");
+                return false;
+            };
+            enrol::serve(shared, &connection).await
+        }
         Some(ALPN_AGENT) => {
             // Drawn before anything is waited for: of two connections of one process the
             // one that was made later wins, whichever says hello first.
             let number = shared.next_link.fetch_add(1, Ordering::Relaxed);
-            link::serve(shared, connection, number).await;
+            link::serve(shared, connection, number).await
         }
-        _ => close(&connection, CloseCode::Protocol, "unknown protocol"),
+        _ => {
+            close(&connection, CloseCode::Protocol, "unknown protocol");
+            false
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Throttle {
 }
 
 /// Whom an address belongs to: of IPv6 everybody has a whole network of 64 bits to call from.
-fn source(address: IpAddr) -> IpAddr {
+pub(super) fn source(address: IpAddr) -> IpAddr {
     // One socket for both families shows IPv4 as a part of IPv6; all of it is one such network.
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
