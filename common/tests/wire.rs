@@ -332,6 +332,7 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                     seq: 9,
                     hash: [7; 32],
                 },
+                features: Features::of(5),
             }),
         ),
         (
@@ -348,6 +349,25 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 group: "default".into(),
                 now: Timestamp(5),
                 addresses: vec!["a:7420".into()],
+                features: Features::of(4),
+            }),
+        ),
+        (
+            "hello-bare",
+            encode(&HelloBare {
+                agent: AgentId::new(7),
+                cluster: ClusterId::new(1),
+                name: "gpu01".into(),
+                version: "0.1.0".into(),
+                protocols: vec![2, 1],
+            }),
+        ),
+        (
+            "incompatible",
+            encode(&Incompatible {
+                version: "3.0.0".into(),
+                protocols: vec![4, 3],
+                retry_after_ms: 300_000,
             }),
         ),
         (

@@ -35,6 +35,8 @@ pub struct AgentDetails {
     pub connection: Option<(String, Timestamp)>,
     /// Last figures.
     pub load: Option<NodeLoad>,
+    /// It speaks no protocol of ours: both versions, and which is to be updated.
+    pub incompatible: Option<String>,
 }
 
 /// What an agent last said about the use of a container.

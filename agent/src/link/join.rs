@@ -176,7 +176,7 @@ async fn ask<M: Message + Serialize>(
         detail,
     };
     let all = resolve(address).await.map_err(&unreachable)?;
-    let client = client_config(tls, ALPN_ENROL, true).map_err(&unreachable)?;
+    let client = client_config(tls, &[ALPN_ENROL], true).map_err(&unreachable)?;
     let part = part_of_connect(all.len());
     let mut reached = Err(unreachable(format!("no answer in {} s", CONNECT.as_secs())));
     for to in all {

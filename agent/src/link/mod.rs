@@ -4,6 +4,7 @@
 //! Everything that is sent comes out of the [`Outbox`], a copy the supervisor keeps
 //! ready; no call of Docker, NVML or the disk stands in a heartbeat's way.
 
+mod bare;
 mod join;
 mod material;
 mod outbox;
@@ -42,6 +43,11 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(30);
 /// Asked again at such long intervals by an agent that is not wanted.
 const UNWANTED: Duration = Duration::from_secs(300);
+
+/// An agent that is to be updated asks again when it is told to, but no sooner...
+const UPDATED: Duration = Duration::from_secs(60);
+/// ...and no later: somebody waits for it.
+const UPDATED_MOST: Duration = Duration::from_secs(1800);
 
 /// What the link hears.
 #[derive(Debug)]
@@ -157,6 +163,10 @@ pub async fn run(
                 warn!(%address, %text, "the coordinator refuses this agent");
                 Duration::from_millis(u64::from(retry_ms.max(500)))
             }
+            session::Ended::Incompatible { text, retry_ms } => {
+                error!(%address, "{text}; containers run on");
+                Duration::from_millis(u64::from(retry_ms)).clamp(UPDATED, UPDATED_MOST)
+            }
             session::Ended::Closed(CloseCode::Replaced) => {
                 warn!("a newer process of this agent took over; this one dials no more");
                 shared.replace();
@@ -232,10 +242,10 @@ pub(crate) fn endpoint(address: SocketAddr) -> std::io::Result<quinn::Endpoint> 
 
 pub(crate) fn client_config(
     mut tls: rustls::ClientConfig,
-    alpn: &[u8],
+    alpn: &[&[u8]],
     gso: bool,
 ) -> Result<quinn::ClientConfig, String> {
-    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.alpn_protocols = alpn.iter().map(|one| one.to_vec()).collect();
     tls.enable_early_data = false;
     let crypto = QuicClientConfig::try_from(tls).map_err(|e| e.to_string())?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));

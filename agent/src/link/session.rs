@@ -1,5 +1,6 @@
 //! One connection to the coordinator, from dialling to its end.
 
+use super::bare::{is_bare, part, refusal};
 use super::outbox::Shared;
 use super::state::{StateOut, read_state};
 use super::streams::serve_stream;
@@ -12,8 +13,8 @@ use crate::standing::Standing;
 use crate::systemd::GUARDED;
 use longshore_common::ids::ContainerKey;
 use longshore_common::wire::{
-    Cap, CloseCode, Goodbye, Heartbeat, HeartbeatAck, Hello, MAX_REPORTS, Message, OutcomeNumber,
-    Refused, Welcome,
+    ALPN_AGENT_BARE, Cap, CloseCode, Features, Goodbye, Heartbeat, HeartbeatAck, Hello,
+    MAX_REPORTS, Message, OutcomeNumber, Refused, Welcome,
 };
 use longshore_link::{FrameReader, LinkError, boot_ms, close, send, send_within};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,8 @@ pub(super) enum Ended {
     Stopped,
     /// The coordinator said no.
     Refused { text: String, retry_ms: u32 },
+    /// The two speak no protocol in common.
+    Incompatible { text: String, retry_ms: u32 },
     /// The coordinator closed it.
     Closed(CloseCode),
     /// It could not be made, or broke.
@@ -52,7 +55,9 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped => write!(f, "this agent stops"),
-            Self::Refused { text, .. } | Self::Failed(text) => write!(f, "{text}"),
+            Self::Refused { text, .. } | Self::Incompatible { text, .. } | Self::Failed(text) => {
+                write!(f, "{text}")
+            }
             Self::Closed(code) => f.write_str(match code {
                 CloseCode::Normal => "the coordinator closed it",
                 CloseCode::Restarting => "the coordinator is being restarted",
@@ -85,6 +90,9 @@ pub(super) async fn run(
         Ok(connection) => connection,
         Err(error) => return Ended::Failed(error),
     };
+    if is_bare(&connection) {
+        return part(config, &connection).await;
+    }
     let result = talk(config, address, &connection, shared, logs, heard).await;
     shared.tally.note(|noted| noted.link_up = false);
     let _ = heard.send(Heard::Down).await; // a supervisor that is gone needs no news
@@ -110,7 +118,7 @@ pub(super) async fn run(
 async fn dial(config: &LinkConfig, address: &str) -> Result<quinn::Connection, String> {
     let all = resolve(address).await?;
     let tls = config.files.link_config().map_err(|e| e.to_string())?;
-    let client = client_config(tls, LINK_ALPN, config.gso)?;
+    let client = client_config(tls, &[LINK_ALPN, ALPN_AGENT_BARE], config.gso)?;
     let name = longshore_common::wire::server_name(config.identity.cluster);
     let attempt = |to| {
         let (client, name) = (client.clone(), name.clone());
@@ -118,7 +126,7 @@ async fn dial(config: &LinkConfig, address: &str) -> Result<quinn::Connection, S
             let mut endpoint = endpoint(to).map_err(|e| e.to_string())?;
             endpoint.set_default_client_config(client);
             let connecting = endpoint.connect(to, &name).map_err(|e| e.to_string())?;
-            connecting.await.map_err(|e| e.to_string())
+            connecting.await.map_err(|e| refusal(&e))
         }
     };
     first_of(&all, attempt).await
@@ -265,7 +273,7 @@ async fn talk(
     }
 }
 
-pub(super) /// The next process dials them too.
+/// The next process dials them too.
 async fn keep_addresses(config: &LinkConfig, named: Vec<String>) {
     let files = config.files.clone();
     let stored = tokio::task::spawn_blocking(move || files.store_addresses(&named)).await;
@@ -275,7 +283,7 @@ async fn keep_addresses(config: &LinkConfig, named: Vec<String>) {
     }
 }
 
-async fn tell(heard: &mpsc::Sender<Heard>, news: Heard) -> Result<(), Ended> {
+pub(super) async fn tell(heard: &mpsc::Sender<Heard>, news: Heard) -> Result<(), Ended> {
     heard.send(news).await.map_err(|_| Ended::Stopped)
 }
 
@@ -300,6 +308,7 @@ fn hello(config: &LinkConfig, shared: &Shared) -> Hello {
         applied: outbox.applied,
         journal_rebuilt: config.journal_rebuilt,
         audit: shared.audit_end(),
+        features: Features::OURS,
     }
 }
 
@@ -423,97 +432,4 @@ impl Control<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::{CLUSTER, config};
-    use super::*;
-    use longshore_common::ids::{CoordinatorGeneration, Fence, InstanceId};
-    use longshore_common::time::Timestamp;
-    use longshore_link::{Side, transport};
-    use quinn::crypto::rustls::QuicServerConfig;
-
-    fn welcome() -> Welcome {
-        Welcome {
-            cluster: CLUSTER,
-            coordinator_generation: CoordinatorGeneration(1),
-            coordinator_instance: InstanceId::new(3),
-            fence: Fence(1),
-            heartbeat_ms: 60_000,
-            lost_after_ms: 300_000,
-            lease_ms: 60_000,
-            name: "node1".to_owned(),
-            group: "default".to_owned(),
-            now: Timestamp(0),
-            addresses: Vec::new(),
-        }
-    }
-
-    /// A connection to a coordinator that takes the agent in, and says nothing more.
-    async fn connect() -> (quinn::Connection, tokio::task::JoinHandle<()>) {
-        let _ = rustls::crypto::ring::default_provider().install_default(); // or another test did
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let certificate = made.cert.der().clone();
-        let key = made.signing_key.serialize_der().try_into().unwrap();
-        let mut server = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .unwrap();
-        server.alpn_protocols = vec![LINK_ALPN.to_vec()];
-        let server = QuicServerConfig::try_from(server).unwrap();
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
-        server.transport_config(transport(Side::Coordinator, false));
-        let there = quinn::Endpoint::server(server, ([127, 0, 0, 1], 0).into()).unwrap();
-        let address = there.local_addr().unwrap();
-        let serving = tokio::spawn(async move {
-            let connection = there.accept().await.unwrap().await.unwrap();
-            let (mut out, back) = connection.accept_bi().await.unwrap();
-            let mut frames = FrameReader::new(back, Cap::HELLO);
-            frames.next().await.unwrap();
-            send(&mut out, &welcome()).await.unwrap();
-            let _state = connection.accept_bi().await; // whose end would be that of the link
-            connection.closed().await;
-        });
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate).unwrap();
-        let client = rustls::ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = client_config(client, LINK_ALPN, false).unwrap();
-        let here = endpoint(address).unwrap();
-        let connecting = here.connect_with(client, address, "localhost").unwrap();
-        (connecting.await.unwrap(), serving)
-    }
-
-    #[tokio::test]
-    async fn a_link_that_is_asked_anew_ends_and_one_made_after_that_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let (config, shared) = (config(dir.path(), Vec::new()), Arc::new(Shared::new()));
-        let logs = LogStore::open(&dir.path().join("logs"), Default::default()).unwrap();
-        let logs = Arc::new(logs);
-        shared.ask_anew(); // no link stands: the next one answers it
-        let (connection, _serving) = connect().await;
-        let (heard, mut inbox) = mpsc::channel(8);
-        let limit = Duration::from_secs(20); // many times what it takes
-        let talks = talk(&config, "here:1", &connection, &shared, &logs, &heard);
-        let asks = async {
-            let up = inbox.recv().await;
-            assert!(matches!(up, Some(Heard::Up(..))), "{up:?}");
-            shared.ask_anew();
-        };
-        let both = async { tokio::join!(talks, asks) };
-        let (ended, ()) = tokio::time::timeout(limit, both).await.expect("it goes on");
-        let why = ended.err();
-        assert!(
-            matches!(&why, Some(Ended::Failed(why)) if why.contains("lease")),
-            "{why:?}"
-        );
-    }
-
-    #[test]
-    fn a_gap_between_beats_says_that_the_machine_stood_still() {
-        let limit = Duration::from_secs(10);
-        for (now_ms, expected) in [(1_000, false), (11_000, false), (11_001, true), (0, false)] {
-            assert_eq!(slept(1_000, now_ms, limit), expected, "{now_ms}");
-        }
-    }
-}
-
+pub(super) mod tests;

@@ -27,8 +27,8 @@ use longshore_common::session::{
 };
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{
-    Claim, ExecKind, ExecRequest, OutcomeAck, OutcomeNumber, OutputKind, SignalBefore, SignedSet,
-    SigningInput, TerminalSize, ToExec, Welcome,
+    Claim, ExecKind, ExecRequest, Features, OutcomeAck, OutcomeNumber, OutputKind, SignalBefore,
+    SignedSet, SigningInput, TerminalSize, ToExec, Welcome,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use std::collections::VecDeque;
@@ -473,6 +473,7 @@ pub(super) fn welcome_with_lease(lease_ms: i64) -> Event {
         group: "default".to_owned(),
         now: wall_clock(),
         addresses: Vec::new(),
+        features: Features::OURS,
     });
     Event::Heard(Heard::Up(welcome, host::boot_clock_ms()))
 }

@@ -332,6 +332,10 @@ fn text(agent: &Agent) -> String {
         let text = format!("{count}; longshore admin unclaimed ls names them");
         line("unclaimed", &text);
     }
+    line(
+        "incompatible",
+        agent.incompatible.as_deref().unwrap_or_default(),
+    );
     line("address", agent.address.as_deref().unwrap_or_default());
     line(
         "connected",

@@ -86,9 +86,13 @@ pub struct Agent {
     /// Whether it takes new work.
     pub schedulable: bool,
     /// What stops placements: `runtime-down`, `runtime-hung`, `disk-low`, `mass-loss`; and
-    /// `clock-skew`, which stops none: its clock is more than 30 s from the coordinator's.
+    /// `clock-skew`, which stops none: its clock is more than 30 s from the coordinator's;
+    /// `incompatible`: it speaks no protocol of the coordinator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
+    /// Of one that is `incompatible`: both versions, and which of the two is to be updated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incompatible: Option<String>,
     /// Address of its connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,

@@ -2,12 +2,14 @@
 //!
 //! | stream | opened by | messages |
 //! |---|---|---|
+//! | the only one of protocol 0 | agent | HelloBare, Incompatible |
 //! | control | agent, first | Hello, Welcome or Refused, Heartbeat, HeartbeatAck, Goodbye |
 //! | state | agent, second | ActualSet, SignedSet, Outcome, OutcomeAck, Inventory, PullProgress, Notice, UseReport, Figures, CertRequest, CertIssued, MaterialRequest, Material, UnclaimedReport, Terms, NodeLayers |
 //! | data | coordinator | StreamOpen, StreamAccept or StreamRefuse, Data, StreamEnd |
 //! | interactive | coordinator | StreamOpen, StreamAccept or StreamRefuse, ToExec and FromExec or ToTunnel and FromTunnel |
 //! | enrolment | agent | EnrolRequest or RenewRequest, EnrolAnswer or EnrolRefused |
 
+use super::bare::Features;
 use super::exec::ExecRequest;
 use super::figures::{DeviceUse, Totals, check_devices};
 use super::frame::SKIPPABLE;
@@ -137,6 +139,8 @@ pub struct Hello {
     pub journal_rebuilt: bool,
     /// The newest end of the audit log that it was told.
     pub audit: AuditEnd,
+    /// What it can do beyond the first form of each message.
+    pub features: Features,
 }
 message!(Hello = 1, self => {
     text(&self.boot_id, "boot id")?;
@@ -171,6 +175,8 @@ pub struct Welcome {
     pub now: Timestamp,
     /// Where else the coordinator can be reached, at most 8.
     pub addresses: Vec<String>,
+    /// What both can do beyond the first form of each message: it is in force on this link.
+    pub features: Features,
 }
 message!(Welcome = 2, self => {
     text(&self.name, "name")?;

@@ -1,10 +1,10 @@
 //! What agents and the coordinator say to each other: frames, messages, versions.
 //!
-//! Pure: bytes in, messages out. postcard has no schema evolution, so the structs of
-//! a released version are frozen; a new field is a new struct with a higher `ver` of
-//! the same kind, and enums only grow at the end. `golden/` keeps the bytes of every
-//! release.
+//! Pure: bytes in, messages out. postcard has no schema evolution, so from the first release
+//! on all forms are frozen; `bare` has the rules, and what raises the number of the protocol.
+//! `golden/` keeps the bytes of every release.
 
+mod bare;
 mod delivery;
 mod exec;
 mod figures;
@@ -16,6 +16,7 @@ mod signed;
 mod terms;
 mod tunnel;
 
+pub use bare::{Features, HelloBare, Incompatible, MAX_PROTOCOLS, PROTOCOLS, Speaks, incompatible};
 pub use delivery::{
     DeliveredFile, Delivery, Given, MAX_DELIVERED_CONFIG, MAX_DELIVERED_FILE, MAX_DELIVERED_FILES,
     MAX_DELIVERED_REGISTRIES, MAX_RECORD, Material, MaterialRequest, Owner, RegistryLogin,

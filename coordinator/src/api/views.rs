@@ -621,9 +621,11 @@ pub(super) fn agent(state: &State, live: &Live, agent: &Agent, detail: Detail) -
         conditions: {
             let clock_off = figures.clock_off_ms.load(Ordering::Relaxed) != 0;
             let shown = clock_off.then_some("clock-skew");
-            let all = agent.conditions().into_iter().chain(shown);
+            let bare = details.incompatible.as_ref().map(|_| "incompatible");
+            let all = agent.conditions().into_iter().chain(shown).chain(bare);
             all.map(str::to_owned).collect()
         },
+        incompatible: details.incompatible.clone(),
         address: details
             .connection
             .as_ref()

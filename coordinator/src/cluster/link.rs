@@ -7,13 +7,14 @@
 //!
 //! The link believes an agent about its own devices and keys only; the engine checks.
 
+use super::admit::{admit, greeted, is_expelled, register, welcome_message};
 use super::alarms::{alarm, take_clock};
-use super::{Link, Shared, lock, records};
+use super::{Link, Shared, bare, lock};
 use crate::delivery;
 use crate::engine::{EngineError, wall_clock};
 use crate::live::{AgentLive, IdleLive, Live};
 use crate::pki::{PeerIdentity, request_key_sha256};
-use longshore_common::agent::{AgentState, Inventory, RuntimeState};
+use longshore_common::agent::{Inventory, RuntimeState};
 use longshore_common::api::Progress;
 use longshore_common::ids::{AgentId, ContainerKey, Generation};
 use longshore_common::session::ContainerState;
@@ -21,26 +22,22 @@ use longshore_common::wire::{
     ActualSet, Cap, CertIssued, CertRequest, CloseCode, ContainerReport, DesiredSet, Figures,
     Frame, FrameError, Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, MAX_LIST,
     Material, MaterialRequest, Message, NodeLayers, Notice, NoticeKind, Outcome, OutcomeAck,
-    PullProgress, Refused, RefusedCode, SignedSet, SigningInput, UnclaimedReport, UseReport,
-    Welcome, actual_hash,
+    PullProgress, RefusedCode, SignedSet, SigningInput, UnclaimedReport, UseReport, actual_hash,
 };
-use longshore_core::model::{Answer, Event, HelloFacts, State, WelcomeFacts, desired_set};
-use longshore_link::{
-    FrameReader, LinkError, MAX_DATA_STREAMS, MAX_TUNNELS, boot_ms, close, send, send_within,
-    take_in,
-};
+use longshore_core::model::{Event, State, desired_set};
+use longshore_link::{FrameReader, LinkError, boot_ms, close, send, send_within, take_in};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
-use tracing::{error, info, warn};
+use tokio::sync::{Mutex, Notify, mpsc};
+use tracing::{info, warn};
 use zeroize::Zeroize as _;
 
 /// The first frame comes within this time.
-const FIRST_FRAME: Duration = Duration::from_secs(5);
+pub(super) const FIRST_FRAME: Duration = Duration::from_secs(5);
 /// Inventories of one agent are looked at so often: each costs the engine a comparison with the
 /// one before, and all agents wait for it.
 const INVENTORY_EVERY: Duration = Duration::from_secs(1);
@@ -52,7 +49,7 @@ const TAKES_NOTHING: Duration = Duration::from_secs(10);
 const FRAMES_PER_10_S: u32 = 2000;
 
 /// Why a link ends, for its one line in the log.
-enum Ending {
+pub(super) enum Ending {
     Peer(LinkError),
     Refused(CloseCode, String),
     Engine,
@@ -76,7 +73,7 @@ impl From<EngineError> for Ending {
     }
 }
 
-fn gone(error: &dyn std::fmt::Display) -> Ending {
+pub(super) fn gone(error: &dyn std::fmt::Display) -> Ending {
     Ending::Peer(LinkError::Gone(error.to_string()))
 }
 
@@ -85,15 +82,22 @@ pub(super) async fn serve(
     shared: &Arc<Shared>,
     connection: quinn::Connection,
     number: u64,
+    bare: bool,
 ) -> bool {
     let peer = connection.remote_address();
     let identity = identify(shared, &connection);
     let known = identity.is_ok();
     let ending = match identity {
-        Ok(identity) => match run(shared, &connection, identity, number).await {
-            Ok(()) => return known,
-            Err(ending) => ending,
-        },
+        Ok(identity) => {
+            let served = match bare {
+                true => bare::answer(shared, &connection, identity).await,
+                false => run(shared, &connection, identity, number).await,
+            };
+            match served {
+                Ok(()) => return known,
+                Err(ending) => ending,
+            }
+        }
         Err(text) => Ending::Refused(CloseCode::Revoked, text),
     };
     match ending {
@@ -115,29 +119,6 @@ pub(super) async fn serve(
     known
 }
 
-/// The first frame of an agent, and the streams it came on.
-async fn greeted(
-    shared: &Arc<Shared>,
-    connection: &quinn::Connection,
-    agent: AgentId,
-) -> Result<(quinn::SendStream, FrameReader, Hello), Ending> {
-    if !lock(&shared.greeting).begin(agent) {
-        let text = "too many connections without a hello".to_owned();
-        return Err(Ending::Refused(CloseCode::Limit, text));
-    }
-    let greeting = async {
-        let (out, back) = connection.accept_bi().await.map_err(|e| gone(&e))?;
-        let _ = out.set_priority(200);
-        let mut control = FrameReader::new(back, Cap::HELLO);
-        let hello: Hello = control.next().await?.decode()?;
-        control.set_cap(Cap::CONTROL);
-        Ok((out, control, hello))
-    };
-    let greeted = tokio::time::timeout(FIRST_FRAME, greeting).await;
-    lock(&shared.greeting).end(agent);
-    greeted.map_err(|_| gone(&"no first frame in time"))?
-}
-
 fn identify(shared: &Arc<Shared>, connection: &quinn::Connection) -> Result<PeerIdentity, String> {
     let chain = connection
         .peer_identity()
@@ -157,7 +138,7 @@ async fn run(
     number: u64,
 ) -> Result<(), Ending> {
     let agent = identity.agent;
-    let (mut out, mut control, hello) = greeted(shared, connection, agent).await?;
+    let (mut out, mut control, hello) = greeted::<Hello>(shared, connection, agent).await?;
     let welcome = match admit(shared, &hello, identity).await? {
         Ok(welcome) => welcome,
         Err(refused) => {
@@ -190,7 +171,10 @@ async fn run(
     let link = link.0;
     shared.engine.live.keep_idle(agent);
     let live = shared.engine.live.agent(agent);
-    live.update(|d| d.connection = Some((shown_address(connection), wall_clock())));
+    live.update(|d| {
+        d.connection = Some((shown_address(connection), wall_clock()));
+        d.incompatible = None;
+    });
     beat(&live);
     info!(%agent, %name, peer = %connection.remote_address(), "agent connected");
     let result = async {
@@ -201,7 +185,11 @@ async fn run(
             return Err(Ending::Refused(CloseCode::Revoked, text));
         }
         let rebooted = welcome.rebooted;
-        send(&mut out, &welcome_message(shared, welcome).await?).await?;
+        send(
+            &mut out,
+            &welcome_message(shared, welcome, hello.features).await?,
+        )
+        .await?;
         let view = Arc::new(Mutex::new(View::default()));
         let state = state_stream(
             shared,
@@ -233,149 +221,6 @@ async fn run(
 fn beat(live: &AgentLive) {
     live.last_beat_ms.store(boot_ms(), Ordering::Relaxed);
     live.last_beat_at.store(wall_clock().0, Ordering::Relaxed);
-}
-
-async fn admit(
-    shared: &Arc<Shared>,
-    hello: &Hello,
-    identity: PeerIdentity,
-) -> Result<Result<WelcomeFacts, Refused>, Ending> {
-    let refuse = |code, text: &str, retry_after_ms| Refused {
-        code,
-        text: text.to_owned(),
-        retry_after_ms,
-    };
-    if let Err(wait) = lock(&shared.hellos).take(Instant::now()) {
-        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        let text = "many agents come at once; come again in a moment";
-        return Ok(Err(refuse(RefusedCode::Busy, text, wait_ms)));
-    }
-    let (cluster, generation) = shared
-        .engine
-        .read(|state, _| (state.meta.cluster, state.meta.generation))
-        .await?;
-    if hello.agent != identity.agent || hello.cluster != cluster {
-        return Ok(Err(refuse(
-            RefusedCode::WrongCluster,
-            "another cluster's agent",
-            300_000,
-        )));
-    }
-    let stale = hello.coordinator_generation > generation
-        || (hello.coordinator_generation == generation
-            && hello
-                .coordinator_instance
-                .is_some_and(|i| i != shared.instance));
-    if stale {
-        warn!(agent = %hello.agent, theirs = hello.coordinator_generation.0, ours = generation.0,
-            "an agent has obeyed a newer coordinator; this one may be a restored copy");
-        return Ok(Err(refuse(
-            RefusedCode::StaleCoordinator,
-            "this agent has obeyed a newer coordinator",
-            300_000,
-        )));
-    }
-    let other_engine_connected = shared
-        .link(identity.agent)
-        .is_some_and(|link| link.fingerprint != hello.fingerprint);
-    let live = &shared.engine.live;
-    if !live.witness(identity.agent, hello.audit) {
-        error!(
-            agent = %identity.agent,
-            saw = hello.audit.seq,
-            ends = live.audit_end().seq,
-            "an agent saw more of the audit log than there is: its end was cut off, or an older database was put in its place"
-        );
-    }
-    let facts = HelloFacts {
-        agent: identity.agent,
-        key: identity.key,
-        fingerprint: hello.fingerprint.clone(),
-        machine: hello.machine.clone(),
-        boot_id: hello.boot_id.clone(),
-        fence: hello.fence,
-        other_engine_connected,
-    };
-    match shared.engine.ask(Event::Hello(Box::new(facts))).await {
-        Err(EngineError::Busy) => Ok(Err(refuse(RefusedCode::Busy, "too much to do", 2000))),
-        Err(error) => Err(error.into()),
-        Ok(Ok(Answer::Welcome(welcome))) => Ok(Ok(welcome)),
-        Ok(Ok(Answer::Refused(code, text))) => Ok(Err(refuse(code, &text, 300_000))),
-        Ok(_) => Ok(Err(refuse(RefusedCode::Unknown, "no answer", 300_000))),
-    }
-}
-
-async fn welcome_message(shared: &Arc<Shared>, facts: WelcomeFacts) -> Result<Welcome, Ending> {
-    let (cluster, generation) = shared
-        .engine
-        .read(|state, _| (state.meta.cluster, state.meta.generation))
-        .await?;
-    let (heartbeat_ms, lost_after_ms) = {
-        let terms = shared.config.terms.borrow();
-        (terms.heartbeat_ms, terms.lost_after_ms)
-    };
-    Ok(Welcome {
-        cluster,
-        coordinator_generation: generation,
-        coordinator_instance: shared.instance,
-        fence: facts.fence,
-        heartbeat_ms,
-        lost_after_ms,
-        lease_ms: facts.lease_ms,
-        name: facts.name,
-        group: facts.group,
-        now: wall_clock(),
-        addresses: shared.config.addresses.clone(),
-    })
-}
-
-/// Whether an agent belongs to the cluster no more.
-fn is_expelled(state: &State, agent: AgentId) -> bool {
-    let known = state.agents.get(&agent);
-    known.is_none_or(|known| known.state == AgentState::Terminated)
-}
-
-/// Takes the place of an older connection of the same agent. Of two processes on one
-/// machine the newer wins, whichever connects last.
-fn register(
-    shared: &Arc<Shared>,
-    connection: &quinn::Connection,
-    hello: &Hello,
-    number: u64,
-) -> Result<(Link, mpsc::UnboundedReceiver<OutcomeAck>), String> {
-    let (acks, receiver) = mpsc::unbounded_channel();
-    let link = Link {
-        number,
-        connection: connection.clone(),
-        fingerprint: hello.fingerprint.clone(),
-        started: hello.started,
-        set_changed: Arc::new(Notify::new()),
-        acks,
-        generation: Arc::new(AtomicU64::new(0)),
-        streams: Arc::new(Semaphore::new(MAX_DATA_STREAMS)),
-        tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
-        since: Instant::now(),
-    };
-    let mut links = lock(&shared.links);
-    if connection.close_reason().is_some() {
-        return Err("the connection ended before it was taken in".to_owned());
-    }
-    if let Some(old) = links.get(&hello.agent) {
-        if old.started == hello.started && old.number > number {
-            return Err("a later connection of the same process is there".to_owned());
-        }
-        if old.fingerprint == hello.fingerprint && old.started > hello.started {
-            return Err("a newer process of this agent is connected".to_owned());
-        }
-        close(
-            &old.connection,
-            CloseCode::Replaced,
-            "a newer connection took over",
-        );
-    }
-    links.insert(hello.agent, link.clone());
-    shared.taken.fetch_add(1, Ordering::Relaxed);
-    Ok((link, receiver))
 }
 
 /// Keys and states this link has heard of, to compare hashes with the agent.

@@ -9,7 +9,9 @@
 //!
 //! Heartbeats that reveal nothing new end here: they touch an atomic and are answered.
 
+mod admit;
 mod alarms;
+mod bare;
 mod door;
 mod enrol;
 mod link;
@@ -28,9 +30,9 @@ use door::{Greeting, Handshakes, Hellos};
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, DeviceId, InstanceId};
 use longshore_common::wire::{
-    ALPN_AGENT, ALPN_ENROL, Cap, CloseCode, Data, ExecRequest, FromExec, FromTunnel, LogsRequest,
-    Message, OutcomeAck, SignalRequest, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, Terms,
-    ToExec, ToTunnel, TunnelRequest,
+    ALPN_AGENT, ALPN_AGENT_BARE, ALPN_ENROL, Cap, CloseCode, Data, ExecRequest, FromExec,
+    FromTunnel, LogsRequest, Message, OutcomeAck, SignalRequest, StreamAccept, StreamEnd,
+    StreamOpen, StreamRefuse, Terms, ToExec, ToTunnel, TunnelRequest,
 };
 use longshore_core::model::{Effect, Event};
 use longshore_link::{FrameReader, INTERACTIVE, Side, boot_ms, close, pass_on, send, transport};
@@ -233,7 +235,7 @@ impl Prepared {
         let address = config.listen;
         let fail = |detail: String| ClusterError::Listen { address, detail };
         let tls = pki
-            .agents_config(&[ALPN_AGENT, ALPN_ENROL])
+            .agents_config(&[ALPN_AGENT, ALPN_ENROL, ALPN_AGENT_BARE])
             .map_err(|e| fail(e.to_string()))?;
         let crypto = QuicServerConfig::try_from(tls).map_err(|e| fail(e.to_string()))?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -415,11 +417,11 @@ async fn serve(shared: &Arc<Shared>, connection: quinn::Connection) -> bool {
             };
             enrol::serve(shared, &connection).await
         }
-        Some(ALPN_AGENT) => {
+        Some(alpn @ (ALPN_AGENT | ALPN_AGENT_BARE)) => {
             // Drawn before anything is waited for: of two connections of one process the
             // one that was made later wins, whichever says hello first.
             let number = shared.next_link.fetch_add(1, Ordering::Relaxed);
-            link::serve(shared, connection, number).await
+            link::serve(shared, connection, number, alpn == ALPN_AGENT_BARE).await
         }
         _ => {
             close(&connection, CloseCode::Protocol, "unknown protocol");

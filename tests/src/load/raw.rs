@@ -7,7 +7,9 @@ use longshore_agent::identity::{Files, Identity, Token};
 use longshore_agent::link::{JoinOrder, join};
 use longshore_common::ids::{ClusterId, CoordinatorGeneration, Fence, Generation, InstanceId};
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{ALPN_AGENT, AuditEnd, Cap, CloseCode, Frame, Hello, Welcome};
+use longshore_common::wire::{
+    ALPN_AGENT, AuditEnd, Cap, CloseCode, Features, Frame, Hello, Welcome,
+};
 use longshore_link::{FrameReader, Side, send, transport};
 use quinn::crypto::rustls::QuicClientConfig;
 use std::net::SocketAddr;
@@ -103,6 +105,7 @@ impl Node {
             applied: Generation(0),
             journal_rebuilt: false,
             audit: AuditEnd::default(),
+            features: Features::OURS,
         }
     }
 
