@@ -23,7 +23,7 @@ use longshore_coordinator::live::Live;
 use longshore_coordinator::local::{self, Ask};
 use longshore_coordinator::mail::{Mailer, Smtp};
 use longshore_coordinator::metrics::Counted;
-use longshore_coordinator::pki::Pki;
+use longshore_coordinator::pki::{self, Pki};
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::secrets::rotate;
 use longshore_coordinator::settings::{Held, InForce, Settings, Source};
@@ -580,6 +580,9 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         config.daemon.tls.hsts_s,
     );
     let certificates = certificates(&config, &pki)?;
+    let own = certificates
+        .clone()
+        .filter(|_| config.daemon.tls.mode == TlsMode::Auto);
     let tls = certificates.as_ref().map(|certificates| {
         let oldest = config.daemon.tls.min_version;
         Arc::new(tls::config(Arc::clone(certificates), oldest))
@@ -708,6 +711,8 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
     let copying = tokio::spawn(copying);
     let room = longshore_coordinator::disk::keep(app.clone(), ballast, stopping.clone());
     let room = tokio::spawn(room);
+    let renewing = pki::keep(Arc::clone(&pki), own, stopping.clone());
+    drop(tokio::spawn(renewing));
     match api::local::bind(&config.daemon.socket()) {
         Ok(socket) => drop(tokio::spawn(api::local::serve(
             app.clone(),
@@ -792,7 +797,7 @@ fn certificates(config: &Config, pki: &Pki) -> Result<Option<Arc<Certificates>>,
     let https = &config.daemon.tls;
     let pair = match https.mode {
         TlsMode::Off => return Ok(None),
-        TlsMode::Auto => pki.https_pair().context("the certificate cannot be used")?,
+        TlsMode::Auto => pki.https_pair(),
         TlsMode::Files => {
             let pair = Pair::read(https).map_err(|error| End::Settings(error.to_string()))?;
             // A start must not hang on a date: who comes sees it, and the next reload mends it.

@@ -4,10 +4,12 @@
 //! Only the public key of a certificate request is used. Names and rights in a
 //! certificate come from the coordinator's own records.
 
-use crate::tls::Pair;
+use crate::engine::wall_clock;
+use crate::tls::{Certificates, Pair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use longshore_common::ids::{AgentId, Attempt, ClusterId, SessionId};
+use longshore_common::time::Timestamp;
 use longshore_common::wire::server_name;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -26,8 +28,11 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tracing::{error, info};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -35,8 +40,10 @@ use zeroize::Zeroizing;
 const BACKDATED_S: i64 = 300;
 /// The authority outlives everything it signs.
 const CA_DAYS: i64 = 3650;
-/// The coordinator's own certificate is made anew at each start.
+/// The coordinator's own certificate is made anew at each start, and while it runs before it ends.
 const SERVER_DAYS: i64 = 365;
+/// So often it is looked at whether it is time for that.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
 
 /// What went wrong with a key or certificate.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +81,12 @@ pub struct Pki {
     ca_pem: String,
     ca_der: CertificateDer<'static>,
     ca_key_pem: String,
-    server_chain: Vec<CertificateDer<'static>>,
-    server_key: Vec<u8>,
+    /// Names people reach the coordinator by.
+    hosts: Vec<String>,
+    /// The newest one for the coordinator itself.
+    own: Mutex<Pair>,
+    /// What agents are shown.
+    shown: Arc<Certificates>,
     work: Ed25519KeyPair,
 }
 
@@ -104,12 +115,22 @@ impl Pki {
     /// # Errors
     /// Files that cannot be used, keys that others may read.
     pub fn open(dir: &Path, cluster: ClusterId, hosts: &[String]) -> Result<Self, PkiError> {
+        Self::open_at(dir, cluster, hosts, present())
+    }
+
+    /// [`Self::open`] at a time.
+    fn open_at(
+        dir: &Path,
+        cluster: ClusterId,
+        hosts: &[String],
+        now: OffsetDateTime,
+    ) -> Result<Self, PkiError> {
         let ca_key_path = dir.join("ca.key");
         let ca_path = dir.join("ca.pem");
         let work_path = dir.join("work.key");
         if !ca_key_path.exists() {
             let key = KeyPair::generate().map_err(|e| damaged("the new CA key", &e))?;
-            let ca = ca_params(cluster)?
+            let ca = ca_params(cluster, now)?
                 .self_signed(&key)
                 .map_err(|e| damaged("the new CA", &e))?;
             // The key last: with it present the authority is complete.
@@ -131,65 +152,48 @@ impl Pki {
             .map_err(|e| damaged("the CA certificate", &e))?;
         let work = Ed25519KeyPair::from_pkcs8(&read_private(&work_path)?)
             .map_err(|e| damaged("the work key", &e))?;
-        let mut pki = Self {
+        let issuer = issuer(&ca_key_pem, &ca_der)?;
+        let own = own_certificate(cluster, hosts, (&issuer, &ca_der), now)?;
+        Ok(Self {
             cluster,
             ca_pem,
             ca_der,
             ca_key_pem,
-            server_chain: Vec::new(),
-            server_key: Vec::new(),
+            hosts: hosts.to_vec(),
+            shown: Arc::new(Certificates::new(own.clone())),
+            own: Mutex::new(own),
             work,
-        };
-        pki.make_server_certificate(hosts)?;
-        Ok(pki)
+        })
     }
 
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, PkiError> {
-        let key = KeyPair::from_pem(&self.ca_key_pem).map_err(|e| damaged("the CA key", &e))?;
-        Issuer::from_ca_cert_der(&self.ca_der, key).map_err(|e| damaged("the CA", &e))
+        issuer(&self.ca_key_pem, &self.ca_der)
     }
 
-    fn make_server_certificate(&mut self, hosts: &[String]) -> Result<(), PkiError> {
-        let key = KeyPair::generate().map_err(|e| damaged("the new server key", &e))?;
-        let mut params = leaf_params(SERVER_DAYS)?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Longshore coordinator");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let mut names = vec![server_name(self.cluster), "localhost".to_owned()];
-        names.extend(hosts.iter().cloned());
-        for name in names {
-            let san = match name.parse::<IpAddr>() {
-                Ok(address) => SanType::IpAddress(address),
-                Err(_) => match name.as_str().try_into() {
-                    Ok(dns) => SanType::DnsName(dns),
-                    Err(_) => continue, // a host name that no certificate can hold
-                },
-            };
-            params.subject_alt_names.push(san);
+    /// Makes the coordinator's own certificate anew where most of its life is over; agents are
+    /// shown it from then on. The new one, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be made; the old one is shown on.
+    pub fn renew_own(&self, now: Timestamp) -> Result<Option<Pair>, PkiError> {
+        let now_s = now.0 / 1000;
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if !own.is_due_at(now_s) {
+            return Ok(None);
         }
-        params
-            .subject_alt_names
-            .push(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
-        let certificate = params
-            .signed_by(&key, &self.issuer()?)
-            .map_err(|e| damaged("the new server certificate", &e))?;
-        self.server_chain = vec![certificate.der().clone(), self.ca_der.clone()];
-        self.server_key = key.serialize_der();
-        Ok(())
-    }
-
-    fn server_key(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.server_key.clone()))
+        let now = OffsetDateTime::from_unix_timestamp(now_s)
+            .map_err(|e| damaged("the clock of this machine", &e))?;
+        let issuer = (&self.issuer()?, &self.ca_der);
+        *own = own_certificate(self.cluster, &self.hosts, issuer, now)?;
+        self.shown.set(own.clone());
+        Ok(Some(own.clone()))
     }
 
     /// What people see where no other certificate is set.
-    ///
-    /// # Errors
-    /// Keys that rustls does not take.
-    pub fn https_pair(&self) -> Result<Pair, PkiError> {
-        let made = Pair::new(self.server_chain.clone(), self.server_key());
-        made.map_err(|e| damaged("the server certificate", &e))
+    #[must_use]
+    pub fn https_pair(&self) -> Pair {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.clone()
     }
 
     /// TLS for agents: 1.3 only, no early data; a certificate of ours or none at all
@@ -208,8 +212,7 @@ impl Pki {
             .map_err(|e| damaged("the CA", &e))?;
         let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
             .with_client_cert_verifier(verifier)
-            .with_single_cert(self.server_chain.clone(), self.server_key())
-            .map_err(|e| damaged("the server certificate", &e))?;
+            .with_cert_resolver(Arc::<Certificates>::clone(&self.shown));
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
         config.max_early_data_size = 0;
         Ok(config)
@@ -278,7 +281,7 @@ impl Pki {
         days: u32,
     ) -> Result<String, PkiError> {
         let request = parse_request(csr_der)?;
-        let mut params = leaf_params(i64::from(days))?;
+        let mut params = leaf_params(i64::from(days), present())?;
         params
             .distinguished_name
             .push(DnType::CommonName, agent.to_string());
@@ -328,6 +331,72 @@ impl Pki {
         let point = leaf.public_key().subject_public_key.data.to_vec();
         Ok((identity, leaf.validity().not_after.timestamp(), point))
     }
+}
+
+/// Looks after the coordinator's own certificate until the coordinator stops. `people` are shown
+/// it, too; none = they see another one.
+pub async fn keep(
+    pki: Arc<Pki>,
+    people: Option<Arc<Certificates>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        match pki.renew_own(wall_clock()) {
+            Ok(None) => (),
+            Ok(Some(pair)) => {
+                if let Some(people) = &people {
+                    people.set(pair);
+                }
+                info!("the coordinator's own certificate was made anew");
+            }
+            Err(error) => error!(%error, "the coordinator's own certificate cannot be made anew"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => (),
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+fn issuer(key_pem: &str, ca: &CertificateDer<'_>) -> Result<Issuer<'static, KeyPair>, PkiError> {
+    let key = KeyPair::from_pem(key_pem).map_err(|e| damaged("the CA key", &e))?;
+    Issuer::from_ca_cert_der(ca, key).map_err(|e| damaged("the CA", &e))
+}
+
+/// A certificate for the coordinator itself, with a key of its own.
+fn own_certificate(
+    cluster: ClusterId,
+    hosts: &[String],
+    (issuer, ca): (&Issuer<'static, KeyPair>, &CertificateDer<'static>),
+    now: OffsetDateTime,
+) -> Result<Pair, PkiError> {
+    let key = KeyPair::generate().map_err(|e| damaged("the new server key", &e))?;
+    let mut params = leaf_params(SERVER_DAYS, now)?;
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "Longshore coordinator");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let mut names = vec![server_name(cluster), "localhost".to_owned()];
+    names.extend(hosts.iter().cloned());
+    for name in names {
+        let san = match name.parse::<IpAddr>() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => match name.as_str().try_into() {
+                Ok(dns) => SanType::DnsName(dns),
+                Err(_) => continue, // a host name that no certificate can hold
+            },
+        };
+        params.subject_alt_names.push(san);
+    }
+    params
+        .subject_alt_names
+        .push(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
+    let certificate = params
+        .signed_by(&key, issuer)
+        .map_err(|e| damaged("the new server certificate", &e))?;
+    let chain = vec![certificate.der().clone(), ca.clone()];
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    Pair::new(chain, key).map_err(|e| damaged("the server certificate", &e))
 }
 
 /// SHA-256 of the public key of a request, after checking that it signed itself.
@@ -413,8 +482,8 @@ pub fn fill_random(bytes: &mut [u8]) {
         .expect("the system gives random bytes");
 }
 
-fn ca_params(cluster: ClusterId) -> Result<CertificateParams, PkiError> {
-    let mut params = leaf_params(CA_DAYS)?;
+fn ca_params(cluster: ClusterId, now: OffsetDateTime) -> Result<CertificateParams, PkiError> {
+    let mut params = leaf_params(CA_DAYS, now)?;
     params
         .distinguished_name
         .push(DnType::CommonName, format!("Longshore {cluster}"));
@@ -424,10 +493,14 @@ fn ca_params(cluster: ClusterId) -> Result<CertificateParams, PkiError> {
     Ok(params)
 }
 
-fn leaf_params(days: i64) -> Result<CertificateParams, PkiError> {
+/// The wall clock: what a certificate is dated by.
+fn present() -> OffsetDateTime {
+    OffsetDateTime::from(SystemTime::now())
+}
+
+fn leaf_params(days: i64, now: OffsetDateTime) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::new(Vec::<String>::new())
         .map_err(|e| damaged("certificate parameters", &e))?;
-    let now = time::OffsetDateTime::from(SystemTime::now());
     params.not_before = now - time::Duration::seconds(BACKDATED_S);
     params.not_after = now + time::Duration::days(days);
     params.serial_number = Some(SerialNumber::from(random::<16>().to_vec()));
@@ -534,5 +607,68 @@ mod tests {
             Pki::open(dir.path(), ClusterId::new(7), &[]),
             Err(PkiError::Mode { .. })
         ));
+    }
+
+    /// What a server of this configuration shows to somebody who trusts the authority.
+    fn leaf_shown(config: &Arc<ServerConfig>, pki: &Pki) -> Vec<u8> {
+        let mut roots = RootCertStore::empty();
+        roots.add(pki.ca_der.clone()).unwrap();
+        let mut client = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.alpn_protocols = vec![b"a".to_vec()];
+        let name = server_name(pki.cluster).try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut server = rustls::ServerConnection::new(Arc::clone(config)).unwrap();
+        while client.is_handshaking() {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            let mut bytes = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            let mut bytes = bytes.as_slice();
+            while !bytes.is_empty() {
+                client.read_tls(&mut bytes).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+        client.peer_certificates().unwrap()[0].to_vec()
+    }
+
+    #[test]
+    fn its_own_certificate_is_made_anew_while_it_serves() {
+        let _ = rustls::crypto::ring::default_provider().install_default(); // or another test did
+        let dir = tempfile::tempdir().unwrap();
+        let now = present();
+        let made = now - time::Duration::days(250);
+        let pki = Pki::open_at(dir.path(), ClusterId::new(7), &[], made).unwrap();
+        let config = Arc::new(pki.agents_config(&[b"a"]).unwrap());
+        let at = |days: i64| {
+            let at = made + time::Duration::days(days);
+            Timestamp(at.unix_timestamp() * 1000)
+        };
+        let first = leaf_shown(&config, &pki);
+        assert!(pki.renew_own(at(1)).unwrap().is_none());
+        assert!(pki.renew_own(at(243)).unwrap().is_none());
+        assert_eq!(leaf_shown(&config, &pki), first);
+        let pair = pki
+            .renew_own(at(250))
+            .unwrap()
+            .expect("two thirds are over");
+        let second = leaf_shown(&config, &pki);
+        assert_ne!(second, first, "without a listener made anew");
+        assert_eq!(
+            Certificates::new(pair).leaf(),
+            second,
+            "people see the same"
+        );
+        assert!(pki.renew_own(at(251)).unwrap().is_none());
+        // A clock that was set back for years: nobody would take what is not good yet.
+        assert!(pki.renew_own(at(-100)).unwrap().is_some());
     }
 }

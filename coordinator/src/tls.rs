@@ -104,6 +104,15 @@ impl Pair {
         Err(PairError(format!("certificate: {text}")))
     }
 
+    /// Whether another one is to be made at a time, in seconds since 1970: two thirds of its life
+    /// are over, or it has not begun.
+    #[must_use]
+    pub const fn is_due_at(&self, now_s: i64) -> bool {
+        let life = self.not_after.saturating_sub(self.not_before);
+        let due = self.not_before.saturating_add(life / 3 * 2);
+        now_s >= due || now_s < self.not_before
+    }
+
     /// Those of these names that it is not made for.
     #[must_use]
     pub fn lacks<'a>(&self, names: &[&'a str]) -> Vec<&'a str> {

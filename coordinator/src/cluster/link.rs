@@ -9,7 +9,7 @@
 
 use super::admit::{admit, greeted, is_expelled, register, welcome_message};
 use super::alarms::{alarm, take_clock};
-use super::{Link, Shared, bare, lock};
+use super::{Link, Shared, bare, lock, records};
 use crate::delivery;
 use crate::engine::{EngineError, wall_clock};
 use crate::live::{AgentLive, IdleLive, Live};
