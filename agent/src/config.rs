@@ -7,6 +7,7 @@ mod logging;
 pub use keys::{SCHEMA, manual, reference};
 pub use logging::Logging;
 
+use crate::policy::LocalPolicy;
 use longshore_common::agent::{Affinity, Allocation, Strategy};
 use longshore_common::amount::parse_milli;
 use longshore_common::redact;
@@ -337,23 +338,6 @@ impl Default for Network {
     }
 }
 
-/// What this node allows, whatever it is ordered.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(serde::Serialize))]
-#[serde(deny_unknown_fields, default)]
-pub struct LocalPolicy {
-    /// `deny` or `allow`: containers in the network of the node.
-    pub host_network: String,
-}
-
-impl Default for LocalPolicy {
-    fn default() -> Self {
-        Self {
-            host_network: "deny".to_owned(),
-        }
-    }
-}
-
 /// How this node and others reach each other for sessions on several of them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -569,6 +553,10 @@ impl Config {
             logs: new.logs,
             logging: new.logging,
             local_cordon: new.local_cordon,
+            local_policy: LocalPolicy {
+                host_network: self.local_policy.host_network,
+                ..new.local_policy
+            },
             redact: new.redact,
             ..self.clone()
         }
@@ -597,6 +585,7 @@ impl Config {
             )));
         }
         self.metrics.check()?;
+        self.local_policy.faults().map_err(ConfigError)?;
         self.allocation
             .as_sent()
             .check()

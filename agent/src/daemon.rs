@@ -12,6 +12,7 @@ use crate::link::{self, LinkConfig, Shared};
 use crate::logs::{LogLimits, LogStore};
 use crate::metrics::{self, CallTimes, Shown};
 use crate::network::{OverlayConfig, PoolConfig};
+use crate::policy::Permit;
 use crate::runtime::docker::{Docker, DockerConfig, given_root};
 use crate::runtime::{Containers, EngineInfo};
 use crate::supervisor::{self, ForeignRules, SupervisorConfig};
@@ -205,7 +206,7 @@ pub fn docker_config(config: &Config, identity: &Identity) -> Result<DockerConfi
         overlay: OverlayConfig {
             interface: config.overlay.interface.clone(),
             port: config.overlay.port,
-            host_network: config.local_policy.host_network == "allow",
+            host_network: config.local_policy.host_network == Permit::Allow,
             coordinators: identity.coordinator.clone(),
         },
     };
@@ -353,6 +354,7 @@ pub async fn start<C: Containers>(
         local_cordon: false,
         gpu_way: forced_way(&config),
         lease_file: Some(crate::lease::Lease::path(&config.run_dir)),
+        policy: config.local_policy.clone(),
         foreign: foreign(&config),
         mask,
         released,
@@ -421,6 +423,7 @@ fn offering(of: &SupervisorConfig, config: &Config) -> SupervisorConfig {
         max_containers: config.max_containers,
         allocation: config.allocation.as_sent(),
         local_cordon: config.local_cordon,
+        policy: config.local_policy.clone(),
         foreign: foreign(config),
         ..of.clone()
     }

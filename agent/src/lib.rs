@@ -16,6 +16,7 @@ pub mod link;
 pub mod logs;
 pub mod metrics;
 pub mod network;
+pub mod policy;
 pub mod reconcile;
 pub mod reload;
 pub mod runtime;

@@ -10,6 +10,7 @@ use longshore_agent::host::{self, freezer::Freezer};
 use longshore_agent::identity::{Files, Identity, IdentityError, Token};
 use longshore_agent::lease::{Freezable, Lease, freeze_all};
 use longshore_agent::link::{JoinError, JoinOrder, join};
+use longshore_agent::policy;
 use longshore_agent::reload::{InForce, Source, waiting};
 use longshore_agent::runtime::docker::{Docker, without_bodies};
 use longshore_agent::runtime::{Containers as _, RuntimeError};
@@ -127,6 +128,7 @@ fn main() -> ExitCode {
     let environment = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
         .collect();
+    let command = &arguments.command;
     let read = source(&arguments, environment).and_then(|source| {
         let Source {
             file,
@@ -134,6 +136,10 @@ fn main() -> ExitCode {
             arguments,
         } = source.clone();
         let (config, loaded) = Config::load(file.as_deref(), &environment, arguments)?;
+        policy::only_from_files(&loaded).map_err(anyhow::Error::msg)?;
+        if matches!(command, Command::Run) {
+            policy::files_are_roots(&loaded, file.as_deref()).map_err(anyhow::Error::msg)?;
+        }
         Ok((source, config, loaded))
     });
     let (source, config, loaded) = match read {

@@ -9,6 +9,7 @@
 //! the running agent has not taken yet.
 
 use crate::config::{Config, ConfigError, SCHEMA, layers};
+use crate::policy::{files_are_roots, only_from_files};
 use longshore_common::wire::NodeLayers;
 use longshore_config::load::{Shown, show};
 use longshore_config::schema::Acts;
@@ -54,6 +55,9 @@ impl Source {
     pub fn read(&self) -> Result<Read, ConfigError> {
         let arguments = self.arguments.clone();
         let (config, loaded) = Config::load(self.file.as_deref(), &self.environment, arguments)?;
+        only_from_files(&loaded)
+            .and_then(|()| files_are_roots(&loaded, self.file.as_deref()))
+            .map_err(ConfigError)?;
         Ok(Read {
             config,
             shown: show(&SCHEMA, &loaded),
@@ -329,7 +333,11 @@ mod tests {
                 "agent.firewall" => "off".to_owned(),
                 "agent.metrics.listen" => "[::1]:7000".to_owned(),
                 "agent.network.prefix" => "28".to_owned(),
-                "agent.local_policy.host_network" => "allow".to_owned(),
+                "agent.local_policy.host_network" | "agent.local_policy.root_in_container" => {
+                    "allow".to_owned()
+                }
+                "agent.local_policy.sudo" => "deny".to_owned(),
+                "agent.local_policy.registries" => "[\"reg.lab\"]".to_owned(),
                 "agent.network.pool" => "10.0.0.0/16".to_owned(),
                 _ => match default {
                     "true" => "false".to_owned(),

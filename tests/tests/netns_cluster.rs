@@ -49,10 +49,8 @@ async fn containers_on_two_nodes_reach_each_other_or_the_session_says_why_not() 
                 socket: engine.socket(),
                 netns: Some(cable.netns.clone()),
                 mounts: Some(engine.keeper()),
-                environment: vec![
-                    set("OVERLAY__INTERFACE", BETWEEN),
-                    set("LOCAL_POLICY__HOST_NETWORK", "allow"),
-                ],
+                environment: vec![set("OVERLAY__INTERFACE", BETWEEN)],
+                policy: "local_policy.host_network = \"allow\"\n".to_owned(),
             })
             .await;
     }

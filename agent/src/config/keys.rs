@@ -220,6 +220,48 @@ pub const SCHEMA: Schema = Schema {
             "Whether containers may be in the network of this node, for groups whose cluster_network is host.",
         ),
         reload(
+            "agent.local_policy.sudo",
+            Kind::OneOf(&["deny", "allow"]),
+            "\"allow\"",
+            "Whether users with that right may become root inside their containers.",
+        ),
+        reload(
+            "agent.local_policy.root_in_container",
+            Kind::OneOf(&["deny", "allow"]),
+            "\"deny\"",
+            "Whether processes may be root inside containers from their start, for policies with root_in_container.",
+        ),
+        reload(
+            "agent.local_policy.uid_min",
+            Kind::Integer(0, MANY),
+            "10000",
+            "No container has a user below this number, nor root's group; 0 = any.",
+        ),
+        reload(
+            "agent.local_policy.registries",
+            Kind::List(&Kind::Text),
+            "[]",
+            "HOST[/PATH] from which images may come, whole parts of the name compared; empty = whatever the coordinator allows.",
+        ),
+        reload(
+            "agent.local_policy.max_mem_mib",
+            Kind::Integer(0, MANY),
+            "0",
+            "MiB of memory that all containers together may have; 0 = no limit.",
+        ),
+        reload(
+            "agent.local_policy.max_containers",
+            Kind::Integer(0, MANY),
+            "0",
+            "Containers at once, whatever is offered; 0 = no limit.",
+        ),
+        reload(
+            "agent.local_policy.min_free_disk",
+            Kind::Integer(0, 95),
+            "10",
+            "With less of the disk of containers free, in percent, none is made; 0 = no limit.",
+        ),
+        reload(
             "agent.images.low_water",
             Kind::Integer(0, 95),
             "10",

@@ -40,6 +40,7 @@ use crate::journal::{Journal, JournalError, Record};
 use crate::lease::Lease;
 use crate::link::{Heard, Shared};
 use crate::logs::LogStore;
+use crate::policy::LocalPolicy;
 use crate::runtime::{Breach, Containers, EngineInfo, Found, Hint, RuntimeError};
 pub use exec::{ClientEnds, News};
 pub use gpus::ForeignRules;
@@ -176,6 +177,8 @@ pub struct SupervisorConfig {
     pub allocation: Allocation,
     /// Takes nothing new.
     pub local_cordon: bool,
+    /// What containers may be here.
+    pub policy: LocalPolicy,
     /// Only this way for GPUs.
     pub gpu_way: Option<GpuWay>,
     /// Where the lease is kept; none = nowhere.
@@ -801,7 +804,7 @@ impl<C: Containers> Supervisor<C> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(test)]
 mod idle_tests;

@@ -8,15 +8,17 @@ use crate::devices::Snapshot;
 use crate::host;
 use crate::host::wall_clock;
 use crate::journal::{JournalError, Record, Seen};
+use crate::policy::{self, Node};
 use crate::reconcile::{Known, Step, is_stray, next_step};
 use crate::runtime::docker::{self, is_of_order};
 use crate::runtime::{
     Containers, CreateRequest, DeviceNode, Found, FoundStatus, ImageFacts, RuntimeError,
 };
 use longshore_common::agent::{Device, GpuWay};
+use longshore_common::amount::SlotName;
 use longshore_common::ids::ContainerKey;
 use longshore_common::network::SessionNetwork;
-use longshore_common::session::{End, Entry, Want};
+use longshore_common::session::{Cause, End, Entry, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::OutcomeNumber;
 use std::collections::BTreeSet;
@@ -207,6 +209,13 @@ impl<C: Containers> Supervisor<C> {
         if self.waits_for_gpus(&entry) {
             return Ok(());
         }
+        // Asked before each create: what was accepted before may have been by another policy.
+        if let Err(detail) = policy::check(&entry.spec, &self.config.policy, &self.node(key)) {
+            warn!(%key, %detail, "order refused");
+            let cause = Cause::LocalPolicy;
+            let end = End::StartFailed { cause, detail };
+            return self.store_ended(outcome(key, OutcomeNumber::Ended, Some(end)));
+        }
         if !accepted {
             match self.judge(&entry) {
                 Acceptance::Taken => (),
@@ -252,6 +261,25 @@ impl<C: Containers> Supervisor<C> {
             busy.cancel = Some(cancel);
         }
         Ok(())
+    }
+
+    /// What the node has besides one container.
+    fn node(&self, key: ContainerKey) -> Node {
+        let others = self.desired.values().filter(|other| {
+            let record = self.journal.key(other.key);
+            other.key != key && record.is_some_and(|r| r.stage.is_some() && r.closed.is_none())
+        });
+        let mem = SlotName::mem();
+        let others = others.map(|other| other.spec.slots.amount(&mem));
+        let root = match self.engine.root.as_os_str().is_empty() {
+            true => std::path::Path::new("/"),
+            false => &self.engine.root,
+        };
+        Node {
+            containers: others.clone().count(),
+            mem: others.fold(0, i64::saturating_add),
+            disk: host::disk(root).ok().map(|disk| (disk.free, disk.total)),
+        }
     }
 
     /// Whether it has devices while nobody has looked at them yet: what it gets and should get

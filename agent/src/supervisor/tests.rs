@@ -486,7 +486,7 @@ pub(super) fn key(session: u64) -> ContainerKey {
     }
 }
 
-pub(super) fn entry(session: u64, want: Want) -> Entry {
+pub(crate) fn entry(session: u64, want: Want) -> Entry {
     Entry {
         key: key(session),
         want,
@@ -555,6 +555,10 @@ fn parts(dir: &std::path::Path, coordinator: &Coordinator) -> Parts {
             local_cordon: false,
             gpu_way: None,
             lease_file: None,
+            policy: LocalPolicy {
+                min_free_disk: 0,
+                ..LocalPolicy::default()
+            },
             foreign: ForeignRules {
                 min_memory: 64 << 20,
                 ignore: Vec::new(),

@@ -296,3 +296,32 @@ async fn nothing_is_told_or_judged_before_the_gpus_were_looked_at() {
     driven.tick().await;
     assert_eq!(driven.engine.count("verify"), checks);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_node_does_not_allow_is_not_made_whoever_orders_it() {
+    let mut driven = Driven::new().await;
+    let mut order = entry(1, Want::Prepare);
+    order.spec.root = true;
+    driven.order(vec![order]);
+    let (cause, detail) = driven.start_failed();
+    assert_eq!(cause, Cause::LocalPolicy);
+    assert!(
+        detail.contains("this node does not allow it")
+            && detail.contains("local_policy.root_in_container"),
+        "{detail}"
+    );
+    driven.rest().await;
+    assert_eq!(driven.engine.count("create"), 0);
+    // With another policy the next one is made.
+    let mut config = driven.supervisor.config.clone();
+    config.policy.root_in_container = crate::policy::Permit::Allow;
+    driven.take(Event::Reloaded(Box::new(config)));
+    let mut order = entry(2, Want::Prepare);
+    order.spec.root = true;
+    driven.order(vec![order]);
+    driven
+        .until("it is created", |d| {
+            d.state(2) == Some(ContainerState::Created)
+        })
+        .await;
+}
