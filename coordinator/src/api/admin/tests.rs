@@ -3,6 +3,7 @@
 mod closed;
 mod images;
 mod invitations;
+mod limits;
 mod people;
 mod vaults;
 

@@ -13,7 +13,7 @@ use super::super::pools::{
 use super::super::state::{Account, State};
 use super::super::submit::{families, pointer};
 use super::groups::texts;
-use super::members::{DESCRIPTION, Reader, fresh, is_title, twice, unknown};
+use super::members::{DESCRIPTION, Reader, fresh, is_no_limit, is_title, twice, unknown};
 use super::presets::split;
 use super::{AdminObject, Decision};
 use crate::scheduler::{pool_count, pool_used};
@@ -23,7 +23,7 @@ use longshore_common::admin::{
     ResourceConfigView,
 };
 use longshore_common::amount::{
-    AmountError, MAX_MILLI, SlotKind, SlotName, Slots, UNIT, format_milli, parse_milli,
+    AmountError, MAX_BYTES, MAX_MILLI, SlotKind, SlotName, Slots, UNIT, format_milli, parse_milli,
 };
 use longshore_common::session::SessionState;
 use longshore_common::time::Timestamp;
@@ -33,6 +33,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const YEAR_S: i64 = 31_536_000;
 /// Most pools, profiles or allocation policies; dispatch walks all of them in every pass.
 const ENTRIES: usize = 1000;
+/// The largest amount of what is counted in units.
+const UNITS: i64 = MAX_MILLI / UNIT;
 
 // ----- what is shown
 
@@ -467,9 +469,11 @@ fn read_pool(state: &State, pool: &PoolRequest, r: &mut Reader) -> Pool {
     let count = match &counts {
         Counts::Slot(slot) if slot.kind() == SlotKind::Bytes => {
             let slot = slot.clone();
-            amount(r, "count", &pool.count, move |text| slot.parse_amount(text))
+            amount(r, "count", &pool.count, MAX_BYTES, move |text| {
+                slot.parse_amount(text)
+            })
         }
-        _ => amount(r, "count", &pool.count, parse_milli),
+        _ => amount(r, "count", &pool.count, UNITS, parse_milli),
     };
     Pool {
         name: r.title("name", &pool.name).unwrap_or_default(),
@@ -487,7 +491,7 @@ fn read_pool(state: &State, pool: &PoolRequest, r: &mut Reader) -> Pool {
 fn read_profile(profile: &ProfileRequest, r: &mut Reader) -> Profile {
     let mut slots = Slots::new();
     if let Some(Some(given)) = r.object("slots", &profile.slots) {
-        let (given, _) = split(given, r);
+        let (given, _) = split("/slots", given, r);
         for (name, text) in &given {
             let read = name.parse::<SlotName>().map_err(|e| e.to_string());
             let read = read.and_then(|slot| {
@@ -503,7 +507,7 @@ fn read_profile(profile: &ProfileRequest, r: &mut Reader) -> Profile {
             r.wrong("/slots", refusal.detail);
         }
     }
-    let allotment = amount(r, "allotment", &profile.allotment, parse_milli).flatten();
+    let allotment = amount(r, "allotment", &profile.allotment, UNITS, parse_milli).flatten();
     let read = Profile {
         name: r.title("name", &profile.name).unwrap_or_default(),
         slots,
@@ -596,10 +600,13 @@ fn read_policy(
             .unwrap_or_default(),
         user_group,
         users,
-        reservation: amount(r, "reservation", &policy.reservation, parse_milli)
+        reservation: amount(r, "reservation", &policy.reservation, UNITS, parse_milli)
             .flatten()
             .unwrap_or(0),
-        limit: amount(r, "limit", &policy.limit, parse_milli).flatten(),
+        limit: match &policy.limit {
+            Member::Value(text) if is_no_limit(text) => None,
+            given => amount(r, "limit", given, UNITS, parse_milli).flatten(),
+        },
         profiles,
         pending_timeout_s: timeout
             .flatten()
@@ -618,12 +625,13 @@ fn amount(
     r: &mut Reader,
     field: &str,
     member: &Member<String>,
+    max: i64,
     parse: impl Fn(&str) -> Result<i64, AmountError>,
 ) -> Option<Option<i64>> {
     let Some(text) = r.text(field, member, 64)? else {
         return Some(None);
     };
-    let between = || format!("{field} must be between 0 and {}.", MAX_MILLI / UNIT);
+    let between = || format!("{field} must be between 0 and {max}.");
     match parse(&text) {
         Ok(amount) => return Some(Some(amount)),
         Err(AmountError::TooLarge { .. }) => r.wrong(&format!("/{field}"), between()),

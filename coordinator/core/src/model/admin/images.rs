@@ -126,7 +126,9 @@ fn fill(
         image.shm_bytes = shm;
     }
     let said = reader.object("min_slots", &request.min_slots);
-    let given = said.flatten().map(|slots| split(slots, &mut reader));
+    let given = said
+        .flatten()
+        .map(|slots| split("/min_slots", slots, &mut reader));
     reader.done()?;
     if said == Some(None) {
         image.min_slots = Slots::new();

@@ -124,6 +124,21 @@ impl Reader {
         Some(said.filter(|v| *v != 0 || zero == Zero::Counts))
     }
 
+    /// The most there may be of something: [`Self::count`] where no value means no limit, which
+    /// may be written out here as in a map of amounts.
+    pub(super) fn limit(
+        &mut self,
+        field: &str,
+        member: &Member<i64>,
+        max: i64,
+        zero: Zero,
+    ) -> Said<i64> {
+        match member {
+            Member::Wrong(Value::String(text)) if is_no_limit(text) => Some(None),
+            _ => self.count(field, member, max, zero),
+        }
+    }
+
     /// A whole number in a range.
     pub(super) fn whole(
         &mut self,
@@ -236,6 +251,14 @@ impl Reader {
         None
     }
 
+    /// The most bytes there may be of something: [`Self::size`] where no value means no limit.
+    pub(super) fn limit_size(&mut self, field: &str, member: &Member<Size>, max: i64) -> Said<i64> {
+        match member {
+            Member::Value(Size(text)) if is_no_limit(text) => Some(None),
+            _ => self.size(field, member, max),
+        }
+    }
+
     /// Limits per slot, to be merged into those there are; outer null takes all of them away.
     pub(super) fn limits(
         &mut self,
@@ -345,6 +368,14 @@ fn whole_of(number: &serde_json::Number) -> Result<i64, bool> {
         Some(value) => Err(value.fract() == 0.0),
         None => Err(true),
     }
+}
+
+/// Whether a text says that there is no limit.
+pub(super) fn is_no_limit(text: &str) -> bool {
+    let text = text.trim();
+    ["unlimited", "inf"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word))
 }
 
 enum Bad {

@@ -131,7 +131,9 @@ fn fill(
         preset.shm_bytes = shm;
     }
     let said = reader.object("slots", &request.slots);
-    let given = said.flatten().map(|slots| split(slots, &mut reader));
+    let given = said
+        .flatten()
+        .map(|slots| split("/slots", slots, &mut reader));
     reader.done()?;
     if said == Some(None) {
         preset.slots = Slots::new();
@@ -149,8 +151,9 @@ fn fill(
     Ok(())
 }
 
-/// What is given, and what is taken away.
+/// What is given, and what is taken away, of the map at `path`.
 pub(super) fn split(
+    path: &str,
     slots: &SlotTexts,
     reader: &mut Reader,
 ) -> (BTreeMap<String, String>, Vec<String>) {
@@ -160,7 +163,7 @@ pub(super) fn split(
             Member::Absent | Member::Null => gone.push(name.clone()),
             Member::Value(text) => drop(given.insert(name.clone(), text.trim().to_owned())),
             Member::Wrong(_) => {
-                reader.wrong(&pointer("/slots", name), "Amounts are text, such as \"4\".")
+                reader.wrong(&pointer(path, name), "Amounts are text, such as \"4\".")
             }
         }
     }

@@ -68,12 +68,12 @@ pub fn project_policy_view(state: &State, policy: &ProjectPolicy) -> ProjectPoli
 
 /// How many folders.
 fn folder_count(member: &Member<i64>, r: &mut Reader) -> Said<i64> {
-    r.count("max_folder_count", member, 100_000, Zero::Lifts)
+    r.limit("max_folder_count", member, 100_000, Zero::Lifts)
 }
 
 /// How many bytes in folders.
 fn folder_size(member: &Member<Size>, r: &mut Reader) -> Said<i64> {
-    r.size("max_folder_size", member, FOLDERS_BYTES)
+    r.limit_size("max_folder_size", member, FOLDERS_BYTES)
 }
 
 impl Named for UserPolicy {
@@ -147,14 +147,14 @@ impl Policy for UserPolicy {
         if let Some(bytes) = folder_size(&request.max_folder_size, r) {
             self.max_folder_size = bytes;
         }
-        let replicas = r.count(
+        let replicas = r.limit(
             "max_session_count_per_model_service",
             &request.max_session_count_per_model_service,
             1000,
             Zero::Lifts,
         );
         put_limit(&mut self.max_session_count_per_model_service, replicas);
-        let images = r.count(
+        let images = r.limit(
             "max_customized_image_count",
             &request.max_customized_image_count,
             1000,
@@ -224,7 +224,7 @@ impl Policy for ProjectPolicy {
         if let Some(bytes) = folder_size(&request.max_folder_size, r) {
             self.max_folder_size = bytes;
         }
-        let networks = r.count(
+        let networks = r.limit(
             "max_network_count",
             &request.max_network_count,
             1000,

@@ -207,28 +207,28 @@ impl Policy for KeypairPolicy {
             unspecified,
             Unspecified::Unlimited,
         );
-        let sessions = r.count(
+        let sessions = r.limit(
             "max_concurrent_sessions",
             &request.max_concurrent_sessions,
             100,
             Zero::Lifts,
         );
         put_limit(&mut self.max_concurrent_sessions, sessions);
-        let system = r.count(
+        let system = r.limit(
             "max_concurrent_sftp_sessions",
             &request.max_concurrent_sftp_sessions,
             100,
             Zero::Lifts,
         );
         put_limit(&mut self.max_concurrent_sftp_sessions, system);
-        let containers = r.count(
+        let containers = r.limit(
             "max_containers_per_session",
             &request.max_containers_per_session,
             100,
             Zero::Lifts,
         );
         put_limit(&mut self.max_containers_per_session, containers);
-        let pending = r.count(
+        let pending = r.limit(
             "max_pending_session_count",
             &request.max_pending_session_count,
             100_000,
@@ -243,9 +243,9 @@ impl Policy for KeypairPolicy {
         merge(&mut self.max_pending_session_slots, slots);
         put_limit(
             &mut self.max_priority,
-            r.count("max_priority", &request.max_priority, 100, Zero::Counts),
+            r.limit("max_priority", &request.max_priority, 100, Zero::Counts),
         );
-        let life = r.count(
+        let life = r.limit(
             "max_session_lifetime_s",
             &request.max_session_lifetime_s,
             YEAR_S,
@@ -271,7 +271,7 @@ impl Policy for KeypairPolicy {
             Zero::Lifts,
         );
         put_limit(&mut self.extension_max_s, step);
-        let total = r.count(
+        let total = r.limit(
             "max_total_lifetime_s",
             &request.max_total_lifetime_s,
             YEAR_S,
@@ -294,7 +294,7 @@ impl Policy for KeypairPolicy {
                 self.idle = Some(rules);
             }
         }
-        if let Some(bytes) = r.size("max_shm", &request.max_shm, SHM_BYTES) {
+        if let Some(bytes) = r.limit_size("max_shm", &request.max_shm, SHM_BYTES) {
             self.max_shm = bytes;
         }
         put_limit(
