@@ -27,6 +27,43 @@ pub struct SessionLimits {
     /// emptied: seconds before the stop, longest first.
     #[serde(default = "warn_s")]
     pub warn_s: Vec<u32>,
+    /// From which figures on it counts as doing something. Nothing is stopped by it.
+    #[serde(default)]
+    pub work: Work,
+}
+
+/// Above which figures a session counts as doing something, whatever its policy is: a program
+/// that only computes writes nothing and is used by nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Work {
+    /// Processor time in percent of what was granted, 0 to 100.
+    pub cpu_pct: u32,
+    /// Utilisation of any of its GPUs in percent, 0 to 100.
+    pub gpu_pct: u32,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            cpu_pct: 5,
+            gpu_pct: 5,
+        }
+    }
+}
+
+impl Work {
+    /// Whether a sample of processor time, in tenths of a percent of what was granted, is work.
+    #[must_use]
+    pub const fn is_cpu(self, tenths: u32) -> bool {
+        tenths > self.cpu_pct.saturating_mul(10)
+    }
+
+    /// Whether the utilisation of a GPU, in percent, is work.
+    #[must_use]
+    pub fn is_gpu(self, percent: u8) -> bool {
+        u32::from(percent) > self.gpu_pct
+    }
 }
 
 /// When to warn of a stop where nothing else is said: seconds before it.
@@ -47,6 +84,7 @@ impl Default for SessionLimits {
             new_user_until: None,
             kept: None,
             warn_s: warn_s(),
+            work: Work::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use longshore_common::ids::{
 };
 use longshore_common::limits::{
     Combine, Deadline, IdleAction, IdlePolicy, Kept, Metric, Operator, SessionLimits,
-    UtilizationPolicy,
+    UtilizationPolicy, Work,
 };
 use longshore_common::network::{NodeNetworks, OwnNetwork, Peer, SessionNetwork, Underlay};
 use longshore_common::session::{
@@ -116,6 +116,10 @@ fn entry(want: Want) -> Entry {
                 hold_s: 3600,
             }),
             warn_s: vec![600],
+            work: Work {
+                cpu_pct: 3,
+                gpu_pct: 7,
+            },
         },
         stop: Some(StopOrder {
             reason: Reason::UserRequested,
@@ -496,6 +500,7 @@ fn all_frames() -> Vec<(&'static str, Vec<u8>)> {
                 key: key(),
                 totals: outcome(None).totals,
                 devices: vec![device_use()],
+                worked_at: Some(Timestamp(5_000)),
             }),
         ),
         (

@@ -7,6 +7,7 @@
 use crate::engine::{Engine, EngineError, wall_clock};
 use crate::live::Live;
 use longshore_common::api::{Watchdog, WatchdogStop};
+use longshore_common::ids::SessionId;
 use longshore_common::time::Timestamp;
 use longshore_core::model::{
     Event, Session, State, WatchdogSettings, WatchdogVerdict, Watched, watchdog_verdict, watched,
@@ -60,7 +61,7 @@ pub async fn keep(
     mut stopping: watch::Receiver<bool>,
 ) {
     let since = wall_clock();
-    let mut output = HashMap::new();
+    let mut known = HashMap::new();
     loop {
         let now = settings();
         let interval = Duration::from_secs(u64::try_from(now.interval_s).unwrap_or(60));
@@ -78,43 +79,64 @@ pub async fn keep(
         if !now.enabled {
             continue;
         }
-        if let Err(EngineError::Stopped) = cycle(&engine, now, since, &mut output).await {
+        if let Err(EngineError::Stopped) = cycle(&engine, now, since, &mut known).await {
             return;
         }
     }
 }
 
-/// Bytes of output of a session, and when they were more than before.
-type Outputs = HashMap<longshore_common::ids::SessionId, (u64, Timestamp)>;
+/// What of a session tells that it does something although nobody uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signs {
+    /// Bytes of output.
+    written: u64,
+    /// When its figures last were those of work, as its agents say.
+    worked: Option<Timestamp>,
+    /// When either was more than at the look before.
+    grew: Timestamp,
+}
+
+impl Signs {
+    /// As they are at a look at `now`. What was there before this process, which began at
+    /// `since`, is not activity of its time. That an agent knows of no work any more is none.
+    fn after(
+        before: Option<Self>,
+        written: u64,
+        worked: Option<Timestamp>,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let grew = match before {
+            None => since,
+            Some(before) if before.written == written && worked <= before.worked => before.grew,
+            Some(_) => now,
+        };
+        let before = before.and_then(|before| before.worked);
+        Self {
+            written,
+            worked: worked.max(before),
+            grew,
+        }
+    }
+}
+
+/// What the look before saw of each.
+pub(crate) type Known = HashMap<SessionId, Signs>;
 
 async fn cycle(
     engine: &Engine,
     settings: WatchdogSettings,
     since: Timestamp,
-    outputs: &mut Outputs,
+    signs: &mut Known,
 ) -> Result<(), EngineError> {
     let live = std::sync::Arc::clone(&engine.live);
-    let known = std::mem::take(outputs);
+    let known = std::mem::take(signs);
     let look = move |state: &State, now: Timestamp| {
-        let mut outputs = Outputs::new();
-        let all = watched(state);
-        let all = all.map(|session| {
-            let written = written(&live, session);
-            let before = known.get(&session.id).copied();
-            let grew = match before {
-                Some((bytes, at)) if bytes == written => at,
-                // What was written before this process is not activity of its time.
-                None => since,
-                Some(_) => now,
-            };
-            outputs.insert(session.id, (written, grew));
-            seen(&live, session, since, grew)
-        });
-        let all: Vec<Watched> = all.collect();
-        (all, outputs, now)
+        let (all, signs) = look(state, &live, &known, since, now);
+        (all, signs, now)
     };
     let (all, now_known, now) = engine.read_when_room(look).await?;
-    *outputs = now_known;
+    *signs = now_known;
     engine.live.watchdog.told().last_cycle_at = Some(now);
     for one in all {
         let Some(verdict) = watchdog_verdict(&one, settings, now) else {
@@ -150,6 +172,26 @@ async fn cycle(
     Ok(())
 }
 
+/// What there is to be seen of all sessions at `now`, by what the look before knew of them.
+pub(crate) fn look(
+    state: &State,
+    live: &Live,
+    known: &Known,
+    since: Timestamp,
+    now: Timestamp,
+) -> (Vec<Watched>, Known) {
+    let mut signs = Known::new();
+    let all = watched(state).map(|session| {
+        let (written, worked) = figures(live, session);
+        let before = known.get(&session.id).copied();
+        let after = Signs::after(before, written, worked, since, now);
+        signs.insert(session.id, after);
+        seen(live, session, since, after.grew)
+    });
+    let all = all.collect();
+    (all, signs)
+}
+
 /// Whether there was a sign of life after the cycle looked.
 async fn has_moved(engine: &Engine, one: &Watched, since: Timestamp) -> Result<bool, EngineError> {
     let (live, one) = (std::sync::Arc::clone(&engine.live), *one);
@@ -181,9 +223,36 @@ fn seen(live: &Live, session: &Session, since: Timestamp, grew: Timestamp) -> Wa
     }
 }
 
-/// Bytes that its containers have written, as their agents said last.
-fn written(live: &Live, session: &Session) -> u64 {
-    let figures = session.containers.iter();
-    let figures = figures.filter_map(|c| live.figures_of(c.agent, c.key)?.totals.output);
-    figures.fold(0, u64::saturating_add)
+/// Bytes that its containers have written, and when one of them was last at work, as their
+/// agents said last.
+fn figures(live: &Live, session: &Session) -> (u64, Option<Timestamp>) {
+    let all = session.containers.iter();
+    let all = all.filter_map(|c| live.figures_of(c.agent, c.key));
+    all.fold((0, None), |(written, worked), one| {
+        let output = one.totals.output.unwrap_or(0);
+        (written.saturating_add(output), worked.max(one.worked_at))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_between_two_looks_is_activity_like_output() {
+        let since = Timestamp(0);
+        let (one, two, three) = (Timestamp(60_000), Timestamp(120_000), Timestamp(180_000));
+        let first = Signs::after(None, 7, Some(Timestamp(50_000)), since, one);
+        assert_eq!(first.grew, since, "it was there before");
+        let same = Signs::after(Some(first), 7, first.worked, since, two);
+        assert_eq!(same.grew, since);
+        let worked = Signs::after(Some(same), 7, Some(Timestamp(100_000)), since, two);
+        assert_eq!(worked.grew, two);
+        let wrote = Signs::after(Some(same), 8, same.worked, since, two);
+        assert_eq!(wrote.grew, two);
+        // Its agent was started anew, and says what it knew before later.
+        let anew = Signs::after(Some(worked), 7, None, since, three);
+        let again = Signs::after(Some(anew), 7, worked.worked, since, three);
+        assert_eq!((anew.grew, again.grew), (two, two));
+    }
 }

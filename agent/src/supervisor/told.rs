@@ -79,6 +79,7 @@ impl<C: Containers> Supervisor<C> {
                     key: *key,
                     totals,
                     devices,
+                    worked_at: watching.worked_ms().map(to_wall),
                 };
                 outbox.figures.insert(*key, figures);
             }

@@ -51,6 +51,8 @@ pub(super) struct Watching {
     clock: SessionClock,
     totals: Totals,
     devices: BTreeMap<DeviceId, DeviceUse>,
+    /// When a sample last was one of work, on the boot clock; none = none was yet.
+    worked_ms: Option<i64>,
     /// When these figures were last written down, on the boot clock; none = not yet.
     noted_ms: Option<i64>,
     /// What was last written down of how it is used.
@@ -88,6 +90,7 @@ impl Watching {
             },
             totals: Totals::default(),
             devices: BTreeMap::new(),
+            worked_ms: None,
             noted_ms: None,
             noted_idle: None,
             signalled_ms: None,
@@ -202,6 +205,11 @@ impl Watching {
         self.history.used_ms()
     }
 
+    /// When its figures last said that it does something, on the boot clock; none = not yet.
+    pub(super) const fn worked_ms(&self) -> Option<i64> {
+        self.worked_ms
+    }
+
     /// When a person last used it, on the boot clock; none = not seen yet.
     pub(super) fn activity_ms(&self, now_ms: i64) -> Option<i64> {
         match self.history.open_connections() {
@@ -289,6 +297,9 @@ impl Watching {
                 continue;
             };
             if let Some(percent) = sample.utilization {
+                if entry.limits.work.is_gpu(percent) {
+                    self.worked_ms = Some(now_ms);
+                }
                 used.busy_ms += i64::from(percent.min(100)) * length_ms / 100;
                 used.measured_ms += length_ms;
             }
@@ -306,7 +317,11 @@ impl Watching {
         {
             // Granted milliseconds of processor time in this stretch.
             let granted = (now_ms - then_ms).saturating_mul(slots.cpu_milli()) / 1000;
-            self.push(now_ms, Metric::Cpu, tenths(cpu_ms - before, granted));
+            let used = tenths(cpu_ms - before, granted);
+            if entry.limits.work.is_cpu(used) {
+                self.worked_ms = Some(now_ms);
+            }
+            self.push(now_ms, Metric::Cpu, used);
         }
         if let Some(mem) = stats.mem_bytes {
             self.push(now_ms, Metric::Mem, tenths(mem, slots.mem_bytes()));

@@ -173,3 +173,44 @@ fn a_gpu_nobody_looked_at_yet_stays_measured_as_it_was() {
     // Of one that nobody knows of it may be at work.
     assert_eq!(deadline(&mut watching(), &nobody, 5_000), None);
 }
+
+#[test]
+fn work_is_noted_whatever_the_policy_says() {
+    use longshore_common::limits::Work;
+    let mut entry = entry(&[1000, 1000]);
+    entry.spec.kind = SessionType::Batch;
+    entry.spec.slots = entry.spec.slots.with(SlotName::cpu(), 2000);
+    assert_eq!(entry.limits.idle, None, "no policy says what to look at");
+    let snapshot = |percents: [u8; 2]| {
+        let ids = entry.spec.devices.iter().map(|g| g.device.clone());
+        let samples = ids.zip(percents.map(|percent| sample(Some(percent), 7)));
+        Snapshot {
+            looked: true,
+            samples: samples.collect(),
+            ..Snapshot::default()
+        }
+    };
+    let mut watching = watching();
+    let mut look = |entry: &Entry, percents, cpu_ms, at_ms| {
+        let gpus = snapshot(percents);
+        let stats = ContainerStats {
+            cpu_ms: Some(cpu_ms),
+            ..ContainerStats::default()
+        };
+        watching.count_devices(entry, &gpus.samples, at_ms);
+        watching.push_samples(entry, &gpus, stats, at_ms);
+        watching.last = Some((at_ms, stats));
+        watching.worked_ms()
+    };
+    assert_eq!(look(&entry, [0, 5], 0, 0), None, "not above the threshold");
+    assert_eq!(look(&entry, [0, 100], 0, 5_000), Some(5_000));
+    // 5 % of two cores are 500 ms of 5 s, and more is work.
+    assert_eq!(look(&entry, [0, 0], 500, 10_000), Some(5_000));
+    assert_eq!(look(&entry, [0, 0], 1_010, 15_000), Some(15_000));
+    let mut strict = entry.clone();
+    strict.limits.work = Work {
+        cpu_pct: 100,
+        gpu_pct: 100,
+    };
+    assert_eq!(look(&strict, [100, 100], 9_000, 20_000), Some(15_000));
+}

@@ -145,7 +145,7 @@ pub struct Watchdog {
     pub threshold_s: i64,
     /// Between two cycles.
     pub watch_interval_s: i64,
-    /// Without output and use for so long a session counts as stalled; 0 = none does.
+    /// Without output, use and work for so long a session counts as stalled; 0 = none does.
     pub stalled_after_s: i64,
     /// The last cycle of this process.
     #[serde(default, skip_serializing_if = "Option::is_none")]

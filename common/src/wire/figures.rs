@@ -87,6 +87,9 @@ pub struct Figures {
     pub totals: Totals,
     /// Those of its devices.
     pub devices: Vec<DeviceUse>,
+    /// When its processors or GPUs were last at work by [`crate::limits::Work`], in the
+    /// coordinator's time; none = not since the agent was started.
+    pub worked_at: Option<Timestamp>,
 }
 
 impl Message for Figures {

@@ -669,7 +669,7 @@ pub const SCHEMA: Schema = Schema {
             "services.sessions.watchdog.stalled_after_sec",
             Kind::Duration(0, 31_536_000),
             "7200",
-            "Without output and use for so long a RUNNING session counts as stalled; at least 60, 0 = none does.",
+            "Without output, use and work for so long a RUNNING session counts as stalled; at least 60, 0 = none does.",
         ),
         live(
             "services.organization.name",

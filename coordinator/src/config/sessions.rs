@@ -2,7 +2,7 @@
 
 use super::ConfigError;
 use longshore_common::limits::{
-    Combine, IdleAction, IdlePolicy, KEEP_MAX, Metric, Operator, UtilizationPolicy,
+    Combine, IdleAction, IdlePolicy, KEEP_MAX, Metric, Operator, UtilizationPolicy, Work,
 };
 use longshore_core::model::{LifeSettings, SessionDefaults, WatchdogSettings};
 use serde::Deserialize;
@@ -118,6 +118,10 @@ impl Sessions {
             new_user_grace_s: self.idle.new_user_grace_s,
             stop_grace_s: self.stop_grace_s,
             warn_before_s: self.warn_before_s.clone(),
+            work: Work {
+                cpu_pct: self.idle.cpu_pct,
+                gpu_pct: self.idle.gpu_pct,
+            },
         }
     }
 }
@@ -133,7 +137,7 @@ pub struct WatchdogSection {
     pub threshold_sec: i64,
     /// Between two looks; at least 60.
     pub watch_interval_sec: i64,
-    /// Without output and use for so long a session counts as stalled; 0 = none does, else at
+    /// Without output, use and work for so long a session counts as stalled; 0 = none does, else at
     /// least 60.
     pub stalled_after_sec: i64,
 }

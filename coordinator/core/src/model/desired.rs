@@ -250,5 +250,6 @@ pub(crate) fn limits(
             hold_s: keep.hold_s,
         }),
         warn_s: lives.warn_before_s.clone(),
+        work: lives.work,
     }
 }

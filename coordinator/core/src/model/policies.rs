@@ -3,7 +3,7 @@
 
 use longshore_common::amount::{SlotLimits, SlotName, Slots};
 use longshore_common::ids::{DomainId, PolicyId, PresetId, ProjectId, UserId};
-use longshore_common::limits::{IdlePolicy, WARN_S};
+use longshore_common::limits::{IdlePolicy, WARN_S, Work};
 use longshore_common::network::{Ipv4Addr, Subnet};
 use longshore_common::session::{PullRule, SessionType, words};
 use longshore_common::time::Timestamp;
@@ -164,6 +164,8 @@ pub struct LifeSettings {
     /// How many seconds before the end of a lifetime, or of a drain of its node, the user of a
     /// session is warned, longest first.
     pub warn_before_s: Vec<u32>,
+    /// Above which figures a session counts as doing something.
+    pub work: Work,
 }
 
 impl Default for LifeSettings {
@@ -174,6 +176,7 @@ impl Default for LifeSettings {
             new_user_grace_s: 0,
             stop_grace_s: 30,
             warn_before_s: WARN_S.to_vec(),
+            work: Work::default(),
         }
     }
 }

@@ -50,7 +50,8 @@ pub(super) fn decide(state: &State, order: &SettingsOrder, now: Timestamp) -> Ou
     }
     let mut effects = Vec::new();
     let (lives, before) = (&order.scheduler.lives, &state.scheduler.lives);
-    let known = |lives: &LifeSettings| (lives.stop_grace_s, lives.warn_before_s.clone());
+    let known =
+        |lives: &LifeSettings| (lives.stop_grace_s, lives.warn_before_s.clone(), lives.work);
     if known(lives) != known(before) {
         // Agents stop and warn by themselves: those that have something are told.
         let mut draft = Draft::new(state, now);

@@ -217,6 +217,58 @@ async fn the_watchdog_stops_what_it_saw_and_nothing_that_moved_since() {
     );
 }
 
+/// Two sessions, each without output and without anybody who uses it: one computes.
+#[tokio::test]
+async fn who_computes_is_not_stalled_and_who_does_nothing_is() {
+    let f = ready().await;
+    for _ in 0..2 {
+        let made = f.submit(json!({"command": ["true"], "slots": {"cpu": "1", "mem": "1g"}}));
+        assert_eq!(made.await.status, 201);
+    }
+    f.runs("s-1").await;
+    f.runs("s-2").await;
+    let live = Arc::clone(&f.app.engine.live);
+    live.keep_idle(AGENT);
+    let now = wall_clock();
+    // Three looks, an hour apart: s-1 was at work half a minute before each.
+    let mut known = crate::watchdog::Known::new();
+    let mut verdicts = Vec::new();
+    for hours in 1..=3 {
+        let at = now.plus_s(hours * 3600);
+        let (live, before) = (Arc::clone(&live), known);
+        let look = move |state: &model::State, _| {
+            for session in state.sessions.values() {
+                let key = session.containers[0].key;
+                let works = key.session == longshore_common::ids::SessionId(1);
+                let figures = wire::Figures {
+                    key,
+                    totals: Totals::default(),
+                    devices: Vec::new(),
+                    worked_at: works.then(|| at.plus_s(-30)),
+                };
+                live.set_figures(AGENT, figures);
+            }
+            crate::watchdog::look(state, &live, &before, now, at)
+        };
+        let (all, after) = f.app.engine.read(look).await.unwrap();
+        known = after;
+        let said = all.into_iter().map(|one| {
+            // Its agent is there all the time: only the program stands still.
+            let one = model::Watched {
+                last_update: at,
+                ..one
+            };
+            let settings = model::WatchdogSettings::default();
+            model::watchdog_verdict(&one, settings, at)
+        });
+        verdicts.push(said.collect::<Vec<_>>());
+    }
+    let stalled = |s| Some(model::WatchdogVerdict::Stalled(s));
+    assert_eq!(verdicts[0], [None, None]);
+    assert_eq!(verdicts[1], [None, stalled(7200)]);
+    assert_eq!(verdicts[2], [None, stalled(10_800)]);
+}
+
 #[tokio::test]
 async fn the_first_cycle_comes_after_a_whole_interval() {
     let f = ready().await;
