@@ -72,12 +72,17 @@ impl Cors {
     }
 
     /// Whether a WebSocket may be opened. A program has no origin; a page has, and browsers ask
-    /// nobody before they open one.
+    /// nobody before they open one. They send the cookie along whatever page it is: `by_cookie`
+    /// says that nothing else speaks for the caller, and then it has to be a page of the console,
+    /// or of an origin whose pages may use cookies.
     #[must_use]
-    pub fn may_open(&self, headers: &HeaderMap, own: &str) -> bool {
+    pub fn may_open(&self, headers: &HeaderMap, own: &str, by_cookie: bool) -> bool {
         match headers.get(header::ORIGIN).map(HeaderValue::to_str) {
-            None => true,
-            Some(Ok(origin)) => origin == own || self.admits(origin),
+            None => !by_cookie,
+            Some(Ok(origin)) => {
+                let console = origin == own || self.own.as_deref() == Some(origin);
+                console || self.admits(origin) && (self.credentials || !by_cookie)
+            }
             Some(Err(_)) => false,
         }
     }
@@ -165,14 +170,33 @@ mod tests {
 
     #[test]
     fn websockets_of_strange_pages_are_refused() {
-        let one = cors(&["https://a.lab"], false);
-        let with = |origin: &str| {
+        let own = "https://own:7420";
+        let opens = |cors: &Cors, origin: Option<&str>, by_cookie: bool| {
             let mut headers = HeaderMap::new();
-            headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
-            one.may_open(&headers, "https://own:7420")
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+            }
+            cors.may_open(&headers, own, by_cookie)
         };
-        assert!(one.may_open(&HeaderMap::new(), "https://own:7420"));
-        assert!(with("https://own:7420") && with("https://a.lab"));
-        assert!(!with("https://evil") && !with("null"));
+        let apart = Cors {
+            own: Some("https://app.lab".to_owned()),
+            ..cors(&["https://a.lab"], false)
+        };
+        let with_cookies = cors(&["https://a.lab"], true);
+        let any = cors(&["*"], false);
+        for (cors, origin, by_key, by_cookie) in [
+            (&any, None, true, false),
+            (&any, Some(own), true, true),
+            (&any, Some("https://evil"), true, false),
+            (&any, Some("null"), false, false),
+            (&apart, Some("https://app.lab"), true, true),
+            (&apart, Some("https://a.lab"), true, false),
+            (&apart, Some("https://evil"), false, false),
+            (&with_cookies, Some("https://a.lab"), true, true),
+            (&with_cookies, Some("https://evil"), false, false),
+        ] {
+            let told = (opens(cors, origin, false), opens(cors, origin, true));
+            assert_eq!(told, (by_key, by_cookie), "{origin:?} {cors:?}");
+        }
     }
 }

@@ -279,7 +279,7 @@ pub const SCHEMA: Schema = Schema {
             "daemon.cors.credentials",
             Kind::Bool,
             "false",
-            "Cookies and logins of those pages count.",
+            "Cookies of those pages count, for WebSockets too.",
         ),
         reload(
             "daemon.cors.max_age_s",

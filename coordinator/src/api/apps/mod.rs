@@ -16,6 +16,7 @@ pub use origin::Origins;
 
 use super::admin::DRY_RUN;
 use super::audit::origin;
+use super::cors::Cors;
 use super::errors::Failure;
 use super::exec::{FRAME, MESSAGE, PROTOCOL, no_websocket};
 use super::extract::{Query, Ref};
@@ -23,7 +24,7 @@ use super::{App, GUARDED, held, json, person, sessions};
 use crate::cluster::{Cluster, ClusterError, TunnelEnds};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts as _, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use longshore_common::api::{AppAccess, SessionApp, SessionApps};
 use longshore_common::ids::{AgentId, Rank, SessionId, UserId};
@@ -191,7 +192,10 @@ pub(super) async fn access(
 /// A page of another origin, one of a session's own app among them, must not use what a
 /// browser keeps for ours, unless the settings let it. Programs say no origin.
 pub(super) fn by_own_page(app: &App, headers: &HeaderMap) -> Result<(), Failure> {
-    match app.cors.look(|cors| cors.may_open(headers, &app.address())) {
+    // A request that brings its own credentials is judged by these, whatever cookies it has.
+    let by_cookie = !headers.contains_key(header::AUTHORIZATION);
+    let may = |cors: &Cors| cors.may_open(headers, &app.address(), by_cookie);
+    match app.cors.look(may) {
         false => {
             let text = "This connection was not begun by a page of the console.";
             Err(Failure::new("LS-CSRF", text))

@@ -32,6 +32,16 @@ async fn running() -> Fixture {
 
 /// Asks for a connection, as a browser on a page of this origin would.
 async fn forward(f: &Fixture, query: &str, origin: Option<&str>) -> Answer {
+    forward_as(f, query, origin, &[]).await
+}
+
+/// The same with more headers.
+async fn forward_as(
+    f: &Fixture,
+    query: &str,
+    origin: Option<&str>,
+    more: &[(&str, &str)],
+) -> Answer {
     let mut headers = vec![
         ("connection", "upgrade"),
         ("upgrade", "websocket"),
@@ -40,6 +50,7 @@ async fn forward(f: &Fixture, query: &str, origin: Option<&str>) -> Answer {
         ("sec-websocket-protocol", "longshore.v1"),
     ];
     headers.extend(origin.map(|origin| ("origin", origin)));
+    headers.extend_from_slice(more);
     let path = format!("{SESSION}/forward{query}");
     f.send("GET", &path, &headers, Body::empty()).await
 }
@@ -138,6 +149,50 @@ async fn a_page_of_another_origin_connects_nowhere() {
     }
     let own = forward(&f, "?port=8000", Some("https://test:7420")).await;
     assert_eq!(own.code(), "LS-WEBSOCKET", "past that check");
+}
+
+#[tokio::test]
+async fn a_cookie_opens_nothing_for_pages_whose_cookies_do_not_count() {
+    use crate::api::cors::Cors;
+    let f = running().await;
+    let password = json!({ "new": "Kahn-im-Hafen-17" });
+    assert_eq!(f.post("/api/v1/me/password", &password).await.status, 204);
+    let login = json!({ "login": "dana", "password": "Kahn-im-Hafen-17", "client": "console" });
+    let anonymous = [("authorization", ""), ("content-type", "application/json")];
+    let body = Body::from(login.to_string());
+    let answer = f.send("POST", "/api/v1/auth/login", &anonymous, body).await;
+    let set = answer.header("set-cookie").to_owned();
+    let cookie = [
+        ("authorization", ""),
+        ("cookie", set.split(';').next().unwrap()),
+    ];
+    let listed = |origins: &[&str], credentials| Cors {
+        origins: origins.iter().map(|o| (*o).to_owned()).collect(),
+        credentials,
+        ..Cors::default()
+    };
+    let (own, page) = (Some("https://test:7420"), Some("https://pages.lab"));
+    // What comes after that check is that nothing here can be taken over.
+    let (opens, refused) = ("LS-WEBSOCKET", "LS-CSRF");
+    for (cors, by_key, by_cookie) in [
+        (listed(&["*"], false), opens, refused),
+        (listed(&["https://pages.lab"], false), opens, refused),
+        (listed(&["https://pages.lab"], true), opens, opens),
+        (listed(&[], false), refused, refused),
+    ] {
+        f.app.cors.set(cors.clone());
+        for (origin, by_key, by_cookie) in [
+            (own, opens, opens),
+            (page, by_key, by_cookie),
+            (None, opens, refused),
+        ] {
+            let key = forward(&f, "?port=8000", origin).await;
+            let login = forward_as(&f, "?port=8000", origin, &cookie).await;
+            let told = (key.code(), login.code());
+            let wanted = (by_key.to_owned(), by_cookie.to_owned());
+            assert_eq!(told, wanted, "{origin:?} {cors:?}");
+        }
+    }
 }
 
 #[tokio::test]
