@@ -11,7 +11,7 @@
 //!
 //! Each operation with an effect leaves a record in the audit log, in the same transaction.
 
-pub use self::audit::{Origin, begin, begin_fixed};
+pub use self::audit::{Origin, begin, begin_fixed, begin_loaded};
 
 use crate::live::Live;
 use crate::store::{Store, StoreError};

@@ -26,7 +26,7 @@ use longshore_coordinator::metrics::Counted;
 use longshore_coordinator::pki::{self, Pki};
 use longshore_coordinator::rates::Rates;
 use longshore_coordinator::secrets::rotate;
-use longshore_coordinator::settings::{Held, InForce, Settings, Source};
+use longshore_coordinator::settings::{Digests, Held, InForce, Settings, Source};
 use longshore_coordinator::sockets;
 use longshore_coordinator::store::{self, Store, StoreError, verify_audit_file};
 use longshore_coordinator::systemd;
@@ -527,8 +527,14 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         let log = Arc::clone(&log);
         Box::new(move |filters: &str| log.set_filters(filters).map_err(|error| error.to_string()))
     };
-    let settings = Settings::new(source, begun, level).logging_to(log);
-    let changes = engine::begin(&mut state, beginning(&config), wall_clock())?;
+    let secret = identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?;
+    let digests = Digests::new(&secret);
+    let loaded = begun.digests(&digests);
+    let settings = Settings::new(source, begun, level)
+        .logging_to(log)
+        .telling_by(digests);
+    let mut changes = engine::begin(&mut state, beginning(&config), wall_clock())?;
+    changes.extend(engine::begin_loaded(&mut state, loaded, wall_clock())?);
     store.commit(changes).await?;
     let fixed = &config.daemon.auth.fixed_users;
     for text in fixed.warnings() {
@@ -596,7 +602,6 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         let counted: Arc<dyn engine::Follow> = Arc::<Counted>::clone(&live.counted);
         engine::start(state, store, live, effects, vec![people, wake, counted])
     };
-    let secret = identity::cursor_secret(data_dir).context("the file cursor.key cannot be used")?;
     let kept = reader.replays().await?;
     let opened = Vaults::new(keyring, reader.clone(), work, &secret);
     let link = ClusterConfig {

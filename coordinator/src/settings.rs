@@ -13,8 +13,9 @@ use longshore_config::load::{Loaded, SETTINGS, Shown, show};
 use longshore_config::schema::{Acts, Key};
 use longshore_config::show::differing;
 use longshore_config::work::layers::Document;
-use longshore_core::model::StoredSettings;
+use longshore_core::model::{LoadedConfig, StoredSettings};
 use longshore_logging::{Log, Prepared};
+use ring::hmac;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -201,6 +202,28 @@ impl InForce {
         }
     }
 
+    /// By what it can be told from another one, while nobody learns a value from it.
+    #[must_use]
+    pub fn digests(&self, secret: &Digests) -> LoadedConfig {
+        let set = self.shown.iter().filter(|one| one.origin != "default");
+        let pair = |one: &Shown| {
+            (
+                one.key.clone(),
+                secret.of(&one.key, &one.compared.to_string()),
+            )
+        };
+        let mut keys: BTreeMap<String, String> = set.map(pair).collect();
+        if !self.work.is_empty() {
+            let text = format!("{:?}", self.work);
+            keys.insert("work".to_owned(), secret.of("work", &text));
+        }
+        let all = keys.iter().map(|(key, digest)| format!("{key} {digest}\n"));
+        LoadedConfig {
+            digest: secret.of("", &all.collect::<String>()),
+            keys,
+        }
+    }
+
     /// Keys whose values differ.
     #[must_use]
     pub fn differing(&self, other: &Self) -> Vec<String> {
@@ -215,6 +238,32 @@ impl InForce {
             keys.sort_unstable();
         }
         keys
+    }
+}
+
+/// What digests of a configuration are keyed with.
+#[derive(Clone)]
+pub struct Digests(hmac::Key);
+
+impl fmt::Debug for Digests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digests")
+    }
+}
+
+impl Digests {
+    /// By a secret of this installation.
+    #[must_use]
+    pub fn new(secret: &[u8; 32]) -> Self {
+        let mut text = b"loaded_configuration".to_vec();
+        text.extend_from_slice(secret);
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &text))
+    }
+
+    fn of(&self, key: &str, text: &str) -> String {
+        let tag = hmac::sign(&self.0, format!("{key}\n{text}").as_bytes());
+        let half = tag.as_ref().iter().take(16); // one is only told from another
+        half.map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -241,6 +290,7 @@ pub struct Settings {
     now: watch::Sender<Arc<InForce>>,
     level: Level,
     log: Option<Arc<Log>>,
+    digests: Option<Digests>,
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -261,6 +311,7 @@ impl Settings {
             now,
             level,
             log: None,
+            digests: None,
             turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -272,6 +323,21 @@ impl Settings {
             log: Some(log),
             ..self
         }
+    }
+
+    /// What is loaded from now on is told from what follows by digests keyed so.
+    #[must_use]
+    pub fn telling_by(self, digests: Digests) -> Self {
+        Self {
+            digests: Some(digests),
+            ..self
+        }
+    }
+
+    /// What is in force, by its digests; none where nobody asks for them.
+    #[must_use]
+    pub fn loaded(&self) -> Option<LoadedConfig> {
+        Some(self.now().digests(self.digests.as_ref()?))
     }
 
     /// Does what can fail of a configuration's log: opens its file, looks for the journal.
@@ -491,6 +557,32 @@ pub(crate) mod tests {
         assert!(source.begin().is_ok());
         std::fs::write(dir.path().join("all.toml"), "[daemon]\nx = 1\n").unwrap();
         assert!(source.begin().is_err());
+    }
+
+    #[test]
+    fn digests_tell_what_is_other_and_no_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |text: &str, secret: u8| {
+            let (config, loaded) = source(&dir, text).begin().unwrap();
+            InForce::new(config, &loaded).digests(&Digests::new(&[secret; 32]))
+        };
+        let one = of(&every_secret("hunter2"), 1);
+        assert_eq!(one, of(&every_secret("hunter2"), 1));
+        let extend = "services.sessions.extend_max";
+        assert!(one.keys.contains_key(extend), "set by a variable: {one:?}");
+        assert!(!one.keys.contains_key("daemon.data_dir"), "{one:?}");
+        let other = of(&every_secret("hunter3"), 1);
+        assert_ne!(one.digest, other.digest);
+        let differing = one.differing(&other);
+        assert!(differing.contains(&"services.notify.mail.password".to_owned()));
+        assert!(!differing.contains(&extend.to_owned()), "{differing:?}");
+        assert_ne!(
+            one.keys[extend],
+            of(&every_secret("hunter2"), 2).keys[extend]
+        );
+        assert!(!format!("{one:?}").contains("hunter"));
+        let none = of("", 1);
+        assert!(none.differing(&of("[work.environment]\nA = \"b\"\n", 1)) == ["work"]);
     }
 
     #[test]

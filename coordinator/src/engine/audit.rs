@@ -10,8 +10,8 @@ use longshore_common::ids::DomainId;
 use longshore_common::time::Timestamp;
 use longshore_core::model::admin::FixedOrder;
 use longshore_core::model::{
-    AuditLine, Audited, Beginning, Change, Doer, Event, Refusal, State, audit_domain, audited,
-    react,
+    AuditLine, Audited, Beginning, Change, Doer, Event, LoadedConfig, LoadedOrder, Refusal, State,
+    audit_domain, audited, react,
 };
 use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Draft, Head, Kind, Outcome};
@@ -174,6 +174,20 @@ pub fn begin_fixed(
     now: Timestamp,
 ) -> Result<Result<Vec<Change>, Refusal>, StoreError> {
     before_the_engine(state, &Event::FixedUsers(Box::new(order)), now)
+}
+
+/// The same for the configuration of a start, whatever it is.
+///
+/// # Errors
+/// As [`begin`].
+pub fn begin_loaded(
+    state: &mut State,
+    loaded: LoadedConfig,
+    now: Timestamp,
+) -> Result<Vec<Change>, StoreError> {
+    let at_start = true;
+    let event = Event::Loaded(Box::new(LoadedOrder { loaded, at_start }));
+    Ok(before_the_engine(state, &event, now)?.unwrap_or_default())
 }
 
 /// Decides on the state itself. Effects are left out: no agent is there that could be told, and

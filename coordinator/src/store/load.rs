@@ -101,6 +101,10 @@ fn scheduling(
             ..settings
         }));
     })?;
+    let sql = "SELECT id, body FROM loaded";
+    bodies(from, "loaded configuration", sql, |loaded| {
+        apply(Change::Loaded(Box::new(loaded)));
+    })?;
     bodies(from, "domain", "SELECT id, body FROM domains", |domain| {
         apply(Change::Domain(domain));
     })?;

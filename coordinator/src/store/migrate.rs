@@ -28,6 +28,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("migrations/0019_replays.sql"),
     include_str!("migrations/0020_retention.sql"),
     include_str!("migrations/0021_old_output.sql"),
+    include_str!("migrations/0022_loaded.sql"),
 ];
 
 /// The first form that has an audit log.

@@ -36,8 +36,8 @@ use longshore_core::access::Rule;
 use longshore_core::model::{
     Announcement, AuditHead, AuditLine, BUILTIN, Change, Charge, Counts, Cursor, DraftConfig,
     FACTORY_RULE, Group, Idempotency, Image, JoinToken, KeypairPolicy, KeypairState, LiveConfig,
-    Membership, Meta, NotifyChoice, NotifySettings, PeopleSettings, PolicyKind, Pool, Preset,
-    ProjectPolicy, ResourceConfig, SchedulerSettings, SettingSecret, State, StoredSettings,
+    LoadedConfig, Membership, Meta, NotifyChoice, NotifySettings, PeopleSettings, PolicyKind, Pool,
+    Preset, ProjectPolicy, ResourceConfig, SchedulerSettings, SettingSecret, State, StoredSettings,
     Stretch, UsageRow, UserPolicy, UserStatus,
 };
 use longshore_identity::Secret;
@@ -551,6 +551,10 @@ fn what_is_set_up_is_read_back_and_what_is_deleted_is_gone() {
                 mail: Some([NoteEvent::End].into()),
                 ..NotifyChoice::usual(UserId::new(5))
             }),
+            Change::Loaded(Box::new(LoadedConfig {
+                digest: "d".to_owned(),
+                keys: BTreeMap::from([("daemon.name".to_owned(), "e".to_owned())]),
+            })),
             Change::Settings(StoredSettings {
                 version: 2,
                 values: BTreeMap::from([("a.b".to_owned(), serde_json::json!(true))]),

@@ -15,9 +15,9 @@ use longshore_common::ids::{
 use longshore_common::time::Timestamp;
 use longshore_core::model::{
     Agent, AuditLine, Change, Charge, Cursor, Domain, DraftConfig, GivenText, Group, History,
-    Idempotency, Image, JoinToken, KeypairPolicy, LedgerRow, LiveConfig, Meta, PeopleSettings,
-    PolicyKind, Preset, Project, ProjectPolicy, Reached, Replay, SchedulerSettings, Session, State,
-    StoredSettings, UsageChange, UserPolicy, may_follow,
+    Idempotency, Image, JoinToken, KeypairPolicy, LedgerRow, LiveConfig, LoadedConfig, Meta,
+    PeopleSettings, PolicyKind, Preset, Project, ProjectPolicy, Reached, Replay, SchedulerSettings,
+    Session, State, StoredSettings, UsageChange, UserPolicy, may_follow,
 };
 use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -154,6 +154,7 @@ struct Batch<'a> {
     scheduler: Option<&'a SchedulerSettings>,
     people_settings: Option<&'a PeopleSettings>,
     settings: Option<&'a StoredSettings>,
+    loaded: Option<&'a LoadedConfig>,
     domains: BTreeMap<DomainId, &'a Domain>,
     domains_gone: BTreeSet<DomainId>,
     projects: BTreeMap<ProjectId, &'a Project>,
@@ -225,6 +226,7 @@ impl<'a> Batch<'a> {
                 Change::Scheduler(settings) => batch.scheduler = Some(settings),
                 Change::PeopleSettings(settings) => batch.people_settings = Some(settings),
                 Change::Settings(settings) => batch.settings = Some(settings),
+                Change::Loaded(loaded) => batch.loaded = Some(loaded),
                 Change::Domain(domain) => drop(batch.domains.insert(domain.id, domain)),
                 Change::Project(project) => drop(batch.projects.insert(project.id, project)),
                 Change::DomainDeleted(id) => drop(batch.domains_gone.insert(*id)),
@@ -447,6 +449,10 @@ impl<'a> Batch<'a> {
             let json = body("stored settings", 1, settings)?;
             execute(to, SETTINGS, [json], "store settings")?;
             sealed::keep_settings(to, keyring, &settings.secrets)?;
+        }
+        if let Some(loaded) = self.loaded {
+            let json = body("loaded configuration", 1, loaded)?;
+            execute(to, LOADED, [json], "store the loaded configuration")?;
         }
         self.write_tenants(to)?;
         for ((kind, name), policy) in &self.policies {
@@ -704,6 +710,8 @@ const SCHEDULER: &str = "INSERT INTO scheduler (id, body) VALUES (1, ?1)
 const PEOPLE_SETTINGS: &str = "INSERT INTO people_settings (id, body) VALUES (1, ?1)
     ON CONFLICT (id) DO UPDATE SET body = ?1";
 const SETTINGS: &str = "INSERT INTO settings (id, body) VALUES (1, ?1)
+    ON CONFLICT (id) DO UPDATE SET body = ?1";
+const LOADED: &str = "INSERT INTO loaded (id, body) VALUES (1, ?1)
     ON CONFLICT (id) DO UPDATE SET body = ?1";
 const DOMAIN: &str = "INSERT INTO domains (id, name, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (id) DO UPDATE SET name = ?2, body = ?3";

@@ -206,6 +206,10 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         // What happens to the session is not stored with it.
         return super::verbs::recorded(order, outcome).into_iter().collect();
     }
+    if let Event::Loaded(order) = event {
+        // Of a start with the same configuration there is nothing to be stored but its record.
+        return super::loaded::recorded(state, order);
+    }
     if changes.is_empty() {
         return Vec::new();
     }
@@ -276,7 +280,8 @@ pub fn audited(state: &State, event: &Event, outcome: &Outcome) -> Vec<Audited> 
         | Event::UseSession(_)
         | Event::Replay(_)
         | Event::VaultsChecked { .. }
-        | Event::Configured { .. } => None,
+        | Event::Configured { .. }
+        | Event::Loaded(_) => None,
     };
     one.into_iter().collect()
 }

@@ -8,6 +8,7 @@ use super::entities::{
 };
 use super::given::GivenText;
 use super::images::Image;
+use super::loaded::LoadedConfig;
 use super::notify::{Note, NoteTried, NotifyChoice, NotifySettings};
 use super::people::{AccessRule, Invitation, Keypair, Login, User, UserGroup};
 use super::policies::{
@@ -76,6 +77,8 @@ pub enum Change {
     PeopleSettings(PeopleSettings),
     /// The settings that are stored.
     Settings(StoredSettings),
+    /// The configuration that is in force, by its digests.
+    Loaded(Box<LoadedConfig>),
     /// Everybody is to read something.
     Announcement(Announcement),
     /// Nobody is to read it any more.

@@ -7,6 +7,7 @@ use super::cluster_idle::ClusterIdleVerdict;
 use super::devices::CordonOrder;
 use super::drain::DrainOrder;
 use super::entities::{Adjusted, Group, JoinToken, Session};
+use super::loaded::LoadedOrder;
 use super::logins::{LoginAnswer, LoginEvent};
 use super::notify::NotifyOrder;
 use super::people::{Keypair, User};
@@ -64,6 +65,8 @@ pub enum Event {
     FixedUsers(Box<FixedOrder>),
     /// The configuration is another one from now on.
     Settings(Box<SettingsOrder>),
+    /// A configuration is in force.
+    Loaded(Box<LoadedOrder>),
     /// The first administrator is to be made.
     Setup(Box<SetupOrder>),
     /// A session is asked for.

@@ -26,6 +26,7 @@ mod exec;
 mod given;
 mod images;
 mod lifecycle;
+mod loaded;
 pub mod logins;
 mod loss;
 mod network;
@@ -77,6 +78,7 @@ pub use exec::{ExecWish, exec_container, exec_wish};
 pub use given::{Given, GivenText, GivenTrees};
 pub use images::{Image, canonical as canonical_image};
 pub use lifecycle::{cancel_session, finish_unconfirmed, start_session};
+pub use loaded::{LoadedConfig, LoadedOrder};
 pub use loss::lease_ms;
 pub use network::{AttemptNetwork, OwnRange};
 pub use notify::{

@@ -38,6 +38,7 @@ pub fn react(state: &State, event: &Event, now: Timestamp) -> Outcome {
     match event {
         Event::Started(order) => started(state, order, now),
         Event::FixedUsers(order) => super::admin::apply_fixed(state, order, now),
+        Event::Loaded(order) => super::loaded::decide(state, order),
         Event::Settings(order) => super::settings::decide(state, order, now),
         Event::Setup(order) => setup(state, order),
         Event::Submit(order) => submit(state, order, now),

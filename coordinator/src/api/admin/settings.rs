@@ -16,7 +16,9 @@ use longshore_common::admin::{Difference, Impact};
 use longshore_common::redact;
 use longshore_common::settings::{NewRedaction, Redaction, Setting, Settings, SettingsPatch};
 use longshore_config::schema::{Acts, Key, Kind};
-use longshore_core::model::{Event, NotifyOrder, SettingSecret, SettingsOrder, StoredSettings};
+use longshore_core::model::{
+    Event, LoadedOrder, NotifyOrder, SettingSecret, SettingsOrder, StoredSettings,
+};
 use longshore_identity::Secret;
 use longshore_identity::audit::Outcome;
 use longshore_logging::Prepared;
@@ -303,6 +305,14 @@ async fn take(app: &App, next: Next) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     app.settings.set(next.in_force);
+    // The next start tells what is other than this.
+    if let Some(loaded) = app.settings.loaded() {
+        let order = LoadedOrder {
+            loaded,
+            at_start: false,
+        };
+        app.engine.ask(Event::Loaded(Box::new(order))).await??;
+    }
     Ok(())
 }
 

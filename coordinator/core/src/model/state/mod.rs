@@ -18,6 +18,7 @@ use super::audited::AuditHead;
 use super::change::{Change, PolicyKind};
 use super::entities::{Agent, Charge, Group, Idempotency, JoinToken, LedgerRow, Meta, Session};
 use super::images::Image;
+use super::loaded::LoadedConfig;
 use super::notify::{NotifyChoice, NotifySettings};
 use super::people::{AccessRule, Invitation, Keypair, Login, User, UserGroup};
 use super::policies::{
@@ -81,6 +82,8 @@ pub struct State {
     pub people_settings: PeopleSettings,
     /// What administrators stored of the configuration.
     pub settings: StoredSettings,
+    /// Which configuration was loaded last.
+    pub loaded: LoadedConfig,
     /// What everybody is to read.
     pub announcements: BTreeMap<AnnouncementId, Announcement>,
     /// Who is told at all.
@@ -172,6 +175,7 @@ impl State {
             groups: BTreeMap::new(),
             scheduler: SchedulerSettings::default(),
             people_settings: PeopleSettings::default(),
+            loaded: LoadedConfig::default(),
             announcements: BTreeMap::new(),
             notify: NotifySettings::default(),
             notify_choices: BTreeMap::new(),
@@ -252,6 +256,7 @@ impl State {
                 self.people_settings = settings.clone();
             }
             Change::Settings(settings) => self.settings = settings.clone(),
+            Change::Loaded(loaded) => self.loaded.clone_from(loaded),
             Change::Announcement(new) => drop(self.announcements.insert(new.id, new.clone())),
             Change::AnnouncementDeleted(id) => drop(self.announcements.remove(id)),
             Change::NotifySettings(settings) => self.notify = settings.clone(),
