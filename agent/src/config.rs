@@ -520,14 +520,17 @@ impl Config {
         let placed = |fault: &Fault| ConfigError(fault.to_string());
         let whole = loaded.typed(&SCHEMA).map_err(|fault| placed(&fault))?;
         let Whole { mut agent, logging } = whole;
-        if let Err(text) = logging.check() {
-            return Err(placed(&loaded.placed(&text)));
-        }
+        let mut wrong: Vec<String> = logging.check().err().into_iter().collect();
         agent.logging = logging;
-        if let Err(ConfigError(text)) = agent.check() {
-            return Err(placed(&loaded.placed(&format!("agent.{text}"))));
+        wrong.extend(agent.faults().iter().map(|text| format!("agent.{text}")));
+        let mut lines: Vec<String> = wrong
+            .iter()
+            .map(|text| loaded.placed(text).to_string())
+            .collect();
+        lines.extend(layers(&loaded.work).err().map(|error| error.0));
+        if !lines.is_empty() {
+            return Err(ConfigError(lines.join("\n")));
         }
-        layers(&loaded.work)?;
         Ok((agent, loaded))
     }
 
@@ -562,45 +565,53 @@ impl Config {
         }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        if let Some((_, why)) = redact::faults(&self.redact).first() {
-            return Err(ConfigError(format!("redact: {why}")));
-        }
+    /// What is wrong, each with its key below `agent`.
+    fn faults(&self) -> Vec<String> {
+        let mut wrong: Vec<String> = Vec::new();
+        let redact = redact::faults(&self.redact);
+        wrong.extend(redact.iter().map(|(_, why)| format!("redact: {why}")));
         if !matches!(self.gpu_way.as_str(), "auto" | "cdi" | "request" | "nodes") {
-            return Err(ConfigError(format!(
+            wrong.push(format!(
                 "gpu_way: \"{}\" is not one of auto, cdi, request, nodes",
                 self.gpu_way
-            )));
+            ));
         }
         if !matches!(self.firewall.as_str(), "require" | "off") {
-            return Err(ConfigError(format!(
+            wrong.push(format!(
                 "firewall: \"{}\" is not one of require, off",
                 self.firewall
-            )));
+            ));
         }
         if self.images.low_water > LOW_WATER_MAX {
-            return Err(ConfigError(format!(
+            wrong.push(format!(
                 "images.low_water: {} is more than {LOW_WATER_MAX} %",
                 self.images.low_water
-            )));
+            ));
         }
-        self.metrics.check()?;
-        self.local_policy.faults().map_err(ConfigError)?;
-        self.allocation
-            .as_sent()
-            .check()
-            .map_err(|why| ConfigError(format!("allocation: {why}")))?;
-        let position = self
-            .devices
-            .mask
-            .iter()
-            .find(|m| m.bytes().all(|b| b.is_ascii_digit()));
-        if let Some(position) = position {
-            return Err(ConfigError(format!(
-                "devices.mask: \"{position}\" is a position; name the UUID or PCI address"
-            )));
+        wrong.extend(self.metrics.check().err().map(|error| error.0));
+        wrong.extend(self.local_policy.faults().err());
+        let allocation = self.allocation.as_sent().check();
+        wrong.extend(allocation.err().map(|why| format!("allocation: {why}")));
+        let mask = self.devices.mask.iter();
+        let positions = mask.filter(|m| m.bytes().all(|b| b.is_ascii_digit()));
+        wrong.extend(positions.map(|position| {
+            format!("devices.mask: \"{position}\" is a position; name the UUID or PCI address")
+        }));
+        let socket = &self.docker.socket;
+        if !socket
+            .strip_prefix("unix://")
+            .unwrap_or(socket)
+            .starts_with('/')
+        {
+            wrong
+                .push("docker.socket: must be a path from /, or unix:// and such a one".to_owned());
         }
-        Ok(())
+        for (key, path) in [("state_dir", &self.state_dir), ("run_dir", &self.run_dir)] {
+            if path.as_os_str().is_empty() {
+                wrong.push(format!("{key}: must be a path, whole from /"));
+            }
+        }
+        wrong
     }
 }
 
@@ -738,6 +749,40 @@ mod tests {
         // Not a bit of each.
         let mixed = read(&format!("max_containers = 4\n{more}")).unwrap_err().0;
         assert!(mixed.contains("unknown key max_containers"), "{mixed}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_in_one_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let told = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let told = load(Some(&path), BTreeMap::new()).unwrap_err().to_string();
+            let lines = told.lines().map(|line| {
+                let (_, line) = line.split_once("agent.toml:").unwrap();
+                line.to_owned()
+            });
+            lines.collect::<Vec<String>>()
+        };
+        let types =
+            told("state_dir = \"rel\"\nvault_file_roots = [\"x\"]\n[network]\npool = \"foo\"\n");
+        assert_eq!(
+            types,
+            [
+                "1:1: agent.state_dir: \"rel\" must be a path, whole from /",
+                "2:1: agent.vault_file_roots: item 1 must be a path, whole from /",
+                "4:1: agent.network.pool: \"foo\" must be an IP address or a network, such as 10.0.0.0/8",
+            ]
+        );
+        let rules = told(
+            "[docker]\nsocket = \"zz\"\n[devices]\nmask = [\"0\", \"1\"]\n[allocation]\nquantum = 0.025\n",
+        );
+        assert_eq!(rules.len(), 4, "{rules:#?}");
+        assert!(
+            rules
+                .iter()
+                .any(|line| line.starts_with("2: agent.docker.socket: "))
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! Pure but for [`sources`]: no files, environment, clocks or network; whoever calls hands in
 
+pub mod fields;
 pub mod load;
 pub mod manual;
 pub mod merge;

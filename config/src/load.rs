@@ -3,7 +3,10 @@
 //! wrong is told in one run.
 
 mod beside;
+mod inside;
+mod masks;
 
+use crate::fields;
 use crate::merge::{Layer, Leaf, Plain, merge};
 use crate::read::{Format, Surroundings, read, read_hocon, text_of};
 use crate::schema::{Found, Kind, Schema};
@@ -12,10 +15,11 @@ use crate::work::layers::{self, Document, Layer as WorkLayer};
 use crate::work::mask::{masked_at, masked_url};
 use beside::Whose;
 pub use longshore_common::redact::MASK;
+pub use masks::is_secret_name;
+use masks::{compared, hidden, hidden_below};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 /// Every variable that sets a key begins so.
@@ -165,6 +169,7 @@ impl Loaded {
 pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>> {
     let mut loading = Loading {
         schema,
+        read_file: sources.read_file,
         layers: Vec::new(),
         faults: Vec::new(),
         warnings: Vec::new(),
@@ -238,6 +243,8 @@ fn shown(source: &str) -> String {
 
 struct Loading<'a> {
     schema: &'a Schema,
+    /// Reads a file that a value names.
+    read_file: &'a fields::ReadSecret<'a>,
     layers: Vec<Layer<From>>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
@@ -344,6 +351,9 @@ impl Loading<'_> {
             false => self.take_work(tree, file, &name),
         };
         let Some(tree) = tree else { return };
+        if file.open_to_all {
+            self.warn_of_clear_secrets(&tree, &file.under, &name);
+        }
         let mut path = file.under.clone();
         let typed = self.typed(&tree, &mut path, &name);
         let tree = file.under.iter().rev().fold(typed, |node, part| {
@@ -564,6 +574,11 @@ impl Loading<'_> {
                 self.fault(place, message);
                 None
             }
+            Found::Key(kind, _) if kind.has_fields() => {
+                let kind = *kind;
+                let tell = |at| format!("{file}:{at}");
+                self.inside(kind, node, &dotted(path), Some(&tell), entry.at)
+            }
             Found::Key(kind, _) => match kind.of_node(node) {
                 Ok(json) => Some(Node {
                     at: node.at,
@@ -592,18 +607,24 @@ impl Loading<'_> {
             return self.fault(SETTINGS, message);
         };
         let node = Node::from_json(value);
+        if kind.has_fields() {
+            let kind = *kind;
+            let node = match value {
+                Json::String(text) => read(Format::Json, text.as_bytes()).ok(),
+                _ => None,
+            }
+            .unwrap_or(node);
+            let node = self.inside(kind, &node, key, None, Mark::default());
+            return self.settle(From::Settings, SETTINGS, path, node);
+        }
         let read = match (kind.of_node(&node), value) {
             (Err(_), Json::String(text)) => kind.of_text(text),
             (read, _) => read.map(Some),
         };
         match read {
             Ok(Some(json)) => {
-                let node = Node::from_json(&json);
-                let tree = path.into_iter().rev().fold(node, |node, name| {
-                    let at = Mark::default();
-                    Node::bare(Value::Map(vec![Entry { name, at, node }]))
-                });
-                self.layer(From::Settings, SETTINGS.to_owned(), false, tree);
+                let node = Some(Node::from_json(&json));
+                self.settle(From::Settings, SETTINGS, path, node);
             }
             Ok(None) => (),
             Err(why) => self.fault(SETTINGS, format!("{key}: {why}")),
@@ -674,6 +695,10 @@ impl Loading<'_> {
                 return self.fault(name, message);
             }
         };
+        if kind.has_fields() && text != "null" {
+            let node = self.inside_text(kind, text, &key, name);
+            return self.settle(from, name, path, node);
+        }
         let section = self.schema.find(&path) == Found::Section;
         let node = match kind.of_text(text) {
             Ok(Some(json)) if section && !json.is_object() => {
@@ -692,11 +717,7 @@ impl Loading<'_> {
             true => self.typed(&node, &mut below, name),
             false => node,
         };
-        let tree = path.into_iter().rev().fold(node, |node, name| {
-            let at = Mark::default();
-            Node::bare(Value::Map(vec![Entry { name, at, node }]))
-        });
-        self.layer(from, name.to_owned(), false, tree);
+        self.settle(from, name, path, Some(node));
     }
 
     /// Names of keys without case; names that are free keep theirs.
@@ -842,153 +863,6 @@ pub fn default_of(text: &str) -> Json {
     let read = read(Format::Toml, line.as_bytes()).ok();
     let value = read.as_ref().and_then(|tree| tree.get("x"));
     value.map_or(Json::Null, Node::to_json)
-}
-
-/// What stands for a value where two configurations are compared. The path below the key counts
-/// with a masked one: a secret is either a text or `{ file = "/path" }`.
-fn compared(below: &[String], clear: Json, shown: &Json) -> Json {
-    if clear == *shown {
-        return clear;
-    }
-    let mut digest = DefaultHasher::new();
-    dotted(below).hash(&mut digest);
-    clear.to_string().hash(&mut digest);
-    Json::String(format!("{:016x}", digest.finish()))
-}
-
-/// A value of a key, with masks in place of what is secret, at whatever depth.
-fn hidden(kind: Kind, json: Json) -> Json {
-    match (kind, json) {
-        (Kind::Secret, Json::String(text)) if text.is_empty() => Json::String(text),
-        (Kind::Secret, Json::Null) | (Kind::Free, Json::Null) => Json::Null,
-        (Kind::Secret, _) => Json::String(MASK.to_owned()),
-        (Kind::Free, json) => mask_words(json),
-        (Kind::List(inner), Json::Array(items)) => {
-            let items = items.into_iter().map(|item| hidden(*inner, item));
-            Json::Array(items.collect())
-        }
-        (Kind::MapOf(inner), Json::Object(members)) => Json::Object(
-            members
-                .into_iter()
-                .map(|(name, value)| {
-                    let value =
-                        hidden_below(Kind::MapOf(inner), std::slice::from_ref(&name), value);
-                    (name, value)
-                })
-                .collect(),
-        ),
-        // What stands before a value may be of another form than its key wants.
-        (kind, json) if kind.may_hide() => mask_words(json),
-        (_, json) => json,
-    }
-}
-
-/// A part of the value of a key, from its path below that key.
-fn hidden_below(kind: Kind, below: &[String], json: Json) -> Json {
-    let Some((name, rest)) = below.split_first() else {
-        return hidden(kind, json);
-    };
-    match kind {
-        Kind::Secret => hidden(kind, json),
-        Kind::MapOf(inner) => match json {
-            Json::String(_) | Json::Number(_) if is_secret_name(name) => {
-                Json::String(MASK.to_owned())
-            }
-            json => hidden_below(*inner, rest, json),
-        },
-        // The names of the way there say something of the value, as they do in a whole one.
-        _ => {
-            let whole = below.iter().rev().fold(json, |value, name| {
-                Json::Object(std::iter::once((name.clone(), value)).collect())
-            });
-            let mut left = mask_words(whole);
-            for name in below {
-                left = match left {
-                    Json::Object(mut members) => members.remove(name).unwrap_or(Json::Null),
-                    masked => return masked,
-                };
-            }
-            left
-        }
-    }
-}
-
-/// Masks what has a word for a secret in its name.
-fn mask_words(json: Json) -> Json {
-    match json {
-        Json::Object(map) => Json::Object(
-            map.into_iter()
-                .map(|(name, value)| {
-                    let mask = || Json::String(MASK.to_owned());
-                    // Of what a whole map stood before, names are paths.
-                    let within = |part: &str| name.split('.').any(|one| one == part);
-                    let value = match value {
-                        Json::Null => Json::Null,
-                        _ if is_secret_name(&name) => mask(),
-                        // Of a request: who knows which of them let it in.
-                        Json::Object(all) if name == "headers" => {
-                            all.into_iter().map(|(name, _)| (name, mask())).collect()
-                        }
-                        // A body may hold anything.
-                        _ if within("headers") || within("payload") => mask(),
-                        Json::String(url) if within("url") => Json::String(place_of(&url)),
-                        value => mask_words(value),
-                    };
-                    (name, value)
-                })
-                .collect(),
-        ),
-        Json::Array(items) => Json::Array(items.into_iter().map(mask_words).collect()),
-        Json::String(text) => {
-            let masked = masked_url(&text);
-            Json::String(masked.unwrap_or(text))
-        }
-        other => other,
-    }
-}
-
-/// Of the address of a webhook the place alone: for many the rest is what lets in.
-fn place_of(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let host = host.rsplit('@').next().unwrap_or_default();
-    match path {
-        "" | "/" => format!("{scheme}://{host}"),
-        _ => format!("{scheme}://{host}/{MASK}"),
-    }
-}
-
-/// Whether one of the words of a name says that its value is secret. Words end at `_`, `-`, `.`
-/// and where a capital follows a small letter.
-#[must_use]
-pub fn is_secret_name(name: &str) -> bool {
-    const WORDS: [&str; 9] = [
-        "password",
-        "passwd",
-        "secret",
-        "token",
-        "key",
-        "credential",
-        "credentials",
-        "passphrase",
-        "auth",
-    ];
-    let mut words = vec![String::new()];
-    let mut small = false;
-    for c in name.chars() {
-        if matches!(c, '_' | '-' | '.') || (small && c.is_uppercase()) {
-            words.push(String::new());
-        }
-        small = c.is_lowercase() || c.is_ascii_digit();
-        if let Some(word) = words.last_mut()
-            && c.is_alphanumeric()
-        {
-            word.extend(c.to_lowercase());
-        }
-    }
-    words.iter().any(|word| WORDS.contains(&word.as_str()))
 }
 
 #[cfg(test)]

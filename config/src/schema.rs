@@ -1,9 +1,11 @@
 //! Which keys there are, what type each has and what it does. The type decides how a value is
 //! read, never its look: `007` stays text where text is wanted.
 
+use crate::fields::Judging;
 use crate::read::{Format, brief};
 use crate::tree::{Node, Value};
 use serde_json::Value as Json;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The type of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +30,49 @@ pub enum Kind {
     List(&'static Self),
     /// A map with names that are free, all values of this type.
     MapOf(&'static Self),
+    /// A map of these members.
+    Table(&'static [Field]),
+    /// A file or directory, whole from `/`; empty = none.
+    Path,
+    /// An address with `http` or `https`; empty = none.
+    Url,
+    /// An IP address, or a network such as `10.0.0.0/8`.
+    Network,
     /// What only the program itself can judge, such as lists of maps.
     Free,
+}
+
+/// A member of a [`Kind::Table`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// How it is called.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// It has to be there.
+    pub required: bool,
+}
+
+impl Field {
+    /// One that may be absent.
+    #[must_use]
+    pub const fn new(name: &'static str, kind: Kind) -> Self {
+        Self {
+            name,
+            kind,
+            required: false,
+        }
+    }
+
+    /// One that must not.
+    #[must_use]
+    pub const fn required(name: &'static str, kind: Kind) -> Self {
+        Self {
+            name,
+            kind,
+            required: true,
+        }
+    }
 }
 
 /// When a change acts.
@@ -215,7 +258,21 @@ fn distance(a: &str, b: &str) -> usize {
 impl Kind {
     /// Whether its values are letters as they come.
     const fn is_text(self) -> bool {
-        matches!(self, Self::Text | Self::Secret | Self::OneOf(_))
+        matches!(
+            self,
+            Self::Text | Self::Secret | Self::OneOf(_) | Self::Path | Self::Url | Self::Network
+        )
+    }
+
+    /// Whether it has members of its own, so that more than one thing may be wrong in a value:
+    /// [`crate::fields`] judges these.
+    #[must_use]
+    pub fn has_fields(self) -> bool {
+        match self {
+            Self::Table(_) => true,
+            Self::List(inner) | Self::MapOf(inner) => inner.has_fields(),
+            _ => false,
+        }
     }
 
     /// What to call it in messages.
@@ -234,7 +291,10 @@ impl Kind {
             }
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
             Self::List(_) => "a list".to_owned(),
-            Self::MapOf(_) => "a map".to_owned(),
+            Self::MapOf(_) | Self::Table(_) => "a map".to_owned(),
+            Self::Path => "a path, whole from /".to_owned(),
+            Self::Url => "an address, such as https://host/path".to_owned(),
+            Self::Network => "an IP address or a network, such as 10.0.0.0/8".to_owned(),
             Self::Free => "a value the program understands".to_owned(),
         }
     }
@@ -261,7 +321,13 @@ impl Kind {
                 Value::Number(text) | Value::Text(text),
             )
             // Words such as 1.2 are numbers to a reader.
-            | (Self::OneOf(_), Value::Text(text) | Value::Number(text)) => self.of_letters(text),
+            | (Self::OneOf(_), Value::Text(text) | Value::Number(text))
+            | (Self::Path | Self::Url | Self::Network, Value::Text(text)) => self.of_letters(text),
+            (Self::Table(_), Value::Map(_)) => {
+                let mut judging = Judging { files: None, found: Vec::new() };
+                let json = judging.judge(self, node, "");
+                json.ok_or_else(|| judging.found.swap_remove(0).message)
+            }
             (Self::List(inner), Value::List(items)) => {
                 let item = |(at, node)| {
                     let read = inner.of_node(node);
@@ -306,7 +372,7 @@ impl Kind {
     #[must_use]
     pub fn may_hide(self) -> bool {
         match self {
-            Self::Secret | Self::Free => true,
+            Self::Secret | Self::Free | Self::Table(_) => true,
             Self::List(inner) | Self::MapOf(inner) => inner.may_hide(),
             _ => false,
         }
@@ -325,7 +391,7 @@ impl Kind {
                 let items = text.split(',').map(|item| inner.checked(item.trim()));
                 items.collect::<Result<_, _>>().map(Json::Array)
             }
-            Self::List(_) | Self::MapOf(_) | Self::Free => {
+            Self::List(_) | Self::MapOf(_) | Self::Table(_) | Self::Free => {
                 let node = crate::read::read(Format::Json, text.as_bytes());
                 let node = match node {
                     Ok(node) => node,
@@ -359,6 +425,18 @@ impl Kind {
                     false => Err(must()),
                 }
             }
+            Self::Path => match text.is_empty() || text.starts_with('/') && !text.contains('\0') {
+                true => Ok(Json::from(text)),
+                false => Err(must()),
+            },
+            Self::Url => match text.is_empty() || is_url(text) {
+                true => Ok(Json::from(text)),
+                false => Err(must()),
+            },
+            Self::Network => match is_network(text) {
+                true => Ok(Json::from(text)),
+                false => Err(must()),
+            },
             Self::OneOf(words) => {
                 let known = words.iter().find(|w| w.eq_ignore_ascii_case(text));
                 known.map(|w| Json::from(*w)).ok_or_else(must)
@@ -399,6 +477,46 @@ fn without_exponent(text: &str) -> Option<String> {
         "" => format!("{sign}{whole}"),
         rest => format!("{sign}{whole}.{rest}"),
     })
+}
+
+/// Whether a text is an address that can be called: `http` or `https`, a host, perhaps a port. What
+/// comes after them is judged by whoever calls it.
+fn is_url(text: &str) -> bool {
+    let plain = |c: char| !c.is_whitespace() && !c.is_control();
+    let rest = text.split_once("://").filter(|(scheme, _)| {
+        scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    });
+    let Some((_, rest)) = rest.filter(|_| text.chars().all(plain)) else {
+        return false;
+    };
+    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let place = place.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => (address, port),
+            _ => return false,
+        },
+        None => place.split_at(place.find(':').unwrap_or(place.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse::<u16>().is_ok(),
+        None => port.is_empty(),
+    };
+    port && !host.is_empty()
+}
+
+/// Whether a text is an address, or one with the length of a prefix.
+fn is_network(text: &str) -> bool {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return false;
+    };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let within = |prefix: &str| prefix.parse::<u8>().is_ok_and(|bits| bits <= most);
+    prefix.is_none_or(within)
 }
 
 /// Decimal digits with an optional sign; leading zeros do not count.
@@ -566,9 +684,73 @@ mod tests {
                 "error: \"e3\" must be a decimal number, such as 0.25",
             ),
             (Kind::MapOf(&Kind::Text), "{\"a\":\"b\"}", "{\"a\":\"b\"}"),
+            (Kind::Path, "/x", "\"/x\""),
+            (Kind::Path, "", "\"\""),
+            (
+                Kind::Path,
+                "rel",
+                "error: \"rel\" must be a path, whole from /",
+            ),
         ] {
             assert_eq!(text(kind, from), to, "{kind:?} {from}");
         }
+    }
+
+    #[test]
+    fn addresses_and_networks_are_told_from_other_texts() {
+        let good = |kind: Kind, texts: &[&str]| {
+            for one in texts {
+                assert_eq!(
+                    kind.of_text(one),
+                    Ok(Some(Json::from(*one))),
+                    "{kind:?} {one}"
+                );
+            }
+        };
+        let bad = |kind: Kind, texts: &[&str]| {
+            for one in texts {
+                assert!(kind.of_text(one).is_err(), "{kind:?} {one}");
+            }
+        };
+        good(
+            Kind::Url,
+            &[
+                "",
+                "https://a.lab",
+                "HTTP://a.lab:80/x?y#z",
+                "https://u:p@a.lab/",
+                "https://[::1]:7420/",
+            ],
+        );
+        bad(
+            Kind::Url,
+            &[
+                "a.lab",
+                "ftp://a.lab/",
+                "https:/a.lab",
+                "https://",
+                "https:///x",
+                "https://a.lab:x/",
+                "https://a.lab:99999/",
+                "https://[::1/",
+                "https://a b/",
+            ],
+        );
+        good(
+            Kind::Network,
+            &["10.0.0.1", "10.0.0.0/8", "fd00::/8", "::1"],
+        );
+        bad(
+            Kind::Network,
+            &[
+                "",
+                "foo",
+                "10.0.0.0/33",
+                "10.0.0/8",
+                "fd00::/129",
+                "1.2.3.4/",
+            ],
+        );
     }
 
     #[test]

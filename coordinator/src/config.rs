@@ -21,7 +21,9 @@ mod retention;
 mod scheduler;
 mod secure;
 mod sessions;
+mod tables;
 mod throttle;
+mod told;
 
 pub use actions::{ACTION_TYPES, ActionCall, UiAction, UiActions};
 pub use addresses::{Hosts, Listen};
@@ -59,11 +61,20 @@ use longshore_identity::bucket::{LIMIT_MAX, LIMIT_MIN};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use told::Told;
 
 /// A setting that is not accepted, in one sentence that says where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
+
+impl ConfigError {
+    /// Both, a line each.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        Self(format!("{self}\n{other}"))
+    }
+}
 
 /// Every setting of the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -397,7 +408,10 @@ impl Config {
         let hint = daemon.hosts.warning(&daemon.auth.cookies.domain);
         loaded.warnings.extend(hint.map(|text| loaded.placed(text)));
         let config = config.checked();
-        let config = config.map_err(|error| ConfigError(loaded.placed(&error.0).to_string()))?;
+        let config = config.map_err(|error| {
+            let lines = error.0.lines().map(|line| loaded.placed(line).to_string());
+            ConfigError(lines.collect::<Vec<_>>().join("\n"))
+        })?;
         Ok((config, loaded))
     }
 
@@ -463,30 +477,52 @@ impl Config {
     }
 
     fn checked(mut self) -> Result<Self, ConfigError> {
-        self.check()?;
-        self.secure.check()?;
-        self.daemon.cors.check()?;
-        self.services.organization.check()?;
-        self.daemon.egress.check()?;
-        self.services.retention.check()?;
-        self.services.backup.check()?;
-        self.services.notify.check()?;
-        self.daemon.listen.check()?;
-        self.daemon.hosts.check()?;
-        addresses::check_names(&self.daemon.names)?;
+        let mut told = Told::default();
+        told.add(self.check());
+        told.add(self.secure.check());
+        told.add(self.daemon.cors.check());
+        told.add(self.services.organization.check());
+        told.add(self.daemon.egress.check());
+        told.add(self.services.retention.check());
+        told.add(self.services.backup.check());
+        told.add(self.services.notify.check());
+        let loopback = self.daemon.listen.are_loopback();
+        told.add(self.daemon.auth.check(loopback));
+        let mut places = Told::default();
+        places.add(self.daemon.listen.check());
+        places.add(self.daemon.hosts.check());
+        places.add(addresses::check_names(&self.daemon.names));
+        places.add(self.check_public_url());
+        let places = places.end();
+        // What these say together is judged where each of them is good.
+        let together = places.is_ok().then(|| self.check_together());
+        told.add(places);
+        told.add(together.unwrap_or(Ok(())));
+        told.end()?;
+        Ok(self)
+    }
+
+    fn check_public_url(&self) -> Result<(), ConfigError> {
+        let mut told = Told::default();
+        if let Err(text) = is_public_url(&self.daemon.public_url) {
+            told.wrong("daemon.public_url", text);
+        }
+        told.end()
+    }
+
+    fn check_together(&self) -> Result<(), ConfigError> {
         let daemon = &self.daemon;
         let (public, cookies) = (&daemon.public_url, &daemon.auth.cookies.domain);
-        daemon.hosts.check_with(public, cookies)?;
-        daemon.check_console(cookies)?;
-        let loopback = self.daemon.listen.are_loopback();
-        let trusts = !self.daemon.trusted_proxies.is_empty();
-        let (listen, apps) = (&self.daemon.listen, &self.daemon.apps);
-        self.daemon.tls.check(listen, apps, trusts)?;
-        let tls = self.daemon.tls.mode != TlsMode::Off;
-        self.services.metrics.check(&listen.metrics, tls)?;
-        self.daemon.auth.check(loopback)?;
-        self.check_names_of(None)?;
-        Ok(self)
+        let trusts = !daemon.trusted_proxies.is_empty();
+        let mut told = Told::default();
+        let hosts = daemon.hosts.check_with(public, cookies);
+        // Both may say that cookies do not reach the console.
+        told.add(hosts.and_then(|()| daemon.check_console(cookies)));
+        told.add(daemon.tls.check(&daemon.listen, &daemon.apps, trusts));
+        let tls = daemon.tls.mode != TlsMode::Off;
+        told.add(self.services.metrics.check(&daemon.listen.metrics, tls));
+        told.add(self.check_names_of(None));
+        told.end()
     }
 
     /// What the coordinator is called on a machine that calls itself `machine`.
@@ -515,36 +551,31 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &str, text: String| Err(ConfigError(format!("{key}: {text}")));
-        self.daemon.agents.check()?;
-        self.daemon.http.check()?;
-        self.daemon.check_paths()?;
-        self.logging.check().map_err(ConfigError)?;
-        self.services.scheduler.check()?;
-        self.services.network.check()?;
-        self.services.sessions.check()?;
+        let mut told = Told::default();
+        told.add(self.daemon.agents.check());
+        told.add(self.daemon.http.check());
+        told.add(self.daemon.check_paths());
+        told.add(self.logging.check().map_err(ConfigError));
+        told.add(self.services.scheduler.check());
+        told.add(self.services.network.check());
+        told.add(self.services.sessions.check());
         if !self.daemon.name.is_empty() && !is_handle(&self.daemon.name) {
-            return wrong(
-                "daemon.name",
-                "must have 1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
-            );
-        }
-        if let Err(text) = is_public_url(&self.daemon.public_url) {
-            return wrong("daemon.public_url", text);
+            told.wrong("daemon.name", "must have 1 to 64 of A-Z a-z 0-9 . _ -");
         }
         let limits = &self.daemon.rate_limit;
         for (key, limit) in [("keypair", limits.keypair), ("anonymous", limits.anonymous)] {
             if !(LIMIT_MIN..=LIMIT_MAX).contains(&limit) {
                 let text = format!("must be {LIMIT_MIN} to {LIMIT_MAX} requests in 900 s");
-                return wrong(&format!("daemon.rate_limit.{key}"), text);
+                told.wrong(&format!("daemon.rate_limit.{key}"), text);
             }
         }
         for text in &self.daemon.trusted_proxies {
             if let Err(error) = text.parse::<Network>() {
-                return wrong("daemon.trusted_proxies", error);
+                told.wrong("daemon.trusted_proxies", error);
             }
         }
-        self.defaults().map(|_| ())
+        told.add(self.defaults().map(|_| ()));
+        told.end()
     }
 
     /// The address people reach it by, without a slash at its end; `host` is the name of the
@@ -659,7 +690,7 @@ mod tests {
         let text = "[[services.notify.webhooks]]\nname = \"a\"\nurl = \"https://a.lab/\"\nheaders = \"X-Token: hunter2\"\n";
         let told = load(text, &[]).unwrap_err().to_string();
         assert!(told.contains("services.notify.webhooks"), "{told}");
-        assert!(told.contains("is not of the form that is wanted"), "{told}");
+        assert!(told.contains("4:11: services.notify.webhooks: item 1: headers: must be a map"));
         assert!(!told.contains("hunter2"), "{told}");
     }
 
@@ -722,6 +753,151 @@ mod tests {
         ] {
             assert!(load(bad, &[]).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_in_one_run() {
+        let told = |text: &str| {
+            let told = load(text, &[]).unwrap_err().to_string();
+            let lines = told.lines().map(|line| {
+                let (_, line) = line.split_once("daemon.toml:").unwrap();
+                line.to_owned()
+            });
+            lines.collect::<Vec<String>>()
+        };
+        // What the types say.
+        let types = told(
+            "[daemon]\ndata_dir = \"rel\"\npublic_url = \"gpu.lab\"\ntrusted_proxies = [\"foo\"]\n[services]\nnetwork.overlay_pool = \"foo\"\n[[services.notify.webhooks]]\nname = \"a\"\nurl = \"desk\"\nsecert = \"hunter2\"\n[[services.organization.ui_actions.sesion]]\nname = \"b\"\n[[services.organization.ui_actions.session]]\nname = \"b\"\naction = { method = \"PUT\", url = \"https://a.lab/\" }\n[[daemon.auth.fixed_users.users]]\nusername = \"carol\"\npasword = \"hunter2\"\n",
+        );
+        for line in [
+            "2:12: daemon.data_dir: \"rel\" must be a path, whole from /",
+            "3:14: daemon.public_url: \"gpu.lab\" must be an address, such as https://host/path",
+            "9:7: services.notify.webhooks: item 1: url: must be an address, such as https://host/path",
+            "10:1: services.notify.webhooks: item 1: unknown key secert; did you mean secret?",
+            "11:36: services.organization.ui_actions: unknown key sesion; did you mean session?",
+            "15:23: services.organization.ui_actions: session: item 1: action: method: must be one of GET, POST, DELETE",
+            "18:1: daemon.auth.fixed_users.users: item 1: unknown key pasword; did you mean password?",
+        ] {
+            let (place, what) = line.split_once(": ").unwrap();
+            let found = types.iter().find(|told| told.ends_with(what));
+            let row = place.split(':').next().unwrap();
+            assert!(
+                found.is_some_and(|told| told.starts_with(&format!("{row}:"))),
+                "{line}: {types:#?}"
+            );
+        }
+        assert_eq!(types.len(), 9, "{types:#?}");
+        assert!(
+            types.iter().all(|line| !line.contains("hunter")),
+            "{types:#?}"
+        );
+        // What the program says of values of the right types.
+        let rules = told(
+            "[daemon]\nname = \"a b\"\nnames = [\"a b\"]\ncors.origins = [\"x\"]\n[daemon.agents]\nlost_after_s = 3\n[services.sessions]\ndefault_cpu = \"0\"\n[[services.organization.ui_actions.session]]\nname = \"b\"\naction = { method = \"GET\", url = \"https://${id}/\" }\n[[services.organization.ui_actions.session]]\nname = \"b\"\naction = { method = \"GET\", url = \"https://a.lab/\", secret = \"changeme\" }\n",
+        );
+        assert_eq!(rules.len(), 8, "{rules:#?}");
+        for what in [
+            "b: ${id} may not",
+            "b: the name is given twice",
+            "b: secret: a sample value",
+        ] {
+            assert!(
+                rules.iter().any(|line| line.contains(what)),
+                "{what}: {rules:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_within_lists_may_stand_in_files_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        std::fs::write(&file, "s3 cret\n").unwrap();
+        let named = format!("{{ file = \"{}\" }}", file.display());
+        let text = format!(
+            "[[services.notify.webhooks]]\nname = \"a\"\nurl = \"https://a.lab/\"\nsecret = {named}\nheaders = {{ X = {named} }}\n[[services.organization.ui_actions.session]]\nname = \"b\"\naction = {{ method = \"GET\", url = \"https://a.lab/\", secret = {named}, headers = {{ X = {named} }} }}\n[daemon.auth.fixed_users]\nenabled = true\n[[daemon.auth.fixed_users.users]]\nusername = \"carol\"\npassword = {named}\n"
+        );
+        let config = load(&text, &[]).unwrap();
+        let hook = &config.services.notify.webhooks[0];
+        let action = &config.services.organization.ui_actions["session"][0].action;
+        let user = &config.daemon.auth.fixed_users.users[0];
+        for secret in [
+            hook.secret.as_ref().unwrap(),
+            &hook.headers["X"],
+            action.secret.as_ref().unwrap(),
+            &action.headers["X"],
+            &user.password,
+        ] {
+            assert_eq!(secret.expose(), "s3 cret");
+        }
+        std::fs::remove_file(&file).unwrap();
+        let told = load(&text, &[]).unwrap_err().to_string();
+        assert_eq!(told.lines().count(), 5, "{told}");
+        // What is stored came through the API: it names no file of this machine.
+        let hooks = serde_json::json!([{ "name": "a", "url": "https://a.lab/", "secret": { "file": "/etc/passwd" } }]);
+        let stored = vec![("services.notify.webhooks".to_owned(), hooks)];
+        let none = dir.path().join("none.toml");
+        std::fs::write(&none, "").unwrap();
+        let given = (stored, &[][..]);
+        let read = Config::load_with(Some(&none), given, Vec::new(), Overrides::default());
+        let told = read.unwrap_err().to_string();
+        let begins = "settings: services.notify.webhooks: item 1: secret: must be text; only files";
+        assert!(told.starts_with(begins), "{told}");
+    }
+
+    #[test]
+    fn a_master_key_that_cannot_be_used_is_found_without_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, key) = (dir.path().join("a.toml"), dir.path().join("master.key"));
+        let text = format!("[secure]\nmaster_key_file = \"{}\"\n", key.display());
+        std::fs::write(&config, text).unwrap();
+        let mode = |path: &Path, mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(path, mode).unwrap();
+        };
+        mode(&config, 0o600);
+        let check = || {
+            let read = Config::load(Some(&config), Vec::new(), Overrides::default());
+            let (config, loaded) = read.unwrap();
+            config
+                .check_master_key(&loaded)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(check(), Ok(()), "none is none that is wrong");
+        std::fs::write(&key, "no key").unwrap();
+        mode(&key, 0o400);
+        let told = check().unwrap_err();
+        assert!(
+            told.contains("a.toml:2: secure.master_key_file: /"),
+            "{told}"
+        );
+        std::fs::remove_file(&key).unwrap();
+        std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        mode(&key, 0o644);
+        assert!(check().is_err(), "everybody may read it");
+        mode(&key, 0o400);
+        assert_eq!(check(), Ok(()));
+    }
+
+    #[test]
+    fn secrets_in_the_clear_where_everybody_reads_are_warned_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        let hook = "[[services.notify.webhooks]]\nname = \"a\"\nurl = \"https://a.lab/\"\nsecret = \"s3 cret\"\n";
+        std::fs::write(&path, hook).unwrap();
+        let warnings = |mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(&path, mode).unwrap();
+            let read = Config::load(Some(&path), Vec::new(), Overrides::default());
+            let (_, loaded) = read.unwrap();
+            let warnings = loaded.warnings.iter().map(ToString::to_string);
+            warnings.collect::<Vec<String>>()
+        };
+        assert_eq!(warnings(0o640), [""; 0]);
+        let told = warnings(0o644);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("services.notify.webhooks: is in the clear"));
+        assert!(!told[0].contains("s3 cret"));
     }
 
     #[test]

@@ -11,7 +11,6 @@
 use crate::config::{Config, ConfigError, SCHEMA};
 use crate::settings::Source;
 use longshore_config::load::{Loaded, MASK};
-use longshore_config::schema::Kind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -147,7 +146,26 @@ pub fn with_stored(source: &Source, socket: &Path) -> Option<Loaded> {
 ///
 /// # Errors
 /// All that is wrong, a line each.
-pub fn checked(source: &Source, socket: &Path, machine: &str) -> Result<Loaded, ConfigError> {
+pub fn checked(
+    source: &Source,
+    begun: (&Config, &Loaded),
+    machine: &str,
+) -> Result<Loaded, ConfigError> {
+    let (config, loaded) = begun;
+    // What is stored sets none of its keys.
+    let key = config.check_master_key(loaded);
+    match (with_what_is_stored(source, &config.daemon.socket(), machine), key) {
+        (told, Ok(())) => told,
+        (Ok(_), Err(key)) => Err(key),
+        (Err(told), Err(key)) => Err(told.and(&key)),
+    }
+}
+
+fn with_what_is_stored(
+    source: &Source,
+    socket: &Path,
+    machine: &str,
+) -> Result<Loaded, ConfigError> {
     let load = |settings| {
         let environment = source.environment.iter().cloned();
         let overrides = source.overrides.clone();
@@ -169,7 +187,7 @@ pub fn checked(source: &Source, socket: &Path, machine: &str) -> Result<Loaded, 
         return alone;
     };
     // A mask does for a password, but is no list of webhooks.
-    let is_text = |key: &str| SCHEMA.key(key).is_some_and(|key| key.kind != Kind::Free);
+    let is_text = |key: &str| SCHEMA.key(key).is_some_and(|key| !key.kind.has_fields());
     stored.retain(|key, value| value != MASK || is_text(key));
     load(stored.into_iter().collect())
 }

@@ -269,7 +269,9 @@ fn main() -> ExitCode {
 fn start() -> Result<(), End> {
     let arguments = Arguments::parse();
     let overrides = Overrides {
-        data_dir: arguments.data_dir,
+        data_dir: arguments
+            .data_dir
+            .map(|dir| std::path::absolute(&dir).unwrap_or(dir)),
         listen: arguments.listen,
         agents_listen: arguments.agents_listen,
         default_image: arguments.default_image,
@@ -300,7 +302,7 @@ fn start() -> Result<(), End> {
         Some(Verb::Config {
             verb: ConfigVerb::Check,
         }) => {
-            let checked = local::checked(&source, &config.daemon.socket(), &host_name());
+            let checked = local::checked(&source, (&config, &loaded), &host_name());
             let loaded = checked.map_err(|error| End::Settings(error.to_string()))?;
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");

@@ -41,19 +41,19 @@ pub const SCHEMA: Schema = Schema {
     keys: &[
         key(
             "agent.state_dir",
-            Kind::Text,
+            Kind::Path,
             "\"/var/lib/longshore-agent\"",
             "Identity, journal, output of containers; mode 0700.",
         ),
         key(
             "agent.run_dir",
-            Kind::Text,
+            Kind::Path,
             "\"/run/longshore-agent\"",
             "Files of running sessions. A tmpfs of their own is mounted below it.",
         ),
         reload(
             "agent.vault_file_roots",
-            Kind::List(&Kind::Text),
+            Kind::List(&Kind::Path),
             "[\"/home/work\", \"/work\", \"/tmp\", \"/run/longshore/secrets\"]",
             "Directories inside sessions below which files of vaults may be put.",
         ),
@@ -113,13 +113,13 @@ pub const SCHEMA: Schema = Schema {
         ),
         key(
             "agent.devices.library",
-            Kind::Text,
+            Kind::Path,
             "",
             "NVML elsewhere than where the loader finds it.",
         ),
         key(
             "agent.devices.device_dir",
-            Kind::Text,
+            Kind::Path,
             "\"/dev\"",
             "Where device nodes are.",
         ),
@@ -185,7 +185,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         key(
             "agent.network.pool",
-            Kind::Text,
+            Kind::Network,
             "\"10.213.0.0/16\"",
             "From where subnets of sessions are cut.",
         ),
@@ -359,7 +359,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         reload(
             "logging.file.path",
-            Kind::Text,
+            Kind::Path,
             "\"/var/log/longshore/agent.log\"",
             "The file of the target file; its directory is made. Turned files lie beside it, with .1 (the newest) and so on. Reading the configuration again opens it again.",
         ),

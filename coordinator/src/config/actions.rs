@@ -1,5 +1,6 @@
 //! `[services.organization.ui_actions]`: calls that people may have made about an object.
 
+use super::told::Told;
 use super::{ConfigError, Hidden};
 use crate::outbound::check_url;
 use longshore_core::access::Level;
@@ -107,7 +108,10 @@ impl ActionCall {
                 return Err("a header is not valid".to_owned());
             }
         }
-        Ok(())
+        match self.secret.as_ref().is_some_and(Hidden::is_sample) {
+            true => Err("secret: a sample value that everybody knows is no secret".to_owned()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -129,40 +133,37 @@ pub type UiActions = BTreeMap<String, Vec<UiAction>>;
 /// Whether the actions can be offered.
 ///
 /// # Errors
-/// The first that cannot, by type and name.
+/// Those that cannot, by type and name.
 pub(super) fn check(actions: &UiActions) -> Result<(), ConfigError> {
-    let wrong = |at: String, text: &str| {
-        Err(ConfigError(format!(
-            "services.organization.ui_actions.{at}: {text}"
-        )))
-    };
+    let mut told = Told::below("services.organization.ui_actions.");
     for (kind, list) in actions {
         if !ACTION_TYPES.contains(&kind.as_str()) {
             let all = ACTION_TYPES.join(", ");
-            return wrong(kind.clone(), &format!("is none of {all}"));
+            told.wrong(kind, format!("is none of {all}"));
         }
         if list.len() > MOST {
-            return wrong(kind.clone(), &format!("has more than {MOST} actions"));
+            told.wrong(kind, format!("has more than {MOST} actions"));
         }
         let mut names = BTreeSet::new();
         for one in list {
             let at = format!("{kind}.{}", one.name);
             let length = one.name.chars().count();
             if !(1..=64).contains(&length) || one.name.chars().any(char::is_control) {
-                return wrong(at, "a name has 1 to 64 printable characters");
+                told.wrong(kind, "a name has 1 to 64 printable characters");
+                continue; // it cannot be told by it
             }
             if !names.insert(&one.name) {
-                return wrong(at, "the name is given twice");
+                told.wrong(&at, "the name is given twice");
             }
             if one.level == Level::None {
-                return wrong(at, "level is ro or rw");
+                told.wrong(&at, "level is ro or rw");
             }
             if let Err(text) = one.action.check() {
-                return wrong(at, &text);
+                told.wrong(&at, text);
             }
         }
     }
-    Ok(())
+    told.end()
 }
 
 #[cfg(test)]
@@ -228,5 +229,15 @@ mod tests {
         assert!(of("session", &["a", "a"]).is_err());
         assert!(of("node", &["a"]).is_err());
         assert!(of("agent", &[""]).is_err());
+        let two = of("agent", &["a", "a", "b", "b"]).unwrap_err();
+        assert_eq!(two.to_string().lines().count(), 2, "{two}");
+        for sample in ["changeme", " Insecure "] {
+            let signed = ActionCall {
+                secret: Some(Hidden::new(sample)),
+                ..call("https://desk.lab/")
+            };
+            let told = signed.check().unwrap_err();
+            assert!(told.starts_with("secret: a sample"), "{told}");
+        }
     }
 }

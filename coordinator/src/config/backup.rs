@@ -1,6 +1,7 @@
 //! Copies of the database that the coordinator makes.
 
 use super::ConfigError;
+use super::told::Told;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -39,21 +40,20 @@ impl Default for Backup {
 
 impl Backup {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let wrong =
-            |key: &str, text: String| Err(ConfigError(format!("services.backup.{key}: {text}")));
+        let mut told = Told::below("services.backup.");
         if !self.dir.is_absolute() {
-            return wrong("dir", "must be an absolute path".to_owned());
+            told.wrong("dir", "must be an absolute path".to_owned());
         }
         if !(LEAST_S..=MOST_S).contains(&self.interval_s) {
-            return wrong(
+            told.wrong(
                 "interval_s",
                 format!("must be {LEAST_S} to {MOST_S} seconds"),
             );
         }
         if !(1..=MOST_KEPT).contains(&self.keep) {
-            return wrong("keep", format!("must be 1 to {MOST_KEPT}"));
+            told.wrong("keep", format!("must be 1 to {MOST_KEPT}"));
         }
-        Ok(())
+        told.end()
     }
 }
 

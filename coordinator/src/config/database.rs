@@ -1,5 +1,6 @@
 //! Where the database and the socket of root lie.
 
+use super::told::Told;
 use super::{ConfigError, Daemon};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -64,22 +65,22 @@ impl Daemon {
     }
 
     pub(super) fn check_paths(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &str, text: &str| Err(ConfigError(format!("{key}: {text}")));
+        let mut told = Told::default();
         if !(1..=60).contains(&self.database.busy_timeout_s) {
-            return wrong("daemon.database.busy_timeout_s", "must be 1 to 60");
+            told.wrong("daemon.database.busy_timeout_s", "must be 1 to 60");
         }
         for (key, path) in [
             ("daemon.database.path", &self.database.path),
             ("daemon.local_socket", &self.local_socket),
         ] {
             if !is_empty(path) && (!path.is_absolute() || path.file_name().is_none()) {
-                return wrong(key, "must be the whole path of a file, from /");
+                told.wrong(key, "must be the whole path of a file, from /");
             }
         }
         if self.local_socket.as_os_str().len() > SOCKET_PATH {
-            return wrong("daemon.local_socket", "must have at most 107 bytes");
+            told.wrong("daemon.local_socket", "must have at most 107 bytes");
         }
-        Ok(())
+        told.end()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::ConfigError;
 use super::hidden::Hidden;
+use super::told::Told;
 use crate::identity::new_keypair;
 use longshore_common::ids::UserId;
 use longshore_core::model::State;
@@ -74,22 +75,36 @@ impl FixedUser {
         }
     }
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        let name = self.username();
-        if let Some(text) = fields::username(&name).first() {
-            return Err(("username", (*text).to_owned()));
-        }
-        if let Some(text) = fields::email(&self.email()).first() {
-            return Err(("email", (*text).to_owned()));
-        }
-        if let Some(text) = fields::full_name(&clean(&self.name)) {
-            return Err(("name", text.to_owned()));
-        }
-        let role = self.role.as_deref().and_then(fields::role);
-        match role {
-            Some(text) => Err(("role", text.to_owned())),
-            None => Ok(()),
-        }
+    /// What is wrong with it, by field.
+    fn check(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
+        let name = fields::username(&self.username());
+        let wrong = [
+            ("username", name.first().map(|text| (*text).to_owned())),
+            (
+                "email",
+                // One that is made of a wrong name is no fault of its own.
+                (name.is_empty() || self.email.is_some())
+                    .then(|| {
+                        fields::email(&self.email())
+                            .first()
+                            .map(|t| (*t).to_owned())
+                    })
+                    .flatten(),
+            ),
+            (
+                "name",
+                fields::full_name(&clean(&self.name)).map(str::to_owned),
+            ),
+            (
+                "role",
+                self.role
+                    .as_deref()
+                    .and_then(fields::role)
+                    .map(str::to_owned),
+            ),
+        ];
+        let told = |(field, text): (_, Option<String>)| Some((field, text?));
+        wrong.into_iter().filter_map(told)
     }
 }
 
@@ -97,23 +112,23 @@ impl FixedUsers {
     /// Checks the list alone; who is there already is seen at the start. A list that is
     /// switched off is not looked at.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let mut told = Told::below("daemon.auth.fixed_users.");
         let mut seen = BTreeSet::new();
         for (at, user) in self.listed() {
-            let wrong = |field: &str, text: &str| {
-                Err(ConfigError(format!("{KEY}.users[{at}].{field}: {text}")))
-            };
-            if let Err((field, text)) = user.check() {
-                return wrong(field, &text);
+            let mut wrong =
+                |field: &str, text: &str| told.wrong(&format!("users[{at}].{field}"), text);
+            for (field, text) in user.check() {
+                wrong(field, &text);
             }
             let name = user.username();
             if !seen.insert(name.to_ascii_lowercase()) {
-                return wrong("username", &format!("duplicate username \"{name}\""));
+                wrong("username", &format!("duplicate username \"{name}\""));
             }
             if let Err(error) = self.password(user) {
-                return wrong("password", &error.to_string());
+                wrong("password", &error.to_string());
             }
         }
-        Ok(())
+        told.end()
     }
 
     fn listed(&self) -> impl Iterator<Item = (usize, &FixedUser)> {

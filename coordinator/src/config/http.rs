@@ -1,6 +1,7 @@
 //! What a connection of people and programs may ask, and how long that may take.
 
 use super::ConfigError;
+use super::told::Told;
 use crate::api::listener::Bounds;
 use serde::Deserialize;
 use std::time::Duration;
@@ -40,6 +41,7 @@ impl Default for Http {
 
 impl Http {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let mut told = Told::below("daemon.http.");
         let seconds = |s: u32| u64::from(s);
         for (key, value, low, high) in [
             ("max_body", self.max_body, 1024, 64 << 20),
@@ -58,11 +60,10 @@ impl Http {
             ),
         ] {
             if !(low..=high).contains(&value) {
-                let text = format!("daemon.http.{key}: must be {low} to {high}");
-                return Err(ConfigError(text));
+                told.wrong(key, format!("must be {low} to {high}"));
             }
         }
-        Ok(())
+        told.end()
     }
 
     /// As the listener goes by them.

@@ -2,6 +2,7 @@
 //! reference in the documentation is made from here, and a test holds the defaults against
 //! those the program uses.
 
+use super::tables;
 use longshore_config::manual::{self, Page};
 use longshore_config::schema::Acts::{Live, Reload, Restart};
 use longshore_config::schema::{self, Key, Kind, Schema};
@@ -55,13 +56,13 @@ pub const SCHEMA: Schema = Schema {
     keys: &[
         key(
             "daemon.data_dir",
-            Kind::Text,
+            Kind::Path,
             "\"/var/lib/longshore\"",
             "Where the database and keys lie.",
         ),
         key(
             "daemon.database.path",
-            Kind::Text,
+            Kind::Path,
             "",
             "File of the database, whole from /; empty = longshore.db in the data directory.",
         ),
@@ -73,7 +74,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         key(
             "daemon.local_socket",
-            Kind::Text,
+            Kind::Path,
             "",
             "Socket for commands of root (admin, secrets, setup-token), whole from /; empty = local.sock in the data directory.",
         ),
@@ -127,7 +128,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         reload(
             "daemon.public_url",
-            Kind::Text,
+            Kind::Url,
             "",
             "The address people reach it by, in links and snippets; empty = https, daemon.hosts.app or the machine's name, and the port of the console.",
         ),
@@ -139,13 +140,13 @@ pub const SCHEMA: Schema = Schema {
         ),
         reload(
             "daemon.tls.certificate",
-            Kind::Text,
+            Kind::Path,
             "",
             "File (PEM) of the certificate, and of those between it and its authority; read again with the configuration.",
         ),
         reload(
             "daemon.tls.private_key",
-            Kind::Text,
+            Kind::Path,
             "",
             "File (PEM) of its key, which not everybody may read.",
         ),
@@ -169,7 +170,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         reload(
             "daemon.trusted_proxies",
-            TEXTS,
+            Kind::List(&Kind::Network),
             "[]",
             "Proxies in front of it, as addresses or networks: what they say about the client's address counts.",
         ),
@@ -397,13 +398,13 @@ pub const SCHEMA: Schema = Schema {
         ),
         reload(
             "daemon.auth.fixed_users.users",
-            Kind::List(&Kind::Free),
+            tables::FIXED_USERS,
             "[]",
             "The people: username, password, name, email, role, domain, projects.",
         ),
         key(
             "secure.master_key_file",
-            Kind::Text,
+            Kind::Path,
             "\"/etc/longshore/master.key\"",
             "File of the key that protects stored secrets: 32 random bytes in base64, for its owner alone. The credential longshore.master-key of systemd comes before it.",
         ),
@@ -415,7 +416,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         key(
             "secure.previous_keys",
-            TEXTS,
+            Kind::List(&Kind::Path),
             "[]",
             "Files of the keys before it: what they protect is brought under the present one.",
         ),
@@ -529,7 +530,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         live(
             "services.network.overlay_pool",
-            Kind::Text,
+            Kind::Network,
             "\"10.214.0.0/16\"",
             "Where ranges of addresses for sessions of several containers are cut from.",
         ),
@@ -691,7 +692,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         reload(
             "services.organization.ui_actions",
-            Kind::Free,
+            tables::UI_ACTIONS,
             "{}",
             "Calls that people may have made about an object: per type (project, session, model, folder, agent, queue) a list of name, tooltip, level and action with method, url, payload, headers, secret. ${id} is the object's id.",
         ),
@@ -739,7 +740,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         live(
             "services.notify.webhooks",
-            Kind::Free,
+            tables::WEBHOOKS,
             "[]",
             "What is called when something happens: a list of name, url, events, secret, headers, timeout_s (10), retries (5). docs/notifications.md names the events.",
         ),
@@ -847,7 +848,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         reload(
             "logging.file.path",
-            Kind::Text,
+            Kind::Path,
             "\"/var/log/longshore/coordinator.log\"",
             "The file of the target file; its directory is made. Turned files lie beside it, with .1 (the newest) and so on. Reading the configuration again opens it again.",
         ),
@@ -888,43 +889,4 @@ pub fn manual() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, Overrides};
-
-    #[test]
-    fn defaults_that_are_told_are_those_that_hold() {
-        let told = SCHEMA.defaults();
-        assert!(told.len() > 50);
-        let overrides = Overrides {
-            set: told,
-            ..Overrides::default()
-        };
-        let environment = [("LONGSHORE_CONFIG_DIR".to_owned(), "/nowhere".to_owned())];
-        let (config, _) = Config::load(None, environment, overrides).unwrap();
-        assert_eq!(config, Config::default());
-    }
-
-    #[test]
-    fn the_reference_is_the_one_in_the_documentation() {
-        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
-        for (name, made) in [
-            ("coordinator.toml", reference()),
-            ("man/longshore-coordinator.toml.5", manual()),
-        ] {
-            let path = format!("{docs}/{name}");
-            if std::env::var_os("UPDATE").is_some() {
-                std::fs::write(&path, &made).unwrap();
-            }
-            let known = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(known == made, "UPDATE=1 writes {path}");
-        }
-    }
-
-    #[test]
-    fn every_setting_has_a_key() {
-        let settings = serde_json::to_value(Config::default()).unwrap();
-        let without = SCHEMA.without_key(&settings, "");
-        assert!(without.is_empty(), "without a key: {without:?}");
-    }
-}
+mod tests;

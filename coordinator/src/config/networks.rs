@@ -1,6 +1,7 @@
 //! Networks of sessions of several containers.
 
 use super::ConfigError;
+use super::told::Told;
 use longshore_common::network::Subnet;
 use longshore_core::model::NetworkSettings;
 use serde::Deserialize;
@@ -28,22 +29,20 @@ impl Default for ClusterNetworks {
 
 impl ClusterNetworks {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &str, text: String| {
-            let key = format!("services.network.{key}");
-            Err(ConfigError(format!("{key}: {text}")))
-        };
+        let mut told = Told::below("services.network.");
         if !(576..=9000).contains(&self.overlay_mtu) {
-            return wrong("overlay_mtu", "must be 576 to 9000".to_owned());
+            told.wrong("overlay_mtu", "must be 576 to 9000".to_owned());
         }
         match self.overlay_pool.parse::<Subnet>() {
-            Err(error) => wrong("overlay_pool", error.to_string()),
+            Err(error) => told.wrong("overlay_pool", error.to_string()),
             // Of 100 containers on as many nodes one network takes a /24.
             Ok(range) if !(8..=24).contains(&range.prefix) => {
                 let text = "must have 8 to 24 fixed bits, such as 10.214.0.0/16";
-                wrong("overlay_pool", text.to_owned())
+                told.wrong("overlay_pool", text);
             }
-            Ok(_) => Ok(()),
+            Ok(_) => (),
         }
+        told.end()
     }
 
     /// The settings as data; what [`Config::load`] refuses falls back to its default.

@@ -1,5 +1,6 @@
 //! Settings of what leaves the installation: the address in links, and mail.
 
+use super::told::Told;
 use super::{ConfigError, Hidden, SecretText};
 use crate::outbound::check_url;
 use lettre::message::Mailbox;
@@ -14,9 +15,9 @@ use url::Url;
 /// Most webhooks: each is called for every event it names.
 const HOOKS: usize = 32;
 /// A call takes no longer than this many seconds, which is what the client allows.
-const TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=10;
+pub(super) const TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=10;
 /// After so many tries again the last is a day later.
-const RETRIES: std::ops::RangeInclusive<u32> = 0..=20;
+pub(super) const RETRIES: std::ops::RangeInclusive<u32> = 0..=20;
 
 /// `[services.notify]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -163,29 +164,38 @@ impl Notify {
     }
 
     fn check_webhooks(&self) -> Result<(), ConfigError> {
-        let wrong = |text: String| Err(ConfigError(format!("services.notify.webhooks: {text}")));
+        let mut told = Told::below("services.notify.");
+        let mut wrong = |text: String| told.wrong("webhooks", text);
         if self.webhooks.len() > HOOKS {
-            return wrong(format!("there are more than {HOOKS}"));
+            wrong(format!("there are more than {HOOKS}"));
         }
         let mut names = BTreeSet::new();
         for hook in &self.webhooks {
             if !names.insert(&hook.name) {
-                return wrong(format!("the name {} is given twice", hook.name));
+                wrong(format!("the name {} is given twice", hook.name));
             }
             if let Err(text) = hook.check() {
-                return wrong(format!("{}: {text}", hook.name));
+                wrong(format!("{}: {text}", hook.name));
             }
         }
-        Ok(())
+        told.end()
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        self.check_webhooks()?;
+        let mut told = Told::default();
+        told.add(self.check_webhooks());
+        told.add(self.mail.check());
+        told.end()
+    }
+}
+
+impl MailSettings {
+    fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key: &str, text: &str| {
             let text = format!("services.notify.mail.{key}: {text}");
             Err(ConfigError(text))
         };
-        let mail = &self.mail;
+        let mail = self;
         let password = mail.password.read("services.notify.mail.password")?;
         let password = password.expose();
         if !mail.enabled {

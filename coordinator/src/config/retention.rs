@@ -1,6 +1,7 @@
 //! How long what happened is kept.
 
 use super::ConfigError;
+use super::told::Told;
 use serde::Deserialize;
 
 /// A hundred years, in days.
@@ -44,12 +45,11 @@ impl Retention {
             ("logs_days", self.logs_days),
             ("audit_days", self.audit_days),
         ];
-        match all.into_iter().find(|(_, days)| *days > MOST_DAYS) {
-            None => Ok(()),
-            Some((key, _)) => Err(ConfigError(format!(
-                "services.retention.{key}: must be 0 to {MOST_DAYS}"
-            ))),
+        let mut told = Told::below("services.retention.");
+        for (key, _) in all.into_iter().filter(|(_, days)| *days > MOST_DAYS) {
+            told.wrong(key, format!("must be 0 to {MOST_DAYS}"));
         }
+        told.end()
     }
 }
 

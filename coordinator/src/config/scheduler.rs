@@ -1,6 +1,7 @@
 //! What resource groups do that do not say.
 
 use super::ConfigError;
+use super::told::Told;
 use longshore_common::session::PullRule;
 use longshore_core::model::{
     Discipline, LifeSettings, NetworkSettings, SchedulerSettings, Selection,
@@ -56,15 +57,12 @@ impl Scheduler {
     /// Text and numbers are read here, not by the file's reader, so that what is said
     /// about a bad one names the range.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &str, text: String| {
-            let key = format!("services.scheduler.{key}");
-            Err(ConfigError(format!("{key}: {text}")))
-        };
+        let mut told = Told::below("services.scheduler.");
         if let Err(error) = self.scheduler.parse::<Discipline>() {
-            return wrong("scheduler", error.to_string());
+            told.wrong("scheduler", error.to_string());
         }
         if let Err(error) = self.agent_selection.parse::<Selection>() {
-            return wrong("agent_selection", error.to_string());
+            told.wrong("agent_selection", error.to_string());
         }
         for (key, value, range) in [
             ("retries_to_skip", self.retries_to_skip, 0..=1_000_000),
@@ -74,10 +72,10 @@ impl Scheduler {
         ] {
             if !range.contains(&value) {
                 let (low, high) = (range.start(), range.end());
-                return wrong(key, format!("must be {low} to {high}"));
+                told.wrong(key, format!("must be {low} to {high}"));
             }
         }
-        Ok(())
+        told.end()
     }
 
     /// The settings as data; what [`Config::load`] refuses falls back to its default.

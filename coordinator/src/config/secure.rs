@@ -1,8 +1,10 @@
 //! Settings of logins: passwords, second factors, cookies.
 
-use super::{ConfigError, SecretText};
+use super::told::Told;
+use super::{Config, ConfigError, SecretText};
 use crate::secrets::Sources;
 use longshore_common::redact;
+use longshore_config::load::Loaded;
 use longshore_core::model::Role;
 use longshore_core::model::admin::MOST_LINK_S;
 use longshore_core::model::logins::LoginLimits;
@@ -222,30 +224,28 @@ impl Default for Cookies {
     }
 }
 
-fn wrong<T>(key: &str, text: &str) -> Result<T, ConfigError> {
-    Err(ConfigError(format!("{key}: {text}")))
-}
-
 impl Secure {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        self.redaction.check()?;
+        let mut told = Told::default();
+        told.add(self.redaction.check());
         let password = &self.password;
         if let Err(error) = self.params() {
             // The text begins with the name of the key.
-            return Err(ConfigError(format!("secure.password.argon2.{error}")));
+            let text = format!("secure.password.argon2.{error}");
+            told.add(Err(ConfigError(text)));
         }
         if !(1..=64).contains(&password.parallel) {
-            return wrong("secure.password.parallel", "must be 1 to 64");
+            told.wrong("secure.password.parallel", "must be 1 to 64");
         }
         if password.queue > 4096 {
-            return wrong("secure.password.queue", "must be 0 to 4096");
+            told.wrong("secure.password.queue", "must be 0 to 4096");
         }
         if password.max_age_days > 3650 {
-            return wrong("secure.password.max_age_days", "must be 0 to 3650");
+            told.wrong("secure.password.max_age_days", "must be 0 to 3650");
         }
         for role in &self.totp.required_roles {
             if !Role::ALL.iter().any(|known| known.as_str() == role) {
-                return wrong(
+                told.wrong(
                     "secure.totp.required_roles",
                     "must name superadmin, domain-admin, monitor or user",
                 );
@@ -253,12 +253,12 @@ impl Secure {
         }
         let issuer = &self.totp.issuer;
         if issuer.chars().count() > 64 || issuer.chars().any(|c| c.is_control() || c == ':') {
-            return wrong(
+            told.wrong(
                 "secure.totp.issuer",
                 "must be at most 64 characters, without colon and control characters",
             );
         }
-        Ok(())
+        told.end()
     }
 
     /// Where the master key may stand.
@@ -299,31 +299,51 @@ impl Secure {
     }
 }
 
+impl Config {
+    /// Looks for the master key as a start does.
+    ///
+    /// # Errors
+    /// A key that is there and cannot be used: others may read its file, or it is none.
+    pub fn check_master_key(&self, loaded: &Loaded) -> Result<(), ConfigError> {
+        let sources = self.secure.key_sources(&self.daemon.data_dir);
+        let ring = sources.and_then(|sources| sources.ring().map_err(ConfigError));
+        let placed = |error: ConfigError| {
+            let text = match error.0.starts_with('/') {
+                true => format!("secure.master_key_file: {error}"),
+                false => error.0,
+            };
+            ConfigError(loaded.placed(&text).to_string())
+        };
+        ring.map(drop).map_err(placed)
+    }
+}
+
 impl Auth {
     /// Checks, and lowers what no browser would keep. `loopback`: the API listens on this
     /// machine alone.
     pub(super) fn check(&mut self, loopback: bool) -> Result<(), ConfigError> {
-        self.fixed_users.check()?;
-        self.throttle.check()?;
+        let mut told = Told::default();
+        told.add(self.fixed_users.check());
+        told.add(self.throttle.check());
         let Logins { max_age_s, idle_s } = self.logins;
         if !(60..=315_360_000).contains(&max_age_s) {
-            return wrong("daemon.auth.logins.max_age_s", "must be 60 to 315360000");
+            told.wrong("daemon.auth.logins.max_age_s", "must be 60 to 315360000");
         }
         if !(60..=315_360_000).contains(&idle_s) {
-            return wrong("daemon.auth.logins.idle_s", "must be 60 to 315360000");
+            told.wrong("daemon.auth.logins.idle_s", "must be 60 to 315360000");
         }
         if !(60..=MOST_LINK_S).contains(&self.invitations.expires_s) {
-            return wrong("daemon.auth.invitations.expires_s", "must be 60 to 2592000");
+            told.wrong("daemon.auth.invitations.expires_s", "must be 60 to 2592000");
         }
         let cookies = &mut self.cookies;
         if !cookies.secure && !loopback {
-            return wrong(
+            told.wrong(
                 "daemon.auth.cookies.secure",
                 "may be false only while daemon.listen has addresses of this machine alone",
             );
         }
         if cookies.max_age_s == 0 {
-            return wrong("daemon.auth.cookies.max_age_s", "must be at least 1");
+            told.wrong("daemon.auth.cookies.max_age_s", "must be at least 1");
         }
         if cookies.max_age_s > COOKIE_MOST_S {
             // The log is not set up yet: the settings say how.
@@ -333,7 +353,7 @@ impl Auth {
             cookies.max_age_s = COOKIE_MOST_S;
         }
         if !["lax", "strict"].contains(&cookies.same_site.as_str()) {
-            return wrong("daemon.auth.cookies.same_site", "must be lax or strict");
+            told.wrong("daemon.auth.cookies.same_site", "must be lax or strict");
         }
         let domain = cookies.domain.trim_start_matches('.');
         let label = |part: &str| {
@@ -341,12 +361,12 @@ impl Auth {
         };
         let good = domain.contains('.') && domain.split('.').all(label);
         if !cookies.domain.is_empty() && !good {
-            return wrong(
+            told.wrong(
                 "daemon.auth.cookies.domain",
                 "must be a name of at least two parts, such as .gpu.lab",
             );
         }
-        Ok(())
+        told.end()
     }
 
     /// How long logins last.

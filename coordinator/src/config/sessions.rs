@@ -1,6 +1,7 @@
 //! What sessions get, and how long they live.
 
 use super::ConfigError;
+use super::told::Told;
 use longshore_common::limits::{
     Combine, IdleAction, IdlePolicy, KEEP_MAX, Metric, Operator, UtilizationPolicy, Work,
 };
@@ -45,68 +46,69 @@ pub struct Sessions {
 
 impl Sessions {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &str, text: String| Err(ConfigError(format!("{key}: {text}")));
+        let mut told = Told::default();
         if self.default_priority > 100 {
-            return wrong(
+            told.wrong(
                 "services.sessions.default_priority",
                 "must be 0 to 100".to_owned(),
             );
         }
         if !(1..=1_000_000).contains(&self.array_tasks) {
-            return wrong(
+            told.wrong(
                 "services.sessions.array_tasks",
                 "must be 1 to 1000000".to_owned(),
             );
         }
         let idle = &self.idle;
         if idle.combine.parse::<Combine>().is_err() {
-            return wrong(
+            told.wrong(
                 "services.sessions.idle.combine",
                 "must be all or any".to_owned(),
             );
         }
         if self.extend_max > 100 {
-            return wrong(
+            told.wrong(
                 "services.sessions.extend_max",
                 "must be 0 to 100".to_owned(),
             );
         }
         if !(1..=604_800).contains(&self.extend_step_s) {
-            return wrong(
+            told.wrong(
                 "services.sessions.extend_step_s",
                 "must be 1 to 604800".to_owned(),
             );
         }
         if !(0..=15_552_000).contains(&idle.new_user_grace_s) {
             let range = "must be 0 to 15552000".to_owned();
-            return wrong("services.sessions.idle.new_user_grace_s", range);
+            told.wrong("services.sessions.idle.new_user_grace_s", range);
         }
         if idle.timeout_s > 15_552_000 || idle.window_s > 15_552_000 {
-            return wrong(
+            told.wrong(
                 "services.sessions.idle",
                 "times must be at most 15552000 seconds".to_owned(),
             );
         }
         if idle.cpu_pct > 100 || idle.gpu_pct > 100 || idle.warn_s.len() > 16 {
-            return wrong(
+            told.wrong(
                 "services.sessions.idle",
                 "percents are 0 to 100, and there are at most 16 warnings".to_owned(),
             );
         }
         if self.stop_grace_s > 600 {
-            return wrong(
+            told.wrong(
                 "services.sessions.stop_grace_s",
                 "must be 0 to 600".to_owned(),
             );
         }
         let leads = &self.warn_before_s;
         if leads.len() > 16 || leads.iter().any(|s| !(1..=15_552_000).contains(s)) {
-            return wrong(
+            told.wrong(
                 "services.sessions.warn_before_s",
                 "must be at most 16 times of 1 to 15552000 seconds".to_owned(),
             );
         }
-        self.watchdog.check()
+        told.add(self.watchdog.check());
+        told.end()
     }
 
     /// How long sessions live where no policy says so.

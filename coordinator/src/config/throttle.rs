@@ -1,6 +1,7 @@
 //! How many logins may fail.
 
 use super::ConfigError;
+use super::told::Told;
 use longshore_identity::throttle::{FAILURES_MAX, Limits};
 use serde::Deserialize;
 
@@ -45,6 +46,7 @@ impl Default for Throttling {
 
 impl Throttling {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let mut told = Told::below("daemon.auth.throttle.");
         for (key, value, most) in [
             ("failures", self.failures, FAILURES_MAX),
             ("window_s", self.window_s, LONGEST_S),
@@ -53,11 +55,10 @@ impl Throttling {
             ("source_failures", self.source_failures, FAILURES_MAX),
         ] {
             if !(1..=most).contains(&value) {
-                let key = format!("daemon.auth.throttle.{key}");
-                return Err(ConfigError(format!("{key}: must be 1 to {most}")));
+                told.wrong(key, format!("must be 1 to {most}"));
             }
         }
-        Ok(())
+        told.end()
     }
 
     /// As data.
