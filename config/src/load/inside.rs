@@ -79,8 +79,8 @@ impl Loading<'_> {
         let hiding = self.schema.keys.iter();
         let hiding = hiding.filter(|key| key.kind.may_hide() && !key.path.starts_with("secure."));
         let clear = hiding.filter(|key| {
-            let parts = key.path.split('.');
-            let node = parts.fold(Some(&whole), |node, part| node?.get(part));
+            let mut parts = key.path.split('.');
+            let node = parts.try_fold(&whole, |node, part| node.get(part));
             node.is_some_and(|node| holds_clear_secret(key.kind, node))
         });
         for key in clear {

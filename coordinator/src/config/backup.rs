@@ -42,7 +42,7 @@ impl Backup {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let mut told = Told::below("services.backup.");
         if !self.dir.is_absolute() {
-            told.wrong("dir", "must be an absolute path".to_owned());
+            told.wrong("dir", "must be an absolute path");
         }
         if !(LEAST_S..=MOST_S).contains(&self.interval_s) {
             told.wrong(

@@ -31,7 +31,7 @@ impl ClusterNetworks {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let mut told = Told::below("services.network.");
         if !(576..=9000).contains(&self.overlay_mtu) {
-            told.wrong("overlay_mtu", "must be 576 to 9000".to_owned());
+            told.wrong("overlay_mtu", "must be 576 to 9000");
         }
         match self.overlay_pool.parse::<Subnet>() {
             Err(error) => told.wrong("overlay_pool", error.to_string()),

@@ -48,63 +48,45 @@ impl Sessions {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let mut told = Told::default();
         if self.default_priority > 100 {
-            told.wrong(
-                "services.sessions.default_priority",
-                "must be 0 to 100".to_owned(),
-            );
+            told.wrong("services.sessions.default_priority", "must be 0 to 100");
         }
         if !(1..=1_000_000).contains(&self.array_tasks) {
-            told.wrong(
-                "services.sessions.array_tasks",
-                "must be 1 to 1000000".to_owned(),
-            );
+            told.wrong("services.sessions.array_tasks", "must be 1 to 1000000");
         }
         let idle = &self.idle;
         if idle.combine.parse::<Combine>().is_err() {
-            told.wrong(
-                "services.sessions.idle.combine",
-                "must be all or any".to_owned(),
-            );
+            told.wrong("services.sessions.idle.combine", "must be all or any");
         }
         if self.extend_max > 100 {
-            told.wrong(
-                "services.sessions.extend_max",
-                "must be 0 to 100".to_owned(),
-            );
+            told.wrong("services.sessions.extend_max", "must be 0 to 100");
         }
         if !(1..=604_800).contains(&self.extend_step_s) {
-            told.wrong(
-                "services.sessions.extend_step_s",
-                "must be 1 to 604800".to_owned(),
-            );
+            told.wrong("services.sessions.extend_step_s", "must be 1 to 604800");
         }
         if !(0..=15_552_000).contains(&idle.new_user_grace_s) {
-            let range = "must be 0 to 15552000".to_owned();
+            let range = "must be 0 to 15552000";
             told.wrong("services.sessions.idle.new_user_grace_s", range);
         }
         if idle.timeout_s > 15_552_000 || idle.window_s > 15_552_000 {
             told.wrong(
                 "services.sessions.idle",
-                "times must be at most 15552000 seconds".to_owned(),
+                "times must be at most 15552000 seconds",
             );
         }
         if idle.cpu_pct > 100 || idle.gpu_pct > 100 || idle.warn_s.len() > 16 {
             told.wrong(
                 "services.sessions.idle",
-                "percents are 0 to 100, and there are at most 16 warnings".to_owned(),
+                "percents are 0 to 100, and there are at most 16 warnings",
             );
         }
         if self.stop_grace_s > 600 {
-            told.wrong(
-                "services.sessions.stop_grace_s",
-                "must be 0 to 600".to_owned(),
-            );
+            told.wrong("services.sessions.stop_grace_s", "must be 0 to 600");
         }
         let leads = &self.warn_before_s;
         if leads.len() > 16 || leads.iter().any(|s| !(1..=15_552_000).contains(s)) {
             told.wrong(
                 "services.sessions.warn_before_s",
-                "must be at most 16 times of 1 to 15552000 seconds".to_owned(),
+                "must be at most 16 times of 1 to 15552000 seconds",
             );
         }
         told.add(self.watchdog.check());
