@@ -1,5 +1,6 @@
 //! `vault …`: one's own vault, and what comes of all vaults.
 
+use super::admin::settings::{with, without};
 use super::admin::{self, Write, say, send, tag};
 use crate::app::App;
 use crate::client::{Call, Client, encode};
@@ -41,9 +42,15 @@ pub(crate) enum Verb {
     Check(File),
     /// Let it reach sessions that start from now on
     Enable {
-        /// Let no session start without it
-        #[arg(long)]
-        required: bool,
+        /// Let no session start without it; =false lets them again
+        #[arg(
+            long,
+            value_name = "BOOL",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "true"
+        )]
+        required: Option<bool>,
     },
     /// Let it reach no session
     Disable,
@@ -72,6 +79,28 @@ pub(crate) enum Verb {
         /// Show secrets too; it is recorded
         #[arg(long)]
         reveal: bool,
+    },
+    /// Show the variables whose values one is not shown, beside those of everybody, or change them
+    Redaction {
+        #[command(subcommand)]
+        verb: Option<RedactionVerb>,
+    },
+}
+
+/// What can be done with one's own list of hidden names.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum RedactionVerb {
+    /// Hide the values of more variables
+    Add {
+        /// Such as LAB_TOKEN; * at either end stands for anything
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Show the values of variables again
+    Rm {
+        /// As they stand in the list
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
     },
 }
 
@@ -120,13 +149,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         }
         Verb::Import(file) => import(app, &client, MINE, &file).await,
         Verb::Check(file) => check(app, &client, &file).await,
-        Verb::Enable { required } => {
-            let body = match required {
-                true => json!({ "enabled": true, "required": true }),
-                false => json!({ "enabled": true }),
-            };
-            switch(app, &client, MINE, &body).await
-        }
+        Verb::Enable { required } => switch(app, &client, MINE, &enabling(required)).await,
         Verb::Disable => switch(app, &client, MINE, &json!({ "enabled": false })).await,
         Verb::Explain {
             key,
@@ -149,6 +172,48 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let path = on_node(path, agent.as_deref());
             preview(app, &client, &path, reveal).await
         }
+        Verb::Redaction { verb } => redaction(app, &client, verb).await,
+    }
+}
+
+/// One's own list of names, beside that of everybody.
+async fn redaction(app: &App, client: &Client, verb: Option<RedactionVerb>) -> Result<u8, Failure> {
+    let me = client.get("/me").await?;
+    let names = me["redaction_names"].as_array().into_iter().flatten();
+    let names: Vec<String> = names
+        .filter_map(|n| n.as_str().map(str::to_owned))
+        .collect();
+    let (names, what) = match verb {
+        None => {
+            let shown = json!({ "names": names });
+            app.output().object(&shown, "names", || {
+                let lines: Vec<String> = names.iter().map(|name| clean(name)).collect();
+                Ok(lines.join("\n"))
+            })?;
+            return Ok(0);
+        }
+        Some(RedactionVerb::Add { names: more }) => (with(names, more), "more names are hidden"),
+        Some(RedactionVerb::Rm { names: fewer }) => {
+            let left = without(names, &fewer, "longshore vault redaction")?;
+            (left, "fewer names are hidden")
+        }
+    };
+    let body = json!({ "redaction_names": names });
+    let write = Write::new(Method::PATCH, "/me", what).version(tag(&me));
+    let told = send(app, client, write.body(&body)).await?;
+    if app.output().is_json() {
+        app.output().value(&told)?;
+    } else {
+        say(app, what);
+    }
+    Ok(0)
+}
+
+/// What switches a vault on. What is not said of whether it is required stays.
+pub(crate) fn enabling(required: Option<bool>) -> Value {
+    match required {
+        Some(required) => json!({ "enabled": true, "required": required }),
+        None => json!({ "enabled": true }),
     }
 }
 

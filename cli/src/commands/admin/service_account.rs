@@ -1,5 +1,6 @@
 //! `admin service-account …`
 
+use super::super::vault::{self, File};
 use super::{Kind, One, Placed, There, Write, ls, rm, say, secret, send, there};
 use crate::app::App;
 use crate::client::encode;
@@ -59,6 +60,56 @@ pub(crate) enum Verb {
     /// Its keypairs
     #[command(subcommand)]
     Key(Keys),
+    /// Its vault: what its own sessions get
+    #[command(subcommand)]
+    Vault(Vault),
+}
+
+/// What can be done with the vault of one.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Vault {
+    /// Show it and its document; secrets are masks
+    Show(One),
+    /// Replace the document by a file (.toml, .yaml, .json or .conf), as it is
+    Import {
+        #[command(flatten)]
+        one: One,
+        #[command(flatten)]
+        file: File,
+    },
+    /// Let it reach sessions that start from now on
+    Enable {
+        #[command(flatten)]
+        one: One,
+        /// Let no session start without it; =false lets them again
+        #[arg(
+            long,
+            value_name = "BOOL",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "true"
+        )]
+        required: Option<bool>,
+    },
+    /// Let it reach no session
+    Disable(One),
+}
+
+async fn of_vault(app: &App, verb: Vault) -> Result<u8, Failure> {
+    let client = app.client()?;
+    let path = |one: &One| format!("{}/vault", ACCOUNT.of(&one.name));
+    match verb {
+        // Its secrets are for itself alone, by `vault`.
+        Vault::Show(one) => vault::show(app, &client, &path(&one), false).await,
+        Vault::Import { one, file } => vault::import(app, &client, &path(&one), &file).await,
+        Vault::Enable { one, required } => {
+            vault::switch(app, &client, &path(&one), &vault::enabling(required)).await
+        }
+        Vault::Disable(one) => {
+            let body = json!({ "enabled": false });
+            vault::switch(app, &client, &path(&one), &body).await
+        }
+    }
 }
 
 /// Does it.
@@ -88,6 +139,7 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let query = if keep_sessions { "?sessions=keep" } else { "" };
             rm(app, &ACCOUNT, &name, query).await
         }
+        Verb::Vault(verb) => of_vault(app, verb).await,
         Verb::Key(Keys::Ls(one)) => {
             let query = format!("?user={}", encode(&one.name));
             ls(app, &super::key::KEYPAIR, &query).await

@@ -121,7 +121,11 @@ async fn redaction(app: &App, verb: Option<RedactionVerb>) -> Result<u8, Failure
         RedactionVerb::Reset => (None, "the list of hidden names is that of the files"),
         RedactionVerb::Add { names } => (Some(with(now.names, names)), "more names are hidden"),
         RedactionVerb::Rm { names } => {
-            (Some(without(now.names, &names)?), "fewer names are hidden")
+            let hint = "longshore admin settings redaction";
+            (
+                Some(without(now.names, &names, hint)?),
+                "fewer names are hidden",
+            )
         }
     };
     let body = json!({ "names": names });
@@ -139,7 +143,7 @@ async fn redaction(app: &App, verb: Option<RedactionVerb>) -> Result<u8, Failure
 }
 
 /// A list with more names, each once.
-fn with(mut list: Vec<String>, more: Vec<String>) -> Vec<String> {
+pub(crate) fn with(mut list: Vec<String>, more: Vec<String>) -> Vec<String> {
     for name in more {
         if !list.contains(&name) {
             list.push(name);
@@ -148,11 +152,15 @@ fn with(mut list: Vec<String>, more: Vec<String>) -> Vec<String> {
     list
 }
 
-/// A list without some of its names.
-fn without(list: Vec<String>, fewer: &[String]) -> Result<Vec<String>, Failure> {
+/// A list without some of its names; `shown` is what shows it.
+pub(crate) fn without(
+    list: Vec<String>,
+    fewer: &[String],
+    shown: &str,
+) -> Result<Vec<String>, Failure> {
     if let Some(missing) = fewer.iter().find(|name| !list.contains(name)) {
         let text = format!("{} is not in the list", clean(missing));
-        return Err(Failure::new(code::NOT_FOUND, text).hint("longshore admin settings redaction"));
+        return Err(Failure::new(code::NOT_FOUND, text).hint(shown));
     }
     Ok(list
         .into_iter()

@@ -3,11 +3,11 @@
 use super::super::vault::{self, File};
 use super::{Kind, Members, One, Write, edit, ls, rm, say, send};
 use crate::app::App;
-use crate::client::{Call, encode};
+use crate::client::{Call, Client, encode};
 use crate::error::Failure;
 use crate::output::print;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -110,6 +110,24 @@ pub(crate) enum Verb {
         /// Login name, address or id
         user: String,
     },
+    /// Say where a value of somebody's sessions comes from, and what it stands before; secrets are
+    /// masks
+    Explain {
+        /// Login name, address or id
+        user: String,
+        /// Such as environment.STAGE
+        key: String,
+    },
+    /// Switch off somebody's own vault: it reaches no session of its owner any more
+    OwnOff {
+        /// Login name, address or id
+        user: String,
+    },
+    /// Take everything out of somebody's own vault
+    OwnEmpty {
+        /// Login name, address or id
+        user: String,
+    },
 }
 
 /// Does it.
@@ -197,5 +215,33 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
             let path = format!("/users/{}/config", encode(&user));
             vault::preview(app, &client, &path, false).await
         }
+        Verb::Explain { user, key } => {
+            let (user, key) = (encode(&user), encode(&key));
+            let path = format!("/users/{user}/config/explain?key={key}");
+            vault::explain(app, &client, &path, false).await
+        }
+        Verb::OwnOff { user } => {
+            let what = format!("the vault of {user} is switched off");
+            own(app, &client, &user, &json!({ "enabled": false }), &what).await
+        }
+        Verb::OwnEmpty { user } => {
+            let what = format!("the vault of {user} is empty");
+            own(app, &client, &user, &json!({ "content": "" }), &what).await
+        }
     }
+}
+
+/// Changes the vault of a person, which nobody but the owner reads: whatever it is by now.
+async fn own(
+    app: &App,
+    client: &Client,
+    user: &str,
+    body: &Value,
+    what: &str,
+) -> Result<u8, Failure> {
+    let path = format!("/users/{}/vault", encode(user));
+    let write = Write::new(Method::PATCH, &path, what).version(Some("*".to_owned()));
+    send(app, client, write.body(body)).await?;
+    say(app, what);
+    Ok(0)
 }

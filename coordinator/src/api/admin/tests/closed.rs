@@ -1,6 +1,7 @@
 //! What is shown of a session whose vaults are not the caller's own.
 
 use super::{Fixture, ready};
+use axum::body::Body;
 use longshore_common::ids::{AgentId, SessionId};
 use longshore_common::wire::Delivery;
 use serde_json::{Value, json};
@@ -71,6 +72,48 @@ async fn a_request_is_completed_by_the_vaults_of_whom_it_runs_as() {
         (&json!("svc:1"), &json!("/svc"))
     );
     assert!(told.text().contains("hunter2") && !told.text().contains("hunter3"));
+}
+
+#[tokio::test]
+async fn who_acts_for_somebody_leaves_nothing_of_its_own_vault_in_the_session() {
+    let f = ready().await;
+    let alice = f.person("alice", json!({})).await;
+    let good = async |bearer: &str, method: &str, path: &str, body: Value| {
+        let told = f.send_as(bearer, method, path, &body).await;
+        assert!(told.status.is_success(), "{path}: {}", told.text());
+        told.json()
+    };
+    let root = f.bearer_text();
+    let account = json!({ "name": "svc", "projects": ["default"], "allow_impersonation": true });
+    let made = good(&root, "POST", "/api/v1/service-accounts", account).await;
+    let part = |name: &str| made[name].as_str().unwrap();
+    let svc = format!("Bearer {}.{}", part("access_key"), part("secret_key"));
+    for kind in ["project", "queue"] {
+        let rule = json!({
+            "resource": { "type": kind, "id": "default" }, "level": "rw",
+            "subjects": ["alice", "svc"],
+        });
+        good(&root, "POST", "/api/v1/access-rules", rule).await;
+    }
+    let holding = |a: &str, own: &str| {
+        let content = json!({ "environment": { "A": a, own: "x" } }).to_string();
+        json!({ "format": "json", "content": content, "enabled": true })
+    };
+    good(&alice, "PUT", "/api/v1/me/vault", holding("1", "OF_ALICE")).await;
+    let vault = "/api/v1/service-accounts/svc/vault";
+    good(&root, "PUT", vault, holding("9", "OF_SVC")).await;
+    let headers = [
+        ("authorization", svc.as_str()),
+        ("content-type", "application/json"),
+        ("longshore-on-behalf-of", "alice"),
+    ];
+    let asked = Body::from(json!({ "command": ["true"] }).to_string());
+    let session = f.send("POST", "/api/v1/sessions", &headers, asked).await;
+    assert_eq!(session.status, 201, "{}", session.text());
+    assert_eq!(session.json()["owner_name"], "alice");
+    let given = given(&f).await;
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(given.environment, [pair("A", "1"), pair("OF_ALICE", "x")]);
 }
 
 #[tokio::test]
