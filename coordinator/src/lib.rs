@@ -5,6 +5,7 @@
 //! talks to agents; `api` to people. Everything that decides is in `longshore-core`.
 
 pub mod api;
+pub mod audit_head;
 pub mod backups;
 pub mod cluster;
 pub mod config;

@@ -12,6 +12,7 @@ use longshore_common::redact::Names;
 use longshore_coordinator::api::areas::Areas;
 use longshore_coordinator::api::listener::serve_all;
 use longshore_coordinator::api::{self, App, Cursors};
+use longshore_coordinator::audit_head;
 use longshore_coordinator::cluster::{self, ClusterConfig, Prepared};
 use longshore_coordinator::config::{
     Config, Daemon, Overrides, SCHEMA, TlsMode, manual, reference,
@@ -33,7 +34,6 @@ use longshore_coordinator::systemd;
 use longshore_coordinator::tls::{self, Certificates, Pair};
 use longshore_coordinator::vaults::{self, Vaults};
 use longshore_core::model::{Beginning, Event, Group, Meta, NotifyOrder, State};
-use longshore_identity::Sha256;
 use longshore_identity::audit::{Actor, ActorKind, Head};
 use longshore_link::boot_ms;
 use longshore_logging::Log;
@@ -48,8 +48,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-/// How often the end of the audit log is logged: what was cut off since is not missed.
-const AUDIT_HEAD_EVERY: Duration = Duration::from_secs(3600);
 /// After a signal everything has ended within this time.
 const STOPPING: Duration = Duration::from_secs(5);
 /// Number inside containers of the first user.
@@ -454,23 +452,6 @@ fn verify_audit(database: &Path, witnesses: Vec<Head>) -> Result<(), End> {
     )))
 }
 
-/// Says the end of the audit log at the start and once an hour, so that whoever keeps the
-/// log of this process can tell when records were cut off.
-fn say_audit_head(engine: engine::Engine) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        loop {
-            match engine.read_when_room(|state, _| state.audit).await {
-                Ok(end) => {
-                    let hash = Sha256::from_bytes(end.hash);
-                    info!(head = format!("{}:{hash}", end.seq), "end of the audit log");
-                }
-                Err(_) => return, // the coordinator is stopping
-            }
-            tokio::time::sleep(AUDIT_HEAD_EVERY).await;
-        }
-    })
-}
-
 /// Begins to log as the configuration says. The variable LONGSHORE_LOG stands over how much.
 fn log(config: &Config, names: &Names) -> Result<Arc<Log>, End> {
     let fixed = std::env::var("LONGSHORE_LOG").ok();
@@ -750,6 +731,7 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
     }
     let parts = listeners.into_iter();
     let parts = parts.map(|(listener, area)| (listener, Some(area)));
+    let every = cluster::picked(app.settings.watch(), audit_head::every);
     let router = api::router(app);
     serve_all(
         &mut servers,
@@ -759,7 +741,7 @@ async fn run(config: Config, source: Source, (log, names): (Arc<Log>, Names)) ->
         &stopping,
     );
     let watchdog = systemd::watchdog(engine.clone());
-    let audit_head = say_audit_head(engine.clone());
+    let audit_head = tokio::spawn(audit_head::say(engine.clone(), every));
     systemd::tell(&[NotifyState::Ready]);
     info!(%address, version = env!("CARGO_PKG_VERSION"), cluster = %cluster_id, "ready");
     let ended = tokio::select! {

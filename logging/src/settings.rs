@@ -27,6 +27,9 @@ pub struct Logging<P> {
     pub levels: BTreeMap<String, String>,
     /// A line for each request. Of the coordinator alone; an agent may read the same file.
     pub access_log: bool,
+    /// So often the end of the audit log is said, in seconds, 60 to 604,800. Of the coordinator
+    /// alone as well.
+    pub audit_head_interval_s: u32,
     /// How lines look.
     pub format: Form,
     /// Where lines go.
@@ -48,6 +51,7 @@ impl<P: Program> Default for Logging<P> {
             level: "info".to_owned(),
             levels: BTreeMap::new(),
             access_log: true,
+            audit_head_interval_s: 3600,
             format: Form::Auto,
             target: Target::Stderr,
             file: LogFile::of(P::NAME),

@@ -346,6 +346,12 @@ pub const SCHEMA: Schema = Schema {
             "Of the coordinator, which may read the same file; an agent has no requests.",
         ),
         reload(
+            "logging.audit_head_interval_s",
+            Kind::Duration(60, 604_800),
+            "3600",
+            "Of the coordinator as well; an agent has no audit log.",
+        ),
+        reload(
             "logging.format",
             Kind::OneOf(FORMS),
             "\"auto\"",

@@ -834,6 +834,12 @@ pub const SCHEMA: Schema = Schema {
             "true",
             "A line for each request, at info: its id, method, path without the query, status, milliseconds, and who asked.",
         ),
+        live(
+            "logging.audit_head_interval_s",
+            Kind::Duration(60, 604_800),
+            "3600",
+            "So often the end of the audit log is logged: whoever keeps the log can tell when records were cut off.",
+        ),
         reload(
             "logging.format",
             Kind::OneOf(FORMS),
