@@ -311,7 +311,11 @@ async fn show(app: &App, caller: &Person, id: SessionId) -> Result<Option<api::S
                 .sessions
                 .get(&id)
                 .filter(|s| sees(state, &who, s))
-                .map(|s| views::session(state, planner, &live, s, now, detail))
+                .map(|s| {
+                    let mut item = views::session(state, planner, &live, s, now, detail);
+                    views::number(state, planner, now, &[id], std::slice::from_mut(&mut item));
+                    item
+                })
         })
         .await?;
     if shown.is_some() {

@@ -18,10 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 /// Waiting sessions above which an accepted session's place in its queue is not counted:
-/// counting walks the queue, and submissions come by the thousand.
+/// counting asks for each user and shape, and submissions come by the thousand.
 const COUNT_UP_TO: usize = 2000;
-/// Sessions that may be walked over to count the places of one page: some milliseconds.
-const COUNT_STEPS: usize = 500_000;
 
 /// An end of life that an agent names this much later than it was ordered was put off; less
 /// is the way of the order, and rounding.
@@ -324,8 +322,7 @@ fn designation(state: &State, wish: &Designated) -> api::Designation {
     }
 }
 
-/// Gives the waiting sessions of a page their places, as long as that is not too much to
-/// count: each place is counted by a walk over its queue.
+/// Gives the waiting sessions of a page their places.
 pub(super) fn number(
     state: &State,
     planner: &mut Planner,
@@ -333,16 +330,9 @@ pub(super) fn number(
     ids: &[SessionId],
     page: &mut [api::Session],
 ) {
-    let mut steps = 0usize;
-    for (id, shown) in ids.iter().zip(page) {
-        let Some(session) = state.sessions.get(id).filter(|s| s.waits()) else {
-            continue;
-        };
-        steps = steps.saturating_add(state.pending_count(session.group));
-        if steps > COUNT_STEPS {
-            return;
-        }
-        shown.position = scheduler::position(planner, state, session, now);
+    let places = scheduler::positions(planner, state, ids, now);
+    for (shown, place) in page.iter_mut().zip(places) {
+        shown.position = place;
     }
 }
 

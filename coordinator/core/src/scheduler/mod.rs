@@ -29,7 +29,8 @@ mod system;
 
 pub use dispatch::{pool_count, pool_used};
 pub use explain::{
-    Check, blocked_by, check, class_of, explain, is_offered, position, quota, verdicts,
+    Check, InLine, blocked_by, check, class_of, explain, is_offered, position, positions, quota,
+    verdicts, waiting_in_group, waiting_in_queue,
 };
 pub use planner::Planner;
 pub use room::{Never, could_ever_hold, free_slots};

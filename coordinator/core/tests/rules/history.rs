@@ -2,6 +2,7 @@
 //! and a planner made from scratch has to decide what the one that kept up decides.
 
 use crate::nodes::NODES;
+use crate::order::shown_in_order;
 use longshore_common::agent::{AgentState, Device, Health, Inventory, Links, RuntimeState};
 use longshore_common::amount::{SlotLimits, SlotName, Slots, UNIT};
 use longshore_common::api::{NewCluster, NewDesignation, NewSession};
@@ -545,6 +546,9 @@ impl Play {
         for session in waiting.iter().take(3) {
             let _ = explain(planner, state, session, self.now); // looked at below
             let _ = check(planner, state, session, self.now); // likewise
+        }
+        for group in state.groups.keys() {
+            shown_in_order(state, planner, *group, self.now)?;
         }
         let before = state.clone();
         let (mut changes, mut effects) = (Vec::new(), Vec::new());

@@ -4,6 +4,7 @@
 
 mod history;
 mod nodes;
+mod order;
 mod pools;
 mod shares;
 mod told;

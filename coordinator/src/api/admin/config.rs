@@ -243,22 +243,12 @@ pub(in super::super) async fn pending(
     let wanted = text.clone();
     let found = app
         .engine
-        .read(move |state, _| {
-            let queue = queue(state, &viewer, &wanted)?;
-            Some((queue, state.groups_with_pending().collect()))
-        })
+        .read(move |state, _| queue(state, &viewer, &wanted))
         .await?;
-    let (queue, all) = found.ok_or_else(|| missing("queue", &text))?;
+    let queue = found.ok_or_else(|| missing("queue", &text))?;
     let list = format!("pending queue {}", queue.name);
-    let only = move |session: &model::Session| {
-        session
-            .queue
-            .as_ref()
-            .is_some_and(|seat| seat.policy == queue.policy && seat.profile == queue.profile)
-    };
     let whom = groups::Waiting {
-        groups: all,
-        only,
+        line: groups::Line::Queue(queue.name),
         only_own,
         user: caller.caller.user,
     };

@@ -19,10 +19,6 @@ use longshore_core::scheduler;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Waiting sessions of one group up to which all places are counted to bring a page into
-/// order: counting one place walks over all of them.
-const ORDERED_UP_TO: usize = 700;
-
 /// A group as this person sees it: who else may use it is the administrators' business.
 fn view(state: &model::State, viewer: &Viewer, group: &Group) -> GroupView {
     let mut view = group_view(state, group);
@@ -184,20 +180,25 @@ pub(in super::super) async fn pending(
     let group = group.ok_or_else(|| missing("resource group", &text))?;
     let list = format!("pending {group}");
     let whom = Waiting {
-        groups: vec![group],
-        only: |_: &model::Session| true,
+        line: Line::Group(group),
         only_own,
         user: caller.caller.user,
     };
     pages(&app, &query, limit, &list, whom).await
 }
 
+/// Where one waits.
+pub(super) enum Line {
+    /// In a group.
+    Group(GroupId),
+    /// In a queue of this name.
+    Queue(String),
+}
+
 /// Who is wanted of those that wait.
-pub(super) struct Waiting<F> {
-    /// In these groups.
-    pub(super) groups: Vec<GroupId>,
-    /// That this takes.
-    pub(super) only: F,
+pub(super) struct Waiting {
+    /// Those of this line.
+    pub(super) line: Line,
     /// Of others than this person only what the queue is about is shown.
     pub(super) only_own: Option<UserId>,
     /// Who looks.
@@ -229,11 +230,10 @@ pub(super) async fn pages(
     query: &Query,
     limit: usize,
     list: &str,
-    whom: Waiting<impl Fn(&model::Session) -> bool + Send + 'static>,
+    whom: Waiting,
 ) -> Result<Response, Failure> {
     let Waiting {
-        groups,
-        only,
+        line,
         only_own,
         user,
     } = whom;
@@ -247,39 +247,25 @@ pub(super) async fn pages(
     let (items, more): (Vec<api::Session>, bool) = app
         .engine
         .consult(move |state, planner, now| {
-            let waiting = groups.iter().flat_map(|group| state.queue(*group));
-            let mut waiting: Vec<&model::Session> = waiting.filter(|s| only(s)).collect();
-            let mut places = vec![None; waiting.len()];
-            let all: usize = groups.iter().map(|g| state.pending_count(*g)).sum();
-            if all <= ORDERED_UP_TO {
-                let mut placed: Vec<(Option<u64>, &model::Session)> = waiting
-                    .iter()
-                    .map(|s| (scheduler::position(planner, state, s, now), *s))
-                    .collect();
-                // Those without a place are not in line yet: they come last.
-                placed.sort_by_key(|(place, _)| place.unwrap_or(u64::MAX));
-                (places, waiting) = placed.into_iter().unzip();
-            }
-            let end = waiting.len().min(skip.saturating_add(limit));
-            let from = skip.min(end);
-            let mut items: Vec<api::Session> = waiting[from..end]
-                .iter()
-                .map(|s| views::session(state, planner, &live, s, now, Detail::Summary(user)))
-                .collect();
-            if all <= ORDERED_UP_TO {
-                for (item, place) in items.iter_mut().zip(&places[from..end]) {
-                    item.position = *place;
+            // One more than is shown says whether there is another page.
+            let wanted = (skip, limit + 1);
+            let found = match &line {
+                Line::Group(group) => {
+                    scheduler::waiting_in_group(planner, state, *group, wanted, now)
                 }
-            } else {
-                let ids: Vec<_> = waiting[from..end].iter().map(|s| s.id).collect();
-                views::number(state, planner, now, &ids, &mut items);
-            }
-            for (item, session) in items.iter_mut().zip(&waiting[from..end]) {
+                Line::Queue(name) => scheduler::waiting_in_queue(planner, state, name, wanted, now),
+            };
+            let shown = found.iter().take(limit).filter_map(|(id, place)| {
+                let session = state.sessions.get(id)?;
+                let detail = Detail::Summary(user);
+                let mut item = views::session(state, planner, &live, session, now, detail);
+                item.position = *place;
                 if only_own.is_some_and(|user| user != session.owner) {
-                    trimmed(item, hides);
+                    trimmed(&mut item, hides);
                 }
-            }
-            (items, end < waiting.len())
+                Some(item)
+            });
+            (shown.collect(), found.len() > limit)
         })
         .await?;
     let next_cursor = more.then(|| {

@@ -12,7 +12,7 @@ mod quota;
 pub use capacity::verdicts;
 pub(super) use check::in_the_way;
 pub use check::{Check, check, is_offered};
-pub use position::position;
+pub use position::{InLine, position, positions, waiting_in_group, waiting_in_queue};
 pub use quota::quota;
 
 use super::limits::{Over, Requester, layers, over_now};

@@ -1,12 +1,18 @@
-//! The place of a waiting session in the order of the next pass.
+//! The places of waiting sessions in the order of the next pass.
 
-use crate::model::{Discipline, Session, State};
-use crate::scheduler::planner::{Lane, Planner};
-use crate::scheduler::share::Share;
-use longshore_common::ids::SessionId;
+use crate::model::{Session, State};
+use crate::scheduler::planner::Planner;
+use longshore_common::ids::{GroupId, SessionId};
 use longshore_common::time::Timestamp;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use rustc_hash::FxHashMap;
+use std::ops::ControlFlow;
+
+/// Sessions of one group of which each is counted a place by itself; of more the whole order
+/// is gone through once.
+const ONE_BY_ONE: usize = 4;
+
+/// A waiting session, and its place; none for one that is not in line yet.
+pub type InLine = (SessionId, Option<u64>);
 
 /// The place of a waiting session among those that the next pass would look at, from 1.
 /// None for one that is not ready.
@@ -17,7 +23,7 @@ pub fn position(
     now: Timestamp,
 ) -> Option<u64> {
     planner.refresh(state, now);
-    let seat = planner.seats.get(&session.id)?.clone();
+    let seat = planner.seats.get(&session.id)?;
     if !seat.ready {
         return None;
     }
@@ -26,92 +32,144 @@ pub fn position(
         return u64::try_from(before + 1).ok();
     }
     let group = planner.group_of.get(&session.group).copied()?;
-    let row = &planner.groups[group as usize];
     if !state.groups.get(&session.group).is_some_and(|g| g.active) {
         return None;
     }
-    let (skip_after, drf) = (row.skip_after, row.discipline == Discipline::Drf);
-    let mut before = 0u64;
-    for (priority, classes) in planner.bands(group) {
-        let (fresh, spent): (Vec<_>, Vec<_>) = classes
-            .into_iter()
-            .partition(|c| skip_after == 0 || c.retries < skip_after);
-        for part in [fresh, spent] {
-            let lanes: Vec<&Lane> = part.iter().flat_map(|c| planner.lanes_of(c)).collect();
-            if priority == session.priority {
-                let place = match drf {
-                    true => place_by_share(planner, group, &lanes, session.id),
-                    false => place_in_order(&lanes, seat.key),
-                };
-                if let Some(place) = place {
-                    return Some(before + place);
-                }
+    planner.place_in_line(group, session.id)
+}
+
+/// The places of many sessions, in the order in which they are named; none for those that do
+/// not wait, or are not in line.
+pub fn positions(
+    planner: &mut Planner,
+    state: &State,
+    ids: &[SessionId],
+    now: Timestamp,
+) -> Vec<Option<u64>> {
+    planner.refresh(state, now);
+    let mut asked: FxHashMap<GroupId, usize> = FxHashMap::default();
+    let session = |id: &SessionId| state.sessions.get(id).filter(|s| s.waits());
+    for session in ids.iter().filter_map(session) {
+        if session.queue.is_none() {
+            *asked.entry(session.group).or_default() += 1;
+        }
+    }
+    let mut known: FxHashMap<SessionId, Option<u64>> = FxHashMap::default();
+    for (group, count) in asked.into_iter().filter(|(_, count)| *count > ONE_BY_ONE) {
+        let active = state.groups.get(&group).is_some_and(|g| g.active);
+        let mut left = 0;
+        for session in ids.iter().filter_map(session) {
+            if session.group == group && session.queue.is_none() {
+                let ready = planner.seats.get(&session.id).is_some_and(|s| s.ready) && active;
+                let new = known.insert(session.id, None).is_none();
+                left += usize::from(ready && new);
             }
-            let count: usize = lanes.iter().map(|lane| lane.len()).sum();
-            before += u64::try_from(count).unwrap_or(0);
         }
+        debug_assert!(left <= count);
+        let at = planner.group_of.get(&group).copied();
+        let Some(at) = at.filter(|_| left > 0) else {
+            continue;
+        };
+        planner.walk(at, 0, |id, place| {
+            if let Some(found) = known.get_mut(&id) {
+                *found = Some(place);
+                left -= 1;
+            }
+            match left {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
     }
-    None
-}
-
-fn place_in_order(lanes: &[&Lane], own: (i64, i64)) -> Option<u64> {
-    if !lanes.iter().any(|lane| lane.has(own)) {
-        return None;
-    }
-    let before: usize = lanes.iter().map(|lane| lane.before(own)).sum();
-    u64::try_from(before + 1).ok()
-}
-
-/// As if each were placed in turn.
-fn place_by_share(planner: &Planner, group: u32, lanes: &[&Lane], id: SessionId) -> Option<u64> {
-    /// Who waits, in order, with the lane each stands in.
-    type Waiting = BTreeMap<((i64, i64), usize), SessionId>;
-    /// A user's share, its oldest session, and which user.
-    type Next = Reverse<(Share, (i64, i64), u32)>;
-    /// Use, weight, and who waits.
-    type One = (Vec<i64>, i64, Waiting);
-    let capacity = &planner.groups[group as usize].capacity;
-    let slots = capacity.len() - 1;
-    let mut users: BTreeMap<u32, One> = BTreeMap::new();
-    let mut there = false;
-    for (at, lane) in lanes.iter().enumerate() {
-        let (user, used, weight) = planner.share_parts(lane);
-        let entry = users
-            .entry(user)
-            .or_insert_with(|| (used.to_vec(), weight, BTreeMap::new()));
-        for (key, session) in lane.sessions() {
-            there |= session == id;
-            entry.2.insert((key, at), session);
-        }
-    }
-    if !there {
-        return None;
-    }
-    let share = |used: &[i64], weight| Share::of(&used[..slots], &capacity[..slots], weight);
-    let mut order: BinaryHeap<Next> = users
-        .iter()
-        .filter_map(|(user, (used, weight, waiting))| {
-            let ((key, _), _) = waiting.first_key_value()?;
-            Some(Reverse((share(used, *weight), *key, *user)))
+    ids.iter()
+        .map(|id| match known.get(id) {
+            Some(place) => *place,
+            None => position(planner, state, session(id)?, now),
         })
-        .collect();
-    let mut place = 0;
-    while let Some(Reverse((_, _, user))) = order.pop() {
-        let (used, weight, waiting) = users.get_mut(&user)?;
-        let ((_, lane), session) = waiting.pop_first()?;
-        place += 1;
-        if session == id {
-            return Some(place);
-        }
-        for (used, need) in used[..slots]
-            .iter_mut()
-            .zip(planner.shape_total(lanes[lane]))
-        {
-            *used = used.saturating_add(*need);
-        }
-        if let Some(((key, _), _)) = waiting.first_key_value() {
-            order.push(Reverse((share(used, *weight), *key, user)));
-        }
+        .collect()
+}
+
+/// Who waits in a group, in the order in which the next pass would take them: at most `limit`
+/// from one place on (0 is the first). Sessions of queues that lead there come behind, each
+/// with its place in its queue; last come those that are not ready. In a group that is not active
+/// nobody has a place, and all keep their order.
+pub fn waiting_in_group(
+    planner: &mut Planner,
+    state: &State,
+    group: GroupId,
+    (skip, limit): (usize, usize),
+    now: Timestamp,
+) -> Vec<InLine> {
+    planner.refresh(state, now);
+    let mut page = Vec::new();
+    let Some(at) = planner.group_of.get(&group).copied() else {
+        return page;
+    };
+    let active = state.groups.get(&group).is_some_and(|g| g.active);
+    if limit > 0 {
+        planner.walk(at, skip, |id, place| {
+            page.push((id, active.then_some(place)));
+            match page.len() < limit {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
     }
-    None
+    let mut skip = skip.saturating_sub(planner.in_line(at));
+    let of_group = |id: &SessionId| state.sessions.get(id).is_some_and(|s| s.group == group);
+    if page.len() < limit {
+        let queued = planner.queues.values().flat_map(|queue| {
+            let numbered = (1u64..).zip(queue);
+            numbered.map(|(place, (_, _, id))| (*id, Some(place)))
+        });
+        let mut queued = queued.filter(|(id, _)| of_group(id));
+        while skip > 0 && queued.next().is_some() {
+            skip -= 1;
+        }
+        page.extend(queued.take(limit - page.len()));
+    }
+    if page.len() < limit {
+        let unready = not_in_line(planner, state, |session| session.group == group);
+        page.extend(unready.skip(skip).take(limit - page.len()));
+    }
+    page
+}
+
+/// The same of a queue, by its name.
+pub fn waiting_in_queue(
+    planner: &mut Planner,
+    state: &State,
+    queue: &str,
+    (skip, limit): (usize, usize),
+    now: Timestamp,
+) -> Vec<InLine> {
+    planner.refresh(state, now);
+    let line = planner.queues.get(queue);
+    let count = line.map_or(0, std::collections::BTreeSet::len);
+    let numbered = (1u64..).zip(line.into_iter().flatten());
+    let numbered = numbered.map(|(place, (_, _, id))| (*id, Some(place)));
+    let mut page: Vec<InLine> = numbered.skip(skip).take(limit).collect();
+    if page.len() < limit {
+        let its = |session: &Session| session.queue.as_ref().is_some_and(|s| s.name == queue);
+        let unready = not_in_line(planner, state, its);
+        let (skip, left) = (skip.saturating_sub(count), limit - page.len());
+        page.extend(unready.skip(skip).take(left));
+    }
+    page
+}
+
+/// Waiting sessions that are not ready, the oldest first.
+fn not_in_line(
+    planner: &Planner,
+    state: &State,
+    takes: impl Fn(&Session) -> bool,
+) -> impl Iterator<Item = InLine> {
+    let mut found: Vec<_> = planner
+        .unready()
+        .filter_map(|id| state.sessions.get(&id))
+        .filter(|session| session.waits() && takes(session))
+        .map(|session| (session.created_at, session.id.place(), session.id))
+        .collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, _, id)| (id, None))
 }

@@ -1,6 +1,6 @@
 //! Keeping the indexes as the state is: what differs is read anew.
 
-use super::{Class, Key, Lane, LaneKey, Node, Planner, Queueing, Seat, Shape, Stopped};
+use super::{Class, Key, Lane, LaneKey, Line, Node, Planner, Queueing, Seat, Shape, Stopped};
 use crate::bugs;
 use crate::model::{Account, Agent, Discipline, Session, State};
 use crate::scheduler::limits::Requester;
@@ -679,7 +679,7 @@ impl Planner {
             in_group,
             user: in_group,
             counts,
-            sessions: BTreeSet::new(),
+            sessions: Line::new(),
             parked: None,
             members: 0,
         };

@@ -12,10 +12,12 @@
 
 mod bounds;
 mod keep;
+mod line;
 mod order;
 mod pass;
 mod place;
 mod since;
+mod walk;
 
 use super::nodes::{Nodes, Place, Vector, fits};
 use super::ready::Mark;
@@ -24,6 +26,7 @@ use super::{Decisions, dispatch};
 use crate::model::{
     Account, Change, Discipline, Domain, Group, PolicyKind, Project, Selection, Session, State,
 };
+use line::Line;
 use longshore_common::agent::Inventory;
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::devices::ByPlace;
@@ -121,7 +124,7 @@ pub(super) struct Lane {
     in_group: u32,
     user: u32,
     counts: bool,
-    sessions: BTreeSet<Key>,
+    sessions: Line<Key>,
     /// At a limit of this account.
     parked: Option<u32>,
     members: usize,
@@ -570,27 +573,6 @@ impl Planner {
             .collect();
         groups.sort_unstable();
         groups.into_iter().map(|(_, at)| at).collect()
-    }
-}
-
-impl Lane {
-    pub(super) fn sessions(&self) -> impl Iterator<Item = (Key, SessionId)> {
-        self.sessions.iter().map(|key| (*key, session_of(*key)))
-    }
-
-    /// How many of it are ready.
-    pub(super) fn len(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Whether one of it that is ready has this place.
-    pub(super) fn has(&self, key: Key) -> bool {
-        self.sessions.contains(&key)
-    }
-
-    /// How many of it come before a place.
-    pub(super) fn before(&self, key: Key) -> usize {
-        self.sessions.range(..key).count()
     }
 }
 

@@ -142,7 +142,7 @@ impl Planner {
         }
     }
 
-    fn recount_capacity(&mut self, group: u32) {
+    pub(super) fn recount_capacity(&mut self, group: u32) {
         let row = &self.groups[group as usize];
         if row.capacity_epoch == Some(row.epoch) {
             return;
