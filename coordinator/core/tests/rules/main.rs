@@ -2,6 +2,8 @@
 //! hold for dominant shares; and a run in which each seeded mistake has to be caught.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod blocking;
+mod fairness;
 mod history;
 mod nodes;
 mod order;
