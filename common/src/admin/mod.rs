@@ -41,9 +41,10 @@ pub use policies::{
     UserPolicyRequest, UserPolicyView, UtilizationRequest, UtilizationView,
 };
 pub use pools::{
-    AllocationPolicyRequest, AllocationPolicyView, ConfigSwitch, ConfigVerdict, LinkView,
-    PolicyProfileRequest, PolicyProfileView, PoolRequest, PoolView, ProfileRequest, ProfileView,
-    ProvisionRequest, QueuePatch, QueueView, ResourceConfigRequest, ResourceConfigView,
+    AllocationPolicyRequest, AllocationPolicyView, ConfigSwitch, ConfigVerdict, ConfigVersionView,
+    LinkView, LoadRequest, PolicyProfileRequest, PolicyProfileView, PoolRequest, PoolView,
+    ProfileRequest, ProfileView, ProvisionRequest, QueuePatch, QueueView, ResourceConfigRequest,
+    ResourceConfigView,
 };
 pub use presets::{OfferedPreset, PresetRequest, PresetView};
 pub use rights::{

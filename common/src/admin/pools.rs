@@ -176,6 +176,30 @@ pub struct ProvisionRequest {
     pub expected_version: Member<i64>,
 }
 
+/// Makes the draft equal to a version that was live (`POST /resource-config/draft/load`).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoadRequest {
+    /// Which version, as `GET /resource-config/versions` lists it.
+    #[serde(default, skip_serializing_if = "Member::is_absent")]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    pub version: Member<i64>,
+}
+
+/// A version of the document that is or was live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigVersionView {
+    /// Which; the largest is the live one.
+    pub version: u64,
+    /// When it was provisioned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub at: Option<Timestamp>,
+    /// Who provisioned it; superadmins are told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+}
+
 /// Whether queues are served (`PUT /resource-config/enabled`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -17,6 +17,7 @@
 //! | `audit.rs` | the audit log: searches, and whether its chain is whole |
 
 mod audit;
+mod configs;
 mod copies;
 mod load;
 mod migrate;

@@ -2,18 +2,19 @@
 
 use super::super::errors::Failure;
 use super::super::extract::{Query, Ref};
-use super::super::{App, page, person};
+use super::super::{App, json, page, person};
 use super::{
     Match, Nothing, Viewer, Wanted, groups, list as listed, missing, value_of, verbs, write,
 };
 use axum::extract::{Request, State};
 use axum::response::Response;
 use longshore_common::admin::{
-    ConfigSwitch, Member, ProvisionRequest, QueuePatch, QueueView, ResourceConfigRequest,
-    ResourceConfigView,
+    ConfigSwitch, ConfigVersionView, LoadRequest, Member, ProvisionRequest, QueuePatch, QueueView,
+    ResourceConfigRequest, ResourceConfigView,
 };
-use longshore_core::model;
-use longshore_core::model::admin::{AdminVerb, draft_view, live_view, queue_views};
+use longshore_common::api::Page;
+use longshore_core::model::admin::{AdminVerb, draft_view, live_view, queue_views, view_of_live};
+use longshore_core::model::{self, LiveConfig};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -34,11 +35,85 @@ pub(in super::super) async fn live(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, Failure> {
-    document(&app, request, |state, viewer| match viewer.all {
-        true => live_view(state),
-        false => open_part(state, viewer, live_view(state)),
+    document(&app, request, |state, viewer| {
+        shown(state, viewer, live_view(state))
     })
     .await
+}
+
+/// What somebody is shown of a version.
+fn shown(state: &model::State, viewer: &Viewer, whole: ResourceConfigView) -> ResourceConfigView {
+    match viewer.all {
+        true => whole,
+        false => open_part(state, viewer, whole),
+    }
+}
+
+/// Versions that are or were live, the newest first.
+pub(in super::super) async fn versions(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let viewer = Viewer::of(&person(request.extensions())?);
+    let query = Query::read(request.uri().query(), &["limit", "cursor"])?;
+    let limit = page::limit(&query)?;
+    let list = "resource-config versions";
+    let before = app.cursors.place(list, &query)?;
+    let before = before.and_then(|place| place.parse().ok());
+    // One more than is shown says whether there is another page.
+    let wanted = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+    let mut found = app.reader.config_versions(before, wanted).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().filter(|_| more).map(|last| last.version);
+    let items = found.into_iter().map(|one| ConfigVersionView {
+        version: one.version,
+        at: one.provisioned_at,
+        by: if viewer.all { one.by } else { String::new() },
+    });
+    json(&Page {
+        items: items.collect(),
+        next_cursor: last.map(|last| app.cursors.make(list, &query, &last.to_string())),
+    })
+}
+
+/// A version that is or was live, by its number.
+async fn kept(app: &App, number: u64) -> Result<LiveConfig, Failure> {
+    let found = app.reader.config_version(number).await?;
+    found.ok_or_else(|| missing("version", &number.to_string()))
+}
+
+pub(in super::super) async fn version(
+    State(app): State<App>,
+    Ref(text): Ref,
+    request: Request,
+) -> Result<Response, Failure> {
+    let number = text.parse().map_err(|_| missing("version", &text))?;
+    let kept = kept(&app, number).await?;
+    let look = move |state: &model::State, viewer: &Viewer, _: &str| {
+        Some(shown(state, viewer, view_of_live(state, &kept)))
+    };
+    verbs::read(&app, text, request, "version", look).await
+}
+
+/// Makes the draft equal to a version that was live.
+pub(in super::super) async fn load(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let write = write::<LoadRequest>(request, &[], Match::Optional).await?;
+    let number = match &write.body.version {
+        Member::Value(number) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    let Some(number) = number else {
+        let text = "version must be the number of a version that was live.";
+        return Err(Failure::new("LS-INVALID", text).at("/version", text));
+    };
+    let document = kept(&app, number).await?.config;
+    let verb = AdminVerb::LoadDraft(Box::new(document));
+    let answer = write.order(&app, verb, current).await?;
+    write.changed(&answer)
 }
 
 pub(in super::super) async fn draft(

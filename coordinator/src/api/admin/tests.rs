@@ -709,6 +709,46 @@ async fn pools_are_drafted_provisioned_and_shared_out() {
         (&done["valid"], &done["config"]["version"]),
         (&json!(true), &json!(1))
     );
+    // What was live before is kept, and can be made the draft again.
+    let versions = "/api/v1/resource-config/versions";
+    let listed = f.get(versions).await.into_json();
+    assert_eq!(
+        (&listed["items"][0]["version"], &listed["items"][0]["by"]),
+        (&json!(1), &done["config"]["by"]),
+        "{listed}"
+    );
+    f.put(draft, "*", &json!({})).await.into_json();
+    f.post(provision, &json!({ "expected_version": 1 }))
+        .await
+        .into_json();
+    let first = f.get(&format!("{versions}?limit=1")).await.into_json();
+    assert_eq!(first["items"][0]["version"], 2);
+    let cursor = first["next_cursor"].as_str().expect("more");
+    let next = format!("{versions}?limit=1&cursor={cursor}");
+    let next = f.get(&next).await.into_json();
+    assert_eq!(next["items"][0]["version"], 1);
+    let old = f.get(&format!("{versions}/1")).await.into_json();
+    assert_eq!(
+        (&old["version"], &old["pools"][0]["name"]),
+        (&json!(1), &done["config"]["pools"][0]["name"]),
+        "{old}"
+    );
+    for none in ["7", "x", "-1"] {
+        let none = f.get(&format!("{versions}/{none}")).await;
+        assert_eq!(none.code(), "LS-NOT-FOUND");
+    }
+    let load = format!("{draft}/load");
+    assert_eq!(f.post(&load, &json!({})).await.code(), "LS-INVALID");
+    let none = f.post(&load, &json!({ "version": 7 })).await;
+    assert_eq!(none.code(), "LS-NOT-FOUND");
+    let loaded = f.post(&load, &json!({ "version": 1 })).await.into_json();
+    assert_eq!(
+        (&loaded["base"], &loaded["profiles"]),
+        (&json!(2), &old["profiles"])
+    );
+    let done = f.post(provision, &json!({ "expected_version": 2 })).await;
+    let done = done.into_json();
+    assert_eq!(done["config"]["version"], 3, "{done}");
     // Dev's jobs come first, then Research's; the rest finds every pool full.
     let queue = |name: &str| json!({ "command": ["x"], "queue": name, "slots": { "cpu": "1", "mem": "1g" } });
     for name in [

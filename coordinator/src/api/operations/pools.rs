@@ -21,6 +21,26 @@ pub(super) const ROWS: &[Operation] = &[
         ..READ
     },
     Operation {
+        id: "resource_config_versions",
+        path: "/api/v1/resource-config/versions",
+        row: Some(Access::ResourceConfigRead),
+        summary: "Versions of the document that are or were live, the newest first",
+        parameters: PAGED,
+        gives: Gives::Page(shape::<admin::ConfigVersionView>),
+        codes: &["LS-CURSOR"],
+        handler: || get(config::versions),
+        ..LIST
+    },
+    Operation {
+        id: "resource_config_version_read",
+        path: "/api/v1/resource-config/versions/{id}",
+        row: Some(Access::ResourceConfigRead),
+        summary: "A version that is or was live, by its number",
+        gives: Gives::Json(shape::<admin::ResourceConfigView>),
+        handler: || get(config::version),
+        ..READ
+    },
+    Operation {
         id: "resource_config_draft_read",
         path: "/api/v1/resource-config/draft",
         row: Some(Access::ResourceConfigWrite),
@@ -68,6 +88,17 @@ pub(super) const ROWS: &[Operation] = &[
         gives: Gives::Json(shape::<admin::ResourceConfigView>),
         codes: &["LS-VERSION-STALE"],
         handler: || post(config::reset),
+        ..ACT
+    },
+    Operation {
+        id: "resource_config_draft_load",
+        path: "/api/v1/resource-config/draft/load",
+        row: Some(Access::ResourceConfigWrite),
+        summary: "Make the draft equal to a version that was live",
+        takes: Some(shape::<admin::LoadRequest>),
+        gives: Gives::Json(shape::<admin::ResourceConfigView>),
+        codes: &["LS-NOT-FOUND", "LS-VERSION-STALE"],
+        handler: || post(config::load),
         ..ACT
     },
     Operation {

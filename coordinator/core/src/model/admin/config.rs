@@ -44,7 +44,9 @@ pub fn live_view(state: &State) -> ResourceConfigView {
     view_of_live(state, &state.config)
 }
 
-pub(super) fn view_of_live(state: &State, live: &LiveConfig) -> ResourceConfigView {
+/// A version that is or was live, with what its pools hold now.
+#[must_use]
+pub fn view_of_live(state: &State, live: &LiveConfig) -> ResourceConfigView {
     ResourceConfigView {
         version: live.version,
         base: None,

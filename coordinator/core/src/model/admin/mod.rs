@@ -46,7 +46,7 @@ mod vaults;
 
 pub use accounts::AccountVerb;
 pub use audit::{Reported, ReportedContainer, usage_audit};
-pub use config::{document, draft_view, live_view, queue_view, queue_views};
+pub use config::{document, draft_view, live_view, queue_view, queue_views, view_of_live};
 pub use export::{ExportKind, Table, export, export_keys};
 pub use findings::validate;
 pub(super) use groups::with_domains;
