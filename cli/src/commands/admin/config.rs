@@ -5,13 +5,16 @@ use super::{Write, effects, in_editor, object, read, request, say, send, tag};
 use crate::app::App;
 use crate::ask::confirm_if;
 use crate::client::{Client, encode, typed};
+use crate::clock;
 use crate::error::{Failure, code};
-use crate::output::{clean, print};
-use longshore_common::admin::{ConfigVerdict, Impact};
+use crate::output::{Table, clean, print};
+use longshore_common::admin::{ConfigVerdict, ConfigVersionView, Impact};
 use longshore_common::api::Session;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+const VERSIONS: &str = "/resource-config/versions";
 
 /// Of so many sessions it is told whose they are before they are cancelled: each is asked
 /// for by itself, and nobody reads more lines than this.
@@ -25,7 +28,12 @@ pub(crate) enum Verb {
         /// The draft
         #[arg(long)]
         draft: bool,
+        /// A version that was live
+        #[arg(long, value_name = "N", conflicts_with = "draft")]
+        version: Option<u64>,
     },
+    /// List the versions that were live
+    Versions,
     /// Show in what the draft differs from what is live
     Diff,
     /// Change the draft in $EDITOR
@@ -33,7 +41,11 @@ pub(crate) enum Verb {
     /// Replace the draft by a file, YAML or JSON; - reads standard input
     Load {
         /// The file
-        file: String,
+        #[arg(required_unless_present = "version")]
+        file: Option<String>,
+        /// Instead of a file, a version that was live
+        #[arg(long, value_name = "N", conflicts_with = "file")]
+        version: Option<u64>,
     },
     /// Say what is wrong with the draft and what provisioning it would do
     Validate,
@@ -51,9 +63,13 @@ pub(crate) enum Verb {
 pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
     let client = app.client()?;
     match verb {
-        Verb::Show { draft } => {
-            let path = if draft { DRAFT } else { "/resource-config" };
-            let item = client.get(path).await?;
+        Verb::Show { draft, version } => {
+            let path = match (draft, version) {
+                (true, _) => DRAFT.to_owned(),
+                (false, Some(version)) => format!("{VERSIONS}/{version}"),
+                (false, None) => "/resource-config".to_owned(),
+            };
+            let item = client.get(&path).await?;
             app.output()
                 .object(&item, "version", || Ok(format!("{item:#}\n")))?;
         }
@@ -82,7 +98,28 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
                 say(app, "saved in the draft; longshore admin config validate");
             }
         }
-        Verb::Load { file } => {
+        Verb::Versions => {
+            let items = client.list(VERSIONS).await?;
+            app.output().list(&items, "version", || versions(&items))?;
+        }
+        Verb::Load {
+            version: Some(version),
+            ..
+        } => {
+            let draft = tag(&client.get(DRAFT).await?);
+            let path = format!("{DRAFT}/load");
+            let body = json!({ "version": version });
+            let what = format!("the draft is version {version}");
+            let write = Write::new(Method::POST, &path, &what);
+            send(app, &client, write.version(draft).body(&body)).await?;
+            say(app, &format!("{what}; longshore admin config validate"));
+        }
+        Verb::Load {
+            file,
+            version: None,
+        } => {
+            // The line says that one of both is there.
+            let file = file.unwrap_or_else(|| "-".to_owned());
             let wanted = read(&file)?;
             let what = format!("the draft is what {file} says");
             let saved = change(app, &client, &what, |document| {
@@ -135,6 +172,16 @@ pub(crate) async fn run(app: &App, verb: Verb) -> Result<u8, Failure> {
         Verb::Off => switch(app, false).await?,
     }
     Ok(0)
+}
+
+fn versions(items: &[Value]) -> Result<Table, Failure> {
+    let mut table = Table::new(&["VERSION", "PROVISIONED", "BY"]);
+    for item in items {
+        let one: ConfigVersionView = typed(item.clone())?;
+        let at = one.at.map_or_else(|| "-".to_owned(), clock::full);
+        table.row(vec![one.version.to_string(), at, one.by]);
+    }
+    Ok(table)
 }
 
 async fn switch(app: &App, on: bool) -> Result<(), Failure> {
