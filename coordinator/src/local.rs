@@ -154,7 +154,10 @@ pub fn checked(
     let (config, loaded) = begun;
     // What is stored sets none of its keys.
     let key = config.check_master_key(loaded);
-    match (with_what_is_stored(source, &config.daemon.socket(), machine), key) {
+    match (
+        with_what_is_stored(source, &config.daemon.socket(), machine),
+        key,
+    ) {
         (told, Ok(())) => told,
         (Ok(_), Err(key)) => Err(key),
         (Err(told), Err(key)) => Err(told.and(&key)),
