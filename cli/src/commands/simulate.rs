@@ -24,11 +24,13 @@ pub(crate) struct Args {
 }
 
 /// What a line can be about.
-const EVENTS: [&str; 6] = [
+const EVENTS: [&str; 8] = [
     "started",
     "start-failed",
     "refused",
     "ended",
+    "warned",
+    "report",
     "pending",
     "summary",
 ];
@@ -192,6 +194,20 @@ fn what(line: &Value) -> String {
                 text_of(line, "reason")
             )
         }
+        "warned" => format!("{} at {}", text_of(line, "reason"), line["stop_at"]),
+        "report" => {
+            let at = |object: Option<&Value>, what: &str| {
+                let at = object?.get("deadline")?;
+                Some(format!("{what} at {at}"))
+            };
+            let kind = text_of(line, "kind");
+            let idle = at(Some(line), kind).unwrap_or_else(|| kind.to_owned());
+            let lifetime = at(line.get("lifetime"), "lifetime");
+            std::iter::once(idle)
+                .chain(lifetime)
+                .collect::<Vec<_>>()
+                .join(", ")
+        }
         "pending" => {
             let position = line.get("position");
             let place = position.map_or_else(String::new, |p| format!("#{p} "));
@@ -311,6 +327,28 @@ events:
             rows[6].contains("group default: cuda.device 50.0 %, cpu 52.5 %"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn every_event_can_be_asked_for() {
+        const ENDS: &str = "
+agents: [{name: n, slots: {cpu: 1}}]
+events:
+- {at: 0, submit: {id: a, slots: {cpu: 1}, lifetime_s: 30}}
+- {at: 5, report: {id: a}}
+";
+        let of = |text: &str| wanted(run_until(text, None).unwrap(), &[]).unwrap();
+        let mut all = of(FILE);
+        all.extend(of(ENDS));
+        let events: Vec<&str> = all.iter().map(|l| text_of(&l.value, "event")).collect();
+        assert!(events.iter().all(|event| EVENTS.contains(event)));
+        assert!(events.contains(&"warned") && events.contains(&"report"));
+        let told = |event: &str| {
+            let line = all.iter().find(|l| text_of(&l.value, "event") == event);
+            what(&line.unwrap().value)
+        };
+        assert_eq!(told("warned"), "lifetime-exceeded at 30");
+        assert_eq!(told("report"), "none, lifetime at 30");
     }
 
     #[test]
