@@ -2,7 +2,7 @@ use super::super::tests::{CLUSTER, config};
 use super::*;
 use longshore_common::ids::{CoordinatorGeneration, Fence, InstanceId};
 use longshore_common::time::Timestamp;
-use longshore_link::{take_in, transport};
+use longshore_link::{Side, take_in, transport};
 use quinn::crypto::rustls::QuicServerConfig;
 
 fn welcome() -> Welcome {

@@ -91,15 +91,19 @@ fn stray(of: &World, id: SessionId) -> Stray {
 }
 
 fn stray_of(of: &World, (agent, key): (AgentId, ContainerKey)) -> Stray {
-    let placed = placement(of.state(), agent, key).unwrap();
+    let placed = placement(of.state(), agent, key).expect("it is as the other installation has it");
     let session = &of.stored[&key.session];
-    let container = session.containers.iter().find(|c| c.key == key).unwrap();
+    let container = session
+        .containers
+        .iter()
+        .find(|c| c.key == key)
+        .expect("it is as the other installation has it");
     let claim = Claim {
         slots: container.slots.clone(),
         devices: container.devices.clone(),
     };
     // As it comes back: out of the text of a label.
-    let text = serde_json::to_string(&placed).unwrap();
+    let text = serde_json::to_string(&placed).expect("it is as the other installation has it");
     Stray {
         item: UnclaimedItem {
             key,
@@ -107,7 +111,7 @@ fn stray_of(of: &World, (agent, key): (AgentId, ContainerKey)) -> Stray {
             report: report(key, container.state),
             record: String::new(),
         },
-        record: Some(serde_json::from_str(&text).unwrap()),
+        record: Some(serde_json::from_str(&text).expect("it is as the other installation has it")),
         ended: false,
     }
 }
