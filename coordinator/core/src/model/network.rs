@@ -6,7 +6,7 @@
 
 use super::change::Change;
 use super::draft::Draft;
-use super::entities::{FailedStart, Session};
+use super::entities::{FailedStart, Group, Session};
 use super::lifecycle::fail_attempt;
 use super::policies::{ClusterNetwork, SchedulerSettings};
 use super::state::State;
@@ -213,7 +213,20 @@ pub(super) fn pool_differs<'a>(
     settings: &SchedulerSettings,
 ) -> impl Iterator<Item = Change> + 'a {
     let other = state.scheduler.network.overlay_pool != settings.network.overlay_pool;
-    let waiting = state.awaiting_range().filter(move |_| other);
+    looked_at_again(state, other)
+}
+
+/// Another network of its group may be had without a range by who waits for one there, or in a
+/// queue.
+pub(super) fn group_differs<'a>(
+    state: &'a State,
+    (before, now): (&Group, &Group),
+) -> impl Iterator<Item = Change> + 'a {
+    looked_at_again(state, before.cluster_network != now.cluster_network)
+}
+
+fn looked_at_again(state: &State, wanted: bool) -> impl Iterator<Item = Change> + '_ {
+    let waiting = state.awaiting_range().filter(move |_| wanted);
     waiting.filter_map(|id| {
         let session = state.sessions.get(&id)?;
         let session = Session {

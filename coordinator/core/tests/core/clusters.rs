@@ -1,6 +1,7 @@
 //! Sessions of several containers.
 
-use super::world::{World, exit, failed, inventory, job, slots};
+use super::world::{World, exit, failed, group, inventory, job, slots};
+use longshore_common::admin::{GroupRequest, Member};
 use longshore_common::api::{NewCluster, NewSession};
 use longshore_common::ids::{AgentId, ContainerKey, InstanceId, SessionId};
 use longshore_common::limits::IdleAction;
@@ -8,6 +9,7 @@ use longshore_common::network::{NodeNetworks, SessionNetwork, Underlay};
 use longshore_common::session::{Cause, ContainerState, End, Reason, SessionState, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{IdleCheckName, OutcomeNumber};
+use longshore_core::model::admin::{AdminOrder, AdminVerb};
 use longshore_core::model::{
     Change, ClusterIdleVerdict, ClusterNetwork, Event, IdleSaid, More, SettingsOrder, Steering,
     cluster_idle, desired_set, is_given, judged_together,
@@ -541,6 +543,39 @@ fn who_finds_no_range_waits_until_another_is_gone_and_holds_up_nobody() {
         world.show(third)
     );
     world.check_usage();
+}
+
+#[test]
+fn who_waits_for_a_range_needs_none_in_a_group_that_takes_that_of_its_nodes() {
+    let mut world = World::new();
+    for (number, name) in (1..).zip(["n1", "n2"]) {
+        world.agent(name, 0);
+        has_networks(&mut world, name, at(number, &[]));
+    }
+    has_pool(&mut world, "10.214.0.0/28");
+    let submitted: Vec<SessionId> = (0..3)
+        .map(|_| world.submit(three("multi-node", "3")))
+        .collect();
+    let waiting: Vec<SessionId> = submitted
+        .into_iter()
+        .filter(|id| world.stored[id].awaits_range.is_some())
+        .collect();
+    assert!(!waiting.is_empty());
+    let request = GroupRequest {
+        cluster_network: Member::Value("host".to_owned()),
+        ..GroupRequest::default()
+    };
+    let order = AdminOrder {
+        verb: AdminVerb::PatchGroup(group().name, Box::new(request)),
+        caller: world.caller(),
+        expected_version: None,
+        dry_run: false,
+    };
+    world.does(Event::Admin(Box::new(order)));
+    for id in waiting {
+        assert_eq!(world.stored[&id].awaits_range, None);
+        assert!(world.is(id, SessionState::Scheduled), "{}", world.show(id));
+    }
 }
 
 #[test]

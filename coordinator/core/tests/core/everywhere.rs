@@ -360,6 +360,17 @@ fn the_last_words_are_those_of_the_one_that_decided() {
         ended(&mut world, there[at], exit(0));
     }
     assert_eq!(words(&world, id), of("sub1"));
+    // One that was stopped, or is gone, decided nothing.
+    let stopped = End::Stopped {
+        reason: Reason::LifetimeExceeded,
+        exit: None,
+    };
+    for end in [stopped, End::Vanished { rebooted: true }] {
+        let (mut world, id, there) = running();
+        ended(&mut world, there[0], exit(0));
+        ended(&mut world, there[1], end.clone());
+        assert_eq!(words(&world, id), main, "{end:?}");
+    }
     // Of one that somebody stops, main1.
     let (mut world, id, there) = running();
     world.terminate(&[id], 30, false);

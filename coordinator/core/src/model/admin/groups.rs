@@ -5,6 +5,7 @@ use super::super::draft::Draft;
 use super::super::entities::Group;
 use super::super::event::Refusal;
 use super::super::loss;
+use super::super::network;
 use super::super::people::{KeypairState, User};
 
 use super::super::policies::{Allowed, DirectSubmits, Discipline, Project, Selection};
@@ -254,7 +255,9 @@ fn changed(state: &State, present: &Group, mut group: Group) -> Decision {
         Vec::new()
     } else {
         group.version += 1;
-        store(state, group.clone())
+        let mut changes = store(state, group.clone());
+        changes.extend(network::group_differs(state, (present, &group)));
+        changes
     };
     Decision::new(object(state, &group), changes)
         .was(&group_view(state, present))

@@ -294,17 +294,18 @@ pub(in super::super) fn close_container(draft: &mut Draft<'_>, key: ContainerKey
     draft.touch(agent);
 }
 
-/// Keeps the last words of the main container, or of the one whose end is the session's.
+/// Keeps the last words of the main container, or of the one whose own end is the session's: one
+/// that was stopped or is gone decided nothing.
 fn take_tail(session: &mut Session, outcome: &Outcome, goes_on: bool) {
     let rank = outcome.key.rank;
-    let decides = session.stop.is_none() && session.code_counts(rank) && !goes_on;
+    let by_itself = session.failed.is_none() && matches!(outcome.end, Some(End::Exited(_)));
+    let counts = session.code_counts(rank) && (rank == Rank::MAIN || by_itself);
+    let decides = session.stop.is_none() && counts && !goes_on;
     let main = rank == Rank::MAIN && (session.stop.is_none() || session.tail_rank == rank);
-    if decides {
-        (session.tail, session.tail_at, session.tail_rank) = (None, None, rank);
-    }
     if outcome.tail.is_empty() || !(decides || main) {
         return;
     }
+    session.tail_rank = rank;
     session.tail = Some(String::from_utf8_lossy(&outcome.tail).into_owned());
     let length = outcome.tail.len() as u64;
     // A number of a peer: one that cannot be is none.
