@@ -210,7 +210,11 @@ impl<C: Containers> Supervisor<C> {
             return Ok(());
         }
         // Asked before each create: what was accepted before may have been by another policy.
-        if let Err(detail) = policy::check(&entry.spec, &self.config.policy, &self.node(key)) {
+        let allowed = |node: &Node| policy::check(&entry.spec, &self.config.policy, node);
+        if let Err(detail) = allowed(&self.node(key, |_| true)) {
+            if allowed(&self.node(key, |other| other.want != Want::Stop)).is_ok() {
+                return Ok(()); // without what is being stopped it fits: asked again when that is gone
+            }
             warn!(%key, %detail, "order refused");
             let cause = Cause::LocalPolicy;
             let end = End::StartFailed { cause, detail };
@@ -263,22 +267,30 @@ impl<C: Containers> Supervisor<C> {
         Ok(())
     }
 
-    /// What the node has besides one container.
-    fn node(&self, key: ContainerKey) -> Node {
+    /// What the node has besides one container, of those that count.
+    fn node(&self, key: ContainerKey, counts: impl Fn(&Entry) -> bool) -> Node {
         let others = self.desired.values().filter(|other| {
             let record = self.journal.key(other.key);
-            other.key != key && record.is_some_and(|r| r.stage.is_some() && r.closed.is_none())
+            let here = record.is_some_and(|r| r.stage.is_some() && r.closed.is_none());
+            other.key != key && here && counts(other)
         });
         let mem = SlotName::mem();
-        let others = others.map(|other| other.spec.slots.amount(&mem));
+        let amounts: Vec<i64> = others.map(|o| o.spec.slots.amount(&mem)).collect();
         let root = match self.engine.root.as_os_str().is_empty() {
             true => std::path::Path::new("/"),
             false => &self.engine.root,
         };
+        // What takes the place of another try of its session gives back as much as it takes.
+        let mut known = self.journal.contents().keys.keys();
+        let replaces = known.any(|other| {
+            let same = (other.session, other.rank) == (key.session, key.rank);
+            same && other.attempt != key.attempt
+        });
+        let disk = (!replaces).then(|| host::disk(root).ok()).flatten();
         Node {
-            containers: others.clone().count(),
-            mem: others.fold(0, i64::saturating_add),
-            disk: host::disk(root).ok().map(|disk| (disk.free, disk.total)),
+            containers: amounts.len(),
+            mem: amounts.into_iter().fold(0, i64::saturating_add),
+            disk: disk.map(|disk| (disk.free, disk.total)),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::journal::{JournalError, Record, Stage};
 use crate::reconcile::Ending;
 use crate::runtime::{Containers, Found, FoundStatus, RuntimeError};
 use longshore_common::ids::ContainerKey;
-use longshore_common::session::{Cause, End, Exit};
+use longshore_common::session::{Cause, End, Entry, Exit, Want};
 use longshore_common::wire::{Claim, Outcome, OutcomeNumber};
 use std::sync::Arc;
 use tracing::{info, warn};
@@ -263,7 +263,15 @@ impl<C: Containers> Supervisor<C> {
         )])?;
         info!(%key, "closed");
         self.publish(closed);
-        Ok(())
+        // What waited for what it held is asked again at once: once its outcome is acknowledged
+        // nothing says any more that another try takes its place.
+        let waits = |entry: &&Entry| {
+            let record = self.journal.key(entry.key);
+            entry.want != Want::Stop && record.is_none_or(|r| r.stage.is_none())
+        };
+        let waiting: Vec<ContainerKey> =
+            self.desired.values().filter(waits).map(|e| e.key).collect();
+        waiting.into_iter().try_for_each(|key| self.reconcile(key))
     }
 }
 

@@ -325,3 +325,43 @@ async fn what_the_node_does_not_allow_is_not_made_whoever_orders_it() {
         })
         .await;
 }
+
+/// A restart orders the stop of one try and the next one in the same set.
+#[tokio::test(start_paused = true)]
+async fn a_try_waits_for_the_one_it_replaces_where_the_node_allows_no_more() {
+    let mut driven = Driven::new().await;
+    driven.running(1).await;
+    let mut config = driven.supervisor.config.clone();
+    config.policy.max_containers = 1;
+    config.policy.min_free_disk = 95;
+    driven.take(Event::Reloaded(Box::new(config)));
+    driven.engine.stops.set(false);
+    let mut next = entry(1, Want::Prepare);
+    next.key.attempt = Attempt(next.key.attempt.0 + 1);
+    let state = |d: &Driven, key: ContainerKey| {
+        let reports = d.supervisor.shared.outbox().all_reports();
+        reports.into_iter().find(|r| r.key == key).map(|r| r.state)
+    };
+    driven.order(vec![stop(1, 600), next.clone()]);
+    driven.rest().await;
+    assert_eq!(driven.engine.count("create"), 1, "the first one's");
+    let ended = (next.key, OutcomeNumber::Ended);
+    let outcomes = driven.supervisor.shared.outbox().outcomes.clone();
+    assert!(!outcomes.contains_key(&ended), "{outcomes:?}");
+    driven.engine.stops.set(true);
+    driven
+        .until("the next one is created", |d| {
+            state(d, next.key) == Some(ContainerState::Created)
+        })
+        .await;
+    // What replaces nothing is refused for what it would take.
+    let other = entry(2, Want::Prepare);
+    driven.order(vec![next, other.clone()]);
+    let outbox = driven.supervisor.shared.outbox();
+    let ended = outbox.outcomes.get(&(other.key, OutcomeNumber::Ended));
+    let Some(End::StartFailed { cause, detail }) = ended.and_then(|o| o.end.clone()) else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(cause, Cause::LocalPolicy);
+    assert!(detail.contains("local_policy.max_containers"), "{detail}");
+}
