@@ -36,19 +36,34 @@ pub fn tell(state: &[NotifyState<'_>]) {
 #[derive(Debug, Clone)]
 pub struct Pulse(mpsc::Sender<Event>);
 
+/// What came of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beat {
+    /// It was answered.
+    Heard,
+    /// Not in time.
+    Late,
+    /// There is nobody to ask.
+    Gone,
+}
+
 impl Pulse {
     pub(crate) const fn of(events: mpsc::Sender<Event>) -> Self {
         Self(events)
     }
 
-    /// Asks it; false when it did not answer in time.
-    async fn beats_within(&self, limit: Duration) -> bool {
+    /// Asks it.
+    async fn beats_within(&self, limit: Duration) -> Beat {
         let (reply, answer) = oneshot::channel();
         let asked = async {
             self.0.send(Event::Alive(reply)).await.ok()?;
             answer.await.ok()
         };
-        matches!(tokio::time::timeout(limit, asked).await, Ok(Some(())))
+        match tokio::time::timeout(limit, asked).await {
+            Ok(Some(())) => Beat::Heard,
+            Ok(None) => Beat::Gone,
+            Err(_) => Beat::Late,
+        }
     }
 }
 
@@ -60,15 +75,22 @@ pub async fn watchdog(pulse: Pulse) {
     }
 }
 
-/// Three times within the limit: an answer may come late once.
+/// Three times within the limit: an answer may come late once. After one that did not come in time
+/// the next is asked for at once, so that one that comes late is told while there is time.
 async fn feed(limit: Duration, pulse: &Pulse, well: impl Fn()) {
     let every = (limit / 3).max(Duration::from_millis(100));
     loop {
         match pulse.beats_within(every).await {
-            true => well(),
-            false => warn!("the supervisor does not answer"),
+            Beat::Heard => {
+                well();
+                tokio::time::sleep(every).await;
+            }
+            Beat::Late => warn!("the supervisor does not answer"),
+            Beat::Gone => {
+                warn!("the supervisor is gone");
+                tokio::time::sleep(every).await;
+            }
         }
-        tokio::time::sleep(every).await;
     }
 }
 
@@ -100,7 +122,38 @@ mod tests {
         }
         assert_eq!(heard.get(), 3);
         drop(inbox);
-        assert!(!pulse.beats_within(limit).await, "and one that is gone");
+        assert_eq!(pulse.beats_within(limit).await, Beat::Gone);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_late_answer_is_no_reason_to_end_an_agent() {
+        let (events, mut inbox) = mpsc::channel(8);
+        let pulse = Pulse::of(events);
+        let limit = Duration::from_secs(30);
+        let start = tokio::time::Instant::now();
+        let heard = std::cell::RefCell::new(Vec::new());
+        let feeding = feed(limit, &pulse, || {
+            heard.borrow_mut().push(start.elapsed().as_secs());
+        });
+        let answering = async {
+            let mut asked = 0;
+            while let Some(Event::Alive(reply)) = inbox.recv().await {
+                asked += 1;
+                if asked == 2 {
+                    tokio::time::sleep(Duration::from_secs(12)).await;
+                }
+                let _ = reply.send(()); // nobody waits for what came late
+                if asked == 4 {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = feeding => unreachable!("it never ends"),
+            () = answering => (),
+        }
+        // Asked at 10 s, answered at 22 s; asked again at 20 s.
+        assert_eq!(*heard.borrow(), [0, 22]);
     }
 
     #[tokio::test]
