@@ -127,9 +127,11 @@ pub(crate) fn check(spec: &ContainerSpec, policy: &LocalPolicy, node: &Node) -> 
     Ok(())
 }
 
-/// Whether a first part names a server: else it is a name at the usual one.
+/// Whether a first part names a server: else it is a name at the usual one. No name has capitals,
+/// so the engine takes such a part for a server.
 fn is_host(part: &str) -> bool {
-    part.contains(['.', ':']) || part == "localhost"
+    let has_capitals = || part.bytes().any(|byte| byte.is_ascii_uppercase());
+    part.contains(['.', ':']) || part == "localhost" || has_capitals()
 }
 
 fn host(name: &str) -> String {
@@ -368,6 +370,8 @@ mod tests {
             ("base", "docker.io/team", false),
             ("team/base", "index.docker.io/team", true),
             ("localhost/base", "docker.io", false),
+            ("EVIL/x:1", "docker.io", false),
+            ("Evil/x", "evil", true),
         ] {
             assert_eq!(lies_in(image, entry), expected, "{image} of {entry}");
         }
