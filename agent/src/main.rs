@@ -137,8 +137,15 @@ fn main() -> ExitCode {
         } = source.clone();
         let (config, loaded) = Config::load(file.as_deref(), &environment, arguments)?;
         policy::only_from_files(&loaded).map_err(anyhow::Error::msg)?;
-        if matches!(command, Command::Run) {
-            policy::files_are_roots(&loaded, file.as_deref()).map_err(anyhow::Error::msg)?;
+        // The check is what a reload begins with: it refuses what the daemon would.
+        if matches!(
+            command,
+            Command::Run
+                | Command::Config {
+                    what: ConfigVerb::Check
+                }
+        ) {
+            policy::files_are_roots(&loaded).map_err(anyhow::Error::msg)?;
         }
         Ok((source, config, loaded))
     });

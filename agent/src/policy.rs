@@ -213,46 +213,51 @@ pub fn only_from_files(loaded: &Loaded) -> Result<(), String> {
     Ok(())
 }
 
-/// The files that set anything.
-fn files(loaded: &Loaded) -> BTreeSet<PathBuf> {
-    let set = loaded.leaves.iter().map(|leaf| &leaf.origin);
-    let set = set.filter(|origin| origin.kind == From::File);
-    // `FILE:LINE`, or with the column.
-    let path = |source: &str| {
-        let mut path = source;
-        while let Some((before, number)) = path.rsplit_once(':')
-            && number.bytes().all(|byte| byte.is_ascii_digit())
-        {
-            path = before;
-        }
-        PathBuf::from(path)
-    };
-    set.map(|origin| path(&origin.source)).collect()
-}
-
-/// Why a file of this owner and mode is not to be gone by.
+/// Why a file or directory of this owner and mode is not to be gone by.
 fn written_by_others(uid: u32, mode: u32) -> Option<&'static str> {
+    // In a sticky directory nobody replaces what is root's.
+    let sticky = mode & 0o170_000 == 0o040_000 && mode & 0o1000 != 0;
     match () {
         () if uid != 0 => Some("does not belong to root"),
-        () if mode & 0o022 != 0 => Some("may be written by others than its owner: chmod go-w it"),
+        () if mode & 0o022 != 0 && !sticky => {
+            Some("may be written by others than its owner: chmod go-w it")
+        }
         () => None,
     }
 }
 
-/// Files that say what a node allows may be written by root alone.
+/// Files that say what a node allows may be written by root alone: all that were read, whatever
+/// they set, those they include, and the directories they lie in, where a file can be put in the
+/// place of another.
 ///
 /// # Errors
 /// One that others may write, or whose owner is not known.
-pub fn files_are_roots(loaded: &Loaded, given: Option<&Path>) -> Result<(), String> {
-    let mut all = files(loaded);
-    all.extend(given.map(Path::to_owned));
-    for path in all {
+pub fn files_are_roots(loaded: &Loaded) -> Result<(), String> {
+    for path in with_directories(&loaded.files) {
         let meta = fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         if let Some(why) = written_by_others(meta.uid(), meta.mode()) {
             return Err(format!("{}: {why}", path.display()));
         }
     }
     Ok(())
+}
+
+/// Files and the directories they lie in, where links lead to as well.
+fn with_directories(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut all = BTreeSet::new();
+    for file in files {
+        // One that is gone meanwhile is told of when it is looked at.
+        let led_to = file.canonicalize().unwrap_or_else(|_| file.clone());
+        for path in [file.clone(), led_to] {
+            let directory = match path.parent() {
+                Some(directory) if !directory.as_os_str().is_empty() => directory,
+                _ => Path::new("."),
+            };
+            all.insert(directory.to_owned());
+            all.insert(path);
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -405,7 +410,7 @@ mod tests {
         fs::write(&path, "[local_policy]\nsudo = \"deny\"\n").unwrap();
         let set = loaded(Some(&path), "UNRELATED", "1");
         assert_eq!(only_from_files(&set), Ok(()));
-        assert_eq!(files(&set), [path.clone()].into());
+        assert_eq!(set.files, [path.clone()]);
         // Nor what a file stands behind.
         let hidden = loaded(Some(&path), "LONGSHORE__AGENT__LOCAL_POLICY__SUDO", "allow");
         assert!(only_from_files(&hidden).is_err());
@@ -418,5 +423,39 @@ mod tests {
         assert!(written_by_others(1000, 0o100_600).is_some());
         assert!(written_by_others(0, 0o100_664).is_some());
         assert!(written_by_others(0, 0o100_602).is_some());
+    }
+
+    #[test]
+    fn what_a_file_includes_and_the_directories_are_roots_too() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("more");
+        fs::create_dir(&below).unwrap();
+        let (path, more) = (dir.path().join("agent.conf"), below.join("more.conf"));
+        fs::write(&path, "include \"more/more.conf\"\n").unwrap();
+        fs::write(&more, "max_containers = 3\n").unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        let may = || files_are_roots(&loaded(Some(&path), "UNRELATED", "1"));
+        for (path, well) in [(&path, 0o600), (&more, 0o600), (&below, 0o755)] {
+            mode(path, well).unwrap();
+        }
+        // Whoever runs the tests without being root owns them all.
+        if fs::metadata(&path).unwrap().uid() != 0 {
+            assert!(may().is_err());
+            return;
+        }
+        assert_eq!(may(), Ok(()));
+        for path in [&path, &more, &below] {
+            let well = fs::metadata(path).unwrap().mode();
+            mode(path, well | 0o020).unwrap();
+            let why = may().unwrap_err();
+            assert!(why.starts_with(&format!("{}: ", path.display())), "{why}");
+            mode(path, well).unwrap();
+            chown(path, Some(1000), None).unwrap();
+            assert!(may().is_err(), "{}", path.display());
+            chown(path, Some(0), None).unwrap();
+        }
+        mode(&below, 0o1777).unwrap();
+        assert_eq!(may(), Ok(()), "as below /tmp");
     }
 }

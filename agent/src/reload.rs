@@ -56,7 +56,7 @@ impl Source {
         let arguments = self.arguments.clone();
         let (config, loaded) = Config::load(self.file.as_deref(), &self.environment, arguments)?;
         only_from_files(&loaded)
-            .and_then(|()| files_are_roots(&loaded, self.file.as_deref()))
+            .and_then(|()| files_are_roots(&loaded))
             .map_err(ConfigError)?;
         Ok(Read {
             config,

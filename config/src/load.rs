@@ -111,6 +111,8 @@ pub struct Loaded {
     /// What is set for sessions: of a coordinator those of the whole installation, below `work`;
     /// of an agent those on its node, beside its own keys.
     pub work: Vec<Document>,
+    /// Every file that was opened, as it was named; of included ones also where links led to.
+    pub files: Vec<PathBuf>,
 }
 
 /// The root of what is set for sessions.
@@ -175,6 +177,7 @@ pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>>
         warnings: Vec::new(),
         work: Vec::new(),
         work_files: Vec::new(),
+        files: Vec::new(),
     };
     for file in &sources.files {
         loading.file(file, &sources);
@@ -193,6 +196,7 @@ pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>>
         mut warnings,
         work,
         work_files,
+        files,
         ..
     } = loading;
     if !faults.is_empty() {
@@ -206,6 +210,7 @@ pub fn load(schema: &Schema, sources: Sources<'_>) -> Result<Loaded, Vec<Fault>>
         leaves: merged.leaves,
         warnings,
         work,
+        files,
     })
 }
 
@@ -251,6 +256,8 @@ struct Loading<'a> {
     work: Vec<Document>,
     /// The same of files, by their whole names, for what two of one directory set.
     work_files: Vec<Layer<From>>,
+    /// What was opened.
+    files: Vec<PathBuf>,
 }
 
 struct Around<'a, 'b> {
@@ -258,6 +265,8 @@ struct Around<'a, 'b> {
     file: &'a Path,
     /// Included files that everybody may read.
     open: &'a mut Vec<String>,
+    /// Included files, as named and as found.
+    opened: &'a mut Vec<PathBuf>,
 }
 
 /// The same with empty files in place of the open ones of this name, or of all. What is named
@@ -292,6 +301,8 @@ impl Surroundings for Around<'_, '_> {
 
     fn include(&mut self, name: &str) -> Result<String, String> {
         let included = (self.sources.include)(self.file, name)?;
+        self.opened.push(self.file.with_file_name(name));
+        self.opened.push(included.path.clone());
         if included.open_to_all {
             self.open.push(shown(&included.path.display().to_string()));
         }
@@ -314,18 +325,21 @@ impl Loading<'_> {
         if file.under.first().is_some_and(is_foreign) {
             return;
         }
-        let mut included = Vec::new();
+        self.files.push(file.path.clone());
+        let (mut included, mut opened) = (Vec::new(), Vec::new());
         let tree = match file.format {
             Format::Hocon => text_of(&file.bytes).and_then(|text| {
                 let mut around = Around {
                     sources,
                     file: &file.path,
                     open: &mut included,
+                    opened: &mut opened,
                 };
                 read_hocon(text, &mut around)
             }),
             format => read(format, &file.bytes),
         };
+        self.files.append(&mut opened);
         let tree = match tree {
             Ok(tree) => tree,
             Err(problem) => {
@@ -396,11 +410,12 @@ impl Loading<'_> {
         open.dedup();
         let secrets = |name: Option<Option<&str>>| {
             let text = text_of(&file.bytes).ok()?;
-            let mut seen = Vec::new();
+            let (mut seen, mut opened) = (Vec::new(), Vec::new());
             let mut around = Around {
                 sources,
                 file: &file.path,
                 open: &mut seen,
+                opened: &mut opened,
             };
             let tree = match name {
                 Some(name) => read_hocon(text, &mut Without { around, name }),

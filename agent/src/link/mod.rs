@@ -164,7 +164,7 @@ pub async fn run(
                 Duration::from_millis(u64::from(retry_ms.max(500)))
             }
             session::Ended::Incompatible { text, retry_ms } => {
-                error!(%address, "{text}; containers run on");
+                error!(%address, "{text}; until then containers run on, but this node counts as lost, and its sessions once declare_lost_s of its group is over");
                 Duration::from_millis(u64::from(retry_ms)).clamp(UPDATED, UPDATED_MOST)
             }
             session::Ended::Closed(CloseCode::Replaced) => {
