@@ -1,20 +1,23 @@
 //! Agents that speak no protocol of ours: they say who they are, and hear what they lack.
 
-use super::Shared;
 use super::admit::greeted;
 use super::alarms::alarm;
 use super::link::{Ending, gone};
+use super::{Shared, lock};
 use crate::pki::PeerIdentity;
 use longshore_common::agent::AgentState;
 use longshore_common::wire::{CloseCode, HelloBare, Incompatible, PROTOCOLS, Speaks, incompatible};
 use longshore_core::model::State;
 use longshore_link::send;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::warn;
 
 /// An agent that is too old asks again after so long: people update it meanwhile.
 const AGAIN_MS: u32 = 300_000;
+/// What becomes of its node until then: it says nothing that could be understood.
+const MEANWHILE: &str =
+    "until then its node counts as lost, and its sessions once declare_lost_s of its group is over";
 /// The answer gets so long to arrive.
 const ARRIVES: Duration = Duration::from_secs(5);
 
@@ -26,6 +29,13 @@ pub(super) async fn answer(
 ) -> Result<(), Ending> {
     let agent = identity.agent;
     let (mut out, _back, hello) = greeted::<HelloBare>(shared, connection, agent).await?;
+    // One above the rate of hellos hears what it lacks, which costs nothing, and nothing is asked
+    // of the engine for it: it is looked up when it comes again.
+    let taken = lock(&shared.hellos).take(Instant::now());
+    if let Err(wait) = taken {
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        return tell(&mut out, wait_ms).await;
+    }
     let look = move |state: &State, _| {
         let known = state.agents.get(&agent);
         known.is_some_and(|known| {
@@ -45,16 +55,22 @@ pub(super) async fn answer(
         protocols: &hello.protocols,
     };
     let text = incompatible(theirs, ours);
-    warn!(%agent, name = hello.name, %text, "agent of another protocol");
+    warn!(%agent, name = hello.name, %text, "agent of another protocol: {MEANWHILE}");
     let live = shared.engine.live.agent(agent);
     live.update(|details| details.incompatible = Some(text.clone()));
-    alarm(shared, agent, ("incompatible", None), &text).await?;
+    let told = format!("{text}; {MEANWHILE}");
+    alarm(shared, agent, ("incompatible", None), &told).await?;
+    tell(&mut out, AGAIN_MS).await
+}
+
+/// Says what we speak, and when to ask again.
+async fn tell(out: &mut quinn::SendStream, retry_after_ms: u32) -> Result<(), Ending> {
     let message = Incompatible {
-        version: ours.version.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         protocols: PROTOCOLS.to_vec(),
-        retry_after_ms: AGAIN_MS,
+        retry_after_ms,
     };
-    send(&mut out, &message).await?;
+    send(out, &message).await?;
     let _ = out.finish(); // a peer that is gone already needs no end
     let arrived = tokio::time::timeout(ARRIVES, out.stopped()).await;
     match arrived {

@@ -2,7 +2,8 @@
 //!
 //! | input | output |
 //! |---|---|
-//! | handshakes that came to nothing, by address | whether an address has had too many |
+//! | handshakes that came to nothing, by address and whether it was proven | whether a peer is let in, has to prove its address, or is shut out |
+//! | connections without a certificate, by address | whether one more is let be |
 //! | hellos of agents | taken now, or asked to come again after so long |
 //! | connections that have not said hello, by agent | whether one more is let be |
 //!
@@ -24,6 +25,11 @@ const FRUITLESS_MOST: Duration = Duration::from_secs(5);
 /// Addresses that are remembered, in about a megabyte. Beyond it one that is new is not counted:
 /// how many handshakes there are at once is bounded anyway.
 const SOURCES: usize = 10_000;
+/// Connections without a certificate at once, each with at most 64 KiB that nobody has read.
+const STRANGERS: usize = 128;
+/// And of one address, so that none takes the place of all others. A rack that is set up behind one
+/// address joins all the same: each is done in a fraction of a second.
+const STRANGERS_OF_ONE: usize = 32;
 /// Hellos taken in a second: each costs the engine a decision, and people wait beside them.
 const HELLOS: u32 = 500;
 /// An agent that is asked to come again is not told to do so sooner...
@@ -66,6 +72,79 @@ impl Handshakes {
     pub(super) fn are_too_many(&self, address: IpAddr, now: Instant) -> bool {
         let clear_at = self.clear_at.get(&source(address));
         clear_at.is_some_and(|at| at.saturating_duration_since(now) >= FRUITLESS_AHEAD)
+    }
+}
+
+/// What becomes of a peer that begins a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// It is let in.
+    Open,
+    /// It has to show that its address is its own.
+    Prove,
+    /// It is refused.
+    Shut,
+}
+
+/// Handshakes that came to nothing, in two accounts: anybody can write another's address on a
+/// packet, so what failed before an address was proven keeps nobody out who can prove it.
+#[derive(Debug, Default)]
+pub(super) struct Fruitless {
+    proven: Handshakes,
+    claimed: Handshakes,
+}
+
+impl Fruitless {
+    /// Counts one of an address that was proven by then, or not.
+    pub(super) fn count(&mut self, address: IpAddr, proven: bool, now: Instant) {
+        match proven {
+            true => self.proven.count(address, now),
+            false => self.claimed.count(address, now),
+        }
+    }
+
+    /// What becomes of one that comes now; `busy` = as many are under way as need a proof.
+    pub(super) fn door(&self, address: IpAddr, proven: bool, busy: bool, now: Instant) -> Door {
+        let failed = self.proven.are_too_many(address, now);
+        match proven {
+            true if failed => Door::Shut,
+            true => Door::Open,
+            false if failed || busy || self.claimed.are_too_many(address, now) => Door::Prove,
+            false => Door::Open,
+        }
+    }
+}
+
+/// Connections without a certificate, of all and of each address.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    all: usize,
+    of: HashMap<IpAddr, usize>,
+}
+
+impl Strangers {
+    /// Lets one more of an address be; false = there are enough.
+    pub(super) fn begin(&mut self, address: IpAddr) -> bool {
+        let address = source(address);
+        let count = self.of.get(&address).copied().unwrap_or(0);
+        let room = self.all < STRANGERS && count < STRANGERS_OF_ONE;
+        if room {
+            self.of.insert(address, count + 1);
+            self.all += 1;
+        }
+        room
+    }
+
+    /// One that was let be is gone.
+    pub(super) fn end(&mut self, address: IpAddr) {
+        let address = source(address);
+        if let Some(count) = self.of.get_mut(&address) {
+            self.all = self.all.saturating_sub(1);
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.of.remove(&address);
+            }
+        }
     }
 }
 
@@ -147,6 +226,45 @@ mod tests {
         }
         assert!(handshakes.are_too_many(address(1), later + SECOND * 4));
         assert!(!handshakes.are_too_many(address(1), later + SECOND * 5));
+    }
+
+    #[test]
+    fn what_failed_under_an_address_that_was_not_proven_shuts_nobody_out() {
+        let (mut fruitless, now) = (Fruitless::default(), Instant::now());
+        let (one, other) = (address(1), address(2));
+        assert_eq!(fruitless.door(one, false, false, now), Door::Open);
+        assert_eq!(fruitless.door(one, false, true, now), Door::Prove);
+        for _ in 0..1000 {
+            fruitless.count(one, false, now);
+        }
+        assert_eq!(fruitless.door(one, false, false, now), Door::Prove);
+        assert_eq!(fruitless.door(one, true, true, now), Door::Open);
+        for _ in 0..10 {
+            fruitless.count(one, true, now);
+        }
+        assert_eq!(fruitless.door(one, true, false, now), Door::Shut);
+        assert_eq!(fruitless.door(other, false, false, now), Door::Open);
+    }
+
+    #[test]
+    fn no_address_has_the_place_of_all_strangers() {
+        let mut strangers = Strangers::default();
+        let taken =
+            |strangers: &mut Strangers, n| (0..200).filter(|_| strangers.begin(address(n))).count();
+        assert_eq!(taken(&mut strangers, 1), STRANGERS_OF_ONE);
+        assert_eq!(taken(&mut strangers, 2), STRANGERS_OF_ONE);
+        strangers.end(address(1));
+        assert_eq!(taken(&mut strangers, 1), 1);
+        let rest: usize = (3..100).map(|n| taken(&mut strangers, n)).sum();
+        assert_eq!(
+            rest,
+            STRANGERS - 2 * STRANGERS_OF_ONE,
+            "and all have theirs"
+        );
+        for n in 1..100 {
+            (0..STRANGERS_OF_ONE).for_each(|_| strangers.end(address(n)));
+        }
+        assert_eq!((strangers.all, strangers.of.len()), (0, 0));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::pki::{Pki, random};
 use crate::settings::InForce;
 use crate::store::Reader;
 use crate::vaults::Vaults;
-use door::{Greeting, Handshakes, Hellos};
+use door::{Door, Fruitless, Greeting, Hellos, Strangers};
 use longshore_common::agent::AgentState;
 use longshore_common::ids::{AgentId, DeviceId, InstanceId};
 use longshore_common::wire::{
@@ -54,8 +54,6 @@ const RETRY_ABOVE: usize = 64;
 const PENDING_MAX: usize = 256;
 /// A handshake takes at most this long.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Connections without a certificate at once, each with at most 64 KiB that nobody has read.
-const STRANGERS: usize = 128;
 /// Bytes of a connection id: what quinn takes by default.
 const CONNECTION_ID: usize = 8;
 /// Agents of a killed coordinator are told so at most this often, all together: a thousand
@@ -170,11 +168,10 @@ struct Shared {
     next_link: AtomicU64,
     pending: AtomicU64,
     failures: Mutex<Throttle>,
-    handshakes: Mutex<Handshakes>,
+    handshakes: Mutex<Fruitless>,
     hellos: Mutex<Hellos>,
     greeting: Mutex<Greeting>,
-    /// One permit per connection without a certificate.
-    strangers: Semaphore,
+    strangers: Mutex<Strangers>,
     alarms: Mutex<alarms::Alarms>,
     /// Agents taken in so far.
     taken: AtomicU64,
@@ -256,7 +253,7 @@ impl Prepared {
             handshakes: Mutex::default(),
             hellos: Mutex::default(),
             greeting: Mutex::default(),
-            strangers: Semaphore::new(STRANGERS),
+            strangers: Mutex::default(),
             alarms: Mutex::default(),
             taken: AtomicU64::new(0),
             serving,
@@ -369,13 +366,14 @@ async fn accept(shared: Arc<Shared>, endpoint: quinn::Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         let peer = incoming.remote_address();
         let is_its_own = incoming.remote_address_validated();
-        let too_many = lock(&shared.handshakes).are_too_many(peer.ip(), Instant::now());
         let pending = shared.pending.load(Ordering::Relaxed);
-        if pending >= PENDING_MAX as u64 || (too_many && is_its_own) {
+        let busy = pending > RETRY_ABOVE as u64;
+        let door = lock(&shared.handshakes).door(peer.ip(), is_its_own, busy, Instant::now());
+        if pending >= PENDING_MAX as u64 || door == Door::Shut {
             incoming.refuse();
             continue;
         }
-        if (pending > RETRY_ABOVE as u64 || too_many) && !is_its_own {
+        if door == Door::Prove {
             let _ = incoming.retry(); // only fails for validated addresses
             continue;
         }
@@ -383,21 +381,23 @@ async fn accept(shared: Arc<Shared>, endpoint: quinn::Endpoint) {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let result = tokio::time::timeout(HANDSHAKE, async { incoming.await }).await;
-            shared.pending.fetch_sub(1, Ordering::Relaxed);
-            let to_nothing = match result {
-                Ok(Ok(connection)) => !serve(&shared, connection).await,
+            let others = shared.pending.fetch_sub(1, Ordering::Relaxed);
+            // Whether it came to nothing, of an address that is its own by then.
+            let failed = match result {
+                // Only who gets our packets comes so far.
+                Ok(Ok(connection)) => (!serve(&shared, connection).await).then_some(true),
                 Ok(Err(error)) => {
                     info!(%peer, %error, "agent handshake failed");
-                    true
+                    Some(is_its_own)
                 }
                 Err(_) => {
                     info!(%peer, "agent handshake took too long");
-                    // Anybody can write another's address on a packet, and be silent then.
-                    is_its_own
+                    // With many under way at once it may be ours that took so long.
+                    (others <= RETRY_ABOVE as u64).then_some(is_its_own)
                 }
             };
-            if to_nothing {
-                lock(&shared.handshakes).count(peer.ip(), Instant::now());
+            if let Some(proven) = failed {
+                lock(&shared.handshakes).count(peer.ip(), proven, Instant::now());
             }
         });
     }
@@ -411,11 +411,14 @@ async fn serve(shared: &Arc<Shared>, connection: quinn::Connection) -> bool {
         .and_then(|data| data.protocol);
     match alpn.as_deref() {
         Some(ALPN_ENROL) => {
-            let Ok(_permit) = shared.strangers.try_acquire() else {
+            let address = connection.remote_address().ip();
+            if !lock(&shared.strangers).begin(address) {
                 close(&connection, CloseCode::Overload, "too many are joining");
                 return false;
-            };
-            enrol::serve(shared, &connection).await
+            }
+            let enrolled = enrol::serve(shared, &connection).await;
+            lock(&shared.strangers).end(address);
+            enrolled
         }
         Some(alpn @ (ALPN_AGENT | ALPN_AGENT_BARE)) => {
             // Drawn before anything is waited for: of two connections of one process the

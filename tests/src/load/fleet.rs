@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Agents that join at the same time: fewer than the coordinator takes without asking
+/// Agents that join at the same time: fewer than the coordinator takes of one address, or without asking
 /// them to prove their address.
-const JOINING: usize = 32;
+const JOINING: usize = 16;
 /// How often is looked whether heartbeats were acknowledged; a fraction of their distance.
 const LOOK: Duration = Duration::from_millis(250);
 
