@@ -16,7 +16,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 /// So often it is looked at: within ten seconds after space returned all is as before.
@@ -24,6 +24,8 @@ const EVERY: Duration = Duration::from_secs(5);
 /// A commit that failed for want of space is looked at sooner; not at once again, as what is told
 /// of it may fail for the same reason.
 const NOT_BEFORE: Duration = Duration::from_secs(1);
+/// Not looked at for so long, nobody knows how it stands: several looks in a row failed, or one hangs.
+const UNSEEN: Duration = Duration::from_secs(30);
 /// New sessions are refused below this share of the disk...
 const LOW_PERCENT: u64 = 10;
 /// ...and taken again only above this one: else one at the mark would alarm people all day.
@@ -190,6 +192,8 @@ struct Now {
     problem: Option<String>,
     /// Administrators know of it.
     told: bool,
+    /// When it was looked at last, or that was begun.
+    seen: Option<Instant>,
 }
 
 impl Standing {
@@ -204,21 +208,41 @@ impl Standing {
         problem.map(|problem| (now.level, problem))
     }
 
+    /// Why no new sessions are taken; none = they are.
+    pub fn no_room(&self) -> Option<String> {
+        self.problem().map(|(_, problem)| problem)
+    }
+
+    /// For how many seconds nobody could look at it, where that is too long to say how it stands.
+    pub fn unseen_s(&self, now: Instant) -> Option<u64> {
+        let age = now.saturating_duration_since(self.now().seen?);
+        (age >= UNSEEN).then_some(age.as_secs())
+    }
+
+    /// Looks begin.
+    fn begin(&self, now: Instant) {
+        self.now().seen = Some(now);
+    }
+
     /// There was no room for a commit.
     pub fn full(&self) {
         self.full.notify_one();
     }
 
     /// Takes what a look found. What somebody has to be told of still.
-    fn take(&self, space: Space) -> Option<String> {
+    fn take(&self, space: Space, at: Instant) -> Option<String> {
         let mut now = self.now();
         now.level = level(space, now.level);
+        now.seen = Some(at);
         if now.level == Level::Well {
-            *now = Now::default();
+            *now = Now {
+                seen: now.seen,
+                ..Now::default()
+            };
             return None;
         }
         let problem = format!(
-            "{} of {} MiB free, {LOW_PERCENT} % are needed for new sessions",
+            "{} of {} MiB free, new sessions are taken again with {WELL_PERCENT} % free",
             space.free >> 20,
             space.total >> 20
         );
@@ -234,7 +258,7 @@ impl Standing {
 /// Takes what a look found, and has administrators told when it became less than is needed.
 pub(crate) async fn take(app: &App, space: Space) {
     let standing = &app.engine.live.disk;
-    let Some(problem) = standing.take(space) else {
+    let Some(problem) = standing.take(space, Instant::now()) else {
         return;
     };
     let text = format!("The disk of the coordinator is nearly full: {problem}");
@@ -249,6 +273,7 @@ pub(crate) async fn take(app: &App, space: Space) {
 /// Looks at the disk until the coordinator stops.
 pub async fn keep(app: App, ballast: Ballast, mut stopping: watch::Receiver<bool>) {
     let mut failed = false;
+    app.engine.live.disk.begin(Instant::now());
     loop {
         let looking = ballast.clone();
         // A disk that hangs holds up this look and nothing else.
@@ -311,6 +336,34 @@ mod tests {
         assert_eq!((at(1024), at(1023)), (Level::Low, Level::Short));
         let gone = Space { free: 0, total: 0 };
         assert_eq!(level(gone, Level::Well), Level::Well, "nothing is known");
+    }
+
+    #[test]
+    fn a_disk_that_nobody_could_look_at_is_not_called_well() {
+        let (standing, start) = (Standing::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(standing.unseen_s(after(100)), None, "nobody was to look");
+        standing.begin(start);
+        assert_eq!(standing.unseen_s(after(29)), None);
+        assert_eq!(standing.unseen_s(after(30)), Some(30));
+        standing.take(space(500, 1000), after(31));
+        assert_eq!(standing.unseen_s(after(60)), None);
+        assert_eq!(standing.unseen_s(after(61)), Some(30));
+        assert_eq!(standing.no_room(), None, "what was seen last holds");
+    }
+
+    #[test]
+    fn what_is_said_names_the_level_that_ends_it() {
+        let (standing, now) = (Standing::default(), Instant::now());
+        standing.take(space(99, 1000), now);
+        standing.take(space(105, 1000), now);
+        let why = standing.no_room().expect("it is low still");
+        assert!(
+            why.starts_with("105 of 1000 MiB free") && why.contains("11 %"),
+            "{why}"
+        );
+        standing.take(space(110, 1000), now);
+        assert_eq!(standing.no_room(), None);
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> 
     let database = tokio::time::timeout(CHECK_LIMIT, app.reader.session(SessionId(0))).await;
     let stopping = *app.stopping.borrow();
     let disk = app.engine.live.disk.problem();
+    let unseen = app.engine.live.disk.unseen_s(std::time::Instant::now());
     // Below the first mark all but new sessions is served.
     let disk_short = disk
         .as_ref()
@@ -85,7 +86,12 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Failure> 
                 Err(_) => Some(slow()),
             },
         ),
-        check(DISK, disk.map(|(_, problem)| problem)),
+        check(
+            DISK,
+            unseen
+                .map(|seconds| format!("could not be looked at for {seconds} s"))
+                .or(disk.map(|(_, problem)| problem)),
+        ),
         check(
             SECRETS,
             app.secrets
@@ -372,7 +378,21 @@ mod tests {
         };
         disk::take(&f.app, space(100, 1000)).await;
         assert_eq!(check().await, (200, true));
-        let first = f.post("/api/v1/sessions", &wanted).await;
+        let same = [
+            ("content-type", "application/json"),
+            ("idempotency-key", "k1"),
+        ];
+        let again = async || {
+            let body = wanted.to_string();
+            f.send(
+                "POST",
+                "/api/v1/sessions",
+                &same,
+                axum::body::Body::from(body),
+            )
+            .await
+        };
+        let first = again().await;
         assert_eq!(first.status, 201, "{}", first.text());
         for _ in 0..2 {
             disk::take(&f.app, space(50, 1000)).await;
@@ -381,6 +401,10 @@ mod tests {
         let refused = f.post("/api/v1/sessions", &wanted).await;
         assert_eq!(refused.status, 507, "{}", refused.text());
         assert_eq!(refused.json()["code"], "LS-DISK-LOW");
+        // What was made is told of to whoever did not hear it.
+        let replay = again().await;
+        assert_eq!(replay.status, 201, "{}", replay.text());
+        assert_eq!(replay.json()["id"], first.json()["id"]);
         let id = first.json()["id"].as_str().unwrap().to_owned();
         let path = format!("/api/v1/sessions/{id}/terminate");
         let stopped = f.post(&path, &json!({})).await;

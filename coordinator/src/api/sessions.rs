@@ -52,10 +52,6 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Result<R
     Query::read(request.uri().query(), &[])?;
     let key = replays::key(request.headers())?;
     let body = extract::json::<NewSession>(request).await?;
-    if let Some((_, problem)) = app.engine.live.disk.problem() {
-        let text = format!("The disk of the coordinator is nearly full: {problem}.");
-        return Err(Failure::new("LS-DISK-LOW", text).hint("What runs goes on and can be stopped."));
-    }
     let mut submit = order(&app, &caller, body.value.clone()).await?;
     submit.idempotency = key.map(|key| (key, sha256(&body.bytes)));
     let (mut answer, mut seen) = accept(&engine, submit.clone()).await?;
@@ -148,6 +144,7 @@ async fn order(app: &App, caller: &Person, mut request: NewSession) -> Result<Su
         past,
         submitted_by: caller.rights.submitted_by(),
         bound: caller.called().project,
+        no_room: app.engine.live.disk.no_room(),
         ..Submit::new(caller.caller.clone(), request, app.defaults.get())
     };
     with_vaults(app, submit).await

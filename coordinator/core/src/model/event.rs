@@ -363,6 +363,9 @@ pub struct Submit {
     pub redact: Vec<String>,
     /// Slots that count as known although no agent has them yet.
     pub known_slots: Vec<SlotName>,
+    /// Why no new sessions are taken at all; one that was made by the same request is told of all
+    /// the same.
+    pub no_room: Option<String>,
 }
 
 impl Submit {
@@ -381,6 +384,7 @@ impl Submit {
             held: Vec::new(),
             redact: Vec::new(),
             known_slots: Vec::new(),
+            no_room: None,
         }
     }
 }

@@ -46,6 +46,11 @@ pub(super) fn submit(state: &State, order: &Submit, now: Timestamp) -> Outcome {
             ))
         };
     }
+    if let Some(why) = &order.no_room {
+        let text = format!("The disk of the coordinator is nearly full: {why}.");
+        let hint = "What runs goes on and can be stopped.";
+        return Outcome::refuse(Refusal::new("LS-DISK-LOW", text).hint(hint));
+    }
     let session = match check(state, order, now) {
         Ok(session) => session,
         Err(refusal) => return Outcome::refuse(refusal),
