@@ -23,7 +23,7 @@ use longshore_common::session::{
 use longshore_common::time::Timestamp;
 use longshore_common::wire::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
@@ -709,6 +709,21 @@ fn the_bytes_of_version_1_are_frozen() {
         assert_eq!(ours, theirs);
     }
     assert_eq!(text.lines().count(), golden.lines().count());
+}
+
+#[test]
+fn each_kind_has_a_name_of_its_own() {
+    let golden = include_str!("../golden/v1.txt");
+    // Behind the four bytes of the length.
+    let sent: BTreeSet<u16> = golden
+        .lines()
+        .map(|line| line.split_once(' ').unwrap().1)
+        .map(|hex| u16::from_str_radix(&hex[8..12], 16).unwrap())
+        .collect();
+    let named: BTreeSet<u16> = KINDS.iter().map(|(kind, _)| *kind).collect();
+    let names: BTreeSet<&str> = KINDS.iter().map(|(_, name)| *name).collect();
+    assert_eq!(named, sent);
+    assert_eq!((named.len(), names.len()), (KINDS.len(), KINDS.len()));
 }
 
 #[test]

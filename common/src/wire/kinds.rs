@@ -46,16 +46,3 @@ pub const KINDS: [(u16, &str); 35] = [
     (UseReport::KIND, "use"),
     (Figures::KIND, "figures"),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn each_kind_has_a_name_of_its_own() {
-        let kinds: BTreeSet<u16> = KINDS.iter().map(|(kind, _)| *kind).collect();
-        let names: BTreeSet<&str> = KINDS.iter().map(|(_, name)| *name).collect();
-        assert_eq!((kinds.len(), names.len()), (KINDS.len(), KINDS.len()));
-    }
-}
