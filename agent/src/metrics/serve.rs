@@ -14,8 +14,11 @@ use tracing::{info, warn};
 const MOST: usize = 8 * 1024;
 /// A request and its answer take at most this long.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Connections at a time; further ones wait in the kernel.
-const AT_A_TIME: usize = 4;
+/// The head of a request has come after this time: those of scrapers come at once, and who says
+/// nothing takes the place of others.
+const HEAD_LIMIT: Duration = Duration::from_secs(2);
+/// Connections at a time; further ones wait in the kernel. Each takes at most [`MOST`] and a page.
+const AT_A_TIME: usize = 32;
 /// An address that is taken is tried again after this time: long enough to cost nothing, short
 /// enough that an agent which follows on another is seen within a few scrapes.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -67,12 +70,13 @@ pub async fn serve(
 }
 
 async fn answer(mut stream: TcpStream, page: &(impl Fn() -> String + Sync)) -> std::io::Result<()> {
-    let Some(line) = first_line(&mut stream).await? else {
+    let line = tokio::time::timeout(HEAD_LIMIT, first_line(&mut stream));
+    let Ok(Some(line)) = line.await.unwrap_or(Ok(None)) else {
         return Ok(());
     };
-    let (status, body) = match asked(&line) {
-        Asked::Page => ("200 OK", page()),
-        Asked::Head => ("200 OK", String::new()),
+    let asked = asked(&line);
+    let (status, mut body) = match asked {
+        Asked::Page | Asked::Head => ("200 OK", page()),
         Asked::Elsewhere => ("404 Not Found", "There is GET /metrics here.\n".to_owned()),
         Asked::Otherwise => (
             "405 Method Not Allowed",
@@ -89,6 +93,9 @@ async fn answer(mut stream: TcpStream, page: &(impl Fn() -> String + Sync)) -> s
         false => "",
     };
     let length = body.len();
+    if asked == Asked::Head {
+        body.clear(); // its length is that of the page
+    }
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{allow}Connection: close\r\n\r\n"
     );
@@ -193,6 +200,7 @@ mod tests {
         assert!(page.ends_with("\r\n\r\nup 1\n"), "{page}");
         let head = ask(at, "HEAD /metrics HTTP/1.1\r\n\r\n").await;
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"));
+        assert!(head.contains("Content-Length: 5\r\n"), "{head}");
         let other = ask(at, "DELETE /metrics HTTP/1.1\r\n\r\n").await;
         assert!(other.contains("405 ") && other.contains("Allow: GET, HEAD"));
         let long = format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(MOST));
@@ -202,18 +210,20 @@ mod tests {
         server.abort();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_says_nothing_keeps_nobody_away() {
         let at = free().await;
         let server = tokio::spawn(serve(at, || "up 1\n".to_owned(), async |_| ()));
         let mut silent = Vec::new();
-        while silent.len() < AT_A_TIME {
+        while silent.len() < AT_A_TIME + 8 {
             match TcpStream::connect(at).await {
                 Ok(stream) => silent.push(stream),
-                Err(_) => tokio::task::yield_now().await,
+                Err(_) => tokio::task::yield_now().await, // it does not listen yet
             }
         }
-        let page = ask(at, "GET /metrics HTTP/1.1\r\n\r\n").await;
+        // They have all places, for HEAD_LIMIT; a scraper waits as long as this at most.
+        let page = tokio::time::timeout(LIMIT, ask(at, "GET /metrics HTTP/1.1\r\n\r\n"));
+        let page = page.await.expect("it is answered in time");
         assert!(page.ends_with("up 1\n"), "{page}");
         server.abort();
     }

@@ -76,7 +76,11 @@ impl CallTimes {
 
     /// So many bytes more of images were fetched.
     pub fn fetched(&self, bytes: u64) {
-        self.pulled.fetch_add(bytes, Ordering::Relaxed);
+        // A registry says how many: whatever it says, what was counted does not begin anew.
+        let more = |seen: u64| Some(seen.saturating_add(bytes));
+        let _ = self
+            .pulled
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     /// Bytes of images that were fetched.
@@ -90,5 +94,19 @@ impl CallTimes {
         for (call, seen) in self.lock().iter() {
             look(call, seen);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_fetched_never_goes_down() {
+        let times = CallTimes::default();
+        times.fetched(7);
+        assert_eq!(times.pulled(), 7);
+        times.fetched(u64::MAX - 3);
+        assert_eq!(times.pulled(), u64::MAX);
     }
 }
