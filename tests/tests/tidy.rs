@@ -270,21 +270,39 @@ fn no_locked_version_is_older_than_its_floor() {
     assert!(older.is_empty(), "{older:?}");
 }
 
-/// What a reload looks at is what the start read, whatever flags somebody gives.
+/// All that a unit runs of a program is given the flags of the same file, the guard of the agent
+/// those of the agent. (One that runs keeps its flags when that file is changed: they act at the
+/// next restart.)
 #[test]
-fn units_start_and_reload_with_the_same_flags() {
-    for program in ["longshore-coordinator", "longshore-agent"] {
-        let path = root().join(format!("systemd/{program}.service"));
-        let unit = fs::read_to_string(&path).expect("the unit is there");
-        let command = |key: &str| -> Vec<&str> {
-            let line = unit.lines().find_map(|line| line.strip_prefix(key));
-            let words = line.unwrap_or_default().split(' ');
-            words.filter(|word| word.starts_with(['/', '$'])).collect()
-        };
-        let start = command("ExecStart=");
-        assert_eq!(start.len(), 2, "{unit}");
-        assert_eq!(start, command("ExecReload="), "{program}");
-        let file = format!("EnvironmentFile=-/etc/default/{program}\n");
-        assert!(unit.contains(&file), "{program}");
+fn units_give_a_program_the_same_flags_everywhere() {
+    for (unit, program, flags, commands) in [
+        (
+            "longshore-coordinator",
+            "longshore-coordinator",
+            "$COORDINATOR_FLAGS",
+            2,
+        ),
+        ("longshore-agent", "longshore-agent", "$AGENT_FLAGS", 2),
+        (
+            "longshore-agent-guard",
+            "longshore-agent",
+            "$AGENT_FLAGS",
+            1,
+        ),
+    ] {
+        let path = root().join(format!("systemd/{unit}.service"));
+        let text = fs::read_to_string(&path).expect("the unit is there");
+        let run = format!("=/usr/bin/{program}");
+        let given = format!("{run} {flags}");
+        let runs: Vec<&str> = text.lines().filter(|line| line.contains(&run)).collect();
+        assert_eq!(runs.len(), commands, "{unit}");
+        assert!(runs.iter().all(|line| line.contains(&given)), "{runs:?}");
+        let name = flags.trim_start_matches('$');
+        for line in [
+            format!("Environment={name}=\n"),
+            format!("EnvironmentFile=-/etc/default/{program}\n"),
+        ] {
+            assert!(text.contains(&line), "{unit}: {line}");
+        }
     }
 }
