@@ -11,8 +11,9 @@ use crate::live::Live;
 use longshore_common::agent::AgentState;
 use longshore_common::metrics::{Family, Histogram, Kind, Number, Page, process};
 use longshore_common::session::{End, SessionState};
+use longshore_common::time::Timestamp;
 use longshore_common::wire::CloseCode;
-use longshore_core::model::{Census, Change, State};
+use longshore_core::model::{Census, Change, Session, State};
 use longshore_link::traffic;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -78,7 +79,7 @@ static STARTS: Family = Family {
     name: "longshore_session_start_seconds",
     kind: Kind::Histogram,
     labels: &["phase"],
-    help: "Starts of sessions: queue is the time until they had a place, prepare that from there until they ran.",
+    help: "Starts of sessions: queue is the time until they had a place, of the attempt that ran; prepare that from there until they ran.",
 };
 static OUTCOMES: Family = counter(
     "longshore_outcomes_total",
@@ -216,17 +217,25 @@ impl Follow for Counted {
                     Some(SessionState::Scheduled | SessionState::Preparing)
                 );
             let session = state.sessions.get(&line.session).filter(|_| begins);
-            let times = session.and_then(|s| Some((s.pending_since, s.placed_at?, s.started_at?)));
-            if let Some((waited, placed, began)) = times {
-                let ms = |from, to: longshore_common::time::Timestamp| {
-                    u64::try_from(to.since(from)).unwrap_or(0)
-                };
+            if let Some((queue, prepare)) = session.and_then(|s| start_ms(s, line.at)) {
                 let mut sums = self.lock();
-                sums.queue.add(ms(waited, placed));
-                sums.prepare.add(ms(placed, began));
+                sums.queue.add(queue);
+                sums.prepare.add(prepare);
             }
         }
     }
+}
+
+/// For how many milliseconds a session that ran from `ran` on waited for its place, and for how
+/// many it was prepared there. All by the coordinator's clock: the session's own `started_at` is
+/// what a node says, whose clock may be another.
+pub(crate) fn start_ms(session: &Session, ran: Timestamp) -> Option<(u64, u64)> {
+    let placed = session.placed_at?;
+    // An attempt that failed, or ran, had its place: the wait began when it was over.
+    let before = session.attempts.last().map(|past| past.ended_at);
+    let waits = before.map_or(session.pending_since, |at| at.max(session.pending_since));
+    let ms = |from, to: Timestamp| u64::try_from(to.since(from)).unwrap_or(0);
+    Some((ms(waits, placed), ms(placed, ran)))
 }
 
 /// What a page is made of.

@@ -66,6 +66,12 @@ pub(super) fn tagged(agent: &api::Agent) -> Result<Response, Failure> {
     Ok(response)
 }
 
+/// Whether somebody sees a node.
+pub(super) fn sees(viewer: &Viewer, state: &model::State, agent: &model::Agent) -> bool {
+    let group = state.groups.get(&agent.group);
+    viewer.is_administrator() || group.is_none_or(|group| viewer.may_use(state, group))
+}
+
 /// What somebody sees of nodes: those of the groups that are open to it, without addresses,
 /// and of what is taken the sessions that one may know.
 struct Sight {
@@ -81,9 +87,7 @@ impl Sight {
     }
 
     fn sees(&self, state: &model::State, agent: &model::Agent) -> bool {
-        let group = state.groups.get(&agent.group);
-        self.viewer.is_administrator()
-            || group.is_none_or(|group| self.viewer.may_use(state, group))
+        sees(&self.viewer, state, agent)
     }
 
     fn trim(&self, state: &model::State, agent: &mut api::Agent) {

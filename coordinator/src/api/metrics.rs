@@ -1,6 +1,8 @@
 //! Metrics, for monitors and above with the API, and without a login at addresses of their own.
 //! A page costs the engine one question about what runs, as a list does.
 
+use super::admin::Viewer;
+use super::agents;
 use super::errors::Failure;
 use super::extract::Query;
 use super::listener::Peer;
@@ -13,33 +15,41 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use longshore_common::metrics::{MEDIA_TYPE, process};
-use longshore_core::model::Census;
+use longshore_core::model::{Agent, Census, Group, Seen, Session};
 use longshore_link::boot_ms;
 
 /// What nobody is served who asks for something else.
 const HERE: &str = "There is GET /metrics here, and nothing else.\n";
 
 pub(super) async fn read(State(app): State<App>, request: Request) -> Result<Response, Failure> {
-    person(request.extensions())?;
+    let viewer = Viewer::of(&person(request.extensions())?);
     Query::read(request.uri().query(), &[])?;
-    match shown(&app).await? {
+    match shown(&app, Some(viewer)).await? {
         Some(text) => Ok(answer(text)),
         None => Err(Failure::new("LS-NOT-FOUND", "There are no metrics here.")
             .hint("services.metrics.enabled is false.")),
     }
 }
 
-/// The page; none where there shall be none.
-async fn shown(app: &App) -> Result<Option<String>, EngineError> {
+/// The page as `viewer` may see it, none = all of it; none where there shall be none.
+async fn shown(app: &App, viewer: Option<Viewer>) -> Result<Option<String>, EngineError> {
     let settings = app.settings.now();
     let metrics = &settings.config.services.metrics;
     if !metrics.enabled {
         return Ok(None);
     }
     let gpus = metrics.session_info;
-    let census = app
-        .engine
-        .read(move |state, now| Census::of(state, now, gpus));
+    let census = app.engine.read(move |state, now| {
+        let Some(viewer) = viewer.filter(|viewer| !viewer.is_superadmin()) else {
+            return Census::of(state, now, &Seen::ALL, gpus);
+        };
+        let seen = Seen {
+            session: Some(&|session: &Session| viewer.sees_session(session)),
+            group: &|group: &Group| viewer.may_use(state, group),
+            agent: &|agent: &Agent| agents::sees(&viewer, state, agent),
+        };
+        Census::of(state, now, &seen, gpus)
+    });
     let census = census.await?;
     let cluster = app.cluster.to_string();
     Ok(Some(page(&Shown {
@@ -86,7 +96,7 @@ async fn alone(State(app): State<App>, request: Request) -> Response {
         let text = "This address is not in services.metrics.allow.\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
-    match shown(&app).await {
+    match shown(&app, None).await {
         Ok(Some(text)) => answer(text),
         Ok(None) => {
             let text = "There are no metrics: services.metrics.enabled is false.\n";

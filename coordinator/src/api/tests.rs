@@ -516,6 +516,11 @@ impl Fixture {
 
     /// Lets the agent report that the containers of a session run.
     pub(super) async fn runs(&self, id: &str) {
+        self.runs_since(id, wall_clock()).await;
+    }
+
+    /// The same, of containers that were started at this time by the node's clock.
+    pub(super) async fn runs_since(&self, id: &str, began: Timestamp) {
         let keys = self.containers(id).await;
         for state in [ContainerState::Created, ContainerState::Running] {
             let generation = self
@@ -528,7 +533,7 @@ impl Fixture {
                 key: *key,
                 state,
                 docker_id: format!("abc{}", key.rank),
-                started_at: Some(wall_clock()),
+                started_at: Some(began),
                 fence: Fence(1),
                 idle_deadline: None,
                 frozen: false,

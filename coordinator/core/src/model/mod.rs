@@ -60,7 +60,7 @@ pub use arrays::{ArrayPlan, LAST_INDEX};
 pub use ask::Ask;
 pub use attempts::{PastAttempt, Restart};
 pub use audited::{AuditHead, AuditLine, AuditTarget, Audited, Doer, audit_domain, audited};
-pub use census::{COUNTED, Census, HeldGpu, NodeCensus};
+pub use census::{COUNTED, Census, HeldGpu, NodeCensus, Seen};
 pub use change::{Change, PolicyKind};
 pub use cluster_idle::{ClusterIdleVerdict, IdleSaid, cluster_idle, judged_together};
 pub use delivery::is_given;

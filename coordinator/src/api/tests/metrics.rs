@@ -2,10 +2,14 @@
 
 use super::{AGENT, Fixture, batch, ready};
 use crate::api::metrics_router;
-use crate::metrics::FAMILIES;
+use crate::engine::wall_clock;
+use crate::metrics::{FAMILIES, start_ms};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use longshore_common::ids::SessionId;
+use longshore_common::time::Timestamp;
+use longshore_core::model::PastAttempt;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 
@@ -79,6 +83,96 @@ async fn what_runs_and_waits_is_told() {
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         assert!(known.iter().any(|name| line.starts_with(name)), "{line}");
     }
+}
+
+#[tokio::test]
+async fn starts_are_timed_by_one_clock() {
+    let f = ready().await;
+    f.start(None).await;
+    let mut body = batch();
+    body["slots"]["cuda.device"] = json!("1");
+    assert_eq!(f.submit(body).await.status, 201);
+    // The clock of the node is ahead by more than this test can take.
+    f.runs_since("s-1", wall_clock().plus_ms(3 * 3_600_000))
+        .await;
+    let text = page(&f).await;
+    let prepared = "longshore_session_start_seconds_bucket{phase=\"prepare\",le=\"600\"} 1";
+    has(&text, prepared);
+}
+
+#[tokio::test]
+async fn a_wait_begins_when_the_attempt_before_was_over() {
+    let f = ready().await;
+    f.start(None).await;
+    assert_eq!(f.submit(batch()).await.status, 201);
+    let session = f.app.engine.read(|s, _| s.sessions[&SessionId(1)].clone());
+    let mut session = session.await.unwrap();
+    session.pending_since = Timestamp(1000);
+    session.placed_at = Some(Timestamp(9000));
+    assert_eq!(start_ms(&session, Timestamp(9500)), Some((8000, 500)));
+    session.attempts.push(PastAttempt {
+        attempt: 1,
+        agents: vec![AGENT],
+        group: session.group,
+        pool: None,
+        placed_at: Some(Timestamp(2000)),
+        started_at: None,
+        ended_at: Timestamp(6000),
+        reason: "start-failed".to_owned(),
+        detail: String::new(),
+        exit_code: None,
+    });
+    assert_eq!(start_ms(&session, Timestamp(9500)), Some((3000, 500)));
+    // The clock was set back: no time is less than none.
+    assert_eq!(start_ms(&session, Timestamp(8000)), Some((3000, 0)));
+    session.placed_at = None;
+    assert_eq!(start_ms(&session, Timestamp(9500)), None);
+}
+
+/// Makes a monitor and returns the value of its Authorization header.
+async fn monitor(f: &Fixture, name: &str, domain: &str) -> String {
+    let body = json!({
+        "email": format!("{name}@lab.example"), "username": name, "role": "monitor",
+        "domain": domain,
+    });
+    let made = f.post("/api/v1/users", &body).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let made = made.json();
+    let part = |name: &str| made[name].as_str().unwrap().to_owned();
+    format!("Bearer {}.{}", part("access_key"), part("secret_key"))
+}
+
+#[tokio::test]
+async fn who_watches_over_a_domain_sees_its_sessions() {
+    let mut f = ready().await;
+    f.start(None).await;
+    let other = json!({ "name": "other" });
+    assert_eq!(f.post("/api/v1/domains", &other).await.status, 201);
+    let own = monitor(&f, "olga", "default").await;
+    let other = monitor(&f, "oscar", "other").await;
+    for gpus in ["1", "2"] {
+        let mut body = batch();
+        body["slots"]["cuda.device"] = json!(gpus);
+        assert_eq!(f.submit(body).await.status, 201);
+    }
+    f.runs("s-1").await;
+    let held = "longshore_session_gpu_info{";
+    let count = |state: &str, many: u32| {
+        format!("longshore_sessions{{state=\"{state}\",group=\"default\"}} {many}")
+    };
+    let all = f.bearer_text();
+    for (who, many) in [(all, 1), (own, 1), (other, 0)] {
+        f.bearer(&who);
+        let text = page(&f).await;
+        assert_eq!(text.matches(held).count(), many as usize, "{text}");
+        has(&text, &count("RUNNING", many));
+        has(&text, &count("PENDING", many));
+        has(&text, "longshore_agent_connected{node=\"gpu01\"} 0");
+    }
+    let router = metrics_router(f.app.clone());
+    let (_, text) = alone(&router, "GET", "/metrics", "127.0.0.1").await;
+    has(&text, &count("RUNNING", 1));
+    assert_eq!(text.matches(held).count(), 1, "{text}");
 }
 
 #[tokio::test]
