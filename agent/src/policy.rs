@@ -410,7 +410,7 @@ mod tests {
         fs::write(&path, "[local_policy]\nsudo = \"deny\"\n").unwrap();
         let set = loaded(Some(&path), "UNRELATED", "1");
         assert_eq!(only_from_files(&set), Ok(()));
-        assert_eq!(set.files, [path.clone()]);
+        assert_eq!(set.files, std::slice::from_ref(&path));
         // Nor what a file stands behind.
         let hidden = loaded(Some(&path), "LONGSHORE__AGENT__LOCAL_POLICY__SUDO", "allow");
         assert!(only_from_files(&hidden).is_err());

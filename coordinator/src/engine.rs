@@ -540,9 +540,6 @@ impl Task {
         let mut looks = Vec::new();
         // What is due by the clock is decided with the rest, however busy the inbox is.
         let pass = pass || core.next_deadline().is_some_and(|at| at <= now);
-        if core.state().next_deadline().is_some_and(|at| at <= now) {
-            let _ = core.happen(&Event::Tick, now, &mut changes, &mut due); // nobody asked
-        }
         // A record that cannot be made is as one that cannot be stored: nothing happened.
         let mut sealed = Ok(());
         let mut record =
@@ -555,6 +552,14 @@ impl Task {
                 Ok(line) => core.record(line, changes),
                 Err(error) => sealed = Err(error),
             };
+        if core.state().next_deadline().is_some_and(|at| at <= now) {
+            // Nobody asked; what is done without being asked is recorded all the same.
+            let (_, audited) = core.happen_audited(&Event::Tick, now, &mut changes, &mut due);
+            for one in audited {
+                let domain = one.domain;
+                record(core, (audit::draft(one, None), domain), &mut changes);
+            }
+        }
         for message in batch.drain(..) {
             match message {
                 Message::Event(mut event, origin, reply) => {

@@ -125,7 +125,10 @@ pub fn ask(socket: &Path, question: &Ask) -> Result<Vec<String>, LocalError> {
 /// if none runs, or if it does not go with what stands in the files by now.
 #[must_use]
 pub fn with_stored(source: &Source, socket: &Path) -> Option<Loaded> {
-    let stored = stored(socket)?;
+    let mut stored = stored(socket)?;
+    for key in hide_lists(&mut stored) {
+        eprintln!("warning: what is stored of {key} is secret and left out");
+    }
     let loaded = Config::sources(
         source.file.as_deref(),
         stored.into_iter().collect(),
@@ -189,10 +192,16 @@ fn with_what_is_stored(
     let Some(mut stored) = stored(socket) else {
         return alone;
     };
-    // A mask does for a password, but is no list of webhooks.
-    let is_text = |key: &str| SCHEMA.key(key).is_some_and(|key| !key.kind.has_fields());
-    stored.retain(|key, value| value != MASK || is_text(key));
+    hide_lists(&mut stored);
     load(stored.into_iter().collect())
+}
+
+/// Takes out what is masked as a whole and is no text: a mask does for a password, but is no list
+/// of webhooks. Returns the keys.
+fn hide_lists(stored: &mut BTreeMap<String, serde_json::Value>) -> Vec<String> {
+    let is_text = |key: &str| SCHEMA.key(key).is_some_and(|key| !key.kind.has_fields());
+    let hidden = stored.extract_if(.., |key, value| *value == MASK && !is_text(key));
+    hidden.map(|(key, _)| key).collect()
 }
 
 /// What the coordinator that runs here has stored, secrets as masks; none if none runs.

@@ -4,8 +4,8 @@
 use super::{EngineError, Shared};
 use crate::pki::Pki;
 use longshore_common::wire::{SignedRecord, SigningInput, UnclaimedItem};
-use longshore_core::model::{Placement, State, Stray};
-use std::collections::BTreeSet;
+use longshore_core::model::{Placement, Stray};
+use std::collections::{BTreeMap, BTreeSet};
 use tracing::warn;
 
 /// The signed text of a record.
@@ -28,33 +28,34 @@ fn opened(pki: &Pki, text: &str) -> Option<Box<Placement>> {
 }
 
 /// What a node tells of containers that no order names, with what can be known of each beside
-/// the state: whether its record is ours, and whether its session is over.
+/// the state: whether its record is ours, and whether the store has its session.
 pub(super) async fn strays(
     shared: &Shared,
     items: Vec<UnclaimedItem>,
 ) -> Result<Vec<Stray>, EngineError> {
     let ids: BTreeSet<_> = items.iter().map(|item| item.key.session).collect();
-    let live = move |state: &State, _| {
-        let unknown = ids.iter().filter(|id| !state.sessions.contains_key(id));
-        unknown.copied().collect::<Vec<_>>()
-    };
-    let unknown = match items.is_empty() {
-        true => Vec::new(),
-        false => shared.engine.read_when_room(live).await?,
-    };
-    let mut ended = BTreeSet::new();
-    for id in unknown {
+    let (mut stored, mut unread) = (BTreeMap::new(), BTreeSet::new());
+    // Also of those that memory knows: they may have ended before this is judged.
+    for id in ids {
         match shared.config.reader.session(id).await {
-            Ok(Some(session)) if session.state.is_final() => drop(ended.insert(id)),
-            Ok(_) => (),
+            Ok(Some(session)) => drop(stored.insert(id, session.attempt)),
+            Ok(None) => (),
             // It is left alone then, which ends nothing.
-            Err(error) => warn!(session = %id, %error, "whether it is over is not known"),
+            Err(error) => {
+                warn!(session = %id, %error, "whether it is over is not known");
+                unread.insert(id);
+            }
         }
     }
-    let with = |mut item: UnclaimedItem| Stray {
-        record: opened(&shared.pki, &std::mem::take(&mut item.record)),
-        ended: ended.contains(&item.key.session),
-        item,
+    let with = |mut item: UnclaimedItem| {
+        let id = item.key.session;
+        let text = std::mem::take(&mut item.record);
+        let read = !unread.contains(&id);
+        Stray {
+            record: read.then(|| opened(&shared.pki, &text)).flatten(),
+            stored: stored.get(&id).copied(),
+            item,
+        }
     };
     Ok(items.into_iter().map(with).collect())
 }

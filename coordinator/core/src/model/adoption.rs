@@ -13,7 +13,7 @@ use super::unclaimed::Unclaimed;
 use super::usage::Spent;
 use longshore_common::amount::UNIT;
 use longshore_common::ids::{AgentId, ClusterId, ContainerKey, DeviceId, SessionId};
-use longshore_common::session::{ContainerState, SessionState, Want};
+use longshore_common::session::{ContainerState, DeviceGrant, Reason, SessionState, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{ContainerReport, Totals};
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,7 @@ pub(super) enum Verdict {
 
 /// Says what becomes of one. `taken` is what others of the same report took of devices.
 pub(super) fn judge(
-    state: &State,
+    draft: &Draft<'_>,
     node: &Agent,
     stray: &Unclaimed,
     taken: &BTreeMap<DeviceId, i64>,
@@ -111,16 +111,31 @@ pub(super) fn judge(
     if fence > 0 && fence < node.fence.0 {
         return Verdict::Stop;
     }
-    let known = state.sessions.get(&key.session);
+    let known = draft.session(key.session);
+    if let Some(attempt) = stray.over.filter(|_| known.is_none()) {
+        return match key.attempt <= attempt {
+            true => Verdict::Stop,
+            false => leave("its session ended here in an older attempt"),
+        };
+    }
     if let Some(known) = known {
         let mut containers = known.containers.iter();
         let there = containers.any(|c| c.key == key);
-        if known.state.is_final() || known.stop.is_some() || key.attempt < known.attempt || there {
+        let ends = known.state.is_final() || known.stop.is_some();
+        if key.attempt < known.attempt || there {
             return Verdict::Stop; // what stands there is closed, or on another node
         }
-        let is_rank = known.adopted.is_some() && key.attempt == known.attempt;
-        if known.state != SessionState::Pending && !is_rank {
-            return leave("its session is known here in an older attempt");
+        if key.attempt > known.attempt && ends {
+            return leave("its session ended here in an older attempt");
+        }
+        // Of a later attempt: what is old are the books, whatever they say of the older one.
+        let is_rank = known.adopted.is_some() && known.state != SessionState::Pending;
+        let waits = known.state == SessionState::Pending;
+        if ends {
+            return Verdict::Stop;
+        }
+        if key.attempt == known.attempt && !waits && !is_rank {
+            return leave("its session was placed here without it");
         }
         if known.array.is_some() {
             return leave("its session is known here as an array");
@@ -129,7 +144,7 @@ pub(super) fn judge(
     let (Some(record), Some(report)) = (&stray.record, &stray.report) else {
         return leave("it carries no record of this installation");
     };
-    match usable(state, node, (key, report), record, taken) {
+    match usable(draft, node, (key, report), record, taken) {
         Ok(()) => Verdict::Adopt,
         Err(why) => Verdict::Leave(why),
     }
@@ -137,13 +152,13 @@ pub(super) fn judge(
 
 /// Whether a session can be made of a record: it is for this container, and what it names is here.
 fn usable(
-    state: &State,
+    draft: &Draft<'_>,
     node: &Agent,
     (key, report): (ContainerKey, &ContainerReport),
     record: &Placement,
     taken: &BTreeMap<DeviceId, i64>,
 ) -> Result<(), String> {
-    let session = &record.session;
+    let (state, session) = (draft.state, &record.session);
     let container = session.containers.first();
     let container = container.filter(|c| c.key == key && c.agent == node.id);
     let Some(container) = container.filter(|_| session.id == key.session) else {
@@ -173,8 +188,13 @@ fn usable(
     {
         return Err("its array has not made this task yet".to_owned());
     }
+    let known = draft.session(key.session);
+    let older: Vec<&Container> = known.map_or_else(Vec::new, |s| in_the_way(s, container));
     for grant in &container.devices {
-        let given = state.given_out(node.id, &grant.device);
+        let own = older.iter().flat_map(|c| &c.devices);
+        let own = own.filter(|other| other.device == grant.device);
+        let own: i64 = own.map(|other| other.amount).sum();
+        let given = state.given_out(node.id, &grant.device) - own;
         let others = given + taken.get(&grant.device).unwrap_or(&0);
         let devices = node.inventory.iter().flat_map(|i| &i.devices);
         let device = { devices }.find(|d| d.id == grant.device);
@@ -186,6 +206,17 @@ fn usable(
         true => Ok(()),
         false => Err("its network was given to another session".to_owned()),
     }
+}
+
+/// Containers of older attempts that hold a device of this one in the books. They are gone: it
+/// was not given it before they were.
+fn in_the_way<'a>(known: &'a Session, placed: &Container) -> Vec<&'a Container> {
+    let shares = |c: &&Container| {
+        let meets = |grant: &DeviceGrant| placed.devices.iter().any(|d| d.device == grant.device);
+        let older = c.key.attempt < placed.key.attempt && c.agent == placed.agent;
+        older && !c.is_closed() && c.devices.iter().any(meets)
+    };
+    known.containers.iter().filter(shares).collect()
 }
 
 /// Takes a container into the books that [`judge`] said to adopt.
@@ -204,8 +235,12 @@ pub(super) fn adopt(
     let id = record.session.id;
     let by = format!("agent {}", node.name);
     // Its other containers may have been first.
-    let begun = draft.session(id).is_some_and(|s| s.adopted.is_some());
-    if !begun {
+    let known = draft.session(id).cloned();
+    let begun = |s: &Session| s.adopted.is_some() && s.attempt == placed.key.attempt;
+    if !known.as_ref().is_some_and(begun) {
+        if let Some(known) = &known {
+            pass_over(draft, known, placed, &by);
+        }
         begin(draft, &node, record, &by);
     }
     let others = draft.session(id);
@@ -262,13 +297,36 @@ pub(super) fn adopt(
     lifecycle::report(draft, agent, report);
 }
 
+/// A later attempt of a session runs than the one that is known here: that is over. What is left
+/// of it is stopped where it may be, and waited for in the books.
+fn pass_over(draft: &mut Draft<'_>, known: &Session, placed: &Container, by: &str) {
+    let (id, now) = (known.id, draft.now);
+    let gone: Vec<ContainerKey> = in_the_way(known, placed).iter().map(|c| c.key).collect();
+    if known.attempt < placed.key.attempt {
+        let (reason, detail) = (Reason::ContainerNotFound, "a later attempt of it runs");
+        if let Some(session) = draft.session_mut(id) {
+            session.next_attempt(reason.as_str(), detail, now);
+        }
+        if known.state != SessionState::Pending {
+            lifecycle::wait_again(draft, id, Some(reason), detail, by);
+            lifecycle::order_stop(draft, id);
+        }
+    }
+    for key in gone {
+        lifecycle::close_container(draft, key);
+    }
+}
+
 /// Makes the session of a record, or brings the one that still waits here to where it was.
 fn begin(draft: &mut Draft<'_>, node: &Agent, record: &Placement, by: &str) {
     let (now, state) = (draft.now, draft.state);
     let mut session = record.session.clone();
     let id = session.id;
     let waits = draft.session(id).cloned();
-    let parts_missing = record.parts_missing && waits.is_none();
+    let parts_missing = match &waits {
+        Some(known) => known.adopted.as_ref().is_some_and(|a| a.parts_missing),
+        None => record.parts_missing,
+    };
     if !state.groups.contains_key(&session.group) {
         session.group = node.group;
         let group = state.groups.get(&node.group);
@@ -313,9 +371,16 @@ fn begin(draft: &mut Draft<'_>, node: &Agent, record: &Placement, by: &str) {
         // What it was given is still here.
         Some(known) => {
             if let Some(slot) = draft.session_mut(id) {
+                let attempt = session.attempt;
+                let mut networks = known.networks;
+                networks.retain(|n| n.attempt != attempt);
+                networks.append(&mut session.networks);
                 *slot = Session {
                     version: slot.version,
                     history_len: slot.history_len,
+                    containers: known.containers,
+                    attempts: known.attempts,
+                    networks,
                     environment: known.environment,
                     given: known.given,
                     depends_on: known.depends_on,

@@ -346,6 +346,7 @@ impl<'a> Draft<'a> {
             }
             settled.extend(ended);
         }
+        super::unclaimed::ended(&mut self, &settled);
         super::arrays::fill(&mut self);
         self.count_phases();
         for id in std::mem::take(&mut self.touched) {

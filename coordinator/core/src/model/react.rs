@@ -490,6 +490,9 @@ fn hello(state: &State, facts: &HelloFacts, now: Timestamp) -> Outcome {
         if let Some(node) = draft.agent_mut(facts.agent) {
             node.state = AgentState::Alive;
             node.lost_since = None;
+            for one in &mut node.unclaimed {
+                *one = one.clone().counted_from(now);
+            }
             node.fingerprint.clone_from(&facts.fingerprint);
             node.boot_id.clone_from(&facts.boot_id);
         }
@@ -596,6 +599,13 @@ fn take_absence(
         .state
         .on_agent(agent)
         .filter(|key| !present.contains(key))
+        // One of a later attempt than is known: the books are old, and are brought to it when its
+        // node has told of it.
+        .filter(|key| {
+            let known = draft.session(key.session).map(|s| s.attempt);
+            let mut of_session = items.iter().filter(|i| i.key.session == key.session);
+            !of_session.any(|i| known.is_some_and(|known| i.key.attempt > known))
+        })
         .filter(|key| {
             let container = draft
                 .session(key.session)

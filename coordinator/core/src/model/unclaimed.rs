@@ -12,7 +12,7 @@ use super::event::Refusal;
 use super::state::State;
 use crate::access::Operation;
 use longshore_common::agent::{AgentState, Inventory};
-use longshore_common::ids::{AgentId, ContainerKey, DeviceId, SessionId};
+use longshore_common::ids::{AgentId, Attempt, ContainerKey, DeviceId, SessionId};
 use longshore_common::limits::SessionLimits;
 use longshore_common::session::{
     ContainerSpec, Entry, PullRule, Reason, SessionType, StopOrder, Want,
@@ -21,6 +21,7 @@ use longshore_common::time::Timestamp;
 use longshore_common::wire::{Claim, ContainerReport, UnclaimedItem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Seconds after which one is stopped about which nobody has decided: time to look at it, and
@@ -36,6 +37,10 @@ pub struct Unclaimed {
     pub claim: Claim,
     /// When its node told of it first.
     pub since: Timestamp,
+    /// From when the time in which somebody may decide is counted, if later: nobody can while
+    /// the coordinator is not there, and its node may have been away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Timestamp>,
     /// Seconds of grace, once it is to go.
     pub stop: Option<u32>,
     /// Where it stands, by its node.
@@ -50,6 +55,10 @@ pub struct Unclaimed {
     /// Why it was not taken into the books.
     #[serde(default)]
     pub why: String,
+    /// The attempt in which its session ended here. It is not made again of a record, also once
+    /// memory has forgotten it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Attempt>,
 }
 
 /// What a node says of one, and what was made of its signed record.
@@ -59,8 +68,8 @@ pub struct Stray {
     pub item: UnclaimedItem,
     /// Its record, if the signature is good.
     pub record: Option<Box<Placement>>,
-    /// The store knows its session as final.
-    pub ended: bool,
+    /// The attempt that the store knows of its session; none = there is no such session.
+    pub stored: Option<Attempt>,
 }
 
 impl From<UnclaimedItem> for Stray {
@@ -68,7 +77,7 @@ impl From<UnclaimedItem> for Stray {
         Self {
             item,
             record: None,
-            ended: false,
+            stored: None,
         }
     }
 }
@@ -78,7 +87,16 @@ impl Unclaimed {
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         let undecided = self.stop.is_none() && !self.kept;
-        undecided.then(|| self.since.plus_s(UNDECIDED_S))
+        let from = self.counted.unwrap_or(self.since);
+        undecided.then(|| from.plus_s(UNDECIDED_S))
+    }
+
+    /// The same, with the time to decide begun anew.
+    pub(super) fn counted_from(self, now: Timestamp) -> Self {
+        Self {
+            counted: Some(now),
+            ..self
+        }
     }
 
     /// The order that ends it.
@@ -149,16 +167,20 @@ pub(super) fn told(draft: &mut Draft<'_>, agent: AgentId, strays: &[Stray]) {
         .map(|stray| {
             let item = &stray.item;
             let known = before.get(&item.key);
-            let grace_s = stray.ended.then_some(0);
+            // What the store has and memory has not is over, even if it ended since that look.
+            let forgotten = draft.session(item.key.session).is_none();
+            let over = stray.stored.filter(|_| forgotten);
             Unclaimed {
                 key: item.key,
                 claim: possible(&item.claim, node.inventory.as_deref()),
                 since: known.map_or(now, |u| u.since),
-                stop: known.and_then(|u| u.stop).or(grace_s),
+                counted: known.and_then(|u| u.counted),
+                stop: known.and_then(|u| u.stop),
                 report: Some(item.report.clone()),
                 record: stray.record.clone(),
                 kept: known.is_some_and(|u| u.kept),
                 why: known.map_or_else(String::new, |u| u.why.clone()),
+                over: over.or(known.and_then(|u| u.over)),
             }
         })
         .collect();
@@ -175,20 +197,31 @@ pub(super) fn told(draft: &mut Draft<'_>, agent: AgentId, strays: &[Stray]) {
     }
 }
 
-/// Judges all that are not decided yet, and notes what is left.
-fn settle(draft: &mut Draft<'_>, agent: AgentId, all: Vec<Unclaimed>) {
+/// Judges all that are not decided yet, and notes what is left. Of several attempts of a session
+/// the highest comes first: what becomes of the others follows from it.
+fn settle(draft: &mut Draft<'_>, agent: AgentId, mut all: Vec<Unclaimed>) {
     let Some(node) = draft.agent(agent).cloned() else {
         return;
     };
     let mut taken: BTreeMap<DeviceId, i64> = BTreeMap::new();
-    let (mut left, mut adopted, mut stopped) = (Vec::new(), Vec::new(), false);
+    let (mut left, mut stopped) = (Vec::new(), false);
     let mut ids: Vec<SessionId> = Vec::new();
+    let mut newest: BTreeMap<SessionId, Attempt> = BTreeMap::new();
+    all.sort_by_key(|one| (one.key.session, Reverse(one.key.attempt), one.key.rank));
     for mut one in all {
+        let (id, attempt) = (one.key.session, one.key.attempt);
+        let newest = *newest.entry(id).or_insert(attempt);
         if one.stop.is_some() || one.kept {
             left.push(one);
             continue;
         }
-        match judge(draft.state, &node, &one, &taken) {
+        let known = draft.session(id).map(|s| s.attempt);
+        let behind = attempt < newest && known.is_none_or(|known| known < newest);
+        let verdict = match behind {
+            true => Verdict::Leave("a later attempt of its session is there".to_owned()),
+            false => judge(draft, &node, &one, &taken),
+        };
+        match verdict {
             Verdict::Stop => {
                 one.stop = Some(0);
                 one.why = String::new();
@@ -198,27 +231,46 @@ fn settle(draft: &mut Draft<'_>, agent: AgentId, all: Vec<Unclaimed>) {
                 for grant in &one.claim.devices {
                     *taken.entry(grant.device.clone()).or_default() += grant.amount;
                 }
-                ids.push(one.key.session);
-                adopted.push(one);
+                ids.push(id);
+                if let (Some(report), Some(record)) = (&one.report, &one.record) {
+                    adopt(draft, agent, report, record);
+                }
                 continue;
             }
             Verdict::Leave(why) => one.why = why,
         }
         left.push(one);
     }
+    left.sort_by_key(|one: &Unclaimed| one.key);
     if left != node.unclaimed
         && let Some(node) = draft.agent_mut(agent)
     {
         node.unclaimed = left;
     }
-    for one in &adopted {
-        if let (Some(report), Some(record)) = (&one.report, &one.record) {
-            adopt(draft, agent, report, record);
-        }
-    }
     adoption::count_on(draft, ids.into_iter());
     if stopped {
         draft.touch(agent);
+    }
+}
+
+/// Sessions ended in this draft: what is listed of them is not taken for unknown once memory has
+/// forgotten them. What becomes of it is decided with the next look.
+pub(super) fn ended(draft: &mut Draft<'_>, ids: &BTreeSet<SessionId>) {
+    if ids.is_empty() {
+        return;
+    }
+    let listed = |node: &&Agent| node.unclaimed.iter().any(|u| ids.contains(&u.key.session));
+    let nodes = draft.state.agents.values().filter(listed);
+    for agent in nodes.map(|node| node.id).collect::<Vec<_>>() {
+        let mut all = draft
+            .agent(agent)
+            .map_or_else(Vec::new, |a| a.unclaimed.clone());
+        for one in all.iter_mut().filter(|u| ids.contains(&u.key.session)) {
+            one.over = draft.session(one.key.session).map(|s| s.attempt);
+        }
+        if let Some(node) = draft.agent_quietly(agent) {
+            node.unclaimed = all;
+        }
     }
 }
 
@@ -352,11 +404,16 @@ pub(super) fn keep<'a>(
         let text = format!("{key} is being stopped already.");
         return Err(Refusal::new("LS-STATE", text));
     }
-    let verdict = judge(state, node, one, &BTreeMap::new());
-    if let (Verdict::Adopt, Some(_)) = (&verdict, &one.record) {
-        let mut draft = Draft::new(state, now);
-        let before = one.shown(state, node);
-        settle(&mut draft, node.id, node.unclaimed.clone());
+    let mut draft = Draft::new(state, now);
+    let before = one.shown(state, node);
+    // Also one that was only to stay before.
+    let mut all = node.unclaimed.clone();
+    for other in all.iter_mut().filter(|u| u.key == one.key) {
+        other.kept = false;
+    }
+    settle(&mut draft, node.id, all);
+    let session = draft.session(one.key.session);
+    if session.is_some_and(|s| s.containers.iter().any(|c| c.key == one.key)) {
         let mut shown = one.shown(state, node);
         shown["adopted"] = json!(true);
         return Ok((AdminObject::Unclaimed(Box::new(shown)), before, draft));

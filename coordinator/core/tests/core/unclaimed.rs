@@ -9,7 +9,7 @@ use longshore_common::ids::{
 };
 use longshore_common::session::{ContainerState, DeviceGrant, SessionState, Want};
 use longshore_common::time::Timestamp;
-use longshore_common::wire::{Claim, ContainerReport, UnclaimedItem};
+use longshore_common::wire::{Claim, ContainerReport, OutcomeNumber, UnclaimedItem};
 use longshore_core::access::Operation;
 use longshore_core::model::admin::{AdminOrder, AdminVerb};
 use longshore_core::model::{
@@ -91,19 +91,19 @@ fn stray(of: &World, id: SessionId) -> Stray {
 }
 
 fn stray_of(of: &World, (agent, key): (AgentId, ContainerKey)) -> Stray {
-    let placed = placement(of.state(), agent, key).expect("it is as the other installation has it");
+    let placed = placement(of.state(), agent, key).expect("as the test has it");
     let session = &of.stored[&key.session];
     let container = session
         .containers
         .iter()
         .find(|c| c.key == key)
-        .expect("it is as the other installation has it");
+        .expect("as the test has it");
     let claim = Claim {
         slots: container.slots.clone(),
         devices: container.devices.clone(),
     };
     // As it comes back: out of the text of a label.
-    let text = serde_json::to_string(&placed).expect("it is as the other installation has it");
+    let text = serde_json::to_string(&placed).expect("as the test has it");
     Stray {
         item: UnclaimedItem {
             key,
@@ -111,8 +111,8 @@ fn stray_of(of: &World, (agent, key): (AgentId, ContainerKey)) -> Stray {
             report: report(key, container.state),
             record: String::new(),
         },
-        record: Some(serde_json::from_str(&text).expect("it is as the other installation has it")),
-        ended: false,
+        record: Some(serde_json::from_str(&text).expect("as the test has it")),
+        stored: None,
     }
 }
 
@@ -300,7 +300,7 @@ fn the_table() {
         ),
         (
             "final in the store",
-            |_, _, stray| stray.ended = true,
+            |_, _, stray| stray.stored = Some(stray.item.key.attempt),
             Some(0),
             "",
         ),
@@ -397,6 +397,200 @@ fn an_older_attempt_and_one_that_is_elsewhere_are_stopped() {
     assert_eq!(world.state().agents[&other].unclaimed[0].stop, Some(0));
 }
 
+/// One with a second attempt, which runs where the copy knows the first; both on one node.
+fn in_its_second_attempt() -> (World, World, AgentId, SessionId) {
+    let ((mut before, _), (mut copy, node)) = (copied(), copied());
+    let mut request = gpu_job(2);
+    request.restart = Some(NewRestart {
+        max: 2,
+        ..NewRestart::default()
+    });
+    let id = before.submit(request.clone());
+    assert_eq!(copy.submit(request), id);
+    copy.run(id);
+    before.run(id);
+    let first = before.key(id);
+    before
+        .steer(id, Steering::Restart)
+        .expect("as the test has it");
+    before.outcome(node, first, OutcomeNumber::Closed, Some(exit(0)));
+    before.run(id);
+    assert_eq!(before.key(id).attempt, Attempt(2));
+    (before, copy, node, id)
+}
+
+#[test]
+fn the_books_are_brought_to_the_attempt_that_runs() {
+    let (before, mut world, node, id) = in_its_second_attempt();
+    let (first, second) = (world.key(id), before.key(id));
+    // Its node says what it has before it says what of that no order names.
+    world.whole(node, &[(second, ContainerState::Running)], false);
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    assert_eq!(world.key(id), first, "the first is not taken for gone");
+    tells(&mut world, node, &stray(&before, id));
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    assert_eq!(world.key(id), second);
+    let order = world.order(node, second).unwrap();
+    assert_eq!(
+        order.spec,
+        before.order(node, second).unwrap().spec,
+        "the same order"
+    );
+    assert_eq!(order.want, Want::Run);
+    assert!(
+        world
+            .order(node, first)
+            .is_none_or(|o| o.want == Want::Stop)
+    );
+    assert_eq!(
+        world.stored[&id].attempts.len(),
+        1,
+        "the first is written down"
+    );
+    assert_eq!(world.devices(id), before.devices(id));
+    assert_eq!(world.state().agents[&node].unclaimed, []);
+    world.check().unwrap();
+    world.check_usage();
+    world.ends(id, exit(0));
+    assert!(world.is(id, SessionState::Terminated), "{}", world.show(id));
+    assert_eq!(world.state().agent_use(node).containers, 0);
+}
+
+#[test]
+fn a_later_attempt_than_the_one_that_ended_here_is_not_stopped_at_once() {
+    let (before, mut world, node, id) = in_its_second_attempt();
+    let mut later = stray(&before, id);
+    world.ends(id, exit(0));
+    assert!(!world.state().sessions.contains_key(&id), "forgotten");
+    later.stored = Some(Attempt::FIRST);
+    tells(&mut world, node, &later);
+    let one = world.state().agents[&node].unclaimed[0].clone();
+    assert_eq!(one.stop, None);
+    assert!(one.why.contains("ended here"), "{}", one.why);
+    world.later(1000);
+    world.does(Event::Tick);
+    assert!(world.is(id, SessionState::Terminated), "{}", world.show(id));
+}
+
+#[test]
+fn what_ended_and_was_forgotten_is_not_made_again() {
+    let (mut before, mut world, node, id) = unknown();
+    let first = stray(&before, id);
+    before.steer(id, Steering::Restart).unwrap();
+    before.outcome(node, first.item.key, OutcomeNumber::Closed, Some(exit(0)));
+    before.run(id);
+    let mut later = stray(&before, id);
+    // The later one cannot be taken in; the first one is, ends, and is forgotten.
+    let record = later.record.take();
+    tells(&mut world, node, &first);
+    world.does(Event::Unclaimed {
+        agent: node,
+        items: vec![later.clone()],
+    });
+    world.ends(id, exit(0));
+    assert!(!world.state().sessions.contains_key(&id));
+    let over = world.state().agents[&node].unclaimed[0].over;
+    assert_eq!(over, Some(Attempt::FIRST));
+    // The look at the store was before it ended.
+    later.record = record;
+    tells(&mut world, node, &later);
+    world.later(1000);
+    world.does(Event::Tick);
+    assert!(world.is(id, SessionState::Terminated), "{}", world.show(id));
+    // One that the look knew, and memory knows no more.
+    let (before, mut world, node, id) = unknown();
+    let mut known = stray(&before, id);
+    known.stored = Some(Attempt::FIRST);
+    tells(&mut world, node, &known);
+    assert_eq!(world.state().agents[&node].unclaimed[0].stop, Some(0));
+    assert!(!world.stored.contains_key(&id));
+}
+
+#[test]
+fn of_two_attempts_in_one_report_the_later_is_taken() {
+    let (mut before, mut world, node, id) = unknown();
+    let first = stray(&before, id);
+    before.steer(id, Steering::Restart).unwrap();
+    before.outcome(node, first.item.key, OutcomeNumber::Closed, Some(exit(0)));
+    before.run(id);
+    let second = stray(&before, id);
+    let mut unsigned = second.clone();
+    unsigned.record = None;
+    world.does(Event::Unclaimed {
+        agent: node,
+        items: vec![first.clone(), unsigned],
+    });
+    assert!(!world.stored.contains_key(&id), "not the first beside it");
+    world.does(Event::Unclaimed {
+        agent: node,
+        items: vec![first.clone(), second],
+    });
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    assert_eq!(world.key(id).attempt, Attempt(2));
+    let left = &world.state().agents[&node].unclaimed;
+    let left: Vec<_> = left.iter().map(|u| (u.key, u.stop)).collect();
+    assert_eq!(left, [(first.item.key, Some(0))]);
+}
+
+#[test]
+fn what_was_kept_is_adopted_when_it_can_be() {
+    let (before, mut world, node, id) = unknown();
+    let good = stray(&before, id);
+    let mut unsigned = good.clone();
+    unsigned.record = None;
+    tells(&mut world, node, &unsigned);
+    let name = before.key(id).to_string();
+    adopt(&mut world, &name).unwrap();
+    assert!(world.state().agents[&node].unclaimed[0].kept);
+    tells(&mut world, node, &good);
+    assert!(!world.stored.contains_key(&id), "it was to be left alone");
+    adopt(&mut world, &name).unwrap();
+    assert!(world.is(id, SessionState::Running), "{}", world.show(id));
+    assert_eq!(world.state().agents[&node].unclaimed, []);
+}
+
+#[test]
+fn an_open_container_of_an_older_attempt_stays_in_the_books() {
+    let nodes = || {
+        let mut world = World::new();
+        world.agent("n1", 1);
+        world.agent("n2", 1);
+        world
+    };
+    let (mut before, mut world) = (nodes(), nodes());
+    let mut request = gpu_job(1);
+    request.restart = Some(NewRestart {
+        max: 2,
+        ..NewRestart::default()
+    });
+    let id = before.submit(request.clone());
+    assert_eq!(world.submit(request), id);
+    let (first, held) = (before.key(id), before.agent_of(id));
+    for world in [&mut before, &mut world] {
+        world.run(id);
+        let node = world.agent_of(id);
+        world.lose(node);
+        world.give_up(node); // it holds its place until it is back
+    }
+    assert!(world.is(id, SessionState::Pending), "{}", world.show(id));
+    before.later(60_000);
+    before.acknowledge(id);
+    before.report(id, ContainerState::Created);
+    let (other, second) = (before.agent_of(id), before.key(id));
+    tells(&mut world, other, &stray(&before, id));
+    assert_eq!(world.key(id), second);
+    let session = &world.stored[&id];
+    assert_eq!(session.attempts.len(), 1);
+    assert!(session.older().any(|c| c.key == first), "{session:?}");
+    world.check().unwrap();
+    assert!(
+        world.state().ledger.contains_key(&first),
+        "it holds its place"
+    );
+    world.outcome(held, first, OutcomeNumber::Closed, Some(exit(0)));
+    assert!(!world.state().ledger.contains_key(&first), "its claims end");
+}
+
 #[test]
 fn what_stood_in_the_way_may_end() {
     let (before, mut world, node, id) = unknown();
@@ -436,6 +630,20 @@ fn nobody_decides_for_ten_minutes() {
         let known = world.state().agents[&n1].unclaimed.clone();
         assert_eq!(known[0].kept, decision == Some("adopt"));
     }
+}
+
+#[test]
+fn time_to_decide_begins_anew_with_a_node_that_was_away() {
+    let mut world = World::new();
+    let n1 = world.agent("n1", 1);
+    told(&mut world, n1, vec![item("n1")]);
+    world.lose(n1);
+    world.later(3 * UNDECIDED_S * 1000);
+    world.hello(n1);
+    world.later(UNDECIDED_S * 1000 - 1);
+    assert!(world.order(n1, stranger()).is_none());
+    world.later(60_000);
+    assert!(world.order(n1, stranger()).is_some());
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(super) use reports::{
     acknowledged, agent_has_seen, close_container, missing, outcome, progress, report,
 };
 use tries::{conclude_failed, expire, undo_is_late};
-pub(super) use tries::{fail_attempt, requeue, retry};
+pub(super) use tries::{fail_attempt, requeue, retry, wait_again};
 
 use super::change::Change;
 use super::draft::{Draft, Why};

@@ -152,7 +152,7 @@ pub(in super::super) fn requeue(
     order_stop(draft, id);
 }
 
-fn wait_again(
+pub(in super::super) fn wait_again(
     draft: &mut Draft<'_>,
     id: SessionId,
     reason: Option<Reason>,
