@@ -215,14 +215,18 @@ impl State {
     /// containers that no order names.
     #[must_use]
     pub(super) fn counted_anew(&self, now: Timestamp) -> Vec<Agent> {
-        let stood = |a: &&Agent| {
-            a.braked_ms != 0 || a.braked_at.is_some() || !a.unclaimed.is_empty()
-        };
+        let stood =
+            |a: &&Agent| a.braked_ms != 0 || a.braked_at.is_some() || !a.unclaimed.is_empty();
         let anew = |a: &Agent| Agent {
             version: a.version + 1,
             braked_at: a.braked_at.map(|_| now),
             braked_ms: 0,
-            unclaimed: a.unclaimed.iter().cloned().map(|u| u.counted_from(now)).collect(),
+            unclaimed: a
+                .unclaimed
+                .iter()
+                .cloned()
+                .map(|u| u.counted_from(now))
+                .collect(),
             ..a.clone()
         };
         self.agents.values().filter(stood).map(anew).collect()

@@ -314,7 +314,7 @@ async fn take(app: &App, next: Next) -> Result<(), Failure> {
         // The settings hold already; at worst the next start tells of them once more.
         let noted = app.engine.ask(Event::Loaded(Box::new(order))).await;
         if !matches!(noted, Ok(Ok(_))) {
-            warn!("which configuration is in force could not be noted");
+            tracing::warn!("which configuration is in force could not be noted");
         }
     }
     Ok(())
