@@ -4,8 +4,8 @@
 use crate::fields::Judging;
 use crate::read::{Format, brief};
 use crate::tree::{Node, Value};
+use core::net::{IpAddr, Ipv6Addr};
 use serde_json::Value as Json;
-use std::net::{IpAddr, Ipv6Addr};
 
 /// The type of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,14 +2,16 @@
 
 use super::{
     ActualSet, CertIssued, CertRequest, Data, EnrolAnswer, EnrolRefused, EnrolRequest, Figures,
-    FromExec, FromTunnel, Goodbye, Heartbeat, HeartbeatAck, Hello, InventoryReport, Material,
-    MaterialRequest, Message, NodeLayers, Notice, Outcome, OutcomeAck, PullProgress, Refused,
-    RenewRequest, SignedSet, StreamAccept, StreamEnd, StreamOpen, StreamRefuse, Terms, ToExec,
-    ToTunnel, UnclaimedReport, UseReport, Welcome,
+    FromExec, FromTunnel, Goodbye, Heartbeat, HeartbeatAck, Hello, HelloBare, Incompatible,
+    InventoryReport, Material, MaterialRequest, Message, NodeLayers, Notice, Outcome, OutcomeAck,
+    PullProgress, Refused, RenewRequest, SignedSet, StreamAccept, StreamEnd, StreamOpen,
+    StreamRefuse, Terms, ToExec, ToTunnel, UnclaimedReport, UseReport, Welcome,
 };
 
 /// Every kind with its name. The order is of no account.
-pub const KINDS: [(u16, &str); 35] = [
+pub const KINDS: [(u16, &str); 37] = [
+    (HelloBare::KIND, "hello-bare"),
+    (Incompatible::KIND, "incompatible"),
     (Hello::KIND, "hello"),
     (Welcome::KIND, "welcome"),
     (Refused::KIND, "refused"),

@@ -177,6 +177,9 @@ impl<'a> Draft<'a> {
             return;
         };
         let Some(since) = session.spent.runs_since else {
+            if key.attempt == session.attempt {
+                session.spent.gave_back = Some(now);
+            }
             return;
         };
         let held = session.present().find(|c| c.key == key);
@@ -264,7 +267,8 @@ impl<'a> Draft<'a> {
         if to == running && from != running {
             // The node's own word on the start, as far as it can be true.
             let placed = session.placed_at.unwrap_or(now);
-            let at = session.started_at.unwrap_or(now).min(now).max(placed);
+            let least = placed.max(session.spent.gave_back.unwrap_or(placed));
+            let at = session.started_at.unwrap_or(now).min(now).max(least);
             let with = usage::accelerators(session);
             session.spent.runs_since = Some(at);
             session.spent.runs_with = with;

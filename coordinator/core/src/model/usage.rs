@@ -114,6 +114,10 @@ pub struct Spent {
     pub runs_since: Option<Timestamp>,
     /// With how many accelerators, in thousandths.
     pub runs_with: i64,
+    /// When a container of the present attempt gave back what it held before the session was
+    /// RUNNING: it is RUNNING no earlier, whatever a node says of its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gave_back: Option<Timestamp>,
     /// Allocated while RUNNING: thousandths of accelerators times milliseconds.
     pub accelerator_ms: i64,
     /// The same of what was used.

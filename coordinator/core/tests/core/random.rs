@@ -115,3 +115,29 @@ fn drive_to_the_end(world: &mut World) {
         }
     }
 }
+
+#[test]
+fn what_was_gone_before_all_ran_counts_for_nobody() {
+    // One of three containers ends before the last one has begun, and the node of that tells
+    // that it ran since before.
+    let steps: [Step; 13] = [
+        (25, 3458, 11043),
+        (78, 60710, 2605),
+        (0, 0, 6443),
+        (242, 34204, 18512),
+        (78, 61539, 12847),
+        (5, 28671, 0),
+        (31, 30008, 0),
+        (26, 23413, 9085),
+        (26, 32589, 47346),
+        (93, 27956, 0),
+        (94, 1, 7),
+        (247, 19590, 4987),
+        (167, 32561, 9465),
+    ];
+    let mut world = chaos::world();
+    for step in steps {
+        chaos::step(&mut world, step);
+    }
+    world.check_usage();
+}

@@ -1,13 +1,13 @@
 //! Containers of the cluster that no order names.
 
-use super::clusters::{all, containers, three};
-use super::world::{World, exit, gpu_job, job};
+use super::clusters::{all, containers, ended, three};
+use super::world::{World, exit, failed, gpu_job, job};
 use longshore_common::amount::{SlotName, Slots};
 use longshore_common::api::NewRestart;
 use longshore_common::ids::{
     AgentId, Attempt, ClusterId, ContainerKey, Fence, ProjectId, Rank, SessionId, UserId,
 };
-use longshore_common::session::{ContainerState, DeviceGrant, SessionState, Want};
+use longshore_common::session::{Cause, ContainerState, DeviceGrant, SessionState, Want};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::{Claim, ContainerReport, OutcomeNumber, UnclaimedItem};
 use longshore_core::access::Operation;
@@ -224,6 +224,24 @@ fn what_was_given_stands_in_no_record_and_is_not_run_again() {
     let refused = world.steer(id, Steering::Restart).unwrap_err();
     assert_eq!(refused.code, "LS-STATE");
     assert!(refused.detail.contains("not known here"), "{refused:?}");
+}
+
+#[test]
+fn what_was_given_is_missing_to_another_try() {
+    let ((mut before, _), (mut world, node)) = (copied(), copied());
+    let mut request = job();
+    request
+        .environment
+        .insert("TOKEN".to_owned(), "hunter2".to_owned());
+    let id = before.submit(request);
+    all(&mut before, id, ContainerState::Created);
+    tells(&mut world, node, &stray(&before, id));
+    assert!(!world.is(id, SessionState::Pending), "{}", world.show(id));
+    let refused = failed(Cause::PullNetwork);
+    ended(&mut world, (node, before.key(id)), refused);
+    assert!(world.is(id, SessionState::Cancelled), "{}", world.show(id));
+    let detail = world.stored[&id].detail.clone().unwrap_or_default();
+    assert!(detail.contains("is not known here any more"), "{detail}");
 }
 
 #[test]

@@ -105,6 +105,15 @@ pub(in super::super) fn retry(
         cancel(draft, id, Reason::FailedToStart, &detail, by);
         return;
     }
+    if session.adopted.as_ref().is_some_and(|a| a.parts_missing) {
+        // Another try would run it without what it was given.
+        let detail = format!(
+            "{}: {}; what it was given is not known here any more",
+            failed.cause, failed.detail
+        );
+        cancel(draft, id, Reason::FailedToStart, &detail, by);
+        return;
+    }
     let of_vault = failed.cause == Cause::VaultUnavailable;
     let wait = match of_vault {
         true => {
