@@ -48,6 +48,34 @@ pub struct Family {
     pub help: &'static str,
 }
 
+/// A family of figures that go up and down.
+#[must_use]
+pub const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    Family {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        help,
+    }
+}
+
+/// A family of figures that only go up, and begin anew with the process.
+#[must_use]
+pub const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    Family {
+        kind: Kind::Counter,
+        ..gauge(name, labels, help)
+    }
+}
+
 impl Family {
     /// The row of this family in the documentation.
     #[must_use]

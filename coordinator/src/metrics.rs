@@ -9,7 +9,7 @@
 use crate::engine::Follow;
 use crate::live::Live;
 use longshore_common::agent::AgentState;
-use longshore_common::metrics::{Family, Histogram, Kind, Number, Page, process};
+use longshore_common::metrics::{Family, Histogram, Kind, Number, Page, counter, gauge, process};
 use longshore_common::session::{End, SessionState};
 use longshore_common::time::Timestamp;
 use longshore_common::wire::CloseCode;
@@ -18,27 +18,6 @@ use longshore_link::traffic;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
-    let kind = Kind::Gauge;
-    Family {
-        name,
-        kind,
-        labels,
-        help,
-    }
-}
-
-const fn counter(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Family {
-    Family {
-        kind: Kind::Counter,
-        ..gauge(name, labels, help)
-    }
-}
 
 static INFO: Family = gauge(
     "longshore_coordinator_info",

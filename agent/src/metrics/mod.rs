@@ -16,30 +16,9 @@ pub use tally::{CallTimes, Noted, Tally};
 use crate::devices::Snapshot;
 use crate::link::Shared;
 use longshore_common::agent::{Device, Health, NodeLoad, RuntimeState};
-use longshore_common::metrics::{Family, Kind, Number, Page, process};
+use longshore_common::metrics::{Family, Kind, Number, Page, counter, gauge, process};
 use longshore_common::session::ContainerState;
 use std::collections::BTreeMap;
-
-const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
-    let kind = Kind::Gauge;
-    Family {
-        name,
-        kind,
-        labels,
-        help,
-    }
-}
-
-const fn counter(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Family {
-    Family {
-        kind: Kind::Counter,
-        ..gauge(name, labels, help)
-    }
-}
 
 const GPU: &[&str] = &["node", "gpu"];
 

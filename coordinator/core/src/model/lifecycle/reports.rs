@@ -21,22 +21,24 @@ const CREATE_MS: i64 = 120_000;
 /// Starting a created container takes at most this long.
 const START_MS: i64 = 300_000;
 
+/// A container of this agent that is not closed, and its session.
+fn open_container<'a>(
+    draft: &'a Draft<'_>,
+    agent: AgentId,
+    key: ContainerKey,
+) -> Option<(&'a Session, &'a Container)> {
+    let session = draft.session(key.session)?;
+    let mut all = session.containers.iter();
+    let known = all.find(|c| c.key == key && c.agent == agent)?;
+    (!known.is_closed()).then_some((session, known))
+}
+
 /// What a report about one container changes.
 pub(in super::super) fn report(draft: &mut Draft<'_>, agent: AgentId, item: &ContainerReport) {
     let key = item.key;
-    let Some(session) = draft.session(key.session) else {
+    let Some((_, known)) = open_container(draft, agent, key) else {
         return;
     };
-    let Some(known) = session
-        .containers
-        .iter()
-        .find(|c| c.key == key && c.agent == agent)
-    else {
-        return;
-    };
-    if known.is_closed() {
-        return;
-    }
     // A report may have been overtaken by the outcome, and what was given up stays so.
     let over = known.end.is_some() || known.state == ContainerState::Lost;
     let news = (known.state != item.state && !over)
@@ -214,19 +216,9 @@ pub(in super::super) fn acknowledged(
 /// A container came to an end.
 pub(in super::super) fn outcome(draft: &mut Draft<'_>, agent: AgentId, outcome: &Outcome) {
     let key = outcome.key;
-    let Some(session) = draft.session(key.session) else {
+    let Some((session, known)) = open_container(draft, agent, key) else {
         return;
     };
-    let Some(known) = session
-        .containers
-        .iter()
-        .find(|c| c.key == key && c.agent == agent)
-    else {
-        return;
-    };
-    if known.is_closed() {
-        return;
-    }
     let by = format!("agent {}", agent_name(draft, agent));
     let older = key.attempt < session.attempt;
     match outcome.number {
